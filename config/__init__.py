@@ -1,0 +1,1 @@
+"""The one settings table and the logging set-up; this room stands on nothing else."""

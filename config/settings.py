@@ -1,0 +1,206 @@
+"""The settings table: name, default, unit and sentence of every environment variable the service reads.
+
+`doctor` and the documentation are generated from it; a value that does not fit is refused at start with the
+variable's name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEVELOPMENT_KEYS = "dev_123:dev:1000:1000"
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+#: Accepted because users of such services set them; there is no shared host directory here.
+UNUSED = ("SANDBOX_WORKDIR", "HOST_SANDBOX_DIR")
+
+
+class SettingsError(ValueError):
+    """The environment does not describe a service that may start; the message names each variable."""
+
+
+def _blank_is_unset(value: object) -> object:
+    return None if value == "" else value
+
+
+OptionalText = Annotated[str | None, BeforeValidator(_blank_is_unset)]
+OptionalInt = Annotated[int | None, BeforeValidator(_blank_is_unset)]
+
+
+class Settings(BaseSettings):
+    """Everything the service can be told. Every field is the environment variable of the same name."""
+
+    model_config = SettingsConfigDict(
+        case_sensitive=False, extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    runyard_env: Literal["development", "production"] = Field(
+        "production", description="`development` turns on the token dev_123; `make up` sets it."
+    )
+    bind: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8080, ge=1, le=65535, description="Port the API listens on.")
+    allow_insecure_bind: bool = Field(
+        False, description="Allow a development token on an address other than loopback."
+    )
+    api_keys: OptionalText = Field(
+        None, description="Static tokens, `token:label:rps:burst`, comma-separated; replaces dev_123."
+    )
+    public_base_url: OptionalText = Field(None, description="How clients reach this service, for links.")
+    signing_key: OptionalText = Field(None, description="Secret(s) that sign links, newest first.")
+
+    state_dir: Path = Field(Path("/var/lib/runyard"), description="Where everything the service keeps lives.")
+    images_dir: Path | None = Field(None, description="Runner images; STATE_DIR/images when unset.")
+    storage_dir: Path | None = Field(None, description="Blobs; STATE_DIR/storage when unset.")
+
+    engine: Literal["auto", "oci", "docker"] = Field("auto", description="What makes sandboxes.")
+    runtime: Literal["crun", "runc", "runsc"] = Field("crun", description="OCI runtime of the engine.")
+    seccomp_profile: OptionalText = Field(None, description="Path of a seccomp profile to use instead.")
+    apparmor_profile: OptionalText = Field(None, description="Name of an AppArmor profile to use.")
+    disable_sandbox_security: bool = Field(
+        False, description="Run without seccomp and no-new-privileges: for finding faults, never for service."
+    )
+    uid_base: int = Field(
+        0x7000_0000, ge=100_000, le=0x7FFF_0000, description="First host uid; the API and each slot lie above."
+    )
+
+    languages: OptionalText = Field(
+        None, description="Only these languages, comma-separated; all when unset."
+    )
+    max_runs: int = Field(32, ge=1, le=1024, description="Runs at the same time.")
+    memory_budget_mb: OptionalInt = Field(
+        None, ge=64, description="Sum of the memory limits of concurrent runs; 3/4 of the machine when unset."
+    )
+    queue_max: int = Field(64, ge=0, le=10_000, description="Runs that may wait for a place.")
+    queue_wait_s: float = Field(30, gt=0, le=600, description="Seconds a run may wait for a place.")
+    pool_memory_mb: OptionalInt = Field(
+        None, ge=0, description="Memory the warm pool may hold; 1/16 of the machine (at most 1024) when unset."
+    )
+    warm_pool: OptionalText = Field(
+        None, description="Warm sandboxes per language, `python=8,node=4`; from POOL_MEMORY_MB when unset."
+    )
+
+    runs_kept: int = Field(10_000, ge=1, description="Ended runs kept for GET.")
+    runs_kept_mb: int = Field(256, ge=1, description="Output kept with them, mebibytes.")
+    api_reserve_threads: int = Field(
+        16, ge=4, le=256, description="Threads beyond those that runs may occupy, for health and GET."
+    )
+    drain_s: float = Field(10, ge=0, le=600, description="Seconds a stopping worker lets runs finish.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_parse(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_api_keys(value)
+        return value
+
+    @model_validator(mode="after")
+    def _insecure_bind(self) -> Settings:
+        if self.bind in LOOPBACK or self.allow_insecure_bind:
+            return self
+        if any(key.token == "dev_123" for key in self.keys()):  # noqa: S105
+            raise ValueError(
+                f"BIND={self.bind} with the development token dev_123 is refused: "
+                "set API_KEYS, or ALLOW_INSECURE_BIND=1"
+            )
+        return self
+
+    def keys(self) -> tuple[ApiKey, ...]:
+        """The static tokens in force."""
+        if self.api_keys is not None:
+            return parse_api_keys(self.api_keys)
+        return parse_api_keys(DEVELOPMENT_KEYS) if self.runyard_env == "development" else ()
+
+    @property
+    def images(self) -> Path:
+        return self.images_dir or self.state_dir / "images"
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets and process files of the running service."""
+        return self.state_dir / "run"
+
+    @property
+    def worker_socket(self) -> Path:
+        return self.run_dir / "worker.sock"
+
+    @property
+    def api_uid(self) -> int:
+        """The unprivileged uid and gid of the api process."""
+        return self.uid_base
+
+    @property
+    def api_threads(self) -> int:
+        """As many as may wait, as may run, and a reserve: a full queue must not silence health."""
+        return self.queue_max + self.max_runs + self.api_reserve_threads
+
+
+class ApiKey:
+    """A static token of `API_KEYS`: its label and its bucket (requests per second, burst)."""
+
+    __slots__ = ("burst", "label", "rps", "token")
+
+    def __init__(self, token: str, label: str, rps: float, burst: int) -> None:
+        self.token = token
+        self.label = label
+        self.rps = rps
+        self.burst = burst
+
+    def __repr__(self) -> str:
+        return f"ApiKey(label={self.label!r})"
+
+
+_TOKEN = re.compile(r"[\x21-\x2b\x2d-\x39\x3b-\x7e]{1,256}")
+_LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def parse_api_keys(text: str) -> tuple[ApiKey, ...]:
+    """`token:label:rps:burst`, comma-separated; rate and burst may be left out (1000 each).
+
+    Raises ValueError naming the entry by number, never by its token.
+    """
+    keys: list[ApiKey] = []
+    for number, entry in enumerate((e.strip() for e in text.split(",") if e.strip()), start=1):
+        where = f"API_KEYS: entry {number}"
+        token, label, rps, burst, *rest = (*entry.split(":"), "", "", "")[: max(4, entry.count(":") + 1)]
+        if rest:
+            raise ValueError(f"{where}: more than token:label:rps:burst")
+        if not _TOKEN.fullmatch(token):
+            raise ValueError(f"{where}: the token must be 1 to 256 visible ASCII characters")
+        if not _LABEL.fullmatch(label or "key"):
+            raise ValueError(f"{where}: the label must be 1 to 64 of A-Z a-z 0-9 _ . -")
+        try:
+            rate, size = float(rps or 1000), int(burst or 1000)
+        except ValueError as e:
+            raise ValueError(f"{where}: rps must be a number and burst an integer") from e
+        if not (0 < rate <= 1e6 and 1 <= size <= 1_000_000):
+            raise ValueError(f"{where}: rps must be above 0 and burst at least 1, both at most 1000000")
+        keys.append(ApiKey(token, label or f"key{number}", rate, size))
+    if len({key.token for key in keys}) != len(keys):
+        raise ValueError("API_KEYS: the same token is given twice")
+    if not keys:
+        raise ValueError("API_KEYS: is set but holds no token")
+    return tuple(keys)
+
+
+def load_settings() -> Settings:
+    """The settings of this process's environment. Raises SettingsError naming every variable that is wrong."""
+    try:
+        return Settings()  # type: ignore[call-arg]  # fields come from the environment
+    except ValidationError as e:
+        lines = []
+        for problem in e.errors(include_input=False, include_url=False, include_context=False):
+            name = ".".join(str(part) for part in problem["loc"]).upper()
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(message if not name or message.startswith(name) else f"{name}: {message}")
+        raise SettingsError("; ".join(lines)) from e
+
+
+def unused_variables() -> list[str]:
+    """Variables that are set, accepted and without effect: each is warned about once."""
+    return [name for name in UNUSED if os.environ.get(name)]

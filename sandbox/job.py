@@ -1,0 +1,313 @@
+"""A job, its limits and its result: the types that travel between api and worker.
+
+The same JSON goes over every transport (the Unix socket today, AMQP later). This module is the one part
+of `sandbox` that `api` and `dispatch` may import, so it holds types and the rules of a job, and no power.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+KIB = 1024
+MIB = 1024 * KIB
+
+MAX_CODE_BYTES = MIB
+MAX_STDIN_BYTES = 8 * MIB
+MAX_INLINE_FILES = 64
+MAX_ARGS = 64
+MAX_ENV = 64
+MAX_STRING_BYTES = 4 * KIB
+MAX_PATH_BYTES = 1024
+MAX_PATH_PART_BYTES = 255
+MAX_METADATA = 16
+MAX_METADATA_BYTES = 512
+MAX_ARTIFACTS_BYTES = 25 * MIB
+MAX_SKIPPED_LISTED = 100
+MAX_BODY_BYTES = 16 * MIB
+
+Status = Literal[
+    "queued", "running", "error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"
+]
+#: `pool` and `cold` are what an engine answers; `template` is kept for the source of that name.
+Source = Literal["pool", "template", "cold"]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRule:
+    """One row of the limits table: what a limit is when absent, and what it may be.
+
+    `default` None means it depends on the others (`cpu_ms` = timeout × cpus) or on the language (`pids`).
+    """
+
+    name: str
+    default: float | None
+    minimum: float
+    ceiling: float
+    integer: bool = True
+
+
+LIMIT_RULES: dict[str, LimitRule] = {
+    rule.name: rule
+    for rule in (
+        LimitRule("timeout_ms", 10_000, 1, 60_000),
+        LimitRule("cpu_ms", None, 1, 120_000),
+        LimitRule("memory_mb", 256, 16, 2_048),
+        LimitRule("cpus", 1.0, 0.1, 2.0, integer=False),
+        LimitRule("pids", None, 1, 512),
+        LimitRule("max_output_bytes", MIB, 1, 8 * MIB),
+        LimitRule("max_artifact_bytes", 10 * MIB, 0, 50 * MIB),
+        LimitRule("max_artifact_files", 10, 0, 100),
+    )
+}
+DEFAULT_PIDS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every limit of one run, resolved: nothing is left to a default."""
+
+    timeout_ms: int
+    cpu_ms: int
+    memory_mb: int
+    cpus: float
+    pids: int
+    max_output_bytes: int
+    max_artifact_bytes: int
+    max_artifact_files: int
+
+    @classmethod
+    def resolve(cls, given: dict[str, int | float], *, pids_default: int = DEFAULT_PIDS) -> Limits:
+        """Fill in the defaults of the limits that were not given.
+
+        Raises JobInvalid naming the field for one that is unknown, of the wrong type or out of bounds.
+        """
+        values: dict[str, Any] = {}
+        for name, value in given.items():
+            problem = limit_problem(name, value)
+            if problem:
+                raise JobInvalid(problem.message, param=f"limits.{name}", code=problem.code)
+            values[name] = value
+        for name, rule in LIMIT_RULES.items():
+            if name not in values and rule.default is not None:
+                values[name] = rule.default if not rule.integer else int(rule.default)
+        values.setdefault("pids", pids_default)
+        default_cpu = max(1, round(values["timeout_ms"] * values["cpus"]))
+        values.setdefault("cpu_ms", min(default_cpu, int(LIMIT_RULES["cpu_ms"].ceiling)))
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitProblem:
+    message: str
+    code: str
+
+
+def limit_problem(name: str, value: object) -> LimitProblem | None:
+    """What is wrong with a limit, as one sentence naming field and bound; None if nothing is."""
+    rule = LIMIT_RULES.get(name)
+    field_name = f"limits.{name}"
+    if rule is None:
+        return LimitProblem(f"{field_name}: there is no such limit", "unknown_field")
+    if rule.integer:
+        if isinstance(value, bool) or not isinstance(value, int):
+            return LimitProblem(f"{field_name}: must be an integer", "invalid_type")
+    elif isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124
+        return LimitProblem(f"{field_name}: must be a number", "invalid_type")
+    if value < rule.minimum:
+        return LimitProblem(
+            f"{field_name}: {_shown(value)} is below the minimum of {_shown(rule.minimum)}",
+            "limit_below_minimum",
+        )
+    if value > rule.ceiling:
+        return LimitProblem(
+            f"{field_name}: {_shown(value)} exceeds this key's maximum of {_shown(rule.ceiling)}",
+            "limit_exceeds_maximum",
+        )
+    return None
+
+
+def _shown(number: float) -> str:
+    """A number for a message; the longest accepted JSON integer must not become a page of digits."""
+    text = str(int(number)) if number == int(number) and abs(number) < 10**18 else f"{float(number):g}"
+    return text[:32]
+
+
+def path_problem(path: str) -> str | None:
+    """Why `path` may not name a file beneath /work, or None if it may."""
+    raw = path.encode("utf-8", "surrogatepass")
+    if not path:
+        return "must not be empty"
+    if len(raw) > MAX_PATH_BYTES:
+        return f"is longer than {MAX_PATH_BYTES} bytes"
+    if "\0" in path:
+        return "must not contain NUL"
+    if path.startswith("/"):
+        return "must be relative"
+    for part in path.split("/"):
+        if part == "":
+            return "must not contain an empty part"
+        if part == "..":
+            return "must not contain '..'"
+        if part == ".":
+            return "must not contain '.'"
+        if len(part.encode("utf-8", "surrogatepass")) > MAX_PATH_PART_BYTES:
+            return f"has a part longer than {MAX_PATH_PART_BYTES} bytes"
+    return None
+
+
+class JobInvalid(ValueError):
+    """A job that breaks a rule of API.md. The message is for the client; `param` names the field."""
+
+    def __init__(self, message: str, *, param: str | None, code: str = "invalid_value") -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class JobFile:
+    """A file to write before the start. `path` is relative to /work, `content` its bytes."""
+
+    path: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run as the worker receives it.
+
+    `language` may be an alias. `limits` holds only what was asked. `key` is whose run it is, for fairness.
+    `interpreter` "cold" starts the language's interpreter anew instead of the waiting one.
+    """
+
+    run_id: str
+    language: str
+    code: str | None = None
+    entrypoint: str | None = None
+    files: tuple[JobFile, ...] = ()
+    args: tuple[str, ...] = ()
+    stdin: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, int | float] = field(default_factory=dict)
+    key: str = ""
+    isolation: Literal["default", "container"] = "default"
+    interpreter: Literal["warm", "cold"] = "warm"
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as JSON-ready data; file contents as base64."""
+        import base64
+
+        data = {name: getattr(self, name) for name in self.__slots__ if name != "files"}
+        data["args"] = list(self.args)
+        data["files"] = [
+            {"path": f.path, "content": base64.b64encode(f.content).decode()} for f in self.files
+        ]
+        return data
+
+    @classmethod
+    def from_json(cls, data: object) -> Job:
+        """Read what `to_json` wrote. Raises JobInvalid on anything else; semantics are checked elsewhere."""
+        from sandbox.jobcodec import read_job
+
+        return read_job(data)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    wall_ms: int = 0
+    cpu_ms: int = 0
+    max_rss_mb: int = 0
+    queue_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compile:
+    """What the compile phase of a compiled language said."""
+
+    stdout: str
+    stderr: str
+    exit_code: int | None
+    wall_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file the program left in /work/outputs; `name` and `path` are metadata, never opened by a host."""
+
+    name: str
+    path: str
+    size: int
+    sha256: str
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What was in force for one run: facts of the engine, not wishes."""
+
+    engine: str
+    runtime: str
+    source: Source
+    network: str
+    seccomp: str | None
+    apparmor: str | None
+    user_namespace: bool
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why the service (not the program) failed: what the error envelope of API.md carries."""
+
+    message: str
+    code: str
+    type: str = "server_error"
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended: independent facts plus the one `status` derived from them (API.md)."""
+
+    status: Status
+    language: str
+    limits: Limits
+    exit_code: int | None = None
+    signal: str | None = None
+    timed_out: bool = False
+    oom_killed: bool = False
+    cancelled: bool = False
+    stdout: str = ""
+    stderr: str = ""
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False
+    usage: Usage = field(default_factory=Usage)
+    compile: Compile | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    skipped_artifacts: tuple[dict[str, str], ...] = ()
+    skipped_artifacts_count: int = 0
+    isolation: Isolation | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    error: JobError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON-ready data, fields named as in API.md's run object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the worker did not take a job: an HTTP status and the fields of the error envelope."""
+
+    status: int
+    message: str
+    code: str
+    param: str | None = None
+    retry_after_s: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The refusal as JSON-ready data."""
+        return asdict(self)
