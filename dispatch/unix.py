@@ -23,15 +23,17 @@ import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from dispatch import ClientGone, WorkerLost, WorkerUnavailable
 from sandbox.job import Job, Refusal
 
-#: 2 × 8 MiB of output, where JSON makes six bytes of a control character, and room for the rest.
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Two streams of 8 MiB, where JSON makes six bytes of a control character, and room for the rest.
 MAX_LINE_BYTES = 128 * 1024 * 1024
 CONNECT_TIMEOUT_S = 2.0
 SEND_TIMEOUT_S = 30.0
@@ -49,11 +51,11 @@ _TIMEVAL = struct.pack("ll", int(CONNECT_TIMEOUT_S), 0)
 Event = Callable[[dict[str, Any]], None]
 
 
-class _NotTaken(Exception):
+class _NotTakenError(Exception):
     """The connection broke, and it is certain that the worker never had the whole line."""
 
 
-class _Lost(Exception):
+class _LostError(Exception):
     """The connection broke, or said something unreadable, after the worker had the line."""
 
 
@@ -87,14 +89,14 @@ class _Connection:
     def exchange(
         self, line: bytes, *, deadline: float, client_fd: int | None, on_event: Event | None
     ) -> dict[str, Any]:
-        """Send a line and read the last line of the answer. Raises _NotTaken, _Lost, ClientGone."""
+        """Send a line and read the last line of the answer. Raises _NotTakenError, _LostError, ClientGone."""
         if client_fd is not None:
             self._poll.register(client_fd, _GONE)
         try:
-            self._send(line, client_fd)
+            self._send(line)
             answered = False
             while True:
-                message = self._message(self._line(deadline, client_fd, answered=answered))
+                message = self._message(self._line(deadline, answered=answered))
                 answered = True
                 if "event" not in message:
                     return message
@@ -104,29 +106,29 @@ class _Connection:
             if client_fd is not None:
                 self._poll.unregister(client_fd)
 
-    def _send(self, line: bytes, client_fd: int | None) -> None:
+    def _send(self, line: bytes) -> None:
         try:
             sent = self._sock.send(line, socket.MSG_DONTWAIT)
             if sent < len(line):
-                self._send_rest(memoryview(line)[sent:], client_fd)
+                self._send_rest(memoryview(line)[sent:])
         except BlockingIOError:
-            self._send_rest(memoryview(line), client_fd)
+            self._send_rest(memoryview(line))
         except OSError as e:
-            raise _NotTaken from e
+            raise _NotTakenError from e
 
-    def _send_rest(self, rest: memoryview, client_fd: int | None) -> None:
+    def _send_rest(self, rest: memoryview) -> None:
         deadline = time.monotonic() + SEND_TIMEOUT_S
         self._poll.modify(self._fd, select.POLLOUT)
         try:
             while rest:
                 ready = self._wait(deadline)
                 if not ready:
-                    raise _NotTaken
+                    raise _NotTakenError
                 if self._fd not in ready:
                     raise ClientGone
                 rest = rest[self._sock.send(rest, socket.MSG_DONTWAIT) :]
         except OSError as e:
-            raise _NotTaken from e
+            raise _NotTakenError from e
         finally:
             self._poll.modify(self._fd, select.POLLIN)
 
@@ -135,17 +137,17 @@ class _Connection:
         remaining = deadline - time.monotonic()
         return [fd for fd, _ in self._poll.poll(remaining * 1000)] if remaining > 0 else []
 
-    def _line(self, deadline: float, client_fd: int | None, *, answered: bool) -> bytearray:
+    def _line(self, deadline: float, *, answered: bool) -> bytearray:
         """The next line. What the worker says counts before the client's leaving: the run may have ended."""
         buffer = self._buffer
         scanned = 0
         while (end := buffer.find(b"\n", scanned)) < 0:
             scanned = len(buffer)
             if scanned > MAX_LINE_BYTES:
-                raise _Lost("the answer is too long")
+                raise _LostError("the answer is too long")
             ready = self._wait(deadline)
             if not ready:
-                raise _Lost("no answer in time")
+                raise _LostError("no answer in time")
             if self._fd not in ready:
                 raise ClientGone
             buffer += self._receive(scanned, started=answered or scanned > 0)
@@ -160,11 +162,11 @@ class _Connection:
         try:
             chunk = self._sock.recv(READ_BYTES if held else FIRST_READ_BYTES, socket.MSG_DONTWAIT)
         except ConnectionResetError as e:
-            raise (_Lost("the connection broke") if started else _NotTaken()) from e
+            raise (_LostError("the connection broke") if started else _NotTakenError()) from e
         except OSError as e:
-            raise _Lost("the connection broke") from e
+            raise _LostError("the connection broke") from e
         if not chunk:
-            raise _Lost("the connection was closed")
+            raise _LostError("the connection was closed")
         return chunk
 
     @staticmethod
@@ -172,9 +174,9 @@ class _Connection:
         try:
             message = orjson.loads(line)
         except ValueError as e:
-            raise _Lost("the answer is not JSON") from e
+            raise _LostError("the answer is not JSON") from e
         if not isinstance(message, dict):
-            raise _Lost("the answer is not an object")
+            raise _LostError("the answer is not an object")
         return message
 
 
@@ -196,7 +198,7 @@ class UnixDispatcher:
         allowed_s = timeout_s + self._queue_wait_s + RUN_MARGIN_S
         try:
             message = self._exchange(line, allowed_s, client_fd, on_event)
-        except _Lost as e:
+        except _LostError as e:
             raise WorkerLost(str(e)) from e
         result, refused = message.get("result"), message.get("refused")
         if isinstance(result, dict):
@@ -207,7 +209,7 @@ class UnixDispatcher:
         """What the worker says of itself; see `dispatch.Dispatcher.status`."""
         try:
             message = self._exchange(b'{"op":"status"}\n', STATUS_TIMEOUT_S, None, None)
-        except _Lost as e:
+        except _LostError as e:
             raise WorkerUnavailable(str(e)) from e
         status = message.get("status")
         if not isinstance(status, dict):
@@ -224,16 +226,16 @@ class UnixDispatcher:
         self, line: bytes, allowed_s: float, client_fd: int | None, on_event: Event | None
     ) -> dict[str, Any]:
         connection, kept = self._take()
-        for again in (kept, False):
+        while True:
             try:
                 message = connection.exchange(
                     line, deadline=time.monotonic() + allowed_s, client_fd=client_fd, on_event=on_event
                 )
-            except _NotTaken as e:
+            except _NotTakenError as e:
                 connection.close()
-                if not again:
+                if not kept:
                     raise WorkerUnavailable("the worker went away before it took the request") from e
-                connection = self._connect()
+                connection, kept = self._connect(), False
             except BaseException:
                 # To close is to cancel: nobody waits for the answer any more.
                 connection.close()
@@ -241,7 +243,6 @@ class UnixDispatcher:
             else:
                 self._give_back(connection)
                 return message
-        _unreachable()
 
     def _take(self) -> tuple[_Connection, bool]:
         while self._idle:
@@ -274,7 +275,3 @@ def _refusal(data: object) -> Refusal:
         return Refusal(**data)
     except TypeError as e:
         raise WorkerLost("the worker's refusal is not readable") from e
-
-
-def _unreachable() -> NoReturn:
-    raise AssertionError("the second attempt returns or raises")

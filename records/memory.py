@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from threading import Lock
+from typing import TYPE_CHECKING
 
-from records.store import RunRecord
+if TYPE_CHECKING:
+    from records.store import RunRecord
 
 #: What Python holds beside the document for a record and for each artifact of it: measured, rounded up.
 RECORD_BYTES = 1024

@@ -1,0 +1,61 @@
+"""The HTTP face: a Flask application made by a factory, with nothing done at import."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Flask, Response, g, request
+
+from api import errors
+from api.auth import Authenticator
+from api.context import EXTENSION, Context
+from api.ids import request_id
+from api.languages import Languages
+from api.routes import runs as runs_routes
+from api.routes import service as service_routes
+from api.runs import Runs
+from config.settings import Settings, load_settings
+from dispatch.unix import UnixDispatcher
+from records.memory import MemoryRunStore
+
+if TYPE_CHECKING:
+    from dispatch import Dispatcher
+    from records.store import RunStore
+
+_MIB = 1024 * 1024
+
+
+def create_app(
+    settings: Settings | None = None,
+    dispatcher: Dispatcher | None = None,
+    store: RunStore | None = None,
+) -> Flask:
+    """The application over a worker and a store; what is not given is made from the settings."""
+    settings = settings or load_settings()
+    dispatcher = dispatcher or UnixDispatcher(settings.worker_socket, queue_wait_s=settings.queue_wait_s)
+    store = store or MemoryRunStore(max_runs=settings.runs_kept, max_bytes=settings.runs_kept_mb * _MIB)
+    languages = Languages(dispatcher)
+    app = Flask("runyard", static_folder=None, template_folder=None)
+    # A doubled slash is another path, not a redirect with a page of HTML.
+    app.url_map.merge_slashes = False
+    app.extensions[EXTENSION] = Context(
+        authenticator=Authenticator(settings.keys()),
+        dispatcher=dispatcher,
+        languages=languages,
+        runs=Runs(dispatcher, store, languages),
+    )
+    errors.init_app(app)
+    app.register_blueprint(runs_routes.blueprint)
+    app.register_blueprint(service_routes.blueprint)
+    app.after_request(_add_headers)
+    return app
+
+
+def _add_headers(response: Response) -> Response:
+    headers = response.headers
+    headers["x-request-id"] = request_id(request.headers.get("x-request-id"))
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Cache-Control"] = "no-store"
+    for name, value in g.get("rate_headers", {}).items():
+        headers[name] = value
+    return response

@@ -1,0 +1,150 @@
+"""The body of a request: bounded in size, drained when refused, and read as strict JSON.
+
+Strict: UTF-8 without a mark, one object, no NaN or Infinity, no lone surrogate, nothing behind it. The
+parser itself bounds the depth (1024) without recursing on the interpreter's stack. A name given twice counts
+with its last value, as in every common reader.
+"""
+
+from __future__ import annotations
+
+import logging
+from threading import Semaphore
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import orjson
+
+from api.errors import ApiError
+from sandbox.job import MAX_BODY_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Request
+
+log = logging.getLogger(__name__)
+
+#: What is read and thrown away of a body that is refused, so that its sender gets to reading the answer.
+DRAIN_BYTES = 64 * 1024 * 1024
+DRAIN_STEP_BYTES = 1024 * 1024
+DRAIN_S = 15.0
+#: The same for a client that may not send at all: an answer is owed, a thread is not.
+DRAIN_STRANGER_S = 2.0
+#: Where the server in front puts `arrival(seconds | None)`: how long the rest of a request may take.
+ARRIVAL_KEY = "runyard.arrival"
+#: Parsed JSON can take twenty times its own size: large bodies are parsed two at a time, not sixty.
+LARGE_BODY_BYTES = 1024 * 1024
+_LARGE_BODIES = Semaphore(2)
+
+
+def read_json_object(request: Request) -> dict[str, Any]:
+    """The JSON object a request carries. Raises ApiError 400, 413 or 415."""
+    _check_type(request)
+    return parse_object(read_body(request))
+
+
+def read_body(request: Request) -> bytes:
+    """The whole body, at most MAX_BODY_BYTES. A larger one is drained within bounds and refused."""
+    stream = cast("IO[bytes]", request.environ["wsgi.input"])
+    length = request.content_length
+    chunked = "HTTP_TRANSFER_ENCODING" in request.environ
+    if length is None and not chunked:
+        return b""
+    if length is not None and length > MAX_BODY_BYTES:
+        drain(request)
+        raise _too_large()
+    data = _read(stream, MAX_BODY_BYTES + 1 if length is None else length)
+    _arrival(request, None)
+    if len(data) > MAX_BODY_BYTES:
+        drain(request)
+        raise _too_large()
+    if length is not None and len(data) < length:
+        raise ApiError(400, "The body ended before its Content-Length.", code="incomplete_body")
+    return data
+
+
+def drain(request: Request, seconds: float = DRAIN_S) -> None:
+    """Read what is left of a body, within bounds, and throw it away."""
+    _arrival(request, seconds)
+    stream = cast("IO[bytes]", request.environ["wsgi.input"])
+    left = DRAIN_BYTES
+    length = request.content_length
+    if length is not None:
+        left = min(left, length)
+    elif "HTTP_TRANSFER_ENCODING" not in request.environ:
+        return
+    try:
+        while left > 0 and (piece := stream.read(min(left, DRAIN_STEP_BYTES))):
+            left -= len(piece)
+    except Exception as e:  # noqa: BLE001  # a broken body is being refused already
+        log.debug("the rest of a body could not be read: %s", type(e).__name__)
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Strict JSON to an object. Raises ApiError 400."""
+    if not data:
+        raise _invalid("The body is empty: it must be a JSON object.")
+    try:
+        value = _load(data)
+    except orjson.JSONDecodeError as e:
+        what = (
+            "is nested too deep" if "depth" in e.msg or "recursion" in e.msg.lower() else "is not valid JSON"
+        )
+        raise _invalid(f"The body {what} (line {e.lineno}, column {e.colno}).") from e
+    if not isinstance(value, dict):
+        raise _invalid("The body must be a JSON object.")
+    return value
+
+
+def _arrival(request: Request, seconds: float | None) -> None:
+    allow: Callable[[float | None], None] | None = request.environ.get(ARRIVAL_KEY)
+    if allow is not None:
+        allow(seconds)
+
+
+def _load(data: bytes) -> object:
+    if len(data) < LARGE_BODY_BYTES:
+        return orjson.loads(data)
+    with _LARGE_BODIES:
+        return orjson.loads(data)
+
+
+def _read(stream: IO[bytes], wanted: int) -> bytes:
+    try:
+        return stream.read(wanted)
+    except Exception as e:
+        # A malformed chunk, or a client that went away: whatever the server raises is the body's fault.
+        raise ApiError(400, "The body could not be read.", code="incomplete_body") from e
+
+
+def _check_type(request: Request) -> None:
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        drain(request)
+        raise ApiError(
+            415,
+            "The body must not be compressed.",
+            code="unsupported_content_encoding",
+            param="Content-Encoding",
+        )
+    mimetype = request.mimetype
+    # Without a type the body itself will tell; a type that says something else is believed.
+    if mimetype in ("", "application/json") or (
+        mimetype.startswith("application/") and mimetype.endswith("+json")
+    ):
+        return
+    drain(request)
+    raise ApiError(
+        415,
+        "The body must be JSON: send the header 'Content-Type: application/json'.",
+        code="unsupported_media_type",
+        param="Content-Type",
+    )
+
+
+def _invalid(message: str) -> ApiError:
+    return ApiError(400, message, code="invalid_json")
+
+
+def _too_large() -> ApiError:
+    return ApiError(
+        413, f"The body is larger than the maximum of {MAX_BODY_BYTES} bytes.", code="request_too_large"
+    )

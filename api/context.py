@@ -1,0 +1,48 @@
+"""What every request handler needs, made once by the app factory and reached through the application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from flask import current_app, g, request
+
+from api.errors import ApiError
+
+if TYPE_CHECKING:
+    from api.auth import Authenticator, Caller
+    from api.languages import Languages
+    from api.runs import Runs
+    from dispatch import Dispatcher
+
+EXTENSION = "runyard"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts of the service behind the HTTP face."""
+
+    authenticator: Authenticator
+    dispatcher: Dispatcher
+    languages: Languages
+    runs: Runs
+
+
+def context() -> Context:
+    """The parts of the application that serves this request."""
+    return cast("Context", current_app.extensions[EXTENSION])
+
+
+def require_caller(*, reading: bool) -> Caller:
+    """Who calls, with a token of the right bucket spent. Raises ApiError 401 or 429."""
+    caller = context().authenticator.authenticate(request.headers.get("Authorization"))
+    decision = caller.spend(reading=reading)
+    g.rate_headers = headers = decision.headers()
+    if not decision.allowed:
+        raise ApiError(
+            429,
+            f"This key may make {decision.limit} requests at once; try again in {headers['Retry-After']} s.",
+            code="rate_limit_exceeded",
+            headers={"Retry-After": headers["Retry-After"]},
+        )
+    return caller

@@ -1,0 +1,148 @@
+"""Every error the API answers, in one shape: `{"error": {"message", "type", "param", "code"}}`.
+
+ApiError
+├── what a route or a check raises, with an HTTP status and a stable code
+└── what the HTTP layer raises itself (unknown path, wrong method) is turned into the same shape
+
+Nothing else leaves the process: an unexpected exception is logged and answered as `internal_error`.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+if TYPE_CHECKING:
+    from sandbox.job import Refusal
+
+log = logging.getLogger(__name__)
+
+JSON = "application/json"
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+#: What the HTTP layer may raise by itself.
+_HTTP = {
+    400: ("The request could not be understood.", "bad_request"),
+    404: ("There is nothing at this path.", "not_found"),
+    405: ("This path does not know that method.", "method_not_allowed"),
+    408: ("The request did not arrive in time.", "request_timeout"),
+    413: ("The request is too large.", "request_too_large"),
+    414: ("The request line is too long.", "uri_too_long"),
+    415: ("The body must be JSON.", "unsupported_media_type"),
+    417: ("The expectation cannot be met.", "expectation_failed"),
+    431: ("The headers are too large.", "headers_too_large"),
+    501: ("This transfer coding is not supported.", "not_implemented"),
+}
+_INTERNAL = ("The service failed to answer this request.", "internal_error")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorObject:
+    """The `error` of an envelope, and of a run whose status is `error`."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The object in the order of API.md."""
+        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+
+
+class ApiError(Exception):
+    """An answer that is an error. The message is for the client: it names the field and its bound."""
+
+    def __init__(  # one argument per field of the envelope
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+        headers: dict[str, str] | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error = ErrorObject(message, error_type(status), param, code)
+        self.headers = dict(headers or {})
+        if retry_after_s is not None:
+            self.headers["Retry-After"] = str(retry_after_s)
+        self.run_id = run_id
+
+    @classmethod
+    def of_run(cls, run_id: str, error: ErrorObject) -> ApiError:
+        """A run that ended `error`, said to the one who waits for it."""
+        raised = cls(500, error.message, code=error.code, run_id=run_id)
+        raised.error = error
+        return raised
+
+    @classmethod
+    def from_refusal(cls, refusal: Refusal) -> ApiError:
+        """What the worker refused, said by the API."""
+        retry_after_s = refusal.retry_after_s
+        if retry_after_s is None and refusal.status in (429, 503):
+            retry_after_s = 1
+        return cls(
+            refusal.status,
+            refusal.message,
+            code=refusal.code,
+            param=refusal.param,
+            retry_after_s=retry_after_s,
+        )
+
+
+def invalid(message: str, *, param: str | None = None, code: str = "invalid_value") -> ApiError:
+    """A 400."""
+    return ApiError(400, message, code=code, param=param)
+
+
+def error_type(status: int) -> str:
+    """The `type` of an error, told by its status."""
+    return _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+
+
+def http_error(status: int) -> ErrorObject:
+    """The error object of a bare HTTP status."""
+    message, code = _HTTP.get(status, _HTTP[400] if status < 500 else _INTERNAL)
+    return ErrorObject(message, error_type(status), None, code)
+
+
+def envelope(error: ErrorObject, *, run_id: str | None = None) -> bytes:
+    """The body of an error reply."""
+    body: dict[str, Any] = {"error": error.to_json()}
+    if run_id is not None:
+        body["run_id"] = run_id
+    return orjson.dumps(body)
+
+
+def init_app(app: Flask) -> None:
+    """Answer every error of the application in the one shape."""
+    app.register_error_handler(ApiError, _api_error)
+    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _api_error(e: ApiError) -> Response:
+    body = envelope(e.error, run_id=e.run_id)
+    return Response(body, e.status, headers=e.headers, content_type=JSON)
+
+
+def _http_exception(e: HTTPException) -> Response:
+    status = e.code or 500
+    headers = {}
+    if isinstance(e, MethodNotAllowed) and e.valid_methods:
+        headers["Allow"] = ", ".join(sorted(e.valid_methods))
+    return Response(envelope(http_error(status)), status, headers=headers, content_type=JSON)
+
+
+def _unexpected(e: Exception) -> Response:
+    log.error("request failed", exc_info=e)
+    return Response(envelope(http_error(500)), 500, content_type=JSON)

@@ -1,0 +1,48 @@
+"""gunicorn's settings, told from the service's.
+
+Start: `gunicorn -c python:api.gunicorn_conf 'api.app:create_app()'`.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+
+from api.http_worker import Logger, Worker
+from config import logging as service_logging
+from config.settings import load_settings
+
+_settings = load_settings()
+
+bind = (
+    f"[{_settings.bind}]:{_settings.port}" if ":" in _settings.bind else f"{_settings.bind}:{_settings.port}"
+)
+worker_class = Worker
+logger_class = Logger
+# One process: the keys' buckets and the runs are in its memory. A run waits on a thread of its own.
+workers = 1
+threads = _settings.api_threads
+#: Connections that wait for a request hold a descriptor and no thread.
+worker_connections = threads + 1024
+backlog = 512
+keepalive = 75
+# The heartbeat of the process, not the time of a request: threads that wait for runs do not delay it.
+timeout = 60
+graceful_timeout = math.ceil(_settings.drain_s) + 1
+worker_tmp_dir = "/dev/shm"  # noqa: S108  # an unlinked file for the heartbeat, never on a disk
+control_socket_disable = True
+accesslog = None
+# Nothing in front of the service is believed to know more of the client than its socket.
+forwarded_allow_ips = ""
+limit_request_line = 8190
+limit_request_fields = 100
+
+
+def on_starting(_server: object) -> None:
+    """Log as the rest of the service does, and have a descriptor for every connection and thread."""
+    service_logging.setup("api", _settings.log_level)
+    wanted = worker_connections + 2 * threads + 256
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))

@@ -1,0 +1,157 @@
+"""gunicorn's threaded worker, with what a service on the open internet needs beside it.
+
+* A connection holds no thread before its first byte, and only so long until its request has arrived: neither
+  idle nor trickling clients can occupy the threads.
+* A connection is closed on the thread that served it: upstream lingers for up to two seconds on the one
+  thread that accepts, which any client that asks for `Connection: close` and stays can bring about.
+* What the HTTP parser refuses is answered in the error shape of the API, without repeating what was sent.
+* The name and version of the server are not told.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import struct
+import time
+from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from gunicorn import util  # type: ignore[import-untyped]
+from gunicorn.glogging import Logger as GunicornLogger  # type: ignore[import-untyped]
+from gunicorn.http import errors as http_errors  # type: ignore[import-untyped]
+from gunicorn.http import wsgi  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
+
+from api.body import ARRIVAL_KEY
+from api.errors import JSON, envelope, http_error
+from api.ids import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from gunicorn.config import Config  # type: ignore[import-untyped]
+
+log = logging.getLogger(__name__)
+
+#: From its first byte a request has this long to show its headers, and then this long to arrive whole.
+HEADERS_TIMEOUT_S = 10.0
+BODY_TIMEOUT_S = 60.0
+#: A client that takes nothing of its answer for this long is given up.
+SEND_TIMEOUT_S = 30
+_SEND_TIMEVAL = struct.pack("ll", SEND_TIMEOUT_S, 0)
+
+_STATUSES: tuple[tuple[type[Exception], int], ...] = (
+    (http_errors.LimitRequestLine, 414),
+    (http_errors.LimitRequestHeaders, 431),
+    (http_errors.ExpectationFailed, 417),
+    (http_errors.UnsupportedTransferCoding, 501),
+    (http_errors.ConfigurationProblem, 500),
+    (http_errors.ParseException, 400),
+)
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
+    """A `gthread` worker that idle, slow and lingering clients cannot occupy."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self.wsgi: WSGIApplication
+        self._arriving: dict[socket.socket, float] = {}
+        wsgi.SERVER = "runyard"
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        application: WSGIApplication = self.wsgi
+
+        def with_deadline(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            environ[ARRIVAL_KEY] = arrival = partial(self._allow, environ["gunicorn.socket"])
+            arrival(BODY_TIMEOUT_S)
+            return application(environ, start_response)
+
+        self.wsgi = with_deadline
+
+    def _allow(self, sock: socket.socket, seconds: float | None) -> None:
+        """Give what is left of a request so long to arrive; None when it has."""
+        if seconds is None:
+            self._arriving.pop(sock, None)
+        else:
+            self._arriving[sock] = time.monotonic() + seconds
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take a connection and wait for its first byte without a thread."""
+        try:
+            sock, address = listener.accept()
+        except OSError as e:
+            log.debug("accept: %s", e)
+            return
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEVAL)
+        connection = TConn(self.cfg, sock, address, listener.getsockname())
+        connection.timeout = time.monotonic() + self.cfg.keepalive
+        self.nr_conns += 1
+        self.pending_conns.append(connection)
+        self.poller.register(sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, connection))
+
+    def handle(self, conn: TConn) -> object:
+        """Serve one request of a connection, and close it here if it ends."""
+        self._arriving[conn.sock] = time.monotonic() + HEADERS_TIMEOUT_S
+        try:
+            keep = super().handle(conn)
+        finally:
+            self._arriving.pop(conn.sock, None)
+        if not keep:
+            with suppress(OSError):
+                util.close_graceful(conn.sock)
+            conn.close = _closed
+        return keep
+
+    def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Beside upstream's: end the requests that took too long to arrive. Called about once a second."""
+        super().murder_keepalived(force)
+        now = time.monotonic()
+        for sock, deadline in list(self._arriving.items()):
+            if now > deadline:
+                # The thread that reads sees the end of the stream.
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RD)
+
+    def handle_error(
+        self,
+        req: object,  # noqa: ARG002
+        client: socket.socket,
+        addr: object,  # noqa: ARG002
+        exc: Exception,
+    ) -> None:
+        """Answer what the parser refused, or what escaped the application, in the shape of every error."""
+        status = next((status for kind, status in _STATUSES if isinstance(exc, kind)), 500)
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("request failed in the server", exc_info=exc)
+        body = envelope(http_error(status))
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nServer: {wsgi.SERVER}\r\n"
+            f"Connection: close\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
+            f"x-request-id: {new_id('req')}\r\n\r\n"
+        )
+        with suppress(OSError):
+            util.write_nonblock(client, head.encode() + body)
+
+
+class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn is untyped
+    """gunicorn's own messages through the service's log; no access log."""
+
+    def setup(self, cfg: Config) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+        self.error_log.setLevel(logging.WARNING)
+
+    def access(self, *args: object, **kwargs: object) -> None:
+        """Log nothing: it is asked for every request."""
+
+
+def _closed(graceful: bool = False) -> None:  # noqa: FBT001, FBT002
+    """Stands in for the close of a connection that is closed."""

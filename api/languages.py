@@ -1,0 +1,140 @@
+"""Which languages there are, as the worker says, and what is remembered of it.
+
+A language that was ready may be used from memory for a while: the worker checks every job itself. A miss
+(unknown, or known and not ready) is asked again, so that a language just built is seen at once.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from api.errors import ApiError
+from dispatch import Dispatcher, WorkerUnavailable
+from sandbox.job import DEFAULT_PIDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: How old an answer may be that is shown to somebody.
+SHOWN_AGE_S = 1.0
+#: How old the memory of a ready language may be.
+READY_AGE_S = 30.0
+#: How old an answer may be that says no.
+MISS_AGE_S = 0.25
+NOT_READY_RETRY_S = 5
+UNAVAILABLE_RETRY_S = 2
+
+_PUBLIC = ("id", "aliases", "version", "entry_file", "packages", "ready", "example")
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """What the API needs of a language; `public` is its row of `GET /v1/languages`."""
+
+    id: str
+    entry_file: str
+    ready: bool
+    pids_default: int
+    public: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The languages at one moment, by id and by alias."""
+
+    languages: tuple[Language, ...]
+    by_name: dict[str, Language]
+    taken_at: float
+
+
+class Languages:
+    """The worker's languages, remembered. Safe for many threads; one of them asks at a time."""
+
+    def __init__(self, dispatcher: Dispatcher, clock: Callable[[], float] = time.monotonic) -> None:
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._lock = Lock()
+        self._catalogue = Catalogue((), {}, float("-inf"))
+        self._failed_at = float("-inf")
+
+    def catalogue(self, max_age_s: float = SHOWN_AGE_S) -> Catalogue:
+        """The languages, not older than that. Raises WorkerUnavailable."""
+        if self._age_s() > max_age_s:
+            with self._lock:
+                if self._age_s() > max_age_s:
+                    self._ask()
+        return self._catalogue
+
+    def find(self, name: str) -> Language:
+        """A language that is ready, by id or alias. Raises ApiError 400 or 503."""
+        language = self._catalogue.by_name.get(name)
+        if language is None or not language.ready or self._age_s() > READY_AGE_S:
+            try:
+                language = self.catalogue(MISS_AGE_S).by_name.get(name)
+            except WorkerUnavailable as e:
+                raise worker_unavailable() from e
+        if language is None:
+            known = ", ".join(sorted(item.id for item in self._catalogue.languages)) or "none"
+            raise ApiError(
+                400,
+                f"language: is not known here; known are: {known}",
+                code="unknown_language",
+                param="language",
+            )
+        if not language.ready:
+            raise ApiError(
+                503,
+                f"language: {language.id} is not ready yet",
+                code="language_not_ready",
+                param="language",
+                retry_after_s=NOT_READY_RETRY_S,
+            )
+        return language
+
+    def _ask(self) -> None:
+        # Those who waited for the one that asked in vain must not each wait for a timeout of their own.
+        if self._clock() - self._failed_at < MISS_AGE_S:
+            raise WorkerUnavailable("the worker did not answer a moment ago")
+        try:
+            self._catalogue = _read(self._dispatcher.status(), self._clock())
+        except WorkerUnavailable:
+            self._failed_at = self._clock()
+            raise
+
+    def _age_s(self) -> float:
+        return self._clock() - self._catalogue.taken_at
+
+
+def worker_unavailable() -> ApiError:
+    """What is said when no worker answers: nothing was started."""
+    return ApiError(
+        503,
+        "The worker cannot be reached; nothing was started.",
+        code="worker_unavailable",
+        retry_after_s=UNAVAILABLE_RETRY_S,
+    )
+
+
+def _read(status: dict[str, Any], now: float) -> Catalogue:
+    try:
+        languages = tuple(_language(item) for item in status["languages"])
+    except (KeyError, TypeError, ValueError) as e:
+        raise WorkerUnavailable("the worker's languages are not readable") from e
+    by_name = {alias: item for item in languages for alias in item.public["aliases"]}
+    by_name.update({item.id: item for item in languages})
+    return Catalogue(languages, by_name, now)
+
+
+def _language(item: dict[str, Any]) -> Language:
+    public = {name: item.get(name) for name in _PUBLIC}
+    public["aliases"] = [str(alias) for alias in item["aliases"]]
+    return Language(
+        id=str(item["id"]),
+        entry_file=str(item["entry_file"]),
+        ready=bool(item["ready"]),
+        pids_default=int(item.get("pids_default") or DEFAULT_PIDS),
+        public=public,
+    )

@@ -1,0 +1,291 @@
+"""What a request must look like: the shape by Pydantic, then the rules of API.md, one error at a time.
+
+No message repeats what was sent, but a number against its bound and the name of an unknown field.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from api.errors import ApiError, invalid
+from sandbox.job import (
+    MAX_ARGS,
+    MAX_CODE_BYTES,
+    MAX_ENV,
+    MAX_INLINE_FILES,
+    MAX_METADATA,
+    MAX_METADATA_BYTES,
+    MAX_STDIN_BYTES,
+    MAX_STRING_BYTES,
+    JobFile,
+    limit_problem,
+    path_problem,
+)
+
+Isolation = Literal["default", "container"]
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHOWN_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+
+
+class FileIn(BaseModel):
+    """A file of a request: inline `content`, or the `id` of an uploaded one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    path: str
+    content: str | None = None
+    encoding: Literal["utf-8", "base64"] | None = None
+    id: str | None = None
+
+
+class RunIn(BaseModel):
+    """The body of `POST /v1/runs`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    language: str
+    code: str | None = None
+    entrypoint: str | None = None
+    files: Annotated[list[FileIn], Field(max_length=MAX_INLINE_FILES)] | None = None
+    args: Annotated[list[str], Field(max_length=MAX_ARGS)] | None = None
+    stdin: str | None = None
+    env: Annotated[dict[str, str], Field(max_length=MAX_ENV)] | None = None
+    limits: dict[str, Any] | None = None
+    stream: bool | None = None
+    background: bool | None = None
+    isolation: Literal["default", "container", "gvisor"] | None = None
+    metadata: Annotated[dict[str, str], Field(max_length=MAX_METADATA)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """A request that keeps every rule but the ones only the worker's languages decide."""
+
+    language: str
+    code: str | None
+    entrypoint: str | None
+    files: tuple[JobFile, ...]
+    args: tuple[str, ...]
+    stdin: str
+    env: dict[str, str]
+    limits: dict[str, int | float]
+    isolation: Isolation
+    metadata: dict[str, str]
+
+
+def parse_run(data: dict[str, Any]) -> RunRequest:
+    """A run's request from its JSON. Raises ApiError 400 naming the first field that is wrong."""
+    try:
+        body = RunIn.model_validate(data)
+    except ValidationError as e:
+        raise _shape_error(e) from e
+    _check_offered(body)
+    files = _files(body.files or [])
+    _check_program(body, files)
+    args, env, metadata = body.args or [], body.env or {}, body.metadata or {}
+    _check_args(args)
+    _check_env(env)
+    _check_metadata(metadata)
+    if body.stdin is not None and _size(body.stdin) > MAX_STDIN_BYTES:
+        raise _too_long("stdin", _size(body.stdin), MAX_STDIN_BYTES)
+    return RunRequest(
+        language=body.language,
+        code=body.code,
+        entrypoint=body.entrypoint,
+        files=files,
+        args=tuple(args),
+        stdin=body.stdin or "",
+        env=env,
+        limits=_limits(body.limits or {}),
+        isolation="container" if body.isolation == "container" else "default",
+        metadata=metadata,
+    )
+
+
+def check_entry_file(request: RunRequest, entry_file: str) -> None:
+    """Refuse an inline file where `code` will be written, or one beneath it. Raises ApiError 400."""
+    if request.code is None:
+        return
+    for index, file in enumerate(request.files):
+        if file.path == entry_file or file.path.startswith(entry_file + "/"):
+            raise invalid(
+                f"files.{index}.path: {entry_file} is where code is written",
+                param=f"files.{index}.path",
+                code="duplicate_path",
+            )
+
+
+def _check_offered(body: RunIn) -> None:
+    """What API.md describes and this version does not do is said, never ignored."""
+    for name in ("stream", "background"):
+        if getattr(body, name):
+            raise invalid(f"{name}: is not supported yet", param=name, code="not_supported")
+    if body.isolation == "gvisor":
+        raise invalid("isolation: gvisor is not available here", param="isolation", code="not_supported")
+    for index, file in enumerate(body.files or ()):
+        if file.id is not None:
+            param = f"files.{index}.id"
+            raise invalid(f"{param}: uploaded files are not supported yet", param=param, code="not_supported")
+
+
+def _check_program(body: RunIn, files: tuple[JobFile, ...]) -> None:
+    if body.code is None and body.entrypoint is None:
+        raise invalid("code: give code or entrypoint", param="code", code="missing_field")
+    if body.code is not None and body.entrypoint is not None:
+        raise invalid("entrypoint: give code or entrypoint, not both", param="entrypoint")
+    if body.code is not None:
+        if not body.code:
+            raise invalid("code: must not be empty", param="code")
+        if _size(body.code) > MAX_CODE_BYTES:
+            raise _too_long("code", _size(body.code), MAX_CODE_BYTES)
+        return
+    assert body.entrypoint is not None
+    problem = path_problem(body.entrypoint)
+    if problem:
+        raise invalid(f"entrypoint: {problem}", param="entrypoint", code="invalid_path")
+    if all(file.path != body.entrypoint for file in files):
+        raise invalid("entrypoint: must be the path of one of the inline files", param="entrypoint")
+
+
+def _files(given: list[FileIn]) -> tuple[JobFile, ...]:
+    files: list[JobFile] = []
+    paths: set[str] = set()
+    folders: set[str] = set()
+    for index, file in enumerate(given):
+        where = f"files.{index}"
+        _check_path(file.path, f"{where}.path", paths, folders)
+        paths.add(file.path)
+        folders.update(_folders(file.path))
+        files.append(JobFile(file.path, _content(file, where)))
+    return tuple(files)
+
+
+def _check_path(path: str, param: str, paths: set[str], folders: set[str]) -> None:
+    problem = path_problem(path)
+    if problem:
+        raise invalid(f"{param}: {problem}", param=param, code="invalid_path")
+    if path in paths:
+        raise invalid(f"{param}: the same path is given twice", param=param, code="duplicate_path")
+    if path in folders or not paths.isdisjoint(_folders(path)):
+        raise invalid(f"{param}: is a file and a folder at once", param=param, code="duplicate_path")
+    if path in ("inputs", "outputs"):
+        raise invalid(f"{param}: is a folder of every run", param=param, code="invalid_path")
+
+
+def _folders(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _content(file: FileIn, where: str) -> bytes:
+    if file.content is None:
+        raise invalid(f"{where}.content: is required", param=f"{where}.content", code="missing_field")
+    if file.encoding != "base64":
+        return file.content.encode()
+    try:
+        return base64.b64decode(file.content, validate=True)
+    except (binascii.Error, ValueError) as e:
+        param = f"{where}.content"
+        raise invalid(f"{param}: is not valid base64", param=param, code="invalid_base64") from e
+
+
+def _check_args(args: list[str]) -> None:
+    for index, arg in enumerate(args):
+        _check_string(arg, f"args.{index}")
+
+
+def _check_env(env: dict[str, str]) -> None:
+    for name, value in env.items():
+        if not _ENV_NAME.fullmatch(name):
+            raise invalid("env: a name must be a letter or _, then letters, digits or _", param="env")
+        size = _size(name) + _size(value)
+        where = f"env.{_shown(name)}"
+        if size > MAX_STRING_BYTES:
+            raise _too_long(where, size, MAX_STRING_BYTES)
+        _check_string(value, where)
+
+
+def _check_string(value: str, param: str) -> None:
+    if _size(value) > MAX_STRING_BYTES:
+        raise _too_long(param, _size(value), MAX_STRING_BYTES)
+    if "\0" in value:
+        raise invalid(f"{param}: must not contain NUL", param=param)
+
+
+def _check_metadata(metadata: dict[str, str]) -> None:
+    for name, value in metadata.items():
+        size = _size(name) + _size(value)
+        if size > MAX_METADATA_BYTES:
+            raise _too_long(f"metadata.{_shown(name)}", size, MAX_METADATA_BYTES)
+
+
+def _limits(given: dict[str, Any]) -> dict[str, int | float]:
+    limits: dict[str, int | float] = {}
+    for name, value in given.items():
+        problem = limit_problem(name, value) if value is not None else limit_problem(name, 1)
+        if problem is None:
+            if value is not None:
+                limits[name] = value
+        elif problem.code == "unknown_field":
+            raise _unknown_field(("limits", name))
+        elif value is not None:
+            raise invalid(problem.message, param=f"limits.{name}", code=problem.code)
+    return limits
+
+
+_SENTENCES = {
+    "missing": ("is required", "missing_field"),
+    "string_type": ("must be a string", "invalid_type"),
+    "bool_type": ("must be true or false", "invalid_type"),
+    "list_type": ("must be a list", "invalid_type"),
+    "dict_type": ("must be an object", "invalid_type"),
+    "model_type": ("must be an object", "invalid_type"),
+    "model_attributes_type": ("must be an object", "invalid_type"),
+    "string_unicode": ("must be valid Unicode", "invalid_value"),
+}
+
+
+def _shape_error(e: ValidationError) -> ApiError:
+    """The first problem Pydantic found, as one sentence naming the field."""
+    problem = e.errors(include_url=False, include_input=False)[0]
+    kind, loc, context = problem["type"], problem["loc"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown_field(loc)
+    param = _dotted(loc)
+    if kind == "too_long":
+        bound, actual = context["max_length"], context["actual_length"]
+        many = "more" if actual is None else str(actual)
+        return invalid(f"{param}: {many} entries, the maximum is {bound}", param=param, code="too_many")
+    if kind == "literal_error":
+        return invalid(f"{param}: must be one of {context['expected']}", param=param)
+    sentence, code = _SENTENCES.get(kind, ("is not valid", "invalid_value"))
+    return invalid(f"{param}: {sentence}", param=param, code=code)
+
+
+def _unknown_field(loc: tuple[int | str, ...]) -> ApiError:
+    param = _dotted(loc)
+    return invalid(f"{param}: there is no such field", param=param, code="unknown_field")
+
+
+def _dotted(loc: tuple[int | str, ...]) -> str:
+    return ".".join(_shown(str(part)) for part in loc)
+
+
+def _shown(name: str) -> str:
+    """A client's own name for something, if it can stand in a message."""
+    return name if _SHOWN_NAME.fullmatch(name) else "?"
+
+
+def _too_long(param: str, size: int, bound: int) -> ApiError:
+    return invalid(f"{param}: {size} bytes, the maximum is {bound}", param=param, code="too_long")
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
