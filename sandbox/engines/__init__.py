@@ -1,0 +1,91 @@
+"""Engines: each hands back a fresh sandbox as a byte stream plus a few powers over it, and nothing more."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Protocol
+
+from sandbox.images import Image
+from sandbox.job import Isolation, Limits
+
+
+class EngineError(Exception):
+    """The engine could not do what it is for. Its text is for the log, never for a client."""
+
+
+class EngineUnusable(EngineError):
+    """The engine cannot work on this machine; the text says what to install or change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What the kernel counted for a sandbox's cgroup."""
+
+    cpu_ns: int
+    memory_peak_bytes: int
+    oom_kills: int
+
+
+class Sandbox(Protocol):
+    """One single-use sandbox whose agent is starting or waiting."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def image(self) -> Image: ...
+
+    @property
+    def stream(self) -> socket.socket:
+        """The two-way stream to the agent; closing it ends the sandbox."""
+        ...
+
+    def apply(self, limits: Limits) -> bool:
+        """Put the limits of a job in force. False if this sandbox already holds more than they allow."""
+        ...
+
+    def lend_memory(self, reserve_mb: int) -> None:
+        """Raise the memory limit by a reserve, for collecting artifacts after the program's end."""
+        ...
+
+    def stats(self) -> Stats:
+        """What has been used since `apply`."""
+        ...
+
+    def facts(self) -> Isolation:
+        """The confinement in force; `source` is for the caller to fill in."""
+        ...
+
+    def kill(self) -> None:
+        """Kill every process of the sandbox, now. Idempotent, safe from any thread."""
+        ...
+
+    def destroy(self) -> None:
+        """Kill, wait until everything is dead, and remove every trace. Idempotent."""
+        ...
+
+
+class Engine(Protocol):
+    """Makes sandboxes. `create` may be called from several threads."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def runtime(self) -> str: ...
+
+    def create(self, image: Image, *, hold: bool = True) -> Sandbox:
+        """A fresh sandbox of a runner image under the default limits; `hold` starts its interpreter ahead.
+
+        Raises EngineError.
+        """
+        ...
+
+    def reap(self) -> int:
+        """Remove what a dead worker of this service left; how many sandboxes there were."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the engine itself holds."""
+        ...

@@ -1,0 +1,68 @@
+"""The frame protocol, this end: one type byte, four bytes of length (big-endian), the payload.
+
+The other end is `sandbox/frames.py`; a test holds the two lists together.
+"""
+
+HEADER = 5
+MAX_PAYLOAD = 1 << 20
+
+# Host to agent.
+FILE = b"F"  # pack([path, first bytes]): begin a file beneath /work
+MORE = b"M"  # more bytes of the file begun last
+JOB = b"J"  # pack(...): see agent/job.py
+STDIN = b"I"
+STDIN_END = b"i"
+GO = b"G"
+KILL = b"K"
+COLLECT = b"C"  # the host has lent memory: send the artifacts
+
+# Agent to host.
+READY = b"R"
+STDIN_TAKEN = b"W"  # decimal: so many bytes of stdin have gone to the program
+STDOUT = b"O"
+STDERR = b"E"
+EXIT = b"X"  # pack([kind, number, stdout truncated, stderr truncated, has outputs])
+ARTIFACT = b"A"  # pack([path, size]): begin an artifact
+DATA = b"D"  # bytes of the artifact begun last
+SKIPPED = b"S"  # pack([path, reason])
+END = b"Z"  # decimal: how many were skipped in all
+
+
+def frame(kind, payload=b""):
+    """One frame as bytes."""
+    return kind + len(payload).to_bytes(4, "big") + payload
+
+
+def pack(parts):
+    """A list of byte strings as one: each preceded by its length in four bytes."""
+    return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+
+
+def unpack(data):
+    """What `pack` packed. Raises ValueError when the lengths do not add up."""
+    parts = []
+    at = 0
+    while at < len(data):
+        end = at + 4 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data):
+            raise ValueError("packed list is cut short")
+        parts.append(bytes(data[at + 4 : end]))
+        at = end
+    return parts
+
+
+def take_frames(buffer):
+    """Remove and return the complete frames at the head of `buffer` (a bytearray) as (kind, payload)."""
+    frames = []
+    at = 0
+    while len(buffer) - at >= HEADER:
+        length = int.from_bytes(buffer[at + 1 : at + HEADER], "big")
+        if length > MAX_PAYLOAD:
+            raise ValueError("frame too long")
+        end = at + HEADER + length
+        if len(buffer) < end:
+            break
+        frames.append((bytes(buffer[at : at + 1]), bytes(buffer[at + HEADER : end])))
+        at = end
+    del buffer[:at]
+    return frames

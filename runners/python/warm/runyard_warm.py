@@ -1,0 +1,31 @@
+"""Hold a booted Python until its program arrives.
+
+`site` imports this in PID 1 only, so late in the interpreter's start that all that follows is opening and
+running `main.py`. PID 1 stays in here for good as the agent; the child it forked comes back out once it has
+been released, without a frame, module or path entry of the agent left behind, and the interpreter goes on.
+"""
+
+import os
+import sys
+
+
+def wait_for_the_program():
+    """Become the agent. Returns in the released child only, with arguments and environment in place."""
+    modules, path = set(sys.modules), sys.path[1:]
+    sys.path.insert(0, "/opt/runyard")
+    from agent.pid1 import serve
+
+    args, environment = serve("fork", [])
+    for key, value in environment:
+        os.environb[key] = value
+    arguments = [os.fsdecode(argument) for argument in args]
+    sys.argv.extend(arguments)
+    sys.orig_argv.extend(arguments)
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:  # the line that imported this module removes that itself
+        del sys.modules[name]
+    for directory in [d for d in sys.path_importer_cache if d.startswith("/opt/runyard")]:
+        del sys.path_importer_cache[directory]
+
+
+wait_for_the_program()

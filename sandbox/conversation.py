@@ -1,0 +1,339 @@
+"""One job, spoken with one agent: the host's own clock, counters and kill switch.
+
+Nothing the agent says is taken beyond the bounds kept here. The thread that runs this sleeps in poll() until
+bytes, a deadline or the waiting client's departure wakes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+from dataclasses import dataclass, field
+
+from sandbox import frames
+from sandbox.artifacts import Receiver
+from sandbox.engines import EngineError, Sandbox, Stats
+from sandbox.frames import Frame, FrameParser, ProtocolError, frame, pack
+from sandbox.job import MAX_ARTIFACTS_BYTES, Limits
+from sandbox.outcome import Ending
+from sandbox.plan import Plan
+
+READ_BYTES = 256 * 1024
+READY_TIMEOUT_S = 15.0
+#: Sending the job and its files; a sandbox that does not take them in this time is broken.
+SEND_TIMEOUT_S = 15.0
+#: From the decision to end a program to the agent's word that all is dead.
+KILL_TIMEOUT_S = 2.0
+COLLECT_TIMEOUT_S = 2.0
+COLLECT_RESERVE_MB = 32
+STDIN_WINDOW_BYTES = 64 * 1024
+#: The agent's own deadline lies this far behind the host's: it is for when the host is gone.
+AGENT_GRACE_MS = 10_000
+CPU_CHECK_MIN_S = 0.005
+GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+
+def await_ready(sandbox: Sandbox, timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Wait for the agent's `ready`. Raises EngineError if it does not come, or anything else does."""
+    stream = sandbox.stream
+    stream.settimeout(timeout_s)
+    want = frame(frames.READY)
+    got = b""
+    try:
+        while len(got) < len(want):
+            piece = stream.recv(len(want) - len(got))
+            if not piece:
+                break
+            got += piece
+    except OSError as e:
+        raise EngineError(f"the agent did not get ready: {e}") from e
+    if got != want:
+        raise EngineError("the agent did not get ready")
+
+
+def is_waiting(sandbox: Sandbox) -> bool:
+    """Whether a warm sandbox still waits: it has said nothing more and has not hung up."""
+    poller = select.poll()
+    poller.register(sandbox.stream, select.POLLIN)
+    return not poller.poll(0)
+
+
+@dataclass(slots=True)
+class Spoken:
+    """What came of a conversation: how it ended, what was printed, made and used."""
+
+    ending: Ending
+    stdout: bytes
+    stderr: bytes
+    stdout_truncated: bool
+    stderr_truncated: bool
+    wall_ms: int
+    stats: Stats
+    receiver: Receiver
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One captured output stream: at most `room` more bytes are kept."""
+
+    room: int
+    data: bytearray = field(default_factory=bytearray)
+    truncated: bool = False
+
+    def take(self, payload: bytes) -> None:
+        if len(payload) > self.room:
+            self.truncated = True
+            payload = payload[: self.room]
+        self.room -= len(payload)
+        self.data += payload
+
+
+class Conversation:
+    """Speaks one plan with one ready sandbox whose limits are in force."""
+
+    def __init__(self, sandbox: Sandbox, plan: Plan, *, client_fd: int | None = None) -> None:
+        self._sandbox = sandbox
+        self._plan = plan
+        self._client_fd = client_fd
+        self._parser = FrameParser()
+        self._outbox = bytearray(_opening(plan))
+        self._stdin = memoryview(plan.stdin)
+        self._stdin_unacknowledged = 0
+        self._stdin_ended = False
+        self._out = {
+            frames.STDOUT: _Stream(plan.limits.max_output_bytes),
+            frames.STDERR: _Stream(plan.limits.max_output_bytes),
+        }
+        self._receiver = Receiver(plan.limits)
+        self._exit: tuple[int | None, int | None] | None = None
+        self._stats: Stats | None = None
+        self._started_at = time.monotonic()
+        self._ended_at: float | None = None
+        self._collecting = False
+        self._finished = False
+        self._timed_out = self._cancelled = self._broken = False
+        #: When the agent's time to answer what it was last told is up; None while the program runs.
+        self._patience: float | None = self._started_at + SEND_TIMEOUT_S
+        self._wall_deadline = self._cpu_check = 0.0
+
+    def speak(self) -> Spoken:
+        """Send the job, serve it to its end, and say how that was."""
+        stream = self._sandbox.stream
+        stream.setblocking(False)
+        self._queue_stdin()
+        self._outbox += frame(frames.GO)
+        try:
+            self._flush()
+            while not self._finished:
+                self._step()
+        except (ProtocolError, ConnectionError):
+            self._broken = self._exit is None or self._broken
+            self._sandbox.kill()
+        return self._spoken()
+
+    # -- one turn ----------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        poller = select.poll()
+        stream = self._sandbox.stream
+        poller.register(stream, select.POLLIN | (select.POLLOUT if self._outbox else 0))
+        if self._client_fd is not None and not self._cancelled:
+            poller.register(self._client_fd, select.POLLRDHUP)
+        for fd, event in poller.poll(self._timeout_ms()):
+            if fd != stream.fileno():
+                if event & GONE:
+                    self._cancelled = True
+                    self._stop_program()
+                continue
+            if event & select.POLLOUT:
+                self._flush()
+            if event & ~select.POLLOUT:
+                self._receive()
+        self._check_clocks()
+
+    def _timeout_ms(self) -> float:
+        until = self._patience
+        if until is None:
+            until = min(self._wall_deadline, self._cpu_check)
+        return max(0.0, (until - time.monotonic()) * 1000) + 0.5
+
+    def _check_clocks(self) -> None:
+        now = time.monotonic()
+        if self._finished:
+            return
+        if self._patience is not None:
+            if now >= self._patience:
+                self._broken = self._broken or self._exit is None
+                raise ProtocolError("the agent does not answer")
+        elif now >= self._wall_deadline or (now >= self._cpu_check and self._cpu_is_spent(now)):
+            self._timed_out = True
+            self._stop_program()
+
+    def _cpu_is_spent(self, now: float) -> bool:
+        """Read the cgroup's clock, and say when it can next be worth reading."""
+        limits = self._plan.limits
+        left_s = limits.cpu_ms / 1000 - self._sandbox.stats().cpu_ns / 1e9
+        self._cpu_check = now + max(left_s / limits.cpus, CPU_CHECK_MIN_S)
+        return left_s <= 0
+
+    def _stop_program(self) -> None:
+        """Have the agent kill everything; it then reports as after any other end."""
+        if self._exit is None:
+            self._outbox += frame(frames.KILL)
+            self._patience = time.monotonic() + KILL_TIMEOUT_S
+            self._flush()
+
+    # -- to the agent ------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._outbox:
+                sent = self._sandbox.stream.send(memoryview(self._outbox)[:READ_BYTES])
+                del self._outbox[:sent]
+        if not self._outbox and not self._wall_deadline:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Everything has been handed over, `go` with it: the program's time starts."""
+        limits = self._plan.limits
+        self._started_at = time.monotonic()
+        self._wall_deadline = self._started_at + limits.timeout_ms / 1000
+        self._cpu_check = self._started_at + max(limits.cpu_ms / 1000 / limits.cpus, CPU_CHECK_MIN_S)
+        if not self._cancelled:
+            self._patience = None
+
+    def _queue_stdin(self) -> None:
+        """Send as much of stdin as the window allows; the agent holds no more than that."""
+        room = STDIN_WINDOW_BYTES - self._stdin_unacknowledged
+        while self._stdin and room > 0:
+            piece = self._stdin[:room]
+            self._stdin = self._stdin[len(piece) :]
+            self._stdin_unacknowledged += len(piece)
+            room -= len(piece)
+            self._outbox += frame(frames.STDIN, bytes(piece))
+        if not self._stdin and not self._stdin_ended:
+            self._outbox += frame(frames.STDIN_END)
+            self._stdin_ended = True
+
+    # -- from the agent ----------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        try:
+            data = self._sandbox.stream.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            raise ProtocolError("the agent has hung up")
+        for item in self._parser.feed(data):
+            self._handle(item)
+
+    def _handle(self, item: Frame) -> None:
+        kind, payload = item.kind, item.payload
+        if self._finished or not self._wall_deadline:
+            raise ProtocolError("a frame out of place")
+        if self._exit is None:
+            if kind in self._out:
+                self._out[kind].take(payload)
+            elif kind == frames.STDIN_TAKEN:
+                self._stdin_taken(frames.number(payload))
+            elif kind == frames.EXIT:
+                self._exited(payload)
+            else:
+                raise ProtocolError("a frame out of place")
+        elif kind == frames.END:
+            self._receiver.end(payload)
+            self._finished = True
+        elif self._collecting and kind == frames.ARTIFACT:
+            self._receiver.begin(payload)
+        elif self._collecting and kind == frames.DATA:
+            self._receiver.data(payload)
+        elif self._collecting and kind == frames.SKIPPED:
+            self._receiver.skip(payload)
+        elif kind != frames.STDIN_TAKEN:
+            raise ProtocolError("a frame out of place")
+
+    def _stdin_taken(self, count: int) -> None:
+        if count > self._stdin_unacknowledged:
+            raise ProtocolError("more stdin taken than was sent")
+        self._stdin_unacknowledged -= count
+        self._queue_stdin()
+        self._flush()
+
+    def _exited(self, payload: bytes) -> None:
+        """The main process has ended and everything else is dead: what it used, and its outputs if any."""
+        kind, digits, out_cut, err_cut, outputs = frames.unpack(payload, 5)
+        value = frames.number(digits, 255)
+        if kind == b"exit":
+            self._exit = (value, None)
+        elif kind == b"signal" and 0 < value <= 64:
+            self._exit = (None, value)
+        else:
+            raise ProtocolError("an end that cannot be")
+        self._ended_at = time.monotonic()
+        self._stats = self._sandbox.stats()
+        self._out[frames.STDOUT].truncated |= out_cut == b"1"
+        self._out[frames.STDERR].truncated |= err_cut == b"1"
+        self._patience = self._ended_at + COLLECT_TIMEOUT_S
+        if outputs == b"1":
+            self._collecting = True
+            self._sandbox.lend_memory(COLLECT_RESERVE_MB)
+            self._outbox += frame(frames.COLLECT)
+            self._flush()
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _spoken(self) -> Spoken:
+        if not self._finished:
+            self._receiver.close()
+        ended_at = self._ended_at or time.monotonic()
+        stats = self._stats or self._sandbox.stats()
+        code, number = self._exit or (None, None)
+        if self._timed_out or self._cancelled:
+            code = None if number is not None else code
+        out, err = self._out[frames.STDOUT], self._out[frames.STDERR]
+        return Spoken(
+            ending=Ending(
+                exit_code=code,
+                signal_number=number,
+                timed_out=self._timed_out,
+                cancelled=self._cancelled,
+                broken=self._broken,
+                oom_kills=stats.oom_kills,
+            ),
+            stdout=bytes(out.data),
+            stderr=bytes(err.data),
+            stdout_truncated=out.truncated,
+            stderr_truncated=err.truncated,
+            wall_ms=round((ended_at - self._started_at) * 1000),
+            stats=stats,
+            receiver=self._receiver,
+        )
+
+
+def _opening(plan: Plan) -> bytes:
+    """The files and the job, as the agent reads them."""
+    parts: list[bytes] = []
+    for path, content in plan.files:
+        parts.extend(frames.frames_of(frames.FILE, frames.MORE, path.encode(), content))
+    parts.append(frame(frames.JOB, _job_payload(plan, plan.limits)))
+    return b"".join(parts)
+
+
+def _job_payload(plan: Plan, limits: Limits) -> bytes:
+    numbers = (
+        limits.timeout_ms + AGENT_GRACE_MS,
+        limits.max_output_bytes,
+        limits.max_artifact_bytes,
+        limits.max_artifact_files,
+        MAX_ARTIFACTS_BYTES,
+    )
+    return pack(
+        [
+            b"1" if plan.warm else b"0",
+            pack(part.encode() for part in plan.argv),
+            pack(arg.encode() for arg in plan.args),
+            pack(f"{name}={value}".encode() for name, value in plan.env.items()),
+            *(str(value).encode() for value in numbers),
+        ]
+    )

@@ -1,0 +1,298 @@
+"""Control groups, written directly: one group per sandbox, on cgroup v1 (also hybrid) and v2.
+
+File names and meanings: the kernel's Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sandbox.engines import EngineError, EngineUnusable, Stats
+
+MIB = 1024 * 1024
+CPU_PERIOD_US = 100_000
+NEEDED = ("memory", "cpu", "cpuacct", "pids")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a group holds a sandbox to. `pids` counts the agent too."""
+
+    memory_bytes: int
+    cpus: float
+    pids: int
+
+
+class Group(Protocol):
+    """One sandbox's control group."""
+
+    def enter(self, pid: int) -> None:
+        """Move a process in."""
+        ...
+
+    def set(self, bounds: Bounds) -> bool:
+        """Put bounds in force; False if more memory is already in use than they allow."""
+        ...
+
+    def start_counting(self) -> None:
+        """Count usage from here on."""
+        ...
+
+    def stats(self) -> Stats: ...
+
+    def pids(self) -> list[int]: ...
+
+    def remove(self) -> None:
+        """Remove the group; its processes are dead."""
+        ...
+
+
+class Cgroups(Protocol):
+    """The place where this service keeps its groups."""
+
+    def create(self, name: str) -> Group: ...
+
+    def leftovers(self) -> list[Group]: ...
+
+
+def open_cgroups(instance: str, mounts: str | None = None) -> Cgroups:
+    """Whichever version this machine has; `instance` names the parent group of this service."""
+    text = Path("/proc/self/mounts").read_text() if mounts is None else mounts
+    hierarchies, unified = _parse_mounts(text)
+    missing = [name for name in NEEDED if name not in hierarchies]
+    if not missing:
+        return CgroupsV1({name: hierarchies[name] for name in NEEDED}, instance)
+    if unified is None:
+        raise EngineUnusable(f"cgroup controllers are not mounted: {', '.join(missing)}")
+    return CgroupsV2(unified, instance)
+
+
+def _parse_mounts(text: str) -> tuple[dict[str, Path], Path | None]:
+    """The v1 controllers with their mount points, and the v2 mount point if there is one."""
+    hierarchies: dict[str, Path] = {}
+    unified = None
+    for line in text.splitlines():
+        _, point, kind, options, *_ = line.split(" ")
+        if kind == "cgroup":
+            for option in options.split(","):
+                hierarchies.setdefault(option, Path(point))
+        elif kind == "cgroup2" and unified is None:
+            unified = Path(point)
+    return hierarchies, unified
+
+
+def _write(path: str, value: int | str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, str(value).encode())
+    finally:
+        os.close(fd)
+
+
+def _read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+def _keyed(text: str, key: str) -> int:
+    """The number after `key` in a flat-keyed file; 0 if it is not there."""
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        if name == key:
+            return int(value)
+    return 0
+
+
+def _remove_directory(path: str) -> None:
+    """rmdir, again for a moment while the kernel still counts dead processes in the group."""
+    for _ in range(200):
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            return
+        except OSError as e:
+            if e.errno != errno.EBUSY:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+    raise EngineError("a control group stays busy")
+
+
+class CgroupsV1:
+    """One directory per controller hierarchy."""
+
+    def __init__(self, mounts: dict[str, Path], instance: str) -> None:
+        self._parents = {name: str(point / instance) for name, point in mounts.items()}
+        for parent in set(self._parents.values()):
+            os.makedirs(parent, exist_ok=True)
+        self._memsw = os.path.exists(f"{self._parents['memory']}/memory.memsw.limit_in_bytes")
+
+    def create(self, name: str) -> Group:
+        paths = {controller: f"{parent}/{name}" for controller, parent in self._parents.items()}
+        for path in set(paths.values()):
+            os.mkdir(path)
+        return GroupV1(paths, memsw=self._memsw)
+
+    def leftovers(self) -> list[Group]:
+        names = {
+            entry.name for parent in self._parents.values() for entry in os.scandir(parent) if entry.is_dir()
+        }
+        return [
+            GroupV1({c: f"{parent}/{name}" for c, parent in self._parents.items()}, memsw=self._memsw)
+            for name in sorted(names)
+        ]
+
+
+class GroupV1:
+    """A sandbox's directories, one for each controller (some may be the same)."""
+
+    def __init__(self, paths: dict[str, str], *, memsw: bool) -> None:
+        self._paths = paths
+        self._memsw = memsw
+        self._bounds: Bounds | None = None
+        self._cpu_base_ns = 0
+        self._oom_base = 0
+
+    def enter(self, pid: int) -> None:
+        for path in set(self._paths.values()):
+            _write(f"{path}/cgroup.procs", pid)
+
+    def set(self, bounds: Bounds) -> bool:
+        old = self._bounds
+        if (old is None or old.memory_bytes != bounds.memory_bytes) and not self._set_memory(
+            bounds.memory_bytes, old.memory_bytes if old else None
+        ):
+            return False
+        if old is None or old.pids != bounds.pids:
+            _write(f"{self._paths['pids']}/pids.max", bounds.pids)
+        if old is None or old.cpus != bounds.cpus:
+            if old is None:
+                _write(f"{self._paths['cpu']}/cpu.cfs_period_us", CPU_PERIOD_US)
+            _write(f"{self._paths['cpu']}/cpu.cfs_quota_us", int(CPU_PERIOD_US * bounds.cpus))
+        self._bounds = bounds
+        return True
+
+    def _set_memory(self, size: int, old: int | None) -> bool:
+        """memory ≤ memory+swap must hold at every step: raise the sum first, lower it last."""
+        memory = f"{self._paths['memory']}/memory.limit_in_bytes"
+        both = f"{self._paths['memory']}/memory.memsw.limit_in_bytes"
+        raising = old is not None and size > old
+        if old is not None and size < old and size < int(_read(self._memory("usage_in_bytes"))):
+            return False
+        order = [both, memory] if raising else [memory, both]
+        try:
+            for path in order:
+                if path == memory or self._memsw:
+                    _write(path, size)
+        except OSError as e:
+            if e.errno == errno.EBUSY:
+                return False
+            raise
+        return True
+
+    def _memory(self, name: str) -> str:
+        return f"{self._paths['memory']}/memory.{name}"
+
+    def start_counting(self) -> None:
+        _write(self._memory("max_usage_in_bytes"), 0)
+        self._cpu_base_ns = int(_read(f"{self._paths['cpuacct']}/cpuacct.usage"))
+        self._oom_base = self._oom_kills()
+
+    def _oom_kills(self) -> int:
+        return _keyed(_read(self._memory("oom_control")), "oom_kill")
+
+    def stats(self) -> Stats:
+        return Stats(
+            cpu_ns=int(_read(f"{self._paths['cpuacct']}/cpuacct.usage")) - self._cpu_base_ns,
+            memory_peak_bytes=int(_read(self._memory("max_usage_in_bytes"))),
+            oom_kills=self._oom_kills() - self._oom_base,
+        )
+
+    def pids(self) -> list[int]:
+        with contextlib.suppress(FileNotFoundError):
+            return [int(pid) for pid in _read(f"{self._paths['pids']}/cgroup.procs").split()]
+        return []
+
+    def remove(self) -> None:
+        for path in set(self._paths.values()):
+            _remove_directory(path)
+
+
+class CgroupsV2:
+    """One unified hierarchy; controllers are handed down from the root to this service's group."""
+
+    def __init__(self, mount: Path, instance: str) -> None:
+        available = _read(f"{mount}/cgroup.controllers").split()
+        missing = [name for name in ("memory", "cpu", "pids") if name not in available]
+        if missing:
+            raise EngineUnusable(f"cgroup v2 offers no controller {', '.join(missing)}")
+        self._parent = f"{mount}/{instance}"
+        os.makedirs(self._parent, exist_ok=True)
+        for directory in (str(mount), self._parent):
+            _write(f"{directory}/cgroup.subtree_control", "+memory +cpu +pids")
+
+    def create(self, name: str) -> Group:
+        os.mkdir(f"{self._parent}/{name}")
+        return GroupV2(f"{self._parent}/{name}")
+
+    def leftovers(self) -> list[Group]:
+        return [GroupV2(entry.path) for entry in os.scandir(self._parent) if entry.is_dir()]
+
+
+class GroupV2:
+    """A sandbox's directory in the unified hierarchy."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._bounds: Bounds | None = None
+        self._cpu_base_us = 0
+        self._oom_base = 0
+
+    def enter(self, pid: int) -> None:
+        _write(f"{self._path}/cgroup.procs", pid)
+
+    def set(self, bounds: Bounds) -> bool:
+        old = self._bounds
+        if old is None:
+            with contextlib.suppress(FileNotFoundError):  # a kernel without swap has no such file
+                _write(f"{self._path}/memory.swap.max", 0)
+        if old is None or old.memory_bytes != bounds.memory_bytes:
+            if old and int(_read(f"{self._path}/memory.current")) > bounds.memory_bytes:
+                return False
+            _write(f"{self._path}/memory.max", bounds.memory_bytes)
+        if old is None or old.pids != bounds.pids:
+            _write(f"{self._path}/pids.max", bounds.pids)
+        if old is None or old.cpus != bounds.cpus:
+            _write(f"{self._path}/cpu.max", f"{int(CPU_PERIOD_US * bounds.cpus)} {CPU_PERIOD_US}")
+        self._bounds = bounds
+        return True
+
+    def start_counting(self) -> None:
+        # memory.peak can be reset per descriptor only (Linux 6.12); so the peak here is that of the sandbox.
+        self._cpu_base_us = _keyed(_read(f"{self._path}/cpu.stat"), "usage_usec")
+        self._oom_base = _keyed(_read(f"{self._path}/memory.events"), "oom_kill")
+
+    def stats(self) -> Stats:
+        peak = f"{self._path}/memory.peak"
+        if not os.path.exists(peak):  # before Linux 5.19
+            peak = f"{self._path}/memory.current"
+        return Stats(
+            cpu_ns=(_keyed(_read(f"{self._path}/cpu.stat"), "usage_usec") - self._cpu_base_us) * 1000,
+            memory_peak_bytes=int(_read(peak)),
+            oom_kills=_keyed(_read(f"{self._path}/memory.events"), "oom_kill") - self._oom_base,
+        )
+
+    def pids(self) -> list[int]:
+        with contextlib.suppress(FileNotFoundError):
+            return [int(pid) for pid in _read(f"{self._path}/cgroup.procs").split()]
+        return []
+
+    def remove(self) -> None:
+        _remove_directory(self._path)

@@ -1,0 +1,321 @@
+"""The engine itself: makes sandboxes out of slots, cgroups, overlay mounts and crun, and takes them apart."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from config.settings import Settings
+from sandbox.engines import EngineError, EngineUnusable, Stats
+from sandbox.engines.oci import spec
+from sandbox.engines.oci.cgroups import Bounds, Group, open_cgroups
+from sandbox.engines.oci.crun import Crun
+from sandbox.engines.oci.slots import Slot, Slots
+from sandbox.engines.oci.syscalls import (
+    MS_NODEV,
+    MS_NOSUID,
+    MS_RDONLY,
+    become_subreaper,
+    mount,
+    private_mounts,
+    resize_tmpfs,
+    unmount,
+)
+from sandbox.images import Image
+from sandbox.job import LIMIT_RULES, MIB, Isolation, Limits
+from sandbox.languages import Catalogue, Language
+
+log = logging.getLogger(__name__)
+
+AGENT_PIDS = 1
+DEFAULT_MEMORY_BYTES = int(LIMIT_RULES["memory_mb"].default or 256) * MIB
+DEFAULT_CPUS = float(LIMIT_RULES["cpus"].default or 1.0)
+DEATH_TIMEOUT_S = 10.0
+BASE_ENV = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": "/work",
+    "LANG": "C.UTF-8",
+    "TMPDIR": "/tmp",  # noqa: S108
+    "MPLBACKEND": "Agg",
+}
+PROFILES = Path(__file__).resolve().parents[3] / "seccomp"
+
+
+class OciEngine:
+    """Needs root, crun and cgroups; see the package's text for what a sandbox is made of."""
+
+    name = "oci"
+
+    def __init__(self, settings: Settings, catalogue: Catalogue, *, slots: int) -> None:
+        """Claim what the engine needs of this process. Raises EngineUnusable saying what is missing.
+
+        Must be called before the process has threads: user namespaces are made by forking.
+        """
+        if os.geteuid() != 0:
+            raise EngineUnusable("engine oci needs root")
+        self._catalogue = catalogue
+        self._cgroups = open_cgroups(instance_name(settings.state_dir))
+        self._slots = Slots(settings.uid_base, slots)
+        become_subreaper()
+        private_mounts()
+        self._place = settings.run_dir / "sandboxes"
+        self._place.mkdir(mode=0o711, parents=True, exist_ok=True)
+        mount("tmpfs", str(self._place), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0711,size=64m")
+        self._crun = Crun(self._place / "crun")
+        self._relaxed = settings.disable_sandbox_security
+        self._seccomp = None if self._relaxed else _profile(settings.seccomp_profile)
+        self._apparmor = None if self._relaxed else _apparmor(settings.apparmor_profile)
+        self._filter: bytes | None = None
+        self._specs: dict[tuple[str, bool, bool], str] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def runtime(self) -> str:
+        return self._crun.name
+
+    def create(self, image: Image, *, hold: bool = True) -> OciSandbox:
+        """A sandbox of `image` under the default limits, its agent starting; see `Engine.create`."""
+        language = self._catalogue.get(image.language)
+        if language is None:
+            raise EngineError(f"no language for image {image.language}")
+        sandbox = OciSandbox(secrets.token_hex(8), image, self.facts(image))
+        try:
+            self._build(sandbox, language, hold=hold)
+        except BaseException as e:
+            sandbox.destroy()
+            if isinstance(e, OSError):
+                raise EngineError(f"cannot make a sandbox: {e}") from e
+            raise
+        return sandbox
+
+    def _build(self, sandbox: OciSandbox, language: Language, *, hold: bool) -> None:
+        undo = sandbox.undo
+        slot = self._slots.take()
+        undo.callback(self._slots.give_back, slot)
+        group = self._cgroups.create(sandbox.id)
+        undo.callback(group.remove)
+        sandbox.group = group
+        group.set(Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS))
+        bundle = self._place / sandbox.id
+        bundle.mkdir()
+        undo.callback(_remove_bundle, bundle)
+        root = bundle / "root"
+        root.mkdir()
+        mount(
+            "overlay",
+            str(root),
+            "overlay",
+            MS_RDONLY | MS_NOSUID | MS_NODEV,
+            "lowerdir=" + ":".join(sandbox.image.layers),
+        )
+        undo.callback(unmount, str(root))
+        undo.callback(self._crun.forget, sandbox.id)
+        self._start(sandbox, language, slot, bundle, hold=hold)
+
+    def _start(self, sandbox: OciSandbox, language: Language, slot: Slot, bundle: Path, *, hold: bool) -> None:
+        ours, theirs = socket.socketpair()
+        sandbox.stream = ours
+        assert sandbox.group is not None
+        try:
+            pid = self._crun.start(
+                sandbox.id,
+                bundle,
+                self._config(sandbox.image, language, slot, bundle, hold=hold),
+                theirs.fileno(),
+                sandbox.group.enter,
+            )
+        finally:
+            theirs.close()
+        sandbox.born(pid)
+        if self._filter is None and self._seccomp is not None:
+            self._filter = self._crun.compiled_filter(sandbox.id)
+
+    def _config(self, image: Image, language: Language, slot: Slot, bundle: Path, *, hold: bool) -> bytes:
+        compiled = self._filter is not None
+        key = (image.digest, hold, compiled)
+        text = self._specs.get(key)
+        if text is None:
+            text = self._specs[key] = self._spec(language, hold=hold)
+        root = str(bundle / "root")
+        namespace = f"/proc/{os.getpid()}/fd/{slot.user_namespace}"
+        return text.replace(spec.ROOT_MARK, root).replace(spec.USERNS_MARK, namespace).encode()
+
+    def _spec(self, language: Language, *, hold: bool) -> str:
+        annotations = {}
+        if self._filter is not None:
+            annotations["run.oci.seccomp_bpf_data"] = base64.b64encode(self._filter).decode()
+        return spec.build_spec(
+            argv=language.agent_command(hold=hold),
+            env={**BASE_ENV, **language.env},
+            memory_bytes=DEFAULT_MEMORY_BYTES,
+            seccomp=self._seccomp.data if self._seccomp else None,
+            apparmor=self._apparmor,
+            no_new_privileges=not self._relaxed,
+            annotations=annotations,
+        )
+
+    def facts(self, image: Image) -> Isolation:
+        """What a sandbox of `image` is confined by."""
+        return Isolation(
+            engine=self.name,
+            runtime=self.runtime,
+            source="pool",
+            network="none",
+            seccomp=self._seccomp.digest if self._seccomp else None,
+            apparmor=self._apparmor,
+            user_namespace=True,
+            image=image.digest,
+        )
+
+    def reap(self) -> int:
+        """Kill and remove what a dead worker of the same service left behind."""
+        groups = self._cgroups.leftovers()
+        for group in groups:
+            deadline = time.monotonic() + DEATH_TIMEOUT_S
+            while (pids := group.pids()) and time.monotonic() < deadline:
+                for pid in pids:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                time.sleep(0.01)
+            group.remove()
+        return len(groups)
+
+    def close(self) -> None:
+        """Give back what the engine holds; every sandbox must be destroyed by now."""
+        self._crun.close()
+        self._slots.close()
+        with contextlib.suppress(OSError):
+            unmount(str(self._place))
+
+
+class OciSandbox:
+    """One sandbox: its stream, its PID 1, its cgroup, and how to undo all of it."""
+
+    def __init__(self, name: str, image: Image, facts: Isolation) -> None:
+        self.id = name
+        self.image = image
+        self.undo = ExitStack()
+        self.group: Group | None = None
+        self.stream: socket.socket = socket.socket(socket.AF_UNIX)
+        self._facts = facts
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._pidfd = -1
+        self._gone = False
+        self._memory_bytes = DEFAULT_MEMORY_BYTES
+
+    def born(self, pid: int) -> None:
+        """PID 1 has started as the host's `pid`, a child of this process."""
+        self._pid = pid
+        self._pidfd = os.pidfd_open(pid)
+
+    @property
+    def pid(self) -> int:
+        """The host's pid of the sandbox's PID 1."""
+        return self._pid
+
+    def apply(self, limits: Limits) -> bool:
+        """Put a job's limits in force and start counting; see `Sandbox.apply`."""
+        assert self.group is not None
+        size = limits.memory_mb * MIB
+        if not self.group.set(Bounds(size, limits.cpus, limits.pids + AGENT_PIDS)):
+            return False
+        if size != self._memory_bytes:
+            for path, capacity in spec.tmpfs_sizes(size).items():
+                # No program has run in there yet, so the path leads where it says.
+                resize_tmpfs(f"/proc/{self._pid}/root{path}", capacity)
+            self._memory_bytes = size
+        self._bounds = Bounds(size, limits.cpus, limits.pids + AGENT_PIDS)
+        self.group.start_counting()
+        return True
+
+    def lend_memory(self, reserve_mb: int) -> None:
+        """Raise the memory limit after the program's end; see `Sandbox.lend_memory`."""
+        assert self.group is not None
+        self.group.set(
+            Bounds(self._memory_bytes + reserve_mb * MIB, self._bounds.cpus, self._bounds.pids)
+        )
+
+    def stats(self) -> Stats:
+        """What has been used since `apply`."""
+        assert self.group is not None
+        return self.group.stats()
+
+    def facts(self) -> Isolation:
+        """The confinement in force."""
+        return self._facts
+
+    def kill(self) -> None:
+        """Kill PID 1, and with it, by the kernel, everything in its pid namespace."""
+        with self._lock:
+            if self._pidfd >= 0:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def destroy(self) -> None:
+        """Kill, wait for every process's end, remove cgroup, mount and state."""
+        with self._lock:
+            if self._gone:
+                return
+            self._gone = True
+        self.kill()
+        self.stream.close()
+        if self._pidfd >= 0:
+            os.waitpid(self._pid, 0)
+            with self._lock:
+                os.close(self._pidfd)
+                self._pidfd = -1
+        elif self.group is not None:
+            for pid in self.group.pids():  # crun failed half-way
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+        try:
+            self.undo.close()
+        except (OSError, EngineError):
+            log.exception("a sandbox was not removed in full", extra={"sandbox": self.id})
+
+
+def instance_name(state_dir: Path) -> str:
+    """The name under which this service's cgroups lie: two services on one machine do not meet."""
+    return "runyard-" + hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:8]
+
+
+def _remove_bundle(bundle: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        (bundle / "pid").unlink()
+    (bundle / "root").rmdir()
+    bundle.rmdir()
+
+
+def _profile(override: str | None) -> spec.Profile:
+    path = Path(override) if override else PROFILES / "default.json"
+    try:
+        text = path.read_bytes()
+        data = json.loads(text)
+    except (OSError, ValueError) as e:
+        raise EngineUnusable(f"SECCOMP_PROFILE={path}: {e}") from e
+    return spec.Profile(data=data, digest="sha256:" + hashlib.sha256(text).hexdigest())
+
+
+def _apparmor(profile: str | None) -> str | None:
+    """The profile to ask for; a name that the kernel does not know is refused rather than ignored."""
+    loaded = Path("/sys/kernel/security/apparmor/profiles")
+    if profile is None:
+        return None
+    names = loaded.read_text().splitlines() if loaded.exists() else []
+    if not any(line.rpartition(" ")[0] == profile for line in names):
+        raise EngineUnusable(f"APPARMOR_PROFILE={profile}: this kernel has no such profile loaded")
+    return profile

@@ -1,0 +1,92 @@
+"""Slots: a range of host uids for each concurrent sandbox, with a user namespace that the range owns.
+
+Kernel quotas (inotify instances, pending signals, pipe pages) are per uid, and in a user namespace they are
+also charged to the namespace's owner: were root the owner of all, one run could use up another's. So every
+slot's namespace is made by, and belongs to, the slot's own first uid, which runs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+
+from sandbox.engines import EngineError
+from sandbox.engines.oci.syscalls import CLONE_NEWUSER, unshare
+
+IDS_PER_SLOT = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """`first_uid` maps to 0 inside; `user_namespace` is a descriptor that keeps the namespace."""
+
+    number: int
+    first_uid: int
+    user_namespace: int
+
+
+class Slots:
+    """The free slots. Namespaces are made here, before the worker has threads: making one forks."""
+
+    def __init__(self, uid_base: int, count: int) -> None:
+        # The first range above the base holds the uid of the api process.
+        last = uid_base + (count + 1) * IDS_PER_SLOT
+        if last > 2**31:
+            raise EngineError(f"UID_BASE={uid_base} leaves no room for {count} slots below 2^31")
+        self._lock = threading.Lock()
+        self._all = [
+            Slot(n, first, _user_namespace(first))
+            for n in range(count)
+            for first in (uid_base + (n + 1) * IDS_PER_SLOT,)
+        ]
+        self._free = list(self._all)
+
+    def take(self) -> Slot:
+        """A free slot. Raises EngineError when every one is in use."""
+        with self._lock:
+            if not self._free:
+                raise EngineError("no free slot")
+            return self._free.pop(0)
+
+    def give_back(self, slot: Slot) -> None:
+        """The slot's sandbox is dead and gone."""
+        with self._lock:
+            self._free.append(slot)
+
+    def close(self) -> None:
+        """Let the namespaces go."""
+        for slot in self._all:
+            os.close(slot.user_namespace)
+
+
+def _user_namespace(first: int) -> int:
+    """Make a user namespace owned by host uid `first` that maps 0..65535 to it and its followers."""
+    ready_read, ready_write = os.pipe()
+    hold_read, hold_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(first, first, first)
+            os.setresuid(first, first, first)
+            unshare(CLONE_NEWUSER)
+            os.write(ready_write, b"1")
+            os.close(hold_write)
+            os.read(hold_read, 1)
+        finally:
+            os._exit(0)
+    os.close(ready_write)
+    try:
+        if os.read(ready_read, 1) != b"1":
+            raise EngineError("this kernel does not let a user namespace be made")
+        mapping = f"0 {first} {IDS_PER_SLOT}"
+        for name in ("uid_map", "gid_map"):
+            with open(f"/proc/{pid}/{name}", "w") as file:
+                file.write(mapping)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(hold_write)
+        for fd in (ready_read, hold_read):
+            os.close(fd)
+        os.waitpid(pid, 0)

@@ -1,0 +1,79 @@
+"""Linux calls that Python 3.11 has no name for. Each raises OSError with the call's name."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+CLONE_NEWNS = 0x0002_0000
+CLONE_NEWUSER = 0x1000_0000
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MNT_DETACH = 2
+PR_SET_CHILD_SUBREAPER = 36
+# x86-64 numbers of the mount API of Linux 5.2, see fspick(2) and fsconfig(2).
+SYS_FSCONFIG = 431
+SYS_FSPICK = 433
+FSPICK_NO_AUTOMOUNT = 4
+FSCONFIG_SET_STRING = 1
+FSCONFIG_CMD_RECONFIGURE = 7
+AT_FDCWD = -100
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(name: str, result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+    return result
+
+
+def unshare(flags: int) -> None:
+    """Move this process into new namespaces, see unshare(2)."""
+    _checked("unshare", _libc.unshare(flags))
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    """Mount a file system, see mount(2)."""
+    result = _libc.mount(
+        source.encode(),
+        target.encode(),
+        kind.encode() if kind else None,
+        ctypes.c_ulong(flags),
+        data.encode() if data else None,
+    )
+    _checked(f"mount {kind or ''} on {target}", result)
+
+
+def unmount(target: str) -> None:
+    """Detach a mount at once; what still uses it keeps it until it ends. See umount2(2)."""
+    _checked(f"umount {target}", _libc.umount2(target.encode(), MNT_DETACH))
+
+
+def become_subreaper() -> None:
+    """Make orphaned descendants children of this process, see PR_SET_CHILD_SUBREAPER(2const)."""
+    _checked("prctl", _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def private_mounts() -> None:
+    """A mount namespace of this process's own: what it mounts is seen nowhere else and ends with it."""
+    unshare(CLONE_NEWNS)
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+
+
+def resize_tmpfs(path: str, size_bytes: int) -> None:
+    """Set the size of a mounted tmpfs, also one in another mount namespace reached by a /proc path."""
+    fd = _checked(
+        "fspick", _libc.syscall(SYS_FSPICK, AT_FDCWD, path.encode(), FSPICK_NO_AUTOMOUNT)
+    )
+    try:
+        size = str(size_bytes).encode()
+        _checked("fsconfig", _libc.syscall(SYS_FSCONFIG, fd, FSCONFIG_SET_STRING, b"size", size, 0))
+        _checked("fsconfig", _libc.syscall(SYS_FSCONFIG, fd, FSCONFIG_CMD_RECONFIGURE, None, None, 0))
+    finally:
+        os.close(fd)

@@ -1,0 +1,51 @@
+"""Runner images as they lie on disk: unpacked layers and the file that points at them.
+
+The builder (`ops`) writes `IMAGES_DIR/<language>.json` last and atomically; its absence means "not built yet".
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One runner image: `layers` are directories, topmost first; `digest` is over their content."""
+
+    language: str
+    digest: str
+    layers: tuple[str, ...]
+    version: str = ""
+    packages: tuple[dict[str, Any], ...] = field(default=(), hash=False)
+
+
+class ImageStore:
+    """Reads pointers; remembers what it has read until the file changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._cache: dict[str, tuple[int, Image]] = {}
+
+    def get(self, language: str) -> Image | None:
+        """The current image of a language, or None while it is not built."""
+        path = self._folder / f"{language}.json"
+        try:
+            changed = path.stat().st_mtime_ns
+            cached = self._cache.get(language)
+            if cached and cached[0] == changed:
+                return cached[1]
+            data = json.loads(path.read_text())
+        except (OSError, ValueError):
+            return None
+        image = Image(
+            language=data["language"],
+            digest=data["digest"],
+            layers=tuple(data["layers"]),
+            version=data.get("version", ""),
+            packages=tuple(data.get("packages", ())),
+        )
+        self._cache[language] = (changed, image)
+        return image

@@ -1,0 +1,69 @@
+"""Reading a job from JSON as if whoever sent it were hostile: every field's type is checked, none is guessed."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from sandbox.job import Job, JobFile, JobInvalid
+
+_TEXT = ("run_id", "language", "stdin", "key")
+_OPTIONAL_TEXT = ("code", "entrypoint")
+
+
+def read_job(data: object) -> Job:
+    """The job that `Job.to_json` wrote. Raises JobInvalid naming the field of anything else."""
+    if not isinstance(data, dict):
+        raise JobInvalid("a job must be an object", param=None, code="invalid_type")
+    unknown = set(data) - set(Job.__slots__)
+    if unknown:
+        raise JobInvalid("a job has an unknown field", param=None, code="unknown_field")
+    values: dict[str, Any] = {}
+    for name in _TEXT:
+        values[name] = _text(name, data.get(name, ""))
+    for name in _OPTIONAL_TEXT:
+        value = data.get(name)
+        values[name] = None if value is None else _text(name, value)
+    for name, allowed in (("isolation", ("default", "container")), ("interpreter", ("warm", "cold"))):
+        value = data.get(name, allowed[0])
+        if value not in allowed:
+            raise JobInvalid(f"{name}: must be one of {', '.join(allowed)}", param=name)
+        values[name] = value
+    values["args"] = tuple(_text(f"args.{n}", v) for n, v in enumerate(_list("args", data.get("args", []))))
+    values["env"] = {
+        _text("env", k): _text(f"env.{k}", v) for k, v in _dict("env", data.get("env", {})).items()
+    }
+    values["limits"] = dict(_dict("limits", data.get("limits", {})))
+    files = _list("files", data.get("files", []))
+    values["files"] = tuple(_file(n, item) for n, item in enumerate(files))
+    return Job(**values)
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise JobInvalid(f"{name}: must be a string", param=name, code="invalid_type")
+    return value
+
+
+def _list(name: str, value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise JobInvalid(f"{name}: must be a list", param=name, code="invalid_type")
+    return value
+
+
+def _dict(name: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise JobInvalid(f"{name}: must be an object", param=name, code="invalid_type")
+    return value
+
+
+def _file(number: int, value: object) -> JobFile:
+    item = _dict(f"files.{number}", value)
+    path = _text(f"files.{number}.path", item.get("path"))
+    try:
+        content = base64.b64decode(_text(f"files.{number}.content", item.get("content")), validate=True)
+    except binascii.Error as e:
+        name = f"files.{number}.content"
+        raise JobInvalid(f"{name}: is not base64", param=name) from e
+    return JobFile(path=path, content=content)

@@ -1,0 +1,97 @@
+"""The languages this service knows: one folder under `runners/` each, described by its `runner.toml`."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+RUNNERS = Path(__file__).resolve().parent.parent / "runners"
+AGENT_ARGV = ("python3", "-I", "-S", "/opt/runyard/agent/main.py")
+
+WarmMode = Literal["fork", "hold", "none"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # each is itself: compared and hashed by identity
+class Language:
+    """What `runner.toml` says. `slot_mb` is the measured memory of one warm sandbox."""
+
+    id: str
+    aliases: tuple[str, ...]
+    entry_file: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    pids_default: int
+    boot_env: tuple[str, ...]
+    example: str
+    warm_mode: WarmMode
+    warm_argv: tuple[str, ...]
+    slot_mb: int
+
+    def command(self, entry: str) -> list[str]:
+        """The cold command for an entry file."""
+        return [part.replace("{entry}", entry) for part in self.argv]
+
+    def agent_command(self, *, hold: bool) -> list[str]:
+        """What PID 1 of a sandbox is started as; without `hold` no interpreter is started ahead."""
+        if not hold or self.warm_mode == "none":
+            return [*AGENT_ARGV, "none"]
+        if self.warm_mode == "fork":
+            return list(self.warm_argv)
+        return [*AGENT_ARGV, "hold", *self.warm_argv]
+
+    def read_at_boot(self, env: dict[str, str]) -> bool:
+        """Whether the interpreter or loader reads one of these variables while it starts."""
+        return any(name.startswith(self.boot_env) for name in env)
+
+
+class Catalogue:
+    """Every known language, by id and by alias."""
+
+    def __init__(self, languages: list[Language]) -> None:
+        self._by_id = {language.id: language for language in languages}
+        self._by_name = dict(self._by_id)
+        for language in languages:
+            for alias in language.aliases:
+                self._by_name.setdefault(alias, language)
+
+    def __iter__(self) -> Iterator[Language]:
+        return iter(self._by_id.values())
+
+    def get(self, name: str) -> Language | None:
+        """The language of that id or alias."""
+        return self._by_name.get(name)
+
+    @property
+    def ids(self) -> list[str]:
+        return list(self._by_id)
+
+    @classmethod
+    def load(cls, folder: Path = RUNNERS, only: str | None = None) -> Catalogue:
+        """Read every `runner.toml` beneath `folder`; `only` is a comma-separated choice of ids."""
+        wanted = {name.strip() for name in only.split(",")} if only else None
+        found = [_read(path) for path in sorted(folder.glob("*/runner.toml"))]
+        unknown = (wanted or set()) - {language.id for language in found}
+        if unknown:
+            raise ValueError(f"LANGUAGES: there is no runner for {', '.join(sorted(unknown))}")
+        return cls([language for language in found if wanted is None or language.id in wanted])
+
+
+def _read(path: Path) -> Language:
+    data = tomllib.loads(path.read_text())
+    warm = data.get("warm", {})
+    return Language(
+        id=data["id"],
+        aliases=tuple(data.get("aliases", ())),
+        entry_file=data["entry_file"],
+        argv=tuple(data["argv"]),
+        env=dict(data.get("env", {})),
+        pids_default=data.get("pids_default", 64),
+        boot_env=tuple(data.get("boot_env", ())),
+        example=data.get("example", ""),
+        warm_mode=warm.get("mode", "none"),
+        warm_argv=tuple(warm.get("argv", ())),
+        slot_mb=warm.get("slot_mb", 12),
+    )

@@ -1,0 +1,47 @@
+"""From facts to a status. A run's facts are independent; its status is the first rule that applies."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+from sandbox.job import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended, by whoever knows: the host for all but `exit_code` and `signal_number`.
+
+    Those two are what the agent said, both None if it said nothing. `broken` means that the sandbox broke
+    the protocol or its agent died: the program's doing.
+    """
+
+    exit_code: int | None = None
+    signal_number: int | None = None
+    timed_out: bool = False
+    cancelled: bool = False
+    broken: bool = False
+    oom_kills: int = 0
+
+
+def status_of(ending: Ending) -> Status:
+    """The status that API.md derives from these facts (the `error` of a failed service is not among them)."""
+    if ending.cancelled:
+        return "cancelled"
+    if ending.timed_out:
+        return "timeout"
+    if ending.oom_kills and (ending.broken or ending.signal_number == signal.SIGKILL):
+        return "oom"
+    if ending.broken:
+        return "killed"
+    if ending.signal_number is not None or ending.exit_code != 0:
+        return "failed"
+    return "succeeded"
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL` for 9; real-time signals, which have no name of their own, as `SIGRTMIN+n`."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}" if number > signal.SIGRTMIN else f"SIG{number}"

@@ -1,0 +1,129 @@
+"""From a job to what the agent is told: every rule of API.md checked again, every default filled in.
+
+The worker does not rely on api having checked: this is the same contract, held on the other side of the wall.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sandbox import job as rules
+from sandbox.job import Job, JobInvalid, Limits, path_problem
+from sandbox.languages import Catalogue, Language
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A checked job. `files` are (path beneath /work, bytes), the entry file among them."""
+
+    language: Language
+    limits: Limits
+    argv: tuple[str, ...]
+    args: tuple[str, ...]
+    env: dict[str, str]
+    files: tuple[tuple[str, bytes], ...]
+    stdin: bytes
+    warm: bool
+
+
+def make_plan(job: Job, catalogue: Catalogue) -> Plan:
+    """Check a job and resolve it. Raises JobInvalid naming the field and the bound."""
+    language = catalogue.get(job.language)
+    if language is None:
+        known = ", ".join(catalogue.ids)
+        raise JobInvalid(
+            f"language: unknown; known are {known}", param="language", code="unknown_language"
+        )
+    limits = Limits.resolve(job.limits, pids_default=language.pids_default)
+    _check_strings(job)
+    files = _files(job, language)
+    entry = language.entry_file if job.code is not None else str(job.entrypoint)
+    warm = (
+        job.interpreter == "warm"
+        and language.warm_mode != "none"
+        and entry == language.entry_file
+        and not language.read_at_boot(job.env)
+    )
+    return Plan(
+        language=language,
+        limits=limits,
+        argv=tuple(language.command(entry)),
+        args=job.args,
+        env=job.env,
+        files=files,
+        stdin=_encoded("stdin", job.stdin, rules.MAX_STDIN_BYTES),
+        warm=warm,
+    )
+
+
+def _encoded(name: str, text: str, maximum: int) -> bytes:
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as e:
+        raise JobInvalid(f"{name}: holds a lone surrogate", param=name) from e
+    if len(data) > maximum:
+        raise JobInvalid(f"{name}: {len(data)} bytes exceed the maximum of {maximum}", param=name)
+    return data
+
+
+def _check_strings(job: Job) -> None:
+    """args and env: their number, their length, and nothing that cannot be passed to a program."""
+    for name, items, maximum in (("args", job.args, rules.MAX_ARGS), ("env", job.env, rules.MAX_ENV)):
+        if len(items) > maximum:
+            raise JobInvalid(f"{name}: {len(items)} entries exceed the maximum of {maximum}", param=name)
+    for number, value in enumerate(job.args):
+        _check_string(f"args.{number}", value)
+    for key, value in job.env.items():
+        if not _ENV_NAME.fullmatch(key):
+            raise JobInvalid("env: a name must match [A-Za-z_][A-Za-z0-9_]*", param="env")
+        _check_string(f"env.{key[:64]}", key + value)
+
+
+def _check_string(name: str, value: str) -> None:
+    if "\0" in value:
+        raise JobInvalid(f"{name}: must not contain NUL", param=name)
+    _encoded(name, value, rules.MAX_STRING_BYTES)
+
+
+def _files(job: Job, language: Language) -> tuple[tuple[str, bytes], ...]:
+    """The inline files and the entry file; no path twice, none inside another."""
+    if (job.code is None) == (job.entrypoint is None):
+        raise JobInvalid("code: give either code or entrypoint", param="code")
+    if len(job.files) > rules.MAX_INLINE_FILES:
+        raise JobInvalid(
+            f"files: {len(job.files)} exceed the maximum of {rules.MAX_INLINE_FILES}", param="files"
+        )
+    found: dict[str, bytes] = {}
+    for number, file in enumerate(job.files):
+        name = f"files.{number}.path"
+        problem = path_problem(file.path)
+        if problem is None and file.path in found:
+            problem = "is given twice"
+        if problem is None and job.code is not None and file.path == language.entry_file:
+            problem = "is where code is written"
+        if problem is not None:
+            raise JobInvalid(f"{name}: {problem}", param=name)
+        found[file.path] = file.content
+    if sum(map(len, found.values())) > rules.MAX_BODY_BYTES:
+        raise JobInvalid(f"files: exceed {rules.MAX_BODY_BYTES} bytes in all", param="files")
+    if job.code is not None:
+        if not job.code:
+            raise JobInvalid("code: must not be empty", param="code")
+        found[language.entry_file] = _encoded("code", job.code, rules.MAX_CODE_BYTES)
+    elif job.entrypoint not in found:
+        raise JobInvalid("entrypoint: must be the path of one of files", param="entrypoint")
+    _check_nesting(found)
+    return tuple(found.items())
+
+
+def _check_nesting(found: dict[str, bytes]) -> None:
+    directories = {"outputs", "inputs"}
+    for path in found:
+        parts = path.split("/")
+        directories.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+    for path in found:
+        if path in directories:
+            raise JobInvalid(f"files: {path[:100]!r} is both a file and a directory", param="files")

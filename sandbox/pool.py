@@ -1,0 +1,238 @@
+"""The warm pool: sandboxes started ahead of need, each used once, made again in the background.
+
+Fillers sleep until there is something to make. While runs are going on they hold back as long as the pool is
+at least half full: on a small machine, making the next sandbox would slow the run that is under way. Taking
+apart what has been used happens on a thread of its own, after the reply.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+
+from sandbox.conversation import await_ready, is_waiting
+from sandbox.engines import Engine, EngineError, Sandbox
+from sandbox.images import Image, ImageStore
+from sandbox.job import Source
+from sandbox.languages import Language
+
+log = logging.getLogger(__name__)
+
+FILLERS = 2
+#: After a failure to make a sandbox, before the next try for that language.
+RETRY_S = 2.0
+
+
+class NotReady(Exception):
+    """The language's image is not built yet."""
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """One language's ready sandboxes. `making` are on their way."""
+
+    language: Language
+    size: int
+    ready: deque[Sandbox] = field(default_factory=deque)
+    making: int = 0
+    paused: bool = False
+
+
+class WarmPool:
+    """Ready sandboxes of every language whose image is built."""
+
+    def __init__(self, engine: Engine, images: ImageStore, sizes: dict[Language, int]) -> None:
+        self._engine = engine
+        self._images = images
+        self._shelves = {language.id: _Shelf(language, size) for language, size in sizes.items()}
+        self._change = threading.Condition()
+        self._busy = 0
+        self._closed = False
+        self._used: queue.SimpleQueue[Sandbox | None] = queue.SimpleQueue()
+        # On-demand starts beyond the number of processors only slow each other down.
+        self._starts = threading.Semaphore(FILLERS)
+        self._threads = [threading.Thread(target=self._fill, name=f"fill-{n}") for n in range(FILLERS)]
+        self._threads.append(threading.Thread(target=self._take_apart, name="take-apart"))
+
+    def start(self) -> None:
+        """Begin to fill."""
+        for thread in self._threads:
+            thread.start()
+
+    # -- for runs ----------------------------------------------------------------------------------
+
+    def take(self, language: Language) -> tuple[Sandbox, Source]:
+        """A ready sandbox: from the shelf, or made now if that is empty. Raises NotReady, EngineError."""
+        image = self._image(language)
+        if (sandbox := self._from_shelf(language, image)) is not None:
+            return sandbox, "pool"
+        with self._starts:
+            # One may have become ready in the time spent waiting for a turn.
+            if (sandbox := self._from_shelf(language, image)) is not None:
+                return sandbox, "pool"
+            return self._make(image, hold=True), "cold"
+
+    def make_cold(self, language: Language) -> Sandbox:
+        """A sandbox made now, without an interpreter started ahead. Raises NotReady, EngineError."""
+        image = self._image(language)
+        with self._starts:
+            return self._make(image, hold=False)
+
+    def discard(self, sandbox: Sandbox) -> None:
+        """Take a used sandbox apart, on another thread."""
+        self._used.put(sandbox)
+
+    def run_begins(self) -> None:
+        """A run is under way: fillers hold back while the pool is half full."""
+        with self._change:
+            self._busy += 1
+
+    def run_ends(self) -> None:
+        with self._change:
+            self._busy -= 1
+            self._change.notify_all()
+
+    def images_changed(self) -> None:
+        """Look again at what can be filled."""
+        with self._change:
+            self._change.notify_all()
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Ready and wanted, by language."""
+        with self._change:
+            return {
+                name: {"ready": len(shelf.ready), "size": shelf.size}
+                for name, shelf in self._shelves.items()
+            }
+
+    # -- the shelves -------------------------------------------------------------------------------
+
+    def _image(self, language: Language) -> Image:
+        image = self._images.get(language.id)
+        if image is None:
+            raise NotReady(language.id)
+        return image
+
+    def _from_shelf(self, language: Language, image: Image) -> Sandbox | None:
+        """The longest-waiting sandbox of the current image that is still alive."""
+        while True:
+            with self._change:
+                shelf = self._shelves[language.id]
+                if not shelf.ready:
+                    return None
+                sandbox = shelf.ready.popleft()
+            if sandbox.image.digest == image.digest and is_waiting(sandbox):
+                return sandbox
+            self.discard(sandbox)
+
+    def _make(self, image: Image, *, hold: bool) -> Sandbox:
+        sandbox = self._engine.create(image, hold=hold)
+        try:
+            await_ready(sandbox)
+        except BaseException:
+            sandbox.destroy()
+            raise
+        return sandbox
+
+    def _fill(self) -> None:
+        while (chosen := self._next_to_fill()) is not None:
+            shelf, image = chosen
+            sandbox: Sandbox | None = None
+            try:
+                sandbox = self._make(image, hold=True)
+            except EngineError as e:
+                log.error(  # noqa: TRY400  # the text says it; this may come every few seconds
+                    "a warm sandbox could not be made", extra={"language": shelf.language.id, "reason": str(e)}
+                )
+            with self._change:
+                shelf.making -= 1
+                if sandbox is None:
+                    self._pause(shelf)
+                elif not self._closed:
+                    shelf.ready.append(sandbox)
+                    sandbox = None
+            if sandbox is not None:
+                sandbox.destroy()
+
+    def _pause(self, shelf: _Shelf) -> None:
+        def resume() -> None:
+            with self._change:
+                shelf.paused = False
+                self._change.notify_all()
+
+        shelf.paused = True
+        timer = threading.Timer(RETRY_S, resume)
+        timer.daemon = True
+        timer.start()
+
+    def _next_to_fill(self) -> tuple[_Shelf, Image] | None:
+        """Wait for a shelf that wants filling, the emptiest first; None at the end."""
+        with self._change:
+            while not self._closed:
+                for shelf in sorted(self._shelves.values(), key=_fullness):
+                    if not self._wants(shelf):
+                        continue
+                    image = self._images.get(shelf.language.id)
+                    if image is not None:
+                        shelf.making += 1
+                        return shelf, image
+                self._change.wait()
+        return None
+
+    def _wants(self, shelf: _Shelf) -> bool:
+        coming = len(shelf.ready) + shelf.making
+        if shelf.paused or coming >= shelf.size:
+            return False
+        return self._busy == 0 or coming < (shelf.size + 1) // 2
+
+    def _take_apart(self) -> None:
+        while (sandbox := self._used.get()) is not None:
+            sandbox.destroy()
+
+    def close(self) -> None:
+        """Stop filling and take everything apart."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+            waiting = [sandbox for shelf in self._shelves.values() for sandbox in shelf.ready]
+            for shelf in self._shelves.values():
+                shelf.ready.clear()
+        for sandbox in waiting:
+            sandbox.kill()
+        for sandbox in waiting:
+            self.discard(sandbox)
+        for thread in self._threads[:-1]:
+            thread.join()
+        self._used.put(None)
+        self._threads[-1].join()
+
+
+def _fullness(shelf: _Shelf) -> float:
+    return (len(shelf.ready) + shelf.making) / max(shelf.size, 1)
+
+
+def pool_sizes(
+    languages: list[Language], *, memory_mb: int, wanted: str | None, most: int = 16
+) -> dict[Language, int]:
+    """How many warm sandboxes of each language: as `wanted` says (`python=8,node=4`), else by memory.
+
+    Every language gets the same share of the memory, as many slots as fit, at least one and at most `most`.
+    Raises ValueError for a wish that cannot be read.
+    """
+    if wanted is not None:
+        return _wished(languages, wanted)
+    share = memory_mb / max(len(languages), 1)
+    return {lang: max(1, min(most, int(share // lang.slot_mb))) if memory_mb else 0 for lang in languages}
+
+
+def _wished(languages: list[Language], wanted: str) -> dict[Language, int]:
+    sizes = {language.id: 0 for language in languages}
+    for entry in wanted.split(","):
+        name, _, count = entry.strip().partition("=")
+        if name not in sizes or not count.isdigit() or int(count) > 256:
+            raise ValueError(f"WARM_POOL: {entry.strip()[:40]!r} is not LANGUAGE=0..256")
+        sizes[name] = int(count)
+    return {language: sizes[language.id] for language in languages}

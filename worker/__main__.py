@@ -1,0 +1,48 @@
+"""`python -m worker`: owns the engine until SIGTERM. Exit status 78 means the configuration cannot work."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+
+from config.logging import setup
+from config.settings import SettingsError, load_settings
+from sandbox.engines import EngineUnusable
+from worker.server import Server
+from worker.service import Service
+
+EX_CONFIG = 78
+#: How long a thread may hold the interpreter while another has bytes to move; Python's default is 5 ms.
+SWITCH_INTERVAL_S = 0.0005
+
+log = logging.getLogger("worker")
+
+
+def main() -> int:
+    """Serve until told to stop; the exit status."""
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before there are threads: they inherit it
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        settings = load_settings()
+        setup("worker", settings.log_level)
+        service = Service(settings)
+    except (SettingsError, EngineUnusable, ValueError) as e:
+        print(f"worker: {e}", file=sys.stderr)  # noqa: T201
+        return EX_CONFIG
+    settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    server = Server(service, settings.worker_socket, settings.api_uid)
+    service.start()
+    threading.Thread(target=server.serve, name="accept", daemon=True).start()
+    log.info("worker serves", extra={"engine": service.engine.name, "runtime": service.engine.runtime})
+    signal.sigwait(signals)
+    log.info("worker stops")
+    server.stop(settings.drain_s)
+    service.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

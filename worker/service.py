@@ -1,0 +1,114 @@
+"""What the worker is made of, put together in order and taken apart in reverse."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import Any
+
+from config.settings import Settings
+from sandbox.admission import Admission
+from sandbox.engines import Engine, EngineUnusable
+from sandbox.executor import Executor
+from sandbox.images import ImageStore
+from sandbox.languages import Catalogue, Language
+from sandbox.pool import WarmPool, pool_sizes
+
+log = logging.getLogger(__name__)
+
+#: Sandboxes that are being taken apart still hold their slot.
+SLOTS_FOR_THE_DYING = 32
+IMAGE_CHECK_S = 1.0
+
+
+class Service:
+    """Catalogue, engine, pool, admission and executor of one worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises EngineUnusable or ValueError saying what is missing or wrong. Starts no thread."""
+        self.catalogue = Catalogue.load(only=settings.languages)
+        self.images = ImageStore(settings.images)
+        machine_mb = _machine_memory_mb()
+        sizes = self._pool_sizes(settings, machine_mb)
+        slots = sum(sizes.values()) + settings.max_runs + SLOTS_FOR_THE_DYING
+        self.engine = open_engine(settings, self.catalogue, slots=slots)
+        self.admission = Admission(
+            max_runs=settings.max_runs,
+            memory_mb=settings.memory_budget_mb or machine_mb * 3 // 4,
+            queue_max=settings.queue_max,
+            queue_wait_s=settings.queue_wait_s,
+        )
+        self.pool = WarmPool(self.engine, self.images, sizes)
+        self.executor = Executor(self.catalogue, self.pool, self.admission)
+        self._closing = threading.Event()
+        self._watcher = threading.Thread(target=self._watch_for_images, name="images", daemon=True)
+
+    def _pool_sizes(self, settings: Settings, machine_mb: int) -> dict[Language, int]:
+        memory_mb = settings.pool_memory_mb
+        if memory_mb is None:
+            memory_mb = min(1024, machine_mb // 16)
+        return pool_sizes(list(self.catalogue), memory_mb=memory_mb, wanted=settings.warm_pool)
+
+    def start(self) -> None:
+        """Reap, then begin to fill the pool."""
+        left = self.engine.reap()
+        if left:
+            log.warning("removed what a dead worker had left", extra={"sandboxes": left})
+        self.pool.start()
+        self._watcher.start()
+
+    def _watch_for_images(self) -> None:
+        """Until every language is built, look for new images now and then; after that there is no need to."""
+        missing = {language.id for language in self.catalogue}
+        while missing and not self._closing.wait(IMAGE_CHECK_S):
+            built = {name for name in missing if self.images.get(name)}
+            if built:
+                missing -= built
+                log.info("languages became ready", extra={"languages": sorted(built)})
+                self.pool.images_changed()
+
+    def status(self) -> dict[str, Any]:
+        """What api may know: languages, engine, pool and queue."""
+        load = self.admission.load()
+        return {
+            "engine": self.engine.name,
+            "runtime": self.engine.runtime,
+            "languages": [self._describe(language) for language in self.catalogue],
+            "pool": self.pool.counts(),
+            "queue": {"waiting": load.waiting, "running": load.running},
+        }
+
+    def _describe(self, language: Language) -> dict[str, Any]:
+        image = self.images.get(language.id)
+        return {
+            "id": language.id,
+            "aliases": list(language.aliases),
+            "version": image.version if image else None,
+            "entry_file": language.entry_file,
+            "packages": list(image.packages) if image else [],
+            "ready": image is not None,
+            "example": language.example,
+            "pids_default": language.pids_default,
+        }
+
+    def close(self) -> None:
+        """Take the pool and the engine apart; no run is under way any more."""
+        self._closing.set()
+        self.pool.close()
+        self.engine.close()
+
+
+def open_engine(settings: Settings, catalogue: Catalogue, *, slots: int) -> Engine:
+    """The engine that ENGINE asks for. Raises EngineUnusable saying what to install."""
+    if settings.engine == "docker":
+        raise EngineUnusable("ENGINE=docker: this version has the engine oci only; unset ENGINE")
+    if settings.runtime != "crun":
+        raise EngineUnusable(f"RUNTIME={settings.runtime}: this version runs crun only; unset RUNTIME")
+    from sandbox.engines.oci.engine import OciEngine
+
+    return OciEngine(settings, catalogue, slots=slots)
+
+
+def _machine_memory_mb() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (1024 * 1024)
