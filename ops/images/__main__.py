@@ -1,0 +1,105 @@
+"""`python -m ops.images [--images DIR] [LANGUAGE ...]`: build the runner images that are not up to date."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from ops.environment import clean
+from ops.images import layers, wheels
+from ops.images.builder import LOCK, Builder
+from ops.images.errors import ImageError
+from ops.images.inputs import Inputs, place
+from ops.images.namespace import run_isolated
+from ops.images.run import Progress
+from ops.images.store import Store
+
+RUNNERS = Path(__file__).resolve().parents[2] / "runners"
+REFRESH = "refresh"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Build; 0 when every language asked for is ready."""
+    options = _options(argv)
+    os.umask(0o022)
+    try:
+        if options.context:
+            return _context(*options.context)
+        return _build(options)
+    except ImageError as e:
+        print(f"images: {e}", file=sys.stderr)
+        return 1
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="ops.images", description=__doc__)
+    parser.add_argument("--images", type=Path, default=_default_store(), help="the image store")
+    parser.add_argument("--check", action="store_true", help="only say what is outdated; exit 1 if anything is")
+    parser.add_argument("--collect", action="store_true", help="then remove layers that nothing names")
+    parser.add_argument("--refresh", metavar="WORD", help="build all anew with Debian's newer packages, once")
+    parser.add_argument(
+        "--context", nargs=2, metavar=("LANGUAGE", "DIR"), help="fill a directory for `docker build` instead"
+    )
+    parser.add_argument("languages", nargs="*", help="all when none is named")
+    return parser.parse_args(argv)
+
+
+def _default_store() -> Path:
+    state = os.environ.get("STATE_DIR") or "/var/lib/runyard"
+    return Path(os.environ.get("IMAGES_DIR") or f"{state}/images")
+
+
+def _build(options: argparse.Namespace) -> int:
+    store, progress = Store(options.images), Progress()
+    inputs = Inputs(RUNNERS, refresh=_refresh(store, options.refresh))
+    languages = options.languages or inputs.languages()
+    unknown = sorted(set(languages) - set(inputs.languages()))
+    if unknown:
+        raise ImageError(f"there is no runner for {', '.join(unknown)}; known: {', '.join(inputs.languages())}")
+    builder = Builder(store, inputs, clean(), progress)
+    if options.check:
+        outdated = builder.outdated(languages)
+        print("\n".join(outdated), end="\n" if outdated else "")
+        return 1 if outdated else 0
+
+    def work() -> int:
+        try:
+            with store.locked(progress):
+                builder.build(languages)
+                for name in store.collect() if options.collect else ():
+                    progress.say(f"{name}: removed")
+        except ImageError as e:
+            print(f"images: {e}", file=sys.stderr, flush=True)
+            return 1
+        return 0
+
+    return run_isolated(work)
+
+
+def _refresh(store: Store, word: str | None) -> str:
+    """The word that was last given with --refresh; part of the base's key, so that it stays in force."""
+    path = store.folder / REFRESH
+    if word is not None:
+        store.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.write_text(word)
+    return path.read_text() if path.exists() else ""
+
+
+def _context(language: str, target: str) -> int:
+    """Lay out what a runner's Dockerfile copies."""
+    inputs, folder = Inputs(RUNNERS), Path(target).resolve()
+    build = folder / "build"
+    build.mkdir(parents=True)
+    layers.fill_context(build, inputs, language, None)
+    lock = RUNNERS / language / LOCK
+    if lock.exists():
+        wheels.fetch(lock, build / "site", clean())
+    place(inputs.agent(), folder / "opt/runyard")
+    place({"Dockerfile": RUNNERS / language / "Dockerfile"}, folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Debian's archive: which mirror a build uses, how apt reaches it, and the small root made from it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ops.images.errors import HostLacks
+from ops.images.inputs import SUITE
+from ops.images.run import run
+
+DEFAULT_MIRROR = "http://mirror.invalid/debian"
+DEFAULT_SECURITY = "http://mirror.invalid/debian-security"
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+HOST_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+NO_DOCS = [f"path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "info", "lintian")]
+
+
+def sources(mirror: str, security: str) -> str:
+    """The apt list of sources for the image's suite."""
+    return f"deb {mirror} {SUITE} main\ndeb {mirror} {SUITE}-updates main\ndeb {security} {SUITE}-security main\n"
+
+
+def host_sources() -> str:
+    """The same, from the mirror that this host uses itself: it may be the only one it can reach.
+
+    `DEBIAN_MIRROR` and `DEBIAN_SECURITY_MIRROR` override it.
+    """
+    main, security = _host_mirrors()
+    return sources(os.environ.get("DEBIAN_MIRROR") or main, os.environ.get("DEBIAN_SECURITY_MIRROR") or security)
+
+
+def bootstrap(target: Path, packages: list[str], env: dict[str, str]) -> None:
+    """Make Debian's minimal root with `packages` in `target`; nothing of this host is left in it."""
+    if not KEYRING.exists():
+        raise HostLacks("base: install debian-archive-keyring")
+    argv = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory"]
+    argv += [f"--include={','.join(packages)}", f"--keyring={KEYRING}"]
+    argv += [f"--dpkgopt={line}" for line in NO_DOCS]
+    argv += [f"--aptopt={line}" for line in acquire_options()]
+    listing = target.parent / "sources.list"
+    listing.write_text(host_sources())
+    run([*argv, SUITE, str(target), str(listing)], env=env, what="base")
+    listing.unlink()
+    for name in ("etc/apt/apt.conf.d/99mmdebstrap", "etc/resolv.conf", "etc/hostname"):
+        (target / name).unlink(missing_ok=True)
+    (target / "etc/apt/sources.list").write_text(sources(DEFAULT_MIRROR, DEFAULT_SECURITY))
+
+
+def acquire_options() -> list[str]:
+    """How this host's apt reaches its mirrors: proxies and certificates."""
+    listed = _output(["apt-config", "dump", "Acquire::http", "Acquire::https"])
+    wanted = ("::Proxy", "::CaInfo", "::Verify-Peer")
+    return [line for line in listed.splitlines() if line.split(" ", 1)[0].endswith(wanted)]
+
+
+def _host_mirrors() -> tuple[str, str]:
+    listed = _output(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)", "Created-By: Packages"])
+    uris = [
+        uri.rstrip("/")
+        for origin, _, uri in (line.partition("|") for line in listed.splitlines())
+        if origin == "Debian" and urlsplit(uri).scheme in ("http", "https")
+    ]
+    main = next((uri for uri in uris if not uri.endswith("-security")), DEFAULT_MIRROR)
+    security = next((uri for uri in uris if uri.endswith("-security")), DEFAULT_SECURITY)
+    return main, security
+
+
+def _output(argv: list[str]) -> str:
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,20 @@
+"""What can go wrong while an image is built.
+
+ImageError
+├── HostLacks       a program, a right or a kernel feature is missing
+└── BuildFailed     a step of the build ended with an error
+"""
+
+from __future__ import annotations
+
+
+class ImageError(Exception):
+    """The base: an image could not be built; the message is a sentence for whoever asked for it."""
+
+
+class HostLacks(ImageError):
+    """A program, a right or a kernel feature that building needs is missing."""
+
+
+class BuildFailed(ImageError):
+    """A step of the build ended with an error; the message holds the end of what it said."""

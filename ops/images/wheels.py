@@ -1,0 +1,32 @@
+"""Fetching a runner's wheels with the host's pip, for the image's Python, every hash checked."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ops.images.errors import HostLacks
+from ops.images.run import run
+
+#: The base's Python and C library (Debian trixie): what a wheel must fit.
+PYTHON_VERSION = "3.13"
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+
+
+def target_options() -> list[str]:
+    """Options by which pip chooses wheels for the image instead of for the host."""
+    return [
+        *(f"--platform={name}" for name in PLATFORMS),
+        f"--python-version={PYTHON_VERSION}",
+        "--implementation=cp",
+        "--only-binary=:all:",
+    ]
+
+
+def fetch(lock: Path, target: Path, env: dict[str, str]) -> None:
+    """Unpack all that `lock` names into `target`."""
+    argv = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--no-compile"]
+    argv += [f"--target={target}", *target_options(), "-r", str(lock)]
+    run(argv, env=env, what="wheels", cwd=lock.parent)
+    if not target.is_dir():
+        raise HostLacks(f"wheels: pip left nothing of {lock.name}")
