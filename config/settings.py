@@ -65,12 +65,13 @@ class Settings(BaseSettings):
         False, description="Run without seccomp and no-new-privileges: for finding faults, never for service."
     )
     uid_base: int = Field(
-        0x7000_0000, ge=100_000, le=0x7FFF_0000, description="First host uid; the API and each slot lie above."
+        0x7000_0000,
+        ge=100_000,
+        le=0x7FFF_0000,
+        description="First host uid; the API and each slot lie above.",
     )
 
-    languages: OptionalText = Field(
-        None, description="Only these languages, comma-separated; all when unset."
-    )
+    languages: OptionalText = Field(None, description="Only these languages, comma-separated; all when unset.")
     max_runs: int = Field(32, ge=1, le=1024, description="Runs at the same time.")
     memory_budget_mb: OptionalInt = Field(
         None, ge=64, description="Sum of the memory limits of concurrent runs; 3/4 of the machine when unset."
@@ -78,7 +79,9 @@ class Settings(BaseSettings):
     queue_max: int = Field(64, ge=0, le=10_000, description="Runs that may wait for a place.")
     queue_wait_s: float = Field(30, gt=0, le=600, description="Seconds a run may wait for a place.")
     pool_memory_mb: OptionalInt = Field(
-        None, ge=0, description="Memory the warm pool may hold; 1/16 of the machine (at most 1024) when unset."
+        None,
+        ge=0,
+        description="Memory the warm pool may hold; 1/16 of the machine (at most 1024) when unset.",
     )
     warm_pool: OptionalText = Field(
         None, description="Warm sandboxes per language, `python=8,node=4`; from POOL_MEMORY_MB when unset."
@@ -191,7 +194,7 @@ def parse_api_keys(text: str) -> tuple[ApiKey, ...]:
 def load_settings() -> Settings:
     """The settings of this process's environment. Raises SettingsError naming every variable that is wrong."""
     try:
-        return Settings()  # type: ignore[call-arg]  # fields come from the environment
+        return Settings()  # every field comes from the environment
     except ValidationError as e:
         lines = []
         for problem in e.errors(include_input=False, include_url=False, include_context=False):

@@ -78,9 +78,7 @@ class Receiver:
             self._skip(file.path, "bad_name")
         else:
             name = path.rpartition("/")[2]
-            self.artifacts.append(
-                Artifact(name, path, file.size, file.digest.hexdigest(), content_type(name))
-            )
+            self.artifacts.append(Artifact(name, path, file.size, file.digest.hexdigest(), content_type(name)))
 
     def _skip(self, raw: bytes, reason: str) -> None:
         self.skipped_count += 1

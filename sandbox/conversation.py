@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from sandbox import frames
 from sandbox.artifacts import Receiver
 from sandbox.engines import EngineError, Sandbox, Stats
-from sandbox.frames import Frame, FrameParser, ProtocolError, frame, pack
-from sandbox.job import MAX_ARTIFACTS_BYTES, Limits
+from sandbox.frames import Frame, FrameParser, ProtocolError, frame
+from sandbox.opening import opening
 from sandbox.outcome import Ending
 from sandbox.plan import Plan
 
@@ -28,8 +28,6 @@ KILL_TIMEOUT_S = 2.0
 COLLECT_TIMEOUT_S = 2.0
 COLLECT_RESERVE_MB = 32
 STDIN_WINDOW_BYTES = 64 * 1024
-#: The agent's own deadline lies this far behind the host's: it is for when the host is gone.
-AGENT_GRACE_MS = 10_000
 CPU_CHECK_MIN_S = 0.005
 GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
@@ -97,7 +95,7 @@ class Conversation:
         self._plan = plan
         self._client_fd = client_fd
         self._parser = FrameParser()
-        self._outbox = bytearray(_opening(plan))
+        self._outbox = bytearray(opening(plan))
         self._stdin = memoryview(plan.stdin)
         self._stdin_unacknowledged = 0
         self._stdin_ended = False
@@ -309,31 +307,3 @@ class Conversation:
             stats=stats,
             receiver=self._receiver,
         )
-
-
-def _opening(plan: Plan) -> bytes:
-    """The files and the job, as the agent reads them."""
-    parts: list[bytes] = []
-    for path, content in plan.files:
-        parts.extend(frames.frames_of(frames.FILE, frames.MORE, path.encode(), content))
-    parts.append(frame(frames.JOB, _job_payload(plan, plan.limits)))
-    return b"".join(parts)
-
-
-def _job_payload(plan: Plan, limits: Limits) -> bytes:
-    numbers = (
-        limits.timeout_ms + AGENT_GRACE_MS,
-        limits.max_output_bytes,
-        limits.max_artifact_bytes,
-        limits.max_artifact_files,
-        MAX_ARTIFACTS_BYTES,
-    )
-    return pack(
-        [
-            b"1" if plan.warm else b"0",
-            pack(part.encode() for part in plan.argv),
-            pack(arg.encode() for arg in plan.args),
-            pack(f"{name}={value}".encode() for name, value in plan.env.items()),
-            *(str(value).encode() for value in numbers),
-        ]
-    )

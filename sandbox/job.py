@@ -26,9 +26,7 @@ MAX_ARTIFACTS_BYTES = 25 * MIB
 MAX_SKIPPED_LISTED = 100
 MAX_BODY_BYTES = 16 * MIB
 
-Status = Literal[
-    "queued", "running", "error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"
-]
+Status = Literal["queued", "running", "error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"]
 #: `pool` and `cold` are what an engine answers; `template` is kept for the source of that name.
 Source = Literal["pool", "template", "cold"]
 
@@ -112,7 +110,7 @@ def limit_problem(name: str, value: object) -> LimitProblem | None:
     if rule.integer:
         if isinstance(value, bool) or not isinstance(value, int):
             return LimitProblem(f"{field_name}: must be an integer", "invalid_type")
-    elif isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124
+    elif isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         return LimitProblem(f"{field_name}: must be a number", "invalid_type")
     if value < rule.minimum:
         return LimitProblem(
@@ -201,9 +199,7 @@ class Job:
 
         data = {name: getattr(self, name) for name in self.__slots__ if name != "files"}
         data["args"] = list(self.args)
-        data["files"] = [
-            {"path": f.path, "content": base64.b64encode(f.content).decode()} for f in self.files
-        ]
+        data["files"] = [{"path": f.path, "content": base64.b64encode(f.content).decode()} for f in self.files]
         return data
 
     @classmethod

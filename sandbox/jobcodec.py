@@ -31,9 +31,7 @@ def read_job(data: object) -> Job:
             raise JobInvalid(f"{name}: must be one of {', '.join(allowed)}", param=name)
         values[name] = value
     values["args"] = tuple(_text(f"args.{n}", v) for n, v in enumerate(_list("args", data.get("args", []))))
-    values["env"] = {
-        _text("env", k): _text(f"env.{k}", v) for k, v in _dict("env", data.get("env", {})).items()
-    }
+    values["env"] = {_text("env", k): _text(f"env.{k}", v) for k, v in _dict("env", data.get("env", {})).items()}
     values["limits"] = dict(_dict("limits", data.get("limits", {})))
     files = _list("files", data.get("files", []))
     values["files"] = tuple(_file(n, item) for n, item in enumerate(files))

@@ -34,9 +34,7 @@ def make_plan(job: Job, catalogue: Catalogue) -> Plan:
     language = catalogue.get(job.language)
     if language is None:
         known = ", ".join(catalogue.ids)
-        raise JobInvalid(
-            f"language: unknown; known are {known}", param="language", code="unknown_language"
-        )
+        raise JobInvalid(f"language: unknown; known are {known}", param="language", code="unknown_language")
     limits = Limits.resolve(job.limits, pids_default=language.pids_default)
     _check_strings(job)
     files = _files(job, language)
@@ -70,7 +68,7 @@ def _encoded(name: str, text: str, maximum: int) -> bytes:
 
 
 def _check_strings(job: Job) -> None:
-    """args and env: their number, their length, and nothing that cannot be passed to a program."""
+    """Args and env: their number, their length, and nothing that cannot be passed to a program."""
     for name, items, maximum in (("args", job.args, rules.MAX_ARGS), ("env", job.env, rules.MAX_ENV)):
         if len(items) > maximum:
             raise JobInvalid(f"{name}: {len(items)} entries exceed the maximum of {maximum}", param=name)
@@ -93,9 +91,7 @@ def _files(job: Job, language: Language) -> tuple[tuple[str, bytes], ...]:
     if (job.code is None) == (job.entrypoint is None):
         raise JobInvalid("code: give either code or entrypoint", param="code")
     if len(job.files) > rules.MAX_INLINE_FILES:
-        raise JobInvalid(
-            f"files: {len(job.files)} exceed the maximum of {rules.MAX_INLINE_FILES}", param="files"
-        )
+        raise JobInvalid(f"files: {len(job.files)} exceed the maximum of {rules.MAX_INLINE_FILES}", param="files")
     found: dict[str, bytes] = {}
     for number, file in enumerate(job.files):
         name = f"files.{number}.path"

@@ -103,10 +103,7 @@ class WarmPool:
     def counts(self) -> dict[str, dict[str, int]]:
         """Ready and wanted, by language."""
         with self._change:
-            return {
-                name: {"ready": len(shelf.ready), "size": shelf.size}
-                for name, shelf in self._shelves.items()
-            }
+            return {name: {"ready": len(shelf.ready), "size": shelf.size} for name, shelf in self._shelves.items()}
 
     # -- the shelves -------------------------------------------------------------------------------
 
@@ -145,7 +142,8 @@ class WarmPool:
                 sandbox = self._make(image, hold=True)
             except EngineError as e:
                 log.error(  # noqa: TRY400  # the text says it; this may come every few seconds
-                    "a warm sandbox could not be made", extra={"language": shelf.language.id, "reason": str(e)}
+                    "a warm sandbox could not be made",
+                    extra={"language": shelf.language.id, "reason": str(e)},
                 )
             with self._change:
                 shelf.making -= 1

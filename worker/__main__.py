@@ -8,6 +8,7 @@ import sys
 import threading
 
 from config.logging import setup
+
 from config.settings import SettingsError, load_settings
 from sandbox.engines import EngineUnusable
 from worker.server import Server
@@ -30,7 +31,7 @@ def main() -> int:
         setup("worker", settings.log_level)
         service = Service(settings)
     except (SettingsError, EngineUnusable, ValueError) as e:
-        print(f"worker: {e}", file=sys.stderr)  # noqa: T201
+        print(f"worker: {e}", file=sys.stderr)
         return EX_CONFIG
     settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     server = Server(service, settings.worker_socket, settings.api_uid)

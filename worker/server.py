@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import threading
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,7 +151,7 @@ def _line(message: dict[str, Any]) -> bytes:
     return orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _lines(connection: socket.socket) -> Any:
+def _lines(connection: socket.socket) -> Iterator[bytes]:
     """The request lines of a connection. Ends at its end; a line beyond the bound ends it too."""
     buffer = bytearray()
     searched = 0

@@ -4,6 +4,6 @@ import sys
 
 sys.path.insert(0, "/opt/runyard")
 
-from agent.pid1 import serve  # noqa: E402
+from agent.pid1 import serve
 
 serve(sys.argv[1], [os_argument.encode() for os_argument in sys.argv[2:]])

@@ -8,12 +8,11 @@ import time
 from agent import frames
 from agent.artifacts import Collector, has_outputs
 from agent.job import Job
+from agent.link import UNSENT_HIGH, Link, StreamClosed
 from agent.program import Pipes, release, start_cold, start_forked, start_held
 from agent.system import set_dumpable
 
 CHUNK = 65536
-#: Beyond this much unsent output the program's pipes are left alone: back-pressure, not memory.
-UNSENT_HIGH = 256 * 1024
 WORK = b"/work/"
 
 
@@ -33,10 +32,6 @@ def serve(mode, hold_argv):
     os._exit(0)
 
 
-class StreamClosed(Exception):
-    """The host is gone, or no longer wants this sandbox."""
-
-
 class Pid1:
     """The state of one sandbox's life: one stream, one job, one main process."""
 
@@ -45,14 +40,11 @@ class Pid1:
         # interpreter has installed one, for SIGINT.
         _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
         set_dumpable(0)
-        self.stream = os.dup(0)
+        self.link = Link(os.dup(0))
         null = os.open("/dev/null", os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
-        os.set_blocking(self.stream, False)
-        self.inbox = bytearray()
-        self.unsent = bytearray()
         self.pipes = Pipes()
         self.wake, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.wake_write = wake_write
@@ -71,7 +63,7 @@ class Pid1:
         self.file = -1
 
     def own_descriptors(self):
-        return (self.stream, self.wake, self.wake_write)
+        return (self.link.fd, self.wake, self.wake_write)
 
     # -- before the job ----------------------------------------------------------------------------
 
@@ -86,7 +78,7 @@ class Pid1:
             self.held = (pid, rest)
         elif mode == "hold":
             self.held = start_held(hold_argv, self.pipes, self.own_descriptors())
-        self.send(frames.READY)
+        self.link.send(frames.READY)
         return None
 
     # -- the conversation --------------------------------------------------------------------------
@@ -103,18 +95,18 @@ class Pid1:
     def wait(self, timeout_ms):
         """Sleep until something happens, then move what can be moved."""
         poller = select.poll()
-        poller.register(self.stream, select.POLLIN | (select.POLLOUT if self.unsent else 0))
+        poller.register(self.link.fd, self.link.interest())
         poller.register(self.wake, select.POLLIN)
         if self.main:
-            if len(self.unsent) < UNSENT_HIGH:
+            if len(self.link.unsent) < UNSENT_HIGH:
                 for fd in self.sent:
                     poller.register(fd, select.POLLIN)
             if self.stdin_open and self.stdin_pending:
                 poller.register(self.pipes.stdin, select.POLLOUT)
         for fd, event in poller.poll(timeout_ms):
-            if fd == self.stream:
+            if fd == self.link.fd:
                 if event & select.POLLOUT:
-                    self.flush()
+                    self.link.flush()
                 if event & ~select.POLLOUT:
                     self.receive()
             elif fd == self.wake:
@@ -126,14 +118,7 @@ class Pid1:
                 self.forward(fd)
 
     def receive(self):
-        try:
-            data = os.read(self.stream, CHUNK)
-        except BlockingIOError:
-            return
-        if not data:
-            raise StreamClosed
-        self.inbox += data
-        for kind, payload in frames.take_frames(self.inbox):
+        for kind, payload in self.link.receive():
             self.handle(kind, payload)
 
     def handle(self, kind, payload):
@@ -156,7 +141,7 @@ class Pid1:
         elif kind == frames.KILL:
             self.kill_everything()
         elif kind == frames.COLLECT:
-            Collector(self.job, self.send_blocking).collect()
+            Collector(self.job, self.link.send_blocking).collect()
             raise StreamClosed
 
     def begin_file(self, payload):
@@ -247,7 +232,7 @@ class Pid1:
                 self.close_stdin()
         if taken:
             del self.stdin_pending[:taken]
-            self.send(frames.STDIN_TAKEN, b"%d" % taken)
+            self.link.send(frames.STDIN_TAKEN, b"%d" % taken)
         if self.stdin_ended and not self.stdin_pending:
             self.close_stdin()
 
@@ -271,7 +256,7 @@ class Pid1:
             data = data[:room]
         if data:
             self.sent[fd] += len(data)
-            self.send(frames.STDOUT if fd == self.pipes.stdout else frames.STDERR, data)
+            self.link.send(frames.STDOUT if fd == self.pipes.stdout else frames.STDERR, data)
         return True
 
     # -- the end -----------------------------------------------------------------------------------
@@ -294,7 +279,7 @@ class Pid1:
         """Take what is left in the pipes: their writers are dead, so they come to an end."""
         for fd in list(self.sent):
             while fd in self.sent and self.forward(fd):
-                self.flush_below(UNSENT_HIGH)
+                self.link.flush_below(UNSENT_HIGH)
 
     def report(self):
         status = self.status
@@ -304,42 +289,13 @@ class Pid1:
             kind, number = b"exit", os.WEXITSTATUS(status)
         outputs = has_outputs()
         truncated = [self.truncated[fd] for fd in (self.pipes.stdout, self.pipes.stderr)]
-        self.send(
-            frames.EXIT, frames.pack([kind, b"%d" % number, *truncated, b"1" if outputs else b"0"])
-        )
+        self.link.send(frames.EXIT, frames.pack([kind, b"%d" % number, *truncated, b"1" if outputs else b"0"]))
         if not outputs:
-            self.send(frames.END, b"0")
-            self.flush_below(1)
+            self.link.send(frames.END, b"0")
+            self.link.flush_below(1)
             return
         while True:
             self.wait(None)
-
-    # -- sending -----------------------------------------------------------------------------------
-
-    def send(self, kind, payload=b""):
-        self.unsent += frames.frame(kind, payload)
-        self.flush()
-
-    def send_blocking(self, kind, payload=b""):
-        self.send(kind, payload)
-        self.flush_below(UNSENT_HIGH if kind != frames.END else 1)
-
-    def flush(self):
-        try:
-            while self.unsent:
-                del self.unsent[: os.write(self.stream, self.unsent)]
-        except BlockingIOError:
-            pass
-        except OSError as e:
-            raise StreamClosed from e
-
-    def flush_below(self, size):
-        """Wait until fewer than `size` bytes are unsent."""
-        poller = select.poll()
-        poller.register(self.stream, select.POLLOUT)
-        while len(self.unsent) >= size:
-            poller.poll()
-            self.flush()
 
 
 def _nothing(_number, _frame):

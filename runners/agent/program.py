@@ -77,7 +77,7 @@ def start_cold(argv, env, pipes, close):
         settle_child(pipes)
         execute(argv, env)
     except BaseException as e:  # whatever it was, this process must not go on as a second PID 1
-        os.write(2, ("cannot start %s: %s\n" % (os.fsdecode(argv[0]), e)).encode())
+        os.write(2, f"cannot start {os.fsdecode(argv[0])}: {e}\n".encode())
     os._exit(127)
 
 
@@ -108,7 +108,8 @@ def start_held(argv, pipes, close):
 
 def start_forked(pipes, close):
     """Fork the waiting copy of this interpreter. In PID 1: (pid, the pipe to release it). In the child, once
-    released: None, with arguments and environment in place; a child whose PID 1 is gone ends here."""
+    released: None, with arguments and environment in place; a child whose PID 1 is gone ends here.
+    """
     wait_fd, go_fd = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid:

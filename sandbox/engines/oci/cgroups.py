@@ -141,9 +141,7 @@ class CgroupsV1:
         return GroupV1(paths, memsw=self._memsw)
 
     def leftovers(self) -> list[Group]:
-        names = {
-            entry.name for parent in self._parents.values() for entry in os.scandir(parent) if entry.is_dir()
-        }
+        names = {entry.name for parent in self._parents.values() for entry in os.scandir(parent) if entry.is_dir()}
         return [
             GroupV1({c: f"{parent}/{name}" for c, parent in self._parents.items()}, memsw=self._memsw)
             for name in sorted(names)
@@ -180,7 +178,7 @@ class GroupV1:
         return True
 
     def _set_memory(self, size: int, old: int | None) -> bool:
-        """memory ≤ memory+swap must hold at every step: raise the sum first, lower it last."""
+        """Memory ≤ memory+swap must hold at every step: raise the sum first, lower it last."""
         memory = f"{self._paths['memory']}/memory.limit_in_bytes"
         both = f"{self._paths['memory']}/memory.memsw.limit_in_bytes"
         raising = old is not None and size > old

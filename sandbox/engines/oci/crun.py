@@ -43,9 +43,7 @@ class Crun:
         fcntl.fcntl(self._binary, fcntl.F_ADD_SEALS, ALL_SEALS)
         self._executable = f"/proc/{os.getpid()}/fd/{self._binary}"
 
-    def start(
-        self, name: str, bundle: Path, config: bytes, stream_fd: int, enter: Callable[[int], None]
-    ) -> int:
+    def start(self, name: str, bundle: Path, config: bytes, stream_fd: int, enter: Callable[[int], None]) -> int:
         """Start a sandbox whose PID 1 has `stream_fd` as descriptors 0 and 1; the host's pid of it.
 
         `enter` is called with crun's pid before crun does anything. Raises EngineError with crun's words.

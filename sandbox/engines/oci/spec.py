@@ -46,8 +46,8 @@ def tmpfs_sizes(memory_bytes: int) -> dict[str, int]:
     """Bytes that /work, /tmp and /dev/shm may hold in a sandbox of that memory."""
     return {
         "/work": int(memory_bytes * WORK_SHARE),
-        "/tmp": int(memory_bytes * TMP_SHARE),  # noqa: S108
-        "/dev/shm": int(memory_bytes * SHM_SHARE),  # noqa: S108
+        "/tmp": int(memory_bytes * TMP_SHARE),
+        "/dev/shm": int(memory_bytes * SHM_SHARE),
     }
 
 
@@ -68,9 +68,7 @@ def build_spec(
         "args": argv,
         "env": [f"{name}={value}" for name, value in env.items()],
         "cwd": "/work",
-        "capabilities": {
-            kind: [] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")
-        },
+        "capabilities": {kind: [] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")},
         "rlimits": _rlimits(),
         "noNewPrivileges": no_new_privileges,
         "oomScoreAdj": 500,
@@ -134,7 +132,7 @@ def _mounts(memory_bytes: int) -> list[dict[str, Any]]:
         },
         tmpfs("/work", "nosuid", "nodev", f"size={size['/work']}", f"nr_inodes={MAX_INODES}", *owned),
         tmpfs(
-            "/tmp",  # noqa: S108
+            "/tmp",
             "nosuid",
             "nodev",
             "noexec",
@@ -150,7 +148,7 @@ def _mounts(memory_bytes: int) -> list[dict[str, Any]]:
             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "max=16"],
         },
         tmpfs(
-            "/dev/shm",  # noqa: S108
+            "/dev/shm",
             "nosuid",
             "nodev",
             "noexec",

@@ -68,9 +68,7 @@ def private_mounts() -> None:
 
 def resize_tmpfs(path: str, size_bytes: int) -> None:
     """Set the size of a mounted tmpfs, also one in another mount namespace reached by a /proc path."""
-    fd = _checked(
-        "fspick", _libc.syscall(SYS_FSPICK, AT_FDCWD, path.encode(), FSPICK_NO_AUTOMOUNT)
-    )
+    fd = _checked("fspick", _libc.syscall(SYS_FSPICK, AT_FDCWD, path.encode(), FSPICK_NO_AUTOMOUNT))
     try:
         size = str(size_bytes).encode()
         _checked("fsconfig", _libc.syscall(SYS_FSCONFIG, fd, FSCONFIG_SET_STRING, b"size", size, 0))

@@ -1,0 +1,66 @@
+"""The stream to the host: frames in, frames out, never blocking but where it says so."""
+
+import os
+import select
+
+from agent import frames
+
+CHUNK = 65536
+#: Beyond this much unsent output the program's pipes are left alone: back-pressure, not memory.
+UNSENT_HIGH = 256 * 1024
+
+
+class StreamClosed(Exception):
+    """The host is gone, or no longer wants this sandbox."""
+
+
+class Link:
+    """One stream. What has been sent but not yet taken by the kernel waits in `unsent`."""
+
+    def __init__(self, fd):
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self.inbox = bytearray()
+        self.unsent = bytearray()
+
+    def interest(self):
+        """The poll events that matter now."""
+        return select.POLLIN | (select.POLLOUT if self.unsent else 0)
+
+    def receive(self):
+        """The frames that one read completes. Raises StreamClosed at the end."""
+        try:
+            data = os.read(self.fd, CHUNK)
+        except BlockingIOError:
+            return []
+        if not data:
+            raise StreamClosed
+        self.inbox += data
+        return frames.take_frames(self.inbox)
+
+    def send(self, kind, payload=b""):
+        """Send a frame, or as much of it as the kernel takes now."""
+        self.unsent += frames.frame(kind, payload)
+        self.flush()
+
+    def send_blocking(self, kind, payload=b""):
+        """Send a frame and wait while too much is unsent; all of it after the last."""
+        self.send(kind, payload)
+        self.flush_below(UNSENT_HIGH if kind != frames.END else 1)
+
+    def flush(self):
+        try:
+            while self.unsent:
+                del self.unsent[: os.write(self.fd, self.unsent)]
+        except BlockingIOError:
+            pass
+        except OSError as e:
+            raise StreamClosed from e
+
+    def flush_below(self, size):
+        """Wait until fewer than `size` bytes are unsent."""
+        poller = select.poll()
+        poller.register(self.fd, select.POLLOUT)
+        while len(self.unsent) >= size:
+            poller.poll()
+            self.flush()

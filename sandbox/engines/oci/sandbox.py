@@ -1,0 +1,111 @@
+"""One sandbox of engine `oci`: its stream, its PID 1, its cgroup, and how to undo all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from contextlib import ExitStack
+
+from sandbox.engines import EngineError, Stats
+from sandbox.engines.oci import spec
+from sandbox.engines.oci.cgroups import Bounds, Group
+from sandbox.engines.oci.syscalls import resize_tmpfs
+from sandbox.images import Image
+from sandbox.job import LIMIT_RULES, MIB, Isolation, Limits
+
+log = logging.getLogger(__name__)
+
+#: Processes of the agent itself, on top of those the program may have.
+AGENT_PIDS = 1
+DEFAULT_MEMORY_BYTES = int(LIMIT_RULES["memory_mb"].default or 256) * MIB
+
+
+class OciSandbox:
+    """One sandbox: its stream, its PID 1, its cgroup, and how to undo all of it."""
+
+    def __init__(self, name: str, image: Image, facts: Isolation) -> None:
+        self.id = name
+        self.image = image
+        self.undo = ExitStack()
+        self.group: Group | None = None
+        self.stream: socket.socket = socket.socket(socket.AF_UNIX)
+        self._facts = facts
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._pidfd = -1
+        self._gone = False
+        self._memory_bytes = DEFAULT_MEMORY_BYTES
+
+    def born(self, pid: int) -> None:
+        """PID 1 has started as the host's `pid`, a child of this process."""
+        self._pid = pid
+        self._pidfd = os.pidfd_open(pid)
+
+    @property
+    def pid(self) -> int:
+        """The host's pid of the sandbox's PID 1."""
+        return self._pid
+
+    def apply(self, limits: Limits) -> bool:
+        """Put a job's limits in force and start counting; see `Sandbox.apply`."""
+        assert self.group is not None
+        size = limits.memory_mb * MIB
+        if not self.group.set(Bounds(size, limits.cpus, limits.pids + AGENT_PIDS)):
+            return False
+        if size != self._memory_bytes:
+            for path, capacity in spec.tmpfs_sizes(size).items():
+                # No program has run in there yet, so the path leads where it says.
+                resize_tmpfs(f"/proc/{self._pid}/root{path}", capacity)
+            self._memory_bytes = size
+        self._bounds = Bounds(size, limits.cpus, limits.pids + AGENT_PIDS)
+        self.group.start_counting()
+        return True
+
+    def lend_memory(self, reserve_mb: int) -> None:
+        """Raise the memory limit after the program's end; see `Sandbox.lend_memory`."""
+        assert self.group is not None
+        self.group.set(Bounds(self._memory_bytes + reserve_mb * MIB, self._bounds.cpus, self._bounds.pids))
+
+    def stats(self) -> Stats:
+        """What has been used since `apply`."""
+        assert self.group is not None
+        return self.group.stats()
+
+    def facts(self) -> Isolation:
+        """The confinement in force."""
+        return self._facts
+
+    def kill(self) -> None:
+        """Kill PID 1, and with it, by the kernel, everything in its pid namespace."""
+        with self._lock:
+            if self._pidfd >= 0:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def destroy(self) -> None:
+        """Kill, wait for every process's end, remove cgroup, mount and state."""
+        with self._lock:
+            if self._gone:
+                return
+            self._gone = True
+        self.kill()
+        self.stream.close()
+        if self._pidfd >= 0:
+            os.waitpid(self._pid, 0)
+            with self._lock:
+                os.close(self._pidfd)
+                self._pidfd = -1
+        elif self.group is not None:
+            for pid in self.group.pids():  # crun failed half-way
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+        try:
+            self.undo.close()
+        except (OSError, EngineError):
+            log.exception("a sandbox was not removed in full", extra={"sandbox": self.id})

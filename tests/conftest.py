@@ -1,0 +1,153 @@
+"""What the tests stand on: the real service, set up once by the README's own commands.
+
+Everything real lives under RUNYARD_TEST_STATE (default /var/lib/runyard-test) on a port of its own, so that
+the tests never touch a service that someone uses.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+STATE = Path(os.environ.get("RUNYARD_TEST_STATE", "/var/lib/runyard-test"))
+PORT = int(os.environ.get("RUNYARD_TEST_PORT", "18080"))
+TOKEN = "dev_123"
+OTHER_TOKEN = "other_456"
+SLOW_TOKEN = "slow_789"
+READY_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An HTTP reply; iterates as (status, headers, body)."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+    raw: bytes
+
+    def __iter__(self):
+        return iter((self.status, self.headers, self.body))
+
+
+@dataclass(frozen=True)
+class Service:
+    """The running service, as a client sees it."""
+
+    host: str
+    port: int
+    state: Path
+    token: str = TOKEN
+    other_token: str = OTHER_TOKEN
+    #: A key of one request a second, burst 2.
+    slow_token: str = SLOW_TOKEN
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def request(self, method, path, body=None, headers=None, *, token=TOKEN, timeout=90) -> Reply:
+        """One request on a connection of its own. `body` is bytes; no token when that is None."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        try:
+            all_headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+            all_headers |= headers or {}
+            connection.request(method, path, body=body, headers=all_headers)
+            response = connection.getresponse()
+            raw = response.read()
+            found = {name.lower(): value for name, value in response.getheaders()}
+            is_json = found.get("content-type", "").startswith("application/json")
+            return Reply(response.status, found, json.loads(raw) if is_json and raw else None, raw)
+        finally:
+            connection.close()
+
+    def get(self, path, headers=None, *, token=TOKEN, timeout=90) -> Reply:
+        return self.request("GET", path, headers=headers, token=token, timeout=timeout)
+
+    def post(self, path, json=None, headers=None, *, data=None, token=TOKEN, timeout=90) -> Reply:
+        """POST `json`, or `data` as it is."""
+        body = data if data is not None else _dumps(json)
+        return self.request(
+            "POST",
+            path,
+            body,
+            {"Content-Type": "application/json", **(headers or {})},
+            token=token,
+            timeout=timeout,
+        )
+
+    def run(self, language="python", code=None, *, token=TOKEN, **fields) -> dict[str, Any]:
+        """Run a program that the service is expected to accept; the run object."""
+        body = {"language": language, **fields}
+        if code is not None:
+            body["code"] = code
+        reply = self.post("/v1/runs", json=body, token=token)
+        assert reply.status == 200, (reply.status, reply.body)
+        return reply.body
+
+    @property
+    def worker_socket(self) -> Path:
+        return self.state / "run" / "worker.sock"
+
+
+def _dumps(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def make(*arguments: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`make` in the repository as a user would call it, for the tests' own service."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTEST_", "COV_")) and name not in {"VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL"}
+    }
+    environment |= {"STATE_DIR": str(STATE), "PORT": str(PORT)}
+    environment |= {"API_KEYS": f"{TOKEN}:dev:1000:1000,{OTHER_TOKEN}:other:1000:1000,{SLOW_TOKEN}:slow:1:2"}
+    environment |= variables
+    done = subprocess.run(
+        ["make", "--no-print-directory", *arguments],
+        cwd=REPO,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"make {' '.join(arguments)} failed:\n{done.stdout[-4000:]}")
+    return done
+
+
+@pytest.fixture(scope="session")
+def service():
+    """The real service with every language built, started by `make up`, ended by `make down`."""
+    if os.geteuid() != 0:
+        pytest.fail("these tests run real sandboxes and need root")
+    make("down")
+    make("up")
+    running = Service("127.0.0.1", PORT, STATE)
+    try:
+        _wait_for_languages(running)
+        yield running
+    finally:
+        make("down")
+
+
+def _wait_for_languages(running: Service) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    waiting = ["all of them"]
+    while waiting and time.monotonic() < deadline:
+        languages = running.get("/v1/languages", token=None).body["data"]
+        waiting = [language["id"] for language in languages if not language["ready"]]
+        if waiting:
+            time.sleep(1)
+    assert not waiting, f"languages not ready after {READY_TIMEOUT_S} s: {waiting}"
