@@ -9,7 +9,6 @@ import tomllib
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 from ops.images import debian
 from ops.images.chroot import Chroot, entered
