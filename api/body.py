@@ -86,9 +86,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
     try:
         value = _load(data)
     except orjson.JSONDecodeError as e:
-        what = (
-            "is nested too deep" if "depth" in e.msg or "recursion" in e.msg.lower() else "is not valid JSON"
-        )
+        what = "is nested too deep" if "depth" in e.msg or "recursion" in e.msg.lower() else "is not valid JSON"
         raise _invalid(f"The body {what} (line {e.lineno}, column {e.colno}).") from e
     if not isinstance(value, dict):
         raise _invalid("The body must be a JSON object.")
@@ -127,9 +125,7 @@ def _check_type(request: Request) -> None:
         )
     mimetype = request.mimetype
     # Without a type the body itself will tell; a type that says something else is believed.
-    if mimetype in ("", "application/json") or (
-        mimetype.startswith("application/") and mimetype.endswith("+json")
-    ):
+    if mimetype in ("", "application/json") or (mimetype.startswith("application/") and mimetype.endswith("+json")):
         return
     drain(request)
     raise ApiError(

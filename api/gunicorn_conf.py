@@ -14,9 +14,7 @@ from config.settings import load_settings
 
 _settings = load_settings()
 
-bind = (
-    f"[{_settings.bind}]:{_settings.port}" if ":" in _settings.bind else f"{_settings.bind}:{_settings.port}"
-)
+bind = f"[{_settings.bind}]:{_settings.port}" if ":" in _settings.bind else f"{_settings.bind}:{_settings.port}"
 worker_class = Worker
 logger_class = Logger
 # One process: the keys' buckets and the runs are in its memory. A run waits on a thread of its own.

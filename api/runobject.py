@@ -113,7 +113,7 @@ class RunFacts:
         document["artifacts"] = [_artifact(item) for item in artifacts]
         document["skipped_artifacts"] = result.get("skipped_artifacts", [])
         document["skipped_artifacts_count"] = result.get("skipped_artifacts_count", 0)
-        document["limits"] = result.get("limits") or asdict(self.limits)
+        document["limits"] = result.get("limits") or self.limits
         document["metadata"] = self.metadata
         document["code_sha256"] = self.code_sha256
         document["isolation"] = result.get("isolation")

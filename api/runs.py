@@ -56,9 +56,7 @@ class Runs:
         """Run it and wait for its end. Raises ApiError, and ClientGone when nobody waits any more."""
         language = self._languages.find(request.language)
         check_entry_file(request, language.entry_file)
-        facts = RunFacts.of(
-            request, owner=caller.id, language=language.id, pids_default=language.pids_default
-        )
+        facts = RunFacts.of(request, owner=caller.id, language=language.id, pids_default=language.pids_default)
         progress = _Progress(facts, self._store, facts.created_at)
         self._store.put(facts.live("running", progress.started_at))
         try:

@@ -45,6 +45,7 @@ IDLE_MAX = 64
 FIRST_READ_BYTES = 64 * 1024
 READ_BYTES = 1024 * 1024
 
+_ANSWERS = ("result", "refused", "status")
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 _TIMEVAL = struct.pack("ll", int(CONNECT_TIMEOUT_S), 0)
 
@@ -98,8 +99,10 @@ class _Connection:
             while True:
                 message = self._message(self._line(deadline, answered=answered))
                 answered = True
-                if "event" not in message:
+                if any(isinstance(message.get(kind), dict) for kind in _ANSWERS):
                     return message
+                if "event" not in message:
+                    raise _LostError("the answer is none of those agreed on")
                 if on_event is not None:
                     on_event(message)
         finally:

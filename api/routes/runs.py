@@ -27,9 +27,7 @@ def create_run() -> Response:
     try:
         caller = require_caller(reading=False)
         if "Idempotency-Key" in request.headers:
-            raise invalid(
-                "Idempotency-Key: is not supported yet", param="Idempotency-Key", code="not_supported"
-            )
+            raise invalid("Idempotency-Key: is not supported yet", param="Idempotency-Key", code="not_supported")
     except ApiError:
         drain(request, DRAIN_STRANGER_S)
         raise
