@@ -127,8 +127,9 @@ def limit_problem(name: str, value: object) -> LimitProblem | None:
 
 def _shown(number: float) -> str:
     """A number for a message; the longest accepted JSON integer must not become a page of digits."""
-    text = str(int(number)) if number == int(number) and abs(number) < 10**18 else f"{float(number):g}"
-    return text[:32]
+    if isinstance(number, int):
+        return str(number) if abs(number) < 10**18 else "a number of more than 18 digits"
+    return f"{number:g}"
 
 
 def path_problem(path: str) -> str | None:

@@ -121,6 +121,8 @@ class WarmPool:
                 if not shelf.ready:
                     return None
                 sandbox = shelf.ready.popleft()
+                if self._wants(shelf):
+                    self._change.notify()
             if sandbox.image.digest == image.digest and is_waiting(sandbox):
                 return sandbox
             self.discard(sandbox)

@@ -1,0 +1,87 @@
+"""The settings table: what is taken, and what is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from config.settings import SettingsError, load_settings, parse_api_keys
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch):
+    for name in ("API_KEYS", "PORT", "BIND", "RUNYARD_ENV", "STATE_DIR", "ENGINE", "ALLOW_INSECURE_BIND"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_development_has_the_development_token_and_production_has_none(monkeypatch):
+    assert load_settings().keys() == ()
+    monkeypatch.setenv("RUNYARD_ENV", "development")
+    (key,) = load_settings().keys()
+    assert key.token == "dev_123"
+
+
+def test_given_keys_replace_the_development_token(monkeypatch):
+    monkeypatch.setenv("RUNYARD_ENV", "development")
+    monkeypatch.setenv("API_KEYS", "a:alice:5:10, b:bob")
+    keys = load_settings().keys()
+    assert [(key.token, key.label, key.rps, key.burst) for key in keys] == [
+        ("a", "alice", 5.0, 10),
+        ("b", "bob", 1000.0, 1000),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "http"),
+        ("ENGINE", "podman"),
+        ("RUNTIME", "kata"),
+        ("QUEUE_MAX", "-1"),
+        ("MAX_RUNS", "0"),
+        ("RUNYARD_ENV", "staging"),
+        ("MEMORY_BUDGET_MB", "1"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_with_the_variables_name(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "text", ["a:b:c:d", "a:b:0:5", "a:b:nan:5", "a:b:1:0", "a:b:1:1:1", "a b:x", "a:sp ace", "a,a", ",", ":x"]
+)
+def test_a_key_that_cannot_be_read_is_refused_without_showing_it(monkeypatch, text):
+    monkeypatch.setenv("API_KEYS", "secret_token_1:ok," + text)
+    if text == ",":
+        monkeypatch.setenv("API_KEYS", text)
+    with pytest.raises(SettingsError, match="API_KEYS") as refused:
+        load_settings()
+    assert "secret_token_1" not in str(refused.value)
+
+
+def test_the_development_token_stays_on_loopback(monkeypatch):
+    monkeypatch.setenv("RUNYARD_ENV", "development")
+    monkeypatch.setenv("BIND", "0.0.0.0")
+    with pytest.raises(SettingsError, match="BIND"):
+        load_settings()
+    monkeypatch.setenv("API_KEYS", "a_real_token:x")
+    assert load_settings().bind == "0.0.0.0"
+    monkeypatch.setenv("API_KEYS", "dev_123:x")
+    with pytest.raises(SettingsError, match="dev_123"):
+        load_settings()
+    monkeypatch.setenv("ALLOW_INSECURE_BIND", "1")
+    assert load_settings().bind == "0.0.0.0"
+
+
+def test_threads_cover_all_who_run_and_wait_and_a_reserve(monkeypatch):
+    monkeypatch.setenv("QUEUE_MAX", "100")
+    monkeypatch.setenv("MAX_RUNS", "8")
+    assert load_settings().api_threads > 108
+
+
+def test_keys_do_not_show_their_token():
+    (key,) = parse_api_keys("s3cret:label")
+    assert "s3cret" not in repr(key)

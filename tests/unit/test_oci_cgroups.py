@@ -1,0 +1,128 @@
+"""Cgroup files of both versions, on directories that stand in for the kernel's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sandbox.engines import EngineUnusable
+from sandbox.engines.oci.cgroups import Bounds, CgroupsV1, CgroupsV2, GroupV1, GroupV2, open_cgroups
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def v1(tmp_path):
+    """A group whose hierarchies are plain directories with the files a kernel would make."""
+    paths = {name: tmp_path / name for name in ("memory", "cpu", "cpuacct", "pids")}
+    content = {
+        "memory": {
+            "memory.limit_in_bytes": "0",
+            "memory.memsw.limit_in_bytes": "0",
+            "memory.usage_in_bytes": str(50 * MIB),
+            "memory.max_usage_in_bytes": str(60 * MIB),
+            "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+        },
+        "cpu": {"cpu.cfs_period_us": "0", "cpu.cfs_quota_us": "-1"},
+        "cpuacct": {"cpuacct.usage": "7000000"},
+        "pids": {"pids.max": "max", "cgroup.procs": "12\n34\n"},
+    }
+    for name, files in content.items():
+        paths[name].mkdir()
+        for file, text in files.items():
+            (paths[name] / file).write_text(text)
+    return GroupV1({name: str(path) for name, path in paths.items()}, memsw=True), tmp_path
+
+
+@pytest.fixture
+def v2(tmp_path):
+    files = {
+        "memory.max": "max",
+        "memory.swap.max": "max",
+        "memory.current": str(50 * MIB),
+        "memory.peak": str(60 * MIB),
+        "memory.events": "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\noom_group_kill 0\n",
+        "cpu.max": "max 100000",
+        "cpu.stat": "usage_usec 7000\nuser_usec 5000\nsystem_usec 2000\n",
+        "pids.max": "max",
+        "cgroup.procs": "12\n34\n",
+    }
+    for file, text in files.items():
+        (tmp_path / file).write_text(text)
+    return GroupV2(str(tmp_path)), tmp_path
+
+
+def test_v1_bounds_are_written(v1):
+    group, root = v1
+    assert group.set(Bounds(256 * MIB, 1.5, 65))
+    assert (root / "memory/memory.limit_in_bytes").read_text() == str(256 * MIB)
+    assert (root / "memory/memory.memsw.limit_in_bytes").read_text() == str(256 * MIB)
+    assert (root / "cpu/cpu.cfs_quota_us").read_text().startswith("150000")
+    assert (root / "pids/pids.max").read_text().startswith("65")
+
+
+def test_v2_bounds_are_written(v2):
+    group, root = v2
+    assert group.set(Bounds(256 * MIB, 1.5, 65))
+    assert (root / "memory.max").read_text() == str(256 * MIB)
+    assert (root / "memory.swap.max").read_text().startswith("0")
+    assert (root / "cpu.max").read_text() == "150000 100000"
+    assert (root / "pids.max").read_text().startswith("65")
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_less_memory_than_is_in_use_is_refused(version, request):
+    group, _ = request.getfixturevalue(version)
+    assert group.set(Bounds(256 * MIB, 1.0, 65))
+    assert not group.set(Bounds(40 * MIB, 1.0, 65))
+    assert group.set(Bounds(512 * MIB, 1.0, 65))
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_usage_counts_from_the_start_of_counting(version, request):
+    group, root = request.getfixturevalue(version)
+    group.start_counting()
+    if version == "v1":
+        (root / "cpuacct/cpuacct.usage").write_text("9500000")
+        (root / "memory/memory.oom_control").write_text("oom_kill 3\n")
+        (root / "memory/memory.max_usage_in_bytes").write_text(str(70 * MIB))
+    else:
+        (root / "cpu.stat").write_text("usage_usec 9500\n")
+        (root / "memory.events").write_text("oom 4\noom_kill 3\n")
+        (root / "memory.peak").write_text(str(70 * MIB))
+    stats = group.stats()
+    assert (stats.cpu_ns, stats.oom_kills, stats.memory_peak_bytes) == (2_500_000, 1, 70 * MIB)
+    assert group.pids() == [12, 34]
+
+
+def test_the_version_is_told_by_the_mounts(tmp_path):
+    point = tmp_path / "cg"
+    lines = [f"cgroup {point}/{name} cgroup rw,{name} 0 0" for name in ("memory", "cpu,cpuacct", "pids")]
+    for name in ("memory", "cpu,cpuacct", "pids"):
+        (point / name).mkdir(parents=True)
+    hybrid = "\n".join([*lines, f"cgroup2 {point}/unified cgroup2 rw 0 0"])
+    assert isinstance(open_cgroups("runyard-x", hybrid), CgroupsV1)
+
+
+def test_v2_hands_the_controllers_down(tmp_path):
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    (tmp_path / "cgroup.subtree_control").write_text("")
+    parent = tmp_path / "runyard-x"
+    parent.mkdir()
+    (parent / "cgroup.subtree_control").write_text("")
+    found = open_cgroups("runyard-x", f"cgroup2 {tmp_path} cgroup2 rw 0 0")
+    assert isinstance(found, CgroupsV2)
+    for directory in (tmp_path, parent):
+        assert (directory / "cgroup.subtree_control").read_text() == "+memory +cpu +pids"
+
+
+def test_a_machine_without_the_controllers_is_refused_by_name():
+    with pytest.raises(EngineUnusable, match="pids"):
+        open_cgroups("runyard-x", "cgroup /x/memory cgroup rw,memory,cpu,cpuacct 0 0")
+
+
+def test_v2_without_a_controller_is_refused_by_name(tmp_path):
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io\n")
+    with pytest.raises(EngineUnusable, match="memory, pids"):
+        open_cgroups("runyard-x", f"cgroup2 {Path(tmp_path)} cgroup2 rw 0 0")

@@ -1,0 +1,122 @@
+"""Places, the queue, and fairness between keys."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+
+from sandbox.admission import Admission, LeftQueue, Overloaded
+
+
+def admission(**changes):
+    values = {"max_runs": 1, "memory_mb": 1000, "queue_max": 50, "queue_wait_s": 5.0}
+    return Admission(**(values | changes))
+
+
+class Waiting:
+    """A run waiting on a thread of its own; records its name when admitted."""
+
+    def __init__(self, places, name, order, *, memory_mb=100, client_fd=None):
+        self.error = None
+        self.release = threading.Event()
+        self.admitted = threading.Event()
+        self._arguments = (places, name, order, memory_mb, client_fd)
+        self._thread = threading.Thread(target=self._wait)
+        before = places.load().waiting
+        self._thread.start()
+        while places.load().waiting == before and self._thread.is_alive() and not self.admitted.is_set():
+            time.sleep(0.001)
+
+    def _wait(self):
+        places, name, order, memory_mb, client_fd = self._arguments
+        try:
+            with places.place(name[0], memory_mb, client_fd):
+                order.append(name)
+                self.admitted.set()
+                self.release.wait(10)
+        except (Overloaded, LeftQueue) as e:
+            self.error = e
+
+    def end(self):
+        self.release.set()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+def test_a_second_key_does_not_wait_behind_all_of_the_first_keys_runs():
+    places, order = admission(), []
+    with places.place("x", 100):
+        runs = [Waiting(places, f"a{n}", order) for n in range(20)]
+        runs.append(Waiting(places, "b0", order))
+        assert places.load().waiting == 21
+    for run in runs:
+        run.release.set()
+    for run in runs:
+        run.end()
+    assert order.index("b0") <= 2
+    assert [name for name in order if name[0] == "a"] == [f"a{n}" for n in range(20)]
+
+
+def test_the_sum_of_memory_is_bounded():
+    places, order = admission(max_runs=10, memory_mb=500), []
+    with places.place("x", 400):
+        large = Waiting(places, "a0", order, memory_mb=200)
+        assert order == []
+    assert large.admitted.wait(5)
+    large.end()
+    assert places.load().memory_mb == 0
+
+
+def test_a_run_larger_than_the_budget_runs_alone():
+    places = admission(max_runs=10, memory_mb=100)
+    with places.place("x", 400):
+        assert places.must_wait(1)
+    assert not places.must_wait(1)
+
+
+def test_a_full_queue_refuses_at_once():
+    places, order = admission(queue_max=1), []
+    with places.place("x", 1):
+        run = Waiting(places, "a0", order)
+        with pytest.raises(Overloaded), places.place("b", 1):
+            pass
+    run.end()
+
+
+def test_waiting_has_its_time():
+    places = admission(queue_wait_s=0.05)
+    with places.place("x", 1):
+        with pytest.raises(Overloaded), places.place("a", 1):
+            pass
+        assert places.load().waiting == 0
+
+
+def test_a_client_that_leaves_gives_up_its_turn():
+    places, order = admission(), []
+    ours, theirs = socket.socketpair()
+    with ours, places.place("x", 1):
+        gone = Waiting(places, "a0", order, client_fd=ours.fileno())
+        stays = Waiting(places, "b0", order)
+        theirs.close()
+        gone.end()
+        assert isinstance(gone.error, LeftQueue)
+    stays.end()
+    assert order == ["b0"]
+    assert places.load().running == 0
+
+
+def test_no_descriptor_is_left_after_waiting():
+    import os
+
+    places, order = admission(), []
+    before = len(os.listdir("/proc/self/fd"))
+    with places.place("x", 1):
+        runs = [Waiting(places, f"a{n}", order) for n in range(10)]
+    for run in runs:
+        run.release.set()
+    for run in runs:
+        run.end()
+    assert len(os.listdir("/proc/self/fd")) == before

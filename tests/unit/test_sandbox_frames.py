@@ -1,0 +1,159 @@
+"""The frame parser against anything a sandbox could send, and against the agent's own end."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox import frames
+from sandbox.frames import FROM_AGENT, Frame, FrameParser, ProtocolError, frame, number, pack, unpack
+
+AGENT = Path(__file__).resolve().parents[2] / "runners" / "agent"
+
+
+@pytest.fixture(scope="module")
+def agent_frames():
+    spec = importlib.util.spec_from_file_location("agent_frames", AGENT / "frames.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+KINDS = st.sampled_from(sorted(FROM_AGENT))
+
+
+@st.composite
+def honest_frames(draw):
+    kind = draw(KINDS)
+    payload = draw(st.binary(max_size=min(FROM_AGENT[kind], 300)))
+    return Frame(bytes([kind]), payload)
+
+
+@given(st.lists(honest_frames(), max_size=8), st.lists(st.integers(1, 50), max_size=60))
+def test_what_is_sent_arrives_however_it_is_cut(sent, cuts):
+    stream = b"".join(frame(item.kind, item.payload) for item in sent)
+    parser, got, at = FrameParser(), [], 0
+    for cut in cuts:
+        got += parser.feed(stream[at : at + cut])
+        at += cut
+    got += parser.feed(stream[at:])
+    assert got == sent
+    assert parser.pending_bytes == 0
+
+
+@settings(max_examples=2000)
+@given(st.lists(st.binary(max_size=400), max_size=10))
+def test_arbitrary_bytes_give_bounded_frames_or_a_protocol_error(pieces):
+    parser = FrameParser()
+    try:
+        for piece in pieces:
+            for item in parser.feed(piece):
+                assert len(item.payload) <= FROM_AGENT[item.kind[0]]
+    except ProtocolError:
+        return
+    assert parser.pending_bytes <= frames.HEADER_BYTES + max(FROM_AGENT.values())
+
+
+@given(KINDS, st.integers(0, 2**32 - 1))
+def test_a_length_beyond_the_kinds_bound_is_refused_before_its_bytes_come(kind, length):
+    parser = FrameParser()
+    header = bytes([kind]) + length.to_bytes(4, "big")
+    if length > FROM_AGENT[kind]:
+        with pytest.raises(ProtocolError):
+            parser.feed(header)
+    else:
+        parser.feed(header)
+
+
+@given(st.integers(0, 255).filter(lambda kind: kind not in FROM_AGENT))
+def test_an_unknown_kind_is_refused(kind):
+    with pytest.raises(ProtocolError):
+        FrameParser().feed(bytes([kind, 0, 0, 0, 0]))
+
+
+@given(st.lists(st.binary(max_size=50), max_size=8))
+def test_pack_and_unpack_are_inverse(parts):
+    assert unpack(pack(parts), len(parts)) == parts
+
+
+@given(st.binary(max_size=60), st.integers(0, 6))
+def test_unpack_of_anything_gives_the_count_asked_for_or_a_protocol_error(data, count):
+    try:
+        parts = unpack(data, count)
+    except ProtocolError:
+        return
+    assert len(parts) == count
+    assert pack(parts) == data
+
+
+@given(st.binary(max_size=12))
+def test_a_number_is_plain_decimal_or_refused(data):
+    try:
+        value = number(data)
+    except ProtocolError:
+        return
+    assert data.isdigit()
+    assert 0 <= value <= 2**31
+
+
+@pytest.mark.parametrize("text", [b"", b"-1", b"+1", b" 1", b"1_0", b"0x1", b"99999999999", b"\xd9\xa1"])
+def test_numbers_that_python_would_take_but_the_protocol_does_not(text):
+    with pytest.raises(ProtocolError):
+        number(text)
+
+
+@given(st.binary(max_size=5000))
+def test_a_long_content_is_cut_into_frames_that_the_agent_puts_together(agent_frames, content):
+    size = frames.MAX_PAYLOAD_BYTES
+    frames.MAX_PAYLOAD_BYTES = 600
+    try:
+        stream = bytearray(b"".join(frames.frames_of(b"F", b"M", b"a/b", content)))
+    finally:
+        frames.MAX_PAYLOAD_BYTES = size
+    (kind, first), *rest = agent_frames.take_frames(stream)
+    path, head = agent_frames.unpack(first)
+    assert (kind, path) == (b"F", b"a/b")
+    assert all(kind == b"M" for kind, _ in rest)
+    assert head + b"".join(piece for _, piece in rest) == content
+
+
+def test_both_ends_name_the_same_frames(agent_frames):
+    ours = {name: value for name, value in vars(frames).items() if name.isupper() and isinstance(value, bytes)}
+    theirs = {
+        name: value for name, value in vars(agent_frames).items() if name.isupper() and isinstance(value, bytes)
+    }
+    assert ours == theirs
+    assert len(set(ours.values())) == len(ours)
+    assert agent_frames.MAX_PAYLOAD == frames.MAX_PAYLOAD_BYTES
+    assert agent_frames.HEADER == frames.HEADER_BYTES
+
+
+def test_the_agent_reads_the_job_that_the_host_writes(monkeypatch):
+    from sandbox.job import Job
+    from sandbox.languages import Catalogue
+    from sandbox.opening import opening
+    from sandbox.plan import make_plan
+
+    monkeypatch.setattr(sys, "path", [str(AGENT.parent), *sys.path])
+    import agent.frames as agent_frames
+    from agent.job import Job as AgentJob
+
+    plan = make_plan(
+        Job("run_x", "python", code="print()", args=("é", ""), env={"A": "b=c"}, limits={"timeout_ms": 5}),
+        Catalogue.load(),
+    )
+    sent = agent_frames.take_frames(bytearray(opening(plan)))
+    assert [kind for kind, _ in sent] == [b"F", b"J"]
+    job = AgentJob(sent[1][1])
+    assert job.warm
+    assert job.argv == [b"python3", b"main.py"]
+    assert job.program_args == ["é".encode(), b""]
+    assert job.env == {b"A": b"b=c"}
+    assert job.deadline_ms > plan.limits.timeout_ms
+    assert job.max_output_bytes == plan.limits.max_output_bytes
+    assert job.max_artifact_files == plan.limits.max_artifact_files

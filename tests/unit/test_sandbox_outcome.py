@@ -1,0 +1,40 @@
+"""From facts to status, in the order of API.md."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from sandbox.outcome import Ending, signal_name, status_of
+
+CASES = [
+    (Ending(exit_code=0), "succeeded"),
+    (Ending(exit_code=1), "failed"),
+    (Ending(exit_code=137), "failed"),
+    (Ending(signal_number=signal.SIGSEGV), "failed"),
+    (Ending(signal_number=signal.SIGKILL), "failed"),
+    (Ending(signal_number=signal.SIGKILL, oom_kills=1), "oom"),
+    (Ending(exit_code=0, oom_kills=1), "succeeded"),
+    (Ending(exit_code=1, oom_kills=3), "failed"),
+    (Ending(signal_number=signal.SIGSEGV, oom_kills=1), "failed"),
+    (Ending(broken=True), "killed"),
+    (Ending(broken=True, oom_kills=1), "oom"),
+    (Ending(exit_code=0, broken=True), "killed"),
+    (Ending(signal_number=signal.SIGKILL, timed_out=True), "timeout"),
+    (Ending(timed_out=True, broken=True), "timeout"),
+    (Ending(timed_out=True, oom_kills=1, signal_number=9), "timeout"),
+    (Ending(cancelled=True, timed_out=True), "cancelled"),
+    (Ending(cancelled=True, exit_code=0), "cancelled"),
+]
+
+
+@pytest.mark.parametrize(("ending", "status"), CASES)
+def test_the_first_rule_that_applies_is_the_status(ending, status):
+    assert status_of(ending) == status
+
+
+def test_every_signal_has_a_name():
+    assert signal_name(9) == "SIGKILL"
+    assert signal_name(signal.SIGRTMIN + 3) == f"SIGRTMIN+{3}"
+    assert all(signal_name(number).startswith("SIG") for number in range(1, 65))

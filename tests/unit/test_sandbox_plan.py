@@ -1,0 +1,139 @@
+"""The worker's own check of a job: as strict as API.md, whatever api let through."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.job import LIMIT_RULES, MIB, Job, JobFile, JobInvalid, Limits, path_problem
+from sandbox.languages import Catalogue
+from sandbox.plan import make_plan
+
+CATALOGUE = Catalogue.load()
+
+
+def plan(**fields):
+    fields.setdefault("language", "python")
+    if "entrypoint" not in fields:
+        fields.setdefault("code", "pass")
+    return make_plan(Job(run_id="run_x", **fields), CATALOGUE)
+
+
+def files(*paths):
+    return tuple(JobFile(path, b"x") for path in paths)
+
+
+REFUSED = [
+    ("language", {"language": "cobol"}),
+    ("language", {"language": "../sh"}),
+    ("language", {"language": "Python\n"}),
+    ("code", {"code": ""}),
+    ("code", {"code": None}),
+    ("code", {"code": "x", "entrypoint": "a.py", "files": files("a.py")}),
+    ("code", {"code": "x" * (MIB + 1)}),
+    ("code", {"code": "\ud800"}),
+    ("entrypoint", {"code": None, "entrypoint": "a.py", "files": files("b.py")}),
+    ("files.0.path", {"files": files("../x")}),
+    ("files.0.path", {"files": files("/etc/passwd")}),
+    ("files.0.path", {"files": files("")}),
+    ("files.0.path", {"files": files("a//b")}),
+    ("files.0.path", {"files": files("a/./b")}),
+    ("files.0.path", {"files": files("a\0b")}),
+    ("files.0.path", {"files": files("x" * 256)}),
+    ("files.0.path", {"files": files("/".join(["x" * 200] * 6))}),
+    ("files.0.path", {"files": files("main.py")}),
+    ("files.1.path", {"files": files("a", "a")}),
+    ("files", {"files": files("a", "a/b")}),
+    ("files", {"files": files("outputs")}),
+    ("files", {"files": files(*map(str, range(65)))}),
+    ("args", {"args": ("x",) * 65}),
+    ("args.0", {"args": ("a\0",)}),
+    ("args.1", {"args": ("", "x" * 4097)}),
+    ("env", {"env": {str(n): "" for n in range(65)}}),
+    ("env", {"env": {"A=B": ""}}),
+    ("env", {"env": {"": ""}}),
+    ("env.A", {"env": {"A": "x" * 4096}}),
+    ("env.A", {"env": {"A": "\0"}}),
+    ("stdin", {"stdin": "x" * (8 * MIB + 1)}),
+    ("limits.timeout_ms", {"limits": {"timeout_ms": 60_001}}),
+    ("limits.timeout_ms", {"limits": {"timeout_ms": 0}}),
+    ("limits.timeout_ms", {"limits": {"timeout_ms": True}}),
+    ("limits.timeout_ms", {"limits": {"timeout_ms": 5.0}}),
+    ("limits.memory_mb", {"limits": {"memory_mb": "256"}}),
+    ("limits.memory_mb", {"limits": {"memory_mb": 15}}),
+    ("limits.cpus", {"limits": {"cpus": float("nan")}}),
+    ("limits.cpus", {"limits": {"cpus": float("inf")}}),
+    ("limits.cpus", {"limits": {"cpus": 0.05}}),
+    ("limits.pids", {"limits": {"pids": 10**4000}}),
+    ("limits.nope", {"limits": {"nope": 1}}),
+]
+
+
+@pytest.mark.parametrize(("param", "fields"), REFUSED)
+def test_a_job_that_breaks_a_rule_is_refused_naming_the_field(param, fields):
+    with pytest.raises(JobInvalid) as refused:
+        plan(**fields)
+    assert refused.value.param == param
+    assert refused.value.message.startswith(param)
+    assert len(refused.value.message) < 300
+
+
+def test_a_language_is_found_by_id_and_by_alias():
+    for name in ("python", "py", "python3"):
+        assert plan(language=name).language.id == "python"
+    for name in ("node", "js", "javascript", "nodejs"):
+        assert plan(language=name).language.id == "node"
+    for name in ("bash", "sh", "shell"):
+        assert plan(language=name).language.id == "bash"
+
+
+def test_the_unknown_language_message_lists_the_known():
+    with pytest.raises(JobInvalid, match=r"bash.*node.*python"):
+        plan(language="cobol")
+
+
+def test_limits_left_out_take_their_defaults():
+    assert plan().limits == Limits(10_000, 10_000, 256, 1.0, 64, MIB, 10 * MIB, 10)
+
+
+def test_the_cpu_limit_follows_time_and_processors():
+    assert plan(limits={"timeout_ms": 3000, "cpus": 2}).limits.cpu_ms == 6000
+    assert plan(limits={"timeout_ms": 3000, "cpu_ms": 100}).limits.cpu_ms == 100
+
+
+@pytest.mark.parametrize("name", list(LIMIT_RULES))
+def test_each_limit_takes_its_bounds_and_nothing_beyond(name):
+    rule = LIMIT_RULES[name]
+    whole = int if rule.integer else float
+    for value in (whole(rule.minimum), whole(rule.ceiling)):
+        assert getattr(Limits.resolve({name: value}), name) == value
+    step = 1 if rule.integer else 0.001
+    for value in (whole(rule.minimum) - step, whole(rule.ceiling) + step):
+        with pytest.raises(JobInvalid):
+            Limits.resolve({name: value})
+
+
+def test_an_interpreter_that_reads_the_environment_at_boot_starts_cold():
+    assert plan(env={"MODE": "x"}).warm
+    for name in ("PYTHONHASHSEED", "LD_PRELOAD", "TZ", "LC_ALL"):
+        assert not plan(env={name: "x"}).warm
+    assert not plan(language="node", env={"NODE_OPTIONS": "--no-warnings"}).warm
+
+
+def test_another_entry_file_starts_cold_and_the_usual_one_does_not():
+    assert not plan(entrypoint="app.py", files=files("app.py")).warm
+    assert plan(entrypoint="main.py", files=files("main.py")).warm
+
+
+def test_the_entry_file_is_among_the_files():
+    made = plan(code="print('é')", files=files("a/b"))
+    assert dict(made.files) == {"a/b": b"x", "main.py": "print('é')".encode()}
+
+
+@given(st.text(max_size=40))
+def test_an_accepted_path_stays_beneath_work(path):
+    if path_problem(path) is None:
+        assert not path.startswith("/")
+        assert not {"", ".", ".."} & set(path.split("/"))
+        assert "\0" not in path

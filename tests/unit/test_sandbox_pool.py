@@ -1,0 +1,175 @@
+"""The pool's sizes and its rules, on an engine that hands out bare sockets."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from sandbox import frames
+from sandbox.engines import EngineError
+from sandbox.frames import frame
+from sandbox.images import Image
+from sandbox.languages import Catalogue
+from sandbox.pool import NotReady, WarmPool, pool_sizes
+
+CATALOGUE = Catalogue.load()
+PYTHON = CATALOGUE.get("python")
+
+
+class FakeSandbox:
+    def __init__(self, image):
+        self.stream, self.agent = socket.socketpair()
+        self.image = image
+        self.destroyed = threading.Event()
+        self.agent.sendall(frame(frames.READY))
+
+    def kill(self):
+        pass
+
+    def destroy(self):
+        self.stream.close()
+        self.agent.close()
+        self.destroyed.set()
+
+
+class FakeEngine:
+    def __init__(self):
+        self.made = []
+        self.failures = 0
+
+    def create(self, image, *, hold=True):
+        if self.failures:
+            self.failures -= 1
+            raise EngineError("no")
+        sandbox = FakeSandbox(image)
+        self.made.append(sandbox)
+        return sandbox
+
+
+@pytest.fixture
+def made():
+    engine = FakeEngine()
+    images = SimpleNamespace(current=Image("python", "sha256:1", ("/x",)))
+    images.get = lambda name: images.current
+    pool = WarmPool(engine, images, {PYTHON: 4})
+    pool.start()
+    yield engine, images, pool
+    pool.close()
+    assert all(sandbox.destroyed.wait(5) for sandbox in engine.made)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def full(pool):
+    return pool.counts()["python"]["ready"] == pool.counts()["python"]["size"]
+
+
+def test_it_fills_and_refills(made):
+    engine, _, pool = made
+    wait_until(lambda: full(pool))
+    sandbox, source = pool.take(PYTHON)
+    assert source == "pool"
+    wait_until(lambda: full(pool))
+    assert sandbox not in [other for other in engine.made if other.destroyed.is_set()]
+    pool.discard(sandbox)
+
+
+def test_no_sandbox_is_handed_out_twice(made):
+    _, _, pool = made
+    taken = [pool.take(PYTHON)[0] for _ in range(30)]
+    assert len(set(map(id, taken))) == 30
+    for sandbox in taken:
+        pool.discard(sandbox)
+
+
+def test_a_warm_sandbox_that_has_died_is_passed_over(made):
+    engine, _, pool = made
+    wait_until(lambda: full(pool))
+    for sandbox in list(engine.made):
+        sandbox.agent.close()
+    sandbox, _ = pool.take(PYTHON)
+    assert sandbox.agent.fileno() >= 0
+    pool.discard(sandbox)
+
+
+def test_a_warm_sandbox_that_has_spoken_out_of_turn_is_passed_over(made):
+    engine, _, pool = made
+    wait_until(lambda: full(pool))
+    for sandbox in list(engine.made):
+        sandbox.agent.sendall(b"x")
+    spoken = list(engine.made)
+    sandbox, _ = pool.take(PYTHON)
+    assert sandbox not in spoken
+    pool.discard(sandbox)
+
+
+def test_a_new_image_replaces_what_waits(made):
+    _, images, pool = made
+    wait_until(lambda: full(pool))
+    images.current = Image("python", "sha256:2", ("/x",))
+    sandbox, _ = pool.take(PYTHON)
+    assert sandbox.image.digest == "sha256:2"
+    pool.discard(sandbox)
+
+
+def test_an_image_that_is_not_built_is_not_ready(made):
+    _, images, pool = made
+    images.current = None
+    with pytest.raises(NotReady):
+        pool.take(PYTHON)
+
+
+def test_fillers_hold_back_while_a_run_is_on_and_the_pool_is_half_full(made):
+    _, _, pool = made
+    wait_until(lambda: full(pool))
+    pool.run_begins()
+    first, _ = pool.take(PYTHON)
+    second, _ = pool.take(PYTHON)
+    time.sleep(0.05)
+    assert pool.counts()["python"]["ready"] == 2
+    third, _ = pool.take(PYTHON)
+    wait_until(lambda: pool.counts()["python"]["ready"] == 2)
+    pool.run_ends()
+    wait_until(lambda: full(pool))
+    for sandbox in (first, second, third):
+        pool.discard(sandbox)
+
+
+def test_a_failing_engine_is_tried_again_not_hammered(monkeypatch):
+    monkeypatch.setattr("sandbox.pool.RETRY_S", 0.05)
+    engine = FakeEngine()
+    engine.failures = 3
+    images = SimpleNamespace(get=lambda name: Image("python", "sha256:1", ("/x",)))
+    pool = WarmPool(engine, images, {PYTHON: 2})
+    pool.start()
+    wait_until(lambda: full(pool))
+    assert engine.failures == 0
+    pool.close()
+
+
+def test_sizes_follow_memory_and_never_fall_below_one():
+    languages = list(CATALOGUE)
+    for memory_mb in (1, 128, 1024):
+        sizes = pool_sizes(languages, memory_mb=memory_mb, wanted=None)
+        assert all(1 <= size <= 16 for size in sizes.values())
+    assert set(pool_sizes(languages, memory_mb=0, wanted=None).values()) == {0}
+
+
+def test_sizes_can_be_told():
+    sizes = pool_sizes(list(CATALOGUE), memory_mb=0, wanted="python=3, node=1")
+    assert {language.id: size for language, size in sizes.items() if size} == {"python": 3, "node": 1}
+
+
+@pytest.mark.parametrize("wanted", ["cobol=1", "python", "python=-1", "python=x", "python=257", ""])
+def test_a_wish_that_cannot_be_read_is_refused(wanted):
+    with pytest.raises(ValueError, match="WARM_POOL"):
+        pool_sizes(list(CATALOGUE), memory_mb=0, wanted=wanted)
