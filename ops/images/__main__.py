@@ -71,7 +71,7 @@ def _build(options: argparse.Namespace) -> int:
                 for name in store.collect() if options.collect else ():
                     progress.say(f"{name}: removed")
         except ImageError as e:
-            print(f"images: {e}", file=sys.stderr, flush=True)
+            progress.say(f"failed: {e}")
             return 1
         return 0
 

@@ -56,6 +56,8 @@ class Builder:
             base = self._base()
             agent = self._agent(base)
             if self._store.layer(name) is None:
+                if fetched is not None:
+                    fetched.result()
                 self._say(language, "running build.sh")
                 with self._store.building(name) as place:
                     layers.make_language(place, self._inputs, language, base / "rootfs", fetched, self._env)

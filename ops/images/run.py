@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ops.images.errors import BuildFailed, HostLacks
@@ -13,14 +16,23 @@ TAIL_LINES = 25
 
 
 class Progress:
-    """Says on stderr what is being done, with the seconds since the start."""
+    """Says on stderr what is being done, with the seconds since the start.
+
+    As one JSON object per line when `RUNYARD_LOG=json`, as in the log of the service.
+    """
 
     def __init__(self) -> None:
         self._start = time.monotonic()
+        self._json = os.environ.get("RUNYARD_LOG") == "json"
 
     def say(self, text: str) -> None:
         """One line, such as `[ 12.3 s] python: installing libraries`."""
-        print(f"[{time.monotonic() - self._start:5.1f} s] {text}", file=sys.stderr, flush=True)
+        seconds = time.monotonic() - self._start
+        line = f"[{seconds:5.1f} s] {text}"
+        if self._json:
+            at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            line = json.dumps({"at": at, "level": "INFO", "component": "images", "message": line})
+        print(line, file=sys.stderr, flush=True)
 
 
 def run(argv: list[str], *, env: dict[str, str], what: str, cwd: Path | None = None) -> str:

@@ -73,7 +73,8 @@ class Store:
             for path in self.folder.glob("*.json")
             for layer in (_read(path) or {}).get("layers", ())
         }
-        gone = [path for path in self.folder.glob("*-*") if path.is_dir() and path.name not in used]
+        layers = (path.parent for path in self.folder.glob("*-*/image.json"))
+        gone = [path for path in layers if path.name not in used]
         for path in gone:
             shutil.rmtree(path)
         return sorted(path.name for path in gone)

@@ -32,6 +32,12 @@ ln -sf python3 /usr/bin/python
 # merge at every start of every interpreter.
 rm -rf /usr/local/lib/python3.*
 
+# Debian's is there to report crashes to a service that is not; what it looks for in vain takes every start of
+# every interpreter a while. Without any file, the interpreter would look for one.
+for file in /etc/python3*/sitecustomize.py; do
+    : >"$file"
+done
+
 sh ./tidy.sh
 # A read-only root can keep no byte code, so it is written now. Unchecked: nothing in an image changes.
 python3 -m compileall -q -j 2 --invalidation-mode unchecked-hash /usr/lib/python3*

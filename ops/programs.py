@@ -1,0 +1,89 @@
+"""What the supervisor starts: the worker, the api and the builder of images, each with no more than it needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from config.settings import Settings
+from ops.children import Program
+
+#: Nice enough that a build does not delay a run.
+BUILDER_NICE = "15"
+BUILDER_LONGEST_BACKOFF_S = 300.0
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: The worker neither knows a token nor where the API listens.
+API_ONLY = frozenset({"API_KEYS", "SIGNING_KEY", "BIND", "PORT", "ALLOW_INSECURE_BIND", "PUBLIC_BASE_URL"})
+#: What the programs and their libraries may see of the caller's environment beside the settings.
+PASSED_ON = frozenset({"TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONWARNINGS"})
+#: Reaching Debian's and Python's archives is the builder's business alone.
+FOR_BUILDING = ("PIP_", "DEBIAN_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "FTP_PROXY")
+#: Not from the directory it is started in (-P), nor from a home (-s).
+PYTHON = (sys.executable, "-P", "-s")
+#: A child of a supervisor that was killed is told to stop by the kernel (PR_SET_PDEATHSIG).
+UNTIL_PARENT_ENDS = ("setpriv", "--pdeathsig", "TERM")
+
+
+def worker(settings: Settings) -> Program:
+    """`python -m worker`: root, owns the engine, listens on no TCP port."""
+    env = {name: value for name, value in _settings(settings).items() if name.upper() not in API_ONLY}
+    return Program("worker", (*UNTIL_PARENT_ENDS, *PYTHON, "-m", "worker"), env)
+
+
+def api(settings: Settings) -> Program:
+    """The API under gunicorn: unprivileged for good, in a home of its own."""
+    uid = str(settings.api_uid)
+    argv = (
+        "setpriv",
+        f"--reuid={uid}",
+        f"--regid={uid}",
+        "--clear-groups",
+        "--no-new-privs",
+        "--inh-caps=-all",
+        "--ambient-caps=-all",
+        "--bounding-set=-all",
+        "--pdeathsig=TERM",
+        *PYTHON,
+        "-m",
+        "gunicorn",
+        "-c",
+        "python:api.gunicorn_conf",
+        "api.app:create_app()",
+    )
+    env = {**_settings(settings), "HOME": str(settings.state_dir / "api")}
+    return Program("api", argv, env, umask=0o077)
+
+
+def builder(settings: Settings) -> Program:
+    """The images that are not up to date, one after the other; tried again later if one fails."""
+    environ = dict(os.environ)
+    env = {
+        **_settings(settings),
+        **{name: value for name, value in environ.items() if name.upper().startswith(FOR_BUILDING)},
+        "HOME": environ.get("HOME", "/root"),
+        "RUNYARD_LOG": "json",
+    }
+    for name in API_ONLY:
+        env.pop(name, None)
+    wanted = [name.strip() for name in (settings.languages or "").split(",") if name.strip()]
+    nice = (*UNTIL_PARENT_ENDS, "nice", "-n", BUILDER_NICE)
+    argv = (*nice, *PYTHON, "-m", "ops.images", "--images", str(settings.images), *wanted)
+    return Program("images", argv, env, again_after_success=False, longest_backoff_s=BUILDER_LONGEST_BACKOFF_S)
+
+
+def _settings(settings: Settings) -> dict[str, str]:
+    """The environment of every program: the settings that were given, and next to nothing else."""
+    names = {name.upper() for name in type(settings).model_fields}
+    given = {name.upper(): value for name, value in os.environ.items() if name.upper() in names}
+    passed = {name: value for name, value in os.environ.items() if name in PASSED_ON}
+    fixed = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/", "STATE_DIR": str(settings.state_dir)}
+    return {**passed, **given, **fixed}
+
+
+def unreachable_for_api(settings: Settings) -> Path | None:
+    """The first directory on the way to the service that the api's account may not pass; None if it may."""
+    for folder in (*reversed(settings.state_dir.parents), settings.state_dir):
+        if folder.exists() and not folder.stat().st_mode & 0o001:
+            return folder
+    return None

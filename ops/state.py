@@ -1,0 +1,142 @@
+"""Where a service keeps itself, whether it runs, and what of it is alive. Standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+DEFAULT_STATE_DIR = "/var/lib/runyard"
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The paths beneath `STATE_DIR` that `make` and the supervisor agree upon."""
+
+    state_dir: Path
+
+    @classmethod
+    def of_environment(cls) -> Place:
+        """The `STATE_DIR` of this process's environment."""
+        return cls(Path(os.environ.get("STATE_DIR") or DEFAULT_STATE_DIR).resolve())
+
+    @property
+    def images(self) -> Path:
+        return Path(os.environ.get("IMAGES_DIR") or self.state_dir / "images")
+
+    @property
+    def venv(self) -> Path:
+        return self.state_dir / "venv"
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of the installed service; processes of the service are known by it."""
+        return self.venv / "bin/python"
+
+    @property
+    def run(self) -> Path:
+        return self.state_dir / "run"
+
+    @property
+    def log(self) -> Path:
+        return self.state_dir / "log/service.log"
+
+    @property
+    def lock(self) -> Path:
+        return self.run / "supervisor.lock"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.run / "supervisor.pid"
+
+    @property
+    def started(self) -> Path:
+        """What the running service was started with: address, and digests of code and settings."""
+        return self.run / "started.json"
+
+    @property
+    def instance(self) -> str:
+        """The name of this service's cgroups, as the engine makes it."""
+        return "runyard-" + hashlib.sha256(str(self.state_dir).encode()).hexdigest()[:8]
+
+    def make(self, api_uid: int | None = None) -> None:
+        """Create the directories that are missing, each with its owner and mode."""
+        modes = {".": 0o755, "run": 0o755, "log": 0o700, "images": 0o755}
+        for name, mode in modes.items():
+            path = self.state_dir / name
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(mode)
+        if api_uid is not None:
+            home = self.state_dir / "api"
+            home.mkdir(exist_ok=True)
+            os.chown(home, api_uid, api_uid)
+            home.chmod(0o700)
+
+
+def take_lock(place: Place) -> IO[str] | None:
+    """The lock that a supervisor holds for its life; None if another one does."""
+    file = place.lock.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def is_running(place: Place) -> bool:
+    """Whether a supervisor holds the lock. A pid file alone could name anybody."""
+    if not place.lock.exists():
+        return False
+    file = take_lock(place)
+    if file is None:
+        return True
+    file.close()
+    return False
+
+
+def supervisor_pid(place: Place) -> int | None:
+    """The pid of the running supervisor."""
+    with contextlib.suppress(OSError, ValueError):
+        if is_running(place):
+            return int(place.pid_file.read_text())
+    return None
+
+
+def processes(place: Place) -> list[int]:
+    """Everything of the service that is alive: started by its interpreter, or inside its cgroups."""
+    marks = {str(place.python).encode(), str(place.venv / "bin/python3").encode()}
+    found = {
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and int(entry.name) != os.getpid() and marks & set(_argv(entry))
+    }
+    for folder in cgroups(place):
+        with contextlib.suppress(OSError):
+            found |= {int(pid) for pid in (folder / "cgroup.procs").read_text().split()}
+    return sorted(found)
+
+
+def cgroups(place: Place) -> list[Path]:
+    """Every directory of this service's control groups, the deepest first."""
+    parents = [p for p in (CGROUP_ROOT / place.instance, *CGROUP_ROOT.glob(f"*/{place.instance}")) if p.is_dir()]
+    found = [folder for parent in parents for folder in (parent, *(p for p in parent.rglob("*") if p.is_dir()))]
+    return sorted(set(found), key=lambda folder: (-len(folder.parts), str(folder)))
+
+
+def mounts(place: Place) -> list[str]:
+    """What is mounted beneath the service's run directory and image store, the last first."""
+    roots = (f"{place.run}/", f"{place.images}/")
+    points = [line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return [point for point in reversed(points) if point.startswith(roots)]
+
+
+def _argv(entry: Path) -> list[bytes]:
+    with contextlib.suppress(OSError):
+        return (entry / "cmdline").read_bytes().split(b"\0")
+    return []

@@ -1,0 +1,136 @@
+"""`python -m ops.supervisor`: keep a worker, an api and, until all images are built, a builder.
+
+Children are started in order and stopped in reverse order within a bound. One that dies is started again after
+a wait that grows; a worker that exits with 78 cannot work with this configuration, so everything stops. Between
+events the process sleeps in sigtimedwait: it costs nothing while nothing happens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+
+from config.logging import setup
+from config.settings import Settings, SettingsError, load_settings, unused_variables
+from ops import host, programs
+from ops.children import Child
+from ops.state import Place, take_lock
+
+EX_CONFIG = 78
+EX_ALREADY = 75
+#: Beyond the time that runs in hand are given.
+STOP_MARGIN_S = 5.0
+#: However long api took to stop, the worker has this long to put its sandboxes away.
+WORKER_STOP_S = 3.0
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+WAITED_FOR = STOP_SIGNALS | {signal.SIGCHLD, signal.SIGHUP}
+
+log = logging.getLogger("supervisor")
+
+
+class Supervisor:
+    """The children in the order of their start."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._worker = Child(programs.worker(settings))
+        self._children = [self._worker, Child(programs.api(settings)), Child(programs.builder(settings))]
+
+    def run(self) -> int:
+        """Start everything, keep it, stop everything; the exit status."""
+        try:
+            for child in self._children:
+                child.start()
+            return self._keep()
+        finally:
+            self._stop()
+
+    def _keep(self) -> int:
+        while True:
+            if self._wait() in STOP_SIGNALS:
+                log.info("told to stop")
+                return 0
+            for child in self._children:
+                status = child.ended()
+                if status == EX_CONFIG and child is self._worker:
+                    log.critical("the worker cannot work with this configuration: everything stops")
+                    return EX_CONFIG
+                if status is not None:
+                    child.plan_restart(status)
+            for child in self._children:
+                if child.restart_at is not None and child.restart_at <= time.monotonic():
+                    child.start()
+
+    def _wait(self) -> int | None:
+        """The next signal; None when it is time for a restart."""
+        due = [child.restart_at for child in self._children if child.restart_at is not None]
+        if not due:
+            return signal.sigwait(WAITED_FOR)
+        found = signal.sigtimedwait(WAITED_FOR, max(0.0, min(due) - time.monotonic()))
+        return found.si_signo if found else None
+
+    def _stop(self) -> None:
+        deadline = time.monotonic() + self._settings.drain_s + STOP_MARGIN_S
+        for child in reversed(self._children):
+            least = time.monotonic() + WORKER_STOP_S if child is self._worker else 0.0
+            child.stop(max(deadline, least))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Validate, claim the state directory, prepare the host, run."""
+    parser = argparse.ArgumentParser(prog="ops.supervisor", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only say whether the settings are good")
+    options = parser.parse_args(argv)
+    signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
+    try:
+        settings = load_settings()
+    except SettingsError as e:
+        print(str(e).replace("; ", "\n"), file=sys.stderr)
+        return EX_CONFIG
+    problem = _problem(settings)
+    if problem:
+        print(problem, file=sys.stderr)
+        return EX_CONFIG
+    return 0 if options.check else _serve(settings)
+
+
+def _serve(settings: Settings) -> int:
+    os.umask(0o022)
+    setup("supervisor", settings.log_level)
+    place = Place(settings.state_dir.resolve())
+    place.make(settings.api_uid)
+    lock = take_lock(place)
+    if lock is None:
+        log.error("another supervisor runs with this STATE_DIR")
+        return EX_ALREADY
+    place.pid_file.write_text(f"{os.getpid()}\n")
+    for name in unused_variables():
+        log.warning("%s is set and has no effect: there is no shared directory", name)
+    host.prepare()
+    try:
+        return Supervisor(settings).run()
+    finally:
+        with suppress(FileNotFoundError):
+            place.pid_file.unlink()
+        log.info("stopped")
+        lock.close()
+
+
+def _problem(settings: Settings) -> str | None:
+    if os.geteuid() != 0:
+        return "the service must be started as root: it makes namespaces and control groups"
+    if not settings.state_dir.is_absolute():
+        return f"STATE_DIR: {settings.state_dir} must be an absolute path"
+    folder = programs.unreachable_for_api(settings)
+    if folder is not None:
+        return f"STATE_DIR: {folder} is closed to other accounts, and the api runs as one (chmod o+x {folder})"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
