@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -68,10 +68,8 @@ class Peer:
         self._listener.close()
         os.unlink(self.path)
         for connection in self._live:
-            try:
+            with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
 
 @pytest.fixture
@@ -383,10 +381,8 @@ def test_no_descriptor_is_left_by_any_fault(peer, dispatcher):
     dispatcher.run(JOB)
     before = _open_sockets()
     for _ in range(60):
-        try:
+        with suppress(WorkerLost):
             dispatcher.run(JOB)
-        except WorkerLost:
-            pass
     time.sleep(0.2)
     assert _open_sockets() <= before + 4
 
@@ -394,10 +390,8 @@ def test_no_descriptor_is_left_by_any_fault(peer, dispatcher):
 def _open_sockets():
     count = 0
     for name in os.listdir("/proc/self/fd"):
-        try:
+        with suppress(OSError):
             count += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
-        except OSError:
-            pass
     return count
 
 
@@ -409,7 +403,7 @@ def test_many_threads_share_the_pool(peer, dispatcher):
         try:
             for _ in range(50):
                 assert dispatcher.run(JOB) == RESULT["result"]
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001
             failures.append(e)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
