@@ -121,7 +121,7 @@ def worker_unavailable() -> ApiError:
 def _read(status: dict[str, Any], now: float) -> Catalogue:
     try:
         languages = tuple(_language(item) for item in status["languages"])
-    except (KeyError, TypeError, ValueError) as e:
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise WorkerUnavailable("the worker's languages are not readable") from e
     by_name = {alias: item for item in languages for alias in item.public["aliases"]}
     by_name.update({item.id: item for item in languages})
