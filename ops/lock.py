@@ -1,7 +1,9 @@
-"""`python -m ops.lock LANGUAGE ...`: resolve a runner's requirements.in for the image's Python.
+"""`python -m ops.lock`: write the lock files anew, every package with its hashes.
 
-pip-compile resolves for the interpreter it runs in; a runner's is another one. So pip is asked what it would
-install, and each wheel it names is written down with its hash.
+Two for the service, from pyproject.toml (`requirements.lock`, with what building its wheel needs, and
+`requirements-dev.lock`), and one for each runner with a requirements.in. pip-compile resolves for the
+interpreter it runs in; a runner's is another one, so there pip is asked what it would install, and each wheel
+it names is written down.
 """
 
 from __future__ import annotations
@@ -10,17 +12,39 @@ import json
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 from ops.environment import clean
 from ops.images.wheels import target_options
 
-RUNNERS = Path(__file__).resolve().parents[1] / "runners"
-HEADER = "# Made by `make lock` from requirements.in; what the image's Python installs, and nothing else.\n"
+ROOT = Path(__file__).resolve().parents[1]
+HEADER = "# Made by `make lock` from {source}: change that, not this.\n"
 
 
-def lock(folder: Path) -> str:
-    """The text of the lock file for `folder/requirements.in`."""
+def lock_service() -> None:
+    """`requirements.lock`, and `requirements-dev.lock` with the same versions and the tools of `make check`."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    service = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    _compile("requirements.lock", service)
+    tools = project["dependency-groups"]["dev"]
+    _compile("requirements-dev.lock", [*service, *tools, f"-c {ROOT / 'requirements.lock'}"])
+
+
+def _compile(name: str, wanted: list[str]) -> None:
+    target = ROOT / name
+    argv = [sys.executable, "-m", "piptools", "compile", "--quiet", "--generate-hashes", "--allow-unsafe"]
+    argv += ["--strip-extras", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
+    argv += ["--no-emit-trusted-host", "--no-emit-options", f"--output-file={target}"]
+    with tempfile.NamedTemporaryFile("w", suffix=".in") as source:
+        source.write("\n".join((*wanted, "")))
+        source.flush()
+        subprocess.run([*argv, source.name], env=clean(), check=True, cwd=ROOT, stdin=subprocess.DEVNULL)
+    target.write_text(HEADER.format(source="pyproject.toml") + target.read_text())
+
+
+def lock_runner(folder: Path) -> None:
+    """`requirements.lock` beside the runner's requirements.in."""
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.json"
         argv = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
@@ -37,15 +61,15 @@ def lock(folder: Path) -> str:
         )
         for wheel in found
     )
-    return HEADER + "".join(f"{name}=={version} \\\n    --hash=sha256:{hash_}\n" for name, version, hash_ in rows)
+    text = "".join(f"{name}=={version} \\\n    --hash=sha256:{digest}\n" for name, version, digest in rows)
+    (folder / "requirements.lock").write_text(HEADER.format(source="requirements.in") + text)
 
 
 def main() -> int:
-    """Write the lock file of each language named."""
-    for language in sys.argv[1:]:
-        folder = RUNNERS / language
-        (folder / "requirements.lock").write_text(lock(folder))
-        print(f"{language}: requirements.lock written", file=sys.stderr)
+    """Write all of them."""
+    lock_service()
+    for source in sorted((ROOT / "runners").glob("*/requirements.in")):
+        lock_runner(source.parent)
     return 0
 
 

@@ -13,7 +13,7 @@ from ops.images.run import run
 
 DEFAULT_MIRROR = "http://mirror.invalid/debian"
 DEFAULT_SECURITY = "http://mirror.invalid/debian-security"
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+KEYRINGS = [Path(f"/usr/share/keyrings/debian-archive-keyring.{kind}") for kind in ("gpg", "pgp")]
 HOST_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 NO_DOCS = [f"path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "info", "lintian")]
 
@@ -34,10 +34,11 @@ def host_sources() -> str:
 
 def bootstrap(target: Path, packages: list[str], env: dict[str, str]) -> None:
     """Make Debian's minimal root with `packages` in `target`; nothing of this host is left in it."""
-    if not KEYRING.exists():
+    keyring = next((path for path in KEYRINGS if path.exists()), None)
+    if keyring is None:
         raise HostLacks("base: install debian-archive-keyring")
     argv = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory"]
-    argv += [f"--include={','.join(packages)}", f"--keyring={KEYRING}"]
+    argv += [f"--include={','.join(packages)}", f"--keyring={keyring}"]
     argv += [f"--dpkgopt={line}" for line in NO_DOCS]
     argv += [f"--aptopt={line}" for line in acquire_options()]
     listing = target.parent / "sources.list"

@@ -1,0 +1,74 @@
+# What the targets do is in ops/; here is only how they are called. The caller's environment is honoured: see
+# `make doctor` for every setting in force.
+
+PYTHON := /usr/bin/python3
+STATE_DIR ?= /var/lib/runyard
+export STATE_DIR
+# Nothing of a caller's own Python may decide which code runs.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH VIRTUAL_ENV
+
+SYSTEM := $(PYTHON) -E -s -B -m
+SERVICE := $(STATE_DIR)/venv/bin/python
+DEV := .venv/bin
+TEST_STATE_DIR ?= /var/lib/runyard-test
+
+.DEFAULT_GOAL := help
+.PHONY: help up down status logs doctor images gc check test test-all bench lock clean python dev test-setup
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+up: python ## install what is missing, start the service, wait until it is healthy
+	@$(SYSTEM) ops.up
+
+down: python ## stop the service and see that nothing of it is left
+	@$(SYSTEM) ops.down
+
+status: python ## whether it runs, and which languages are ready
+	@$(SYSTEM) ops.status
+
+logs: ## follow the service's log
+	@tail -n 100 -F $(STATE_DIR)/log/service.log
+
+doctor: python ## the settings in force, and what this machine lacks
+	@$(SYSTEM) ops.doctor
+
+images: python ## build the runner images that are not up to date; LANG=node for one, REFRESH=1 for newer packages
+	@$(SYSTEM) ops.gc --build $(if $(filter command line,$(origin LANG)),$(LANG)) $(if $(REFRESH),--refresh)
+
+gc: python ## remove image layers that nothing uses (while no service runs)
+	@$(SYSTEM) ops.gc
+
+check: dev ## lint, types, layers, unit tests
+	@$(DEV)/ruff check .
+	@$(DEV)/ruff format --check .
+	@$(DEV)/mypy
+	@$(DEV)/lint-imports
+	@$(DEV)/pytest -q tests/unit
+
+test: check test-setup ## check, and everything on real containers (root)
+	@STATE_DIR=$(TEST_STATE_DIR) $(DEV)/pytest -q -m 'not slow' --ignore=tests/unit tests
+
+test-all: check test-setup ## test, and what takes longer
+	@STATE_DIR=$(TEST_STATE_DIR) $(DEV)/pytest -q --ignore=tests/unit tests
+
+bench: dev ## measure, as ratios to a bare interpreter's start
+	@$(DEV)/python -m bench
+
+lock: dev ## write the lock files anew
+	@$(DEV)/python -m ops.lock
+
+clean: ## remove what tools left in this folder
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+python:
+	@test -x $(PYTHON) || { apt-get update -q && apt-get install -q -y --no-install-recommends python3; } >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $(PYTHON) is too old: 3.11 or newer is needed" >&2; exit 1; }
+
+dev: python
+	@$(SYSTEM) ops.install --dev
+
+test-setup: dev
+	@STATE_DIR=$(TEST_STATE_DIR) $(SYSTEM) ops.install --test

@@ -1,0 +1,99 @@
+"""`make down`: stop the service and see that nothing of it is left. Works on a broken installation too."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from ops.state import Place, cgroups, is_running, mounts, processes, supervisor_pid
+
+#: The supervisor's own bound is DRAIN_S + 5 + 3; then everything is killed.
+STOP_MARGIN_S = 12.0
+DEFAULT_DRAIN_S = 10.0
+KILL_WITHIN_S = 10.0
+POLL_S = 0.05
+
+Say = Callable[[str], None]
+
+
+def stop(place: Place, say: Say) -> list[str]:
+    """End the service; what is left of it all the same, as sentences (none is the rule)."""
+    pid = supervisor_pid(place)
+    if pid is not None:
+        say(f"stopping the supervisor ({pid})")
+        _signal(pid, signal.SIGTERM)
+        _until(lambda: not is_running(place), _drain_s() + STOP_MARGIN_S)
+    if processes(place):
+        say("killing what did not stop")
+        _until(lambda: not _kill(place), KILL_WITHIN_S)
+    for point in mounts(place):
+        subprocess.run(["umount", "-l", point], capture_output=True, check=False)
+    _until(lambda: not _remove_cgroups(place), KILL_WITHIN_S)
+    for path in (place.pid_file, place.started):
+        path.unlink(missing_ok=True)
+    return left_over(place)
+
+
+def left_over(place: Place) -> list[str]:
+    """What there is of a service that should be gone."""
+    return [
+        *(f"process {pid}" for pid in processes(place)),
+        *(f"mount {point}" for point in mounts(place)),
+        *(f"control group {folder}" for folder in cgroups(place)),
+    ]
+
+
+def _kill(place: Place) -> list[int]:
+    """Kill everything of the service; what was alive."""
+    alive = processes(place)
+    for pid in alive:
+        _signal(pid, signal.SIGKILL)
+    return alive
+
+
+def _remove_cgroups(place: Place) -> list[str]:
+    for folder in cgroups(place):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return [str(folder) for folder in cgroups(place)]
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _until(done: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+
+
+def _drain_s() -> float:
+    try:
+        return float(os.environ.get("DRAIN_S") or DEFAULT_DRAIN_S)
+    except ValueError:
+        return DEFAULT_DRAIN_S
+
+
+def main() -> int:
+    """0 when nothing is left."""
+    if os.geteuid() != 0:
+        print("make down: must be run as root", file=sys.stderr)
+        return 1
+    place = Place.of_environment()
+    left = stop(place, lambda text: print(text, file=sys.stderr, flush=True))
+    if left:
+        print("make down: still there: " + ", ".join(left), file=sys.stderr)
+        return 1
+    print(f"Nothing of the service in {place.state_dir} is running.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""Installing what the service needs: Debian packages, a virtual environment, the service itself as a wheel.
+
+Standard library only: it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from glob import glob
+from pathlib import Path
+
+from ops.environment import clean
+from ops.state import Place
+
+ROOT = Path(__file__).resolve().parents[1]
+SYSTEM_PYTHON = "/usr/bin/python3"
+#: Package, and the file that shows it is there. An old keyring may lack the key of the images' suite.
+PACKAGES = {
+    "crun": "/usr/bin/crun",
+    "mmdebstrap": "/usr/bin/mmdebstrap",
+    "debian-archive-keyring": "/usr/share/keyrings/debian-archive-trixie-automatic.*",
+    "python3-venv": "",
+    "ca-certificates": "/etc/ssl/certs/ca-certificates.crt",
+}
+LOCK = "requirements.lock"
+INSTALLED = "installed"
+
+
+class InstallError(Exception):
+    """Something could not be installed; the message is a sentence for whoever typed `make`."""
+
+
+def missing_packages() -> list[str]:
+    """Debian packages that are not there."""
+    return [name for name, pattern in PACKAGES.items() if not _has(pattern)]
+
+
+def install_packages(names: list[str]) -> None:
+    """Install with apt, refreshing its lists first if that is what it takes."""
+    if shutil.which("apt-get") is None:
+        raise InstallError(f"there is no apt-get here: install {', '.join(names)} yourself")
+    env = {**clean(), "DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "install", "-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
+    for attempt in (["apt-get", "update", "-q"], None):
+        done = subprocess.run([*install, *names], env=env, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        if attempt:
+            subprocess.run(attempt, env=env, capture_output=True, check=False)
+    raise InstallError(f"apt-get could not install {', '.join(names)}:\n{_tail(done.stdout + done.stderr)}")
+
+
+def make_venv(folder: Path) -> None:
+    """A virtual environment of the system's Python, unless a working one is there."""
+    if _works(folder):
+        return
+    done = subprocess.run(
+        [SYSTEM_PYTHON, "-m", "venv", "--clear", str(folder)],
+        env=clean(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise InstallError(f"cannot make a virtual environment in {folder}:\n{_tail(done.stdout + done.stderr)}")
+
+
+def code_digest() -> str:
+    """Names the code of this checkout: everything that goes into the wheel, and the lock file."""
+    whole = hashlib.sha256()
+    for path in [ROOT / LOCK, *_wheel_inputs()]:
+        whole.update(f"{path.relative_to(ROOT)}\0".encode())
+        whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def installed_digest(place: Place) -> str:
+    """The digest of the code that is installed; empty if none is, or not completely."""
+    marker = place.venv / INSTALLED
+    return marker.read_text() if marker.exists() and _works(place.venv) else ""
+
+
+def install_service(place: Place, digest: str) -> None:
+    """Bring the service's virtual environment to the code of this checkout."""
+    marker = place.venv / INSTALLED
+    marker.unlink(missing_ok=True)
+    install_locked(place.python, ROOT / LOCK)
+    with tempfile.TemporaryDirectory() as scratch:
+        source, wheels = Path(scratch) / "source", Path(scratch) / "wheels"
+        _stage(source)
+        # The backend is one of the locked packages, so nothing is fetched that has no hash.
+        pip(
+            place.python,
+            "wheel",
+            "--no-deps",
+            "--no-build-isolation",
+            "--no-index",
+            f"--wheel-dir={wheels}",
+            str(source),
+        )
+        (wheel,) = wheels.glob("*.whl")
+        pip(place.python, "install", "--no-deps", "--no-index", "--force-reinstall", str(wheel))
+    marker.write_text(digest)
+
+
+def install_locked(python: Path, lock: Path) -> None:
+    """Install exactly what a lock file names, every hash checked."""
+    pip(python, "install", "--require-hashes", "--only-binary=:all:", "-r", str(lock))
+
+
+def pip(python: Path, *arguments: str) -> None:
+    """Run pip. Raises InstallError with the end of what it said."""
+    argv = [str(python), "-m", "pip", *arguments[:1], "--quiet", *arguments[1:]]
+    done = subprocess.run(argv, env=clean(), capture_output=True, text=True, check=False, cwd="/")
+    if done.returncode != 0:
+        raise InstallError(f"pip {arguments[0]} failed:\n{_tail(done.stdout + done.stderr)}")
+
+
+def _stage(target: Path) -> None:
+    """A copy of what the wheel is made of, so that building writes nothing into the checkout."""
+    for path in _wheel_inputs():
+        copy = target / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def _wheel_inputs() -> list[Path]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    found = [ROOT / "pyproject.toml", ROOT / project["project"]["readme"]]
+    for package in packages:
+        found += sorted(
+            path
+            for path in (ROOT / package).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"
+        )
+    return found
+
+
+def _works(venv: Path) -> bool:
+    """Whether the environment is there and is one of the Python that is installed now."""
+    ask = "import sys, pip; print(sys.version_info[:2], sys.base_prefix)"
+    answers = []
+    for argv in ([str(venv / "bin/python"), "-c", ask], [SYSTEM_PYTHON, "-c", ask.replace(", pip", "")]):
+        try:
+            done = subprocess.run(argv, env=clean(), capture_output=True, text=True, check=False)
+        except OSError:
+            return False
+        if done.returncode != 0:
+            return False
+        answers.append(done.stdout)
+    return answers[0] == answers[1]
+
+
+def _has(pattern: str) -> bool:
+    if not pattern:
+        # Debian keeps this part of the standard library in the package.
+        asked = subprocess.run([SYSTEM_PYTHON, "-c", "import ensurepip"], capture_output=True, check=False)
+        return asked.returncode == 0
+    return bool(glob(pattern))
+
+
+def _tail(text: str, lines: int = 15) -> str:
+    return "\n".join("    " + line for line in text.strip().splitlines()[-lines:])
+
+
+def main() -> int:
+    """`python -m ops.install --dev`: the environment of `make check` in .venv, when its lock file changed."""
+    venv, lock = ROOT / ".venv", ROOT / "requirements-dev.lock"
+    marker, digest = venv / INSTALLED, hashlib.sha256(lock.read_bytes()).hexdigest()
+    try:
+        make_venv(venv)
+        if not marker.exists() or marker.read_text() != digest:
+            print("installing the tools of make check into .venv", file=sys.stderr, flush=True)
+            install_locked(venv / "bin/python", lock)
+            marker.write_text(digest)
+    except InstallError as e:
+        print(f"make: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
