@@ -2,15 +2,14 @@
 # `make doctor` for every setting in force.
 
 PYTHON := /usr/bin/python3
-STATE_DIR ?= /var/lib/runyard
-export STATE_DIR
 # Nothing of a caller's own Python may decide which code runs.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH VIRTUAL_ENV
 
 SYSTEM := $(PYTHON) -E -s -B -m
-SERVICE := $(STATE_DIR)/venv/bin/python
 DEV := .venv/bin
-TEST_STATE_DIR ?= /var/lib/runyard-test
+# The tests' own service: never the one that somebody uses.
+RUNYARD_TEST_STATE ?= /var/lib/runyard-test
+export RUNYARD_TEST_STATE
 
 .DEFAULT_GOAL := help
 .PHONY: help up down status logs doctor images gc check test test-all bench lock clean python dev test-setup
@@ -28,16 +27,16 @@ status: python ## whether it runs, and which languages are ready
 	@$(SYSTEM) ops.status
 
 logs: ## follow the service's log
-	@tail -n 100 -F $(STATE_DIR)/log/service.log
+	@tail -n 100 -F "$${STATE_DIR:-/var/lib/runyard}/log/service.log"
 
 doctor: python ## the settings in force, and what this machine lacks
 	@$(SYSTEM) ops.doctor
 
 images: python ## build the runner images that are not up to date; LANG=node for one, REFRESH=1 for newer packages
-	@$(SYSTEM) ops.gc --build $(if $(filter command line,$(origin LANG)),$(LANG)) $(if $(REFRESH),--refresh)
+	@$(SYSTEM) ops.upkeep images $(if $(filter command line,$(origin LANG)),$(LANG)) $(if $(REFRESH),--refresh)
 
 gc: python ## remove image layers that nothing uses (while no service runs)
-	@$(SYSTEM) ops.gc
+	@$(SYSTEM) ops.upkeep gc
 
 check: dev ## lint, types, layers, unit tests
 	@$(DEV)/ruff check .
@@ -47,10 +46,10 @@ check: dev ## lint, types, layers, unit tests
 	@$(DEV)/pytest -q tests/unit
 
 test: check test-setup ## check, and everything on real containers (root)
-	@STATE_DIR=$(TEST_STATE_DIR) $(DEV)/pytest -q -m 'not slow' --ignore=tests/unit tests
+	@$(DEV)/pytest -q -m 'not slow' --ignore=tests/unit tests
 
 test-all: check test-setup ## test, and what takes longer
-	@STATE_DIR=$(TEST_STATE_DIR) $(DEV)/pytest -q --ignore=tests/unit tests
+	@$(DEV)/pytest -q --ignore=tests/unit tests
 
 bench: dev ## measure, as ratios to a bare interpreter's start
 	@$(DEV)/python -m bench
@@ -71,4 +70,4 @@ dev: python
 	@$(SYSTEM) ops.install --dev
 
 test-setup: dev
-	@STATE_DIR=$(TEST_STATE_DIR) $(SYSTEM) ops.install --test
+	@STATE_DIR=$(RUNYARD_TEST_STATE) $(SYSTEM) ops.upkeep tests

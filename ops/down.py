@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from ops.state import Place, cgroups, is_running, mounts, processes, supervisor_pid
+from ops.state import Place, cgroups, mounts, processes, supervisor_pid
 
 #: The supervisor's own bound is DRAIN_S + 5 + 3; then everything is killed.
 STOP_MARGIN_S = 12.0
@@ -27,7 +27,7 @@ def stop(place: Place, say: Say) -> list[str]:
     if pid is not None:
         say(f"stopping the supervisor ({pid})")
         _signal(pid, signal.SIGTERM)
-        _until(lambda: not is_running(place), _drain_s() + STOP_MARGIN_S)
+        _until(lambda: pid not in processes(place), _drain_s() + STOP_MARGIN_S)
     if processes(place):
         say("killing what did not stop")
         _until(lambda: not _kill(place), KILL_WITHIN_S)

@@ -22,7 +22,7 @@ from ops import install
 from ops.down import stop
 from ops.environment import clean
 from ops.install import InstallError
-from ops.state import Place, is_running
+from ops.state import Place, is_running, processes
 
 HEALTHY_WITHIN_S = 60.0
 POLL_S = 0.1
@@ -54,6 +54,9 @@ class Up:
             self._say("running with other code or settings: stopping it first")
             if stop(self._place, self._say):
                 raise InstallError("the running service could not be stopped")
+        elif processes(self._place):
+            self._say("clearing up after a supervisor that was killed")
+            stop(self._place, self._say)
         self._check_port()
         self._install(digest)
         process = self._launch()

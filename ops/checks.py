@@ -1,0 +1,155 @@
+"""What the service requires of a machine, one check each: whether it is there, and how to mend it if not.
+
+Standard library only: `doctor` runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops import host, install
+from ops.state import Place
+
+NEEDED_CONTROLLERS = ("memory", "cpu", "pids")
+CLONE_NEWNS, CLONE_NEWUSER = 0x0002_0000, 0x1000_0000
+PR_GET_SECCOMP = 21
+SECCOMP_GET_ACTION_AVAIL = 2
+SYS_SECCOMP, SYS_LANDLOCK_CREATE_RULESET = 317, 444
+LANDLOCK_CREATE_RULESET_VERSION = 1
+FREE_DISK_MB = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One requirement. `mend` says what to do when it is not `ok`; not all are `required`."""
+
+    name: str
+    ok: bool
+    detail: str
+    mend: str = ""
+    required: bool = True
+
+
+def all_checks(place: Place) -> Iterator[Check]:
+    """Every check, in the order in which a reader would mend them."""
+    yield Check("root", os.geteuid() == 0, f"uid {os.geteuid()}", "run as root")
+    machine = platform.machine()
+    yield Check("x86-64", machine == "x86_64", machine, "only x86-64 is supported")
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Check("python", sys.version_info >= (3, 11), version, "Debian 12 or newer brings 3.11")
+    missing = install.missing_packages()
+    for name in install.PACKAGES:
+        yield Check(name, name not in missing, "package", f"apt-get install {name} (make up does)")
+    for name in ("setpriv", "unshare", "mount"):
+        yield Check(name, shutil.which(name) is not None, "program", "apt-get install util-linux mount")
+    yield _crun()
+    yield from _cgroups()
+    yield from _kernel()
+    yield _disk(place)
+
+
+def _crun() -> Check:
+    path = shutil.which("crun")
+    if path is None:
+        return Check("crun works", ok=False, detail="not installed", mend="apt-get install crun (make up does)")
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.split("\n")
+    features = next((line for line in said if line.startswith("+")), "")
+    return Check("crun works", "+SECCOMP" in features, said[0], "install Debian's crun: this one has no seccomp")
+
+
+def _cgroups() -> Iterator[Check]:
+    found = host.cgroup_mounts()
+    if found.v2 is not None and not found.hybrid:
+        try:
+            there = (found.v2 / "cgroup.controllers").read_text().split()
+        except OSError:
+            there = []
+        kind = "v2"
+    else:
+        there, kind = list(found.v1), "v1, hybrid" if found.hybrid else "v1"
+    for name in NEEDED_CONTROLLERS:
+        mend = f"boot without cgroup_disable={name}, or mount the controller"
+        yield Check(f"cgroup {name}", name in there, kind, mend)
+    left = host.left_in_v2(found)
+    yield Check(
+        "cgroup layout",
+        not left,
+        f"left in v2: {' '.join(left) or 'none'}",
+        "make up mounts them as v1",
+        required=False,
+    )
+    favored = found.v2 is None or host.FAVOR in found.v2_options
+    yield Check("cgroup moves are fast", favored, host.FAVOR, "make up remounts with it", required=False)
+
+
+def _kernel() -> Iterator[Check]:
+    known = {line.split("\t")[-1] for line in Path("/proc/filesystems").read_text().splitlines()}
+    yield Check("overlay", "overlay" in known or _loads("overlay"), "file system", "modprobe overlay")
+    libc = ctypes.CDLL(None, use_errno=True)
+    yield Check(
+        "user namespaces",
+        _in_child(lambda: libc.unshare(CLONE_NEWUSER)),
+        "kernel",
+        "sysctl user.max_user_namespaces",
+    )
+    yield Check(
+        "mount namespaces", _in_child(lambda: libc.unshare(CLONE_NEWNS)), "kernel", "the service needs a whole root"
+    )
+    action = ctypes.c_uint32(0x7FFC_0000)  # SECCOMP_RET_LOG: any known action will do to ask
+    seccomp = libc.syscall(SYS_SECCOMP, SECCOMP_GET_ACTION_AVAIL, 0, ctypes.byref(action)) == 0
+    yield Check("seccomp", seccomp, "kernel", "a kernel with CONFIG_SECCOMP_FILTER")
+    apparmor = Path("/sys/module/apparmor/parameters/enabled")
+    on = apparmor.exists() and apparmor.read_text().strip() == "Y"
+    yield Check(
+        "AppArmor",
+        on,
+        "a further wall where the kernel has it",
+        "boot with apparmor=1 security=apparmor",
+        required=False,
+    )
+    abi = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION)
+    off = os.strerror(ctypes.get_errno() or errno.ENOSYS)
+    yield Check(
+        "Landlock", abi > 0, f"ABI {abi}" if abi > 0 else off, "Linux 5.13 or newer, lsm=landlock", required=False
+    )
+
+
+def _disk(place: Place) -> Check:
+    folder = place.state_dir
+    while not folder.exists():
+        folder = folder.parent
+    free_mb = shutil.disk_usage(folder).free // 1_000_000
+    built = (place.images / "python.json").exists()
+    return Check(
+        "disk",
+        built or free_mb >= FREE_DISK_MB,
+        f"{free_mb} MB free at {folder}",
+        f"{FREE_DISK_MB} MB for the images",
+    )
+
+
+def _loads(module: str) -> bool:
+    return shutil.which("modprobe") is not None and (
+        subprocess.run(["modprobe", "-n", "-q", module], capture_output=True, check=False).returncode == 0
+    )
+
+
+def _in_child(attempt: Callable[[], int]) -> bool:
+    """Whether a system call that would change this process succeeds, tried in another."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if attempt() == 0 else 1
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1] == 0

@@ -1,0 +1,93 @@
+"""`make images`, `make gc` and what `make test` needs beforehand: runner images outside of a running service."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ops import host, install
+from ops.environment import clean
+from ops.images.run import Progress
+from ops.images.store import Store
+from ops.install import InstallError
+from ops.state import Place, is_running
+
+DEV_PYTHON = install.ROOT / ".venv/bin/python"
+
+
+def build_images(place: Place, progress: Progress, languages: list[str], refresh: str | None) -> None:
+    """Build what is outdated with the service's own pip, then collect if nothing runs from the store."""
+    _install_packages(progress)
+    install.make_venv(place.venv)
+    _run_builder(place.python, place, languages, refresh)
+
+
+def prepare_tests(place: Place, progress: Progress) -> None:
+    """Everything that the real tests stand on, in a state directory of their own."""
+    if os.geteuid() != 0:
+        raise InstallError("the real tests run sandboxes: they need root")
+    _install_packages(progress)
+    host.prepare()
+    _run_builder(DEV_PYTHON, place, [], None)
+
+
+def collect(place: Place, progress: Progress) -> None:
+    """Remove image layers that no pointer names. Refused while a service may run from them."""
+    if is_running(place):
+        raise InstallError("a service runs with this STATE_DIR: make down first")
+    store = Store(place.images)
+    with store.locked(progress):
+        gone = store.collect()
+    for name in gone:
+        progress.say(f"{name}: removed")
+    progress.say(f"{len(gone)} layers removed")
+
+
+def _install_packages(progress: Progress) -> None:
+    missing = install.missing_packages()
+    if missing:
+        progress.say(f"installing {', '.join(missing)}")
+        install.install_packages(missing)
+
+
+def _run_builder(python: Path, place: Place, languages: list[str], refresh: str | None) -> None:
+    place.make()
+    argv = [str(python), "-m", "ops.images", "--images", str(place.images), *languages]
+    if refresh is not None:
+        argv += ["--refresh", refresh]
+    if not is_running(place):
+        argv.append("--collect")
+    done = subprocess.run(argv, env=clean(), cwd=install.ROOT, check=False)
+    if done.returncode != 0:
+        raise InstallError("the images could not be built (see above)")
+
+
+def main() -> int:
+    """0 when it is done."""
+    parser = argparse.ArgumentParser(prog="ops.upkeep", description=__doc__)
+    parser.add_argument("what", choices=["images", "gc", "tests"])
+    parser.add_argument("--refresh", action="store_true", help="build anew with Debian's newer packages")
+    parser.add_argument("languages", nargs="*")
+    options = parser.parse_args()
+    os.umask(0o022)
+    place, progress = Place.of_environment(), Progress()
+    try:
+        if options.what == "images":
+            refresh = datetime.now(UTC).isoformat(timespec="seconds") if options.refresh else None
+            build_images(place, progress, options.languages, refresh)
+        elif options.what == "tests":
+            prepare_tests(place, progress)
+        else:
+            collect(place, progress)
+    except InstallError as e:
+        print(f"make: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
