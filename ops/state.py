@@ -125,7 +125,8 @@ def processes(place: Place) -> list[int]:
 def cgroups(place: Place) -> list[Path]:
     """Every directory of this service's control groups, the deepest first."""
     parents = [p for p in (CGROUP_ROOT / place.instance, *CGROUP_ROOT.glob(f"*/{place.instance}")) if p.is_dir()]
-    found = [folder for parent in parents for folder in (parent, *(p for p in parent.rglob("*") if p.is_dir()))]
+    # os.walk, as it passes over directories that vanish under it: sandboxes come and go.
+    found = [Path(folder) for parent in parents for folder, _, _ in os.walk(parent)]
     return sorted(set(found), key=lambda folder: (-len(folder.parts), str(folder)))
 
 
