@@ -133,9 +133,12 @@ def service():
     """The real service with every language built, started by `make up`, ended by `make down`."""
     if os.geteuid() != 0:
         pytest.fail("these tests run real sandboxes and need root")
+    running = Service("127.0.0.1", PORT, STATE)
+    if os.environ.get("RUNYARD_TEST_REUSE"):  # a service that the developer keeps running there
+        yield running
+        return
     make("down")
     make("up")
-    running = Service("127.0.0.1", PORT, STATE)
     try:
         _wait_for_languages(running)
         yield running

@@ -10,7 +10,9 @@ from sandbox.job import Job, JobFile
 
 @pytest.fixture(scope="session")
 def dispatcher(service):
-    return UnixDispatcher(service.worker_socket)
+    made = UnixDispatcher(service.worker_socket)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@
 
 const holdFd = process.env.RUNYARD_HOLD_FD;
 
-// Worker threads preload this file too; their environment no longer has the variable.
 if (holdFd !== undefined) {
   delete process.env.RUNYARD_HOLD_FD;
   const fs = require("node:fs");
@@ -38,7 +37,9 @@ if (holdFd !== undefined) {
     process.env[text.slice(0, at)] = text.slice(at + 1);
   }
   process.argv.push(...unpack(args).map(String));
-  process.execArgv.length = 0;
-  process._preload_modules.length = 0;
-  delete require.cache[__filename];
 }
+
+// Worker threads preload this file too (they inherit the options); their environment has no such variable.
+process.execArgv.length = 0;
+process._preload_modules.length = 0;
+delete require.cache[__filename];

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
-import select
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 from sandbox.engines import EngineError, EngineUnusable
+from sandbox.engines.oci.children import Children
 
-START_TIMEOUT_MS = 10_000
+START_TIMEOUT_S = 10.0
+KILL_TIMEOUT_S = 5.0
 CONFIG_FD = 9
 ALL_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -36,6 +38,7 @@ class Crun:
         if path is None:
             raise EngineUnusable("crun is not installed: apt-get install crun")
         self._root = root
+        self._children = Children()
         root.mkdir(mode=0o700, exist_ok=True)
         self._binary = os.memfd_create("crun", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
         with open(path, "rb") as source:
@@ -54,7 +57,8 @@ class Crun:
         argv = ["crun", f"--root={self._root}", "--cgroup-manager=disabled", "run", "--detach"]
         argv += [f"--bundle={bundle}", f"--config=/dev/fd/{CONFIG_FD}", f"--pid-file={pid_file}", name]
         try:
-            pid = os.posix_spawn(
+            spawn = functools.partial(
+                os.posix_spawn,
                 self._executable,
                 argv,
                 {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
@@ -68,12 +72,13 @@ class Crun:
                 setsigmask=[],
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
             )
+            pid = self._children.start(spawn)
             for fd in (config_read, said_write):
                 os.close(fd)
             config_read = said_write = -1
             self._configure(pid, config_write, config, enter)
             config_write = -1
-            status = _wait(pid)
+            status = self._wait(pid)
             if status != 0:
                 raise EngineError(f"crun ended with {status}: {_words(said_read)}")
             return int(pid_file.read_text())
@@ -82,8 +87,7 @@ class Crun:
                 if fd >= 0:
                     os.close(fd)
 
-    @staticmethod
-    def _configure(pid: int, config_write: int, config: bytes, enter: Callable[[int], None]) -> None:
+    def _configure(self, pid: int, config_write: int, config: bytes, enter: Callable[[int], None]) -> None:
         """Move crun to its cgroup, then let it read its configuration."""
         try:
             enter(pid)
@@ -96,11 +100,20 @@ class Crun:
         except BrokenPipeError:
             pass  # crun's exit status and words say why
         except BaseException:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            self._kill(pid)
             raise
         finally:
             os.close(config_write)
+
+    def _wait(self, pid: int) -> int:
+        """The exit status of crun, killed if it takes longer than START_TIMEOUT_S."""
+        status = self._children.wait(pid, START_TIMEOUT_S)
+        return self._kill(pid) if status is None else status
+
+    def _kill(self, pid: int) -> int:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return self._children.wait(pid, KILL_TIMEOUT_S) or -signal.SIGKILL
 
     def compiled_filter(self, name: str) -> bytes | None:
         """The seccomp filter that crun compiled for a sandbox, as the kernel takes it."""
@@ -115,19 +128,6 @@ class Crun:
     def close(self) -> None:
         """Let the binary go."""
         os.close(self._binary)
-
-
-def _wait(pid: int) -> int:
-    """The exit status of a child, killed if it takes longer than START_TIMEOUT_MS."""
-    fd = os.pidfd_open(pid)
-    try:
-        poller = select.poll()
-        poller.register(fd, select.POLLIN)
-        if not poller.poll(START_TIMEOUT_MS):
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    finally:
-        os.close(fd)
 
 
 def _words(fd: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 import threading
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 #: Processes of the agent itself, on top of those the program may have.
 AGENT_PIDS = 1
+DEATH_TIMEOUT_S = 10.0
 DEFAULT_MEMORY_BYTES = int(LIMIT_RULES["memory_mb"].default or 256) * MIB
 
 
@@ -41,9 +43,17 @@ class OciSandbox:
         self._memory_bytes = DEFAULT_MEMORY_BYTES
 
     def born(self, pid: int) -> None:
-        """PID 1 has started as the host's `pid`, a child of this process."""
+        """PID 1 has started as the host's `pid`. Raises EngineError if it has ended again."""
+        assert self.group is not None
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except ProcessLookupError as e:
+            raise EngineError("PID 1 ended at once") from e
         self._pid = pid
-        self._pidfd = os.pidfd_open(pid)
+        if pid not in self.group.pids():  # it ended, and the number is another's by now
+            os.close(self._pidfd)
+            self._pidfd = -1
+            raise EngineError("PID 1 ended at once")
 
     @property
     def pid(self) -> int:
@@ -95,17 +105,22 @@ class OciSandbox:
         self.kill()
         self.stream.close()
         if self._pidfd >= 0:
-            os.waitpid(self._pid, 0)
-            with self._lock:
-                os.close(self._pidfd)
-                self._pidfd = -1
+            self._await_death()
         elif self.group is not None:
             for pid in self.group.pids():  # crun failed half-way
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
         try:
             self.undo.close()
         except (OSError, EngineError):
             log.exception("a sandbox was not removed in full", extra={"sandbox": self.id})
+
+    def _await_death(self) -> None:
+        """Wait for the end of PID 1, which the kernel lets come after that of all others in its namespace."""
+        poller = select.poll()
+        poller.register(self._pidfd, select.POLLIN)
+        if not poller.poll(DEATH_TIMEOUT_S * 1000):
+            log.error("a killed sandbox does not end", extra={"sandbox": self.id})
+        with self._lock:
+            os.close(self._pidfd)
+            self._pidfd = -1
