@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 from config.settings import Settings
 from ops.children import Program
@@ -79,11 +78,3 @@ def _settings(settings: Settings) -> dict[str, str]:
     passed = {name: value for name, value in os.environ.items() if name in PASSED_ON}
     fixed = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/", "STATE_DIR": str(settings.state_dir)}
     return {**passed, **given, **fixed}
-
-
-def unreachable_for_api(settings: Settings) -> Path | None:
-    """The first directory on the way to the service that the api's account may not pass; None if it may."""
-    for folder in (*reversed(settings.state_dir.parents), settings.state_dir):
-        if folder.exists() and not folder.stat().st_mode & 0o001:
-            return folder
-    return None

@@ -78,6 +78,16 @@ class Place:
             home.chmod(0o700)
 
 
+def unusable(state_dir: Path) -> str | None:
+    """Why a service cannot live there, as a sentence; None if it can."""
+    if not state_dir.is_absolute():
+        return f"STATE_DIR: {state_dir} must be an absolute path"
+    for folder in (*reversed(state_dir.parents), state_dir):
+        if folder.exists() and not folder.stat().st_mode & 0o001:
+            return f"STATE_DIR: {folder} is closed to other accounts, and the api runs as one (chmod o+x {folder})"
+    return None
+
+
 def take_lock(place: Place) -> IO[str] | None:
     """The lock that a supervisor holds for its life; None if another one does."""
     file = place.lock.open("w")

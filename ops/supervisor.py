@@ -19,7 +19,7 @@ from config.logging import setup
 from config.settings import Settings, SettingsError, load_settings, unused_variables
 from ops import host, programs
 from ops.children import Child
-from ops.state import Place, take_lock
+from ops.state import Place, take_lock, unusable
 
 EX_CONFIG = 78
 EX_ALREADY = 75
@@ -124,12 +124,7 @@ def _serve(settings: Settings) -> int:
 def _problem(settings: Settings) -> str | None:
     if os.geteuid() != 0:
         return "the service must be started as root: it makes namespaces and control groups"
-    if not settings.state_dir.is_absolute():
-        return f"STATE_DIR: {settings.state_dir} must be an absolute path"
-    folder = programs.unreachable_for_api(settings)
-    if folder is not None:
-        return f"STATE_DIR: {folder} is closed to other accounts, and the api runs as one (chmod o+x {folder})"
-    return None
+    return unusable(settings.state_dir)
 
 
 if __name__ == "__main__":

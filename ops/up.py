@@ -17,12 +17,13 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from ops import install
 from ops.down import stop
 from ops.environment import clean
 from ops.install import InstallError
-from ops.state import Place, is_running, processes
+from ops.state import DEFAULT_STATE_DIR, Place, is_running, processes, unusable
 
 HEALTHY_WITHIN_S = 60.0
 POLL_S = 0.1
@@ -40,6 +41,7 @@ class Up:
         self._place = Place.of_environment()
         self._bind = os.environ.get("BIND") or "127.0.0.1"
         self._port = os.environ.get("PORT") or "8080"
+        self._log_start = 0
 
     def run(self) -> None:
         """Raises InstallError with the sentence to show."""
@@ -120,6 +122,7 @@ class Up:
             log.replace(log.with_suffix(".log.1"))
         self._say("starting")
         with log.open("ab") as out:
+            self._log_start = out.tell()
             return subprocess.Popen(
                 argv,
                 env=clean(),
@@ -152,7 +155,9 @@ class Up:
 
     def _log_tail(self) -> str:
         try:
-            lines = self._place.log.read_text(errors="replace").splitlines()
+            with self._place.log.open(errors="replace") as log:
+                log.seek(self._log_start)
+                lines = log.read().splitlines()
         except OSError:
             return "    (none)"
         return "\n".join("    " + line for line in lines[-LOG_LINES:])
@@ -200,6 +205,9 @@ def _check_machine() -> None:
         raise InstallError("the service must be started as root: it makes namespaces and control groups")
     if platform.machine() != "x86_64":
         raise InstallError(f"only x86-64 is supported; this is {platform.machine()}")
+    problem = unusable(Path(os.environ.get("STATE_DIR") or DEFAULT_STATE_DIR))
+    if problem:
+        raise InstallError(problem)
 
 
 def _settings_digest() -> str:
