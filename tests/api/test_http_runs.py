@@ -13,7 +13,34 @@ from pathlib import Path
 
 import pytest
 
-RUN_FIELDS = ["id", "object", "status", "language", "exit_code", "signal", "timed_out", "oom_killed", "cancelled", "stdout", "stderr", "stdout_truncated", "stderr_truncated", "usage", "compile", "artifacts", "skipped_artifacts", "skipped_artifacts_count", "limits", "metadata", "code_sha256", "isolation", "created_at", "started_at", "finished_at", "error"]
+RUN_FIELDS = [
+    "id",
+    "object",
+    "status",
+    "language",
+    "exit_code",
+    "signal",
+    "timed_out",
+    "oom_killed",
+    "cancelled",
+    "stdout",
+    "stderr",
+    "stdout_truncated",
+    "stderr_truncated",
+    "usage",
+    "compile",
+    "artifacts",
+    "skipped_artifacts",
+    "skipped_artifacts_count",
+    "limits",
+    "metadata",
+    "code_sha256",
+    "isolation",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "error",
+]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 

@@ -16,7 +16,34 @@ from sandbox.job import Artifact, Isolation, JobError, Limits, Refusal, Result, 
 
 AUTH = {"Authorization": "Bearer tok"}
 LIMITS = Limits.resolve({})
-RUN_FIELDS = ["id", "object", "status", "language", "exit_code", "signal", "timed_out", "oom_killed", "cancelled", "stdout", "stderr", "stdout_truncated", "stderr_truncated", "usage", "compile", "artifacts", "skipped_artifacts", "skipped_artifacts_count", "limits", "metadata", "code_sha256", "isolation", "created_at", "started_at", "finished_at", "error"]
+RUN_FIELDS = [
+    "id",
+    "object",
+    "status",
+    "language",
+    "exit_code",
+    "signal",
+    "timed_out",
+    "oom_killed",
+    "cancelled",
+    "stdout",
+    "stderr",
+    "stdout_truncated",
+    "stderr_truncated",
+    "usage",
+    "compile",
+    "artifacts",
+    "skipped_artifacts",
+    "skipped_artifacts_count",
+    "limits",
+    "metadata",
+    "code_sha256",
+    "isolation",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "error",
+]
 
 
 def language(name, *, ready=True, **fields):

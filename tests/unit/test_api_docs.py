@@ -1,0 +1,46 @@
+"""`docs/api.md` names every error code that the code can answer, and no other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sandbox.job import LIMIT_RULES
+
+REPO = Path(__file__).resolve().parents[2]
+GUIDE = (REPO / "docs" / "api.md").read_text()
+#: Said by the worker, or only by the HTTP layer of an unexpected status.
+FROM_ELSEWHERE = {"overloaded", "limit_below_minimum", "limit_exceeds_maximum"}
+UNDOCUMENTED = {"request_timeout"}
+
+
+def documented():
+    table = GUIDE.split("| HTTP | `code` |")[1].split("\n\n")[0]
+    return set(re.findall(r"`([a-z]+(?:_[a-z0-9]+)+|overloaded)`", table)) - {"run_id"}
+
+
+def in_the_code():
+    found = set()
+    for path in (REPO / "api").rglob("*.py"):
+        text = path.read_text()
+        found |= set(re.findall(r'code="([a-z_0-9]+)"', text))
+        found |= set(re.findall(r'\d{3}: \(".*", "([a-z_]+)"\)', text))
+        found |= set(re.findall(r'", "((?:missing|malformed|invalid)_token)"', text))
+        found |= set(re.findall(r'\("[a-z ]+", "([a-z]+_[a-z]+)"\)', text))
+        found |= set(re.findall(r'None, "([a-z]+_(?:lost|error))"', text))
+    return found
+
+
+def test_codes():
+    assert in_the_code() - UNDOCUMENTED <= documented()
+    assert documented() <= in_the_code() | FROM_ELSEWHERE
+
+
+def test_limits():
+    for name, rule in LIMIT_RULES.items():
+        row = next(line for line in GUIDE.splitlines() if line.startswith(f"| `{name}`"))
+        numbers = row.replace(" ", "").split("|")
+        assert float(numbers[3]) == rule.minimum
+        assert float(numbers[4]) == rule.ceiling
+        if rule.default is not None:
+            assert float(numbers[2]) == rule.default
