@@ -50,12 +50,12 @@ def cgroup_mounts(mounts: str | None = None) -> CgroupMounts:
     return CgroupMounts(v1, v2, v2_options)
 
 
-def prepare() -> None:
+def prepare(mounts: str | None = None) -> None:
     """Bring the machine into the state a worker needs. Every change is logged; a second call changes nothing.
 
     What does not succeed is logged too and left to the engine to judge: it says what it cannot do without.
     """
-    found = cgroup_mounts()
+    found = cgroup_mounts(mounts)
     for name in left_in_v2(found):
         _mount_v1(found.v1["memory"].parent, name)
     _favor_moves(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def fetch(lock: Path, target: Path, env: dict[str, str]) -> None:
     """Unpack all that `lock` names into `target`."""
     argv = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--no-compile"]
     argv += [f"--target={target}", *target_options(), "-r", str(lock)]
-    run(argv, env=env, what="wheels", cwd=lock.parent)
+    # What a killed pip leaves is then beside the target, where the next build clears up.
+    scratch = target.with_name(target.name + "-scratch")
+    scratch.mkdir()
+    try:
+        run(argv, env={**env, "TMPDIR": str(scratch)}, what="wheels", cwd=lock.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     if not target.is_dir():
         raise HostLacks(f"wheels: pip left nothing of {lock.name}")
