@@ -17,17 +17,6 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def has_outputs():
-    """Whether there is anything to collect: an untouched directory needs no second exchange."""
-    try:
-        with os.scandir(ROOT) as entries:
-            return next(entries, None) is not None or os.path.islink(ROOT)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-
-
 class Collector:
     """Walks the tree in name order and sends what the limits allow through `send`."""
 

@@ -6,14 +6,13 @@ import select
 import time
 
 from agent import frames
-from agent.artifacts import Collector, has_outputs
 from agent.job import Job
 from agent.link import UNSENT_HIGH, Link, StreamClosed
-from agent.program import Pipes, release, start_cold, start_forked, start_held
-from agent.system import set_dumpable
+from agent.program import Pipes, release, set_dumpable, start_cold, start_forked, start_held
 
 CHUNK = 65536
 WORK = b"/work/"
+OUTPUTS = "/work/outputs"
 
 
 def serve(mode, hold_argv):
@@ -69,7 +68,7 @@ class Pid1:
 
     def prepare(self, mode, hold_argv):
         """Start what can be started ahead. Non-None in the released child only."""
-        for name in ("/work/inputs", "/work/outputs"):
+        for name in ("/work/inputs", OUTPUTS):
             os.mkdir(name, 0o755)
         if mode == "fork":
             pid, rest = start_forked(self.pipes, self.own_descriptors())
@@ -141,6 +140,8 @@ class Pid1:
         elif kind == frames.KILL:
             self.kill_everything()
         elif kind == frames.COLLECT:
+            from agent.artifacts import Collector  # most runs leave nothing to collect
+
             Collector(self.job, self.link.send_blocking).collect()
             raise StreamClosed
 
@@ -306,3 +307,14 @@ def _write_all(fd, data):
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def has_outputs():
+    """Whether there is anything to collect: an untouched directory needs no second exchange."""
+    try:
+        with os.scandir(OUTPUTS) as entries:
+            return next(entries, None) is not None or os.path.islink(OUTPUTS)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True

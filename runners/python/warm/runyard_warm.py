@@ -5,6 +5,7 @@ running `main.py`. PID 1 stays in here for good as the agent; the child it forke
 been released, without a frame, module or path entry of the agent left behind, and the interpreter goes on.
 """
 
+import gc
 import os
 import sys
 
@@ -15,6 +16,8 @@ def wait_for_the_program():
     sys.path.insert(0, "/opt/runyard")
     from agent.pid1 import serve
 
+    look_everywhere_once()
+    gc.freeze()
     args, environment = serve("fork", [])
     for key, value in environment:
         os.environb[key] = value
@@ -26,6 +29,14 @@ def wait_for_the_program():
         del sys.modules[name]
     for directory in [d for d in sys.path_importer_cache if d.startswith("/opt/runyard")]:
         del sys.path_importer_cache[directory]
+
+
+def look_everywhere_once():
+    """Have the path finders list their directories now; `site` goes on to look for `usercustomize`."""
+    try:
+        import _runyard_is_not_there  # noqa: F401
+    except ModuleNotFoundError:
+        pass
 
 
 wait_for_the_program()

@@ -17,6 +17,7 @@ from sandbox.engines import EngineError, EngineUnusable, Stats
 
 MIB = 1024 * 1024
 CPU_PERIOD_US = 100_000
+READ_BYTES = 64 * 1024
 NEEDED = ("memory", "cpu", "cpuacct", "pids")
 
 
@@ -96,8 +97,12 @@ def _write(path: str, value: int | str) -> None:
 
 
 def _read(path: str) -> str:
-    with open(path) as file:
-        return file.read()
+    # Not `open`: its buffering and decoding cost more than the kernel's part, a dozen times a run.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, READ_BYTES).decode()
+    finally:
+        os.close(fd)
 
 
 def _keyed(text: str, key: str) -> int:
@@ -107,6 +112,12 @@ def _keyed(text: str, key: str) -> int:
         if name == key:
             return int(value)
     return 0
+
+
+def _pids_in(path: str) -> list[int]:
+    with contextlib.suppress(OSError):  # the group has gone
+        return [int(pid) for pid in _read(f"{path}/cgroup.procs").split()]
+    return []
 
 
 def _remove_directory(path: str) -> None:
@@ -214,9 +225,7 @@ class GroupV1:
         )
 
     def pids(self) -> list[int]:
-        with contextlib.suppress(FileNotFoundError):
-            return [int(pid) for pid in _read(f"{self._paths['pids']}/cgroup.procs").split()]
-        return []
+        return _pids_in(self._paths["pids"])
 
     def remove(self) -> None:
         for path in set(self._paths.values()):
@@ -288,9 +297,7 @@ class GroupV2:
         )
 
     def pids(self) -> list[int]:
-        with contextlib.suppress(FileNotFoundError):
-            return [int(pid) for pid in _read(f"{self._path}/cgroup.procs").split()]
-        return []
+        return _pids_in(self._path)
 
     def remove(self) -> None:
         _remove_directory(self._path)

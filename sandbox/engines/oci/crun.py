@@ -46,12 +46,12 @@ class Crun:
         fcntl.fcntl(self._binary, fcntl.F_ADD_SEALS, ALL_SEALS)
         self._executable = f"/proc/{os.getpid()}/fd/{self._binary}"
 
-    def start(self, name: str, bundle: Path, config: bytes, stream_fd: int, enter: Callable[[int], None]) -> int:
+    def start(self, name: str, bundle: str, config: bytes, stream_fd: int, enter: Callable[[int], None]) -> int:
         """Start a sandbox whose PID 1 has `stream_fd` as descriptors 0 and 1; the host's pid of it.
 
         `enter` is called with crun's pid before crun does anything. Raises EngineError with crun's words.
         """
-        pid_file = bundle / "pid"
+        pid_file = f"{bundle}/pid"
         config_read, config_write = os.pipe2(os.O_CLOEXEC)
         said_read, said_write = os.pipe2(os.O_CLOEXEC)
         argv = ["crun", f"--root={self._root}", "--cgroup-manager=disabled", "run", "--detach"]
@@ -81,7 +81,8 @@ class Crun:
             status = self._wait(pid)
             if status != 0:
                 raise EngineError(f"crun ended with {status}: {_words(said_read)}")
-            return int(pid_file.read_text())
+            with open(pid_file) as file:
+                return int(file.read())
         finally:
             for fd in (config_read, config_write, said_read, said_write):
                 if fd >= 0:
@@ -123,7 +124,11 @@ class Crun:
 
     def forget(self, name: str) -> None:
         """Remove the state of a sandbox that is dead; `crun delete` would do this and no more here."""
-        shutil.rmtree(self._root / name, ignore_errors=True)
+        place = f"{self._root}/{name}"
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.listdir(place):
+                os.unlink(f"{place}/{entry}")
+            os.rmdir(place)
 
     def close(self) -> None:
         """Let the binary go."""

@@ -104,23 +104,23 @@ class OciEngine:
         undo.callback(group.remove)
         sandbox.group = group
         group.set(Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS))
-        bundle = self._place / sandbox.id
-        bundle.mkdir()
+        bundle = f"{self._place}/{sandbox.id}"
+        root = f"{bundle}/root"
+        os.mkdir(bundle)
         undo.callback(_remove_bundle, bundle)
-        root = bundle / "root"
-        root.mkdir()
+        os.mkdir(root)
         mount(
             "overlay",
-            str(root),
+            root,
             "overlay",
             MS_RDONLY | MS_NOSUID | MS_NODEV,
             "lowerdir=" + ":".join(sandbox.image.layers),
         )
-        undo.callback(unmount, str(root))
+        undo.callback(unmount, root)
         undo.callback(self._crun.forget, sandbox.id)
         self._start(sandbox, language, slot, bundle, hold=hold)
 
-    def _start(self, sandbox: OciSandbox, language: Language, slot: Slot, bundle: Path, *, hold: bool) -> None:
+    def _start(self, sandbox: OciSandbox, language: Language, slot: Slot, bundle: str, *, hold: bool) -> None:
         ours, theirs = socket.socketpair()
         sandbox.stream = ours
         assert sandbox.group is not None
@@ -138,13 +138,13 @@ class OciEngine:
         if self._filter is None and self._seccomp is not None:
             self._filter = self._crun.compiled_filter(sandbox.id)
 
-    def _config(self, image: Image, language: Language, slot: Slot, bundle: Path, *, hold: bool) -> bytes:
+    def _config(self, image: Image, language: Language, slot: Slot, bundle: str, *, hold: bool) -> bytes:
         compiled = self._filter is not None
         key = (image.digest, hold, compiled)
         text = self._specs.get(key)
         if text is None:
             text = self._specs[key] = self._spec(language, hold=hold)
-        root = str(bundle / "root")
+        root = f"{bundle}/root"
         namespace = f"/proc/{os.getpid()}/fd/{slot.user_namespace}"
         return text.replace(spec.ROOT_MARK, root).replace(spec.USERNS_MARK, namespace).encode()
 
@@ -201,11 +201,11 @@ def instance_name(state_dir: Path) -> str:
     return "runyard-" + hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:8]
 
 
-def _remove_bundle(bundle: Path) -> None:
+def _remove_bundle(bundle: str) -> None:
     with contextlib.suppress(FileNotFoundError):
-        (bundle / "pid").unlink()
-    (bundle / "root").rmdir()
-    bundle.rmdir()
+        os.unlink(f"{bundle}/pid")
+    os.rmdir(f"{bundle}/root")
+    os.rmdir(bundle)
 
 
 def _profile(override: str | None) -> spec.Profile:
