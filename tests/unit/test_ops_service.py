@@ -15,8 +15,11 @@ from ops import host, programs
 from ops.checks import all_checks
 from ops.children import FIRST_BACKOFF_S, Child, Program
 from ops.environment import clean
+from ops.images.run import Progress
+from ops.install import InstallError
 from ops.state import Place, cgroups, is_running, processes, take_lock, unusable
 from ops.up import Up
+from ops.upkeep import collect
 
 HYBRID = """tmpfs /sys/fs/cgroup tmpfs rw,mode=755 0 0
 cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0
@@ -299,3 +302,18 @@ def test_every_requirement_that_can_be_missing_says_how_it_is_mended(tmp_path):
         c.name for c in checks
     }
     assert all(check.mend for check in checks)
+
+
+def test_nothing_is_collected_while_a_service_may_run_from_it(tmp_path):
+    place = Place(tmp_path)
+    place.make()
+    unused = place.images / "a-1"
+    unused.mkdir()
+    (unused / "image.json").write_text("{}")
+    lock = take_lock(place)
+    with pytest.raises(InstallError, match="make down first"):
+        collect(place, Progress())
+    assert unused.exists()
+    lock.close()
+    collect(place, Progress())
+    assert not unused.exists()
