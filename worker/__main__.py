@@ -8,7 +8,6 @@ import sys
 import threading
 
 from config.logging import setup
-
 from config.settings import SettingsError, load_settings
 from sandbox.engines import EngineUnusable
 from worker.server import Server

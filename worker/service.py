@@ -105,6 +105,10 @@ def open_engine(settings: Settings, catalogue: Catalogue, *, slots: int) -> Engi
         raise EngineUnusable("ENGINE=docker: this version has the engine oci only; unset ENGINE")
     if settings.runtime != "crun":
         raise EngineUnusable(f"RUNTIME={settings.runtime}: this version runs crun only; unset RUNTIME")
+    if overrides := sorted(name for name in os.environ if name.startswith("RUNNER_IMAGE_")):
+        raise EngineUnusable(f"{overrides[0]}: this version runs the images it has built; unset it")
+    if settings.disable_sandbox_security:
+        log.error("DISABLE_SANDBOX_SECURITY=1: sandboxes run without seccomp and no-new-privileges")
     from sandbox.engines.oci.engine import OciEngine
 
     return OciEngine(settings, catalogue, slots=slots)

@@ -77,7 +77,24 @@ def test_nothing_of_the_host_lies_in_its_file_system(run):
     )
     lines = run("bash", code, limits={"timeout_ms": 30_000})["stdout"].split("\n")
     assert lines[:5] == ["0", "0", "0", "0", "0"]
-    devices = ["console", "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"]
+    devices = [
+        "console",
+        "core",
+        "fd",
+        "full",
+        "mqueue",
+        "null",
+        "ptmx",
+        "pts",
+        "random",
+        "shm",
+        "stderr",
+        "stdin",
+        "stdout",
+        "tty",
+        "urandom",
+        "zero",
+    ]
     assert set(lines[5].split()) <= set(devices)
 
 

@@ -1,0 +1,41 @@
+"""Workers of the tests' own, with settings that the service under test does not have."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from workers import Worker
+
+
+@pytest.fixture
+def state():
+    """A state directory that a sandbox's root, who is nobody out here, may pass through."""
+    path = Path(tempfile.mkdtemp(prefix="runyard-test-", dir="/var/lib"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def start_worker(service, state):
+    """Start a worker: `start_worker(MAX_RUNS="1")`. Ended, and looked behind, at the end."""
+    started: list[Worker] = []
+
+    def start(**settings: str) -> Worker:
+        settings = {"UID_BASE": str(0x7800_0000), "WARM_POOL": "python=2,bash=2"} | settings
+        made = Worker(state, service.state / "images", **settings)
+        started.append(made)
+        made.wait_until_filled()
+        return made
+
+    yield start
+    for made in started:
+        made.stop()
+    for made in started:
+        assert made.groups() == []
+        parents = Path("/sys/fs/cgroup").glob(f"*/{made.group_name}")
+        for parent in parents:
+            parent.rmdir()

@@ -1,0 +1,245 @@
+"""The worker stopped, killed, crowded and left alone: nothing is lost in silence and nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from workers import Worker, until
+
+from dispatch import ClientGone, WorkerLost, WorkerUnavailable
+from sandbox.job import Refusal
+
+
+class Running:
+    """A run on a thread of its own."""
+
+    def __init__(self, worker, *arguments, **fields):
+        self.result = self.error = None
+
+        def go():
+            try:
+                self.result = worker.run(*arguments, **fields)
+            except (WorkerLost, WorkerUnavailable, ClientGone) as e:
+                self.error = e
+
+        self.thread = threading.Thread(target=go)
+        self.thread.start()
+
+    def end(self):
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+        return self.result
+
+
+def queue(worker):
+    return worker.dispatcher.status()["queue"]
+
+
+def test_a_killed_workers_sandboxes_die_by_themselves(start_worker):
+    worker = start_worker()
+    busy = Running(worker, "bash", "trap '' TERM HUP; while :; do :; done", limits={"timeout_ms": 60_000})
+    until(lambda: queue(worker)["running"] == 1)
+    assert len(worker.sandbox_processes()) >= 5
+    worker.stop(signal.SIGKILL)
+    busy.end()
+    assert isinstance(busy.error, WorkerLost)
+    until(lambda: worker.sandbox_processes() == [])
+    again = start_worker()  # reaps the groups
+    assert again.run(code="print(2)")["stdout"] == "2\n"
+    assert "removed what a dead worker had left" in again.log.read_text()
+
+
+def test_a_stopped_worker_lets_runs_finish(start_worker):
+    worker = start_worker(DRAIN_S="20")
+    run = Running(worker, "python", "import time; time.sleep(1); print('done')")
+    until(lambda: queue(worker)["running"] == 1)
+    worker.process.terminate()
+    assert run.end()["stdout"] == "done\n"
+    assert worker.stop() == 0
+    assert worker.groups() == []
+
+
+def test_a_stopped_worker_does_not_wait_for_ever(start_worker):
+    worker = start_worker(DRAIN_S="0.3")
+    run = Running(worker, "bash", "sleep 50", limits={"timeout_ms": 60_000})
+    until(lambda: queue(worker)["running"] == 1)
+    began = time.monotonic()
+    assert worker.stop() == 0
+    run.end()
+    assert time.monotonic() - began < 8
+    assert worker.groups() == []
+
+
+def test_a_client_that_leaves_ends_its_run(start_worker):
+    worker = start_worker()
+    ours, theirs = socket.socketpair()
+    with ours:
+        run = Running(worker, "bash", "sleep 50", limits={"timeout_ms": 60_000}, client_fd=ours.fileno())
+        until(lambda: queue(worker)["running"] == 1)
+        theirs.close()
+        run.end()
+    assert isinstance(run.error, ClientGone)
+    until(lambda: queue(worker)["running"] == 0)
+
+
+def test_beyond_the_ceiling_runs_wait_and_beyond_the_queue_they_are_refused(start_worker):
+    worker = start_worker(MAX_RUNS="1", QUEUE_MAX="1")
+    first = Running(worker, "bash", "sleep 1.5")
+    until(lambda: queue(worker)["running"] == 1)
+    second = Running(worker, "bash", "echo second")
+    until(lambda: queue(worker)["waiting"] == 1)
+    refused = worker.run("bash", "echo third")
+    assert isinstance(refused, Refusal)
+    assert (refused.status, refused.code) == (503, "overloaded")
+    assert refused.retry_after_s >= 1
+    assert first.end()["status"] == "succeeded"
+    result = second.end()
+    assert (result["stdout"], result["usage"]["queue_ms"] > 500) == ("second\n", True)
+
+
+def test_a_run_waits_no_longer_than_it_may(start_worker):
+    worker = start_worker(MAX_RUNS="1", QUEUE_WAIT_S="0.2")
+    first = Running(worker, "bash", "sleep 1.5")
+    until(lambda: queue(worker)["running"] == 1)
+    refused = worker.run("bash", "echo second")
+    assert (refused.status, refused.code) == (503, "overloaded")
+    first.end()
+
+
+def test_the_sum_of_memory_is_a_ceiling(start_worker):
+    worker = start_worker(MEMORY_BUDGET_MB="600")
+    first = Running(worker, "bash", "sleep 1", limits={"memory_mb": 512})
+    until(lambda: queue(worker)["running"] == 1)
+    assert worker.run("bash", "echo x", limits={"memory_mb": 256})["usage"]["queue_ms"] > 200
+    first.end()
+
+
+def test_another_keys_run_does_not_wait_behind_fifty(start_worker):
+    worker = start_worker(MAX_RUNS="1", QUEUE_MAX="60", WARM_POOL="bash=4")
+    order = []
+    first = Running(worker, "bash", "sleep 1")
+    until(lambda: queue(worker)["running"] == 1)
+
+    def run(key):
+        worker.run("bash", "true", key=key)
+        order.append(key)
+
+    threads = [threading.Thread(target=run, args=("a",)) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    until(lambda: queue(worker)["waiting"] == 50)
+    last = threading.Thread(target=run, args=("b",))
+    last.start()
+    until(lambda: queue(worker)["waiting"] == 51)
+    first.end()
+    for thread in [*threads, last]:
+        thread.join(60)
+    assert order.index("b") <= 3
+
+
+def test_thirty_at_once_all_come_back(start_worker):
+    worker = start_worker(MAX_RUNS="16")
+    runs = [Running(worker, "python", f"print({n})") for n in range(30)]
+    assert [run.end()["stdout"] for run in runs] == [f"{n}\n" for n in range(30)]
+
+
+def test_nothing_accumulates(start_worker):
+    worker = start_worker()
+    pid = worker.process.pid
+
+    def held():
+        return {
+            "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
+            "threads": len(os.listdir(f"/proc/{pid}/task")),
+            "mounts": open(f"/proc/{pid}/mountinfo").read().count("\n"),
+            "groups": len(worker.groups()),
+            "children": len(open(f"/proc/{pid}/task/{pid}/children").read().split()),
+        }
+
+    def settle():
+        worker.wait_until_filled()
+        time.sleep(0.3)
+        return held()
+
+    def some(count):
+        for number in range(count):
+            worker.run("python", "print(1)")
+            worker.run("bash", "(sleep 9 &) ; exit 3")
+            if number % 5 == 0:
+                worker.run("python", "x = bytearray(99 << 20)", limits={"memory_mb": 32})
+                worker.run("bash", "sleep 9", limits={"timeout_ms": 50})
+                worker.run("node", "console.log(1)", limits={"memory_mb": 16})
+
+    some(5)
+    before = settle()
+    some(25)
+    after = settle()
+    assert after.pop("threads") <= before.pop("threads")
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"ENGINE": "docker"}, "ENGINE=docker"),
+        ({"RUNTIME": "runsc"}, "RUNTIME=runsc"),
+        ({"SECCOMP_PROFILE": "/nowhere.json"}, "SECCOMP_PROFILE=/nowhere.json"),
+        ({"APPARMOR_PROFILE": "no-such-profile"}, "APPARMOR_PROFILE=no-such-profile"),
+        ({"WARM_POOL": "cobol=1"}, "WARM_POOL"),
+        ({"LANGUAGES": "cobol"}, "cobol"),
+        ({"PORT": "x"}, "PORT"),
+        ({"RUNNER_IMAGE_PYTHON": "python:3"}, "RUNNER_IMAGE_PYTHON"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused_at_start(service, state, settings, words):
+    worker = Worker(state, service.state / "images", **settings)
+    assert worker.process.wait(20) == 78
+    said = worker.log.read_text()
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_relaxing_security_is_loud(start_worker):
+    worker = start_worker(DISABLE_SANDBOX_SECURITY="1")
+    result = worker.run("bash", "grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status")
+    assert result["isolation"]["seccomp"] is None
+    assert result["stdout"] == "NoNewPrivs:\t0\nSeccomp:\t0\n"
+    assert "DISABLE_SANDBOX_SECURITY" in worker.log.read_text()
+
+
+def test_only_api_and_root_may_speak_to_the_worker(start_worker):
+    worker = start_worker()
+    path = str(worker.state / "run" / "worker.sock")
+    status = os.stat(path)
+    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o660, 0, 0x7800_0000)
+    os.chmod(path, 0o666)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setresuid(65534, 65534, 65534)
+            with socket.socket(socket.AF_UNIX) as stranger:
+                stranger.connect(path)
+                stranger.sendall(b'{"op":"status"}\n')
+                os._exit(0 if stranger.recv(1) == b"" else 1)
+        except ConnectionError:
+            os._exit(0)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.parametrize(
+    "line", [b"{}", b"[]", b"nonsense", b'{"op":"x"}', b'{"op":"run"}', b'{"op":"run","job":[]}']
+)
+def test_a_malformed_request_is_refused_and_the_worker_lives(start_worker, line):
+    worker = start_worker()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(worker.state / "run" / "worker.sock"))
+        client.sendall(line + b"\n")
+        assert b'"refused"' in client.recv(4096)
+    assert worker.run(code="print(1)")["stdout"] == "1\n"

@@ -1,0 +1,89 @@
+"""A worker process of the tests' own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from dispatch import WorkerUnavailable
+from dispatch.unix import UnixDispatcher
+from sandbox.job import Job
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+class Worker:
+    """A worker process on images that the service has built."""
+
+    def __init__(self, state: Path, images: Path, **settings: str) -> None:
+        environment = {"PATH": os.environ["PATH"], "STATE_DIR": str(state), "IMAGES_DIR": str(images)}
+        self.state = state
+        self.log = state / "worker.log"
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "worker"], cwd=REPO, env=environment | settings, stdout=log, stderr=log
+            )
+        self.dispatcher = UnixDispatcher(state / "run" / "worker.sock")
+
+    def wait_until_filled(self) -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                pool = self.dispatcher.status()["pool"]
+            except WorkerUnavailable:
+                time.sleep(0.05)
+                continue
+            if all(shelf["ready"] == shelf["size"] for shelf in pool.values()):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"the pool does not fill: {pool}")
+
+    def run(self, language="python", code="print(1)", key="test", client_fd=None, **fields):
+        job = Job(run_id="run_test", language=language, code=code, key=key, **fields)
+        return self.dispatcher.run(job, client_fd=client_fd)
+
+    def stop(self, how=signal.SIGTERM) -> int:
+        self.dispatcher.close()
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        return self.process.wait(60)
+
+    @property
+    def group_name(self) -> str:
+        from sandbox.engines.oci.engine import instance_name
+
+        return instance_name(self.state)
+
+    def groups(self) -> list[Path]:
+        """The cgroups of its sandboxes, in every hierarchy."""
+        found = []
+        for parent in [
+            *Path("/sys/fs/cgroup").glob(f"*/{self.group_name}"),
+            Path("/sys/fs/cgroup") / self.group_name,
+        ]:
+            if parent.is_dir():
+                found += [entry for entry in parent.iterdir() if entry.is_dir()]
+        return found
+
+    def sandbox_processes(self) -> list[int]:
+        """Host pids of everything that runs in its sandboxes."""
+        pids = set()
+        for group in self.groups():
+            try:
+                pids.update(map(int, (group / "cgroup.procs").read_text().split()))
+            except OSError:
+                continue
+        return sorted(pids)
+
+
+def until(condition, seconds=10.0):
+    """Wait for something that comes by itself."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.01)
