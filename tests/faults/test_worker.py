@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from workers import Worker, until
@@ -156,9 +157,9 @@ def test_nothing_accumulates(start_worker):
         return {
             "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
             "threads": len(os.listdir(f"/proc/{pid}/task")),
-            "mounts": open(f"/proc/{pid}/mountinfo").read().count("\n"),
+            "mounts": Path(f"/proc/{pid}/mountinfo").read_text().count("\n"),
             "groups": len(worker.groups()),
-            "children": len(open(f"/proc/{pid}/task/{pid}/children").read().split()),
+            "children": len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()),
         }
 
     def settle():
