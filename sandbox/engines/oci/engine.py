@@ -20,10 +20,10 @@ from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.oci import spec
 from sandbox.engines.oci.cgroups import Bounds, open_cgroups
 from sandbox.engines.oci.crun import Crun
+from sandbox.engines.oci.devices import make_device_layer
 from sandbox.engines.oci.sandbox import AGENT_PIDS, DEFAULT_MEMORY_BYTES, OciSandbox
 from sandbox.engines.oci.slots import Slot, Slots
 from sandbox.engines.oci.syscalls import (
-    MS_NODEV,
     MS_NOSUID,
     MS_RDONLY,
     become_subreaper,
@@ -68,7 +68,8 @@ class OciEngine:
         private_mounts()
         self._place = settings.run_dir / "sandboxes"
         self._place.mkdir(mode=0o711, parents=True, exist_ok=True)
-        mount("tmpfs", str(self._place), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0711,size=64m")
+        mount("tmpfs", str(self._place), "tmpfs", MS_NOSUID, "mode=0711,size=64m")
+        self._devices = make_device_layer(self._place)
         self._crun = Crun(self._place / "crun")
         self._relaxed = settings.disable_sandbox_security
         self._seccomp = None if self._relaxed else _profile(settings.seccomp_profile)
@@ -113,8 +114,8 @@ class OciEngine:
             "overlay",
             root,
             "overlay",
-            MS_RDONLY | MS_NOSUID | MS_NODEV,
-            "lowerdir=" + ":".join(sandbox.image.layers),
+            MS_RDONLY | MS_NOSUID,
+            "lowerdir=" + ":".join((str(self._devices), *sandbox.image.layers)),
         )
         undo.callback(unmount, root)
         undo.callback(self._crun.forget, sandbox.id)

@@ -140,7 +140,8 @@ def _mounts(memory_bytes: int) -> list[dict[str, Any]]:
             f"nr_inodes={MAX_INODES}",
             *owned,
         ),
-        tmpfs("/dev", "nosuid", "noexec", "strictatime", "mode=0755", "size=65536"),
+        # The sandbox's own /dev (devices.py) upon itself: told so, the runtime makes no nodes there.
+        {"destination": "/dev", "type": "bind", "source": f"{ROOT_MARK}/dev", "options": ["bind", "ro", "noexec"]},
         {
             "destination": "/dev/pts",
             "type": "devpts",
