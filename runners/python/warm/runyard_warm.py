@@ -5,7 +5,6 @@ running `main.py`. PID 1 stays in here for good as the agent; the child it forke
 been released, without a frame, module or path entry of the agent left behind, and the interpreter goes on.
 """
 
-import gc
 import os
 import sys
 
@@ -17,7 +16,6 @@ def wait_for_the_program():
     from agent.pid1 import serve
 
     look_everywhere_once()
-    gc.freeze()
     args, environment = serve("fork", [])
     for key, value in environment:
         os.environb[key] = value
