@@ -8,6 +8,7 @@ apart what has been used happens on a thread of its own, after the reply.
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 from collections import deque
@@ -21,7 +22,9 @@ from sandbox.languages import Language
 
 log = logging.getLogger(__name__)
 
-FILLERS = 2
+#: Starts at the same time: one more than there are processors, since each also waits for the kernel a little.
+STARTS = (os.cpu_count() or 1) + 1
+FILLERS = min(STARTS - 1, 8)
 #: After a failure to make a sandbox, before the next try for that language.
 RETRY_S = 2.0
 
@@ -52,8 +55,8 @@ class WarmPool:
         self._busy = 0
         self._closed = False
         self._used: queue.SimpleQueue[Sandbox | None] = queue.SimpleQueue()
-        # On-demand starts beyond the number of processors only slow each other down.
-        self._starts = threading.Semaphore(FILLERS)
+        # More would only slow each other down; waiting for a turn, a run may be handed one that is ready.
+        self._starts = threading.Semaphore(STARTS)
         self._threads = [threading.Thread(target=self._fill, name=f"fill-{n}") for n in range(FILLERS)]
         self._threads.append(threading.Thread(target=self._take_apart, name="take-apart"))
 
@@ -141,7 +144,8 @@ class WarmPool:
             shelf, image = chosen
             sandbox: Sandbox | None = None
             try:
-                sandbox = self._make(image, hold=True)
+                with self._starts:
+                    sandbox = self._make(image, hold=True)
             except EngineError as e:
                 log.error(  # noqa: TRY400  # the text says it; this may come every few seconds
                     "a warm sandbox could not be made",

@@ -18,7 +18,7 @@ KEY_LENGTH = 12
 #: In a runner's folder, but read by people, the worker or another tool and not part of the layer.
 NOT_BUILT = frozenset({"runner.toml", "Dockerfile", "requirements.in"})
 #: A file that is installed where the language looks for it, not beside the rest of the waiting code.
-PLACED_BY_BUILD = ".pth"
+PLACED_BY_BUILD = "sitecustomize.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Inputs:
         found = {f"agent/{name}": path for name, path in _files(self.runners / "agent").items()}
         for language in self.languages():
             for name, path in _files(self.runners / language / "warm").items():
-                if path.suffix != PLACED_BY_BUILD:
+                if path.name != PLACED_BY_BUILD:
                     found[f"{language}/{name}"] = path
         return found
 
@@ -50,7 +50,7 @@ class Inputs:
         found = {
             name: path
             for name, path in _files(self.runners / language, skip=NOT_BUILT).items()
-            if not name.startswith("warm/") or path.suffix == PLACED_BY_BUILD
+            if not name.startswith("warm/") or path.name == PLACED_BY_BUILD
         }
         return {**found, "tidy.sh": self.runners / "base" / "tidy.sh"}
 

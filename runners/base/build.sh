@@ -32,11 +32,9 @@ ln -sf python3 /usr/bin/python
 # merge at every start of every interpreter.
 rm -rf /usr/local/lib/python3.*
 
-# Debian's is there to report crashes to a service that is not; what it looks for in vain takes every start of
-# every interpreter a while. Without any file, the interpreter would look for one.
-for file in /etc/python3*/sitecustomize.py; do
-    : >"$file"
-done
+# Debian's is there to report crashes to a service that is not. A language may put one of its own into its layer;
+# this one, being found first, would hide it.
+rm -f /etc/python3*/sitecustomize.py /usr/lib/python3*/sitecustomize.py
 
 sh ./tidy.sh
 # A read-only root can keep no byte code, so it is written now. Unchecked: nothing in an image changes.

@@ -10,9 +10,7 @@ site=$(python3 -c 'import sys; print("/usr/local/lib/python%d.%d/dist-packages" 
 install -d -m 0755 "$site"
 cp -a --no-preserve=ownership site/. "$site/"
 # Only the interpreter that waits as PID 1 of a sandbox takes notice of this (see the file).
-if [ -f warm/runyard.pth ]; then
-    install -m 0644 warm/runyard.pth "$site/runyard.pth"
-fi
+install -m 0644 warm/sitecustomize.py "$site/sitecustomize.py"
 
 # Scripts of the libraries name the host's Python in their first line; their own tests are a fifth of the
 # bytes. numpy's stay: numpy.testing imports from them.

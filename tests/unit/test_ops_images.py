@@ -33,7 +33,7 @@ def runners(tmp_path):
         "snake/requirements.in": "numpy",
         "snake/requirements.lock": "numpy==1",
         "snake/warm/hold.py": "hold",
-        "snake/warm/snake.pth": "import hold",
+        "snake/warm/sitecustomize.py": "import hold",
         "shell/build.sh": "shell",
         "shell/runner.toml": "id = 'shell'",
     }
@@ -63,7 +63,7 @@ def keys(runners):
         ("snake/build.sh", {"snake"}),
         ("snake/requirements.lock", {"snake"}),
         ("snake/warm/hold.py", {"agent"}),
-        ("snake/warm/snake.pth", {"snake"}),
+        ("snake/warm/sitecustomize.py", {"snake"}),
         ("snake/runner.toml", set()),
         ("snake/requirements.in", set()),
         ("base/Dockerfile", set()),
