@@ -50,15 +50,21 @@ class Settings(BaseSettings):
     api_keys: OptionalText = Field(
         None, description="Static tokens, `token:label:rps:burst`, comma-separated; replaces dev_123."
     )
-    public_base_url: OptionalText = Field(None, description="How clients reach this service, for links.")
-    signing_key: OptionalText = Field(None, description="Secret(s) that sign links, newest first.")
+    public_base_url: OptionalText = Field(
+        None, description="How clients reach this service, for links; not used yet."
+    )
+    signing_key: OptionalText = Field(None, description="Secret(s) that sign links, newest first; not used yet.")
 
     state_dir: Path = Field(Path("/var/lib/runyard"), description="Where everything the service keeps lives.")
     images_dir: Path | None = Field(None, description="Runner images; STATE_DIR/images when unset.")
-    storage_dir: Path | None = Field(None, description="Blobs; STATE_DIR/storage when unset.")
+    storage_dir: Path | None = Field(None, description="Blobs; STATE_DIR/storage when unset; not used yet.")
 
-    engine: Literal["auto", "oci", "docker"] = Field("auto", description="What makes sandboxes.")
-    runtime: Literal["crun", "runc", "runsc"] = Field("crun", description="OCI runtime of the engine.")
+    engine: Literal["auto", "oci", "docker"] = Field(
+        "auto", description="What makes sandboxes; this version has `oci`."
+    )
+    runtime: Literal["crun", "runc", "runsc"] = Field(
+        "crun", description="OCI runtime of the engine; this version runs `crun`."
+    )
     seccomp_profile: OptionalText = Field(None, description="Path of a seccomp profile to use instead.")
     apparmor_profile: OptionalText = Field(None, description="Name of an AppArmor profile to use.")
     disable_sandbox_security: bool = Field(

@@ -11,8 +11,6 @@ from ops.images.errors import HostLacks
 from ops.images.inputs import SUITE
 from ops.images.run import run
 
-DEFAULT_MIRROR = "http://mirror.invalid/debian"
-DEFAULT_SECURITY = "http://mirror.invalid/debian-security"
 KEYRINGS = [Path(f"/usr/share/keyrings/debian-archive-keyring.{kind}") for kind in ("gpg", "pgp")]
 HOST_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 NO_DOCS = [f"path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "info", "lintian")]
@@ -29,7 +27,11 @@ def host_sources() -> str:
     `DEBIAN_MIRROR` and `DEBIAN_SECURITY_MIRROR` override it.
     """
     main, security = _host_mirrors()
-    return sources(os.environ.get("DEBIAN_MIRROR") or main, os.environ.get("DEBIAN_SECURITY_MIRROR") or security)
+    main = os.environ.get("DEBIAN_MIRROR") or main
+    security = os.environ.get("DEBIAN_SECURITY_MIRROR") or security or (main and f"{main}-security")
+    if not main:
+        raise HostLacks("base: apt's sources name no Debian mirror; set DEBIAN_MIRROR to one")
+    return sources(main, security)
 
 
 def bootstrap(target: Path, packages: list[str], env: dict[str, str]) -> None:
@@ -47,7 +49,8 @@ def bootstrap(target: Path, packages: list[str], env: dict[str, str]) -> None:
     listing.unlink()
     for name in ("etc/apt/apt.conf.d/99mmdebstrap", "etc/resolv.conf", "etc/hostname"):
         (target / name).unlink(missing_ok=True)
-    (target / "etc/apt/sources.list").write_text(sources(DEFAULT_MIRROR, DEFAULT_SECURITY))
+    # Which mirror made it is the host's business; a sandbox has no network to use one.
+    (target / "etc/apt/sources.list").write_text("")
 
 
 def acquire_options() -> list[str]:
@@ -59,13 +62,15 @@ def acquire_options() -> list[str]:
 
 def _host_mirrors() -> tuple[str, str]:
     listed = _output(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)", "Created-By: Packages"])
-    uris = [
-        uri.rstrip("/")
+    found = [
+        (origin, uri.rstrip("/"))
         for origin, _, uri in (line.partition("|") for line in listed.splitlines())
-        if origin == "Debian" and urlsplit(uri).scheme in ("http", "https")
+        if urlsplit(uri).scheme in ("http", "https")
     ]
-    main = next((uri for uri in uris if not uri.endswith("-security")), DEFAULT_MIRROR)
-    security = next((uri for uri in uris if uri.endswith("-security")), DEFAULT_SECURITY)
+    # The origin is known once apt has fetched its lists; before that, the path is what tells.
+    uris = [uri for origin, uri in found if origin == "Debian"] or [uri for _, uri in found]
+    main = next((uri for uri in uris if uri.endswith("/debian")), "")
+    security = next((uri for uri in uris if uri.endswith("/debian-security")), "")
     return main, security
 
 
