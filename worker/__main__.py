@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import signal
 import sys
 import threading
@@ -32,6 +33,7 @@ def main() -> int:
     except (SettingsError, EngineUnusable, ValueError) as e:
         print(f"worker: {e}", file=sys.stderr)
         return EX_CONFIG
+    _all_descriptors()
     settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     server = Server(service, settings.worker_socket, settings.api_uid)
     service.start()
@@ -42,6 +44,12 @@ def main() -> int:
     server.stop(settings.drain_s)
     service.close()
     return 0
+
+
+def _all_descriptors() -> None:
+    """Use as many descriptors as this process may have: every sandbox, slot and connection takes some."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":
