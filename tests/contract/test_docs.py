@@ -21,7 +21,9 @@ def test_the_table_of_settings_is_the_one_in_the_code():
 
 
 def test_the_readmes_curl_answers_as_it_says(service):
-    block = re.search(r"^curl -s localhost:8080.*?(?=\n```|\n\n)", (REPO / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    block = re.search(
+        r"^curl -s localhost:8080.*?(?=\n```|\n\n)", (REPO / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
     command = block.group(0).replace("localhost:8080", f"{service.host}:{service.port}")
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
     run = json.loads(done.stdout)

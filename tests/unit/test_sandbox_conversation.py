@@ -1,0 +1,181 @@
+"""The host's side of a conversation, with agents that lie, stall, flood and hang up."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox import conversation, frames
+from sandbox.conversation import Conversation
+from sandbox.engines import Stats
+from sandbox.frames import FROM_AGENT, frame, pack
+from sandbox.job import Job
+from sandbox.languages import Catalogue
+from sandbox.outcome import status_of
+from sandbox.plan import make_plan
+
+CATALOGUE = Catalogue.load()
+
+
+class FakeSandbox:
+    """A stream whose other end the test holds; killing closes it, as the kernel would."""
+
+    def __init__(self):
+        self.stream, self.agent = socket.socketpair()
+        self.cpu_ns = 0
+        self.oom_kills = 0
+        self.lent_mb = 0
+
+    def stats(self):
+        return Stats(self.cpu_ns, 5 << 20, self.oom_kills)
+
+    def lend_memory(self, reserve_mb):
+        self.lent_mb += reserve_mb
+
+    def kill(self):
+        self.agent.close()
+
+    def close(self):
+        self.stream.close()
+        self.agent.close()
+
+
+def exit_frame(kind=b"exit", number=b"0", out=b"0", err=b"0", outputs=b"0"):
+    return frame(frames.EXIT, pack([kind, number, out, err, outputs]))
+
+
+def converse(script, *, client_fd=None, hang_up=True, cpu_ns=0, oom_kills=0, **job):
+    """What comes of it when the agent reads all it is sent and says `script`."""
+    sandbox = FakeSandbox()
+    sandbox.cpu_ns, sandbox.oom_kills = cpu_ns, oom_kills
+    plan = make_plan(Job("run_x", "bash", code="true", **job), CATALOGUE)
+    told = bytearray()
+
+    def act():
+        agent = sandbox.agent
+        try:
+            while frame(frames.GO) not in told:
+                told.extend(agent.recv(65536))
+            agent.sendall(script)
+            if hang_up:
+                agent.shutdown(socket.SHUT_WR)
+            while data := agent.recv(65536):
+                told.extend(data)
+        except OSError:
+            return
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    try:
+        spoken = Conversation(sandbox, plan, client_fd=client_fd).speak()
+    finally:
+        sandbox.stream.close()
+        thread.join(10)
+        sandbox.close()
+    assert not thread.is_alive()
+    return spoken, bytes(told), sandbox
+
+
+def test_an_honest_end():
+    spoken, _, sandbox = converse(frame(frames.STDOUT, b"hi") + exit_frame(number=b"3") + frame(frames.END, b"0"))
+    assert (spoken.stdout, spoken.ending.exit_code, spoken.ending.broken) == (b"hi", 3, False)
+    assert sandbox.lent_mb == 0
+
+
+def test_an_agent_that_hangs_up_is_the_programs_doing():
+    spoken, _, _ = converse(frame(frames.STDOUT, b"kept"))
+    assert (spoken.stdout, status_of(spoken.ending)) == (b"kept", "killed")
+    spoken, _, _ = converse(b"", oom_kills=1)
+    assert status_of(spoken.ending) == "oom"
+
+
+BREACHES = {
+    "an unknown frame": b"?\0\0\0\0",
+    "a frame too long": frames.STDOUT + b"\xff\xff\xff\xff",
+    "the host's own frames": frame(frames.GO),
+    "an artifact before the end": frame(frames.ARTIFACT, pack([b"a", b"0"])),
+    "the end without an exit": frame(frames.END, b"0"),
+    "two exits": exit_frame() + exit_frame(),
+    "output after the exit": exit_frame() + frame(frames.STDOUT, b"x"),
+    "artifacts that were not asked for": exit_frame() + frame(frames.ARTIFACT, pack([b"a", b"0"])),
+    "an exit code that cannot be": exit_frame(number=b"256"),
+    "a signal that cannot be": exit_frame(kind=b"signal", number=b"65"),
+    "a kind that cannot be": exit_frame(kind=b"success"),
+    "stdin taken that was not sent": frame(frames.STDIN_TAKEN, b"1"),
+    "a number that is none": frame(frames.STDIN_TAKEN, b"-1"),
+}
+
+
+@pytest.mark.parametrize("name", BREACHES)
+def test_a_breach_of_the_protocol_ends_the_run(name):
+    spoken, _, _ = converse(BREACHES[name], hang_up=False)
+    if spoken.ending.exit_code is None:
+        assert status_of(spoken.ending) == "killed"
+    assert spoken.receiver.artifacts == []
+
+
+def test_output_beyond_the_cap_is_dropped_whoever_sends_it():
+    flood = frame(frames.STDOUT, b"x" * 60_000) * 10
+    spoken, _, _ = converse(flood + exit_frame() + frame(frames.END, b"0"), limits={"max_output_bytes": 100})
+    assert (len(spoken.stdout), spoken.stdout_truncated) == (100, True)
+
+
+def test_a_silent_agent_meets_the_hosts_clock(monkeypatch):
+    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
+    began = time.monotonic()
+    spoken, told, _ = converse(b"", hang_up=False, limits={"timeout_ms": 100})
+    assert (status_of(spoken.ending), time.monotonic() - began < 2) == ("timeout", True)
+    assert frame(frames.KILL) in told
+
+
+def test_cpu_time_is_read_from_the_kernel_and_not_from_the_agent(monkeypatch):
+    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
+    spoken, _, _ = converse(b"", hang_up=False, cpu_ns=10**9, limits={"cpu_ms": 50, "timeout_ms": 20_000})
+    assert status_of(spoken.ending) == "timeout"
+
+
+def test_an_agent_that_stalls_over_artifacts_costs_the_artifacts_only(monkeypatch):
+    monkeypatch.setattr(conversation, "COLLECT_TIMEOUT_S", 0.1)
+    spoken, told, sandbox = converse(exit_frame(outputs=b"1"), hang_up=False)
+    assert (status_of(spoken.ending), spoken.receiver.artifacts) == ("succeeded", [])
+    assert frame(frames.COLLECT) in told
+    assert sandbox.lent_mb > 0
+
+
+def test_a_client_that_leaves_has_the_program_killed(monkeypatch):
+    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.close()
+        spoken, _, _ = converse(b"", hang_up=False, client_fd=ours.fileno())
+    assert status_of(spoken.ending) == "cancelled"
+
+
+def test_no_more_of_stdin_is_sent_than_the_agent_has_taken(monkeypatch):
+    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
+    size = 1 << 20
+    _, told, _ = converse(b"", hang_up=False, stdin="x" * size, limits={"timeout_ms": 100})
+    assert told.count(b"x") <= conversation.STDIN_WINDOW_BYTES + 100
+    assert frame(frames.STDIN_END) not in told
+
+
+PIECES = st.one_of(
+    st.binary(max_size=40),
+    st.builds(frame, st.sampled_from([bytes([kind]) for kind in FROM_AGENT]), st.binary(max_size=70)),
+    st.builds(exit_frame, st.sampled_from([b"exit", b"signal", b"x"]), st.sampled_from([b"0", b"9", b"300"])),
+    st.builds(exit_frame, outputs=st.just(b"1")),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, max_size=8).map(b"".join))
+def test_whatever_an_agent_says_the_conversation_ends_within_its_bounds(script):
+    spoken, _, _ = converse(script, limits={"max_output_bytes": 50, "max_artifact_files": 2})
+    assert max(len(spoken.stdout), len(spoken.stderr)) <= 50
+    assert len(spoken.receiver.artifacts) <= 2
+    assert status_of(spoken.ending) in {"succeeded", "failed", "killed"}
