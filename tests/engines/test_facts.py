@@ -194,3 +194,24 @@ def test_files_arrive_where_they_belong(run):
 def test_inputs_and_outputs_belong_to_the_run(run):
     code = "for d in inputs outputs .; do touch $d/x && stat -c %u $d; done"
     assert run("bash", code)["stdout"] == "1000\n1000\n1000\n"
+
+
+def test_programs_that_take_all_they_can_do_not_starve_the_next(run):
+    import threading
+
+    bomb = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"
+    bombs = [
+        threading.Thread(target=run, args=("python", bomb), kwargs={"limits": {"timeout_ms": 4000}})
+        for _ in range(12)
+    ]
+    for thread in bombs:
+        thread.start()
+    time.sleep(0.5)
+    took = []
+    for _ in range(20):  # more than are warm
+        began = time.monotonic()
+        assert run("python", "print(1)")["stdout"] == "1\n"
+        took.append(time.monotonic() - began)
+    for thread in bombs:
+        thread.join(30)
+    assert max(took) < 3

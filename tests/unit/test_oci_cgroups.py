@@ -24,7 +24,7 @@ def v1(tmp_path):
             "memory.max_usage_in_bytes": str(60 * MIB),
             "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
         },
-        "cpu": {"cpu.cfs_period_us": "0", "cpu.cfs_quota_us": "-1"},
+        "cpu": {"cpu.shares": "1024", "cpu.cfs_period_us": "0", "cpu.cfs_quota_us": "-1"},
         "cpuacct": {"cpuacct.usage": "7000000"},
         "pids": {"pids.max": "max", "cgroup.procs": "12\n34\n"},
     }
@@ -44,6 +44,7 @@ def v2(tmp_path):
         "memory.peak": str(60 * MIB),
         "memory.events": "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\noom_group_kill 0\n",
         "cpu.max": "max 100000",
+        "cpu.weight": "100",
         "cpu.stat": "usage_usec 7000\nuser_usec 5000\nsystem_usec 2000\n",
         "pids.max": "max",
         "cgroup.procs": "12\n34\n",
@@ -83,6 +84,7 @@ def test_less_memory_than_is_in_use_is_refused(version, request):
 def test_usage_counts_from_the_start_of_counting(version, request):
     group, root = request.getfixturevalue(version)
     group.start_counting()
+    assert (root / ("cpu/cpu.shares" if version == "v1" else "cpu.weight")).read_text().startswith("12")
     if version == "v1":
         (root / "cpuacct/cpuacct.usage").write_text("9500000")
         (root / "memory/memory.oom_control").write_text("oom_kill 3\n")

@@ -18,6 +18,9 @@ from sandbox.engines import EngineError, EngineUnusable, Stats
 MIB = 1024 * 1024
 CPU_PERIOD_US = 100_000
 READ_BYTES = 64 * 1024
+#: A program's share of busy processors, against 1024 (v1) or 100 (v2) of a sandbox that is still being made:
+#: twenty programs that use all they can must not starve the making of the twenty-first's sandbox.
+RUN_SHARES_V1, RUN_WEIGHT_V2 = 128, 12
 NEEDED = ("memory", "cpu", "cpuacct", "pids")
 
 
@@ -42,7 +45,7 @@ class Group(Protocol):
         ...
 
     def start_counting(self) -> None:
-        """Count usage from here on."""
+        """A program is about to run: count usage from here on, and let others go first."""
         ...
 
     def stats(self) -> Stats: ...
@@ -210,6 +213,7 @@ class GroupV1:
         return f"{self._paths['memory']}/memory.{name}"
 
     def start_counting(self) -> None:
+        _write(f"{self._paths['cpu']}/cpu.shares", RUN_SHARES_V1)
         _write(self._memory("max_usage_in_bytes"), 0)
         self._cpu_base_ns = int(_read(f"{self._paths['cpuacct']}/cpuacct.usage"))
         self._oom_base = self._oom_kills()
@@ -282,6 +286,7 @@ class GroupV2:
         return True
 
     def start_counting(self) -> None:
+        _write(f"{self._path}/cpu.weight", RUN_WEIGHT_V2)
         # memory.peak can be reset per descriptor only (Linux 6.12); so the peak here is that of the sandbox.
         self._cpu_base_us = _keyed(_read(f"{self._path}/cpu.stat"), "usage_usec")
         self._oom_base = _keyed(_read(f"{self._path}/memory.events"), "oom_kill")
