@@ -15,6 +15,18 @@ REASONS = frozenset(
     {"symlink", "special_file", "too_large", "too_many", "too_deep", "bad_name", "unreadable", "changed"}
 )
 _TYPES = mimetypes.MimeTypes()
+#: What programs here often make and Python 3.11's own table lacks (IANA's media types).
+for _ending, _type in {
+    ".webp": "image/webp",
+    ".avif": "image/avif",
+    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    ".parquet": "application/vnd.apache.parquet",
+    ".md": "text/markdown",
+    ".jsonl": "application/jsonl",
+}.items():
+    _TYPES.add_type(_type, _ending)
 
 
 class Receiver:

@@ -107,7 +107,9 @@ def limit_problem(name: str, value: object) -> LimitProblem | None:
     field_name = f"limits.{name}"
     if rule is None:
         return LimitProblem(f"{field_name}: there is no such limit", "unknown_field")
-    if rule.integer:
+    # JSON integers beyond 64 bits arrive as floats: too large, and not of the wrong type.
+    huge = isinstance(value, float) and abs(value) >= 2.0**63
+    if rule.integer and not huge:
         if isinstance(value, bool) or not isinstance(value, int):
             return LimitProblem(f"{field_name}: must be an integer", "invalid_type")
     elif isinstance(value, bool) or not isinstance(value, int | float) or value != value:

@@ -48,7 +48,8 @@ def make_plan(job: Job, catalogue: Catalogue) -> Plan:
     return Plan(
         language=language,
         limits=limits,
-        argv=tuple(language.command(entry)),
+        # A name that begins with a dash must not be taken for an option of the interpreter's.
+        argv=tuple(language.command(f"./{entry}" if entry.startswith("-") else entry)),
         args=job.args,
         env=job.env,
         files=files,

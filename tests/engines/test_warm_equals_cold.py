@@ -244,3 +244,11 @@ def test_tracebacks_name_the_users_file_and_line_and_nothing_of_the_agent(run):
     result = run("node", "function f() {\n  throw new Error('no');\n}\nf();")
     assert "/work/main.js:2" in result["stderr"]
     assert "runyard" not in result["stderr"]
+
+
+@pytest.mark.parametrize(
+    ("language", "name", "code"),
+    [("python", "-c", "print('dash')"), ("bash", "-c", "echo dash"), ("node", "-e", "console.log('dash')")],
+)
+def test_an_entry_that_looks_like_an_option_is_a_file(run, language, name, code):
+    assert run(language, None, entrypoint=name, files={name: code}, args=["x"])["stdout"] == "dash\n"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.artifacts import Receiver
+from sandbox.artifacts import Receiver, content_type
 from sandbox.frames import ProtocolError, pack
 from sandbox.job import Limits, path_problem
 
@@ -29,6 +29,12 @@ def test_a_file_is_hashed_and_named():
     assert (artifact.name, artifact.path, artifact.size) == ("plot.png", "a/plot.png", 5)
     assert artifact.sha256 == hashlib.sha256(b"hello").hexdigest()
     assert artifact.content_type == "image/png"
+
+
+def test_a_type_follows_the_ending():
+    assert content_type("a.xlsx").endswith("spreadsheetml.sheet")
+    assert content_type("a.webp") == "image/webp"
+    assert content_type("a.nobody-knows") == content_type("noending") == "application/octet-stream"
 
 
 def test_a_file_that_stops_short_is_left_out_as_changed():

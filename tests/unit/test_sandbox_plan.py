@@ -79,6 +79,15 @@ def test_a_job_that_breaks_a_rule_is_refused_naming_the_field(param, fields):
     assert len(refused.value.message) < 300
 
 
+def test_an_integer_beyond_64_bits_is_too_large_and_not_of_the_wrong_type():
+    for name in ("timeout_ms", "cpus"):
+        with pytest.raises(JobInvalid) as refused:
+            Limits.resolve({name: 1e30})
+        assert refused.value.code == "limit_exceeds_maximum"
+    with pytest.raises(JobInvalid, match="integer"):
+        Limits.resolve({"timeout_ms": 5e3})
+
+
 def test_a_language_is_found_by_id_and_by_alias():
     for name in ("python", "py", "python3"):
         assert plan(language=name).language.id == "python"
