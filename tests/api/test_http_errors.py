@@ -166,7 +166,7 @@ BAD = {
     "limit bool": (RUN | {"limits": {"pids": True}}, "limits.pids", "invalid_type"),
     "limit zero": (RUN | {"limits": {"pids": 0}}, "limits.pids", "limit_below_minimum"),
     "limit above": (RUN | {"limits": {"timeout_ms": 60001}}, "limits.timeout_ms", "limit_exceeds_maximum"),
-    "limit huge": (RUN | {"limits": {"memory_mb": 10**300}}, "limits.memory_mb", "invalid_type"),
+    "limit huge": (RUN | {"limits": {"memory_mb": 10**300}}, "limits.memory_mb", "limit_exceeds_maximum"),
     "path up": (RUN | {"files": [{"path": "../x", "content": ""}]}, "files.0.path", "invalid_path"),
     "path absolute": (RUN | {"files": [{"path": "/x", "content": ""}]}, "files.0.path", "invalid_path"),
     "path entry": (RUN | {"files": [{"path": "main.py", "content": ""}]}, "files.0.path", "duplicate_path"),
