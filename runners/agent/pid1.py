@@ -7,10 +7,9 @@ import time
 
 from agent import frames
 from agent.job import Job
-from agent.link import UNSENT_HIGH, Link, StreamClosed
+from agent.link import CHUNK, UNSENT_HIGH, Link, StreamClosed
 from agent.program import Pipes, release, set_dumpable, start_cold, start_forked, start_held
 
-CHUNK = 65536
 WORK = b"/work/"
 OUTPUTS = "/work/outputs"
 

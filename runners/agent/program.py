@@ -41,8 +41,11 @@ def default_signals():
         _signal.signal(number, _signal.SIG_DFL)
 
 
-def settle_child(pipes):
-    """In a new child: its own session, its descriptors, first in line for the OOM killer."""
+def settle_child(pipes, close):
+    """In a new child: its own session, its descriptors (not PID 1's, `close`), first for the OOM killer."""
+    _signal.set_wakeup_fd(-1)
+    for fd in close:
+        os.close(fd)
     os.setsid()
     pipes.become_theirs()
     set_dumpable(1)
@@ -70,11 +73,8 @@ def start_cold(argv, env, pipes, close):
         pipes.close_theirs()
         return pid
     try:
-        for fd in close:
-            os.close(fd)
-        _signal.set_wakeup_fd(-1)
         default_signals()
-        settle_child(pipes)
+        settle_child(pipes, close)
         execute(argv, env)
     except BaseException as e:  # whatever it was, this process must not go on as a second PID 1
         os.write(2, f"cannot start {os.fsdecode(argv[0])}: {e}\n".encode())
@@ -92,11 +92,8 @@ def start_held(argv, pipes, close):
         pipes.close_theirs()
         return pid, go_fd
     try:
-        for fd in close:
-            os.close(fd)
-        _signal.set_wakeup_fd(-1)
         default_signals()
-        settle_child(pipes)
+        settle_child(pipes, close)
         if wait_fd == HOLD_FD:
             os.set_inheritable(wait_fd, True)
         else:
@@ -117,12 +114,9 @@ def start_forked(pipes, close):
         pipes.close_theirs()
         return pid, go_fd
     try:
-        for fd in (*close, go_fd):
-            os.close(fd)
-        _signal.set_wakeup_fd(-1)
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-        settle_child(pipes)
+        settle_child(pipes, (*close, go_fd))
         message = read_message(wait_fd)
         os.close(wait_fd)
     except BaseException:

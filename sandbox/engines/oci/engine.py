@@ -87,9 +87,12 @@ class OciEngine:
         language = self._catalogue.get(image.language)
         if language is None:
             raise EngineError(f"no language for image {image.language}")
-        sandbox = OciSandbox(secrets.token_hex(8), image, self.facts(image))
+        bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
+        ours, theirs = socket.socketpair()
+        sandbox = OciSandbox(secrets.token_hex(8), image, self.facts(image), bounds, ours)
         try:
-            self._build(sandbox, language, hold=hold)
+            with theirs:
+                self._build(sandbox, language, theirs, hold=hold)
         except BaseException as e:
             sandbox.destroy()
             if isinstance(e, OSError):
@@ -97,14 +100,14 @@ class OciEngine:
             raise
         return sandbox
 
-    def _build(self, sandbox: OciSandbox, language: Language, *, hold: bool) -> None:
+    def _build(self, sandbox: OciSandbox, language: Language, theirs: socket.socket, *, hold: bool) -> None:
         undo = sandbox.undo
         slot = self._slots.take()
         undo.callback(self._slots.give_back, slot)
         group = self._cgroups.create(sandbox.id)
         undo.callback(group.remove)
         sandbox.group = group
-        group.set(Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS))
+        group.set(sandbox.bounds)
         bundle = f"{self._place}/{sandbox.id}"
         root = f"{bundle}/root"
         os.mkdir(bundle)
@@ -119,22 +122,8 @@ class OciEngine:
         )
         undo.callback(unmount, root)
         undo.callback(self._crun.forget, sandbox.id)
-        self._start(sandbox, language, slot, bundle, hold=hold)
-
-    def _start(self, sandbox: OciSandbox, language: Language, slot: Slot, bundle: str, *, hold: bool) -> None:
-        ours, theirs = socket.socketpair()
-        sandbox.stream = ours
-        assert sandbox.group is not None
-        try:
-            pid = self._crun.start(
-                sandbox.id,
-                bundle,
-                self._config(sandbox.image, language, slot, bundle, hold=hold),
-                theirs.fileno(),
-                sandbox.group.enter,
-            )
-        finally:
-            theirs.close()
+        config = self._config(sandbox.image, language, slot, bundle, hold=hold)
+        pid = self._crun.start(sandbox.id, bundle, config, theirs.fileno(), group.enter)
         sandbox.born(pid)
         if self._filter is None and self._seccomp is not None:
             self._filter = self._crun.compiled_filter(sandbox.id)

@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
 
 from sandbox.engines import EngineError, Stats
 from sandbox.engines.oci import spec
@@ -29,18 +30,19 @@ DEFAULT_MEMORY_BYTES = int(LIMIT_RULES["memory_mb"].default or 256) * MIB
 class OciSandbox:
     """One sandbox: its stream, its PID 1, its cgroup, and how to undo all of it."""
 
-    def __init__(self, name: str, image: Image, facts: Isolation) -> None:
+    def __init__(self, name: str, image: Image, facts: Isolation, bounds: Bounds, stream: socket.socket) -> None:
         self.id = name
         self.image = image
         self.undo = ExitStack()
         self.group: Group | None = None
-        self.stream: socket.socket = socket.socket(socket.AF_UNIX)
+        self.stream = stream
+        #: What its cgroup holds it to.
+        self.bounds = bounds
         self._facts = facts
         self._lock = threading.Lock()
         self._pid = 0
         self._pidfd = -1
         self._gone = False
-        self._memory_bytes = DEFAULT_MEMORY_BYTES
 
     def born(self, pid: int) -> None:
         """PID 1 has started as the host's `pid`. Raises EngineError if it has ended again."""
@@ -63,22 +65,21 @@ class OciSandbox:
     def apply(self, limits: Limits) -> bool:
         """Put a job's limits in force and start counting; see `Sandbox.apply`."""
         assert self.group is not None
-        size = limits.memory_mb * MIB
-        if not self.group.set(Bounds(size, limits.cpus, limits.pids + AGENT_PIDS)):
+        bounds = Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS)
+        if not self.group.set(bounds):
             return False
-        if size != self._memory_bytes:
-            for path, capacity in spec.tmpfs_sizes(size).items():
+        if bounds.memory_bytes != self.bounds.memory_bytes:
+            for path, capacity in spec.tmpfs_sizes(bounds.memory_bytes).items():
                 # No program has run in there yet, so the path leads where it says.
                 resize_tmpfs(f"/proc/{self._pid}/root{path}", capacity)
-            self._memory_bytes = size
-        self._bounds = Bounds(size, limits.cpus, limits.pids + AGENT_PIDS)
+        self.bounds = bounds
         self.group.start_counting()
         return True
 
     def lend_memory(self, reserve_mb: int) -> None:
         """Raise the memory limit after the program's end; see `Sandbox.lend_memory`."""
         assert self.group is not None
-        self.group.set(Bounds(self._memory_bytes + reserve_mb * MIB, self._bounds.cpus, self._bounds.pids))
+        self.group.set(replace(self.bounds, memory_bytes=self.bounds.memory_bytes + reserve_mb * MIB))
 
     def stats(self) -> Stats:
         """What has been used since `apply`."""

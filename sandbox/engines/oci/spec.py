@@ -36,7 +36,7 @@ MAX_INODES = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A seccomp profile: the JSON text's data, its digest, and the compiled filter once it is known."""
+    """A seccomp profile: the data of its JSON text, and that text's digest."""
 
     data: dict[str, Any]
     digest: str
