@@ -61,6 +61,9 @@ class OciEngine:
         """
         if os.geteuid() != 0:
             raise EngineUnusable("engine oci needs root")
+        self._relaxed = settings.disable_sandbox_security
+        self._seccomp = None if self._relaxed else _profile(settings.seccomp_profile)
+        self._apparmor = None if self._relaxed else _apparmor(settings.apparmor_profile)
         self._catalogue = catalogue
         self._cgroups = open_cgroups(instance_name(settings.state_dir))
         self._slots = Slots(settings.uid_base, slots)
@@ -71,9 +74,6 @@ class OciEngine:
         mount("tmpfs", str(self._place), "tmpfs", MS_NOSUID, "mode=0711,size=64m")
         self._devices = make_device_layer(self._place)
         self._crun = Crun(self._place / "crun")
-        self._relaxed = settings.disable_sandbox_security
-        self._seccomp = None if self._relaxed else _profile(settings.seccomp_profile)
-        self._apparmor = None if self._relaxed else _apparmor(settings.apparmor_profile)
         self._filter: bytes | None = None
         self._specs: dict[tuple[str, bool, bool], str] = {}
         self._lock = threading.Lock()
