@@ -95,6 +95,10 @@ class Retention:
         if self._thread.is_alive():
             self._thread.join(STOP_WITHIN_S)
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         next_sweep = time.monotonic()
         while not self._stop.is_set():

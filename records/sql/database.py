@@ -42,8 +42,9 @@ def parse_url(text_url: str) -> URL:
     """The URL as SQLAlchemy takes it. Raises ValueError with a sentence that does not show it (a password)."""
     try:
         url = make_url(text_url.replace("postgres://", "postgresql://", 1))
-    except ArgumentError as e:
-        raise ValueError("is not a database URL") from e
+    except (ArgumentError, ValueError):
+        # Without its cause, which may show a part of a password.
+        raise ValueError("is not a database URL") from None
     if url.get_backend_name() == "postgresql":
         return url.set(drivername="postgresql+psycopg")
     if url.drivername != "sqlite":
@@ -58,6 +59,7 @@ class Database:
 
     def __init__(self, url: URL, *, connections: int = 8, wait_s: float = WAIT_S) -> None:
         self.is_sqlite = url.get_backend_name() == "sqlite"
+        self._answers = True
         if self.is_sqlite:
             self._writer = _sqlite_engine(url, size=1, wait_s=wait_s)
             self._reader = _sqlite_engine(url, size=connections, wait_s=wait_s)
@@ -74,11 +76,11 @@ class Database:
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` reads, in a transaction. Raises RecordsUnavailable."""
-        with _translated():
+        with self._translated():
             try:
                 return self._once(self._reader, work)
             except DBAPIError as e:
-                if not e.connection_invalidated:
+                if not _may_repeat(e):
                     raise
                 # The server was restarted since this connection was last used; the pool is empty by now.
                 return self._once(self._reader, work)
@@ -89,7 +91,7 @@ class Database:
         Raises RecordsUnavailable. `work` is called again if the connection turned out to be lost before the
         commit was sent; after that, nobody but the server knows.
         """
-        with _translated():
+        with self._translated():
             done: list[T] = []
 
             def noted(connection: Connection) -> T:
@@ -99,7 +101,7 @@ class Database:
             try:
                 return self._once(self._writer, noted)
             except DBAPIError as e:
-                if done or not e.connection_invalidated:
+                if done or not _may_repeat(e):
                     raise
                 return self._once(self._writer, work)
 
@@ -111,7 +113,7 @@ class Database:
         """SQLite: bring what is in the log to the disk, without delaying a writer. Else nothing to do."""
         if not self.is_sqlite:
             return
-        with _translated(), self._reader.connect() as connection:
+        with self._translated(), self._reader.connect() as connection:
             driver = connection.connection.driver_connection
             assert driver is not None
             driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -120,6 +122,25 @@ class Database:
         """Close every connection."""
         self._reader.dispose()
         self._writer.dispose()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """What a database or its pool says when it cannot, as RecordsUnavailable; logged as it begins and ends."""
+        try:
+            yield
+        except PoolTimeout as e:
+            raise RecordsUnavailable("the database is too busy") from e
+        except (DBAPIError, sqlite3.DatabaseError) as e:  # the second: BEGIN and PRAGMA are said to the driver
+            if isinstance(e, DBAPIError) and _is_ours(e):
+                raise
+            if self._answers:
+                self._answers = False
+                kind = type(e.orig if isinstance(e, DBAPIError) else e).__name__
+                log.warning("the database cannot be used: %s", kind)
+            raise RecordsUnavailable from e
+        if not self._answers:
+            self._answers = True
+            log.warning("the database can be used again")
 
     def _once(self, engine: Engine, work: Callable[[Connection], T]) -> T:
         with engine.connect() as connection:
@@ -136,21 +157,15 @@ class Database:
 _PING = text("SELECT 1")
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """What a database or its pool says when it cannot, as RecordsUnavailable; a fault of ours stays as it is."""
-    try:
-        yield
-    except PoolTimeout as e:
-        raise RecordsUnavailable("the database is too busy") from e
-    except sqlite3.OperationalError as e:  # BEGIN and PRAGMA are said to the driver itself
-        raise RecordsUnavailable from e
-    except DBAPIError as e:
-        ours = isinstance(e, IntegrityError | DataError | ProgrammingError)
-        if ours and not e.connection_invalidated:
-            raise
-        log.warning("the database cannot be used: %s", type(e.orig).__name__)
-        raise RecordsUnavailable from e
+def _is_ours(error: DBAPIError) -> bool:
+    """A statement or a value that no database would take: a fault of this code, not of the database."""
+    ours = isinstance(error, IntegrityError | DataError | ProgrammingError)
+    return ours and not error.connection_invalidated
+
+
+def _may_repeat(error: DBAPIError) -> bool:
+    """The connection had been lost before, or two transactions waited for each other and this one was ended."""
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in {"40001", "40P01"}
 
 
 def _sqlite_engine(url: URL, *, size: int, wait_s: float) -> Engine:

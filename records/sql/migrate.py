@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ def migrate(url: URL) -> bool:
         if engine.dialect.name == "sqlite":
             return _migrate_sqlite(engine, Path(url.database or ""))
         return _migrate_postgresql(engine)
-    except DBAPIError as e:
+    except (DBAPIError, sqlite3.DatabaseError) as e:
         raise RecordsUnavailable("the database cannot be opened") from e
     except OSError as e:
         raise RecordsUnavailable(f"the database's directory cannot be used ({e.strerror})") from e

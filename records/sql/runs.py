@@ -254,8 +254,8 @@ class SqlRuns:
                 return "unknown"
             if run.ended_at_ms is None:
                 return "live"
-            self.remove(connection, [run.seq])
-            return "deleted"
+            # None of it is left if somebody else deletes it at this moment.
+            return "deleted" if self.remove(connection, [run.seq]) else "unknown"
 
         return self._database.write(work)
 
