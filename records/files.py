@@ -98,6 +98,10 @@ class FileStore(Protocol):
         """The owner's files as they were added. Raises UnknownCursor."""
         ...
 
+    def of_run(self, owner: str, run_id: str) -> tuple[File, ...]:
+        """The artifacts of a run that are still there, in the order it named them."""
+        ...
+
     def delete(self, owner: str, file_id: str) -> bool:
         """Forget a file. False if the owner has none of that id."""
         ...

@@ -18,6 +18,9 @@ LEVEL = 1
 #: A chunk of events is closed when it holds as much, so that reading on after some event unpacks little.
 CHUNK_BYTES = 64 * 1024
 
+#: What the column of a chunk's last `seq` holds.
+LARGEST_SEQ = 2**31 - 1
+
 _PLAIN, _ZSTD = b"\x00", b"\x01"
 
 
@@ -47,7 +50,7 @@ def chunks(events: Iterable[Event], *, above: int = 0) -> Iterator[tuple[int, by
     lines: list[bytes] = []
     size, last = 0, 0
     for event in events:
-        if event.seq <= last or b"\n" in event.body:
+        if not last < event.seq <= LARGEST_SEQ or b"\n" in event.body:
             raise ValueError("events must be in the order of their seq, each on one line")
         last = event.seq
         if event.seq <= above:

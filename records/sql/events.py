@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, insert, select
 
-from records.packing import chunks, events_of
+from records.packing import LARGEST_SEQ, chunks, events_of
 from records.runs import Event, EventPage
 from records.sql.tables import events as table
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 #: A page of events is made of at most as many chunks.
 PAGE_CHUNKS = 16
-_LARGEST_SEQ = 2**31 - 1
 
 INSERT = insert(table)
 COLUMNS = ("run_seq", "last_seq", "chunk")
@@ -48,7 +47,7 @@ def rows(run_seq: int, ready: Chunks) -> list[dict[str, int | bytes]]:
 
 def read(connection: Connection, run_seq: int, after: int) -> list[bytes]:
     """One chunk more than a page holds, if there is one, still packed."""
-    asked = {"run_seq": run_seq, "above": min(max(after, 0), _LARGEST_SEQ)}
+    asked = {"run_seq": run_seq, "above": min(max(after, 0), LARGEST_SEQ)}
     return list(connection.execute(_READ, asked).scalars())
 
 

@@ -11,7 +11,7 @@ from records.files import Area, Blob, File, NewFile, OverStorage
 from records.page import Order, Page
 from records.sql.paging import walk
 from records.sql.tables import files as table
-from records.sql.tables import storage
+from records.sql.tables import runs, storage
 from records.sql.tables import unnamed_blobs as unnamed
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ _COLUMNS = (
 _INSERT = insert(table)
 _NOT_EXPIRED = or_(table.c.expires_at_ms.is_(None), table.c.expires_at_ms > bindparam("now_ms"))
 _BY_ID = select(*_COLUMNS).where(table.c.id == bindparam("file_id"), _NOT_EXPIRED)
+_OF_RUN = (
+    select(*_COLUMNS)
+    .join(runs, runs.c.seq == table.c.run_seq)
+    .where(runs.c.id == bindparam("run"), runs.c.owner == bindparam("of"), _NOT_EXPIRED)
+    .order_by(table.c.seq)
+)
 _STORED = select(storage.c.bytes).where(storage.c.owner == bindparam("owner"))
 _UNCHARGE = (
     update(storage).where(storage.c.owner == bindparam("of")).values(bytes=storage.c.bytes - bindparam("less"))
@@ -114,6 +120,12 @@ class SqlFiles:
 
         rows = self._database.read(work)
         return Page(tuple(File(*row) for row in rows[:limit]), has_more=len(rows) > limit)
+
+    def of_run(self, owner: str, run_id: str) -> tuple[File, ...]:
+        """See `FileStore.of_run`."""
+        asked = {"of": owner, "run": run_id, "now_ms": self._clock()}
+        rows: Sequence[Any] = self._database.read(lambda connection: connection.execute(_OF_RUN, asked).all())
+        return tuple(File(*row) for row in rows)
 
     def delete(self, owner: str, file_id: str) -> bool:
         """See `FileStore.delete`."""

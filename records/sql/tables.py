@@ -16,7 +16,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    SmallInteger,
     Table,
 )
 
@@ -40,7 +39,7 @@ runs = Table(
     Column("owner", Word, nullable=False),
     Column("status", Word, nullable=False),
     Column("language", Word, nullable=False),
-    Column("attempt", SmallInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger),
     Column("period", Word),

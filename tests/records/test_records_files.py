@@ -64,6 +64,20 @@ def test_artifacts_are_never_refused_but_count(records):
     assert records.files.put(owner, a_file(size=1), limit_bytes=100) == OverStorage(150, 100)
 
 
+def test_a_runs_artifacts_are_those_that_are_still_there(records):
+    owner = unique("key")
+    one, two, three = a_file(b"1"), a_file(b"2", expires_at_ms=records_far_future()), a_file(b"3", expires_at_ms=1)
+    run_id = ended(records, owner, an_end(artifacts=(one, two, three)))
+    found = records.files.of_run(owner, run_id)
+    assert [(file.id, file.area, file.run_id) for file in found] == [
+        (one.id, "artifact", run_id),
+        (two.id, "artifact", run_id),
+    ]
+    records.files.delete(owner, one.id)
+    assert [file.id for file in records.files.of_run(owner, run_id)] == [two.id]
+    assert records.files.of_run(unique("key"), run_id) == ()
+
+
 def test_parallel_uploads_do_not_pass_the_limit_together(records):
     owner = unique("key")
     with ThreadPoolExecutor(20) as pool:

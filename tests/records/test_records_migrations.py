@@ -125,5 +125,5 @@ def test_the_scripts_are_in_the_wheel(tmp_path):
 
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    wanted = {p.relative_to(ROOT) for p in (ROOT / "records").rglob("*") if p.suffix in {".py", ".mako"}}
+    wanted = {p.relative_to(ROOT) for p in (ROOT / "records").rglob("*") if p.suffix == ".py"}
     assert {str(path) for path in wanted} <= set(names)

@@ -52,7 +52,14 @@ def test_chunks_are_of_bounded_size():
 
 
 @pytest.mark.parametrize(
-    "events", [[Event(0, b"{}")], [Event(2, b""), Event(1, b"")], [Event(1, b""), Event(1, b"")], [Event(1, b"\n")]]
+    "events",
+    [
+        [Event(0, b"{}")],
+        [Event(2**31, b"{}")],
+        [Event(2, b""), Event(1, b"")],
+        [Event(1, b""), Event(1, b"")],
+        [Event(1, b"\n")],
+    ],
 )
 def test_events_that_could_not_be_told_apart_are_refused(events):
     with pytest.raises(ValueError, match="events"):

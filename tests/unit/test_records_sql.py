@@ -105,6 +105,7 @@ def test_sweeps_and_what_they_delete_walk_indexes(opened, plans):
 
 
 def test_looking_up_and_ending_one_run_touch_only_it(opened, plans):
+    file = NewFile("file_1", "a", "a", 1, "00", "text/plain", 1)
     opened.runs.accept(a_run(1))
     for call in (
         lambda: opened.runs.get("key_a", "run_1"),
@@ -114,6 +115,8 @@ def test_looking_up_and_ending_one_run_touch_only_it(opened, plans):
         lambda: opened.runs.delete("key_a", "run_1"),
         lambda: opened.keys.find(b"\0" * 32),
         lambda: opened.files.linked("file_1"),
+        lambda: opened.files.put("key_a", file),
+        lambda: opened.files.delete("key_a", "file_1"),
     ):
         assert_no_walk_over_a_table(plans(call))
 

@@ -30,7 +30,7 @@ def _runs() -> None:
         sa.Column("owner", sa.Text, nullable=False),
         sa.Column("status", sa.Text, nullable=False),
         sa.Column("language", sa.Text, nullable=False),
-        sa.Column("attempt", sa.SmallInteger, nullable=False),
+        sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("created_at_ms", sa.BigInteger, nullable=False),
         sa.Column("ended_at_ms", sa.BigInteger),
         sa.Column("period", sa.Text),
