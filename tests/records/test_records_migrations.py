@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from alembic.script import ScriptDirectory
 from builders import accepted
 from sqlalchemy import create_engine, inspect, text
 
+from config.settings import Settings
+from ops.state import Place
 from records import migrate, open_records
 from records.errors import RecordsTooNew
 from records.sql.database import parse_url
@@ -65,6 +68,8 @@ def test_threads_that_start_together(empty_url):
 MIGRATE_AND_USE = """
 import sys
 from builders import ended
+from config.settings import Settings
+from ops.state import Place
 from records import migrate, open_records
 sys.stdin.readline()
 print(migrate(sys.argv[1]))
@@ -127,3 +132,13 @@ def test_the_scripts_are_in_the_wheel(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     wanted = {p.relative_to(ROOT) for p in (ROOT / "records").rglob("*") if p.suffix == ".py"}
     assert {str(path) for path in wanted} <= set(names)
+
+
+def test_what_the_api_keeps_is_its_own_and_closed_to_others(tmp_path):
+    if os.geteuid() != 0:
+        pytest.fail("only root can give a directory away")
+    uid = Settings().api_uid
+    Place(tmp_path / "s").make(uid)
+    for name in ("api", "db"):
+        found = (tmp_path / "s" / name).stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (uid, uid, 0o700)
