@@ -37,7 +37,7 @@ def settings(tmp_path, monkeypatch):
     given = {
         "STATE_DIR": str(tmp_path),
         "API_KEYS": "t0ken:a:1:1",
-        "SIGNING_KEY": "s3cret",
+        "SIGNING_KEY": "s3cret" * 6,
         "BIND": "0.0.0.0",
         "MAX_RUNS": "3",
         "LANGUAGES": "python, bash",
@@ -70,7 +70,7 @@ def test_children_see_settings_and_nothing_else_of_the_callers_environment(setti
 def test_the_api_is_told_its_keys_and_gives_up_every_privilege(settings):
     program = programs.api(settings)
     assert program.env["API_KEYS"] == "t0ken:a:1:1"
-    assert program.env["SIGNING_KEY"] == "s3cret"
+    assert program.env["SIGNING_KEY"] == "s3cret" * 6
     uid = str(settings.api_uid)
     assert {f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs", "--bounding-set=-all"} <= set(
         program.argv
