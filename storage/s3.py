@@ -28,7 +28,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from storage import CHUNK_BYTES, GRACE_S, SHA256, Blob, BlobReader, BlobStore, Content, Stored
 from storage.content import CheckedContent, span
-from storage.errors import BlobDamaged, BlobMissing, StorageFull, StorageUnavailable, system_errors_translated
+from storage.errors import (
+    BlobDamaged,
+    BlobMissing,
+    StorageFull,
+    StorageMisconfigured,
+    StorageUnavailable,
+    system_errors_translated,
+)
 from storage.intake import Intake
 
 MIB = 1024 * 1024
@@ -64,7 +71,7 @@ class Place:
 def connect(endpoint_url: str | None, addressing: str) -> Any:  # noqa: ANN401  # boto3 makes its classes as it runs
     """A client for any number of threads; credentials and region as boto3 finds them (AWS_…). Not yet connected.
 
-    Raises StorageUnavailable if boto3 cannot make one of what it finds.
+    Raises StorageMisconfigured or StorageUnavailable if boto3 cannot make one of what it finds.
     """
     config = Config(
         signature_version="s3v4",
@@ -78,8 +85,11 @@ def connect(endpoint_url: str | None, addressing: str) -> Any:  # noqa: ANN401  
         max_pool_connections=CONNECTIONS,
         tcp_keepalive=True,
     )
-    with _translated():
-        return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+    try:
+        with _translated():
+            return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+    except ValueError as e:
+        raise StorageMisconfigured("S3_ENDPOINT_URL: is not an address that can be reached") from e
 
 
 @contextmanager
@@ -94,7 +104,7 @@ def _translated(sha256: str | None = None) -> Iterator[None]:
         if code in _FULL:
             raise StorageFull from e
         raise StorageUnavailable("storage refused the request") from e
-    except (BotoCoreError, Boto3Error, ValueError) as e:
+    except (BotoCoreError, Boto3Error) as e:
         raise StorageUnavailable("storage does not answer") from e
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from functools import cache, cached_property
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -57,11 +58,13 @@ class S3Rig:
 
     kind = "s3"
 
-    def __init__(self, server: S3Server, spool: Path, addressing: str = "path", prefix: str = "up/uploads/") -> None:
+    def __init__(
+        self, server: S3Server, spool: Path, addressing: str = "path", prefix: str = "up/uploads/"
+    ) -> None:
         self.bucket = f"b-{uuid.uuid4().hex[:12]}"
-        self.admin = server.client()
+        self.admin = server.admin
         self.admin.create_bucket(Bucket=self.bucket)
-        self.place = Place(connect(server.url, addressing), self.bucket, prefix)
+        self.place = Place(server.connection(addressing), self.bucket, prefix)
         self.store = S3Store(self.place, spool)
         self.reader = S3Reader(self.place)
         self.spool = spool
@@ -82,8 +85,7 @@ class S3Rig:
         return sorted([entry["Key"].rpartition("/")[2] for entry in found] + waiting + [u["Key"] for u in uploads])
 
     def close(self) -> None:
-        self.place.client.close()
-        self.admin.close()
+        """Clients are the server's."""
 
 
 class S3Server:
@@ -91,7 +93,7 @@ class S3Server:
 
     def __init__(self) -> None:
         self.port = free_port()
-        self.url = f"http://s3.localhost:{self.port}"
+        self.url = f"http://localhost:{self.port}"
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
             stdout=subprocess.DEVNULL,
@@ -108,10 +110,17 @@ class S3Server:
                     raise
                 time.sleep(0.1)
 
-    def client(self):
+    @cached_property
+    def admin(self):
+        """A client of the tests' own."""
         return boto3.session.Session().client(
             "s3", endpoint_url=self.url, config=Config(s3={"addressing_style": "path"})
         )
+
+    @cache  # noqa: B019  # there is one server
+    def connection(self, addressing: str):
+        """The client under test; making one takes a second."""
+        return connect(self.url, addressing)
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGKILL)
@@ -126,7 +135,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def names_of_this_machine():
-    """`bucket.s3.localhost` is this machine, whatever resolver it has."""
+    """`bucket.localhost` is this machine, whatever resolver it has."""
     known = socket.getaddrinfo
 
     def lookup(host, *arguments, **named):
