@@ -43,6 +43,7 @@ CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 20
 ATTEMPTS = 3
 CONNECTIONS = 32
 PART_BYTES = 8 * MIB
+PAGE_KEYS = 1000
 #: Smaller ones wait in memory.
 SPOOLED_BYTES = MIB
 #: How old an upload in parts must be to count as a dead writer's.
@@ -147,10 +148,10 @@ class S3Reader(BlobReader):
         return Stored(Blob(sha256, found["ContentLength"]), _age_s(found, found["LastModified"]))
 
     def stored(self) -> Iterator[Stored]:
-        """Every blob, a thousand a request."""
+        """Every blob, a page a request."""
         with _translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._place.bucket, Prefix=self._place.prefix
+                Bucket=self._place.bucket, Prefix=self._place.prefix, PaginationConfig={"PageSize": PAGE_KEYS}
             )
             for page in pages:
                 for entry in page.get("Contents", ()):

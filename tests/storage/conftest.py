@@ -100,15 +100,18 @@ class S3Server:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + START_S
-        while True:
-            try:
-                urlopen(f"http://127.0.0.1:{self.port}/moto-api/", timeout=5).close()
-                return
-            except OSError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    self.stop()
-                    raise
-                time.sleep(0.1)
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                pytest.fail("moto's server does not start")
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        try:
+            urlopen(f"http://127.0.0.1:{self.port}/moto-api/", timeout=5).close()
+        except OSError:
+            return False
+        return True
 
     @cached_property
     def admin(self):
