@@ -50,7 +50,8 @@ def parse_base_url(name: str, text: str) -> str:
     except ValueError as e:
         raise ValueError(problem) from e
     if (
-        parts.scheme not in {"http", "https"}
+        not text.isprintable()
+        or parts.scheme not in {"http", "https"}
         or not _HOST.fullmatch(parts.hostname or "")
         or "@" in parts.netloc
         or parts.query

@@ -38,8 +38,10 @@ def clean(given: str) -> str:
     Never empty, `.` or `..`; cleaning what is clean changes nothing.
     """
     last = given.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    # Spaces that are not the one on the keyboard become it.
+    plain = "".join(" " if unicodedata.category(char) == "Zs" else char for char in last)
     # Removing can bring together what composes, and composing never makes what is removed.
-    seen = "".join(char for char in last if unicodedata.category(char) not in _REMOVED)
+    seen = "".join(char for char in plain if unicodedata.category(char) not in _REMOVED)
     name = _shortened(_trimmed(unicodedata.normalize("NFC", seen)))
     return name or NAMELESS
 
