@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from config.settings import Settings
+from config.values import Bucket
 from storage import BlobReader, BlobStore
 from storage.layout import ARTIFACTS, UPLOADS
 from storage.local import LocalReader, LocalStore
 
 if TYPE_CHECKING:
     from storage.s3 import Place
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,33 +39,41 @@ def for_api(settings: Settings) -> ApiAreas:
 
     Raises StorageMisconfigured or StorageUnavailable.
     """
-    uploads, artifacts = settings.storage / UPLOADS, settings.storage / ARTIFACTS
+    local = _local(settings)
     if settings.bucket is None:
-        return ApiAreas(LocalStore(uploads), LocalReader(artifacts))
+        return ApiAreas(LocalStore(local.uploads), LocalReader(local.artifacts))
     from storage.s3 import S3Reader, S3Store  # boto3 costs memory that only its users should pay
 
-    presign = settings.s3_presign
-    return ApiAreas(
-        S3Store(_s3(settings, UPLOADS), uploads, presign=presign),
-        S3Reader(_s3(settings, ARTIFACTS), presign=presign),
-    )
+    s3, presign = _s3(settings, settings.bucket), settings.s3_presign
+    return ApiAreas(S3Store(s3.uploads, local.uploads, presign=presign), S3Reader(s3.artifacts, presign=presign))
 
 
 def for_worker(settings: Settings) -> WorkerAreas:
     """The stores as the worker has them, else as `for_api`."""
-    uploads, artifacts = settings.storage / UPLOADS, settings.storage / ARTIFACTS
+    local = _local(settings)
     if settings.bucket is None:
-        return WorkerAreas(LocalReader(uploads), LocalStore(artifacts, group_reads=True))
+        return WorkerAreas(LocalReader(local.uploads), LocalStore(local.artifacts, group_reads=True))
     from storage.s3 import S3Reader, S3Store  # as above
 
-    return WorkerAreas(S3Reader(_s3(settings, UPLOADS)), S3Store(_s3(settings, ARTIFACTS), artifacts))
+    s3 = _s3(settings, settings.bucket)
+    return WorkerAreas(S3Reader(s3.uploads), S3Store(s3.artifacts, local.artifacts))
 
 
-def _s3(settings: Settings, area: str) -> Place:
+@dataclass(frozen=True, slots=True)
+class _Both(Generic[T]):
+    """Where each area is."""
+
+    uploads: T
+    artifacts: T
+
+
+def _local(settings: Settings) -> _Both[Path]:
+    return _Both(settings.storage / UPLOADS, settings.storage / ARTIFACTS)
+
+
+def _s3(settings: Settings, bucket: Bucket) -> _Both[Place]:
     from storage.s3 import Place, connect  # as above
 
-    bucket = settings.bucket
-    if bucket is None:
-        raise ValueError("STORAGE_URL is not set")
-    prefix = f"{bucket.prefix}/{area}/" if bucket.prefix else f"{area}/"
-    return Place(connect(settings.s3_endpoint_url, settings.s3_addressing), bucket.name, prefix)
+    client = connect(settings.s3_endpoint_url, settings.s3_addressing)
+    top = f"{bucket.prefix}/" if bucket.prefix else ""
+    return _Both(*(Place(client, bucket.name, f"{top}{area}/") for area in (UPLOADS, ARTIFACTS)))

@@ -33,9 +33,14 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def make_areas(storage_dir: Path, api_uid: int) -> None:
     """Make both areas with their owners and modes; `api_uid` is also the gid of api. To be called as root.
 
-    Raises StorageMisconfigured where another account could replace what is made, OSError if it cannot be made.
+    Raises StorageMisconfigured where api could not reach it or another account could replace it, OSError if it
+    cannot be made.
     """
+    if not storage_dir.is_absolute():
+        raise StorageMisconfigured(f"STORAGE_DIR: {storage_dir} must be an absolute path")
     storage_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for folder in (storage_dir, *storage_dir.parents):
+        _must_be_reachable(folder)
     root = os.open(storage_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         found = os.fstat(root)
@@ -47,6 +52,16 @@ def make_areas(storage_dir: Path, api_uid: int) -> None:
         _make(root, ARTIFACTS, os.geteuid(), api_uid, SHARED_DIRECTORY)
     finally:
         os.close(root)
+
+
+def _must_be_reachable(folder: Path) -> None:
+    mode = folder.stat().st_mode
+    if not mode & stat.S_IXOTH:
+        raise StorageMisconfigured(
+            f"STORAGE_DIR: {folder} is closed to other accounts, and the api runs as one (chmod o+x {folder})"
+        )
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise StorageMisconfigured(f"STORAGE_DIR: any account can replace what is in {folder}")
 
 
 def _make(root: int, name: str, uid: int, gid: int, mode: int) -> None:

@@ -42,11 +42,16 @@ def _root():
 
 @pytest.fixture
 def areas(tmp_path):
-    """Both areas as `make up` makes them; other accounts may reach them."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o011)
+    """Both areas as `make up` makes them."""
+    let_pass(tmp_path)
     make_areas(tmp_path / "storage", API_UID)
     return tmp_path / "storage"
+
+
+def let_pass(folder):
+    """pytest's own directories are closed to other accounts."""
+    for above in (folder, *folder.parents[:2]):
+        above.chmod(above.stat().st_mode | 0o011)
 
 
 def as_user(uid, do):
@@ -132,6 +137,7 @@ def test_areas_are_made_again_without_harm_and_mended(areas):
 
 
 def test_a_place_that_another_account_can_replace_is_refused(tmp_path):
+    let_pass(tmp_path)
     open_to_all, a_link = tmp_path / "open", tmp_path / "linked"
     open_to_all.mkdir()
     open_to_all.chmod(0o777)
@@ -140,10 +146,20 @@ def test_a_place_that_another_account_can_replace_is_refused(tmp_path):
     os.chown(strangers, STRANGER_UID, STRANGER_UID)
     a_link.mkdir()
     (a_link / "uploads").symlink_to(strangers)
-    for place in (open_to_all, strangers, a_link):
+    beneath_open = open_to_all / "storage"
+    for place in (open_to_all, strangers, a_link, beneath_open, Path("relative")):
         with pytest.raises(StorageMisconfigured, match="STORAGE_DIR"):
             make_areas(place, API_UID)
     assert strangers.stat().st_mode & 0o777 == 0o755
+    assert not Path("relative").exists()
+
+
+def test_a_place_that_api_cannot_reach_is_refused_with_the_remedy(tmp_path):
+    let_pass(tmp_path)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(StorageMisconfigured, match=rf"STORAGE_DIR: {closed} is closed .*chmod o\+x"):
+        make_areas(closed / "storage", API_UID)
 
 
 @pytest.fixture(params=["openat2", "step by step"])

@@ -67,6 +67,15 @@ def test_children_see_settings_and_nothing_else_of_the_callers_environment(setti
         assert "not yours" not in program.env.values()
 
 
+def test_credentials_for_s3_go_to_those_who_reach_it_and_only_if_it_is_used(settings, monkeypatch):
+    monkeypatch.setenv("STORAGE_URL", "s3://blobs/x")
+    with_s3 = Settings()
+    for program in (programs.worker(with_s3), programs.api(with_s3)):
+        assert program.env["AWS_SECRET_ACCESS_KEY"] == "not yours"
+        assert program.env["STORAGE_URL"] == "s3://blobs/x"
+    assert "AWS_SECRET_ACCESS_KEY" not in programs.builder(with_s3).env
+
+
 def test_the_api_is_told_its_keys_and_gives_up_every_privilege(settings):
     program = programs.api(settings)
     assert program.env["API_KEYS"] == "t0ken:a:1:1"
