@@ -115,7 +115,8 @@ class BlobReader(Protocol):
     def open(self, blob: Blob, offset: int = 0, length: int | None = None) -> Content:
         """The bytes from `offset`, `length` of them or to the end. Close what it returns.
 
-        Raises BlobMissing, BlobDamaged (another size) or StorageUnavailable; ValueError beyond the blob's end.
+        The first piece is fetched at once, so a blob of one piece is judged before this returns. Raises
+        BlobMissing, BlobDamaged or StorageUnavailable; ValueError beyond the blob's end.
         """
 
     def stat(self, sha256: str) -> Stored | None:

@@ -34,27 +34,43 @@ class CheckedContent:
         self._pieces = pieces
         self._close: Callable[[], None] | None = close
         self._held: bytes | None = None
+        self._ready: bytes | None = None
+
+    def begin(self) -> Self:
+        """Fetch the first piece now, so that what is wrong with a small blob is raised before a reply has begun.
+
+        Raises what iterating raises, and has let go of everything then.
+        """
+        self._ready = next(self, None)
+        return self
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> bytes:
+        if self._ready is not None:
+            ready, self._ready = self._ready, None
+            return ready
         if self._close is None:
             raise StopIteration
         try:
             given = self._held if self._held is not None else self._read()
             self._held = self._read() if given is not None else None
         except BaseException:
-            self.close()
+            self._free()
             raise
         if self._held is None:
-            self.close()
+            self._free()
         if given is None:
             raise StopIteration
         return given
 
     def close(self) -> None:
-        """Free what the bytes come from, once."""
+        """Let go of everything; may be called twice."""
+        self._ready = self._held = None
+        self._free()
+
+    def _free(self) -> None:
         close, self._close = self._close, None
         if close is not None:
             close()

@@ -66,7 +66,7 @@ class LocalReader(BlobReader):
         if size != blob.size:
             os.close(fd)
             raise BlobDamaged(blob.sha256, f"has {size} bytes instead of {blob.size}")
-        return CheckedContent(blob, wanted, _pieces(fd, offset, wanted), lambda: os.close(fd))
+        return CheckedContent(blob, wanted, _pieces(fd, offset, wanted), lambda: os.close(fd)).begin()
 
     def stat(self, sha256: str) -> Stored | None:
         """The blob as it is there."""

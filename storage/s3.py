@@ -136,7 +136,7 @@ class S3Reader(BlobReader):
         if size != blob.size:
             body.close()
             raise BlobDamaged(blob.sha256, f"has {size} bytes instead of {blob.size}")
-        return CheckedContent(blob, wanted, _pieces(body, wanted), body.close)
+        return CheckedContent(blob, wanted, _pieces(body, wanted), body.close).begin()
 
     def stat(self, sha256: str) -> Stored | None:
         """The object's size and age, by the server's own clock."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import signal
@@ -234,6 +235,15 @@ def test_a_blob_that_changes_while_it_is_read_is_noticed(local):
                 list(content)
 
 
+def test_a_part_that_ends_early_is_noticed(local):
+    blob = local.store.put([bytes(4 * CHUNK_BYTES)], MIB * 2)
+    with local.reader.open(blob, 1) as content:
+        next(content)
+        os.truncate(local.path(blob.sha256), CHUNK_BYTES * 3)
+        with pytest.raises(BlobDamaged, match="ends before its size"):
+            list(content)
+
+
 KILLED = """
 import os, sys, time
 from pathlib import Path
@@ -285,17 +295,40 @@ def test_cleaning_never_takes_a_living_writers_file(local):
         cleaner.join()
 
 
-def test_a_blob_stored_while_it_is_being_deleted_is_there_afterwards(local):
-    for _ in range(200):
-        blob = local.store.put([DATA], MIB)
-        os.utime(local.path(blob.sha256), (0, 0))
-        barrier = threading.Barrier(2)
-        deleter = threading.Thread(target=lambda b=barrier: (b.wait(), local.store.delete(BLOB.sha256, 60)))
-        deleter.start()
-        barrier.wait()
-        local.store.put([DATA], MIB)
-        deleter.join()
-        assert read(local.reader, blob) == DATA
+def test_a_blob_stored_while_it_is_being_deleted_is_there_afterwards(local, monkeypatch):
+    local.store.put([DATA], MIB)
+    os.utime(local.path(BLOB.sha256), (0, 0))
+    storing = threading.Thread(target=lambda: local.store.put([DATA], MIB))
+    unlink = os.unlink
+
+    def stored_meanwhile(*arguments, **named):
+        """It was found old; now somebody stores it, and has to wait."""
+        storing.start()
+        storing.join(0.3)
+        assert storing.is_alive()
+        unlink(*arguments, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", stored_meanwhile)
+        assert local.store.delete(BLOB.sha256) is True
+    storing.join()
+    assert read(local.reader, BLOB) == DATA
+
+
+def test_a_file_that_was_cleaned_before_its_writer_could_lock_it_is_made_again(local, monkeypatch):
+    lock = fcntl.flock
+    cleaned = []
+
+    def cleaned_before(fd, kind):
+        if not cleaned:
+            cleaned.append(0)
+            cleaned[0] = local.store.clean()
+        lock(fd, kind)
+
+    monkeypatch.setattr(fcntl, "flock", cleaned_before)
+    assert local.store.put([DATA], MIB) == BLOB
+    assert cleaned == [1]
+    assert read(local.reader, BLOB) == DATA
 
 
 @pytest.fixture
