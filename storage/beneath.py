@@ -30,9 +30,16 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-def open_directory(name: str, dir_fd: int) -> int:
-    """A descriptor of a directory that is an entry of `dir_fd`, and not a link to one."""
-    return os.open(name, DIRECTORY, dir_fd=dir_fd)
+def open_directory(path: str, dir_fd: int) -> int:
+    """A descriptor of a directory at a relative path, each part opened in the one before, none of them a link."""
+    held = os.dup(dir_fd)
+    for part in path.split("/"):
+        try:
+            below = os.open(_named(part), DIRECTORY, dir_fd=held)
+        finally:
+            os.close(held)
+        held = below
+    return held
 
 
 def open_file(path: str, dir_fd: int) -> int:
@@ -50,19 +57,20 @@ def open_file(path: str, dir_fd: int) -> int:
 
 
 def open_step_by_step(path: str, dir_fd: int) -> int:
-    """Without openat2: each directory is opened in the one before it."""
-    *folders, name = path.split("/")
-    if ".." in folders or name in {"", ".", ".."}:
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-    held = os.dup(dir_fd)
+    """Without openat2."""
+    folder, slash, name = path.rpartition("/")
+    held = open_directory(folder, dir_fd) if slash else os.dup(dir_fd)
     try:
-        for folder in folders:
-            below = open_directory(folder, held)
-            os.close(held)
-            held = below
-        return os.open(name, os.O_RDONLY | SAFE, dir_fd=held)
+        return os.open(_named(name), os.O_RDONLY | SAFE, dir_fd=held)
     finally:
         os.close(held)
+
+
+def _named(part: str) -> str:
+    """A part of a path that leads nowhere but down."""
+    if part in {"", ".", ".."}:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    return part
 
 
 def _openat2(path: str, dir_fd: int) -> int | None:

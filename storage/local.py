@@ -29,7 +29,6 @@ from storage.errors import (
     BlobMissing,
     StorageFull,
     StorageMisconfigured,
-    StorageUnavailable,
     system_errors_translated,
 )
 from storage.intake import Intake
@@ -42,7 +41,6 @@ from storage.layout import (
     TEMPORARY,
 )
 
-_ABSENT = frozenset({errno.ENOENT})
 #: What opening says of a thing that is not a file: somebody else has put it there.
 _NOT_A_FILE = frozenset({errno.EINVAL, errno.ELOOP, errno.EXDEV, errno.ENOTDIR, errno.ENXIO, errno.EISDIR})
 _FOLDER = re.compile(r"[0-9a-f]{2}")
@@ -79,15 +77,13 @@ class LocalReader(BlobReader):
 
     def stored(self) -> Iterator[Stored]:
         """Every blob."""
-        for folder in self._entries(BLOBS):
-            if not _FOLDER.fullmatch(folder):
-                continue
-            for name in self._entries(f"{BLOBS}/{folder}"):
-                if SHA256.fullmatch(name) and name.startswith(folder):
-                    with suppress(BlobDamaged):
-                        found = self.stat(name)
-                        if found is not None:
-                            yield found
+        for folder in filter(_FOLDER.fullmatch, self._entries(BLOBS)):
+            for name in filter(SHA256.fullmatch, self._entries(f"{BLOBS}/{folder}")):
+                found = None
+                with suppress(BlobDamaged):
+                    found = self.stat(name)
+                if found is not None:
+                    yield found
 
     def presigned(self, blob: Blob, headers: dict[str, str], ttl_s: int) -> str | None:  # noqa: ARG002
         """A directory answers nobody."""
@@ -104,31 +100,29 @@ class LocalReader(BlobReader):
 
     def _open(self, sha256: str) -> int | None:
         path = _path(sha256)
-        try:
-            return beneath.open_file(path, self._root)
-        except OSError as e:
-            if e.errno in _ABSENT:
-                return None
-            if e.errno in _NOT_A_FILE:
-                raise BlobDamaged(sha256, "is not a file") from e
-            raise StorageUnavailable("storage cannot be read: " + os.strerror(e.errno or errno.EIO)) from e
+        with system_errors_translated():
+            try:
+                return beneath.open_file(path, self._root)
+            except OSError as e:
+                if e.errno == errno.ENOENT:
+                    return None
+                if e.errno in _NOT_A_FILE:
+                    raise BlobDamaged(sha256, "is not a file") from e
+                raise
 
     def _entries(self, path: str) -> list[str]:
         """The names in a directory of ours; none if it is not one."""
         with system_errors_translated():
-            held = os.dup(self._root)
             try:
-                for name in path.split("/"):
-                    below = beneath.open_directory(name, held)
-                    os.close(held)
-                    held = below
-                return os.listdir(held)
+                folder = beneath.open_directory(path, self._root)
             except OSError as e:
-                if e.errno in _ABSENT | _NOT_A_FILE:
+                if e.errno == errno.ENOENT or e.errno in _NOT_A_FILE:
                     return []
                 raise
+            try:
+                return os.listdir(folder)
             finally:
-                os.close(held)
+                os.close(folder)
 
 
 class LocalStore(LocalReader, BlobStore):

@@ -77,14 +77,19 @@ _SERVED = frozenset(
 
 def media_type(name: str, head: bytes) -> str:
     """The type by the name's ending, and by the first bytes where that says nothing or something wrong."""
-    kind, encoding = _BY_ENDING.guess_type("x" + name.rpartition("/")[2].replace(":", "_"), strict=True)
-    if encoding is not None:
-        kind = _BY_ENCODING.get(encoding, BYTES)
+    kind = by_ending(name)
     marked = _by_mark(head)
     if kind is None:
         return marked or (TEXT if head and _is_text(head) else BYTES)
     # A picture that is none, or a PNG that says it is a PDF.
     return marked or BYTES if kind in _MARKED and kind != marked else kind
+
+
+def by_ending(name: str) -> str | None:
+    """The type that the name's ending tells, if it tells one."""
+    # Not a URL, whatever it looks like; and a name that is all ending has one too.
+    kind, encoding = _BY_ENDING.guess_type("x" + name.rpartition("/")[2].replace(":", "_"), strict=True)
+    return kind if encoding is None else _BY_ENCODING.get(encoding, BYTES)
 
 
 def served_type(kind: str) -> str:
