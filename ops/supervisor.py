@@ -20,6 +20,8 @@ from config.settings import Settings, SettingsError, load_settings, unused_varia
 from ops import host, programs
 from ops.children import Child
 from ops.state import Place, take_lock, unusable
+from storage.errors import StorageMisconfigured
+from storage.layout import make_areas
 
 EX_CONFIG = 78
 EX_ALREADY = 75
@@ -108,6 +110,12 @@ def _serve(settings: Settings) -> int:
     if lock is None:
         log.error("another supervisor runs with this STATE_DIR")
         return EX_ALREADY
+    try:
+        make_areas(settings.storage, settings.api_uid)
+    except (StorageMisconfigured, OSError) as e:
+        log.critical("%s", e)
+        lock.close()
+        return EX_CONFIG
     place.pid_file.write_text(f"{os.getpid()}\n")
     for name in unused_variables():
         log.warning("%s is set and has no effect: there is no shared directory", name)
