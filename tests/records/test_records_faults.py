@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 from builders import a_file, accepted, an_end, ended, events, new_run, unique
+from sqlalchemy import update
 
 from records import migrate, open_records
 from records.errors import RecordsUnavailable
+from records.sql.tables import runs
 from records.usage import Quota
 
 HERE = Path(__file__).parent
@@ -27,6 +29,7 @@ LOOP = """
 import sys
 from builders import a_file, an_end, events, new_run
 from records import open_records
+from records.sql.tables import runs
 from records.usage import Quota, RunUsage
 records = open_records(sys.argv[1])
 while True:
@@ -154,6 +157,37 @@ def test_waiting_for_a_held_lock_is_bounded(empty_url):
         assert time.monotonic() - start < 3
         assert records.runs.get("key_a", run_id).status == "queued"
     assert records.runs.finish(run_id, 1, an_end())
+    records.close()
+
+
+def test_of_two_transactions_that_wait_for_each_other_both_come_through(server):
+    url = server.new_database()
+    migrate(url)
+    records = open_records(url)
+    rows = [accepted(records), accepted(records)]
+    both_hold_one = threading.Barrier(2)
+    repeated = []
+
+    def change(order):
+        tries = []
+
+        def work(connection):
+            tries.append(order)
+            for run_id in order:
+                connection.execute(update(runs).where(runs.c.id == run_id).values(attempt=runs.c.attempt + 1))
+                if len(tries) == 1 and run_id == order[0]:
+                    both_hold_one.wait()
+
+        records.runs._database.write(work)
+        repeated.append(len(tries))
+
+    threads = [threading.Thread(target=change, args=(order,)) for order in (rows, rows[::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(repeated) == [1, 2]
+    assert [records.runs.get("key_a", run_id).attempt for run_id in rows] == [3, 3]
     records.close()
 
 
