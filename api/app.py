@@ -9,32 +9,38 @@ from flask import Flask, Response, g, request
 from api import errors
 from api.auth import Authenticator
 from api.context import EXTENSION, Context
+from api.events import Follower
 from api.ids import request_id
 from api.languages import Languages
+from api.places import Places
 from api.routes import runs as runs_routes
 from api.routes import service as service_routes
 from api.runs import Runs
 from config.settings import Settings, load_settings
 from dispatch.unix import UnixDispatcher
-from records.memory import MemoryRunStore
+from records import Records, migrate, open_records
+from records.retention import Policy, Retention
 
 if TYPE_CHECKING:
     from dispatch import Dispatcher
-    from records.store import RunStore
-
-_MIB = 1024 * 1024
 
 
 def create_app(
     settings: Settings | None = None,
     dispatcher: Dispatcher | None = None,
-    store: RunStore | None = None,
+    records: Records | None = None,
 ) -> Flask:
-    """The application over a worker and a store; what is not given is made from the settings."""
+    """The application over a worker and a database; what is not given is made from the settings, and started."""
     settings = settings or load_settings()
     dispatcher = dispatcher or UnixDispatcher(settings.worker_socket, queue_wait_s=settings.queue_wait_s)
-    store = store or MemoryRunStore(max_runs=settings.runs_kept, max_bytes=settings.runs_kept_mb * _MIB)
+    if records is None:
+        migrate(settings.database)
+        records = open_records(settings.database, connections=settings.database_connections)
+        policy = Policy(settings.runs_retention_days, settings.runs_retention_count)
+        Retention(records.retention, policy).start()
     languages = Languages(dispatcher)
+    runs = Runs(dispatcher, records.runs, languages)
+    runs.start()
     app = Flask("runyard", static_folder=None, template_folder=None)
     # A doubled slash is another path, not a redirect with a page of HTML.
     app.url_map.merge_slashes = False
@@ -42,7 +48,11 @@ def create_app(
         authenticator=Authenticator(settings.keys()),
         dispatcher=dispatcher,
         languages=languages,
-        runs=Runs(dispatcher, store, languages),
+        runs=runs,
+        records=records,
+        follower=Follower(dispatcher, records.runs),
+        waiters=Places(settings.waiting_places, "Too many runs are being waited for."),
+        readers=Places(settings.event_readers, "Too many clients are reading events or long answers."),
     )
     errors.init_app(app)
     app.register_blueprint(runs_routes.blueprint)

@@ -11,9 +11,12 @@ from api.errors import ApiError
 
 if TYPE_CHECKING:
     from api.auth import Authenticator, Caller
+    from api.events import Follower
     from api.languages import Languages
+    from api.places import Places
     from api.runs import Runs
     from dispatch import Dispatcher
+    from records import Records
 
 EXTENSION = "runyard"
 
@@ -26,6 +29,11 @@ class Context:
     dispatcher: Dispatcher
     languages: Languages
     runs: Runs
+    records: Records
+    follower: Follower
+    #: For the threads of those who wait for a run, and of those who read what is long.
+    waiters: Places
+    readers: Places
 
 
 def context() -> Context:
