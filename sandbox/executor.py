@@ -9,10 +9,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from sandbox.admission import Admission, LeftQueue, Overloaded
-from sandbox.conversation import Conversation, Spoken
+from sandbox.conversation import Compiled, Conversation, Spoken
 from sandbox.engines import EngineError, Sandbox
 from sandbox.job import (
     MIB,
+    Compile,
     Isolation,
     Job,
     JobError,
@@ -57,11 +58,11 @@ class Executor:
         except JobInvalid as e:
             return Refusal(400, e.message, e.code, e.param)
         waited_from = time.monotonic()
-        queued = self._admission.must_wait(plan.limits.memory_mb)
+        queued = self._admission.must_wait(plan.memory_mb)
         if queued:
             on_event("queued")
         try:
-            with self._admission.place(job.key, plan.limits.memory_mb, client_fd):
+            with self._admission.place(job.key, plan.memory_mb, client_fd):
                 if queued:
                     on_event("started")
                 queue_ms = round((time.monotonic() - waited_from) * 1000)
@@ -144,6 +145,7 @@ def _result(plan: Plan, spoken: Spoken, isolation: Isolation, started_at: str, q
             max_rss_mb=-(-spoken.stats.memory_peak_bytes // MIB),
             queue_ms=queue_ms,
         ),
+        compile=_compile(spoken.compiled),
         artifacts=tuple(receiver.artifacts),
         skipped_artifacts=tuple(receiver.skipped),
         skipped_artifacts_count=receiver.skipped_count,
@@ -151,6 +153,12 @@ def _result(plan: Plan, spoken: Spoken, isolation: Isolation, started_at: str, q
         started_at=started_at,
         finished_at=_now(),
     )
+
+
+def _compile(compiled: Compiled | None) -> Compile | None:
+    if compiled is None:
+        return None
+    return Compile(_text(compiled.stdout), _text(compiled.stderr), compiled.exit_code, compiled.wall_ms)
 
 
 def _failed(plan: Plan, started_at: str, queue_ms: int) -> Result:
