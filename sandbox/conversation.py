@@ -125,7 +125,6 @@ class Conversation:
         self._phase: Phase = "compile" if plan.compiling else "run"
         self._limits = plan.compiling.limits if plan.compiling else plan.limits
         self._compiled: Compiled | None = None
-        self._fits = True
         self._parser = FrameParser()
         self._outbox = bytearray(opening(plan))
         self._stdin = memoryview(plan.stdin)
@@ -305,22 +304,20 @@ class Conversation:
         kind, digits, _, _ = frames.unpack(payload, 4)
         code, _ = _end_of(kind, digits)
         self._note_compiled(code)
-        self._stats = self._sandbox.stats()
         if code != 0 or self._timed_out or self._cancelled:
             self._finished = True
-            return
-        self._fits = self._sandbox.end_compiling()
-        if not self._fits:
+        elif self._sandbox.end_compiling():
+            self._phase, self._limits = "run", self._plan.limits
+            self._start_phase()
+        else:  # what was built does not fit into the program's memory: as good as killed for it
+            self._stats = Stats(0, 0, 1)
             self._finished = True
-            return
-        self._stats = None
-        self._phase, self._limits = "run", self._plan.limits
-        self._out = _streams(self._limits.max_output_bytes)
-        self._start_phase()
 
     def _note_compiled(self, exit_code: int | None) -> None:
+        """Keep what the compiler said; what is printed from here on is the program's."""
         out, err = (bytes(self._out[kind].data) for kind in (frames.STDOUT, frames.STDERR))
         self._compiled = Compiled(out, err, exit_code, self._elapsed_ms(time.monotonic()))
+        self._out = _streams(self._plan.limits.max_output_bytes)
 
     def _exited(self, payload: bytes) -> None:
         """The main process has ended and everything else is dead: what it used, and its outputs if any."""
@@ -343,9 +340,12 @@ class Conversation:
         if not self._finished:
             self._receiver.close()
         stats = self._stats or self._sandbox.stats()
-        if self._phase == "compile":
-            return self._not_compiled(stats)
         ended_at = self._ended_at or time.monotonic()
+        ran = self._phase == "run"
+        if not ran:
+            stats = Stats(0, 0, stats.oom_kills)
+            if self._compiled is None:
+                self._note_compiled(None)
         code, number = self._exit or (None, None)
         if self._timed_out or self._cancelled:
             code = None if number is not None else code
@@ -358,36 +358,14 @@ class Conversation:
                 cancelled=self._cancelled,
                 broken=self._broken,
                 oom_kills=stats.oom_kills,
+                not_compiled=not ran,
             ),
             stdout=bytes(out.data),
             stderr=bytes(err.data),
             stdout_truncated=out.truncated,
             stderr_truncated=err.truncated,
-            wall_ms=self._elapsed_ms(ended_at),
+            wall_ms=self._elapsed_ms(ended_at) if ran else 0,
             stats=stats,
-            receiver=self._receiver,
-            compiled=self._compiled,
-        )
-
-    def _not_compiled(self, stats: Stats) -> Spoken:
-        """There was no program to run: only the compiler's word, and why it had the last."""
-        if self._compiled is None:
-            self._note_compiled(None)
-        oom_kills = stats.oom_kills if self._fits else 1
-        return Spoken(
-            ending=Ending(
-                timed_out=self._timed_out,
-                cancelled=self._cancelled,
-                broken=self._broken,
-                oom_kills=oom_kills,
-                not_compiled=True,
-            ),
-            stdout=b"",
-            stderr=b"",
-            stdout_truncated=False,
-            stderr_truncated=False,
-            wall_ms=0,
-            stats=Stats(0, 0, oom_kills),
             receiver=self._receiver,
             compiled=self._compiled,
         )

@@ -22,7 +22,7 @@ rm -f addr2line cgo covdata cover dist distpack doc fix nm objdump pack pprof pr
 cd - >/dev/null
 
 # The cache is read by `go build` in runs, with the flags it is filled with here: see runner.toml.
-export HOME=/tmp CGO_ENABLED=0 GOENV=off GOTOOLCHAIN=local GOTELEMETRY=off GOFLAGS=-buildvcs=false
+export HOME= CGO_ENABLED=0 GOENV=off GOTOOLCHAIN=local GOTELEMETRY=off GOFLAGS=-buildvcs=false
 export GOCACHE=/usr/local/lib/go/cache
 GOGC=400 go build std
 go list -export -f '{{if .Export}}packagefile {{.ImportPath}}={{.Export}}{{end}}' std >/usr/local/lib/go/importcfg

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -27,26 +28,45 @@ const (
 
 func main() {
 	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: gobuild ENTRY PROGRAM")
-		os.Exit(2)
+		fail("usage: gobuild ENTRY PROGRAM")
 	}
 	entry, program := os.Args[1], os.Args[2]
 	if err := os.Chdir(filepath.Dir(entry)); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		fail(err.Error())
 	}
-	if inModule() {
-		goBuild(program, ".")
-	}
-	files, plain := sources(filepath.Base(entry))
+	here, plain := look(filepath.Base(entry))
 	if !plain {
-		goBuild(program, files...)
+		goBuild(program, here...)
 	}
 	object := program + ".a"
 	compile := []string{"-p", "main", "-complete", "-pack", "-c=2", "-importcfg", archives, "-o", object}
-	run("compile", append(compile, files...))
+	run("compile", append(compile, here...))
 	run("link", append(strings.Fields(linkerFlags), "-buildmode=exe", "-importcfg", archives, "-o", program, object))
 	os.Remove(object)
+}
+
+// look says what there is to build in this directory, and whether the compiler can have those files as they are.
+// Of a directory that cannot be read as one package that is the entry file alone: `go build` says what is wrong.
+func look(entry string) ([]string, bool) {
+	found, err := build.ImportDir(".", 0)
+	if slices.Contains(found.IgnoredGoFiles, entry) {
+		fail(entry + ": is excluded by its build constraints, or by its name, or needs cgo, which there is not")
+	}
+	if err == nil && found.Name != "main" {
+		fail(entry + ": package " + found.Name + " is not a main package")
+	}
+	if inModule() {
+		return []string{"."}, false
+	}
+	if err != nil {
+		return []string{"./" + entry}, false
+	}
+	files := make([]string, 0, len(found.GoFiles))
+	for _, name := range found.GoFiles {
+		files = append(files, "./"+name)
+	}
+	others := len(found.SFiles) + len(found.SysoFiles) + len(found.EmbedPatterns)
+	return files, others == 0 && allKnown(found.Imports)
 }
 
 // inModule tells whether a go.mod lies here or above.
@@ -62,28 +82,6 @@ func inModule() bool {
 		here = filepath.Dir(here)
 	}
 	return false
-}
-
-// sources lists the files of the package in this directory, and tells whether the compiler can have them as they are.
-// What cannot be read as one package is the entry file alone: `go build` says what is wrong with it.
-func sources(entry string) ([]string, bool) {
-	found, err := build.ImportDir(".", 0)
-	if err != nil {
-		var several *build.MultiplePackageError
-		if errors.As(err, &several) {
-			return []string{"./" + entry}, false
-		}
-		if len(found.GoFiles) == 0 {
-			return []string{"./" + entry}, false
-		}
-	}
-	files := make([]string, 0, len(found.GoFiles))
-	for _, name := range found.GoFiles {
-		files = append(files, "./"+name)
-	}
-	others := len(found.CgoFiles) + len(found.SFiles) + len(found.SysoFiles) + len(found.EmbedPatterns)
-	plain := err == nil && others == 0 && found.Name == "main" && allKnown(found.Imports)
-	return files, plain
 }
 
 // allKnown tells whether the standard library has every one of these packages.
@@ -127,6 +125,11 @@ func run(tool string, args []string) {
 // goBuild becomes `go build`.
 func goBuild(program string, what ...string) {
 	argv := append([]string{"go", "build", "-ldflags=" + linkerFlags, "-o", program}, what...)
-	fmt.Fprintln(os.Stderr, syscall.Exec(filepath.Join(goroot, "bin/go"), argv, os.Environ()))
+	fail(syscall.Exec(filepath.Join(goroot, "bin/go"), argv, os.Environ()).Error())
+}
+
+// fail says why there is no program, and ends.
+func fail(why string) {
+	fmt.Fprintln(os.Stderr, why)
 	os.Exit(1)
 }
