@@ -272,7 +272,7 @@ class Conversation:
         if self._exit is None:
             if kind in self._out:
                 self._out[kind].take(payload)
-            elif kind == frames.STDIN_TAKEN:
+            elif kind == frames.STDIN_TAKEN and self._phase == "run":
                 self._stdin_taken(frames.number(payload))
             elif kind == frames.COMPILED and self._phase == "compile":
                 self._compiler_ended(payload)

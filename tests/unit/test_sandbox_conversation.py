@@ -208,7 +208,7 @@ def test_a_program_cannot_go_back_to_compiling():
 COMPILE_BREACHES = {
     "the end of a program": exit_frame() + frame(frames.END, b"0"),
     "an artifact": frame(frames.ARTIFACT, pack([b"a", b"0"])),
-    "stdin taken that was not sent": frame(frames.STDIN_TAKEN, b"1"),
+    "a wish for the program's stdin": frame(frames.STDIN_TAKEN, b"0"),
     "an exit code that cannot be": compiled_frame(number=b"256"),
     "a kind that cannot be": compiled_frame(kind=b"success"),
     "too few words": frame(frames.COMPILED, pack([b"exit", b"0"])),
@@ -218,9 +218,10 @@ COMPILE_BREACHES = {
 
 @pytest.mark.parametrize("name", COMPILE_BREACHES)
 def test_a_breach_of_the_protocol_while_compiling_ends_the_run(name):
-    spoken, told, sandbox = compile_and_run(COMPILE_BREACHES[name])
+    spoken, told, sandbox = compile_and_run(COMPILE_BREACHES[name], stdin="secret")
     assert (status_of(spoken.ending), spoken.compiled.exit_code) == ("killed", None)
     assert frame(frames.GO) not in told
+    assert b"secret" not in told
     assert "end compiling" not in sandbox.told
 
 
