@@ -20,8 +20,8 @@ API_ONLY = frozenset(
 )
 #: What the programs and their libraries may see of the caller's environment beside the settings.
 PASSED_ON = frozenset({"TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONWARNINGS"})
-#: Reaching Debian's and Python's archives is the builder's business alone.
-FOR_BUILDING = ("PIP_", "DEBIAN_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "FTP_PROXY")
+#: Reaching Debian's, Python's and npm's archives is the builder's business alone.
+FOR_BUILDING = ("PIP_", "NPM_", "DEBIAN_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "FTP_PROXY")
 #: Not from the directory it is started in (-P), nor from a home (-s).
 PYTHON = (sys.executable, "-P", "-s")
 #: A child of a supervisor that was killed is told to stop by the kernel (PR_SET_PDEATHSIG).
