@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import select
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Literal
 
 from sandbox import frames
@@ -20,6 +20,7 @@ from sandbox.live import LiveRun
 from sandbox.opening import opening
 from sandbox.outcome import Ending
 from sandbox.plan import Plan
+from sandbox.spoken import Compiled, Spoken, Stream, streams
 
 READ_BYTES = 256 * 1024
 READY_TIMEOUT_S = 15.0
@@ -59,51 +60,6 @@ def is_waiting(sandbox: Sandbox) -> bool:
     return not poller.poll(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """How compiling went. `exit_code` None: the compiler was killed, or nobody knows."""
-
-    stdout: bytes
-    stderr: bytes
-    exit_code: int | None
-    wall_ms: int
-
-
-@dataclass(slots=True)
-class Spoken:
-    """What came of a conversation: how it ended, what was made and used. What was printed is in the run's log.
-
-    All but `compiled` is of the program alone; where that was not run there was no output, time or memory.
-    """
-
-    ending: Ending
-    stdout_truncated: bool
-    stderr_truncated: bool
-    wall_ms: int
-    stats: Stats
-    receiver: Receiver
-    compiled: Compiled | None = None
-
-
-@dataclass(slots=True)
-class _Stream:
-    """One captured output stream: at most `room` more bytes are kept."""
-
-    name: str
-    room: int
-    truncated: bool = False
-    #: What the compiler said; what the program says goes to the run's log at once.
-    data: bytearray = field(default_factory=bytearray)
-
-    def take(self, payload: bytes) -> bytes:
-        """As much of it as there is room for."""
-        if len(payload) > self.room:
-            self.truncated = True
-            payload = payload[: self.room]
-        self.room -= len(payload)
-        return payload
-
-
 class Conversation:
     """Speaks one plan with one ready sandbox whose limits are in force."""
 
@@ -119,7 +75,7 @@ class Conversation:
         self._stdin = memoryview(plan.stdin)
         self._stdin_unacknowledged = 0
         self._stdin_ended = False
-        self._out = _streams(plan.limits.max_output_bytes)
+        self._out = streams(plan.limits.max_output_bytes)
         self._receiver = Receiver(plan.limits, lambda artifact: live.say("artifact", asdict(artifact)))
         self._exit: tuple[int | None, int | None] | None = None
         self._stats: Stats | None = None
@@ -285,7 +241,7 @@ class Conversation:
         elif kind != frames.STDIN_TAKEN:
             raise ProtocolError("a frame out of place")
 
-    def _printed(self, stream: _Stream, payload: bytes) -> None:
+    def _printed(self, stream: Stream, payload: bytes) -> None:
         kept = stream.take(payload)
         if self._phase == "run":
             self._live.output(stream.name, kept)
@@ -317,7 +273,7 @@ class Conversation:
         """Keep what the compiler said; what is printed from here on is the program's."""
         out, err = (bytes(self._out[kind].data) for kind in (frames.STDOUT, frames.STDERR))
         self._compiled = Compiled(out, err, exit_code, self._elapsed_ms(time.monotonic()))
-        self._out = _streams(self._plan.limits.max_output_bytes)
+        self._out = streams(self._plan.limits.max_output_bytes)
 
     def _exited(self, payload: bytes) -> None:
         """The main process has ended and everything else is dead: what it used, and its outputs if any."""
@@ -373,10 +329,6 @@ class Conversation:
     def _elapsed_ms(self, until: float) -> int:
         """Since the phase under way began."""
         return round((until - self._started_at) * 1000)
-
-
-def _streams(room: int) -> dict[bytes, _Stream]:
-    return {frames.STDOUT: _Stream("stdout", room), frames.STDERR: _Stream("stderr", room)}
 
 
 def _end_of(kind: bytes, digits: bytes) -> tuple[int | None, int | None]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from sandbox.admission import Admission, LeftQueue, Overloaded, Place
-from sandbox.conversation import Compiled, Conversation, Spoken
+from sandbox.conversation import Conversation
 from sandbox.engines import EngineError, Sandbox
 from sandbox.job import (
     MIB,
@@ -27,6 +27,7 @@ from sandbox.live import LiveRun
 from sandbox.outcome import signal_name, status_of
 from sandbox.plan import Plan, make_plan
 from sandbox.pool import NotReady, WarmPool
+from sandbox.spoken import Compiled, Spoken
 
 log = logging.getLogger(__name__)
 
