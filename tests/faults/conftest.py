@@ -55,6 +55,7 @@ def start_service(service, state):
         place.update(
             {"STATE_DIR": str(state), "PORT": str(port), "IMAGES_DIR": str(service.state / "images")},
             UID_BASE=str(0x7900_0000),
+            LANGUAGES="python,bash",
             WARM_POOL="python=2,bash=2",
             **settings,
         )
