@@ -38,7 +38,7 @@ class Pid1:
         # interpreter has installed one, for SIGINT.
         _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
         set_dumpable(0)
-        self.link = Link(os.dup(0))
+        self.link = Link(os.dup(0), os.dup(1))
         null = os.open("/dev/null", os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
@@ -61,7 +61,7 @@ class Pid1:
         self.file = -1
 
     def own_descriptors(self):
-        return (self.link.fd, self.wake, self.wake_write)
+        return (self.link.read_fd, self.link.write_fd, self.wake, self.wake_write)
 
     # -- before the job ----------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ class Pid1:
     def wait(self, timeout_ms):
         """Sleep until something happens, then move what can be moved."""
         poller = select.poll()
-        poller.register(self.link.fd, self.link.interest())
+        self.link.register(poller)
         poller.register(self.wake, select.POLLIN)
         if self.main:
             if len(self.link.unsent) < UNSENT_HIGH:
@@ -101,12 +101,11 @@ class Pid1:
                     poller.register(fd, select.POLLIN)
             if self.stdin_open and self.stdin_pending:
                 poller.register(self.pipes.stdin, select.POLLOUT)
-        for fd, event in poller.poll(timeout_ms):
-            if fd == self.link.fd:
-                if event & select.POLLOUT:
-                    self.link.flush()
-                if event & ~select.POLLOUT:
-                    self.receive()
+        for fd, _event in poller.poll(timeout_ms):
+            if fd == self.link.read_fd:
+                self.receive()
+            elif fd == self.link.write_fd:
+                self.link.flush()
             elif fd == self.wake:
                 os.read(self.wake, CHUNK)
                 self.reap()

@@ -55,7 +55,7 @@ class Worker:
 
     @property
     def group_name(self) -> str:
-        from sandbox.engines.oci.engine import instance_name
+        from sandbox.engines.confinement import instance_name
 
         return instance_name(self.state)
 

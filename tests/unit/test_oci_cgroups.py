@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.engines import EngineUnusable
-from sandbox.engines.oci.cgroups import Bounds, CgroupsV1, CgroupsV2, GroupV1, GroupV2, open_cgroups
+from sandbox.engines.cgroups import Bounds, CgroupsV1, CgroupsV2, GroupV1, GroupV2, open_cgroups
 
 MIB = 1024 * 1024
 

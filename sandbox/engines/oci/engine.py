@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
-import json
 import logging
 import os
 import secrets
@@ -13,17 +11,25 @@ import signal
 import socket
 import threading
 import time
-from pathlib import Path
 
 from config.settings import Settings
 from sandbox.engines import EngineError, EngineUnusable
+from sandbox.engines.cgroups import Bounds, open_cgroups
+from sandbox.engines.confinement import (
+    AGENT_PIDS,
+    BASE_ENV,
+    DEFAULT_CPUS,
+    DEFAULT_MEMORY_BYTES,
+    instance_name,
+    known_apparmor,
+    load_profile,
+)
 from sandbox.engines.oci import spec
-from sandbox.engines.oci.cgroups import Bounds, open_cgroups
 from sandbox.engines.oci.crun import Crun
 from sandbox.engines.oci.devices import make_device_layer
-from sandbox.engines.oci.sandbox import AGENT_PIDS, DEFAULT_MEMORY_BYTES, OciSandbox
+from sandbox.engines.oci.sandbox import OciSandbox
 from sandbox.engines.oci.slots import Slot, Slots
-from sandbox.engines.oci.syscalls import (
+from sandbox.engines.syscalls import (
     MS_NOSUID,
     MS_RDONLY,
     become_subreaper,
@@ -32,21 +38,12 @@ from sandbox.engines.oci.syscalls import (
     unmount,
 )
 from sandbox.images import Image
-from sandbox.job import LIMIT_RULES, Isolation
+from sandbox.job import Isolation
 from sandbox.languages import Catalogue, Language
 
 log = logging.getLogger(__name__)
 
-DEFAULT_CPUS = float(LIMIT_RULES["cpus"].default or 1.0)
 DEATH_TIMEOUT_S = 10.0
-BASE_ENV = {
-    "PATH": "/usr/local/bin:/usr/bin:/bin",
-    "HOME": "/work",
-    "LANG": "C.UTF-8",
-    "TMPDIR": "/tmp",  # noqa: S108
-    "MPLBACKEND": "Agg",
-}
-PROFILES = Path(__file__).resolve().parents[3] / "seccomp"
 
 
 class OciEngine:
@@ -62,8 +59,8 @@ class OciEngine:
         if os.geteuid() != 0:
             raise EngineUnusable("engine oci needs root")
         self._relaxed = settings.disable_sandbox_security
-        self._seccomp = None if self._relaxed else _profile(settings.seccomp_profile)
-        self._apparmor = None if self._relaxed else _apparmor(settings.apparmor_profile)
+        self._seccomp = None if self._relaxed else load_profile(settings.seccomp_profile)
+        self._apparmor = None if self._relaxed else known_apparmor(settings.apparmor_profile)
         self._catalogue = catalogue
         self._cgroups = open_cgroups(instance_name(settings.state_dir))
         self._slots = Slots(settings.uid_base, slots)
@@ -186,34 +183,8 @@ class OciEngine:
             unmount(str(self._place))
 
 
-def instance_name(state_dir: Path) -> str:
-    """The name under which this service's cgroups lie: two services on one machine do not meet."""
-    return "runyard-" + hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:8]
-
-
 def _remove_bundle(bundle: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(f"{bundle}/pid")
     os.rmdir(f"{bundle}/root")
     os.rmdir(bundle)
-
-
-def _profile(override: str | None) -> spec.Profile:
-    path = Path(override) if override else PROFILES / "default.json"
-    try:
-        text = path.read_bytes()
-        data = json.loads(text)
-    except (OSError, ValueError) as e:
-        raise EngineUnusable(f"SECCOMP_PROFILE={path}: {e}") from e
-    return spec.Profile(data=data, digest="sha256:" + hashlib.sha256(text).hexdigest())
-
-
-def _apparmor(profile: str | None) -> str | None:
-    """The profile to ask for; a name that the kernel does not know is refused rather than ignored."""
-    loaded = Path("/sys/kernel/security/apparmor/profiles")
-    if profile is None:
-        return None
-    names = loaded.read_text().splitlines() if loaded.exists() else []
-    if not any(line.rpartition(" ")[0] == profile for line in names):
-        raise EngineUnusable(f"APPARMOR_PROFILE={profile}: this kernel has no such profile loaded")
-    return profile

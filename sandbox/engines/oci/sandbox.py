@@ -13,18 +13,15 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from sandbox.engines import EngineError, Stats
-from sandbox.engines.oci import spec
-from sandbox.engines.oci.cgroups import Bounds, Group
-from sandbox.engines.oci.syscalls import resize_tmpfs
+from sandbox.engines.cgroups import Bounds, Group
+from sandbox.engines.confinement import AGENT_PIDS, tmpfs_sizes
+from sandbox.engines.syscalls import resize_tmpfs
 from sandbox.images import Image
-from sandbox.job import LIMIT_RULES, MIB, Isolation, Limits
+from sandbox.job import MIB, Isolation, Limits
 
 log = logging.getLogger(__name__)
 
-#: Processes of the agent itself, on top of those the program may have.
-AGENT_PIDS = 1
 DEATH_TIMEOUT_S = 10.0
-DEFAULT_MEMORY_BYTES = int(LIMIT_RULES["memory_mb"].default or 256) * MIB
 
 
 class OciSandbox:
@@ -69,7 +66,7 @@ class OciSandbox:
         if not self.group.set(bounds):
             return False
         if bounds.memory_bytes != self.bounds.memory_bytes:
-            for path, capacity in spec.tmpfs_sizes(bounds.memory_bytes).items():
+            for path, capacity in tmpfs_sizes(bounds.memory_bytes).items():
                 # No program has run in there yet, so the path leads where it says.
                 resize_tmpfs(f"/proc/{self._pid}/root{path}", capacity)
         self.bounds = bounds

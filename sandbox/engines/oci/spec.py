@@ -7,48 +7,21 @@ marks. Field meanings: opencontainers/runtime-spec, config.md and config-linux.m
 from __future__ import annotations
 
 import json
-import os
-import resource
-from dataclasses import dataclass
 from typing import Any
+
+from sandbox.engines.confinement import (
+    HOSTNAME,
+    MAX_INODES,
+    OOM_SCORE_ADJ,
+    READONLY_PATHS,
+    RUN_UID,
+    masked_proc,
+    rlimits,
+    tmpfs_sizes,
+)
 
 ROOT_MARK = "@@ROOT@@"
 USERNS_MARK = "@@USERNS@@"
-
-#: The program's uid and gid inside its user namespace.
-RUN_UID = 1000
-#: As Docker's default list and more (SECURITY.md, rule 8). Only what exists on this kernel is mounted over.
-MASKED_PROC = (
-    "acpi asound buddyinfo bus cmdline config.gz crypto diskstats driver fs interrupts iomem ioports irq "
-    "kallsyms kcore key-users keys kmsg kpagecgroup kpagecount kpageflags latency_stats locks modules "
-    "pagetypeinfo partitions pressure sched_debug scsi slabinfo softirqs swaps sysrq-trigger sysvipc "
-    "timer_list timer_stats tty vmallocinfo zoneinfo"
-).split()
-MAX_OPEN_FILES = 1024
-MAX_FILE_BYTES = 2**30
-MAX_PENDING_SIGNALS = 1024
-MAX_LOCKED_BYTES = 65_536
-#: The parts of a sandbox's memory that its file systems may fill: together less than all, so that a full
-#: disk is ENOSPC and not an OOM kill.
-WORK_SHARE, TMP_SHARE, SHM_SHARE = 0.5, 0.25, 0.125
-MAX_INODES = 16_384
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """A seccomp profile: the data of its JSON text, and that text's digest."""
-
-    data: dict[str, Any]
-    digest: str
-
-
-def tmpfs_sizes(memory_bytes: int) -> dict[str, int]:
-    """Bytes that /work, /tmp and /dev/shm may hold in a sandbox of that memory."""
-    return {
-        "/work": int(memory_bytes * WORK_SHARE),
-        "/tmp": int(memory_bytes * TMP_SHARE),
-        "/dev/shm": int(memory_bytes * SHM_SHARE),
-    }
 
 
 def build_spec(
@@ -69,9 +42,9 @@ def build_spec(
         "env": [f"{name}={value}" for name, value in env.items()],
         "cwd": "/work",
         "capabilities": {kind: [] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")},
-        "rlimits": _rlimits(),
+        "rlimits": [{"type": f"RLIMIT_{name}", "soft": v, "hard": v} for name, v in rlimits().items()],
         "noNewPrivileges": no_new_privileges,
-        "oomScoreAdj": 500,
+        "oomScoreAdj": OOM_SCORE_ADJ,
     }
     if apparmor:
         process["apparmorProfile"] = apparmor
@@ -80,8 +53,8 @@ def build_spec(
             *({"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network", "cgroup")),
             {"type": "user", "path": USERNS_MARK},
         ],
-        "maskedPaths": [f"/proc/{name}" for name in MASKED_PROC if os.path.exists(f"/proc/{name}")],
-        "readonlyPaths": ["/proc/sys"],
+        "maskedPaths": masked_proc(),
+        "readonlyPaths": READONLY_PATHS,
     }
     if seccomp is not None:
         linux["seccomp"] = seccomp
@@ -90,30 +63,12 @@ def build_spec(
             "ociVersion": "1.0.2",
             "process": process,
             "root": {"path": ROOT_MARK, "readonly": True},
-            "hostname": "sandbox",
+            "hostname": HOSTNAME,
             "mounts": _mounts(memory_bytes),
             "linux": linux,
             "annotations": annotations,
         }
     )
-
-
-def _rlimits() -> list[dict[str, Any]]:
-    wanted = {
-        "NOFILE": MAX_OPEN_FILES,
-        "CORE": 0,
-        "FSIZE": MAX_FILE_BYTES,
-        "SIGPENDING": MAX_PENDING_SIGNALS,
-        "MSGQUEUE": 0,
-        "MEMLOCK": MAX_LOCKED_BYTES,
-    }
-    rows = []
-    for name, value in wanted.items():
-        # A hard limit can be raised by no one without CAP_SYS_RESOURCE, which the worker need not have.
-        hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1]
-        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        rows.append({"type": f"RLIMIT_{name}", "soft": bound, "hard": bound})
-    return rows
 
 
 def _mounts(memory_bytes: int) -> list[dict[str, Any]]:
