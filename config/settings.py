@@ -60,10 +60,15 @@ class Settings(BaseSettings):
     storage_dir: Path | None = Field(None, description="Blobs; STATE_DIR/storage when unset; not used yet.")
 
     engine: Literal["auto", "oci", "docker"] = Field(
-        "auto", description="What makes sandboxes; this version has `oci`."
+        "auto",
+        description="What makes sandboxes. `auto` is `oci` where root and an OCI runtime are there, else `docker`.",
     )
-    runtime: Literal["crun", "runc", "runsc"] = Field(
-        "crun", description="OCI runtime of the engine; this version runs `crun`."
+    runtime: Annotated[Literal["crun", "runc", "runsc"] | None, BeforeValidator(_blank_is_unset)] = Field(
+        None,
+        description="OCI runtime of the engine; when unset `oci` takes crun, else runc, and `docker` takes runc.",
+    )
+    docker_host: str = Field(
+        "unix:///var/run/docker.sock", description="The Docker daemon's socket; it must be on this host."
     )
     seccomp_profile: OptionalText = Field(None, description="Path of a seccomp profile to use instead.")
     apparmor_profile: OptionalText = Field(None, description="Name of an AppArmor profile to use.")

@@ -141,7 +141,6 @@ class Pid1:
             from agent.artifacts import Collector  # most runs leave nothing to collect
 
             Collector(self.job, self.link.send_blocking).collect()
-            raise StreamClosed
 
     def begin_file(self, payload):
         path, content = frames.unpack(payload)
@@ -292,7 +291,7 @@ class Pid1:
         if not outputs:
             self.link.send(frames.END, b"0")
             self.link.flush_below(1)
-            return
+        # Until the host hangs up: an engine whose control group goes with PID 1 reads the usage before that.
         while True:
             self.wait(None)
 
