@@ -30,7 +30,7 @@ def prepare_tests(place: Place, progress: Progress) -> None:
     """Everything that the real tests stand on, in a state directory of their own."""
     if os.geteuid() != 0:
         raise InstallError("the real tests run sandboxes: they need root")
-    _install_packages(progress)
+    _install_packages(progress, install.PACKAGES | install.TEST_PACKAGES)
     host.prepare()
     _run_builder(DEV_PYTHON, place, [], None)
 
@@ -47,8 +47,8 @@ def collect(place: Place, progress: Progress) -> None:
     progress.say(f"{len(gone)} layers removed")
 
 
-def _install_packages(progress: Progress) -> None:
-    missing = install.missing_packages()
+def _install_packages(progress: Progress, wanted: dict[str, str] | None = None) -> None:
+    missing = install.missing_packages(wanted)
     if missing:
         progress.say(f"installing {', '.join(missing)}")
         install.install_packages(missing)

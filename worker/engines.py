@@ -55,4 +55,5 @@ def _open_docker(settings: Settings, catalogue: Catalogue, slots: int) -> tuple[
     daemon = Daemon(settings.docker_host)
     settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     images = LoadedImages(ImageStore(settings.images), daemon, settings.run_dir)
-    return DockerEngine(settings, catalogue, daemon, slots=slots), images
+    engine = DockerEngine(settings, catalogue, daemon, slots=slots, image_missing=images.forget)
+    return engine, images

@@ -24,6 +24,10 @@ OLDEST_API = (1, 41)
 CONFLICT = 409
 
 
+class ImageMissing(EngineError):
+    """The daemon does not have the image that a container was to be made of."""
+
+
 @dataclass(frozen=True, slots=True)
 class About:
     """What a daemon says of itself."""
@@ -83,16 +87,23 @@ class Daemon:
         return client
 
     def create(self, name: str, config: dict[str, Any]) -> str:
-        """Create a container; its id."""
+        """Create a container; its id. Raises ImageMissing."""
         with _errors("create"):
-            return str(self._client.create_container_from_config(config, name)["Id"])
+            try:
+                return str(self._client.create_container_from_config(config, name)["Id"])
+            except NotFound as e:
+                raise ImageMissing(f"docker create: {_short(e)}") from e
 
     def attach(self, container: str) -> Attached:
         """Attach to a container's three streams. Do it before the start, or what it says first is not sent."""
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
         with _errors("attach"):
-            found = self._client.attach_socket(container, params=params)
-            return take_over(found)
+            client = self._client
+            # What the SDK's attach_socket does, but for the timeout that it forgets.
+            url = client._url("/containers/{0}/attach", container)
+            answer = client.post(url, None, params=params, headers=headers, stream=True, timeout=CALL_TIMEOUT_S)
+            return take_over(client._get_raw_response_socket(answer))
 
     def start(self, container: str) -> None:
         with _errors("start"):
@@ -109,7 +120,7 @@ class Daemon:
     def update(self, container: str, fields: dict[str, Any]) -> None:
         """Change a running container's limits; `fields` as in the API's ContainerUpdate."""
         with _errors("update"):
-            client = self._client
+            client = self._client  # whose own method knows neither pids nor processors
             response = client._post_json(client._url("/containers/{0}/update", container), data=fields)
             client._result(response, True)
 
@@ -156,7 +167,7 @@ class Daemon:
 
 
 def take_over(found: Any) -> Attached:  # noqa: ANN401  # whatever the SDK returns
-    """Make a plain socket of what `attach_socket` returns, and let the rest of it go.
+    """Make a plain socket of what the SDK makes of an upgraded answer, and let the rest of it go.
 
     Between the two lies the buffered reader that took the answer's headers: what came in the same packet is in
     its buffer and would be missed by reading from the socket. It is read out first, without waiting.

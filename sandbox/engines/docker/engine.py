@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from config.settings import Settings
@@ -23,7 +24,7 @@ from sandbox.engines.confinement import (
     load_profile,
 )
 from sandbox.engines.docker.container import Confinement, container_config
-from sandbox.engines.docker.daemon import Daemon
+from sandbox.engines.docker.daemon import Daemon, ImageMissing
 from sandbox.engines.docker.sandbox import DockerSandbox
 from sandbox.engines.docker.stream import AttachStream
 from sandbox.engines.posture import Expected
@@ -42,9 +43,21 @@ class DockerEngine:
 
     name = "docker"
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, daemon: Daemon, *, slots: int) -> None:
-        """Raises EngineUnusable saying what is missing."""
+    def __init__(
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        daemon: Daemon,
+        *,
+        slots: int,
+        image_missing: Callable[[Image], None] = lambda _image: None,
+    ) -> None:
+        """`image_missing` is told of an image that the daemon no longer has.
+
+        Raises EngineUnusable saying what is missing.
+        """
         self._daemon = daemon
+        self._image_missing = image_missing
         self._catalogue = catalogue
         self.runtime = _runtime(settings.runtime, daemon)
         self._relaxed = settings.disable_sandbox_security
@@ -76,6 +89,8 @@ class DockerEngine:
             self._build(sandbox, language, uid, bounds, hold=hold)
         except BaseException as e:
             sandbox.destroy()
+            if isinstance(e, ImageMissing):
+                self._image_missing(image)
             if isinstance(e, OSError):
                 raise EngineError(f"cannot make a sandbox: {e}") from e
             raise
