@@ -57,6 +57,7 @@ class Worker:
     def end(self) -> None:
         """Kill it if it is still there, and remove what it leaves by design: the empty parents of its groups."""
         self.stop(signal.SIGKILL)
+        until(lambda: self.groups() == [])
         for parent in self.group_parents():
             parent.rmdir()
 

@@ -128,6 +128,24 @@ def _parse_mounts(text: str) -> tuple[dict[str, Path], Path | None]:
     return hierarchies, unified
 
 
+def directories_named(path: str, mounts: str | None = None) -> list[str]:
+    """The directories of a group's name in every hierarchy, also those of controllers that are not used here."""
+    text = Path("/proc/self/mounts").read_text() if mounts is None else mounts
+    points = dict.fromkeys(
+        point for _, point, kind, *_ in (line.split(" ") for line in text.splitlines()) if kind.startswith("cgroup")
+    )
+    return [f"{point}/{path}" for point in points if os.path.isdir(f"{point}/{path}")]
+
+
+def remove_empty(instance: str) -> None:
+    """Remove the groups in which nobody is beneath a service's own, in every hierarchy."""
+    for parent in directories_named(instance):
+        for entry in os.scandir(parent):
+            if entry.is_dir(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(entry.path)
+
+
 def _write(path: str, value: int | str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:

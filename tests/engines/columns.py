@@ -34,6 +34,7 @@ COLUMNS = {
     column.id: column
     for column in (
         SERVICE,
+        Column("oci", "runc"),
         Column("docker", "runc", uid=None, user_namespace=False, fill_s=180),
     )
 }

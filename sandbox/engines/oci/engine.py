@@ -1,4 +1,4 @@
-"""The engine itself: makes sandboxes out of slots, cgroups, overlay mounts and crun, and takes them apart."""
+"""The engine itself: makes sandboxes of slots, cgroups, overlay mounts and an OCI runtime, and takes them apart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import time
 
 from config.settings import Settings
 from sandbox.engines import EngineError, EngineUnusable
-from sandbox.engines.cgroups import Bounds, open_cgroups
+from sandbox.engines.cgroups import Bounds, open_cgroups, remove_empty
 from sandbox.engines.confinement import (
     AGENT_PIDS,
     BASE_ENV,
@@ -25,8 +25,8 @@ from sandbox.engines.confinement import (
     load_profile,
 )
 from sandbox.engines.oci import spec
-from sandbox.engines.oci.crun import Crun
 from sandbox.engines.oci.devices import make_device_layer
+from sandbox.engines.oci.runtime import open_runtime
 from sandbox.engines.oci.sandbox import OciSandbox
 from sandbox.engines.oci.slots import Slot, Slots
 from sandbox.engines.syscalls import (
@@ -47,7 +47,7 @@ DEATH_TIMEOUT_S = 10.0
 
 
 class OciEngine:
-    """Needs root, crun and cgroups; see the package's text for what a sandbox is made of."""
+    """Needs root, an OCI runtime and cgroups; see the package's text for what a sandbox is made of."""
 
     name = "oci"
 
@@ -62,7 +62,8 @@ class OciEngine:
         self._seccomp = None if self._relaxed else load_profile(settings.seccomp_profile)
         self._apparmor = None if self._relaxed else known_apparmor(settings.apparmor_profile)
         self._catalogue = catalogue
-        self._cgroups = open_cgroups(instance_name(settings.state_dir))
+        self._instance = instance_name(settings.state_dir)
+        self._cgroups = open_cgroups(self._instance)
         self._slots = Slots(settings.uid_base, slots)
         become_subreaper()
         private_mounts()
@@ -70,14 +71,14 @@ class OciEngine:
         self._place.mkdir(mode=0o711, parents=True, exist_ok=True)
         mount("tmpfs", str(self._place), "tmpfs", MS_NOSUID, "mode=0711,size=64m")
         self._devices = make_device_layer(self._place)
-        self._crun = Crun(self._place / "crun")
+        self._runtime = open_runtime(settings.runtime, self._place / "runtime", self._instance)
         self._filter: bytes | None = None
         self._specs: dict[tuple[str, bool, bool], str] = {}
         self._lock = threading.Lock()
 
     @property
     def runtime(self) -> str:
-        return self._crun.name
+        return self._runtime.name
 
     def create(self, image: Image, *, hold: bool = True) -> OciSandbox:
         """A sandbox of `image` under the default limits, its agent starting; see `Engine.create`."""
@@ -118,12 +119,12 @@ class OciEngine:
             "lowerdir=" + ":".join((str(self._devices), *sandbox.image.layers)),
         )
         undo.callback(unmount, root)
-        undo.callback(self._crun.forget, sandbox.id)
+        undo.callback(self._runtime.forget, sandbox.id)
         config = self._config(sandbox.image, language, slot, bundle, hold=hold)
-        pid = self._crun.start(sandbox.id, bundle, config, theirs.fileno(), group.enter)
+        pid = self._runtime.start(sandbox.id, bundle, config, theirs.fileno(), group.enter)
         sandbox.born(pid)
         if self._filter is None and self._seccomp is not None:
-            self._filter = self._crun.compiled_filter(sandbox.id)
+            self._filter = self._runtime.compiled_filter(sandbox.id)
 
     def _config(self, image: Image, language: Language, slot: Slot, bundle: str, *, hold: bool) -> bytes:
         compiled = self._filter is not None
@@ -133,7 +134,15 @@ class OciEngine:
             text = self._specs[key] = self._spec(language, hold=hold)
         root = f"{bundle}/root"
         namespace = f"/proc/{os.getpid()}/fd/{slot.user_namespace}"
-        return text.replace(spec.ROOT_MARK, root).replace(spec.USERNS_MARK, namespace).encode()
+        marks = {
+            spec.ROOT_MARK: root,
+            spec.USERNS_MARK: namespace,
+            spec.FIRST_UID_MARK: str(slot.first_uid),
+            spec.GROUP_MARK: f"/{self._instance}/{bundle.rpartition('/')[2]}",
+        }
+        for mark, value in marks.items():
+            text = text.replace(mark, value)
+        return text.encode()
 
     def _spec(self, language: Language, *, hold: bool) -> str:
         annotations = {}
@@ -147,6 +156,7 @@ class OciEngine:
             apparmor=self._apparmor,
             no_new_privileges=not self._relaxed,
             annotations=annotations,
+            traits=self._runtime.traits,
         )
 
     def facts(self, image: Image) -> Isolation:
@@ -173,18 +183,20 @@ class OciEngine:
                         os.kill(pid, signal.SIGKILL)
                 time.sleep(0.01)
             group.remove()
+        remove_empty(self._instance)  # what a runtime made under other controllers
         return len(groups)
 
     def close(self) -> None:
         """Give back what the engine holds; every sandbox must be destroyed by now."""
-        self._crun.close()
+        self._runtime.close()
         self._slots.close()
         with contextlib.suppress(OSError):
             unmount(str(self._place))
 
 
 def _remove_bundle(bundle: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(f"{bundle}/pid")
+    for name in ("pid", "config.json"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{bundle}/{name}")
     os.rmdir(f"{bundle}/root")
     os.rmdir(bundle)

@@ -1,7 +1,7 @@
 """The OCI runtime configuration of a sandbox: what is always true of one, as data.
 
-Written once for each image and kind of start; a sandbox's own root and user namespace are put in place of two
-marks. Field meanings: opencontainers/runtime-spec, config.md and config-linux.md.
+Written once for each image and kind of start; a sandbox's own root, user namespace, first uid and control group
+are put in place of marks. Field meanings: opencontainers/runtime-spec, config.md and config-linux.md.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from sandbox.engines.confinement import (
     HOSTNAME,
+    IDS_PER_SLOT,
     MAX_INODES,
     OOM_SCORE_ADJ,
     READONLY_PATHS,
@@ -19,9 +20,13 @@ from sandbox.engines.confinement import (
     rlimits,
     tmpfs_sizes,
 )
+from sandbox.engines.oci.traits import Traits
 
 ROOT_MARK = "@@ROOT@@"
 USERNS_MARK = "@@USERNS@@"
+GROUP_MARK = "@@GROUP@@"
+#: With its quotes: a number stands there.
+FIRST_UID_MARK = '"@@UID@@"'
 
 
 def build_spec(
@@ -33,8 +38,9 @@ def build_spec(
     apparmor: str | None,
     no_new_privileges: bool,
     annotations: dict[str, str],
+    traits: Traits,
 ) -> str:
-    """The configuration as JSON text with ROOT_MARK and USERNS_MARK in it."""
+    """The configuration as JSON text with the four marks in it."""
     process: dict[str, Any] = {
         "terminal": False,
         "user": {"uid": RUN_UID, "gid": RUN_UID, "umask": 0o022},
@@ -42,10 +48,13 @@ def build_spec(
         "env": [f"{name}={value}" for name, value in env.items()],
         "cwd": "/work",
         "capabilities": {kind: [] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")},
-        "rlimits": [{"type": f"RLIMIT_{name}", "soft": v, "hard": v} for name, v in rlimits().items()],
         "noNewPrivileges": no_new_privileges,
         "oomScoreAdj": OOM_SCORE_ADJ,
     }
+    if traits.sets_rlimits:
+        process["rlimits"] = [
+            {"type": f"RLIMIT_{name}", "soft": bound, "hard": bound} for name, bound in rlimits().items()
+        ]
     if apparmor:
         process["apparmorProfile"] = apparmor
     linux: dict[str, Any] = {
@@ -53,6 +62,10 @@ def build_spec(
             *({"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network", "cgroup")),
             {"type": "user", "path": USERNS_MARK},
         ],
+        # Those of the namespace: runc wants to know them, though it need not make them.
+        "uidMappings": [_mapping()],
+        "gidMappings": [_mapping()],
+        "cgroupsPath": GROUP_MARK,
         "maskedPaths": masked_proc(),
         "readonlyPaths": READONLY_PATHS,
     }
@@ -69,6 +82,10 @@ def build_spec(
             "annotations": annotations,
         }
     )
+
+
+def _mapping() -> dict[str, Any]:
+    return {"containerID": 0, "hostID": FIRST_UID_MARK.strip('"'), "size": IDS_PER_SLOT}
 
 
 def _mounts(memory_bytes: int) -> list[dict[str, Any]]:
@@ -95,8 +112,14 @@ def _mounts(memory_bytes: int) -> list[dict[str, Any]]:
             f"nr_inodes={MAX_INODES}",
             *owned,
         ),
-        # The sandbox's own /dev (devices.py) upon itself: told so, the runtime makes no nodes there.
-        {"destination": "/dev", "type": "bind", "source": f"{ROOT_MARK}/dev", "options": ["bind", "ro", "noexec"]},
+        # The sandbox's own /dev (devices.py) upon itself: told so, the runtime makes no nodes there. The root's own
+        # nosuid must be named again: in a user namespace a mount cannot lose it, and runc would try.
+        {
+            "destination": "/dev",
+            "type": "bind",
+            "source": f"{ROOT_MARK}/dev",
+            "options": ["bind", "ro", "nosuid", "noexec"],
+        },
         {
             "destination": "/dev/pts",
             "type": "devpts",
