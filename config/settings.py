@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEVELOPMENT_KEYS = "dev_123:dev:1000:1000"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+#: One variable a language: the image to run instead of the one built here.
+IMAGE_PREFIX = "RUNNER_IMAGE_"
 #: Accepted because users of such services set them; there is no shared host directory here.
 UNUSED = ("SANDBOX_WORKDIR", "HOST_SANDBOX_DIR")
 
@@ -213,6 +215,15 @@ def load_settings() -> Settings:
             message = problem["msg"].removeprefix("Value error, ")
             lines.append(message if not name or message.startswith(name) else f"{name}: {message}")
         raise SettingsError("; ".join(lines)) from e
+
+
+def image_overrides() -> dict[str, str]:
+    """`RUNNER_IMAGE_<LANG>` of this process's environment, by the language's id in lower case."""
+    return {
+        name.removeprefix(IMAGE_PREFIX).lower(): value
+        for name, value in sorted(os.environ.items())
+        if name.startswith(IMAGE_PREFIX) and value
+    }
 
 
 def unused_variables() -> list[str]:

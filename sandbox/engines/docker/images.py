@@ -88,3 +88,11 @@ class LoadedImages:
         found = self._daemon.image(reference)
         labels = (found or {}).get("Config", {}).get("Labels") or {}
         return bool(labels.get(LABEL_DIGEST) == image.digest)
+
+
+def referenced_image(language: str, reference: str, daemon: Daemon) -> Image:
+    """An image that the daemon's owner has put there. Raises EngineError if it is not."""
+    found = daemon.image(reference)
+    if found is None:
+        raise EngineError(f"the Docker daemon has no such image: docker pull {reference}, or build it there")
+    return Image(language, digest=found["Id"], layers=(), reference=reference)
