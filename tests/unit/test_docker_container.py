@@ -30,7 +30,7 @@ def config(confinement=CONFINEMENT):
         argv=["python3", "main.py"],
         env={"HOME": "/work"},
         uid=1879114728,
-        pids=65,
+        bounds=Bounds(256 << 20, 1.0, 65),
         labels={"dev.runyard.instance": "runyard-x"},
     )
 

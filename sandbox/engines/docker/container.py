@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from sandbox.engines.cgroups import Bounds
 from sandbox.engines.confinement import (
-    DEFAULT_CPUS,
     DEFAULT_MEMORY_BYTES,
     HOSTNAME,
     MAX_INODES,
@@ -39,7 +39,7 @@ def container_config(
     argv: list[str],
     env: dict[str, str],
     uid: int,
-    pids: int,
+    bounds: Bounds,
     labels: dict[str, str],
 ) -> dict[str, Any]:
     """What POST /containers/create is given; see `docker` in docs/confinement.md for why each field is there."""
@@ -61,11 +61,11 @@ def container_config(
         "AttachStderr": True,
         "Healthcheck": {"Test": ["NONE"]},
         "Labels": labels,
-        "HostConfig": _host_config(confinement, uid, pids),
+        "HostConfig": _host_config(confinement, uid, bounds),
     }
 
 
-def _host_config(confinement: Confinement, uid: int, pids: int) -> dict[str, Any]:
+def _host_config(confinement: Confinement, uid: int, bounds: Bounds) -> dict[str, Any]:
     return {
         "Runtime": confinement.runtime,
         "CgroupParent": confinement.cgroup_parent,
@@ -75,10 +75,10 @@ def _host_config(confinement: Confinement, uid: int, pids: int) -> dict[str, Any
         "CapDrop": ["ALL"],
         "SecurityOpt": _security(confinement),
         "Tmpfs": _tmpfs(uid),
-        "Memory": DEFAULT_MEMORY_BYTES,
-        "MemorySwap": DEFAULT_MEMORY_BYTES,
-        "PidsLimit": pids,
-        "NanoCpus": int(DEFAULT_CPUS * NANO),
+        "Memory": bounds.memory_bytes,
+        "MemorySwap": bounds.memory_bytes,
+        "PidsLimit": bounds.pids,
+        "NanoCpus": int(bounds.cpus * NANO),
         "Ulimits": [{"Name": name.lower(), "Soft": bound, "Hard": bound} for name, bound in rlimits().items()],
         # An ipc namespace of its own with no /dev/shm of the daemon's: the one of _tmpfs is bounded in inodes.
         "IpcMode": "none",

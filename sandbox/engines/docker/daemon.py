@@ -34,7 +34,8 @@ class About:
 
     api: str
     version: str
-    runtimes: tuple[str, ...]
+    #: The arguments that each is started with, by name.
+    runtimes: dict[str, tuple[str, ...]]
     default_runtime: str
     cgroup_driver: str
 
@@ -56,9 +57,10 @@ class Daemon:
         self._api = "auto"
         self._local = threading.local()
         try:
+            _probe(base_url)
             version = self._client.version()
             info = self._client.info()
-        except (DockerException, requests.RequestException, ValueError) as e:
+        except (OSError, DockerException, requests.RequestException, ValueError) as e:
             raise EngineUnusable(
                 f"no Docker daemon answers at DOCKER_HOST={base_url}: install one (apt-get install docker.io) "
                 f"and start it ({_short(e)})"
@@ -66,7 +68,9 @@ class Daemon:
         self.about = About(
             api=version["ApiVersion"],
             version=version["Version"],
-            runtimes=tuple(sorted(info.get("Runtimes") or ())),
+            runtimes={
+                name: tuple(about.get("runtimeArgs") or ()) for name, about in (info.get("Runtimes") or {}).items()
+            },
             default_runtime=info.get("DefaultRuntime", ""),
             cgroup_driver=info.get("CgroupDriver", ""),
         )
@@ -164,6 +168,16 @@ class Daemon:
         if (client := getattr(self._local, "client", None)) is not None:
             client.close()
             del self._local.client
+
+
+def _probe(base_url: str) -> None:
+    """Raises OSError if nobody listens there; the SDK would leave a socket behind in finding out."""
+    kind, _, path = base_url.partition("://")
+    if kind != "unix":
+        raise OSError("it must be a socket of this host, unix:///…")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(CALL_TIMEOUT_S)
+        probe.connect(path)
 
 
 def take_over(found: Any) -> Attached:  # noqa: ANN401  # whatever the SDK returns

@@ -28,6 +28,7 @@ from sandbox.engines.docker.daemon import Daemon, ImageMissing
 from sandbox.engines.docker.sandbox import DockerSandbox
 from sandbox.engines.docker.stream import AttachStream
 from sandbox.engines.posture import Expected
+from sandbox.engines.traits import traits_of
 from sandbox.images import Image
 from sandbox.job import Isolation
 from sandbox.languages import Catalogue, Language
@@ -60,6 +61,7 @@ class DockerEngine:
         self._image_missing = image_missing
         self._catalogue = catalogue
         self.runtime = _runtime(settings.runtime, daemon)
+        self._traits = traits_of(self.runtime)
         self._relaxed = settings.disable_sandbox_security
         self._seccomp = None if self._relaxed else load_profile(settings.seccomp_profile)
         self._apparmor = None if self._relaxed else known_apparmor(settings.apparmor_profile)
@@ -81,9 +83,11 @@ class DockerEngine:
             raise EngineError(f"no language for image {image.language}")
         uid = self._uids.take()
         bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
-        expected = Expected(uid, seccomp=not self._relaxed, no_new_privileges=not self._relaxed)
+        expected = None  # gVisor's own confinement is no process's status
+        if self._traits.seccomp:
+            expected = Expected(uid, seccomp=not self._relaxed, no_new_privileges=not self._relaxed)
         name = f"{self._instance}-{secrets.token_hex(8)}"
-        sandbox = DockerSandbox(name, image, self.facts(image), bounds, expected, self._daemon)
+        sandbox = DockerSandbox(name, image, self.facts(image), bounds, expected, self._traits, self._daemon)
         sandbox.undo.callback(self._uids.give_back, uid)
         try:
             self._build(sandbox, language, uid, bounds, hold=hold)
@@ -103,7 +107,7 @@ class DockerEngine:
             argv=language.agent_command(hold=hold),
             env={**BASE_ENV, **language.env},
             uid=uid,
-            pids=bounds.pids,
+            bounds=self._traits.with_headroom(bounds),
             labels={LABEL_INSTANCE: self._instance, LABEL_OWNER: self._owner},
         )
         sandbox.container = self._daemon.create(sandbox.id, config)
@@ -119,10 +123,11 @@ class DockerEngine:
             runtime=self.runtime,
             source="pool",
             network="none",
-            seccomp=self._seccomp.digest if self._seccomp else None,
+            seccomp=self._seccomp.digest if self._seccomp and self._traits.seccomp else None,
             apparmor=self._apparmor,
             user_namespace=False,
             image=image.digest,
+            platform=_platform(self._daemon.about.runtimes.get(self.runtime, ())),
         )
 
     def reap(self) -> int:
@@ -170,10 +175,16 @@ def _runtime(wanted: str | None, daemon: Daemon) -> str:
         return "runc" if "runc" in about.runtimes else about.default_runtime
     if wanted not in about.runtimes:
         raise EngineUnusable(
-            f"RUNTIME={wanted}: the Docker daemon has no such runtime (it has {', '.join(about.runtimes)}): "
+            f"RUNTIME={wanted}: the Docker daemon has no such runtime, but {', '.join(sorted(about.runtimes))}: "
             f"apt-get install {wanted}, add it to `runtimes` in /etc/docker/daemon.json and restart the daemon"
         )
     return wanted
+
+
+def _platform(arguments: tuple[str, ...]) -> str | None:
+    """The platform that the daemon's owner has chosen for gVisor."""
+    chosen = (argument.partition("=")[2] for argument in arguments if argument.lstrip("-").startswith("platform="))
+    return next(chosen, None)
 
 
 def _parent(instance: str, cgroup_driver: str) -> str:

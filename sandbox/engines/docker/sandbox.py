@@ -21,6 +21,7 @@ from sandbox.engines.docker.daemon import Daemon
 from sandbox.engines.docker.stream import AttachStream
 from sandbox.engines.posture import Expected, check_posture
 from sandbox.engines.syscalls import resize_tmpfs
+from sandbox.engines.traits import Traits
 from sandbox.images import Image
 from sandbox.job import MIB, Isolation, Limits
 
@@ -35,7 +36,14 @@ class DockerSandbox:
     """One container, used once."""
 
     def __init__(
-        self, name: str, image: Image, facts: Isolation, bounds: Bounds, expected: Expected | None, daemon: Daemon
+        self,
+        name: str,
+        image: Image,
+        facts: Isolation,
+        bounds: Bounds,
+        expected: Expected | None,
+        traits: Traits,
+        daemon: Daemon,
     ) -> None:
         """`expected` is what PID 1 must show of itself; None where the host cannot see it."""
         self.id = name
@@ -47,6 +55,7 @@ class DockerSandbox:
         self._facts = facts
         self._bounds = bounds
         self._expected = expected
+        self._traits = traits
         self._lock = threading.Lock()
         self._group: Group | None = None
         self._stats = Stats(0, 0, 0)
@@ -58,7 +67,7 @@ class DockerSandbox:
         """The container's PID 1 runs as the host's `pid`. Raises EngineError if this host does not see it."""
         try:
             self._pidfd = os.pidfd_open(pid)
-            self._group = group_of(pid, self._bounds)
+            self._group = group_of(pid, self._traits.with_headroom(self._bounds))
         except (OSError, EngineError) as e:
             raise EngineError(
                 f"process {pid} of a new container is not to be seen here: it ended at once, or the daemon is on "
@@ -79,7 +88,7 @@ class DockerSandbox:
         bounds = Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS)
         if not self._set(bounds):
             return False
-        if bounds.memory_bytes != self._bounds.memory_bytes:
+        if bounds.memory_bytes != self._bounds.memory_bytes and self._traits.resizes_tmpfs:
             for path, capacity in tmpfs_sizes(bounds.memory_bytes).items():
                 # No program has run in there yet, so the path leads where it says.
                 resize_tmpfs(f"/proc/{self._pid}/root{path}", capacity)
@@ -89,18 +98,20 @@ class DockerSandbox:
 
     def _set(self, bounds: Bounds) -> bool:
         assert self._group is not None
-        if not self._group.set(bounds):
+        held = self._traits.with_headroom(bounds)
+        if not self._group.set(held):
             return False
         if self._daemon.about.cgroup_driver == "systemd" and bounds != self._bounds:
             # systemd writes back what it was told when its units are loaded again.
-            self._daemon.update(self.container, update_of(bounds))
+            self._daemon.update(self.container, update_of(held))
         return True
 
     def lend_memory(self, reserve_mb: int) -> None:
         """Raise the memory limit after the program's end; see `Sandbox.lend_memory`."""
         assert self._group is not None
+        lent = replace(self._bounds, memory_bytes=self._bounds.memory_bytes + reserve_mb * MIB)
         with contextlib.suppress(FileNotFoundError):  # the agent has died; that shows elsewhere
-            self._group.set(replace(self._bounds, memory_bytes=self._bounds.memory_bytes + reserve_mb * MIB))
+            self._group.set(self._traits.with_headroom(lent))
 
     def stats(self) -> Stats:
         """What has been used since `apply`; of a sandbox that has ended, what was last read."""

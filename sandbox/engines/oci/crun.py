@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sandbox.engines.oci.launcher import CONFIG_PATH, Launcher
-from sandbox.engines.oci.traits import Traits
+from sandbox.engines.traits import Traits
 
 
 class Crun:
     """The runtime and its state directory (which must be on a file system of the worker's own)."""
 
     name = "crun"
+    platform: str | None = None
     traits = Traits()
 
     def __init__(self, root: Path) -> None:

@@ -7,10 +7,8 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import socket
 import threading
-import time
 
 from config.settings import Settings
 from sandbox.engines import EngineError, EngineUnusable
@@ -27,7 +25,7 @@ from sandbox.engines.confinement import (
 from sandbox.engines.oci import spec
 from sandbox.engines.oci.devices import make_device_layer
 from sandbox.engines.oci.runtime import open_runtime
-from sandbox.engines.oci.sandbox import OciSandbox
+from sandbox.engines.oci.sandbox import OciSandbox, kill_all
 from sandbox.engines.oci.slots import Slot, Slots
 from sandbox.engines.syscalls import (
     MS_NOSUID,
@@ -42,8 +40,6 @@ from sandbox.job import Isolation
 from sandbox.languages import Catalogue, Language
 
 log = logging.getLogger(__name__)
-
-DEATH_TIMEOUT_S = 10.0
 
 
 class OciEngine:
@@ -87,7 +83,7 @@ class OciEngine:
             raise EngineError(f"no language for image {image.language}")
         bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
         ours, theirs = socket.socketpair()
-        sandbox = OciSandbox(secrets.token_hex(8), image, self.facts(image), bounds, ours)
+        sandbox = OciSandbox(secrets.token_hex(8), image, self.facts(image), bounds, ours, self._runtime.traits)
         try:
             with theirs:
                 self._build(sandbox, language, theirs, hold=hold)
@@ -105,7 +101,7 @@ class OciEngine:
         group = self._cgroups.create(sandbox.id)
         undo.callback(group.remove)
         sandbox.group = group
-        group.set(sandbox.bounds)
+        group.set(self._runtime.traits.with_headroom(sandbox.bounds))
         bundle = f"{self._place}/{sandbox.id}"
         root = f"{bundle}/root"
         os.mkdir(bundle)
@@ -166,22 +162,18 @@ class OciEngine:
             runtime=self.runtime,
             source="pool",
             network="none",
-            seccomp=self._seccomp.digest if self._seccomp else None,
+            seccomp=self._seccomp.digest if self._seccomp and self._runtime.traits.seccomp else None,
             apparmor=self._apparmor,
-            user_namespace=True,
+            user_namespace=self._runtime.traits.user_namespace,
             image=image.digest,
+            platform=self._runtime.platform,
         )
 
     def reap(self) -> int:
         """Kill and remove what a dead worker of the same service left behind."""
         groups = self._cgroups.leftovers()
         for group in groups:
-            deadline = time.monotonic() + DEATH_TIMEOUT_S
-            while (pids := group.pids()) and time.monotonic() < deadline:
-                for pid in pids:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                time.sleep(0.01)
+            kill_all(group)
             group.remove()
         remove_empty(self._instance)  # what a runtime made under other controllers
         return len(groups)

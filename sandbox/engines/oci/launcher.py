@@ -27,13 +27,18 @@ ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 #: Where a runtime finds the configuration, as a descriptor and as a path.
 CONFIG_FD = 9
 CONFIG_PATH = f"/dev/fd/{CONFIG_FD}"
+#: Waits for the pipe, whatever is then read there, and becomes the runtime: for one that wants a seekable file.
+GATE = ["/bin/sh", "-c", f'read -r _ <&{CONFIG_FD}; exec {CONFIG_FD}<&-; exec "$0" "$@"']
 
 
 class Launcher:
     """One runtime's binary. Safe to use from several threads."""
 
-    def __init__(self, name: str) -> None:
-        """Raises EngineUnusable if it is not installed."""
+    def __init__(self, name: str, *, gated: bool = False) -> None:
+        """`gated`: it is not started before it is prepared, and has its configuration from elsewhere.
+
+        Raises EngineUnusable if it is not installed.
+        """
         path = find_runtime(name)
         if path is None:
             raise EngineUnusable(f"{name} is not installed: apt-get install {name}")
@@ -45,7 +50,8 @@ class Launcher:
             while sent < size:
                 sent += os.sendfile(self._binary, source.fileno(), None, size - sent)
         fcntl.fcntl(self._binary, fcntl.F_ADD_SEALS, ALL_SEALS)
-        self._executable = f"/proc/{os.getpid()}/fd/{self._binary}"
+        executable = f"/proc/{os.getpid()}/fd/{self._binary}"
+        self._executable, self._argv = (GATE[0], [*GATE, executable]) if gated else (executable, [name])
 
     def run(self, arguments: list[str], stream_fd: int, config: bytes, prepare: Callable[[int], None]) -> None:
         """Run the binary to its end with `stream_fd` as descriptors 0 and 1, which it hands to PID 1.
@@ -60,7 +66,7 @@ class Launcher:
             spawn = functools.partial(
                 os.posix_spawn,
                 self._executable,
-                [self._name, *arguments],
+                [*self._argv, *arguments],
                 ENVIRONMENT,
                 file_actions=[(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in given.items()],
                 # The worker's own habits must not reach the program: what it blocks, and what Python ignores.

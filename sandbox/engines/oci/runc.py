@@ -21,13 +21,14 @@ from sandbox.engines.cgroups import directories_named
 from sandbox.engines.confinement import rlimits
 from sandbox.engines.oci.crun import read_pid, remove_state
 from sandbox.engines.oci.launcher import CONFIG_PATH, Launcher
-from sandbox.engines.oci.traits import Traits
+from sandbox.engines.traits import Traits
 
 
 class Runc:
     """The runtime and its state directory (which must be on a file system of the worker's own)."""
 
     name = "runc"
+    platform: str | None = None
     traits = Traits(sets_rlimits=False)
 
     def __init__(self, root: Path, instance: str) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from sandbox.engines import EngineUnusable
 from sandbox.engines.oci.crun import Crun
 from sandbox.engines.oci.runc import Runc
-from sandbox.engines.oci.traits import Traits
+from sandbox.engines.oci.runsc import Runsc
 from sandbox.engines.runtimes import RUNTIMES, find_runtime
+from sandbox.engines.traits import Traits
 
 
 class Runtime(Protocol):
@@ -21,6 +21,11 @@ class Runtime(Protocol):
 
     @property
     def traits(self) -> Traits: ...
+
+    @property
+    def platform(self) -> str | None:
+        """By which means gVisor comes between the program and the host; None of other runtimes."""
+        ...
 
     def start(self, name: str, bundle: str, config: bytes, stream_fd: int, enter: Callable[[int], None]) -> int:
         """Start a sandbox whose PID 1 has `stream_fd` as descriptors 0 and 1; the host's pid of it.
@@ -48,4 +53,4 @@ def open_runtime(wanted: str | None, root: Path, instance: str) -> Runtime:
         return Crun(root)
     if name == "runc":
         return Runc(root, instance)
-    raise EngineUnusable(f"RUNTIME={name}: the engine oci does not drive it")
+    return Runsc(root)

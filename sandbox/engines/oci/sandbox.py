@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import threading
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from sandbox.engines import EngineError, Stats
 from sandbox.engines.cgroups import Bounds, Group
 from sandbox.engines.confinement import AGENT_PIDS, tmpfs_sizes
 from sandbox.engines.syscalls import resize_tmpfs
+from sandbox.engines.traits import Traits
 from sandbox.images import Image
 from sandbox.job import MIB, Isolation, Limits
 
@@ -27,7 +29,9 @@ DEATH_TIMEOUT_S = 10.0
 class OciSandbox:
     """One sandbox: its stream, its PID 1, its cgroup, and how to undo all of it."""
 
-    def __init__(self, name: str, image: Image, facts: Isolation, bounds: Bounds, stream: socket.socket) -> None:
+    def __init__(
+        self, name: str, image: Image, facts: Isolation, bounds: Bounds, stream: socket.socket, traits: Traits
+    ) -> None:
         self.id = name
         self.image = image
         self.undo = ExitStack()
@@ -36,6 +40,7 @@ class OciSandbox:
         #: What its cgroup holds it to.
         self.bounds = bounds
         self._facts = facts
+        self._traits = traits
         self._lock = threading.Lock()
         self._pid = 0
         self._pidfd = -1
@@ -63,9 +68,9 @@ class OciSandbox:
         """Put a job's limits in force and start counting; see `Sandbox.apply`."""
         assert self.group is not None
         bounds = Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS)
-        if not self.group.set(bounds):
+        if not self.group.set(self._traits.with_headroom(bounds)):
             return False
-        if bounds.memory_bytes != self.bounds.memory_bytes:
+        if bounds.memory_bytes != self.bounds.memory_bytes and self._traits.resizes_tmpfs:
             for path, capacity in tmpfs_sizes(bounds.memory_bytes).items():
                 # No program has run in there yet, so the path leads where it says.
                 resize_tmpfs(f"/proc/{self._pid}/root{path}", capacity)
@@ -76,7 +81,8 @@ class OciSandbox:
     def lend_memory(self, reserve_mb: int) -> None:
         """Raise the memory limit after the program's end; see `Sandbox.lend_memory`."""
         assert self.group is not None
-        self.group.set(replace(self.bounds, memory_bytes=self.bounds.memory_bytes + reserve_mb * MIB))
+        lent = replace(self.bounds, memory_bytes=self.bounds.memory_bytes + reserve_mb * MIB)
+        self.group.set(self._traits.with_headroom(lent))
 
     def stats(self) -> Stats:
         """What has been used since `apply`."""
@@ -102,12 +108,11 @@ class OciSandbox:
             self._gone = True
         self.kill()
         self.stream.close()
-        if self._pidfd >= 0:
+        born = self._pidfd >= 0
+        if born:
             self._await_death()
-        elif self.group is not None:
-            for pid in self.group.pids():  # crun failed half-way
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        if self.group is not None and (self._traits.helpers or not born):  # it may have failed half-way
+            kill_all(self.group)
         try:
             self.undo.close()
         except (OSError, EngineError):
@@ -122,3 +127,13 @@ class OciSandbox:
         with self._lock:
             os.close(self._pidfd)
             self._pidfd = -1
+
+
+def kill_all(group: Group) -> None:
+    """Kill whoever is in a group until nobody is, or for DEATH_TIMEOUT_S."""
+    deadline = time.monotonic() + DEATH_TIMEOUT_S
+    while (pids := group.pids()) and time.monotonic() < deadline:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)

@@ -20,7 +20,7 @@ from sandbox.engines.confinement import (
     rlimits,
     tmpfs_sizes,
 )
-from sandbox.engines.oci.traits import Traits
+from sandbox.engines.traits import Traits
 
 ROOT_MARK = "@@ROOT@@"
 USERNS_MARK = "@@USERNS@@"
@@ -58,18 +58,16 @@ def build_spec(
     if apparmor:
         process["apparmorProfile"] = apparmor
     linux: dict[str, Any] = {
-        "namespaces": [
-            *({"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network", "cgroup")),
-            {"type": "user", "path": USERNS_MARK},
-        ],
-        # Those of the namespace: runc wants to know them, though it need not make them.
-        "uidMappings": [_mapping()],
-        "gidMappings": [_mapping()],
+        "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network", "cgroup")],
         "cgroupsPath": GROUP_MARK,
         "maskedPaths": masked_proc(),
         "readonlyPaths": READONLY_PATHS,
     }
-    if seccomp is not None:
+    if traits.user_namespace:
+        linux["namespaces"].append({"type": "user", "path": USERNS_MARK})
+        # Those of the namespace: runc wants to know them, though it need not make them.
+        linux["uidMappings"] = linux["gidMappings"] = [_mapping()]
+    if seccomp is not None and traits.seccomp:
         linux["seccomp"] = seccomp
     return json.dumps(
         {
@@ -77,7 +75,7 @@ def build_spec(
             "process": process,
             "root": {"path": ROOT_MARK, "readonly": True},
             "hostname": HOSTNAME,
-            "mounts": _mounts(memory_bytes),
+            "mounts": _mounts(memory_bytes, own_devices=traits.own_devices),
             "linux": linux,
             "annotations": annotations,
         }
@@ -88,7 +86,7 @@ def _mapping() -> dict[str, Any]:
     return {"containerID": 0, "hostID": FIRST_UID_MARK.strip('"'), "size": IDS_PER_SLOT}
 
 
-def _mounts(memory_bytes: int) -> list[dict[str, Any]]:
+def _mounts(memory_bytes: int, *, own_devices: bool) -> list[dict[str, Any]]:
     size = tmpfs_sizes(memory_bytes)
     owned = [f"uid={RUN_UID}", f"gid={RUN_UID}", "mode=0700"]
 
@@ -112,6 +110,21 @@ def _mounts(memory_bytes: int) -> list[dict[str, Any]]:
             f"nr_inodes={MAX_INODES}",
             *owned,
         ),
+        *([] if own_devices else _devices()),
+        tmpfs(
+            "/dev/shm",
+            "nosuid",
+            "nodev",
+            "noexec",
+            "mode=1777",
+            f"size={size['/dev/shm']}",
+            f"nr_inodes={MAX_INODES}",
+        ),
+    ]
+
+
+def _devices() -> list[dict[str, Any]]:
+    return [
         # The sandbox's own /dev (devices.py) upon itself: told so, the runtime makes no nodes there. The root's own
         # nosuid must be named again: in a user namespace a mount cannot lose it, and runc would try.
         {
@@ -126,13 +139,4 @@ def _mounts(memory_bytes: int) -> list[dict[str, Any]]:
             "source": "devpts",
             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "max=16"],
         },
-        tmpfs(
-            "/dev/shm",
-            "nosuid",
-            "nodev",
-            "noexec",
-            "mode=1777",
-            f"size={size['/dev/shm']}",
-            f"nr_inodes={MAX_INODES}",
-        ),
     ]
