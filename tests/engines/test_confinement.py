@@ -53,15 +53,20 @@ def test_there_is_no_network(run):
         "        except OSError as e: print(e.errno)\n"
         "try: socket.getaddrinfo('example.com', 80); print('resolved')\n"
         "except OSError as e: print('no name')\n"
-        "for family in (16, 17, 40, 38, 0x100000028):\n"
-        "    import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
-        "    print(libc.syscall(ctypes.c_long(41), ctypes.c_long(family), ctypes.c_long(2), ctypes.c_long(0)))\n"
     )
     lines = run("python", code)["stdout"].split()
     assert lines[0] == "1"  # loopback alone
-    assert lines[1:7] == ["101"] * 6
-    assert lines[7:9] == ["no", "name"]
-    assert lines[9:] == ["-1"] * 5
+    assert set(lines[1:7]) <= {"101", "113"}  # no network, no route: which of them is the kernel's choice
+    assert lines[7:] == ["no", "name"]
+
+
+def test_sockets_of_other_families_are_refused(run):
+    code = (
+        "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
+        "for family in (16, 17, 40, 38, 0x100000028):\n"
+        "    print(libc.syscall(ctypes.c_long(41), ctypes.c_long(family), ctypes.c_long(2), ctypes.c_long(0)))\n"
+    )
+    assert run("python", code)["stdout"].split() == ["-1"] * 5
 
 
 def test_the_root_is_read_only_and_three_places_are_not(run):

@@ -36,7 +36,7 @@ class Runsc:
     def __init__(self, root: Path) -> None:
         self._launcher = Launcher(self.name, gated=True)
         self._root = root
-        self.platform: str | None = best_platform(_flags())
+        self.platform: str | None = best_platform(known_flags())
         root.mkdir(mode=0o700, exist_ok=True)
 
     def start(self, name: str, bundle: str, config: bytes, stream_fd: int, enter: Callable[[int], None]) -> int:
@@ -67,7 +67,8 @@ def best_platform(flags: str) -> str:
     return "systrap" if "systrap" in flags else "ptrace"
 
 
-def _flags() -> str:
+def known_flags() -> str:
+    """What the installed runsc says of its flags; empty if there is none."""
     path = find_runtime("runsc")
     if path is None:
         return ""
