@@ -26,6 +26,8 @@ class Column:
     warm_pool: str = "python=3,bash=3,node=1"
     #: Until its pool is full: Docker takes a while to load the images.
     fill_s: float = 60
+    #: Within this a program has begun that is not warm.
+    begun_ms: int = 300
     #: Names of tests, or of one case of a test as `name[case]`, with the reason.
     cannot: dict[str, str] = field(default_factory=dict)
 
@@ -75,7 +77,8 @@ COLUMNS = {
             user_namespace=False,
             seccomp=False,
             warm_pool="python=2,bash=3",
-            fill_s=90,
+            fill_s=120,
+            begun_ms=3000,
             cannot=_gvisor(),
         ),
         Column(
@@ -85,10 +88,11 @@ COLUMNS = {
             user_namespace=False,
             seccomp=False,
             warm_pool="python=2,bash=3",
-            fill_s=180,
+            fill_s=300,
+            begun_ms=3000,
             cannot=_gvisor(),
         ),
-        Column("docker", "runc", uid=None, user_namespace=False, fill_s=180),
+        Column("docker", "runc", uid=None, user_namespace=False, fill_s=300),
     )
 }
 

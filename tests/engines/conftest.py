@@ -19,6 +19,7 @@ from workers import Worker
 from dispatch.unix import UnixDispatcher
 from sandbox.job import Job, JobFile
 
+START_TIMEOUT_S = 400
 #: Rows of these modules are about the agent and the languages: one column tells.
 ONE_COLUMN = {"test_warm_equals_cold"}
 
@@ -28,7 +29,9 @@ def pytest_generate_tests(metafunc):
         names = chosen()
         if metafunc.module.__name__ in ONE_COLUMN:
             names = [name for name in names if name == SERVICE.id]
-        metafunc.parametrize("column", names, indirect=True, scope="session")
+        # The first row of a column waits for its worker, under Docker for images to be loaded.
+        rows = [pytest.param(name, marks=pytest.mark.timeout(START_TIMEOUT_S)) for name in names]
+        metafunc.parametrize("column", rows, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,10 @@ from sandbox.opening import opening
 from sandbox.plan import make_plan
 
 COLUMN = "docker/runc"
-pytestmark = pytest.mark.skipif(COLUMN not in chosen(), reason=f"RUNYARD_TEST_COLUMNS leaves out {COLUMN}")
+pytestmark = [
+    pytest.mark.skipif(COLUMN not in chosen(), reason=f"RUNYARD_TEST_COLUMNS leaves out {COLUMN}"),
+    pytest.mark.timeout(300),
+]
 UID_BASE = 0x7A00_0000
 
 

@@ -18,6 +18,7 @@ from sandbox.engines.docker.archive import archive_of
 from sandbox.images import ImageStore
 
 UID_BASE = 0x7C00_0000
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
