@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from config.settings import Settings, image_overrides
@@ -114,3 +117,8 @@ def test_the_platform_of_a_daemons_runtime_is_read_from_its_arguments(arguments,
 def test_containers_lie_beneath_a_group_of_the_service():
     assert _parent("runyard-0a1b2c3d", "cgroupfs") == "/runyard-0a1b2c3d"
     assert _parent("runyard-0a1b2c3d", "systemd") == "runyard_0a1b2c3d.slice"  # a dash would nest
+
+
+def test_the_sdk_is_not_loaded_where_it_is_not_used():
+    code = "import sys, worker.__main__, sandbox.engines.oci.engine; sys.exit('docker' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
