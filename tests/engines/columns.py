@@ -22,6 +22,8 @@ class Column:
     user_namespace: bool = True
     #: Whether our profile is in force.
     seccomp: bool = True
+    #: gVisor.
+    own_kernel: bool = False
     #: A pool of its own is started for every column but the service's.
     warm_pool: str = "python=3,bash=3,node=1"
     #: Until its pool is full: Docker takes a while to load the images.
@@ -76,6 +78,7 @@ COLUMNS = {
             "runsc",
             user_namespace=False,
             seccomp=False,
+            own_kernel=True,
             warm_pool="python=2,bash=3",
             fill_s=120,
             begun_ms=3000,
@@ -87,6 +90,7 @@ COLUMNS = {
             uid=None,
             user_namespace=False,
             seccomp=False,
+            own_kernel=True,
             warm_pool="python=2,bash=3",
             fill_s=300,
             begun_ms=3000,

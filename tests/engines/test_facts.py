@@ -76,9 +76,10 @@ def test_sleeping_costs_no_cpu_time(run):
         ":(){ :|:& };: ; wait; sleep 100",
     ],
 )
-def test_a_program_that_resists_is_dead_at_its_time(run, code):
+def test_a_program_that_resists_is_dead_at_its_time(run, column, code):
     result = run("bash", code, limits={"timeout_ms": 500, "pids": 30})
-    assert result["status"] == "timeout"
+    # A kernel of the sandbox's own may run out of tasks before the time is up, and dies of it.
+    assert result["status"] in ({"timeout", "killed"} if column.own_kernel else {"timeout"})
     assert result["usage"]["wall_ms"] < 3000
 
 
