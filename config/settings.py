@@ -24,6 +24,8 @@ from config.values import (
 
 DEVELOPMENT_KEYS = "dev_123:dev:1000:1000"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+#: One variable a language: the image to run instead of the one built here.
+IMAGE_PREFIX = "RUNNER_IMAGE_"
 #: Accepted because users of such services set them; there is no shared host directory here.
 UNUSED = ("SANDBOX_WORKDIR", "HOST_SANDBOX_DIR")
 
@@ -83,10 +85,15 @@ class Settings(BaseSettings):
     s3_presign: bool = Field(False, description="Send downloads to S3 itself by a presigned link.")
 
     engine: Literal["auto", "oci", "docker"] = Field(
-        "auto", description="What makes sandboxes; this version has `oci`."
+        "auto",
+        description="What makes sandboxes. `auto` is `oci` where root and an OCI runtime are there, else `docker`.",
     )
-    runtime: Literal["crun", "runc", "runsc"] = Field(
-        "crun", description="OCI runtime of the engine; this version runs `crun`."
+    runtime: Annotated[Literal["crun", "runc", "runsc"] | None, BeforeValidator(_blank_is_unset)] = Field(
+        None,
+        description="OCI runtime of the engine; when unset `oci` takes crun, else runc, and `docker` takes runc.",
+    )
+    docker_host: str = Field(
+        "unix:///var/run/docker.sock", description="The Docker daemon's socket; it must be on this host."
     )
     seccomp_profile: OptionalText = Field(None, description="Path of a seccomp profile to use instead.")
     apparmor_profile: OptionalText = Field(None, description="Name of an AppArmor profile to use.")
@@ -304,6 +311,15 @@ def load_settings() -> Settings:
             message = problem["msg"].removeprefix("Value error, ")
             lines.append(message if not name or message.startswith(name) else f"{name}: {message}")
         raise SettingsError("; ".join(lines)) from e
+
+
+def image_overrides() -> dict[str, str]:
+    """`RUNNER_IMAGE_<LANG>` of this process's environment, by the language's id in lower case."""
+    return {
+        name.removeprefix(IMAGE_PREFIX).lower(): value
+        for name, value in sorted(os.environ.items())
+        if name.startswith(IMAGE_PREFIX) and value
+    }
 
 
 def unused_variables() -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from config.settings import UNUSED, Settings
+from config.settings import IMAGE_PREFIX, UNUSED, Settings
 
 HEAD = """# Configuration
 
@@ -18,13 +18,20 @@ start with the variable's name; `make doctor` shows what is in force. This page 
 |---|---|---|---|
 """
 
+IMAGES = f"""
+`{IMAGE_PREFIX}<LANG>` (for instance `{IMAGE_PREFIX}PYTHON`) names an image of your own for a language, built by the
+runner's Dockerfile: for the engine `docker` a reference that its daemon has, for `oci` the path of a root file
+system, of an OCI image layout, or of an archive of either or from `docker save`. The service refuses to
+start if one cannot be started.
+"""
+
 
 def page() -> str:
     """The whole page as Markdown."""
     rows = [_row(name, field) for name, field in Settings.model_fields.items()]
     unused = " and ".join(f"`{name}`" for name in UNUSED)
     tail = f"\n{unused} are accepted, warned about once and unused: there is no shared host directory.\n"
-    return HEAD + "\n".join(rows) + "\n" + tail
+    return HEAD + "\n".join(rows) + "\n" + IMAGES + tail
 
 
 def _row(name: str, field: FieldInfo) -> str:
@@ -40,7 +47,8 @@ def _values(field: FieldInfo) -> str:
     """The choices, or the bounds, or nothing to say."""
     if field.annotation is bool:
         return "`0`, `1`"
-    choices = [arg for arg in get_args(field.annotation) if isinstance(arg, str)]
+    alternatives = [field.annotation, *get_args(field.annotation)]  # of one that may be left unset
+    choices = [arg for kind in alternatives for arg in get_args(kind) if isinstance(arg, str)]
     if choices:
         return ", ".join(f"`{choice}`" for choice in choices)
     bounds = {kind: value for entry in field.metadata for kind, value in _bounds(entry)}

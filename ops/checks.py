@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops import host, install
+from ops import containers, host, install
 from ops.state import Place
 
 NEEDED_CONTROLLERS = ("memory", "cpu", "pids")
@@ -47,14 +47,33 @@ def all_checks(place: Place) -> Iterator[Check]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield Check("python", sys.version_info >= (3, 11), version, "Debian 12 or newer brings 3.11")
     missing = install.missing_packages()
-    for name in install.PACKAGES:
+    for name in install.needed_packages():
         yield Check(name, name not in missing, "package", f"apt-get install {name} (make up does)")
     for name in ("setpriv", "unshare", "mount"):
         yield Check(name, shutil.which(name) is not None, "program", "apt-get install util-linux mount")
-    yield _crun()
+    yield from _engine()
     yield from _cgroups()
     yield from _kernel()
     yield _disk(place)
+
+
+def _engine() -> Iterator[Check]:
+    """What makes the sandboxes under this process's ENGINE and RUNTIME."""
+    if os.environ.get("ENGINE") == "docker":
+        yield _docker()
+    elif (runtime := os.environ.get("RUNTIME") or "crun") == "crun":
+        yield _crun()
+    else:
+        path = shutil.which(runtime)
+        mend = f"apt-get install {runtime} (make up does)"
+        yield Check(f"{runtime} is there", path is not None, path or "not installed", mend)
+
+
+def _docker() -> Check:
+    said = containers.version()
+    host_ = os.environ.get("DOCKER_HOST") or containers.DEFAULT_HOST
+    mend = f"apt-get install docker.io, start it, or set DOCKER_HOST (it is {host_})"
+    return Check("docker answers", said is not None, said or "nobody does", mend)
 
 
 def _crun() -> Check:

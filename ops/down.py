@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from ops.containers import containers, remove
 from ops.state import Place, cgroups, mounts, processes, supervisor_pid
 
 #: The supervisor's own bound is DRAIN_S + 5 + 3; then everything is killed.
@@ -31,6 +32,7 @@ def stop(place: Place, say: Say) -> list[str]:
     if processes(place):
         say("killing what did not stop")
         _until(lambda: not _kill(place), KILL_WITHIN_S)
+    _until(lambda: not _remove_containers(place), KILL_WITHIN_S)
     for point in mounts(place):
         subprocess.run(["umount", "-l", point], capture_output=True, check=False)
     _until(lambda: not _remove_cgroups(place), KILL_WITHIN_S)
@@ -43,6 +45,7 @@ def left_over(place: Place) -> list[str]:
     """What there is of a service that should be gone."""
     return [
         *(f"process {pid}" for pid in processes(place)),
+        *(f"container {name[:12]}" for name in containers(place)),
         *(f"mount {point}" for point in mounts(place)),
         *(f"control group {folder}" for folder in cgroups(place)),
     ]
@@ -54,6 +57,12 @@ def _kill(place: Place) -> list[int]:
     for pid in alive:
         _signal(pid, signal.SIGKILL)
     return alive
+
+
+def _remove_containers(place: Place) -> list[str]:
+    for name in containers(place):
+        remove(name)
+    return containers(place)
 
 
 def _remove_cgroups(place: Place) -> list[str]:

@@ -6,6 +6,7 @@ Standard library only: it runs before anything is installed.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -14,19 +15,22 @@ import tomllib
 from glob import glob
 from pathlib import Path
 
-from ops.environment import clean
+from ops.environment import PATH, clean
 from ops.state import Place
 
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEM_PYTHON = "/usr/bin/python3"
 #: Package, and the file that shows it is there. An old keyring may lack the key of the images' suite.
 PACKAGES = {
-    "crun": "/usr/bin/crun",
     "mmdebstrap": "/usr/bin/mmdebstrap",
     "debian-archive-keyring": "/usr/share/keyrings/debian-archive-trixie-automatic.*",
     "python3-venv": "",
     "ca-certificates": "/etc/ssl/certs/ca-certificates.crt",
 }
+#: The runtimes of the engine oci. A Docker daemon is its owner's business, with the runtimes it knows.
+RUNTIME_PACKAGES = {"crun": "/usr/bin/crun", "runc": "/usr/sbin/runc", "runsc": "/usr/bin/runsc"}
+#: What the tests of every engine and runtime stand on.
+TEST_PACKAGES = {**RUNTIME_PACKAGES, "docker.io": "/usr/sbin/dockerd"}
 LOCK = "requirements.lock"
 INSTALLED = "installed"
 
@@ -35,9 +39,18 @@ class InstallError(Exception):
     """Something could not be installed; the message is a sentence for whoever typed `make`."""
 
 
-def missing_packages() -> list[str]:
-    """Debian packages that are not there."""
-    return [name for name, pattern in PACKAGES.items() if not _has(pattern)]
+def needed_packages() -> dict[str, str]:
+    """PACKAGES, and the runtime that ENGINE and RUNTIME of this process's environment ask for."""
+    if os.environ.get("ENGINE") == "docker":
+        return PACKAGES
+    runtime = os.environ.get("RUNTIME") or "crun"
+    return PACKAGES | {name: pattern for name, pattern in RUNTIME_PACKAGES.items() if name == runtime}
+
+
+def missing_packages(wanted: dict[str, str] | None = None) -> list[str]:
+    """Debian packages that are not there, of `wanted` or of those that the service needs."""
+    found = needed_packages() if wanted is None else wanted
+    return [name for name, pattern in found.items() if not _has(pattern)]
 
 
 def install_packages(names: list[str]) -> None:
@@ -158,6 +171,9 @@ def _works(venv: Path) -> bool:
 
 
 def _has(pattern: str) -> bool:
+    name = Path(pattern).name
+    if name in RUNTIME_PACKAGES:  # one built or downloaded by the machine's owner will do
+        return shutil.which(name, path=PATH) is not None
     if not pattern:
         # Debian keeps this part of the standard library in the package.
         asked = subprocess.run([SYSTEM_PYTHON, "-c", "import ensurepip"], capture_output=True, check=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from config.settings import Settings
+from config.settings import IMAGE_PREFIX, Settings
 from ops.children import Program
 
 #: Nice enough that a build does not delay a run.
@@ -31,7 +31,8 @@ UNTIL_PARENT_ENDS = ("setpriv", "--pdeathsig", "TERM")
 def worker(settings: Settings) -> Program:
     """`python -m worker`: root, owns the engine, listens on no TCP port."""
     settings_env = {name: value for name, value in _settings(settings).items() if name.upper() not in API_ONLY}
-    env = {**_s3(settings), **settings_env}
+    images = {name: value for name, value in os.environ.items() if name.startswith(IMAGE_PREFIX)}
+    env = {**_s3(settings), **settings_env, **images}
     return Program("worker", (*UNTIL_PARENT_ENDS, *PYTHON, "-m", "worker"), env)
 
 

@@ -30,7 +30,7 @@ def prepare_tests(place: Place, progress: Progress) -> None:
     """Everything that the real tests stand on, in a state directory of their own."""
     if os.geteuid() != 0:
         raise InstallError("the real tests run sandboxes: they need root")
-    _install_packages(progress)
+    _install_packages(progress, install.PACKAGES | _engines_under_test())
     host.prepare()
     _run_builder(DEV_PYTHON, place, [], None)
 
@@ -47,8 +47,18 @@ def collect(place: Place, progress: Progress) -> None:
     progress.say(f"{len(gone)} layers removed")
 
 
-def _install_packages(progress: Progress) -> None:
-    missing = install.missing_packages()
+def _engines_under_test() -> dict[str, str]:
+    """What the columns that RUNYARD_TEST_COLUMNS chooses (`oci/crun,docker/runc`; all when unset) stand on."""
+    chosen = os.environ.get("RUNYARD_TEST_COLUMNS")
+    if not chosen:
+        return install.TEST_PACKAGES
+    words = {word for name in chosen.split(",") for word in name.strip().split("/")}
+    named = {"docker.io" if word == "docker" else word for word in words} | {"crun"}  # the service's own
+    return {name: pattern for name, pattern in install.TEST_PACKAGES.items() if name in named}
+
+
+def _install_packages(progress: Progress, wanted: dict[str, str] | None = None) -> None:
+    missing = install.missing_packages(wanted)
     if missing:
         progress.say(f"installing {', '.join(missing)}")
         install.install_packages(missing)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,16 @@ class Image:
     layers: tuple[str, ...]
     version: str = ""
     packages: tuple[dict[str, Any], ...] = field(default=(), hash=False)
+    #: By which name an engine with a store of its own knows it.
+    reference: str = ""
+
+
+class Images(Protocol):
+    """Where the pool learns which images can be started."""
+
+    def get(self, language: str) -> Image | None:
+        """The current image of a language, or None while there is none that can be started."""
+        ...
 
 
 class ImageStore:
@@ -49,3 +59,15 @@ class ImageStore:
         )
         self._cache[language] = (changed, image)
         return image
+
+
+class OverriddenImages:
+    """Some languages' images given by the service's owner, the others' from a store. Implements `Images`."""
+
+    def __init__(self, given: dict[str, Image], store: Images) -> None:
+        self._given = given
+        self._store = store
+
+    def get(self, language: str) -> Image | None:
+        """The given image of a language, or the store's."""
+        return self._given.get(language) or self._store.get(language)

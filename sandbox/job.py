@@ -261,6 +261,8 @@ class Isolation:
     apparmor: str | None
     user_namespace: bool
     image: str
+    #: gVisor's means of catching system calls (`systrap`, `ptrace`); None where the host's kernel answers them.
+    platform: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

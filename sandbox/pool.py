@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from sandbox.conversation import await_ready, is_waiting
 from sandbox.engines import Engine, EngineError, Sandbox
-from sandbox.images import Image, ImageStore
+from sandbox.images import Image, Images
 from sandbox.job import Source
 from sandbox.languages import Language
 
@@ -47,7 +47,7 @@ class _Shelf:
 class WarmPool:
     """Ready sandboxes of every language whose image is built."""
 
-    def __init__(self, engine: Engine, images: ImageStore, sizes: dict[Language, int]) -> None:
+    def __init__(self, engine: Engine, images: Images, sizes: dict[Language, int]) -> None:
         self._engine = engine
         self._images = images
         self._shelves = {language.id: _Shelf(language, size) for language, size in sizes.items()}

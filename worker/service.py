@@ -9,11 +9,10 @@ from typing import Any
 
 from config.settings import Settings
 from sandbox.admission import Admission
-from sandbox.engines import Engine, EngineUnusable
 from sandbox.executor import Executor
-from sandbox.images import ImageStore
 from sandbox.languages import Catalogue, Language
 from sandbox.pool import WarmPool, pool_sizes
+from worker.engines import open_engine
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +27,10 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         """Raises EngineUnusable or ValueError saying what is missing or wrong. Starts no thread."""
         self.catalogue = Catalogue.load(only=settings.languages)
-        self.images = ImageStore(settings.images)
         machine_mb = _machine_memory_mb()
         sizes = self._pool_sizes(settings, machine_mb)
         slots = sum(sizes.values()) + settings.max_runs + SLOTS_FOR_THE_DYING
-        self.engine = open_engine(settings, self.catalogue, slots=slots)
+        self.engine, self.images = open_engine(settings, self.catalogue, slots=slots)
         self.admission = Admission(
             max_runs=settings.max_runs,
             memory_mb=settings.memory_budget_mb or machine_mb * 3 // 4,
@@ -97,21 +95,6 @@ class Service:
         self._closing.set()
         self.pool.close()
         self.engine.close()
-
-
-def open_engine(settings: Settings, catalogue: Catalogue, *, slots: int) -> Engine:
-    """The engine that ENGINE asks for. Raises EngineUnusable saying what to install."""
-    if settings.engine == "docker":
-        raise EngineUnusable("ENGINE=docker: this version has the engine oci only; unset ENGINE")
-    if settings.runtime != "crun":
-        raise EngineUnusable(f"RUNTIME={settings.runtime}: this version runs crun only; unset RUNTIME")
-    if overrides := sorted(name for name in os.environ if name.startswith("RUNNER_IMAGE_")):
-        raise EngineUnusable(f"{overrides[0]}: this version runs the images it has built; unset it")
-    if settings.disable_sandbox_security:
-        log.error("DISABLE_SANDBOX_SECURITY=1: sandboxes run without seccomp and no-new-privileges")
-    from sandbox.engines.oci.engine import OciEngine
-
-    return OciEngine(settings, catalogue, slots=slots)
 
 
 def _machine_memory_mb() -> int:

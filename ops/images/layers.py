@@ -12,10 +12,10 @@ from pathlib import Path
 
 from ops.images import debian
 from ops.images.chroot import Chroot, entered
-from ops.images.content import measure
 from ops.images.inputs import Inputs, place
 from ops.images.run import run
 from ops.images.store import write_json
+from sandbox.content import measure
 
 COMPILE = ["python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
 

@@ -15,22 +15,29 @@ class StreamClosed(Exception):
 
 
 class Link:
-    """One stream. What has been sent but not yet taken by the kernel waits in `unsent`."""
+    """One stream: two ends of one socket, or two pipes, as the engine has it.
 
-    def __init__(self, fd):
-        os.set_blocking(fd, False)
-        self.fd = fd
+    What has been sent but not yet taken by the kernel waits in `unsent`.
+    """
+
+    def __init__(self, read_fd, write_fd):
+        for fd in (read_fd, write_fd):
+            os.set_blocking(fd, False)
+        self.read_fd = read_fd
+        self.write_fd = write_fd
         self.inbox = bytearray()
         self.unsent = bytearray()
 
-    def interest(self):
-        """The poll events that matter now."""
-        return select.POLLIN | (select.POLLOUT if self.unsent else 0)
+    def register(self, poller):
+        """Have a poller wait for what matters now."""
+        poller.register(self.read_fd, select.POLLIN)
+        if self.unsent:
+            poller.register(self.write_fd, select.POLLOUT)
 
     def receive(self):
         """The frames that one read completes. Raises StreamClosed at the end."""
         try:
-            data = os.read(self.fd, CHUNK)
+            data = os.read(self.read_fd, CHUNK)
         except BlockingIOError:
             return []
         if not data:
@@ -51,7 +58,7 @@ class Link:
     def flush(self):
         try:
             while self.unsent:
-                del self.unsent[: os.write(self.fd, self.unsent)]
+                del self.unsent[: os.write(self.write_fd, self.unsent)]
         except BlockingIOError:
             pass
         except OSError as e:
@@ -60,7 +67,7 @@ class Link:
     def flush_below(self, size):
         """Wait until fewer than `size` bytes are unsent."""
         poller = select.poll()
-        poller.register(self.fd, select.POLLOUT)
+        poller.register(self.write_fd, select.POLLOUT)
         while len(self.unsent) >= size:
             poller.poll()
             self.flush()

@@ -39,7 +39,7 @@ class Pid1:
         # interpreter has installed one, for SIGINT.
         _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
         set_dumpable(0)
-        self.link = Link(os.dup(0))
+        self.link = Link(os.dup(0), os.dup(1))
         null = os.open("/dev/null", os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
@@ -58,7 +58,7 @@ class Pid1:
         self.file = -1
 
     def own_descriptors(self):
-        return (self.link.fd, self.wake, self.wake_write)
+        return (self.link.read_fd, self.link.write_fd, self.wake, self.wake_write)
 
     # -- before the job ----------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ class Pid1:
     def wait(self, timeout_ms):
         """Sleep until something happens, then move what can be moved."""
         poller = select.poll()
-        poller.register(self.link.fd, self.link.interest())
+        self.link.register(poller)
         poller.register(self.wake, select.POLLIN)
         streams = self.streams
         if self.main:
@@ -109,12 +109,11 @@ class Pid1:
                     poller.register(fd, select.POLLIN)
             if streams.stdin_waits():
                 poller.register(streams.pipes.stdin, select.POLLOUT)
-        for fd, event in poller.poll(timeout_ms):
-            if fd == self.link.fd:
-                if event & select.POLLOUT:
-                    self.link.flush()
-                if event & ~select.POLLOUT:
-                    self.receive()
+        for fd, _event in poller.poll(timeout_ms):
+            if fd == self.link.read_fd:
+                self.receive()
+            elif fd == self.link.write_fd:
+                self.link.flush()
             elif fd == self.wake:
                 os.read(self.wake, CHUNK)
                 self.reap()
@@ -152,7 +151,6 @@ class Pid1:
             from agent.artifacts import Collector  # most runs leave nothing to collect
 
             Collector(self.job, self.link.send_blocking).collect()
-            raise StreamClosed
 
     def begin_file(self, payload):
         path, content = frames.unpack(payload)
@@ -266,7 +264,7 @@ class Pid1:
         if not outputs:
             self.link.send(frames.END, b"0")
             self.link.flush_below(1)
-            return
+        # Until the host hangs up: an engine whose control group goes with PID 1 reads the usage before that.
         while True:
             self.wait(None)
 

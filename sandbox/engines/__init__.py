@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +30,25 @@ class Stats:
     oom_kills: int
 
 
+class Stream(Protocol):
+    """A two-way byte stream: as much of a socket as a conversation needs, with a socket's exceptions.
+
+    Nothing may be read ahead behind the descriptor: it is polled.
+    """
+
+    def fileno(self) -> int: ...
+
+    def settimeout(self, value: float | None, /) -> None: ...
+
+    def setblocking(self, flag: bool, /) -> None: ...  # noqa: FBT001  # as socket has it
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def send(self, data: bytes | memoryview, /) -> int: ...
+
+    def close(self) -> None: ...
+
+
 class Sandbox(Protocol):
     """One single-use sandbox whose agent is starting or waiting."""
 
@@ -41,7 +59,7 @@ class Sandbox(Protocol):
     def image(self) -> Image: ...
 
     @property
-    def stream(self) -> socket.socket:
+    def stream(self) -> Stream:
         """The two-way stream to the agent; closing it ends the sandbox."""
         ...
 

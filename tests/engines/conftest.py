@@ -1,19 +1,93 @@
-"""Jobs given to the worker directly, over its own socket: what HTTP adds is not looked at here."""
+"""Jobs given to the worker directly, over its own socket: what HTTP adds is not looked at here.
+
+One suite judges every engine and runtime: a test that uses `run` is a row, the columns are in columns.py. The
+column oci/crun is the service itself; the others have workers of their own, on the images that it has built.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
 import pytest
+from columns import COLUMNS, SERVICE, chosen
+from dockerd import Dockerd
+from workers import Worker
 
 from config.ids import new_id
 from dispatch.unix import UnixDispatcher
 from sandbox.job import Job, JobFile
 
+START_TIMEOUT_S = 400
+#: Rows of these modules are about the agent and the languages: one column tells.
+ONE_COLUMN = {"test_warm_equals_cold"}
+
+
+def pytest_generate_tests(metafunc):
+    if "column" in metafunc.fixturenames:
+        names = chosen()
+        if metafunc.module.__name__ in ONE_COLUMN:
+            names = [name for name in names if name == SERVICE.id]
+        # The first row of a column waits for its worker, under Docker for images to be loaded.
+        rows = [pytest.param(name, marks=pytest.mark.timeout(START_TIMEOUT_S)) for name in names]
+        metafunc.parametrize("column", rows, indirect=True, scope="session")
+
 
 @pytest.fixture(scope="session")
-def dispatcher(service):
-    made = UnixDispatcher(service.worker_socket)
-    yield made
-    made.close()
+def column(request):
+    """The engine and runtime that this row is about."""
+    return COLUMNS[request.param]
+
+
+@pytest.fixture(autouse=True)
+def _what_it_cannot_do(request):
+    """A row that its column cannot satisfy must fail, for as long as columns.py says so."""
+    if "column" in request.fixturenames:
+        column, name = request.getfixturevalue("column"), request.node.originalname
+        case = request.node.name.replace(f"[{column.id}-", "[")
+        reason = column.cannot.get(case) or column.cannot.get(name)
+        if reason is not None:
+            request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+
+
+@pytest.fixture(scope="session")
+def dockerd(service):
+    """A Docker daemon of the tests' own; kept with its images under RUNYARD_TEST_REUSE."""
+    if shutil.which("dockerd") is None:
+        pytest.fail("the docker columns need dockerd: make test-setup installs it")
+    running = Dockerd(Path(f"{service.state}-dockerd"))
+    yield running
+    if os.environ.get("RUNYARD_TEST_REUSE"):
+        running.stop()
+    else:
+        running.remove()
+
+
+@pytest.fixture(scope="session")
+def dispatcher(service, column, request):
+    """Leads to a worker of this column."""
+    if column is SERVICE:
+        made = UnixDispatcher(service.worker_socket)
+        yield made
+        made.close()
+        return
+    settings = {"ENGINE": column.engine, "RUNTIME": column.runtime, "WARM_POOL": column.warm_pool}
+    settings["UID_BASE"] = str(0x7900_0000)
+    if column.engine == "docker":
+        settings["DOCKER_HOST"] = request.getfixturevalue("dockerd").host
+    state = Path(tempfile.mkdtemp(prefix="runyard-test-", dir="/var/lib"))
+    state.chmod(0o755)
+    worker = Worker(state, service.state / "images", **settings)
+    try:
+        worker.wait_until_filled(column.fill_s)
+        yield worker.dispatcher
+        assert worker.stop() == 0
+        assert worker.groups() == []
+    finally:
+        worker.end()
+        shutil.rmtree(state)
 
 
 @pytest.fixture

@@ -78,8 +78,8 @@ def test_an_empty_file_is_a_file(run):
     assert (artifact["size"], artifact["sha256"]) == (0, hashlib.sha256(b"").hexdigest())
 
 
-def test_what_was_written_before_a_timeout_comes_back(run):
-    result = run("bash", "echo x > outputs/a; sleep 60", limits={"timeout_ms": 300})
+def test_what_was_written_before_a_timeout_comes_back(run, column):
+    result = run("bash", "echo x > outputs/a; sleep 60", limits={"timeout_ms": column.begun_ms})
     assert result["status"] == "timeout"
     assert [a["path"] for a in result["artifacts"]] == ["a"]
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import time
 
 import pytest
+from workers import until
 
 MIB = 1024 * 1024
 
 
-def test_two_is_two(run):
+def test_two_is_two(run, column):
     result = run("python", "print(1+1)")
     assert (result["status"], result["exit_code"], result["stdout"]) == ("succeeded", 0, "2\n")
-    assert result["isolation"]["source"] == "pool"
-    assert result["isolation"]["user_namespace"] is True
-    assert result["isolation"]["seccomp"].startswith("sha256:")
+    assert (result["isolation"]["engine"], result["isolation"]["runtime"]) == (column.engine, column.runtime)
+    assert result["isolation"]["user_namespace"] is column.user_namespace
+    assert bool(result["isolation"]["seccomp"]) is column.seccomp
+
+
+def test_a_waiting_sandbox_is_used_as_soon_as_there_is_one(run):
+    until(lambda: run("python", "print(1)")["isolation"]["source"] == "pool" or time.sleep(0.5))
 
 
 @pytest.mark.parametrize(
@@ -71,9 +76,10 @@ def test_sleeping_costs_no_cpu_time(run):
         ":(){ :|:& };: ; wait; sleep 100",
     ],
 )
-def test_a_program_that_resists_is_dead_at_its_time(run, code):
+def test_a_program_that_resists_is_dead_at_its_time(run, column, code):
     result = run("bash", code, limits={"timeout_ms": 500, "pids": 30})
-    assert result["status"] == "timeout"
+    # A kernel of the sandbox's own may run out of tasks before the time is up, and dies of it.
+    assert result["status"] in ({"timeout", "killed"} if column.own_kernel else {"timeout"})
     assert result["usage"]["wall_ms"] < 3000
 
 
@@ -192,8 +198,8 @@ def test_files_arrive_where_they_belong(run):
 
 
 def test_inputs_and_outputs_belong_to_the_run(run):
-    code = "for d in inputs outputs .; do touch $d/x && stat -c %u $d; done"
-    assert run("bash", code)["stdout"] == "1000\n1000\n1000\n"
+    code = "for d in inputs outputs .; do touch $d/x && [ $(stat -c %u $d) = $(id -u) ] && echo own; done"
+    assert run("bash", code)["stdout"] == "own\nown\nown\n"
 
 
 def test_programs_that_take_all_they_can_do_not_keep_others_from_theirs(run):

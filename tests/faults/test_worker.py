@@ -187,14 +187,16 @@ def test_nothing_accumulates(start_worker):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"ENGINE": "docker"}, "ENGINE=docker"),
-        ({"RUNTIME": "runsc"}, "RUNTIME=runsc"),
+        ({"ENGINE": "docker", "DOCKER_HOST": "unix:///nowhere.sock"}, "DOCKER_HOST=unix:///nowhere.sock"),
         ({"SECCOMP_PROFILE": "/nowhere.json"}, "SECCOMP_PROFILE=/nowhere.json"),
         ({"APPARMOR_PROFILE": "no-such-profile"}, "APPARMOR_PROFILE=no-such-profile"),
         ({"WARM_POOL": "cobol=1"}, "WARM_POOL"),
         ({"LANGUAGES": "cobol"}, "cobol"),
         ({"PORT": "x"}, "PORT"),
-        ({"RUNNER_IMAGE_PYTHON": "python:3"}, "RUNNER_IMAGE_PYTHON"),
+        ({"RUNNER_IMAGE_PYTHON": "/nowhere"}, "RUNNER_IMAGE_PYTHON=/nowhere: there is no such file"),
+        ({"RUNNER_IMAGE_PYTHON": "/etc"}, "RUNNER_IMAGE_PYTHON=/etc: is neither a root file system"),
+        ({"RUNNER_IMAGE_PYTHON": "/etc/passwd"}, "passwd is no archive"),
+        ({"RUNNER_IMAGE_COBOL": "/"}, "RUNNER_IMAGE_COBOL: there is no such language"),
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused_at_start(service, state, settings, words):

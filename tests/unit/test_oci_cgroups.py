@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.engines import EngineUnusable
-from sandbox.engines.oci import cgroups
-from sandbox.engines.oci.cgroups import Bounds, CgroupsV1, CgroupsV2, GroupV1, GroupV2, open_cgroups
+from sandbox.engines import EngineError, EngineUnusable, cgroups
+from sandbox.engines.cgroups import (
+    Bounds,
+    CgroupsV1,
+    CgroupsV2,
+    GroupV1,
+    GroupV2,
+    directories_named,
+    group_of,
+    open_cgroups,
+)
 
 MIB = 1024 * 1024
 
@@ -154,3 +162,69 @@ def test_v2_without_a_controller_is_refused_by_name(tmp_path):
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu io\n")
     with pytest.raises(EngineUnusable, match="memory, pids"):
         open_cgroups("runyard-x", f"cgroup2 {Path(tmp_path)} cgroup2 rw 0 0")
+
+
+# -- groups that somebody else has made ----------------------------------------------------------------
+
+# As on Debian 12 in hybrid mode with Docker's cgroupfs driver, and on Debian 13 with systemd's; shortened.
+V1_MEMBERSHIP = (
+    "10:hugetlb:/runyard-x/abc\n9:name=systemd:/runyard-x/abc\n8:pids:/runyard-x/abc\n"
+    "4:memory:/runyard-x/abc\n2:cpu,cpuacct:/runyard-x/abc\n0::/runyard-x/abc\n"
+)
+V2_MEMBERSHIP = "0::/runyard.slice/runyard-x.slice/docker-abc.scope\n"
+
+
+def test_a_group_of_v1_is_found_by_its_process(tmp_path):
+    for controllers in ("memory", "cpu,cpuacct", "pids"):
+        (tmp_path / controllers / "runyard-x/abc").mkdir(parents=True)
+    (tmp_path / "pids/runyard-x/abc/cgroup.procs").write_text("41\n42\n")
+    (tmp_path / "memory/runyard-x/abc/memory.memsw.limit_in_bytes").write_text("0")
+    mounts = "".join(
+        f"cgroup {tmp_path}/{controllers} cgroup rw,relatime,{controllers} 0 0\n"
+        for controllers in ("memory", "cpu,cpuacct", "pids")
+    )
+    group = group_of(42, Bounds(256 * MIB, 1.0, 65), mounts, V1_MEMBERSHIP)
+    for name in ("memory.limit_in_bytes", "memory.usage_in_bytes"):
+        (tmp_path / "memory/runyard-x/abc" / name).write_text("0")
+    assert group.set(Bounds(512 * MIB, 1.0, 65))
+    assert (tmp_path / "memory/runyard-x/abc/memory.memsw.limit_in_bytes").read_text() == str(512 * MIB)
+    # What is already in force is not written again.
+    assert not (tmp_path / "pids/runyard-x/abc/pids.max").exists()
+
+
+def test_a_group_of_v2_is_found_by_its_process(tmp_path):
+    place = tmp_path / "runyard.slice/runyard-x.slice/docker-abc.scope"
+    place.mkdir(parents=True)
+    (place / "cgroup.procs").write_text("42\n")
+    (place / "memory.current").write_text("1000")
+    (place / "memory.max").write_text("max")
+    mounts = f"cgroup2 {tmp_path} cgroup2 rw,nosuid 0 0\n"
+    group = group_of(42, Bounds(256 * MIB, 1.0, 65), mounts, V2_MEMBERSHIP)
+    assert group.set(Bounds(64 * MIB, 1.0, 65))
+    assert (place / "memory.max").read_text() == str(64 * MIB)
+    assert group.pids() == [42]
+
+
+def test_a_group_that_is_not_to_be_seen_is_an_error(tmp_path):
+    mounts = f"cgroup2 {tmp_path} cgroup2 rw,nosuid 0 0\n"
+    with pytest.raises(EngineError, match="not to be seen"):
+        group_of(42, Bounds(1, 1.0, 1), mounts, "0::/../../docker-abc.scope\n")
+    with pytest.raises(EngineError, match="not mounted"):
+        group_of(42, Bounds(1, 1.0, 1), "", V2_MEMBERSHIP)
+
+
+def test_what_a_runtime_made_under_other_controllers_is_found_by_name(tmp_path):
+    for name in ("devices", "freezer", "unified"):
+        (tmp_path / name / "runyard-x/abc").mkdir(parents=True)
+    (tmp_path / "cpuset").mkdir()
+    mounts = "".join(
+        f"cgroup {tmp_path}/{name} {kind} rw 0 0\n"
+        for name, kind in (
+            ("devices", "cgroup"),
+            ("freezer", "cgroup"),
+            ("cpuset", "cgroup"),
+            ("unified", "cgroup2"),
+        )
+    )
+    found = directories_named("runyard-x/abc", mounts)
+    assert found == [f"{tmp_path}/{name}/runyard-x/abc" for name in ("devices", "freezer", "unified")]

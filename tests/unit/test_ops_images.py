@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from ops.environment import clean
-from ops.images.content import measure
 from ops.images.errors import BuildFailed, HostLacks
 from ops.images.inputs import Inputs, place
 from ops.images.layers import _version
 from ops.images.run import Progress, run
 from ops.images.store import Store
+from sandbox.content import measure
 
 REPO = Path(__file__).resolve().parents[2]
 

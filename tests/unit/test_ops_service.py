@@ -194,7 +194,7 @@ def test_processes_are_known_by_the_services_own_interpreter(tmp_path):
 
 def test_the_name_of_the_control_groups_is_the_engines(tmp_path):
     """`make down` must find them without the libraries that the engine needs."""
-    from sandbox.engines.oci.engine import instance_name
+    from sandbox.engines.confinement import instance_name
 
     assert Place(tmp_path).instance == instance_name(tmp_path)
 

@@ -27,7 +27,8 @@ LINKS = {
     "stderr": "/proc/self/fd/2",
     "ptmx": "pts/ptmx",
 }
-MOUNT_POINTS = ("pts", "shm")
+#: With their modes: runc gives what it mounts there that of the directory, whatever its options say.
+MOUNT_POINTS = {"pts": 0o755, "shm": 0o1777}
 
 
 def make_device_layer(place: Path) -> Path:
@@ -41,8 +42,9 @@ def make_device_layer(place: Path) -> Path:
         (dev / name).chmod(0o666)  # mknod heeds the umask
     for name, target in LINKS.items():
         (dev / name).symlink_to(target)
-    for name in MOUNT_POINTS:
-        (dev / name).mkdir(mode=0o755)
+    for name, mode in MOUNT_POINTS.items():
+        (dev / name).mkdir()
+        (dev / name).chmod(mode)
     # Nothing of the image's own /dev shows through: it may hold the host's real ptmx.
     os.setxattr(dev, "trusted.overlay.opaque", b"y")
     return layer

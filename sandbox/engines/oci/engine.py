@@ -1,29 +1,34 @@
-"""The engine itself: makes sandboxes out of slots, cgroups, overlay mounts and crun, and takes them apart."""
+"""The engine itself: makes sandboxes of slots, cgroups, overlay mounts and an OCI runtime, and takes them apart."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
-import json
 import logging
 import os
 import secrets
-import signal
 import socket
 import threading
-import time
-from pathlib import Path
 
 from config.settings import Settings
 from sandbox.engines import EngineError, EngineUnusable
+from sandbox.engines.cgroups import Bounds, open_cgroups, remove_empty
+from sandbox.engines.confinement import (
+    AGENT_PIDS,
+    BASE_ENV,
+    DEFAULT_CPUS,
+    DEFAULT_MEMORY_BYTES,
+    build_bytes,
+    instance_name,
+    known_apparmor,
+    load_profile,
+)
 from sandbox.engines.oci import spec
-from sandbox.engines.oci.cgroups import Bounds, open_cgroups
-from sandbox.engines.oci.crun import Crun
 from sandbox.engines.oci.devices import make_device_layer
-from sandbox.engines.oci.sandbox import AGENT_PIDS, DEFAULT_MEMORY_BYTES, OciSandbox
+from sandbox.engines.oci.runtime import open_runtime
+from sandbox.engines.oci.sandbox import OciSandbox, kill_all
 from sandbox.engines.oci.slots import Slot, Slots
-from sandbox.engines.oci.syscalls import (
+from sandbox.engines.syscalls import (
     MS_NOSUID,
     MS_RDONLY,
     become_subreaper,
@@ -32,25 +37,14 @@ from sandbox.engines.oci.syscalls import (
     unmount,
 )
 from sandbox.images import Image
-from sandbox.job import LIMIT_RULES, MIB, Isolation
+from sandbox.job import Isolation
 from sandbox.languages import Catalogue, Language
 
 log = logging.getLogger(__name__)
 
-DEFAULT_CPUS = float(LIMIT_RULES["cpus"].default or 1.0)
-DEATH_TIMEOUT_S = 10.0
-BASE_ENV = {
-    "PATH": "/usr/local/bin:/usr/bin:/bin",
-    "HOME": "/work",
-    "LANG": "C.UTF-8",
-    "TMPDIR": "/tmp",  # noqa: S108
-    "MPLBACKEND": "Agg",
-}
-PROFILES = Path(__file__).resolve().parents[3] / "seccomp"
-
 
 class OciEngine:
-    """Needs root, crun and cgroups; see the package's text for what a sandbox is made of."""
+    """Needs root, an OCI runtime and cgroups; see the package's text for what a sandbox is made of."""
 
     name = "oci"
 
@@ -62,10 +56,11 @@ class OciEngine:
         if os.geteuid() != 0:
             raise EngineUnusable("engine oci needs root")
         self._relaxed = settings.disable_sandbox_security
-        self._seccomp = None if self._relaxed else _profile(settings.seccomp_profile)
-        self._apparmor = None if self._relaxed else _apparmor(settings.apparmor_profile)
+        self._seccomp = None if self._relaxed else load_profile(settings.seccomp_profile)
+        self._apparmor = None if self._relaxed else known_apparmor(settings.apparmor_profile)
         self._catalogue = catalogue
-        self._cgroups = open_cgroups(instance_name(settings.state_dir))
+        self._instance = instance_name(settings.state_dir)
+        self._cgroups = open_cgroups(self._instance)
         self._slots = Slots(settings.uid_base, slots)
         become_subreaper()
         private_mounts()
@@ -73,14 +68,14 @@ class OciEngine:
         self._place.mkdir(mode=0o711, parents=True, exist_ok=True)
         mount("tmpfs", str(self._place), "tmpfs", MS_NOSUID, "mode=0711,size=64m")
         self._devices = make_device_layer(self._place)
-        self._crun = Crun(self._place / "crun")
+        self._runtime = open_runtime(settings.runtime, self._place / "runtime", self._instance)
         self._filter: bytes | None = None
         self._specs: dict[tuple[str, bool, bool], str] = {}
         self._lock = threading.Lock()
 
     @property
     def runtime(self) -> str:
-        return self._crun.name
+        return self._runtime.name
 
     def create(self, image: Image, *, hold: bool = True) -> OciSandbox:
         """A sandbox of `image` under the default limits, its agent starting; see `Engine.create`."""
@@ -89,7 +84,7 @@ class OciEngine:
             raise EngineError(f"no language for image {image.language}")
         bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
         ours, theirs = socket.socketpair()
-        sandbox = OciSandbox(secrets.token_hex(8), image, self.facts(image), bounds, ours)
+        sandbox = OciSandbox(secrets.token_hex(8), image, self.facts(image), bounds, ours, self._runtime.traits)
         try:
             with theirs:
                 self._build(sandbox, language, theirs, hold=hold)
@@ -107,7 +102,7 @@ class OciEngine:
         group = self._cgroups.create(sandbox.id)
         undo.callback(group.remove)
         sandbox.group = group
-        group.set(sandbox.bounds)
+        group.set(self._runtime.traits.with_headroom(sandbox.bounds))
         bundle = f"{self._place}/{sandbox.id}"
         root = f"{bundle}/root"
         os.mkdir(bundle)
@@ -121,12 +116,12 @@ class OciEngine:
             "lowerdir=" + ":".join((str(self._devices), *sandbox.image.layers)),
         )
         undo.callback(unmount, root)
-        undo.callback(self._crun.forget, sandbox.id)
+        undo.callback(self._runtime.forget, sandbox.id)
         config = self._config(sandbox.image, language, slot, bundle, hold=hold)
-        pid = self._crun.start(sandbox.id, bundle, config, theirs.fileno(), group.enter)
+        pid = self._runtime.start(sandbox.id, bundle, config, theirs.fileno(), group.enter)
         sandbox.born(pid)
         if self._filter is None and self._seccomp is not None:
-            self._filter = self._crun.compiled_filter(sandbox.id)
+            self._filter = self._runtime.compiled_filter(sandbox.id)
 
     def _config(self, image: Image, language: Language, slot: Slot, bundle: str, *, hold: bool) -> bytes:
         compiled = self._filter is not None
@@ -136,7 +131,15 @@ class OciEngine:
             text = self._specs[key] = self._spec(language, hold=hold)
         root = f"{bundle}/root"
         namespace = f"/proc/{os.getpid()}/fd/{slot.user_namespace}"
-        return text.replace(spec.ROOT_MARK, root).replace(spec.USERNS_MARK, namespace).encode()
+        marks = {
+            spec.ROOT_MARK: root,
+            spec.USERNS_MARK: namespace,
+            spec.FIRST_UID_MARK: str(slot.first_uid),
+            spec.GROUP_MARK: f"/{self._instance}/{bundle.rpartition('/')[2]}",
+        }
+        for mark, value in marks.items():
+            text = text.replace(mark, value)
+        return text.encode()
 
     def _spec(self, language: Language, *, hold: bool) -> str:
         annotations = {}
@@ -146,11 +149,12 @@ class OciEngine:
             argv=language.agent_command(hold=hold),
             env={**BASE_ENV, **language.env},
             memory_bytes=DEFAULT_MEMORY_BYTES,
-            build_bytes=int(language.compiler.memory_mb * MIB * spec.BUILD_SHARE) if language.compiler else 0,
+            build_bytes=build_bytes(language),
             seccomp=self._seccomp.data if self._seccomp else None,
             apparmor=self._apparmor,
             no_new_privileges=not self._relaxed,
             annotations=annotations,
+            traits=self._runtime.traits,
         )
 
     def facts(self, image: Image) -> Isolation:
@@ -160,61 +164,33 @@ class OciEngine:
             runtime=self.runtime,
             source="pool",
             network="none",
-            seccomp=self._seccomp.digest if self._seccomp else None,
+            seccomp=self._seccomp.digest if self._seccomp and self._runtime.traits.seccomp else None,
             apparmor=self._apparmor,
-            user_namespace=True,
+            user_namespace=self._runtime.traits.user_namespace,
             image=image.digest,
+            platform=self._runtime.platform,
         )
 
     def reap(self) -> int:
         """Kill and remove what a dead worker of the same service left behind."""
         groups = self._cgroups.leftovers()
         for group in groups:
-            deadline = time.monotonic() + DEATH_TIMEOUT_S
-            while (pids := group.pids()) and time.monotonic() < deadline:
-                for pid in pids:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                time.sleep(0.01)
+            kill_all(group)
             group.remove()
+        remove_empty(self._instance)  # what a runtime made under other controllers
         return len(groups)
 
     def close(self) -> None:
         """Give back what the engine holds; every sandbox must be destroyed by now."""
-        self._crun.close()
+        self._runtime.close()
         self._slots.close()
         with contextlib.suppress(OSError):
             unmount(str(self._place))
 
 
-def instance_name(state_dir: Path) -> str:
-    """The name under which this service's cgroups lie: two services on one machine do not meet."""
-    return "runyard-" + hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:8]
-
-
 def _remove_bundle(bundle: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(f"{bundle}/pid")
+    for name in ("pid", "config.json"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{bundle}/{name}")
     os.rmdir(f"{bundle}/root")
     os.rmdir(bundle)
-
-
-def _profile(override: str | None) -> spec.Profile:
-    path = Path(override) if override else PROFILES / "default.json"
-    try:
-        text = path.read_bytes()
-        data = json.loads(text)
-    except (OSError, ValueError) as e:
-        raise EngineUnusable(f"SECCOMP_PROFILE={path}: {e}") from e
-    return spec.Profile(data=data, digest="sha256:" + hashlib.sha256(text).hexdigest())
-
-
-def _apparmor(profile: str | None) -> str | None:
-    """The profile to ask for; a name that the kernel does not know is refused rather than ignored."""
-    loaded = Path("/sys/kernel/security/apparmor/profiles")
-    if profile is None:
-        return None
-    names = loaded.read_text().splitlines() if loaded.exists() else []
-    if not any(line.rpartition(" ")[0] == profile for line in names):
-        raise EngineUnusable(f"APPARMOR_PROFILE={profile}: this kernel has no such profile loaded")
-    return profile

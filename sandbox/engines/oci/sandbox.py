@@ -9,29 +9,30 @@ import select
 import signal
 import socket
 import threading
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 
-from sandbox.engines import EngineError, SandboxBroken, Stats
-from sandbox.engines.oci import spec
-from sandbox.engines.oci.cgroups import Bounds, Group
-from sandbox.engines.oci.syscalls import make_read_only, resize_tmpfs
+from sandbox.engines import EngineError, Stats
+from sandbox.engines.cgroups import Bounds, Group
+from sandbox.engines.compiling import close_build_directory
+from sandbox.engines.confinement import AGENT_PIDS, tmpfs_sizes
+from sandbox.engines.syscalls import resize_tmpfs
+from sandbox.engines.traits import Traits
 from sandbox.images import Image
-from sandbox.job import LIMIT_RULES, MIB, Isolation, Limits
-from sandbox.languages import BUILD_DIRECTORY
+from sandbox.job import MIB, Isolation, Limits
 
 log = logging.getLogger(__name__)
 
-#: Processes of the agent itself, on top of those the program may have.
-AGENT_PIDS = 1
 DEATH_TIMEOUT_S = 10.0
-DEFAULT_MEMORY_BYTES = int(LIMIT_RULES["memory_mb"].default or 256) * MIB
 
 
 class OciSandbox:
     """One sandbox: its stream, its PID 1, its cgroup, and how to undo all of it."""
 
-    def __init__(self, name: str, image: Image, facts: Isolation, bounds: Bounds, stream: socket.socket) -> None:
+    def __init__(
+        self, name: str, image: Image, facts: Isolation, bounds: Bounds, stream: socket.socket, traits: Traits
+    ) -> None:
         self.id = name
         self.image = image
         self.undo = ExitStack()
@@ -40,6 +41,7 @@ class OciSandbox:
         #: What its cgroup holds it to.
         self.bounds = bounds
         self._facts = facts
+        self._traits = traits
         self._lock = threading.Lock()
         self._pid = 0
         self._pidfd = -1
@@ -67,10 +69,10 @@ class OciSandbox:
         """Put a job's limits in force and start counting; see `Sandbox.apply`."""
         assert self.group is not None
         bounds = Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS)
-        if not self.group.set(bounds):
+        if not self.group.set(self._traits.with_headroom(bounds)):
             return False
-        if bounds.memory_bytes != self.bounds.memory_bytes:
-            for path, capacity in spec.tmpfs_sizes(bounds.memory_bytes).items():
+        if bounds.memory_bytes != self.bounds.memory_bytes and self._traits.resizes_tmpfs:
+            for path, capacity in tmpfs_sizes(bounds.memory_bytes).items():
                 # No program has run in there yet, so the path leads where it says.
                 resize_tmpfs(f"/proc/{self._pid}/root{path}", capacity)
         self.bounds = bounds
@@ -80,18 +82,15 @@ class OciSandbox:
     def begin_compiling(self, limits: Limits) -> None:
         """Widen the bounds for the compile phase and count anew; see `Sandbox.begin_compiling`."""
         assert self.group is not None
-        self.group.set(Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS))
+        bounds = Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS)
+        self.group.set(self._traits.with_headroom(bounds))
         self.group.start_counting()
 
     def end_compiling(self) -> bool:
         """Close the build directory and go back to the program's own bounds; see `Sandbox.end_compiling`."""
         assert self.group is not None
-        try:
-            # A mount point on the read-only root: whatever has compiled, the path leads where it says.
-            make_read_only(f"/proc/{self._pid}/root{BUILD_DIRECTORY}")
-        except OSError as e:
-            raise SandboxBroken(f"the build directory cannot be closed: {e}") from e
-        if not self.group.set(self.bounds, reclaim=True):
+        close_build_directory(self._pid, self._traits)
+        if not self.group.set(self._traits.with_headroom(self.bounds), reclaim=True):
             return False
         self.group.start_counting()
         return True
@@ -99,7 +98,8 @@ class OciSandbox:
     def lend_memory(self, reserve_mb: int) -> None:
         """Raise the memory limit after the program's end; see `Sandbox.lend_memory`."""
         assert self.group is not None
-        self.group.set(replace(self.bounds, memory_bytes=self.bounds.memory_bytes + reserve_mb * MIB))
+        lent = replace(self.bounds, memory_bytes=self.bounds.memory_bytes + reserve_mb * MIB)
+        self.group.set(self._traits.with_headroom(lent))
 
     def stats(self) -> Stats:
         """What has been used since `apply`."""
@@ -125,12 +125,11 @@ class OciSandbox:
             self._gone = True
         self.kill()
         self.stream.close()
-        if self._pidfd >= 0:
+        born = self._pidfd >= 0
+        if born:
             self._await_death()
-        elif self.group is not None:
-            for pid in self.group.pids():  # crun failed half-way
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        if self.group is not None and (self._traits.helpers or not born):  # it may have failed half-way
+            kill_all(self.group)
         try:
             self.undo.close()
         except (OSError, EngineError):
@@ -145,3 +144,13 @@ class OciSandbox:
         with self._lock:
             os.close(self._pidfd)
             self._pidfd = -1
+
+
+def kill_all(group: Group) -> None:
+    """Kill whoever is in a group until nobody is, or for DEATH_TIMEOUT_S."""
+    deadline = time.monotonic() + DEATH_TIMEOUT_S
+    while (pids := group.pids()) and time.monotonic() < deadline:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)

@@ -12,9 +12,8 @@ import threading
 from dataclasses import dataclass
 
 from sandbox.engines import EngineError
-from sandbox.engines.oci.syscalls import CLONE_NEWUSER, unshare
-
-IDS_PER_SLOT = 65_536
+from sandbox.engines.confinement import IDS_PER_SLOT
+from sandbox.engines.syscalls import CLONE_NEWUSER, unshare
 
 
 @dataclass(frozen=True, slots=True)

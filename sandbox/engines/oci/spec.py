@@ -1,58 +1,33 @@
 """The OCI runtime configuration of a sandbox: what is always true of one, as data.
 
-Written once for each image and kind of start; a sandbox's own root and user namespace are put in place of two
-marks. Field meanings: opencontainers/runtime-spec, config.md and config-linux.md.
+Written once for each image and kind of start; a sandbox's own root, user namespace, first uid and control group
+are put in place of marks. Field meanings: opencontainers/runtime-spec, config.md and config-linux.md.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import resource
-from dataclasses import dataclass
 from typing import Any
 
+from sandbox.engines.confinement import (
+    HOSTNAME,
+    IDS_PER_SLOT,
+    MAX_INODES,
+    OOM_SCORE_ADJ,
+    READONLY_PATHS,
+    RUN_UID,
+    masked_proc,
+    rlimits,
+    tmpfs_sizes,
+)
+from sandbox.engines.traits import Traits
 from sandbox.languages import BUILD_DIRECTORY
 
 ROOT_MARK = "@@ROOT@@"
 USERNS_MARK = "@@USERNS@@"
-
-#: The program's uid and gid inside its user namespace.
-RUN_UID = 1000
-#: As Docker's default list and more (SECURITY.md, rule 8). Only what exists on this kernel is mounted over.
-MASKED_PROC = (
-    "acpi asound buddyinfo bus cmdline config.gz crypto diskstats driver fs interrupts iomem ioports irq "
-    "kallsyms kcore key-users keys kmsg kpagecgroup kpagecount kpageflags latency_stats locks modules "
-    "pagetypeinfo partitions pressure sched_debug scsi slabinfo softirqs swaps sysrq-trigger sysvipc "
-    "timer_list timer_stats tty vmallocinfo zoneinfo"
-).split()
-MAX_OPEN_FILES = 1024
-MAX_FILE_BYTES = 2**30
-MAX_PENDING_SIGNALS = 1024
-MAX_LOCKED_BYTES = 65_536
-#: The parts of a sandbox's memory that its file systems may fill: together less than all, so that a full
-#: disk is ENOSPC and not an OOM kill.
-WORK_SHARE, TMP_SHARE, SHM_SHARE = 0.5, 0.25, 0.125
-#: The part of a compiler's memory that what it makes may fill.
-BUILD_SHARE = 0.5
-MAX_INODES = 16_384
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """A seccomp profile: the data of its JSON text, and that text's digest."""
-
-    data: dict[str, Any]
-    digest: str
-
-
-def tmpfs_sizes(memory_bytes: int) -> dict[str, int]:
-    """Bytes that /work, /tmp and /dev/shm may hold in a sandbox of that memory."""
-    return {
-        "/work": int(memory_bytes * WORK_SHARE),
-        "/tmp": int(memory_bytes * TMP_SHARE),
-        "/dev/shm": int(memory_bytes * SHM_SHARE),
-    }
+GROUP_MARK = "@@GROUP@@"
+#: With its quotes: a number stands there.
+FIRST_UID_MARK = '"@@UID@@"'
 
 
 def build_spec(
@@ -65,8 +40,9 @@ def build_spec(
     apparmor: str | None,
     no_new_privileges: bool,
     annotations: dict[str, str],
+    traits: Traits,
 ) -> str:
-    """The configuration as JSON text with ROOT_MARK and USERNS_MARK in it.
+    """The configuration as JSON text with the four marks in it.
 
     `build_bytes`, where it is not 0, is the size of a place for what a compiler makes.
     """
@@ -77,54 +53,45 @@ def build_spec(
         "env": [f"{name}={value}" for name, value in env.items()],
         "cwd": "/work",
         "capabilities": {kind: [] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")},
-        "rlimits": _rlimits(),
         "noNewPrivileges": no_new_privileges,
-        "oomScoreAdj": 500,
+        "oomScoreAdj": OOM_SCORE_ADJ,
     }
+    if traits.sets_rlimits:
+        process["rlimits"] = [
+            {"type": f"RLIMIT_{name}", "soft": bound, "hard": bound} for name, bound in rlimits().items()
+        ]
     if apparmor:
         process["apparmorProfile"] = apparmor
     linux: dict[str, Any] = {
-        "namespaces": [
-            *({"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network", "cgroup")),
-            {"type": "user", "path": USERNS_MARK},
-        ],
-        "maskedPaths": [f"/proc/{name}" for name in MASKED_PROC if os.path.exists(f"/proc/{name}")],
-        "readonlyPaths": ["/proc/sys"],
+        "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network", "cgroup")],
+        "cgroupsPath": GROUP_MARK,
+        "maskedPaths": masked_proc(),
+        "readonlyPaths": READONLY_PATHS,
     }
-    if seccomp is not None:
+    if traits.user_namespace:
+        linux["namespaces"].append({"type": "user", "path": USERNS_MARK})
+        # Those of the namespace: runc wants to know them, though it need not make them.
+        linux["uidMappings"] = linux["gidMappings"] = [_mapping()]
+    if seccomp is not None and traits.seccomp:
         linux["seccomp"] = seccomp
     return json.dumps(
         {
             "ociVersion": "1.0.2",
             "process": process,
             "root": {"path": ROOT_MARK, "readonly": True},
-            "hostname": "sandbox",
-            "mounts": _mounts(memory_bytes, build_bytes),
+            "hostname": HOSTNAME,
+            "mounts": _mounts(memory_bytes, build_bytes, own_devices=traits.own_devices),
             "linux": linux,
             "annotations": annotations,
         }
     )
 
 
-def _rlimits() -> list[dict[str, Any]]:
-    wanted = {
-        "NOFILE": MAX_OPEN_FILES,
-        "CORE": 0,
-        "FSIZE": MAX_FILE_BYTES,
-        "SIGPENDING": MAX_PENDING_SIGNALS,
-        "MSGQUEUE": 0,
-        "MEMLOCK": MAX_LOCKED_BYTES,
-    }
-    rows = []
-    for name, value in wanted.items():
-        # A hard limit can be raised by no one without CAP_SYS_RESOURCE, which the worker need not have.
-        hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1]
-        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        rows.append({"type": f"RLIMIT_{name}", "soft": bound, "hard": bound})
-    return rows
+def _mapping() -> dict[str, Any]:
+    return {"containerID": 0, "hostID": FIRST_UID_MARK.strip('"'), "size": IDS_PER_SLOT}
 
 
-def _mounts(memory_bytes: int, build_bytes: int) -> list[dict[str, Any]]:
+def _mounts(memory_bytes: int, build_bytes: int, *, own_devices: bool) -> list[dict[str, Any]]:
     size = tmpfs_sizes(memory_bytes)
     owned = [f"uid={RUN_UID}", f"gid={RUN_UID}", "mode=0700"]
 
@@ -150,14 +117,7 @@ def _mounts(memory_bytes: int, build_bytes: int) -> list[dict[str, Any]]:
             f"nr_inodes={MAX_INODES}",
             *owned,
         ),
-        # The sandbox's own /dev (devices.py) upon itself: told so, the runtime makes no nodes there.
-        {"destination": "/dev", "type": "bind", "source": f"{ROOT_MARK}/dev", "options": ["bind", "ro", "noexec"]},
-        {
-            "destination": "/dev/pts",
-            "type": "devpts",
-            "source": "devpts",
-            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "max=16"],
-        },
+        *([] if own_devices else _devices()),
         tmpfs(
             "/dev/shm",
             "nosuid",
@@ -167,4 +127,23 @@ def _mounts(memory_bytes: int, build_bytes: int) -> list[dict[str, Any]]:
             f"size={size['/dev/shm']}",
             f"nr_inodes={MAX_INODES}",
         ),
+    ]
+
+
+def _devices() -> list[dict[str, Any]]:
+    return [
+        # The sandbox's own /dev (devices.py) upon itself: told so, the runtime makes no nodes there. The root's own
+        # nosuid must be named again: in a user namespace a mount cannot lose it, and runc would try.
+        {
+            "destination": "/dev",
+            "type": "bind",
+            "source": f"{ROOT_MARK}/dev",
+            "options": ["bind", "ro", "nosuid", "noexec"],
+        },
+        {
+            "destination": "/dev/pts",
+            "type": "devpts",
+            "source": "devpts",
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "max=16"],
+        },
     ]

@@ -14,7 +14,7 @@ from dispatch import WorkerUnavailable
 from dispatch.unix import UnixDispatcher
 from sandbox.job import Job
 
-REPO = Path(__file__).resolve().parents[2]
+REPO = Path(__file__).resolve().parents[1]
 
 
 class Worker:
@@ -30,8 +30,9 @@ class Worker:
             )
         self.dispatcher = UnixDispatcher(state / "run" / "worker.sock")
 
-    def wait_until_filled(self) -> None:
-        deadline = time.monotonic() + 20
+    def wait_until_filled(self, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        pool: object = None
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text()
             try:
@@ -54,22 +55,27 @@ class Worker:
             self.process.send_signal(how)
         return self.process.wait(60)
 
+    def end(self) -> None:
+        """Kill it if it is still there, and remove what it leaves by design: the empty parents of its groups."""
+        self.stop(signal.SIGKILL)
+        until(lambda: self.groups() == [])
+        for parent in self.group_parents():
+            parent.rmdir()
+
     @property
     def group_name(self) -> str:
-        from sandbox.engines.oci.engine import instance_name
+        from sandbox.engines.confinement import instance_name
 
         return instance_name(self.state)
 
     def groups(self) -> list[Path]:
         """The cgroups of its sandboxes, in every hierarchy."""
-        found = []
-        for parent in [
-            *Path("/sys/fs/cgroup").glob(f"*/{self.group_name}"),
-            Path("/sys/fs/cgroup") / self.group_name,
-        ]:
-            if parent.is_dir():
-                found += [entry for entry in parent.iterdir() if entry.is_dir()]
-        return found
+        return [entry for parent in self.group_parents() for entry in parent.iterdir() if entry.is_dir()]
+
+    def group_parents(self) -> list[Path]:
+        root = Path("/sys/fs/cgroup")
+        found = [*root.glob(f"*/{self.group_name}"), root / self.group_name]
+        return [parent for parent in found if parent.is_dir() and not parent.is_symlink()]
 
     def sandbox_processes(self) -> list[int]:
         """Host pids of everything that runs in its sandboxes."""

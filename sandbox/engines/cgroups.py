@@ -80,6 +80,43 @@ def open_cgroups(instance: str, mounts: str | None = None) -> Cgroups:
     return CgroupsV2(unified, instance)
 
 
+def group_of(pid: int, bounds: Bounds, mounts: str | None = None, membership: str | None = None) -> Group:
+    """The group that somebody else has put a process into, already held to `bounds`.
+
+    Raises EngineError if it cannot be seen from here. The texts are those of /proc, for tests.
+    """
+    text = Path("/proc/self/mounts").read_text() if mounts is None else mounts
+    hierarchies, unified = _parse_mounts(text)
+    member = Path(f"/proc/{pid}/cgroup").read_text() if membership is None else membership
+    v1, v2 = _parse_membership(member)
+    if all(name in hierarchies for name in NEEDED):
+        paths = {name: f"{hierarchies[name]}{v1.get(name, '/')}" for name in NEEDED}
+        memsw = os.path.exists(f"{paths['memory']}/memory.memsw.limit_in_bytes")
+        group: Group = GroupV1(paths, memsw=memsw, bounds=bounds)
+        shown = paths["pids"]
+    elif unified is not None and v2 is not None:
+        shown = f"{unified}{v2}"
+        group = GroupV2(shown, bounds=bounds)
+    else:
+        raise EngineError("cgroup controllers are not mounted")
+    if pid not in group.pids():
+        raise EngineError(f"the control group of process {pid} is not to be seen at {shown}")
+    return group
+
+
+def _parse_membership(text: str) -> tuple[dict[str, str], str | None]:
+    """The v1 controllers with a process's path in each, and its v2 path: see cgroups(7), /proc/PID/cgroup."""
+    v1: dict[str, str] = {}
+    v2 = None
+    for line in text.splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0" and not controllers:
+            v2 = path
+        else:
+            v1.update(dict.fromkeys(controllers.split(","), path))
+    return v1, v2
+
+
 def _parse_mounts(text: str) -> tuple[dict[str, Path], Path | None]:
     """The v1 controllers with their mount points, and the v2 mount point if there is one."""
     hierarchies: dict[str, Path] = {}
@@ -92,6 +129,24 @@ def _parse_mounts(text: str) -> tuple[dict[str, Path], Path | None]:
         elif kind == "cgroup2" and unified is None:
             unified = Path(point)
     return hierarchies, unified
+
+
+def directories_named(path: str, mounts: str | None = None) -> list[str]:
+    """The directories of a group's name in every hierarchy, also those of controllers that are not used here."""
+    text = Path("/proc/self/mounts").read_text() if mounts is None else mounts
+    points = dict.fromkeys(
+        point for _, point, kind, *_ in (line.split(" ") for line in text.splitlines()) if kind.startswith("cgroup")
+    )
+    return [f"{point}/{path}" for point in points if os.path.isdir(f"{point}/{path}")]
+
+
+def remove_empty(instance: str) -> None:
+    """Remove the groups in which nobody is beneath a service's own, in every hierarchy."""
+    for parent in directories_named(instance):
+        for entry in os.scandir(parent):
+            if entry.is_dir(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(entry.path)
 
 
 def _write(path: str, value: int | str) -> None:
@@ -168,10 +223,11 @@ class CgroupsV1:
 class GroupV1:
     """A sandbox's directories, one for each controller (some may be the same)."""
 
-    def __init__(self, paths: dict[str, str], *, memsw: bool) -> None:
+    def __init__(self, paths: dict[str, str], *, memsw: bool, bounds: Bounds | None = None) -> None:
+        """`bounds` are those already in force."""
         self._paths = paths
         self._memsw = memsw
-        self._bounds: Bounds | None = None
+        self._bounds = bounds
         self._cpu_base_ns = 0
         self._oom_base = 0
 
@@ -265,9 +321,10 @@ class CgroupsV2:
 class GroupV2:
     """A sandbox's directory in the unified hierarchy."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, bounds: Bounds | None = None) -> None:
+        """`bounds` are those already in force."""
         self._path = path
-        self._bounds: Bounds | None = None
+        self._bounds = bounds
         self._cpu_base_us = 0
         self._oom_base = 0
 

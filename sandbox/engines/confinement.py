@@ -1,0 +1,124 @@
+"""What is always true of a sandbox, whichever engine makes it, as data; and the profiles it is held to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sandbox.engines import EngineUnusable
+from sandbox.job import LIMIT_RULES, MIB
+from sandbox.languages import Language
+
+#: The uid and gid of the image's one account, and of the program where the sandbox has a user namespace.
+RUN_UID = 1000
+HOSTNAME = "sandbox"
+#: Host uids of one slot; where there is no user namespace, only one of them is used.
+IDS_PER_SLOT = 65_536
+OOM_SCORE_ADJ = 500
+#: Processes of the agent itself, on top of those the program may have.
+AGENT_PIDS = 1
+DEFAULT_MEMORY_BYTES = int(LIMIT_RULES["memory_mb"].default or 256) * MIB
+DEFAULT_CPUS = float(LIMIT_RULES["cpus"].default or 1.0)
+BASE_ENV = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": "/work",
+    "LANG": "C.UTF-8",
+    "TMPDIR": "/tmp",
+    "MPLBACKEND": "Agg",
+}
+#: As Docker's default list and more (SECURITY.md, rule 8). Only what exists on this kernel is mounted over.
+MASKED_PROC = (
+    "acpi asound buddyinfo bus cmdline config.gz crypto diskstats driver fs interrupts iomem ioports irq "
+    "kallsyms kcore key-users keys kmsg kpagecgroup kpagecount kpageflags latency_stats locks modules "
+    "pagetypeinfo partitions pressure sched_debug scsi slabinfo softirqs swaps sysrq-trigger sysvipc "
+    "timer_list timer_stats tty vmallocinfo zoneinfo"
+).split()
+READONLY_PATHS = ["/proc/sys"]
+MAX_OPEN_FILES = 1024
+MAX_FILE_BYTES = 2**30
+MAX_PENDING_SIGNALS = 1024
+MAX_LOCKED_BYTES = 65_536
+#: The parts of a sandbox's memory that its file systems may fill: together less than all, so that a full
+#: disk is ENOSPC and not an OOM kill.
+WORK_SHARE, TMP_SHARE, SHM_SHARE = 0.5, 0.25, 0.125
+#: The part of a compiler's memory that what it makes may fill.
+BUILD_SHARE = 0.5
+MAX_INODES = 16_384
+PROFILES = Path(__file__).resolve().parents[2] / "seccomp"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A seccomp profile: the data of its JSON text, and that text's digest."""
+
+    data: dict[str, Any]
+    digest: str
+
+
+def load_profile(override: str | None) -> Profile:
+    """The seccomp profile in use; `override` is SECCOMP_PROFILE. Raises EngineUnusable."""
+    path = Path(override) if override else PROFILES / "default.json"
+    try:
+        text = path.read_bytes()
+        data = json.loads(text)
+    except (OSError, ValueError) as e:
+        raise EngineUnusable(f"SECCOMP_PROFILE={path}: {e}") from e
+    return Profile(data=data, digest="sha256:" + hashlib.sha256(text).hexdigest())
+
+
+def known_apparmor(profile: str | None) -> str | None:
+    """The AppArmor profile to ask for; a name that the kernel does not know is refused rather than ignored."""
+    loaded = Path("/sys/kernel/security/apparmor/profiles")
+    if profile is None:
+        return None
+    names = loaded.read_text().splitlines() if loaded.exists() else []
+    if not any(line.rpartition(" ")[0] == profile for line in names):
+        raise EngineUnusable(f"APPARMOR_PROFILE={profile}: this kernel has no such profile loaded")
+    return profile
+
+
+def masked_proc() -> list[str]:
+    """The paths of MASKED_PROC that this kernel has."""
+    return [f"/proc/{name}" for name in MASKED_PROC if os.path.exists(f"/proc/{name}")]
+
+
+def tmpfs_sizes(memory_bytes: int) -> dict[str, int]:
+    """Bytes that /work, /tmp and /dev/shm may hold in a sandbox of that memory."""
+    return {
+        "/work": int(memory_bytes * WORK_SHARE),
+        "/tmp": int(memory_bytes * TMP_SHARE),
+        "/dev/shm": int(memory_bytes * SHM_SHARE),
+    }
+
+
+def rlimits() -> dict[str, int]:
+    """Resource limits by name (`NOFILE`), soft and hard alike."""
+    wanted = {
+        "NOFILE": MAX_OPEN_FILES,
+        "CORE": 0,
+        "FSIZE": MAX_FILE_BYTES,
+        "SIGPENDING": MAX_PENDING_SIGNALS,
+        "MSGQUEUE": 0,
+        "MEMLOCK": MAX_LOCKED_BYTES,
+    }
+    bounds = {}
+    for name, value in wanted.items():
+        # A hard limit can be raised by no one without CAP_SYS_RESOURCE, which the worker need not have.
+        hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1]
+        bounds[name] = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    return bounds
+
+
+def instance_name(state_dir: Path) -> str:
+    """The name under which this service's cgroups and containers go: two services on one machine do not meet."""
+    return "runyard-" + hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:8]
+
+
+def build_bytes(language: Language) -> int:
+    """What a compiler may leave in the build directory; 0 for a language that is not compiled."""
+    return int(language.compiler.memory_mb * MIB * BUILD_SHARE) if language.compiler else 0

@@ -1,0 +1,119 @@
+"""The body of a container's creation: SECURITY.md's set of fields, as the Engine API names them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox.engines.cgroups import Bounds
+from sandbox.engines.confinement import (
+    DEFAULT_MEMORY_BYTES,
+    HOSTNAME,
+    MAX_INODES,
+    OOM_SCORE_ADJ,
+    READONLY_PATHS,
+    masked_proc,
+    rlimits,
+    tmpfs_sizes,
+)
+from sandbox.languages import BUILD_DIRECTORY
+
+NANO = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What an engine holds all its containers to. `seccomp` is the profile's data; None leaves the filter off."""
+
+    runtime: str
+    seccomp: dict[str, Any] | None
+    apparmor: str | None
+    no_new_privileges: bool
+    cgroup_parent: str
+
+
+def container_config(
+    confinement: Confinement,
+    *,
+    image: str,
+    argv: list[str],
+    env: dict[str, str],
+    uid: int,
+    bounds: Bounds,
+    labels: dict[str, str],
+    build_bytes: int = 0,
+) -> dict[str, Any]:
+    """What POST /containers/create is given; see `docker` in docs/confinement.md for why each field is there."""
+    return {
+        "Image": image,
+        "Entrypoint": argv[:1],
+        "Cmd": argv[1:],
+        # A name without a value takes away what the daemon would add.
+        "Env": [f"{name}={value}" for name, value in env.items()] + ["HOSTNAME"],
+        "User": f"{uid}:{uid}",
+        "WorkingDir": "/work",
+        "Hostname": HOSTNAME,
+        "NetworkDisabled": True,
+        "Tty": False,
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Healthcheck": {"Test": ["NONE"]},
+        "Labels": labels,
+        "HostConfig": _host_config(confinement, uid, bounds, build_bytes),
+    }
+
+
+def _host_config(confinement: Confinement, uid: int, bounds: Bounds, build_bytes: int) -> dict[str, Any]:
+    return {
+        "Runtime": confinement.runtime,
+        "CgroupParent": confinement.cgroup_parent,
+        "NetworkMode": "none",
+        "ReadonlyRootfs": True,
+        "Privileged": False,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": _security(confinement),
+        "Tmpfs": _tmpfs(uid, build_bytes),
+        "Memory": bounds.memory_bytes,
+        "MemorySwap": bounds.memory_bytes,
+        "PidsLimit": bounds.pids,
+        "NanoCpus": int(bounds.cpus * NANO),
+        "Ulimits": [{"Name": name.lower(), "Soft": bound, "Hard": bound} for name, bound in rlimits().items()],
+        # An ipc namespace of its own with no /dev/shm of the daemon's: the one of _tmpfs is bounded in inodes.
+        "IpcMode": "none",
+        "CgroupnsMode": "private",
+        "LogConfig": {"Type": "none", "Config": {}},
+        "Init": False,
+        "OomScoreAdj": OOM_SCORE_ADJ,
+        "AutoRemove": True,
+        # These replace the daemon's lists.
+        "MaskedPaths": [*masked_proc(), "/sys"],
+        "ReadonlyPaths": READONLY_PATHS,
+    }
+
+
+def _security(confinement: Confinement) -> list[str]:
+    options = []
+    if confinement.no_new_privileges:
+        options.append("no-new-privileges:true")
+    profile = "unconfined" if confinement.seccomp is None else json.dumps(confinement.seccomp)
+    options.append(f"seccomp={profile}")
+    if confinement.apparmor is not None:
+        options.append(f"apparmor={confinement.apparmor}")
+    return options
+
+
+def _tmpfs(uid: int, build_bytes: int) -> dict[str, str]:
+    size = tmpfs_sizes(DEFAULT_MEMORY_BYTES)
+    owned = f"uid={uid},gid={uid},mode=0700"
+    inodes = f"nr_inodes={MAX_INODES}"
+    build = {BUILD_DIRECTORY: f"rw,exec,nosuid,nodev,size={build_bytes},{inodes},{owned}"}
+    return {
+        **(build if build_bytes else {}),
+        "/work": f"rw,exec,nosuid,nodev,size={size['/work']},{inodes},{owned}",
+        "/tmp": f"rw,noexec,nosuid,nodev,size={size['/tmp']},{inodes},{owned}",
+        "/dev/shm": f"rw,noexec,nosuid,nodev,size={size['/dev/shm']},{inodes},mode=1777",
+    }

@@ -1,0 +1,208 @@
+"""The calls this engine makes of the Docker daemon, each bounded in time; all else of the SDK stays behind here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, NotFound
+
+from sandbox.engines import EngineError, EngineUnusable
+
+#: The slowest of them, creating and removing, take tens of milliseconds on an idle machine.
+CALL_TIMEOUT_S = 20
+#: From one byte of an image's loading to the next.
+LOAD_TIMEOUT_S = 300
+OLDEST_API = (1, 41)
+CONFLICT = 409
+
+
+class ImageMissing(EngineError):
+    """The daemon does not have the image that a container was to be made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a daemon says of itself."""
+
+    api: str
+    version: str
+    #: The arguments that each is started with, by name.
+    runtimes: dict[str, tuple[str, ...]]
+    default_runtime: str
+    cgroup_driver: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """An upgraded attach connection: its socket, and what had come with the answer's headers."""
+
+    socket: socket.socket
+    early: bytes
+
+
+class Daemon:
+    """One Docker daemon. Safe to use from any thread."""
+
+    def __init__(self, base_url: str) -> None:
+        """Raises EngineUnusable if nobody answers there, or too old a daemon."""
+        self._base_url = base_url
+        self._api = "auto"
+        self._local = threading.local()
+        try:
+            _probe(base_url)
+            version = self._client.version()
+            info = self._client.info()
+        except (OSError, DockerException, requests.RequestException, ValueError) as e:
+            raise EngineUnusable(
+                f"no Docker daemon answers at DOCKER_HOST={base_url}: install one (apt-get install docker.io) "
+                f"and start it ({_short(e)})"
+            ) from e
+        self.about = About(
+            api=version["ApiVersion"],
+            version=version["Version"],
+            runtimes={
+                name: tuple(about.get("runtimeArgs") or ()) for name, about in (info.get("Runtimes") or {}).items()
+            },
+            default_runtime=info.get("DefaultRuntime", ""),
+            cgroup_driver=info.get("CgroupDriver", ""),
+        )
+        if tuple(map(int, self.about.api.split("."))) < OLDEST_API:
+            raise EngineUnusable(
+                f"the Docker daemon at {base_url} speaks API {self.about.api}: 1.41 (Docker 20.10) is the oldest"
+            )
+        self._api = self.about.api
+
+    @property
+    def _client(self) -> Any:  # noqa: ANN401  # the SDK has no types
+        """One client a thread: a session must not be shared, and an attach blocks its connection."""
+        client = getattr(self._local, "client", None)
+        if client is None:
+            client = self._local.client = docker.APIClient(
+                self._base_url, version=self._api, timeout=CALL_TIMEOUT_S
+            )
+        return client
+
+    def create(self, name: str, config: dict[str, Any]) -> str:
+        """Create a container; its id. Raises ImageMissing."""
+        with _errors("create"):
+            try:
+                return str(self._client.create_container_from_config(config, name)["Id"])
+            except NotFound as e:
+                raise ImageMissing(f"docker create: {_short(e)}") from e
+
+    def attach(self, container: str) -> Attached:
+        """Attach to a container's three streams. Do it before the start, or what it says first is not sent."""
+        params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
+        with _errors("attach"):
+            client = self._client
+            # What the SDK's attach_socket does, but for the timeout that it forgets.
+            url = client._url("/containers/{0}/attach", container)
+            answer = client.post(url, None, params=params, headers=headers, stream=True, timeout=CALL_TIMEOUT_S)
+            return take_over(client._get_raw_response_socket(answer))
+
+    def start(self, container: str) -> None:
+        with _errors("start"):
+            self._client.start(container)
+
+    def pid(self, container: str) -> int:
+        """The host's pid of a container's PID 1. Raises EngineError if it does not run."""
+        with _errors("inspect"):
+            pid = int(self._client.inspect_container(container)["State"]["Pid"])
+        if pid <= 0:
+            raise EngineError("PID 1 ended at once")
+        return pid
+
+    def update(self, container: str, fields: dict[str, Any]) -> None:
+        """Change a running container's limits; `fields` as in the API's ContainerUpdate."""
+        with _errors("update"):
+            client = self._client  # whose own method knows neither pids nor processors
+            response = client._post_json(client._url("/containers/{0}/update", container), data=fields)
+            client._result(response, True)
+
+    def remove(self, container: str) -> bool:
+        """Kill and remove a container. False while the daemon is still about it; one that is gone is removed."""
+        with _errors("remove"):
+            try:
+                self._client.remove_container(container, v=True, force=True)
+            except NotFound:
+                return True
+            except APIError as e:
+                if e.status_code == CONFLICT:  # its own removal, after the end, is under way
+                    return False
+                raise
+        return True
+
+    def labelled(self, labels: dict[str, str]) -> list[dict[str, Any]]:
+        """Every container, alive or not, with all these labels: `Id` and `Labels` of each."""
+        wanted = [f"{name}={value}" for name, value in labels.items()]
+        with _errors("list"):
+            return list(self._client.containers(all=True, filters={"label": wanted}))
+
+    def image(self, reference: str) -> dict[str, Any] | None:
+        """What the daemon knows of an image; None if it has none of that name."""
+        with _errors("inspect image"):
+            try:
+                return dict(self._client.inspect_image(reference))
+            except NotFound:
+                return None
+
+    def load(self, archive: Iterable[bytes]) -> None:
+        """Load images from an archive such as `docker save` writes."""
+        client = docker.APIClient(self._base_url, version=self._api, timeout=LOAD_TIMEOUT_S)
+        with _errors("load"), contextlib.closing(client):
+            for line in client.load_image(archive):
+                if "error" in line:
+                    raise EngineError(f"docker load: {line['error']}")
+
+    def close(self) -> None:
+        """Let this thread's client go; those of other threads go with them."""
+        if (client := getattr(self._local, "client", None)) is not None:
+            client.close()
+            del self._local.client
+
+
+def _probe(base_url: str) -> None:
+    """Raises OSError if nobody listens there; the SDK would leave a socket behind in finding out."""
+    kind, _, path = base_url.partition("://")
+    if kind != "unix":
+        raise OSError("it must be a socket of this host, unix:///…")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(CALL_TIMEOUT_S)
+        probe.connect(path)
+
+
+def take_over(found: Any) -> Attached:  # noqa: ANN401  # whatever the SDK returns
+    """Make a plain socket of what the SDK makes of an upgraded answer, and let the rest of it go.
+
+    Between the two lies the buffered reader that took the answer's headers: what came in the same packet is in
+    its buffer and would be missed by reading from the socket. It is read out first, without waiting.
+    """
+    inner, response = found._sock, found._response
+    inner.setblocking(False)
+    early = bytes(response.raw._fp.fp.peek())
+    ours = socket.socket(fileno=os.dup(inner.fileno()))
+    ours.setblocking(True)
+    response.close()
+    return Attached(ours, early)
+
+
+@contextlib.contextmanager
+def _errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (DockerException, requests.RequestException) as e:
+        raise EngineError(f"docker {what}: {_short(e)}") from e
+
+
+def _short(error: Exception) -> str:
+    text = error.explanation if isinstance(error, APIError) and error.explanation else error
+    return str(text)[:500]

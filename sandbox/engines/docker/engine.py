@@ -1,0 +1,210 @@
+"""The engine itself: makes containers and takes them apart."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from config.settings import Settings
+from sandbox.engines import EngineError, EngineUnusable
+from sandbox.engines.cgroups import Bounds
+from sandbox.engines.confinement import (
+    AGENT_PIDS,
+    BASE_ENV,
+    DEFAULT_CPUS,
+    DEFAULT_MEMORY_BYTES,
+    IDS_PER_SLOT,
+    RUN_UID,
+    build_bytes,
+    instance_name,
+    known_apparmor,
+    load_profile,
+)
+from sandbox.engines.docker.container import Confinement, container_config
+from sandbox.engines.docker.daemon import Daemon, ImageMissing
+from sandbox.engines.docker.sandbox import DockerSandbox
+from sandbox.engines.docker.stream import AttachStream
+from sandbox.engines.posture import Expected
+from sandbox.engines.traits import traits_of
+from sandbox.images import Image
+from sandbox.job import Isolation
+from sandbox.languages import Catalogue, Language
+
+log = logging.getLogger(__name__)
+
+#: Whose a container is: the service, and the worker process of it that made it.
+LABEL_INSTANCE, LABEL_OWNER = "dev.runyard.instance", "dev.runyard.owner"
+
+
+class DockerEngine:
+    """Needs a Docker daemon of this host; see the package's text for what a sandbox is made of."""
+
+    name = "docker"
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        daemon: Daemon,
+        *,
+        slots: int,
+        image_missing: Callable[[Image], None] = lambda _image: None,
+    ) -> None:
+        """`image_missing` is told of an image that the daemon no longer has.
+
+        Raises EngineUnusable saying what is missing.
+        """
+        self._daemon = daemon
+        self._image_missing = image_missing
+        self._catalogue = catalogue
+        self.runtime = _runtime(settings.runtime, daemon)
+        self._traits = traits_of(self.runtime)
+        self._relaxed = settings.disable_sandbox_security
+        self._seccomp = None if self._relaxed else load_profile(settings.seccomp_profile)
+        self._apparmor = None if self._relaxed else known_apparmor(settings.apparmor_profile)
+        self._instance = instance_name(settings.state_dir)
+        self._owner = owner_name(os.getpid())
+        self._confinement = Confinement(
+            runtime=self.runtime,
+            seccomp=self._seccomp.data if self._seccomp else None,
+            apparmor=self._apparmor,
+            no_new_privileges=not self._relaxed,
+            cgroup_parent=_parent(self._instance, daemon.about.cgroup_driver),
+        )
+        self._uids = Uids(settings.uid_base, slots)
+
+    def create(self, image: Image, *, hold: bool = True) -> DockerSandbox:
+        """A sandbox of `image` under the default limits, its agent starting; see `Engine.create`."""
+        language = self._catalogue.get(image.language)
+        if language is None:
+            raise EngineError(f"no language for image {image.language}")
+        uid = self._uids.take()
+        bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
+        expected = None  # gVisor's own confinement is no process's status
+        if self._traits.seccomp:
+            expected = Expected(uid, seccomp=not self._relaxed, no_new_privileges=not self._relaxed)
+        name = f"{self._instance}-{secrets.token_hex(8)}"
+        sandbox = DockerSandbox(name, image, self.facts(image), bounds, expected, self._traits, self._daemon)
+        sandbox.undo.callback(self._uids.give_back, uid)
+        try:
+            self._build(sandbox, language, uid, bounds, hold=hold)
+        except BaseException as e:
+            sandbox.destroy()
+            if isinstance(e, ImageMissing):
+                self._image_missing(image)
+            if isinstance(e, OSError):
+                raise EngineError(f"cannot make a sandbox: {e}") from e
+            raise
+        return sandbox
+
+    def _build(self, sandbox: DockerSandbox, language: Language, uid: int, bounds: Bounds, *, hold: bool) -> None:
+        config = container_config(
+            self._confinement,
+            image=sandbox.image.reference,
+            argv=language.agent_command(hold=hold),
+            env={**BASE_ENV, **language.env},
+            uid=uid,
+            bounds=self._traits.with_headroom(bounds),
+            labels={LABEL_INSTANCE: self._instance, LABEL_OWNER: self._owner},
+            build_bytes=build_bytes(language),
+        )
+        sandbox.container = self._daemon.create(sandbox.id, config)
+        attached = self._daemon.attach(sandbox.container)
+        sandbox.stream = AttachStream(attached.socket, attached.early)
+        self._daemon.start(sandbox.container)
+        sandbox.born(self._daemon.pid(sandbox.container))
+
+    def facts(self, image: Image) -> Isolation:
+        """What a sandbox of `image` is confined by."""
+        return Isolation(
+            engine=self.name,
+            runtime=self.runtime,
+            source="pool",
+            network="none",
+            seccomp=self._seccomp.digest if self._seccomp and self._traits.seccomp else None,
+            apparmor=self._apparmor,
+            user_namespace=False,
+            image=image.digest,
+            platform=_platform(self._daemon.about.runtimes.get(self.runtime, ())),
+        )
+
+    def reap(self) -> int:
+        """Remove the containers of this service whose worker is dead."""
+        removed = 0
+        for found in self._daemon.labelled({LABEL_INSTANCE: self._instance}):
+            owner = (found.get("Labels") or {}).get(LABEL_OWNER, "")
+            if not is_alive(owner):
+                self._daemon.remove(found["Id"])
+                removed += 1
+        return removed
+
+    def close(self) -> None:
+        """Every sandbox must be destroyed by now; nothing else is held."""
+        self._daemon.close()
+
+
+class Uids:
+    """One host uid for each concurrent sandbox, since kernel quotas are per uid."""
+
+    def __init__(self, uid_base: int, count: int) -> None:
+        # The first range above the base holds the uid of the api process.
+        first, last = uid_base + IDS_PER_SLOT + RUN_UID, uid_base + (count + 1) * IDS_PER_SLOT
+        if last > 2**31:
+            raise EngineUnusable(f"UID_BASE={uid_base} leaves no room for {count} slots below 2^31")
+        self._lock = threading.Lock()
+        self._free = [first + n * IDS_PER_SLOT for n in range(count)]
+
+    def take(self) -> int:
+        """A uid that nobody runs under. Raises EngineError when every one is in use."""
+        with self._lock:
+            if not self._free:
+                raise EngineError("no free slot")
+            return self._free.pop(0)
+
+    def give_back(self, uid: int) -> None:
+        with self._lock:
+            self._free.append(uid)
+
+
+def _runtime(wanted: str | None, daemon: Daemon) -> str:
+    """The runtime to ask for: RUNTIME, or runc, or what the daemon has for its default."""
+    about = daemon.about
+    if wanted is None:
+        return "runc" if "runc" in about.runtimes else about.default_runtime
+    if wanted not in about.runtimes:
+        raise EngineUnusable(
+            f"RUNTIME={wanted}: the Docker daemon has no such runtime, but {', '.join(sorted(about.runtimes))}: "
+            f"apt-get install {wanted}, add it to `runtimes` in /etc/docker/daemon.json and restart the daemon"
+        )
+    return wanted
+
+
+def _platform(arguments: tuple[str, ...]) -> str | None:
+    """The platform that the daemon's owner has chosen for gVisor."""
+    chosen = (argument.partition("=")[2] for argument in arguments if argument.lstrip("-").startswith("platform="))
+    return next(chosen, None)
+
+
+def _parent(instance: str, cgroup_driver: str) -> str:
+    """The control group beneath which all containers of this service lie."""
+    return f"{instance.replace('-', '_')}.slice" if cgroup_driver == "systemd" else f"/{instance}"
+
+
+def owner_name(pid: int) -> str:
+    """Names a process for as long as it lives, and no other ever after: boot, pid and time of start."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    # The 22nd field, counted after the name, which may hold anything: see proc_pid_stat(5).
+    started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{boot}.{pid}.{started}"
+
+
+def is_alive(owner: str) -> bool:
+    """Whether the process of that name is still there."""
+    try:
+        return owner_name(int(owner.split(".")[1])) == owner
+    except (OSError, ValueError, IndexError):
+        return False

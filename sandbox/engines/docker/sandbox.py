@@ -1,0 +1,200 @@
+"""One sandbox of engine `docker`: its stream, its PID 1, its control group, and how to be rid of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from sandbox.engines import EngineError, Stats
+from sandbox.engines.cgroups import Bounds, Group, group_of
+from sandbox.engines.compiling import close_build_directory
+from sandbox.engines.confinement import AGENT_PIDS, tmpfs_sizes
+from sandbox.engines.docker.container import NANO
+from sandbox.engines.docker.daemon import Daemon
+from sandbox.engines.docker.stream import AttachStream
+from sandbox.engines.posture import Expected, check_posture
+from sandbox.engines.syscalls import resize_tmpfs
+from sandbox.engines.traits import Traits
+from sandbox.images import Image
+from sandbox.job import MIB, Isolation, Limits
+
+log = logging.getLogger(__name__)
+
+DEATH_TIMEOUT_S = 10.0
+REMOVE_TIMEOUT_S = 20.0
+REMOVE_POLL_S = 0.05
+
+
+class DockerSandbox:
+    """One container, used once."""
+
+    def __init__(
+        self,
+        name: str,
+        image: Image,
+        facts: Isolation,
+        bounds: Bounds,
+        expected: Expected | None,
+        traits: Traits,
+        daemon: Daemon,
+    ) -> None:
+        """`expected` is what PID 1 must show of itself; None where the host cannot see it."""
+        self.id = name
+        self.image = image
+        self.undo = ExitStack()
+        self.stream: AttachStream
+        self.container = ""
+        self._daemon = daemon
+        self._facts = facts
+        self._bounds = bounds
+        #: What the daemon holds the group to, as far as it knows.
+        self._told = traits.with_headroom(bounds)
+        self._expected = expected
+        self._traits = traits
+        self._lock = threading.Lock()
+        self._group: Group | None = None
+        self._stats = Stats(0, 0, 0)
+        self._pid = 0
+        self._pidfd = -1
+        self._gone = False
+
+    def born(self, pid: int) -> None:
+        """The container's PID 1 runs as the host's `pid`. Raises EngineError if this host does not see it."""
+        try:
+            self._pidfd = os.pidfd_open(pid)
+            self._group = group_of(pid, self._traits.with_headroom(self._bounds))
+        except (OSError, EngineError) as e:
+            raise EngineError(
+                f"process {pid} of a new container is not to be seen here: it ended at once, or the daemon is on "
+                f"another host or outside of this process namespace ({e})"
+            ) from e
+        self._pid = pid
+
+    @property
+    def pid(self) -> int:
+        """The host's pid of the sandbox's PID 1."""
+        return self._pid
+
+    def apply(self, limits: Limits) -> bool:
+        """Put a job's limits in force and start counting; see `Sandbox.apply`."""
+        assert self._group is not None
+        if self._expected is not None:
+            check_posture(self._pid, self._expected)
+        bounds = Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS)
+        if not self._set(bounds):
+            return False
+        if bounds.memory_bytes != self._bounds.memory_bytes and self._traits.resizes_tmpfs:
+            for path, capacity in tmpfs_sizes(bounds.memory_bytes).items():
+                # No program has run in there yet, so the path leads where it says.
+                resize_tmpfs(f"/proc/{self._pid}/root{path}", capacity)
+        self._bounds = bounds
+        self._group.start_counting()
+        return True
+
+    def _set(self, bounds: Bounds, *, reclaim: bool = False) -> bool:
+        assert self._group is not None
+        held = self._traits.with_headroom(bounds)
+        if not self._group.set(held, reclaim=reclaim):
+            return False
+        if self._daemon.about.cgroup_driver == "systemd" and held != self._told:
+            # systemd writes back what it was told when its units are loaded again.
+            self._daemon.update(self.container, update_of(held))
+            self._told = held
+        return True
+
+    def begin_compiling(self, limits: Limits) -> None:
+        """Widen the bounds for the compile phase and count anew; see `Sandbox.begin_compiling`."""
+        assert self._group is not None
+        self._set(Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS))
+        self._group.start_counting()
+
+    def end_compiling(self) -> bool:
+        """Close the build directory and go back to the program's own bounds; see `Sandbox.end_compiling`."""
+        assert self._group is not None
+        close_build_directory(self._pid, self._traits)
+        if not self._set(self._bounds, reclaim=True):
+            return False
+        self._group.start_counting()
+        return True
+
+    def lend_memory(self, reserve_mb: int) -> None:
+        """Raise the memory limit after the program's end; see `Sandbox.lend_memory`."""
+        assert self._group is not None
+        lent = replace(self._bounds, memory_bytes=self._bounds.memory_bytes + reserve_mb * MIB)
+        with contextlib.suppress(FileNotFoundError):  # the agent has died; that shows elsewhere
+            self._group.set(self._traits.with_headroom(lent))
+
+    def stats(self) -> Stats:
+        """What has been used since `apply`; of a sandbox that has ended, what was last read."""
+        assert self._group is not None
+        with contextlib.suppress(OSError):  # the daemon removes the group when PID 1 ends
+            self._stats = self._group.stats()
+        return self._stats
+
+    def facts(self) -> Isolation:
+        """The confinement in force."""
+        return self._facts
+
+    def kill(self) -> None:
+        """Kill PID 1, and with it all in its pid namespace, and stop taking what it said; the daemon is not asked.
+
+        Hanging up comes first: what nobody reads any more must not keep the daemon from seeing the end.
+        """
+        with self._lock:
+            if self._pidfd >= 0:
+                self.stream.hang_up()
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def destroy(self) -> None:
+        """Kill, wait for every process's end, have the container removed."""
+        with self._lock:
+            if self._gone:
+                return
+            self._gone = True
+        self.kill()
+        if hasattr(self, "stream"):
+            self.stream.close()
+        if self._pidfd >= 0:
+            self._await_death()
+        try:
+            if self.container:
+                self._remove()
+        except EngineError as e:
+            log.error("a container was not removed", extra={"sandbox": self.id, "reason": str(e)})  # noqa: TRY400
+        self.undo.close()
+
+    def _await_death(self) -> None:
+        poller = select.poll()
+        poller.register(self._pidfd, select.POLLIN)
+        if not poller.poll(DEATH_TIMEOUT_S * 1000):
+            log.error("a killed sandbox does not end", extra={"sandbox": self.id})
+        with self._lock:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _remove(self) -> None:
+        """Ask until it is gone: at its end the daemon removes it too, and refuses while it is about it."""
+        deadline = time.monotonic() + REMOVE_TIMEOUT_S
+        while not self._daemon.remove(self.container):
+            if time.monotonic() > deadline:
+                raise EngineError("the daemon does not finish removing it")
+            time.sleep(REMOVE_POLL_S)
+
+
+def update_of(bounds: Bounds) -> dict[str, Any]:
+    """Bounds as the API's ContainerUpdate has them."""
+    return {
+        "Memory": bounds.memory_bytes,
+        "MemorySwap": bounds.memory_bytes,
+        "NanoCpus": int(bounds.cpus * NANO),
+        "PidsLimit": bounds.pids,
+    }

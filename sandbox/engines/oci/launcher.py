@@ -1,0 +1,124 @@
+"""Starting an OCI runtime's binary, waiting for it within a bound, and hearing what it says.
+
+A runtime copies itself into a sealed memory file and executes that again, so that a container cannot overwrite
+the host's binary (CVE-2019-5736). It is started from such a file here, made once, and skips that.
+
+The configuration is read from a pipe, and not written to it before the runtime's process has been prepared (moved
+to a control group, held to limits): so everything that it starts is born so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import os
+import signal
+from collections.abc import Callable
+
+from sandbox.engines import EngineError, EngineUnusable
+from sandbox.engines.oci.children import Children
+from sandbox.engines.runtimes import find_runtime
+
+START_TIMEOUT_S = 10.0
+KILL_TIMEOUT_S = 5.0
+ALL_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+#: Where a runtime finds the configuration, as a descriptor and as a path.
+CONFIG_FD = 9
+CONFIG_PATH = f"/dev/fd/{CONFIG_FD}"
+#: Waits for the pipe, whatever is then read there, and becomes the runtime: for one that wants a seekable file.
+GATE = ["/bin/sh", "-c", f'read -r _ <&{CONFIG_FD}; exec {CONFIG_FD}<&-; exec "$0" "$@"']
+
+
+class Launcher:
+    """One runtime's binary. Safe to use from several threads."""
+
+    def __init__(self, name: str, *, gated: bool = False) -> None:
+        """`gated`: it is not started before it is prepared, and has its configuration from elsewhere.
+
+        Raises EngineUnusable if it is not installed.
+        """
+        path = find_runtime(name)
+        if path is None:
+            raise EngineUnusable(f"{name} is not installed: apt-get install {name}")
+        self._name = name
+        self._children = Children()
+        self._binary = os.memfd_create(name, os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+        with open(path, "rb") as source:
+            size, sent = os.fstat(source.fileno()).st_size, 0
+            while sent < size:
+                sent += os.sendfile(self._binary, source.fileno(), None, size - sent)
+        fcntl.fcntl(self._binary, fcntl.F_ADD_SEALS, ALL_SEALS)
+        executable = f"/proc/{os.getpid()}/fd/{self._binary}"
+        self._executable, self._argv = (GATE[0], [*GATE, executable]) if gated else (executable, [name])
+
+    def run(self, arguments: list[str], stream_fd: int, config: bytes, prepare: Callable[[int], None]) -> None:
+        """Run the binary to its end with `stream_fd` as descriptors 0 and 1, which it hands to PID 1.
+
+        `prepare` is called with its pid before it can read `config` at CONFIG_PATH. Raises EngineError with its
+        words if it fails or takes longer than START_TIMEOUT_S.
+        """
+        config_read, config_write = os.pipe2(os.O_CLOEXEC)
+        said_read, said_write = os.pipe2(os.O_CLOEXEC)
+        given = {0: stream_fd, 1: stream_fd, 2: said_write, CONFIG_FD: config_read}
+        try:
+            spawn = functools.partial(
+                os.posix_spawn,
+                self._executable,
+                [*self._argv, *arguments],
+                ENVIRONMENT,
+                file_actions=[(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in given.items()],
+                # The worker's own habits must not reach the program: what it blocks, and what Python ignores.
+                setsigmask=[],
+                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+            )
+            pid = self._children.start(spawn)
+            for fd in (config_read, said_write):
+                os.close(fd)
+            config_read = said_write = -1
+            self._configure(pid, config_write, config, prepare)
+            config_write = -1
+            status = self._children.wait(pid, START_TIMEOUT_S)
+            if status is None:
+                status = self._kill(pid)
+            if status != 0:
+                raise EngineError(f"{self._name} ended with {status}: {_words(said_read)}")
+        finally:
+            for fd in (config_read, config_write, said_read, said_write):
+                if fd >= 0:
+                    os.close(fd)
+
+    def _configure(self, pid: int, config_write: int, config: bytes, prepare: Callable[[int], None]) -> None:
+        try:
+            prepare(pid)
+            # Larger than a pipe by default; the runtime reads as this writes, or has died (EPIPE).
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(config_write, fcntl.F_SETPIPE_SZ, max(65_536, len(config)))
+            view = memoryview(config)
+            while view:
+                view = view[os.write(config_write, view) :]
+        except BrokenPipeError:
+            pass  # its exit status and words say why
+        except BaseException:
+            self._kill(pid)
+            raise
+        finally:
+            os.close(config_write)
+
+    def _kill(self, pid: int) -> int:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return self._children.wait(pid, KILL_TIMEOUT_S) or -signal.SIGKILL
+
+    def close(self) -> None:
+        """Let the binary go."""
+        os.close(self._binary)
+
+
+def _words(fd: int) -> str:
+    """What a runtime said on its standard error, shortened."""
+    os.set_blocking(fd, False)
+    with contextlib.suppress(BlockingIOError):
+        return os.read(fd, 2000).decode("utf-8", "replace").strip()
+    return "(nothing)"

@@ -1,0 +1,76 @@
+"""Starting a sandbox with runsc, gVisor: the program's system calls are answered by a kernel in user space.
+
+What it does otherwise than crun and runc, each a trait:
+
+* PID 1 on the host is that kernel (the sentry), with helpers beside it; the program's own processes are inside.
+  So the control group holds the sentry too, and is given that much more. A program that takes all its memory
+  brings the sentry down, and the run with it.
+* It confines itself, in a user namespace and under a seccomp filter of its own; it takes no user namespace from
+  us, and of our seccomp profile it says nothing and does nothing.
+* File systems and devices are its own: what is mounted has the size it was started with.
+
+Platforms: a current runsc has systrap; that of Debian 12 (2022) only ptrace, which is slower, and kvm, which is of
+no use inside of most virtual machines.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from sandbox.engines.oci.crun import read_pid
+from sandbox.engines.oci.launcher import Launcher
+from sandbox.engines.runtimes import find_runtime
+from sandbox.engines.traits import GVISOR
+
+ASK_TIMEOUT_S = 10
+
+
+class Runsc:
+    """The runtime and its state directory."""
+
+    name = "runsc"
+    traits = GVISOR
+
+    def __init__(self, root: Path) -> None:
+        self._launcher = Launcher(self.name, gated=True)
+        self._root = root
+        self.platform: str | None = best_platform(known_flags())
+        root.mkdir(mode=0o700, exist_ok=True)
+
+    def start(self, name: str, bundle: str, config: bytes, stream_fd: int, enter: Callable[[int], None]) -> int:
+        """Start a sandbox; see `Runtime.start`."""
+        pid_file = f"{bundle}/pid"
+        with open(f"{bundle}/config.json", "wb") as file:
+            file.write(config)
+        arguments = [f"--root={self._root}", f"--platform={self.platform}", "--network=none", "--ignore-cgroups"]
+        arguments += ["run", "--detach", f"--bundle={bundle}", f"--pid-file={pid_file}", name]
+        self._launcher.run(arguments, stream_fd, b"\n", enter)
+        return read_pid(pid_file)
+
+    def compiled_filter(self, name: str) -> bytes | None:  # noqa: ARG002  # it has none of ours
+        """None: the profile is not used."""
+        return None
+
+    def forget(self, name: str) -> None:
+        """Remove the state of a sandbox that is dead: files named after it."""
+        for path in self._root.glob(f"{name}*"):
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._launcher.close()
+
+
+def best_platform(flags: str) -> str:
+    """The platform to use, by what `runsc flags` says it knows."""
+    return "systrap" if "systrap" in flags else "ptrace"
+
+
+def known_flags() -> str:
+    """What the installed runsc says of its flags; empty if there is none."""
+    path = find_runtime("runsc")
+    if path is None:
+        return ""
+    done = subprocess.run([path, "flags"], capture_output=True, text=True, timeout=ASK_TIMEOUT_S, check=False)
+    return done.stdout + done.stderr

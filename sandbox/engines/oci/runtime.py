@@ -1,0 +1,56 @@
+"""The OCI runtime behind the engine: what it must be able to do, and which one is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from sandbox.engines.oci.crun import Crun
+from sandbox.engines.oci.runc import Runc
+from sandbox.engines.oci.runsc import Runsc
+from sandbox.engines.runtimes import RUNTIMES, find_runtime
+from sandbox.engines.traits import Traits
+
+
+class Runtime(Protocol):
+    """Starts sandboxes from configurations written here. `start` may be called from several threads."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def traits(self) -> Traits: ...
+
+    @property
+    def platform(self) -> str | None:
+        """By which means gVisor comes between the program and the host; None of other runtimes."""
+        ...
+
+    def start(self, name: str, bundle: str, config: bytes, stream_fd: int, enter: Callable[[int], None]) -> int:
+        """Start a sandbox whose PID 1 has `stream_fd` as descriptors 0 and 1; the host's pid of it.
+
+        `enter` moves a process into the sandbox's control group; a runtime that can be moved there before it
+        does anything is. Raises EngineError with the runtime's words.
+        """
+        ...
+
+    def compiled_filter(self, name: str) -> bytes | None:
+        """The seccomp filter of a sandbox as the kernel takes it, if the runtime shows it and would take it."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Remove what the runtime keeps of a sandbox that is dead."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_runtime(wanted: str | None, root: Path, instance: str) -> Runtime:
+    """The runtime that RUNTIME asks for, or the first that is installed. Raises EngineUnusable."""
+    name = wanted or next((name for name in RUNTIMES if find_runtime(name)), RUNTIMES[0])
+    if name == "crun":
+        return Crun(root)
+    if name == "runc":
+        return Runc(root, instance)
+    return Runsc(root)

@@ -1,0 +1,42 @@
+"""What the kernel says of a sandbox's PID 1, held against what it must be before a job is given to it.
+
+Every layer can fail open without a word: a runtime may ignore a profile, a daemon may lack a feature. So the
+effect is read, from /proc/PID/status, see proc_pid_status(5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sandbox.engines import EngineError
+
+CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+FILTERED = "2"
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """`uid` is the host's; a relaxed sandbox has neither `seccomp` nor `no_new_privileges`."""
+
+    uid: int
+    seccomp: bool = True
+    no_new_privileges: bool = True
+
+
+def check_posture(pid: int, expected: Expected, text: str | None = None) -> None:
+    """Raises EngineError naming what is not in force. `text` is that of /proc/PID/status, for tests."""
+    if text is None:
+        try:
+            with open(f"/proc/{pid}/status") as file:
+                text = file.read()
+        except OSError as e:
+            raise EngineError(f"a sandbox cannot be measured: {e}") from e
+    facts = {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+    wrong = [name for name in CAPABILITY_SETS if facts.get(name, "").strip("0") or name not in facts]
+    wrong += [name for name in ("Uid", "Gid") if set(facts.get(name, "").split()) != {str(expected.uid)}]
+    if expected.no_new_privileges and facts.get("NoNewPrivs") != "1":
+        wrong.append("NoNewPrivs")
+    if expected.seccomp and facts.get("Seccomp") != FILTERED:
+        wrong.append("Seccomp")
+    if wrong:
+        raise EngineError(f"a sandbox is not confined as it must be: {', '.join(wrong)}")

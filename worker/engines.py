@@ -1,0 +1,98 @@
+"""Which engine makes the sandboxes, and where its images come from: what ENGINE and RUNTIME ask for."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from config.settings import IMAGE_PREFIX, Settings, image_overrides
+from sandbox.conversation import await_ready
+from sandbox.engines import Engine, EngineError, EngineUnusable
+from sandbox.engines.runtimes import RUNTIMES, find_runtime
+from sandbox.images import Image, Images, ImageStore, OverriddenImages
+from sandbox.languages import Catalogue
+
+log = logging.getLogger(__name__)
+
+
+def open_engine(settings: Settings, catalogue: Catalogue, *, slots: int) -> tuple[Engine, Images]:
+    """The engine that ENGINE asks for, and the images it starts. Raises EngineUnusable saying what to install."""
+    if settings.disable_sandbox_security:
+        log.error("DISABLE_SANDBOX_SECURITY=1: sandboxes run without seccomp and no-new-privileges")
+    chosen = settings.engine
+    if chosen == "auto":
+        chosen = "oci" if oci_is_possible(settings.runtime) else "docker"
+    if chosen == "oci":
+        return _open_oci(settings, catalogue, slots)
+    try:
+        return _open_docker(settings, catalogue, slots)
+    except EngineUnusable as e:
+        if settings.engine == "docker":
+            raise
+        wanted = settings.runtime or "crun"
+        raise EngineUnusable(
+            f"ENGINE=auto finds nothing to make sandboxes with. For the engine oci: run as root, apt-get install "
+            f"{wanted}. For the engine docker: {e}"
+        ) from e
+
+
+def oci_is_possible(runtime: str | None) -> bool:
+    """Whether the engine `oci` has a runtime here and the right to use it."""
+    names = (runtime,) if runtime else RUNTIMES
+    return os.geteuid() == 0 and any(find_runtime(name) for name in names)
+
+
+def _open_oci(settings: Settings, catalogue: Catalogue, slots: int) -> tuple[Engine, Images]:
+    from sandbox.engines.oci.engine import OciEngine  # each engine is loaded only where it is used
+    from sandbox.engines.oci.imported import import_image
+
+    imported = settings.state_dir / "imported"
+    given = _overrides(catalogue, lambda language, where: import_image(language, Path(where), imported))
+    engine = OciEngine(settings, catalogue, slots=slots)
+    return engine, _checked(engine, given, ImageStore(settings.images))
+
+
+def _open_docker(settings: Settings, catalogue: Catalogue, slots: int) -> tuple[Engine, Images]:
+    from sandbox.engines.docker.daemon import Daemon  # as above; the SDK takes a tenth of a second to load
+    from sandbox.engines.docker.engine import DockerEngine
+    from sandbox.engines.docker.images import LoadedImages, referenced_image
+
+    daemon = Daemon(settings.docker_host)
+    given = _overrides(catalogue, lambda language, reference: referenced_image(language, reference, daemon))
+    settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    images = LoadedImages(ImageStore(settings.images), daemon, settings.run_dir)
+    engine = DockerEngine(settings, catalogue, daemon, slots=slots, image_missing=images.forget)
+    return engine, _checked(engine, given, images)
+
+
+def _overrides(catalogue: Catalogue, find: Callable[[str, str], Image]) -> dict[str, Image]:
+    """The images that RUNNER_IMAGE_<LANG> names, by language. Raises EngineUnusable naming the variable."""
+    found = {}
+    for name, value in image_overrides().items():
+        language = catalogue.get(name)
+        if language is None:
+            raise EngineUnusable(f"{IMAGE_PREFIX}{name.upper()}: there is no such language ({catalogue.ids})")
+        try:
+            found[language.id] = find(language.id, value)
+        except (EngineError, OSError) as e:
+            raise EngineUnusable(f"{IMAGE_PREFIX}{name.upper()}={value}: {e}") from e
+    return found
+
+
+def _checked(engine: Engine, given: dict[str, Image], store: Images) -> Images:
+    """The store behind the given images, each of which has been started once."""
+    for language, image in given.items():
+        try:
+            sandbox = engine.create(image)
+            try:
+                await_ready(sandbox)
+            finally:
+                sandbox.destroy()
+        except EngineError as e:
+            raise EngineUnusable(
+                f"{IMAGE_PREFIX}{language.upper()}: no sandbox starts from it; an image must be built by the "
+                f"runner's Dockerfile, with the agent in it ({e})"
+            ) from e
+    return OverriddenImages(given, store)
