@@ -52,7 +52,7 @@ test-all: check test-setup ## test, and what takes longer
 	@$(DEV)/pytest -q --ignore=tests/unit tests
 
 bench: dev ## measure, as ratios to a bare interpreter's start
-	@$(DEV)/python -m bench
+	@$(DEV)/python -m bench $(BENCH)
 
 lock: dev ## write the lock files anew
 	@$(DEV)/python -m ops.lock

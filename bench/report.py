@@ -1,0 +1,71 @@
+"""What a measurement looks like: tables on the terminal, the results file, the marked block of a page in docs/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+REPO = Path(__file__).resolve().parents[1]
+RESULTS = REPO / "bench" / "results.json"
+PAGE = REPO / "docs" / "performance.md"
+BEGIN = "<!-- bench:{name} begin: written by `make bench`, change that -->"
+END = "<!-- bench:{name} end -->"
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A heading, the names of the columns, and rows; None in a cell means that it was not measured."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def text(self) -> str:
+        """For a terminal."""
+        cells = [self.head, *(tuple(map(_shown, row)) for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(_aligned(row, widths)).rstrip() for row in cells]
+        return "\n".join([self.title, *(f"  {line}" for line in lines), ""])
+
+    def markdown(self) -> str:
+        """For a page."""
+        lines = [self.head, tuple("---" for _ in self.head), *(tuple(map(_shown, row)) for row in self.rows)]
+        return f"**{self.title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def write(results: dict[str, Any], tables: dict[str, list[Table]]) -> None:
+    """The results file and every table that the page has a place for."""
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    page = PAGE.read_text()
+    for name, found in tables.items():
+        page = fill(page, name, "\n".join(table.markdown() for table in found))
+    PAGE.write_text(page)
+
+
+def fill(page: str, name: str, text: str) -> str:
+    """`page` with what lies between a block's two marks replaced. Raises ValueError if it has no such block."""
+    begin, end = BEGIN.format(name=name), END.format(name=name)
+    before, found, rest = page.partition(begin)
+    _old, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{PAGE.name} has no block {name}")
+    return f"{before}{begin}\n{text}{end}{after}"
+
+
+def read() -> dict[str, Any]:
+    """The results of the last whole run."""
+    found: dict[str, Any] = json.loads(RESULTS.read_text())
+    return found
+
+
+def _shown(value: object) -> str:
+    return NOT_MEASURED if value is None else str(value)
+
+
+def _aligned(row: Iterable[str], widths: list[int]) -> list[str]:
+    first, *others = zip(row, widths, strict=True)
+    return [first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]
