@@ -9,8 +9,10 @@ from flask import Flask, Response, g, request
 from api import errors
 from api.auth import Authenticator
 from api.context import EXTENSION, Context
+from api.events import Follower
 from api.ids import request_id
 from api.languages import Languages
+from api.places import Places
 from api.routes import runs as runs_routes
 from api.routes import service as service_routes
 from api.runs import Runs
@@ -43,6 +45,9 @@ def create_app(
         dispatcher=dispatcher,
         languages=languages,
         runs=Runs(dispatcher, store, languages),
+        follower=Follower(dispatcher, store),
+        waiters=Places(settings.waiting_places, "Too many runs are being waited for."),
+        readers=Places(settings.event_readers, "Too many clients are reading events or long answers."),
     )
     errors.init_app(app)
     app.register_blueprint(runs_routes.blueprint)

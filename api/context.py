@@ -11,7 +11,9 @@ from api.errors import ApiError
 
 if TYPE_CHECKING:
     from api.auth import Authenticator, Caller
+    from api.events import Follower
     from api.languages import Languages
+    from api.places import Places
     from api.runs import Runs
     from dispatch import Dispatcher
 
@@ -26,6 +28,10 @@ class Context:
     dispatcher: Dispatcher
     languages: Languages
     runs: Runs
+    follower: Follower
+    #: For the threads of those who wait for a run, and of those who read what is long.
+    waiters: Places
+    readers: Places
 
 
 def context() -> Context:

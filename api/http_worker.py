@@ -28,7 +28,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-
 
 from api.body import ARRIVAL_KEY
 from api.errors import JSON, envelope, http_error
-from api.ids import new_id
+from config.ids import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from api.errors import ErrorObject, error_type
-from api.ids import new_id, now
+from api.ids import now
+from config.ids import new_id
 from records.store import ArtifactRecord, RunRecord
 from sandbox.job import JobError, Limits, Status
 
@@ -77,10 +78,11 @@ class RunFacts:
             status: Status = result["status"]
             if status not in _ENDED:
                 raise ResultError("the status is none of an ended run")
-            artifacts = tuple(ArtifactRecord(new_id("file"), **item) for item in result["artifacts"])
+            artifacts = tuple(ArtifactRecord(**item) for item in result["artifacts"])
+            timeline = orjson.dumps(result["timeline"]) if result.get("timeline") else None
             error = _job_error(result["error"]) if status == "error" else None
             document = self._document(status, result, result, artifacts, error)
-            return self._record(status, document, artifacts)
+            return self._record(status, document, artifacts, timeline)
         except (KeyError, TypeError, orjson.JSONEncodeError) as e:
             raise ResultError("the result lacks a field") from e
 
@@ -88,12 +90,6 @@ class RunFacts:
         """The record of a run that the service failed."""
         result = {"started_at": started_at, "finished_at": now()}
         return self._record("error", self._document("error", _NO_FACTS, result, (), error), ())
-
-    def cancelled(self, started_at: str | None = None) -> RunRecord:
-        """The record of a run whose client went away."""
-        result = {"started_at": started_at, "finished_at": now()}
-        facts = _NO_FACTS | {"cancelled": True}
-        return self._record("cancelled", self._document("cancelled", facts, result, (), None), ())
 
     def _document(
         self,
@@ -110,7 +106,7 @@ class RunFacts:
             "language": self.language,
         }
         document.update((name, facts[name]) for name in _FACTS)
-        document["artifacts"] = [_artifact(item) for item in artifacts]
+        document["artifacts"] = [artifact_object(asdict(item)) for item in artifacts]
         document["skipped_artifacts"] = result.get("skipped_artifacts", [])
         document["skipped_artifacts_count"] = result.get("skipped_artifacts_count", 0)
         document["limits"] = result.get("limits") or self.limits
@@ -123,7 +119,13 @@ class RunFacts:
         document["error"] = error.to_json() if error is not None else None
         return orjson.dumps(document)
 
-    def _record(self, status: str, document: bytes, artifacts: tuple[ArtifactRecord, ...]) -> RunRecord:
+    def _record(
+        self,
+        status: str,
+        document: bytes,
+        artifacts: tuple[ArtifactRecord, ...],
+        timeline: bytes | None = None,
+    ) -> RunRecord:
         return RunRecord(
             id=self.id,
             owner=self.owner,
@@ -133,6 +135,7 @@ class RunFacts:
             document=document,
             ended=status in _ENDED,
             artifacts=artifacts,
+            timeline=timeline,
         )
 
 
@@ -148,9 +151,10 @@ def _job_error(data: object) -> ErrorObject:
     return ErrorObject(error.message, error.type, error.param, error.code)
 
 
-def _artifact(item: ArtifactRecord) -> dict[str, Any]:
+def artifact_object(item: dict[str, Any]) -> dict[str, Any]:
+    """An artifact as clients see it, from its facts."""
     # Links are signed at every read, once files can be fetched.
-    return {**asdict(item), "url": None, "expires_at": None}
+    return {**item, "url": None, "expires_at": None}
 
 
 def _code_sha256(request: RunRequest) -> str:

@@ -78,6 +78,8 @@ class RunRequest:
     limits: dict[str, int | float]
     isolation: Isolation
     metadata: dict[str, str]
+    stream: bool = False
+    background: bool = False
 
 
 def parse_run(data: dict[str, Any]) -> RunRequest:
@@ -106,6 +108,8 @@ def parse_run(data: dict[str, Any]) -> RunRequest:
         limits=_limits(body.limits or {}),
         isolation="container" if body.isolation == "container" else "default",
         metadata=metadata,
+        stream=bool(body.stream),
+        background=bool(body.background),
     )
 
 
@@ -124,9 +128,8 @@ def check_entry_file(request: RunRequest, entry_file: str) -> None:
 
 def _check_offered(body: RunIn) -> None:
     """What API.md describes and this version does not do is said, never ignored."""
-    for name in ("stream", "background"):
-        if getattr(body, name):
-            raise invalid(f"{name}: is not supported yet", param=name, code="not_supported")
+    if body.stream and body.background:
+        raise invalid("stream: a run in the background is not streamed; follow its events", param="stream")
     if body.isolation == "gvisor":
         raise invalid("isolation: gvisor is not available here", param="isolation", code="not_supported")
     for index, file in enumerate(body.files or ()):

@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     api_reserve_threads: int = Field(
         16, ge=4, le=256, description="Threads beyond those that runs may occupy, for health and GET."
     )
+    event_readers: int = Field(
+        64, ge=1, le=1024, description="Clients that may follow runs, or read long answers, at the same time."
+    )
     drain_s: float = Field(10, ge=0, le=600, description="Seconds a stopping worker lets runs finish.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
 
@@ -145,8 +148,13 @@ class Settings(BaseSettings):
 
     @property
     def api_threads(self) -> int:
-        """As many as may wait, as may run, and a reserve: a full queue must not silence health."""
-        return self.queue_max + self.max_runs + self.api_reserve_threads
+        """As many as may wait, as may run, as may read, and a reserve: a full queue must not silence health."""
+        return self.queue_max + self.max_runs + self.event_readers + self.api_reserve_threads
+
+    @property
+    def waiting_places(self) -> int:
+        """Runs that may be waited for, with some room: the worker says when its queue is full."""
+        return self.queue_max + self.max_runs + self.api_reserve_threads // 2
 
 
 class ApiKey:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Literal, NamedTuple, Protocol
 
 from sandbox.job import Job, Refusal
 
@@ -21,11 +21,31 @@ class WorkerLost(DispatchError):
 
 
 class ClientGone(DispatchError):
-    """Whoever waited for the run has gone; the run was cancelled."""
+    """Whoever waited for the run has gone; the run is being cancelled, its end is for who collects."""
+
+
+class EventsUnknown(DispatchError):
+    """The worker has no such live run: it has ended, or never began."""
+
+
+class Collected(NamedTuple):
+    """What a collector hears.
+
+    `runs`: {"live": ids}, first and once: every run the worker still has, or owes the result of.
+    `status`: the data of an `info` event: a background run waits, or runs.
+    `ended`: {"run_id", "result"}: a result that is kept until it is acknowledged.
+    """
+
+    kind: Literal["runs", "status", "ended"]
+    data: dict[str, Any]
 
 
 class Dispatcher(Protocol):
-    """Reaches a worker. A job, its events and its result are the same JSON on every transport."""
+    """Reaches a worker. A job, its events and its result are the same JSON on every transport.
+
+    A run that is left (its iterator closed, its client gone) is cancelled, unless it was submitted. The result
+    of a run that was left, or whose connection broke, is told to who collects.
+    """
 
     def run(
         self,
@@ -33,12 +53,47 @@ class Dispatcher(Protocol):
         *,
         client_fd: int | None = None,
         on_event: Callable[[dict[str, Any]], None] | None = None,
+        keep: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, Any] | Refusal:
         """Run a job and wait for its result (`sandbox.job.Result.to_json`), or for why it was refused.
 
-        `client_fd` is the waiting client's socket: when its peer goes away the run is cancelled and
+        `on_event` hears the `info` events of a run that has to wait. The result is acknowledged when `keep`
+        returns. `client_fd` is the waiting client's socket: when its peer goes away the run is cancelled and
         ClientGone raised. Raises WorkerUnavailable, WorkerLost.
         """
+        ...
+
+    def stream(self, job: Job, *, client_fd: int | None = None) -> Generator[dict[str, Any], None, None]:
+        """Run a job and yield its events, at last `{"result": …}`, or else `{"refused": …}` alone.
+
+        The result is acknowledged when the iterator is asked for more. Raises as `run` does.
+        """
+        ...
+
+    def submit(self, job: Job) -> Refusal | None:
+        """Have a job run that nobody waits for. Raises WorkerUnavailable, WorkerLost (it may run)."""
+        ...
+
+    def cancel(self, run_id: str) -> bool:
+        """Have a live run end `cancelled`; False if the worker has none of that id. Raises WorkerUnavailable."""
+        ...
+
+    def events(self, run_id: str, after: int, *, client_fd: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield a live run's events with a number greater than `after`, until it has ended.
+
+        Raises EventsUnknown, WorkerUnavailable, WorkerLost, ClientGone.
+        """
+        ...
+
+    def collect(self) -> Iterator[Collected]:
+        """Hear, for as long as the worker is there, of the runs whose result nobody waits for.
+
+        Raises WorkerUnavailable, WorkerLost.
+        """
+        ...
+
+    def acknowledge(self, run_id: str) -> None:
+        """A collected result is in safe hands. Raises WorkerUnavailable: it will be told again."""
         ...
 
     def status(self) -> dict[str, Any]:

@@ -56,4 +56,6 @@ class MemoryRunStore:
 
 
 def _size(record: RunRecord) -> int:
-    return len(record.document) + RECORD_BYTES + len(record.artifacts) * ARTIFACT_BYTES
+    return (
+        len(record.document) + len(record.timeline or b"") + RECORD_BYTES + len(record.artifacts) * ARTIFACT_BYTES
+    )

@@ -34,6 +34,8 @@ class RunRecord:
     document: bytes
     ended: bool = False
     artifacts: tuple[ArtifactRecord, ...] = ()
+    #: The run's events as JSON, without their texts; None where nobody kept them.
+    timeline: bytes | None = None
 
 
 class RunStore(Protocol):

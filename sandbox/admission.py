@@ -12,9 +12,13 @@ import select
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+
+from sandbox.live import LiveRun
+
+#: How often a waiting run looks at its position: while somebody hears it, and otherwise.
+TICK_HEARD_S = 1.0
+TICK_S = 5.0
 
 
 class AdmissionError(Exception):
@@ -26,7 +30,7 @@ class Overloaded(AdmissionError):
 
 
 class LeftQueue(AdmissionError):
-    """Whoever waited for the run has gone."""
+    """The run was ended while it waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +42,17 @@ class Load:
     memory_mb: int
 
 
-class _Waiter:
-    __slots__ = ("admitted", "memory_mb", "wake_fd")
+class Place:
+    """A run's place: held already, or waited for."""
 
-    def __init__(self, memory_mb: int) -> None:
+    __slots__ = ("deadline", "held", "key", "memory_mb", "wake_fd")
+
+    def __init__(self, key: str, memory_mb: int, deadline: float) -> None:
+        self.key = key
         self.memory_mb = memory_mb
-        self.admitted = False
-        self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.held = False
+        self.deadline = deadline
+        self.wake_fd = -1
 
 
 class Admission:
@@ -58,97 +66,98 @@ class Admission:
         self._lock = threading.Lock()
         self._running = 0
         self._used_mb = 0
-        self._waiting: OrderedDict[str, deque[_Waiter]] = OrderedDict()
+        self._waiting: OrderedDict[str, deque[Place]] = OrderedDict()
         self._waiting_count = 0
 
-    @contextmanager
-    def place(self, key: str, memory_mb: int, client_fd: int | None = None) -> Iterator[None]:
-        """Hold a place for the time of a run, waiting for one if need be.
+    def enter(self, key: str, memory_mb: int) -> Place:
+        """A place, or one in the queue for it; give it back by `leave`. Raises Overloaded when that is full."""
+        place = Place(key, memory_mb, time.monotonic() + self._queue_wait_s)
+        with self._lock:
+            if not self._waiting and self._fits(memory_mb):
+                self._occupy(place)
+                return place
+            if self._waiting_count >= self._queue_max:
+                raise Overloaded("the queue is full")
+            place.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._waiting.setdefault(key, deque()).append(place)
+            self._waiting_count += 1
+        return place
 
-        Raises Overloaded, or LeftQueue when the peer of `client_fd` goes away meanwhile.
-        """
-        self._enter(key, memory_mb, client_fd)
-        try:
-            yield
-        finally:
-            self._leave(memory_mb)
+    def wait(self, place: Place, live: LiveRun) -> None:
+        """Wait until the place is held; `live` says its position meanwhile. Raises Overloaded, LeftQueue."""
+        said_position = self._say_position(place, live, 0)
+        while not place.held:
+            if live.stop is not None:
+                raise LeftQueue
+            left_s = place.deadline - time.monotonic()
+            if left_s <= 0:
+                raise Overloaded("no place became free in time")
+            poller = select.poll()
+            poller.register(place.wake_fd, select.POLLIN)
+            live.register(poller)
+            happened = poller.poll(min(left_s, TICK_HEARD_S if live.is_heard else TICK_S) * 1000 + 0.5)
+            for fd, event in happened:
+                live.attend(fd, event)
+            if not happened:
+                said_position = self._say_position(place, live, said_position)
+                live.tick()
+
+    def leave(self, place: Place) -> None:
+        """Give the place back, held or not; a place given in this moment goes on to the next."""
+        with self._lock:
+            if place.held:
+                self._running -= 1
+                self._used_mb -= place.memory_mb
+            else:
+                queue = self._waiting[place.key]
+                queue.remove(place)
+                self._waiting_count -= 1
+                if not queue:
+                    del self._waiting[place.key]
+            self._admit_next()
+            if place.wake_fd >= 0:
+                os.close(place.wake_fd)
+
+    def position(self, place: Place) -> int:
+        """How many runs will be admitted up to and with this one, if no other comes; 0 once it is held."""
+        with self._lock:
+            if place.held:
+                return 0
+            own = self._waiting[place.key].index(place)
+            ahead, before = own, True
+            for key, queue in self._waiting.items():
+                if key == place.key:
+                    before = False
+                else:
+                    ahead += min(len(queue), own + before)
+            return ahead + 1
+
+    def _say_position(self, place: Place, live: LiveRun, said: int) -> int:
+        position = self.position(place)
+        if position not in (0, said):
+            live.status("queued", position=position)
+        return position
 
     def load(self) -> Load:
         """A look at the queue."""
         with self._lock:
             return Load(self._running, self._waiting_count, self._used_mb)
 
-    def must_wait(self, memory_mb: int) -> bool:
-        """Whether a run of that size would have to wait just now."""
-        with self._lock:
-            return bool(self._waiting) or not self._fits(memory_mb)
-
     def _fits(self, memory_mb: int) -> bool:
         # A run larger than the whole budget may run alone: it has passed the ceiling of its own limit.
         alone = self._running == 0
         return self._running < self._max_runs and (alone or self._used_mb + memory_mb <= self._memory_mb)
 
-    def _occupy(self, memory_mb: int) -> None:
+    def _occupy(self, place: Place) -> None:
         self._running += 1
-        self._used_mb += memory_mb
-
-    def _enter(self, key: str, memory_mb: int, client_fd: int | None) -> None:
-        with self._lock:
-            if not self._waiting and self._fits(memory_mb):
-                self._occupy(memory_mb)
-                return
-            if self._waiting_count >= self._queue_max:
-                raise Overloaded("the queue is full")
-            waiter = _Waiter(memory_mb)
-            self._waiting.setdefault(key, deque()).append(waiter)
-            self._waiting_count += 1
-        try:
-            self._wait(waiter, client_fd)
-        except AdmissionError:
-            self._give_up(key, waiter)
-            raise
-        finally:
-            os.close(waiter.wake_fd)
-
-    def _wait(self, waiter: _Waiter, client_fd: int | None) -> None:
-        deadline = time.monotonic() + self._queue_wait_s
-        poller = select.poll()
-        poller.register(waiter.wake_fd, select.POLLIN)
-        if client_fd is not None:
-            poller.register(client_fd, select.POLLRDHUP)
-        while True:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise Overloaded("no place became free in time")
-            for fd, _ in poller.poll(left_s * 1000 + 0.5):
-                if fd != waiter.wake_fd:
-                    raise LeftQueue
-                return
-
-    def _give_up(self, key: str, waiter: _Waiter) -> None:
-        """Leave the queue; a place given in the same moment goes on to the next."""
-        with self._lock:
-            if waiter.admitted:
-                self._running -= 1
-                self._used_mb -= waiter.memory_mb
-            else:
-                self._waiting[key].remove(waiter)
-                self._waiting_count -= 1
-                if not self._waiting[key]:
-                    del self._waiting[key]
-            self._admit_next()
-
-    def _leave(self, memory_mb: int) -> None:
-        with self._lock:
-            self._running -= 1
-            self._used_mb -= memory_mb
-            self._admit_next()
+        self._used_mb += place.memory_mb
+        place.held = True
 
     def _admit_next(self) -> None:
         while self._waiting:
             key, queue = next(iter(self._waiting.items()))
-            waiter = queue[0]
-            if not self._fits(waiter.memory_mb):
+            place = queue[0]
+            if not self._fits(place.memory_mb):
                 return
             queue.popleft()
             self._waiting_count -= 1
@@ -156,6 +165,5 @@ class Admission:
                 self._waiting.move_to_end(key)
             else:
                 del self._waiting[key]
-            self._occupy(waiter.memory_mb)
-            waiter.admitted = True
-            os.eventfd_write(waiter.wake_fd, 1)
+            self._occupy(place)
+            os.eventfd_write(place.wake_fd, 1)

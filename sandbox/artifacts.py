@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 import urllib.parse
+from collections.abc import Callable
 from typing import Any
 
+from config.ids import new_id
 from sandbox import frames
 from sandbox.frames import ProtocolError
 from sandbox.job import MAX_ARTIFACTS_BYTES, MAX_SKIPPED_LISTED, Artifact, Limits, path_problem
@@ -32,8 +34,9 @@ for _ending, _type in {
 class Receiver:
     """Takes the artifact frames of one run, in order. Raises ProtocolError where an honest agent would not go."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, on_artifact: Callable[[Artifact], None] = lambda _artifact: None) -> None:
         self._limits = limits
+        self._on_artifact = on_artifact
         self._received = 0
         self._files = 0
         self._open: _Open | None = None
@@ -90,7 +93,9 @@ class Receiver:
             self._skip(file.path, "bad_name")
         else:
             name = path.rpartition("/")[2]
-            self.artifacts.append(Artifact(name, path, file.size, file.digest.hexdigest(), content_type(name)))
+            artifact = Artifact(new_id("file"), name, path, file.size, file.digest.hexdigest(), content_type(name))
+            self.artifacts.append(artifact)
+            self._on_artifact(artifact)
 
     def _skip(self, raw: bytes, reason: str) -> None:
         self.skipped_count += 1

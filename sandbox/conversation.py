@@ -1,7 +1,7 @@
 """One job, spoken with one agent: the host's own clock, counters and kill switch.
 
 Nothing the agent says is taken beyond the bounds kept here. The thread that runs this sleeps in poll() until
-bytes, a deadline or the waiting client's departure wakes it.
+bytes, a deadline or whoever may end the run wakes it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import select
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 
 from sandbox import frames
 from sandbox.artifacts import Receiver
 from sandbox.engines import EngineError, Sandbox, Stats
 from sandbox.frames import Frame, FrameParser, ProtocolError, frame
+from sandbox.live import LiveRun
 from sandbox.opening import opening
 from sandbox.outcome import Ending
 from sandbox.plan import Plan
@@ -29,7 +30,6 @@ COLLECT_TIMEOUT_S = 2.0
 COLLECT_RESERVE_MB = 32
 STDIN_WINDOW_BYTES = 64 * 1024
 CPU_CHECK_MIN_S = 0.005
-GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
 def await_ready(sandbox: Sandbox, timeout_s: float = READY_TIMEOUT_S) -> None:
@@ -59,11 +59,9 @@ def is_waiting(sandbox: Sandbox) -> bool:
 
 @dataclass(slots=True)
 class Spoken:
-    """What came of a conversation: how it ended, what was printed, made and used."""
+    """What came of a conversation: how it ended, what was made and used. What was printed is in the run's log."""
 
     ending: Ending
-    stdout: bytes
-    stderr: bytes
     stdout_truncated: bool
     stderr_truncated: bool
     wall_ms: int
@@ -75,42 +73,43 @@ class Spoken:
 class _Stream:
     """One captured output stream: at most `room` more bytes are kept."""
 
+    name: str
     room: int
-    data: bytearray = field(default_factory=bytearray)
     truncated: bool = False
 
-    def take(self, payload: bytes) -> None:
+    def take(self, payload: bytes) -> bytes:
+        """As much of it as there is room for."""
         if len(payload) > self.room:
             self.truncated = True
             payload = payload[: self.room]
         self.room -= len(payload)
-        self.data += payload
+        return payload
 
 
 class Conversation:
     """Speaks one plan with one ready sandbox whose limits are in force."""
 
-    def __init__(self, sandbox: Sandbox, plan: Plan, *, client_fd: int | None = None) -> None:
+    def __init__(self, sandbox: Sandbox, plan: Plan, live: LiveRun) -> None:
         self._sandbox = sandbox
         self._plan = plan
-        self._client_fd = client_fd
+        self._live = live
         self._parser = FrameParser()
         self._outbox = bytearray(opening(plan))
         self._stdin = memoryview(plan.stdin)
         self._stdin_unacknowledged = 0
         self._stdin_ended = False
         self._out = {
-            frames.STDOUT: _Stream(plan.limits.max_output_bytes),
-            frames.STDERR: _Stream(plan.limits.max_output_bytes),
+            frames.STDOUT: _Stream("stdout", plan.limits.max_output_bytes),
+            frames.STDERR: _Stream("stderr", plan.limits.max_output_bytes),
         }
-        self._receiver = Receiver(plan.limits)
+        self._receiver = Receiver(plan.limits, lambda artifact: live.say("artifact", asdict(artifact)))
         self._exit: tuple[int | None, int | None] | None = None
         self._stats: Stats | None = None
         self._started_at = time.monotonic()
         self._ended_at: float | None = None
         self._collecting = False
         self._finished = False
-        self._timed_out = self._cancelled = self._broken = False
+        self._timed_out = self._stopped = self._broken = False
         #: When the agent's time to answer what it was last told is up; None while the program runs.
         self._patience: float | None = self._started_at + SEND_TIMEOUT_S
         self._wall_deadline = self._cpu_check = 0.0
@@ -133,16 +132,18 @@ class Conversation:
     # -- one turn ----------------------------------------------------------------------------------
 
     def _step(self) -> None:
+        if self._live.stop is not None and self._exit is None and not self._stopped:
+            self._stopped = True
+            self._stop_program()
         poller = select.poll()
         stream = self._sandbox.stream
-        poller.register(stream, select.POLLIN | (select.POLLOUT if self._outbox else 0))
-        if self._client_fd is not None and not self._cancelled:
-            poller.register(self._client_fd, select.POLLRDHUP)
+        # Who listens too slowly holds the program up, as a pipe would; its clocks go on.
+        reading = 0 if self._live.is_behind and self._patience is None else select.POLLIN
+        poller.register(stream, reading | (select.POLLOUT if self._outbox else 0))
+        self._live.register(poller)
         for fd, event in poller.poll(self._timeout_ms()):
             if fd != stream.fileno():
-                if event & GONE:
-                    self._cancelled = True
-                    self._stop_program()
+                self._live.attend(fd, event)
                 continue
             if event & select.POLLOUT:
                 self._flush()
@@ -154,9 +155,11 @@ class Conversation:
         until = self._patience
         if until is None:
             until = min(self._wall_deadline, self._cpu_check)
+        until = min(until, self._live.log.due())
         return max(0.0, (until - time.monotonic()) * 1000) + 0.5
 
     def _check_clocks(self) -> None:
+        self._live.tick()
         now = time.monotonic()
         if self._finished:
             return
@@ -198,8 +201,9 @@ class Conversation:
         self._started_at = time.monotonic()
         self._wall_deadline = self._started_at + limits.timeout_ms / 1000
         self._cpu_check = self._started_at + max(limits.cpu_ms / 1000 / limits.cpus, CPU_CHECK_MIN_S)
-        if not self._cancelled:
+        if not self._stopped:
             self._patience = None
+        self._live.say("phase", {"name": "run"})
 
     def _queue_stdin(self) -> None:
         """Send as much of stdin as the window allows; the agent holds no more than that."""
@@ -232,7 +236,8 @@ class Conversation:
             raise ProtocolError("a frame out of place")
         if self._exit is None:
             if kind in self._out:
-                self._out[kind].take(payload)
+                out = self._out[kind]
+                self._live.output(out.name, out.take(payload))
             elif kind == frames.STDIN_TAKEN:
                 self._stdin_taken(frames.number(payload))
             elif kind == frames.EXIT:
@@ -270,6 +275,7 @@ class Conversation:
             raise ProtocolError("an end that cannot be")
         self._ended_at = time.monotonic()
         self._stats = self._sandbox.stats()
+        self._live.end_of_output()
         self._out[frames.STDOUT].truncated |= out_cut == b"1"
         self._out[frames.STDERR].truncated |= err_cut == b"1"
         self._patience = self._ended_at + COLLECT_TIMEOUT_S
@@ -284,10 +290,11 @@ class Conversation:
     def _spoken(self) -> Spoken:
         if not self._finished:
             self._receiver.close()
+        self._live.end_of_output()
         ended_at = self._ended_at or time.monotonic()
         stats = self._stats or self._sandbox.stats()
         code, number = self._exit or (None, None)
-        if self._timed_out or self._cancelled:
+        if self._timed_out or self._stopped:
             code = None if number is not None else code
         out, err = self._out[frames.STDOUT], self._out[frames.STDERR]
         return Spoken(
@@ -295,12 +302,10 @@ class Conversation:
                 exit_code=code,
                 signal_number=number,
                 timed_out=self._timed_out,
-                cancelled=self._cancelled,
-                broken=self._broken,
+                cancelled=self._stopped and self._live.stop == "cancelled",
+                broken=self._broken or (self._stopped and self._live.stop != "cancelled"),
                 oom_kills=stats.oom_kills,
             ),
-            stdout=bytes(out.data),
-            stderr=bytes(err.data),
             stdout_truncated=out.truncated,
             stderr_truncated=err.truncated,
             wall_ms=round((ended_at - self._started_at) * 1000),

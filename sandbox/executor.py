@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from sandbox.admission import Admission, LeftQueue, Overloaded
+from sandbox.admission import Admission, LeftQueue, Overloaded, Place
 from sandbox.conversation import Conversation, Spoken
 from sandbox.engines import EngineError, Sandbox
 from sandbox.job import (
@@ -23,6 +22,7 @@ from sandbox.job import (
     Usage,
 )
 from sandbox.languages import Catalogue
+from sandbox.live import LiveRun
 from sandbox.outcome import signal_name, status_of
 from sandbox.plan import Plan, make_plan
 from sandbox.pool import NotReady, WarmPool
@@ -33,6 +33,15 @@ RETRY_OVERLOADED_S = 5
 RETRY_NOT_READY_S = 30
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A job that keeps every rule and has its place, or its place in the queue."""
+
+    plan: Plan
+    place: Place
+    at: float
+
+
 class Executor:
     """Runs jobs, each on the caller's thread."""
 
@@ -41,55 +50,63 @@ class Executor:
         self._pool = pool
         self._admission = admission
 
-    def run(
-        self,
-        job: Job,
-        *,
-        client_fd: int | None = None,
-        on_event: Callable[[str], None] = lambda _name: None,
-    ) -> Result | Refusal:
-        """Run a job to its end. Its departure of the peer of `client_fd` cancels it.
-
-        `on_event` hears `queued` and then `started` of a job that has to wait for its place.
-        """
+    def accept(self, job: Job) -> Accepted | Refusal:
+        """Check a job and enter the queue, without waiting. What is accepted must be given to `run`."""
         try:
             plan = make_plan(job, self._catalogue)
+            self._pool.check(plan.language)
+            return Accepted(plan, self._admission.enter(job.key, plan.limits.memory_mb), time.monotonic())
         except JobInvalid as e:
             return Refusal(400, e.message, e.code, e.param)
-        waited_from = time.monotonic()
-        queued = self._admission.must_wait(plan.limits.memory_mb)
-        if queued:
-            on_event("queued")
-        try:
-            with self._admission.place(job.key, plan.limits.memory_mb, client_fd):
-                if queued:
-                    on_event("started")
-                queue_ms = round((time.monotonic() - waited_from) * 1000)
-                return self._run(plan, queue_ms, client_fd)
-        except Overloaded as e:
-            return Refusal(503, f"the service is overloaded: {e}", "overloaded", None, RETRY_OVERLOADED_S)
-        except LeftQueue:
-            return Result(status="cancelled", language=plan.language.id, limits=plan.limits, cancelled=True)
         except NotReady:
-            return Refusal(
-                503,
-                f"language: {plan.language.id} is known but not built yet",
-                "language_not_ready",
-                "language",
-                RETRY_NOT_READY_S,
-            )
+            return _not_ready(plan)
+        except Overloaded as e:
+            return _overloaded(e)
 
-    def _run(self, plan: Plan, queue_ms: int, client_fd: int | None) -> Result:
+    def give_up(self, accepted: Accepted) -> None:
+        """Give back the place of a job that is not run after all."""
+        self._admission.leave(accepted.place)
+
+    def run(self, accepted: Accepted, live: LiveRun) -> Result | Refusal:
+        """Run what was accepted to its end.
+
+        A run that never got its place is refused if its caller waits for the answer alone; one that listens, or
+        comes back later, gets a result that says so.
+        """
+        plan, place = accepted.plan, accepted.place
+        refusable = live.outlet is not None and live.outlet.hearing == "status"
+        queue_ms = 0
+        try:
+            if not place.held:
+                self._admission.wait(place, live)
+                queue_ms = _since(accepted.at)
+            live.status("running", queue_ms=queue_ms)
+            return self._run(plan, queue_ms, live)
+        except Overloaded as e:
+            refusal = _overloaded(e)
+            return refusal if refusable else _never_ran(plan, accepted, live, refusal.message, "queue_timeout")
+        except LeftQueue:
+            if live.stop == "cancelled":
+                return _cancelled(plan, accepted, live)
+            stopping = Refusal(503, "the service is stopping", "overloaded", None, RETRY_OVERLOADED_S)
+            return stopping if refusable else _never_ran(plan, accepted, live, stopping.message, "interrupted")
+        except NotReady:
+            refusal = _not_ready(plan)
+            return refusal if refusable else _never_ran(plan, accepted, live, refusal.message, refusal.code)
+        finally:
+            self._admission.leave(place)
+
+    def _run(self, plan: Plan, queue_ms: int, live: LiveRun) -> Result:
         self._pool.run_begins()
         started_at = _now()
         sandbox: Sandbox | None = None
         try:
             sandbox, source = self._sandbox_for(plan)
-            spoken = Conversation(sandbox, plan, client_fd=client_fd).speak()
-            return _result(plan, spoken, replace(sandbox.facts(), source=source), started_at, queue_ms)
+            spoken = Conversation(sandbox, plan, live).speak()
+            return _result(plan, spoken, replace(sandbox.facts(), source=source), started_at, queue_ms, live)
         except (EngineError, OSError):
             log.exception("a run failed through the service's fault")
-            return _failed(plan, started_at, queue_ms)
+            return _failed(plan, started_at, queue_ms, live)
         finally:
             if sandbox is not None:
                 self._pool.discard(sandbox)
@@ -119,11 +136,22 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
+def _since(moment: float) -> int:
+    return round((time.monotonic() - moment) * 1000)
 
 
-def _result(plan: Plan, spoken: Spoken, isolation: Isolation, started_at: str, queue_ms: int) -> Result:
+def _overloaded(e: Overloaded) -> Refusal:
+    return Refusal(503, f"the service is overloaded: {e}", "overloaded", None, RETRY_OVERLOADED_S)
+
+
+def _not_ready(plan: Plan) -> Refusal:
+    message = f"language: {plan.language.id} is known but not built yet"
+    return Refusal(503, message, "language_not_ready", "language", RETRY_NOT_READY_S)
+
+
+def _result(  # one argument per source of facts
+    plan: Plan, spoken: Spoken, isolation: Isolation, started_at: str, queue_ms: int, live: LiveRun
+) -> Result:
     ending, receiver = spoken.ending, spoken.receiver
     return Result(
         status=status_of(ending),
@@ -134,8 +162,8 @@ def _result(plan: Plan, spoken: Spoken, isolation: Isolation, started_at: str, q
         timed_out=ending.timed_out,
         oom_killed=ending.oom_kills > 0,
         cancelled=ending.cancelled,
-        stdout=_text(spoken.stdout),
-        stderr=_text(spoken.stderr),
+        stdout=live.log.text("stdout"),
+        stderr=live.log.text("stderr"),
         stdout_truncated=spoken.stdout_truncated,
         stderr_truncated=spoken.stderr_truncated,
         usage=Usage(
@@ -150,10 +178,11 @@ def _result(plan: Plan, spoken: Spoken, isolation: Isolation, started_at: str, q
         isolation=isolation,
         started_at=started_at,
         finished_at=_now(),
+        timeline=live.log.timeline(),
     )
 
 
-def _failed(plan: Plan, started_at: str, queue_ms: int) -> Result:
+def _failed(plan: Plan, started_at: str, queue_ms: int, live: LiveRun) -> Result:
     return Result(
         status="error",
         language=plan.language.id,
@@ -162,4 +191,29 @@ def _failed(plan: Plan, started_at: str, queue_ms: int) -> Result:
         started_at=started_at,
         finished_at=_now(),
         error=JobError("the sandbox could not be provided; the run was not started", "engine_error"),
+        timeline=live.log.timeline(),
+    )
+
+
+def _never_ran(plan: Plan, accepted: Accepted, live: LiveRun, message: str, code: str) -> Result:
+    return Result(
+        status="error",
+        language=plan.language.id,
+        limits=plan.limits,
+        usage=Usage(queue_ms=_since(accepted.at)),
+        finished_at=_now(),
+        error=JobError(message, code),
+        timeline=live.log.timeline(),
+    )
+
+
+def _cancelled(plan: Plan, accepted: Accepted, live: LiveRun) -> Result:
+    return Result(
+        status="cancelled",
+        language=plan.language.id,
+        limits=plan.limits,
+        cancelled=True,
+        usage=Usage(queue_ms=_since(accepted.at)),
+        finished_at=_now(),
+        timeline=live.log.timeline(),
     )

@@ -180,7 +180,8 @@ class Job:
     """One run as the worker receives it.
 
     `language` may be an alias. `limits` holds only what was asked. `key` is whose run it is, for fairness.
-    `interpreter` "cold" starts the language's interpreter anew instead of the waiting one.
+    `interpreter` "cold" starts the language's interpreter anew instead of the waiting one. `live`: somebody
+    watches its output, so the language should not hold it back.
     """
 
     run_id: str
@@ -195,6 +196,7 @@ class Job:
     key: str = ""
     isolation: Literal["default", "container"] = "default"
     interpreter: Literal["warm", "cold"] = "warm"
+    live: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON-ready data; file contents as base64."""
@@ -235,6 +237,7 @@ class Compile:
 class Artifact:
     """A file the program left in /work/outputs; `name` and `path` are metadata, never opened by a host."""
 
+    id: str
     name: str
     path: str
     size: int
@@ -291,6 +294,8 @@ class Result:
     started_at: str | None = None
     finished_at: str | None = None
     error: JobError | None = None
+    #: The order and the lengths of the run's events; see `sandbox.events.EventLog.timeline`.
+    timeline: list[list[Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-ready data, fields named as in API.md's run object."""

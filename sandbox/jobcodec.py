@@ -30,6 +30,9 @@ def read_job(data: object) -> Job:
         if value not in allowed:
             raise JobInvalid(f"{name}: must be one of {', '.join(allowed)}", param=name)
         values[name] = value
+    if not isinstance(live := data.get("live", False), bool):
+        raise JobInvalid("live: must be true or false", param="live", code="invalid_type")
+    values["live"] = live
     values["args"] = tuple(_text(f"args.{n}", v) for n, v in enumerate(_list("args", data.get("args", []))))
     values["env"] = {_text("env", k): _text(f"env.{k}", v) for k, v in _dict("env", data.get("env", {})).items()}
     values["limits"] = dict(_dict("limits", data.get("limits", {})))

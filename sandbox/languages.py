@@ -16,13 +16,17 @@ WarmMode = Literal["fork", "hold", "none"]
 
 @dataclass(frozen=True, slots=True, eq=False)  # each is itself: compared and hashed by identity
 class Language:
-    """What `runner.toml` says. `slot_mb` is the measured memory of one warm sandbox."""
+    """What `runner.toml` says. `slot_mb` is the measured memory of one warm sandbox.
+
+    `live_env` is added to the program's environment where somebody watches its output.
+    """
 
     id: str
     aliases: tuple[str, ...]
     entry_file: str
     argv: tuple[str, ...]
     env: dict[str, str]
+    live_env: dict[str, str]
     pids_default: int
     boot_env: tuple[str, ...]
     example: str
@@ -88,6 +92,7 @@ def _read(path: Path) -> Language:
         entry_file=data["entry_file"],
         argv=tuple(data["argv"]),
         env=dict(data.get("env", {})),
+        live_env=dict(data.get("live_env", {})),
         pids_default=data.get("pids_default", 64),
         boot_env=tuple(data.get("boot_env", ())),
         example=data.get("example", ""),

@@ -51,7 +51,7 @@ def make_plan(job: Job, catalogue: Catalogue) -> Plan:
         # A name that begins with a dash must not be taken for an option of the interpreter's.
         argv=tuple(language.command(f"./{entry}" if entry.startswith("-") else entry)),
         args=job.args,
-        env=job.env,
+        env=language.live_env | job.env if job.live else job.env,
         files=files,
         stdin=_encoded("stdin", job.stdin, rules.MAX_STDIN_BYTES),
         warm=warm,

@@ -67,6 +67,10 @@ class WarmPool:
 
     # -- for runs ----------------------------------------------------------------------------------
 
+    def check(self, language: Language) -> None:
+        """Raises NotReady for a language whose image is not built."""
+        self._image(language)
+
     def take(self, language: Language) -> tuple[Sandbox, Source]:
         """A ready sandbox: from the shelf, or made now if that is empty. Raises NotReady, EngineError."""
         image = self._image(language)

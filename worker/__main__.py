@@ -35,7 +35,9 @@ def main() -> int:
         return EX_CONFIG
     _all_descriptors()
     settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-    server = Server(service, settings.worker_socket, settings.api_uid)
+    # Twice as many as may be under way: as many again may have ended and wait to be acknowledged.
+    most_runs = 2 * (settings.max_runs + settings.queue_max) + 64
+    server = Server(service, settings.worker_socket, settings.api_uid, most_runs=most_runs)
     service.start()
     threading.Thread(target=server.serve, name="accept", daemon=True).start()
     log.info("worker serves", extra={"engine": service.engine.name, "runtime": service.engine.runtime})

@@ -1,7 +1,6 @@
 """The worker's Unix socket: newline-delimited JSON, one request at a time on each connection.
 
-`{"op":"run","job":{…}}` is answered by `{"event":"queued"|"started"}` lines for a job that had to wait, then by
-one `{"result":{…}}` or `{"refused":{…}}`. `{"op":"status"}` by `{"status":{…}}`. Hanging up cancels.
+What may be asked is in `worker.operations`; here are the connections themselves and how they come to an end.
 """
 
 from __future__ import annotations
@@ -13,14 +12,10 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import orjson
-
-from sandbox.job import Job, JobInvalid, Refusal
+from worker.operations import Connection, Operations
+from worker.runs import RunTable
 from worker.service import Service
 
 log = logging.getLogger(__name__)
@@ -29,19 +24,26 @@ log = logging.getLogger(__name__)
 MAX_LINE_BYTES = 128 * 1024 * 1024
 READ_BYTES = 256 * 1024
 BACKLOG = 1024
+#: A peer that takes nothing of what it is sent for so long is hung up.
+SEND_TIMEOUT_S = 60
+_SEND_TIMEVAL = struct.pack("ll", SEND_TIMEOUT_S, 0)
+#: How long a stopping worker waits for runs it has ended, and for api to take the results.
+END_S = 10.0
+ACKNOWLEDGE_S = 3.0
 
 
 class Server:
     """Serves a `Service` to the processes of `api_uid` and root."""
 
-    def __init__(self, service: Service, path: Path, api_uid: int) -> None:
-        self._service = service
+    def __init__(self, service: Service, path: Path, api_uid: int, *, most_runs: int) -> None:
+        """`most_runs` bounds the runs that are alive or not acknowledged."""
         self._path = path
         self._allowed_uids = {0, api_uid}
+        self._runs = RunTable(most_runs)
+        self._operations = Operations(service, self._runs)
         self._socket = self._listen(path, api_uid)
-        self._idle = threading.Condition()
-        self._connections: dict[socket.socket, bool] = {}
-        self._stopping = False
+        self._change = threading.Condition()
+        self._connections: set[socket.socket] = set()
 
     @staticmethod
     def _listen(path: Path, api_uid: int) -> socket.socket:
@@ -65,90 +67,50 @@ class Server:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEVAL)
             thread = threading.Thread(target=self._connection, args=(connection,), daemon=True)
-            with self._idle:
-                self._connections[connection] = False
+            with self._change:
+                self._connections.add(connection)
             thread.start()
 
     def stop(self, drain_s: float) -> None:
-        """Accept no more, let running jobs finish for `drain_s`, then cancel them and wait."""
-        self._stopping = True
+        """Take no more runs, let those that there are finish for `drain_s`, then end them.
+
+        Then api has a moment to take the results, and everybody is hung up.
+        """
+        self._operations.refuse_runs()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        with self._idle:
-            for connection, busy in self._connections.items():
-                if not busy:
-                    _hang_up(connection)
-            self._idle.wait_for(lambda: not any(self._connections.values()), drain_s)
+        if not self._runs.wait_until_ended(drain_s):
+            self._runs.end_all("stopping")
+            self._runs.wait_until_ended(END_S)
+        if self._connections and not self._runs.wait_until_acknowledged(ACKNOWLEDGE_S):
+            log.warning("results were not acknowledged: their runs will be said to be lost")
+        with self._change:
             for connection in self._connections:
                 _hang_up(connection)
-            self._idle.wait_for(lambda: not self._connections, drain_s + 10)
+            self._change.wait_for(lambda: not self._connections, END_S)
 
-    # -- one connection ----------------------------------------------------------------------------
-
-    def _connection(self, connection: socket.socket) -> None:
+    def _connection(self, sock: socket.socket) -> None:
+        connection = Connection(sock)
         try:
-            if _peer_uid(connection) not in self._allowed_uids:
+            if _peer_uid(sock) not in self._allowed_uids:
                 log.warning("a stranger at the worker's socket was turned away")
                 return
-            for line in _lines(connection):
-                self._set_busy(connection, busy=True)
-                try:
-                    answer = self._answer(line, connection)
-                finally:
-                    self._set_busy(connection, busy=False)
-                connection.sendall(answer)
-                if self._stopping:
-                    return
+            for line in _lines(sock):
+                self._operations.answer(line, connection)
         except OSError:
             pass  # the peer has gone; its run was cancelled by that
         except Exception:
             log.exception("a connection failed")
         finally:
-            with self._idle:
-                self._connections.pop(connection, None)
-                self._idle.notify_all()
-            connection.close()
-
-    def _set_busy(self, connection: socket.socket, *, busy: bool) -> None:
-        with self._idle:
-            self._connections[connection] = busy
-            if self._stopping:
-                self._idle.notify_all()
-
-    def _answer(self, line: bytes, connection: socket.socket) -> bytes:
-        try:
-            request: Any = orjson.loads(line)
-            op = request["op"]
-        except (orjson.JSONDecodeError, TypeError, KeyError):
-            return _line({"refused": Refusal(400, "malformed request", "invalid_json").to_json()})
-        if op == "run":
-            return self._run(request.get("job"), connection)
-        if op == "status":
-            return _line({"status": self._service.status()})
-        return _line({"refused": Refusal(400, "unknown operation", "invalid_value").to_json()})
-
-    def _run(self, data: object, connection: socket.socket) -> bytes:
-        def tell(event: str) -> None:
-            at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            connection.sendall(_line({"event": event, "at": at}))
-
-        if self._stopping:
-            return _line({"refused": Refusal(503, "stopping", "overloaded", None, 2).to_json()})
-        try:
-            job = Job.from_json(data)
-        except JobInvalid as e:
-            return _line({"refused": Refusal(400, e.message, e.code, e.param).to_json()})
-        outcome = self._service.executor.run(job, client_fd=connection.fileno(), on_event=tell)
-        if isinstance(outcome, Refusal):
-            return _line({"refused": asdict(outcome)})
-        return _line({"result": outcome})
-
-
-def _line(message: dict[str, Any]) -> bytes:
-    return orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE)
+            self._operations.gone(connection)
+            with self._change:
+                self._connections.discard(sock)
+                self._change.notify_all()
+            sock.close()
 
 
 def _lines(connection: socket.socket) -> Iterator[bytes]:

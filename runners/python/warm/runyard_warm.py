@@ -19,6 +19,8 @@ def wait_for_the_program():
     args, environment = serve("fork", [])
     for key, value in environment:
         os.environb[key] = value
+    if os.environ.get("PYTHONUNBUFFERED"):
+        sys.stdout.reconfigure(line_buffering=True)
     arguments = [os.fsdecode(argument) for argument in args]
     sys.argv.extend(arguments)
     sys.orig_argv.extend(arguments)

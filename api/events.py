@@ -1,0 +1,127 @@
+"""The events of a run as they are answered: live from the worker, or again from the record of one that ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from werkzeug.datastructures import MIMEAccept
+
+from api.errors import invalid
+from api.runobject import artifact_object
+from dispatch import EventsUnknown, WorkerLost, WorkerUnavailable
+
+if TYPE_CHECKING:
+    from dispatch import Dispatcher
+    from records.store import RunRecord, RunStore
+
+NDJSON = "application/x-ndjson"
+SSE = "text/event-stream"
+
+MAX_SEQ = 2**31
+#: Between looks at a run that is neither at the worker nor recorded as ended: it is on its way.
+LOOK_S = 0.005
+LOOK_MOST_S = 0.25
+#: So long a live run may be found nowhere.
+NOWHERE_S = 30.0
+
+Message = dict[str, Any]
+
+
+def media_type(accept: MIMEAccept) -> str:
+    """The form of a stream that the client takes: JSON lines, or SSE if it asks for it. Raises ApiError 400."""
+    if not accept:
+        return NDJSON
+    chosen = accept.best_match([NDJSON, SSE])
+    if chosen is None:
+        raise invalid(f"Accept: a stream is {NDJSON} or {SSE}", param="Accept", code="not_acceptable")
+    return chosen
+
+
+def rendered(messages: Iterator[Message], media: str) -> Iterator[bytes]:
+    """Each event as bytes of that form."""
+    for message in messages:
+        line = orjson.dumps(message)
+        if media == SSE:
+            yield b"id: %d\nevent: %b\ndata: %b\n\n" % (message["seq"], message["event"].encode(), line)
+        else:
+            yield line + b"\n"
+
+
+def parse_after(text: str | None, name: str) -> int:
+    """A sequence number as a client gives it. Raises ApiError 400 naming where it stood."""
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) > MAX_SEQ:
+        raise invalid(f"{name}: must be an integer from 0 to {MAX_SEQ}", param=name)
+    return int(text)
+
+
+def shown(message: Message) -> Message:
+    """An event of the worker's as clients see it."""
+    if message["event"] == "artifact":
+        return message | {"data": artifact_object(message["data"])}
+    return message
+
+
+def closing(record: RunRecord, seq: int, t_ms: int) -> Message:
+    """The one event that ends a stream: the run, or its error."""
+    if record.status == "error":
+        return {"seq": seq, "event": "error", "data": orjson.loads(record.document)["error"], "t_ms": t_ms}
+    return {"seq": seq, "event": "result", "data": orjson.Fragment(record.document), "t_ms": t_ms}
+
+
+def replayed(record: RunRecord, after: int) -> Iterator[Message]:
+    """The events of an ended run with a greater number.
+
+    Of a run whose events nobody kept (its worker was lost) only the end is known.
+    """
+    if record.timeline is None:
+        yield closing(record, after + 1, 0)
+        return
+    timeline = orjson.loads(record.timeline)
+    run = orjson.loads(record.document)
+    at = {"stdout": 0, "stderr": 0}
+    artifacts = iter(run["artifacts"])
+    t_ms = 0
+    for seq, (kind, data, t_ms) in enumerate(timeline, start=1):
+        if kind in at:
+            begin, at[kind] = at[kind], at[kind] + data
+            data = run[kind][begin : at[kind]]  # noqa: PLW2901
+        elif kind == "artifact":
+            data = next(artifacts)  # noqa: PLW2901
+        if seq > after:
+            yield {"seq": seq, "event": kind, "data": data, "t_ms": t_ms}
+    if len(timeline) >= after:
+        yield closing(record, len(timeline) + 1, t_ms)
+
+
+class Follower:
+    """Follows runs from wherever they are."""
+
+    def __init__(self, dispatcher: Dispatcher, store: RunStore) -> None:
+        self._dispatcher = dispatcher
+        self._store = store
+
+    def follow(self, record: RunRecord, after: int, *, client_fd: int | None) -> Iterator[Message]:
+        """The run's events with a greater number, to its end. Raises ClientGone."""
+        nowhere_until = time.monotonic() + NOWHERE_S
+        pause_s = LOOK_S
+        while not record.ended:
+            try:
+                for message in self._dispatcher.events(record.id, after, client_fd=client_fd):
+                    after = message["seq"]
+                    nowhere_until = time.monotonic() + NOWHERE_S
+                    yield shown(message)
+            except (EventsUnknown, WorkerLost, WorkerUnavailable):
+                pass  # it has just ended, or is on its way, or will be said to be lost
+            now = self._store.get(record.owner, record.id)
+            if now is None or time.monotonic() > nowhere_until:
+                return
+            record = now
+            if not record.ended:
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 2, LOOK_MOST_S)
+        yield from replayed(record, after)

@@ -1,0 +1,170 @@
+"""One connection to the worker: a line out, lines back, and what is known when it breaks.
+
+* The worker acts on complete lines only. As long as the last byte of the line was not accepted by the
+  kernel, nothing was started.
+* A peer that closes a Unix socket with bytes of ours unread gives us ECONNRESET, not end of file
+  (`unix_release_sock` in net/unix/af_unix.c; a connection never accepted likewise). The newline is our last
+  byte, so ECONNRESET before any answer means that the line was never read whole: nothing was started.
+* End of file means that the worker had read all of it: what was asked is lost.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from dispatch import ClientGone
+
+#: Two streams of 8 MiB, where JSON makes six bytes of a control character, and room for the rest.
+MAX_LINE_BYTES = 128 * 1024 * 1024
+CONNECT_TIMEOUT_S = 2.0
+SEND_TIMEOUT_S = 30.0
+FIRST_READ_BYTES = 64 * 1024
+READ_BYTES = 1024 * 1024
+
+_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+_TIMEVAL = struct.pack("ll", int(CONNECT_TIMEOUT_S), 0)
+
+
+class NotTaken(Exception):
+    """The connection broke, and it is certain that the worker never had the whole line."""
+
+
+class Lost(Exception):
+    """The connection broke, or said something unreadable, after the worker had the line."""
+
+
+class Connection:
+    """One connection: a socket, what was read beyond the last line, and a poll object for both ends."""
+
+    __slots__ = ("_buffer", "_fd", "_poll", "_sock")
+
+    def __init__(self, path: str) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            # A full backlog makes connect() wait for as long as a send may; every later call is non-blocking.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL)
+            sock.connect(path)
+        except BaseException:
+            sock.close()
+            raise
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._buffer = bytearray()
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def is_fresh(self) -> bool:
+        """Whether a kept connection can carry a request: anything to read on it is an end or an error."""
+        return not self._buffer and not self._poll.poll(0)
+
+    def messages(
+        self, line: bytes, allowed_s: float, *, client_fd: int | None, anew: bool = False
+    ) -> Iterator[dict[str, Any]]:
+        """Send a line and yield what comes back, line by line, for as long as it is asked for.
+
+        It may take `allowed_s` in all, or that long each time it is asked for more (`anew`). The caller decides
+        which message is the last, and must read no further; until then the connection is good for nothing else.
+        Raises NotTaken, Lost, and ClientGone when the peer of `client_fd` goes away.
+        """
+        if client_fd is not None:
+            self._poll.register(client_fd, _GONE)
+        try:
+            self._send(line)
+            answered = False
+            deadline = time.monotonic() + allowed_s
+            while True:
+                message = self._message(self._line(deadline, answered=answered))
+                answered = True
+                yield message
+                if anew:
+                    deadline = time.monotonic() + allowed_s
+        finally:
+            if client_fd is not None:
+                self._poll.unregister(client_fd)
+
+    def tell(self, line: bytes) -> None:
+        """Send a line that is not answered. Raises OSError."""
+        self._sock.sendall(line)
+
+    def _send(self, line: bytes) -> None:
+        try:
+            sent = self._sock.send(line, socket.MSG_DONTWAIT)
+            if sent < len(line):
+                self._send_rest(memoryview(line)[sent:])
+        except BlockingIOError:
+            self._send_rest(memoryview(line))
+        except OSError as e:
+            raise NotTaken from e
+
+    def _send_rest(self, rest: memoryview) -> None:
+        deadline = time.monotonic() + SEND_TIMEOUT_S
+        self._poll.modify(self._fd, select.POLLOUT)
+        try:
+            while rest:
+                ready = self._wait(deadline)
+                if not ready:
+                    raise NotTaken
+                if self._fd not in ready:
+                    raise ClientGone
+                rest = rest[self._sock.send(rest, socket.MSG_DONTWAIT) :]
+        except OSError as e:
+            raise NotTaken from e
+        finally:
+            self._poll.modify(self._fd, select.POLLIN)
+
+    def _wait(self, deadline: float) -> list[int]:
+        """Descriptors something happened on; empty when the deadline passed."""
+        remaining = deadline - time.monotonic()
+        return [fd for fd, _ in self._poll.poll(remaining * 1000)] if remaining > 0 else []
+
+    def _line(self, deadline: float, *, answered: bool) -> bytearray:
+        """The next line. What the worker says counts before the client's leaving: the run may have ended."""
+        buffer = self._buffer
+        scanned = 0
+        while (end := buffer.find(b"\n", scanned)) < 0:
+            scanned = len(buffer)
+            if scanned > MAX_LINE_BYTES:
+                raise Lost("the answer is too long")
+            ready = self._wait(deadline)
+            if not ready:
+                raise Lost("no answer in time")
+            if self._fd not in ready:
+                raise ClientGone
+            buffer += self._receive(scanned, started=answered or scanned > 0)
+        if end == len(buffer) - 1:
+            self._buffer = bytearray()
+            return buffer
+        line = buffer[:end]
+        del buffer[: end + 1]
+        return line
+
+    def _receive(self, held: int, *, started: bool) -> bytes:
+        try:
+            chunk = self._sock.recv(READ_BYTES if held else FIRST_READ_BYTES, socket.MSG_DONTWAIT)
+        except ConnectionResetError as e:
+            raise (Lost("the connection broke") if started else NotTaken()) from e
+        except OSError as e:
+            raise Lost("the connection broke") from e
+        if not chunk:
+            raise Lost("the connection was closed")
+        return chunk
+
+    @staticmethod
+    def _message(line: bytearray) -> dict[str, Any]:
+        try:
+            message = orjson.loads(line)
+        except ValueError as e:
+            raise Lost("the answer is not JSON") from e
+        if not isinstance(message, dict):
+            raise Lost("the answer is not an object")
+        return message

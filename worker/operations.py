@@ -1,0 +1,233 @@
+"""What may be asked of the worker at its socket, each request one line of JSON.
+
+`{"op":"run","job":{…},"mode":M}`
+    `wait` is answered by `{"seq":…,"event":"info",…}` lines for a run that has to wait, `stream` by every event;
+    then both by one `{"result":{…}}` or `{"refused":{…}}`. Hanging up cancels. `background` is answered by
+    `{"accepted":{"run_id":…}}` or `{"refused":{…}}`.
+`{"op":"ack","run_id":R}`
+    not answered: the result is in safe hands.
+`{"op":"cancel","run_id":R}`
+    `{"cancel":{"known":true|false}}`: whether such a run is alive; it will end cancelled.
+`{"op":"events","run_id":R,"after":N}`
+    every event with a greater number, as it happens, then `{"followed":{"known":true|false}}`.
+`{"op":"collect"}`
+    for ever: `{"runs":{"live":[…]}}` once, then `{"status":{…}}` and `{"ended":{"run_id":…,"result":{…}}}` of the
+    runs that no connection waits for.
+`{"op":"status"}`
+    `{"status":{…}}`.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from sandbox.executor import Accepted
+from sandbox.job import Job, JobError, JobInvalid, Refusal, Result
+from sandbox.live import LiveRun, Outlet
+from worker.runs import Collector, Full, RunTable, Taken
+from worker.service import Service
+
+log = logging.getLogger(__name__)
+
+#: A follower of a silent run is looked after this often: whether its connection is still there.
+FOLLOW_S = 5.0
+MODES = ("wait", "stream", "background")
+
+
+class Operations:
+    """Answers the requests of one connection after the other; each connection has a thread of its own."""
+
+    def __init__(self, service: Service, runs: RunTable) -> None:
+        self._service = service
+        self._runs = runs
+        self._stopping = threading.Event()
+        self._operations: dict[str, Callable[[dict[str, Any], Connection], None]] = {
+            "run": self._run,
+            "ack": self._acknowledge,
+            "cancel": self._cancel,
+            "events": self._events,
+            "collect": self._collect,
+            "status": self._status,
+        }
+
+    def refuse_runs(self) -> None:
+        """From now on no run is taken."""
+        self._stopping.set()
+
+    def answer(self, line: bytes, connection: Connection) -> None:
+        """Do what one line asks, and answer it. Raises OSError when the peer is gone."""
+        try:
+            request = orjson.loads(line)
+            operation = self._operations.get(request["op"])
+        except (orjson.JSONDecodeError, TypeError, KeyError):
+            connection.refuse(Refusal(400, "malformed request", "invalid_json"))
+            return
+        if operation is None:
+            connection.refuse(Refusal(400, "unknown operation", "invalid_value"))
+            return
+        operation(request, connection)
+
+    def gone(self, connection: Connection) -> None:
+        """A connection has ended: what was owed to it is owed to whoever collects."""
+        for run_id in connection.owed:
+            self._runs.cast_adrift(run_id)
+
+    # -- runs --------------------------------------------------------------------------------------
+
+    def _run(self, request: dict[str, Any], connection: Connection) -> None:
+        mode = request.get("mode", "wait")
+        if mode not in MODES:
+            connection.refuse(Refusal(400, "mode: is not one of those agreed on", "invalid_value"))
+            return
+        try:
+            job = Job.from_json(request.get("job"))
+        except JobInvalid as e:
+            connection.refuse(Refusal(400, e.message, e.code, e.param))
+            return
+        if self._stopping.is_set():
+            connection.refuse(Refusal(503, "the service is stopping", "overloaded", None, 2))
+            return
+        accepted = self._service.executor.accept(job)
+        if isinstance(accepted, Refusal):
+            connection.refuse(accepted)
+            return
+        try:
+            live = self._live_run(job, accepted, mode, connection)
+        except (Taken, Full) as e:
+            self._service.executor.give_up(accepted)
+            taken = isinstance(e, Taken)
+            connection.refuse(
+                Refusal(409, "run_id: is taken", "run_exists", "run_id")
+                if taken
+                else Refusal(503, "too many results wait to be acknowledged", "overloaded", None, 2)
+            )
+            return
+        if mode == "background":
+            threading.Thread(target=self._carry_out, args=(accepted, live), daemon=True).start()
+            connection.send({"accepted": {"run_id": live.id}})
+            return
+        connection.owed.add(live.id)
+        outcome = self._carry_out(accepted, live)
+        if live.outlet is not None and live.outlet.unsent:
+            connection.sock.sendall(live.outlet.unsent)
+        if isinstance(outcome, Refusal):
+            connection.owed.discard(live.id)
+            connection.refuse(outcome)
+        else:
+            connection.send({"result": outcome})
+
+    def _live_run(self, job: Job, accepted: Accepted, mode: str, connection: Connection) -> LiveRun:
+        language = accepted.plan.language.id
+        if mode == "background":
+            live = LiveRun(job.run_id, language, on_status=self._runs.status)
+        else:
+            outlet = Outlet(connection.sock, "all" if mode == "stream" else "status")
+            live = LiveRun(job.run_id, language, outlet=outlet)
+        self._runs.add(live)
+        return live
+
+    def _carry_out(self, accepted: Accepted, live: LiveRun) -> Result | Refusal:
+        """Run it, and see that it has an end in the table whatever happens."""
+        try:
+            outcome = self._service.executor.run(accepted, live)
+        except Exception:
+            log.exception("a run failed unexpectedly", extra={"run_id": live.id})
+            outcome = Result(
+                status="error",
+                language=accepted.plan.language.id,
+                limits=accepted.plan.limits,
+                error=JobError("the service failed to run this", "internal_error"),
+                timeline=live.log.timeline(),
+            )
+        if isinstance(outcome, Refusal):
+            self._runs.refused(live.id)
+        else:
+            self._runs.ended(live.id, outcome)
+        live.end()
+        return outcome
+
+    def _acknowledge(self, request: dict[str, Any], connection: Connection) -> None:
+        run_id = str(request.get("run_id"))
+        connection.owed.discard(run_id)
+        self._runs.acknowledged(run_id)
+
+    def _cancel(self, request: dict[str, Any], connection: Connection) -> None:
+        live = self._runs.get(str(request.get("run_id")))
+        if live is not None:
+            live.end_early("cancelled")
+        connection.send({"cancel": {"known": live is not None}})
+
+    # -- looking on --------------------------------------------------------------------------------
+
+    def _events(self, request: dict[str, Any], connection: Connection) -> None:
+        after = request.get("after", 0)
+        live = self._runs.get(str(request.get("run_id")))
+        if not isinstance(after, int) or after < 0:
+            connection.refuse(Refusal(400, "after: must be an integer of at least 0", "invalid_value", "after"))
+            return
+        ended = live is None
+        while live is not None and not ended:
+            events, ended = live.follow(after, FOLLOW_S)
+            if events:
+                after = events[-1].seq
+                connection.sock.sendall(b"".join([orjson.dumps(event.to_json()) + b"\n" for event in events]))
+            elif connection.is_gone():
+                raise ConnectionError("nobody follows any more")
+        connection.send({"followed": {"known": live is not None}})
+
+    def _collect(self, _request: dict[str, Any], connection: Connection) -> None:
+        collector = self._runs.collect()
+        threading.Thread(target=self._leave_when_gone, args=(connection, collector), daemon=True).start()
+        try:
+            while (message := collector.told.get()) is not None:
+                connection.send(message)
+        finally:
+            self._runs.leave(collector)
+        raise ConnectionError("the collector has gone")
+
+    def _leave_when_gone(self, connection: Connection, collector: Collector) -> None:
+        connection.wait_until_gone()
+        self._runs.leave(collector)
+
+    def _status(self, _request: dict[str, Any], connection: Connection) -> None:
+        connection.send({"status": self._service.status()})
+
+
+class Connection:
+    """One connection of api's: `owed` are the runs whose result it has not acknowledged."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.owed: set[str] = set()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send one line, waiting until it is taken. Raises OSError."""
+        self.sock.sendall(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer that it is not done, and why."""
+        self.send({"refused": refusal.to_json()})
+
+    def is_gone(self) -> bool:
+        """Whether the peer has hung up."""
+        return bool(_poll_hang_up(self.sock, 0))
+
+    def wait_until_gone(self) -> None:
+        """Wait for the peer to hang up."""
+        _poll_hang_up(self.sock, None)
+
+
+def _poll_hang_up(sock: socket.socket, timeout_ms: float | None) -> list[tuple[int, int]]:
+    poller = select.poll()
+    try:
+        poller.register(sock, select.POLLRDHUP)
+    except (ValueError, OSError):  # closed on this side
+        return [(0, 0)]
+    return poller.poll(timeout_ms)

@@ -1,0 +1,148 @@
+"""The runs this worker has: those alive, and the results that nobody has acknowledged yet.
+
+A result is kept until api says that it has it. One that is owed to a connection travels there first; when the
+connection is gone, or there never was one (a background run), it is told to the collectors: connections of
+api's that hear of every such run, and of all that came before them.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox.job import Result
+from sandbox.live import LiveRun, Stop
+
+
+class Taken(Exception):
+    """A run of this id is here already, alive or not yet acknowledged."""
+
+
+class Full(Exception):
+    """More results wait for an acknowledgement than may be kept."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """A run of the table. Its result is owed to a connection, or to whoever collects (`adrift`)."""
+
+    live: LiveRun
+    adrift: bool
+    result: Result | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Collector:
+    """What is told to one collecting connection, in order; None is its end."""
+
+    told: queue.SimpleQueue[dict[str, Any] | None] = field(default_factory=queue.SimpleQueue)
+
+
+class RunTable:
+    """Every run of this worker, by id. Safe from any thread."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._runs: dict[str, _Run] = {}
+        self._collectors: set[Collector] = set()
+        self._change = threading.Condition()
+
+    def add(self, live: LiveRun) -> None:
+        """A run begins. One without an outlet is adrift from the start. Raises Taken, Full."""
+        with self._change:
+            if live.id in self._runs:
+                raise Taken(live.id)
+            if len(self._runs) >= self._most:
+                raise Full
+            self._runs[live.id] = _Run(live, adrift=live.outlet is None)
+
+    def get(self, run_id: str) -> LiveRun | None:
+        """The run while it is alive."""
+        with self._change:
+            run = self._runs.get(run_id)
+            return run.live if run is not None and run.result is None else None
+
+    def status(self, info: dict[str, Any]) -> None:
+        """Tell the collectors that a run adrift waits or runs."""
+        with self._change:
+            self._tell({"status": info})
+
+    def ended(self, run_id: str, result: Result) -> None:
+        """A run has its result, which is kept until it is acknowledged."""
+        with self._change:
+            run = self._runs[run_id]
+            run.result = result
+            if run.adrift:
+                self._tell(_ended(run_id, result))
+            self._change.notify_all()
+
+    def cast_adrift(self, run_id: str) -> None:
+        """The connection that a result was owed to is gone: it is now for whoever collects."""
+        with self._change:
+            run = self._runs.get(run_id)
+            if run is not None and not run.adrift:
+                run.adrift = True
+                if run.result is not None:
+                    self._tell(_ended(run_id, run.result))
+
+    def refused(self, run_id: str) -> None:
+        """A run was refused in the end: there is no result."""
+        with self._change:
+            self._runs.pop(run_id, None)
+            self._change.notify_all()
+
+    def acknowledged(self, run_id: str) -> None:
+        """A result is in safe hands. Without effect on a run that is alive."""
+        with self._change:
+            run = self._runs.get(run_id)
+            if run is not None and run.result is not None:
+                del self._runs[run_id]
+                self._change.notify_all()
+
+    # -- collectors --------------------------------------------------------------------------------
+
+    def collect(self) -> Collector:
+        """A new collector: first told which runs are here, then every result that waits, then what comes."""
+        collector = Collector()
+        with self._change:
+            collector.told.put({"runs": {"live": list(self._runs)}})
+            for run_id, run in self._runs.items():
+                if run.adrift and run.result is not None:
+                    collector.told.put(_ended(run_id, run.result))
+            self._collectors.add(collector)
+        return collector
+
+    def leave(self, collector: Collector) -> None:
+        """A collector is gone."""
+        with self._change:
+            self._collectors.discard(collector)
+            collector.told.put(None)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        for collector in self._collectors:
+            collector.told.put(message)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def wait_until_ended(self, timeout_s: float) -> bool:
+        """Wait until no run is alive."""
+        with self._change:
+            return self._change.wait_for(lambda: all(run.result for run in self._runs.values()), timeout_s)
+
+    def wait_until_acknowledged(self, timeout_s: float) -> bool:
+        """Wait until nothing is owed to anybody."""
+        with self._change:
+            return self._change.wait_for(lambda: not self._runs, timeout_s)
+
+    def end_all(self, why: Stop) -> None:
+        """End every run that is alive."""
+        with self._change:
+            runs = [run.live for run in self._runs.values() if run.result is None]
+        for live in runs:
+            live.end_early(why)
+
+
+def _ended(run_id: str, result: Result) -> dict[str, Any]:
+    return {"ended": {"run_id": run_id, "result": result}}
