@@ -61,12 +61,12 @@ def measure(service: Service, count: int) -> dict[str, Any]:
     client = service.client()
     _runs(client, 5)
     service.settle()
-    crun, boot = _making(service)
     idle = _idle_rate()
     before = _Reading.now(service)
     programs_ns = _runs(client, count)
     service.settle()
     after = _Reading.now(service)
+    crun, boot = _making(service)  # of those that were made in the meantime
     client.close()
     hop = _hop(service, count)
     api, worker, sandboxes = (
@@ -131,9 +131,9 @@ def _idle_rate() -> float:
 
 def _hop(service: Service, count: int) -> float:
     """CPU nanoseconds of a job's way to the worker and back, on api's side of it."""
-    job = Job(run_id="run_bench", language=LANGUAGE, code=CODE, key="bench")
     spent = 0
-    for _ in range(count):
+    for number in range(count):
+        job = Job(run_id=f"run_bench{number}", language=LANGUAGE, code=CODE, key="bench")
         time.sleep(GAP_S)
         before = time.process_time_ns()
         service.dispatcher.run(job)

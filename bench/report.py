@@ -46,6 +46,13 @@ def write(results: dict[str, Any], tables: dict[str, list[Table]]) -> None:
     PAGE.write_text(page)
 
 
+def circumstances(results: dict[str, Any]) -> list[Table]:
+    """When and on what it was measured, and how busy that was."""
+    head = ("measured", "machine", "kernel", "load average before, after")
+    load = f"{results['load_average_before']}, {results['load_average_after']}"
+    return [Table("The run", head, [(results["at"], results["machine"], results["kernel"], load)])]
+
+
 def fill(page: str, name: str, text: str) -> str:
     """`page` with what lies between a block's two marks replaced. Raises ValueError if it has no such block."""
     begin, end = BEGIN.format(name=name), END.format(name=name)

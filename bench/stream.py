@@ -26,8 +26,8 @@ STREAMS = (1, 8)
 CODE = f"""
 import time
 for _ in range({{lines}}):
-    time.sleep({GAP_S})
     print(time.monotonic_ns(), flush=True)
+    time.sleep({GAP_S})
 """
 OFFSETS = "print(open('/proc/self/timens_offsets').read())"
 

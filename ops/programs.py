@@ -18,6 +18,13 @@ API_ONLY = frozenset({"API_KEYS", "SIGNING_KEY", "BIND", "PORT", "ALLOW_INSECURE
 PASSED_ON = frozenset({"TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONWARNINGS"})
 #: Reaching Debian's and Python's archives is the builder's business alone.
 FOR_BUILDING = ("PIP_", "DEBIAN_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "FTP_PROXY")
+#: glibc keeps what many threads free in an arena each, and from the first large block on also the large ones:
+#: three hundred bodies of 17 MiB left 110 MiB behind, with these 1 MiB. Sandboxes do not inherit it.
+ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+}
 #: Not from the directory it is started in (-P), nor from a home (-s).
 PYTHON = (sys.executable, "-P", "-s")
 #: A child of a supervisor that was killed is told to stop by the kernel (PR_SET_PDEATHSIG).
@@ -27,7 +34,7 @@ UNTIL_PARENT_ENDS = ("setpriv", "--pdeathsig", "TERM")
 def worker(settings: Settings) -> Program:
     """`python -m worker`: root, owns the engine, listens on no TCP port."""
     env = {name: value for name, value in _settings(settings).items() if name.upper() not in API_ONLY}
-    return Program("worker", (*UNTIL_PARENT_ENDS, *PYTHON, "-m", "worker"), env)
+    return Program("worker", (*UNTIL_PARENT_ENDS, *PYTHON, "-m", "worker"), {**env, **ALLOCATOR})
 
 
 def api(settings: Settings) -> Program:
@@ -50,7 +57,7 @@ def api(settings: Settings) -> Program:
         "python:api.gunicorn_conf",
         "api.app:create_app()",
     )
-    env = {**_settings(settings), "HOME": str(settings.state_dir / "api")}
+    env = {**_settings(settings), **ALLOCATOR, "HOME": str(settings.state_dir / "api")}
     return Program("api", argv, env, umask=0o077)
 
 
