@@ -17,6 +17,8 @@ from api.runobject import ResultError, RunFacts
 from dispatch import Collected, WorkerLost, WorkerUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from dispatch import Dispatcher
     from records.store import RunRecord, RunStore
 
@@ -91,15 +93,19 @@ class Collector:
 
     def _hear(self, told: Collected, connected_at: float) -> None:
         if told.kind == "runs":
-            self._give_up_all_but(told.data.get("live", ()), connected_at)
+            live = told.data.get("live")
+            known = live if isinstance(live, dict) else {}
+            self._give_up_all_but(known, connected_at)
+            for info in known.values():
+                self._note_status(info)
         elif told.kind == "status":
             self._note_status(told.data)
         else:
             self._note_end(str(told.data.get("run_id")), told.data.get("result"))
 
-    def _note_status(self, info: dict[str, Any]) -> None:
-        expected = self._expected.get(str(info.get("id")))
-        if expected is None:
+    def _note_status(self, info: dict[str, Any] | None) -> None:
+        expected = self._expected.get(str(info.get("id"))) if info is not None else None
+        if info is None or expected is None:
             return
         if info.get("status") == "queued":
             self._store.put(expected.facts.live("queued"))
@@ -114,11 +120,10 @@ class Collector:
             self.drop(run_id)
         self._dispatcher.acknowledge(run_id)
 
-    def _give_up_all_but(self, known: object, since: float) -> None:
+    def _give_up_all_but(self, known: Container[str], since: float) -> None:
         """End the runs that the worker had before `since` and has not now."""
-        still = set(known) if isinstance(known, list | tuple) else set()
         for run_id, expected in list(self._expected.items()):
-            if expected.sure_at is not None and expected.sure_at < since and run_id not in still:
+            if expected.sure_at is not None and expected.sure_at < since and run_id not in known:
                 log.warning("run %s: lost with its worker", run_id)
                 self._store.put(expected.facts.failed(LOST, expected.started_at))
                 self.drop(run_id)

@@ -31,7 +31,8 @@ class EventsUnknown(DispatchError):
 class Collected(NamedTuple):
     """What a collector hears.
 
-    `runs`: {"live": ids}, first and once: every run the worker still has, or owes the result of.
+    `runs`: {"live": {id: the data of its newest `info` event, or null}}, first and once: every run the worker still
+    has, or owes the result of.
     `status`: the data of an `info` event: a background run waits, or runs.
     `ended`: {"run_id", "result"}: a result that is kept until it is acknowledged.
     """

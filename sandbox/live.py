@@ -70,6 +70,8 @@ class LiveRun:
         #: Where its result is waited for; None for one that runs in the background, or has been left.
         self.outlet = outlet
         self.stop: Stop | None = None
+        #: The data of the newest `info`.
+        self.info: dict[str, Any] | None = None
         self._on_status = on_status
         self._waited = False
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -126,6 +128,7 @@ class LiveRun:
         """It waits, or it runs. Heard by whoever wants the status alone, where it had to wait."""
         self._waited = self._waited or status == "queued"
         info = {"id": self.id, "language": self.language, "status": status, "at": _now(), **more}
+        self.info = info
         self.say("info", info)
         if self._on_status is not None:
             self._on_status(info)

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,48 @@ class Service:
         assert reply.status == 200, (reply.status, reply.body)
         return reply.body
 
+    @contextmanager
+    def events(self, path="/v1/runs", json=None, headers=None, *, token=TOKEN, timeout=90):
+        """A stream of events, each as (arrival in monotonic seconds, event); to leave it hangs up."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        try:
+            body = None if json is None else _dumps(json)
+            sent = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **(headers or {})}
+            connection.request("GET" if body is None else "POST", path, body=body, headers=sent)
+            response = connection.getresponse()
+            assert response.status == 200, (response.status, response.read())
+            yield _lines(response)
+        finally:
+            connection.close()
+
+    def stream(self, language="python", code=None, **fields) -> list[dict[str, Any]]:
+        """The events of a streamed run, all of them."""
+        with self.events(json={"language": language, "code": code, "stream": True, **fields}) as events:
+            return [event for _, event in events]
+
+    def submit(self, language="python", code=None, *, token=TOKEN, **fields) -> str:
+        """Have a run in the background; its id."""
+        body = {"language": language, "code": code, "background": True, **fields}
+        reply = self.post("/v1/runs", json=body, token=token)
+        assert reply.status == 202, (reply.status, reply.body)
+        return reply.body["id"]
+
+    def ended(self, run_id: str, *, token=TOKEN, seconds=60) -> dict[str, Any]:
+        """The run once it has ended."""
+        deadline = time.monotonic() + seconds
+        while (run := self.get(f"/v1/runs/{run_id}", token=token).body)["status"] in ("queued", "running"):
+            assert time.monotonic() < deadline, f"{run_id} does not end: {run['status']}"
+            time.sleep(0.02)
+        return run
+
     @property
     def worker_socket(self) -> Path:
         return self.state / "run" / "worker.sock"
+
+
+def _lines(response):
+    while line := response.readline():
+        yield time.monotonic(), json.loads(line)
 
 
 def _dumps(value: Any) -> bytes:

@@ -104,10 +104,11 @@ class RunTable:
     # -- collectors --------------------------------------------------------------------------------
 
     def collect(self) -> Collector:
-        """A new collector: first told which runs are here, then every result that waits, then what comes."""
+        """A new collector: first told which runs are here and how they are, then every result that waits, then what comes."""
         collector = Collector()
         with self._change:
-            collector.told.put({"runs": {"live": list(self._runs)}})
+            live = {run_id: run.live.info for run_id, run in self._runs.items()}
+            collector.told.put({"runs": {"live": live}})
             for run_id, run in self._runs.items():
                 if run.adrift and run.result is not None:
                     collector.told.put(_ended(run_id, run.result))

@@ -68,8 +68,7 @@ def create_run() -> Response:
 def get_run(run_id: str) -> Response:
     """One run of the caller's, in any state. 404 for one that is unknown, forgotten or another's."""
     record = _record(run_id, require_caller(reading=True))
-    give_back = context().readers.take() if len(record.document) > LARGE_ANSWER_BYTES else None
-    return _document(record, give_back)
+    return _document(record, context().readers.take() if _is_large(record) else None)
 
 
 @blueprint.post("/v1/runs/<run_id>/cancel")
@@ -85,9 +84,10 @@ def get_events(run_id: str) -> Response:
     """The events of a run, live or again: those after `after`, or after `Last-Event-ID` for SSE."""
     caller = require_caller(reading=True)
     media = media_type(request.accept_mimetypes)
-    unknown = set(request.args) - {"after"}
-    if unknown:
+    if set(request.args) - {"after"}:
         raise invalid("after: is the only parameter here", param=None, code="unknown_field")
+    if len(request.args.getlist("after")) > 1:
+        raise invalid("after: is given twice", param="after")
     after = parse_after(request.args.get("after"), "after")
     if media == SSE and "Last-Event-ID" in request.headers:
         after = parse_after(request.headers["Last-Event-ID"], "Last-Event-ID")
@@ -103,10 +103,18 @@ def _record(run_id: str, caller: Caller) -> RunRecord:
     return record
 
 
+def _is_large(record: RunRecord) -> bool:
+    return len(record.document) > LARGE_ANSWER_BYTES
+
+
 def _document(record: RunRecord, give_back: Callable[[], None] | None = None) -> Response:
+    """The run; a place that was taken is given back once nobody can be kept waiting by it."""
     response = Response(record.document, content_type=JSON)
     if give_back is not None:
-        response.call_on_close(give_back)
+        if _is_large(record):
+            response.call_on_close(give_back)
+        else:
+            give_back()
     return response
 
 

@@ -154,8 +154,6 @@ def test_health_answers_while_runs_wait(service):
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"stream": True}, "stream"),
-        ({"background": True}, "background"),
         ({"isolation": "gvisor"}, "isolation"),
         ({"files": [{"path": "a", "id": "file_1"}]}, "files.0.id"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from config.ids import new_id
 from dispatch.unix import UnixDispatcher
 from sandbox.job import Job, JobFile
 
@@ -25,7 +26,7 @@ def run(dispatcher):
             for path, content in (files or {}).items()
         )
         fields["args"] = tuple(fields.get("args", ()))
-        job = Job(run_id="run_test", language=language, code=code, files=made, key="test", **fields)
+        job = Job(run_id=new_id("run"), language=language, code=code, files=made, key="test", **fields)
         result = dispatcher.run(job)
         assert isinstance(result, dict), result
         return result

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
 import pytest
 from workers import Worker
+
+from tests.conftest import Service, make
 
 
 @pytest.fixture
@@ -39,3 +42,26 @@ def start_worker(service, state):
         parents = Path("/sys/fs/cgroup").glob(f"*/{made.group_name}")
         for parent in parents:
             parent.rmdir()
+
+
+@pytest.fixture
+def start_service(service, state):
+    """Start a whole service, api and worker under their supervisor: `start_service(MAX_RUNS="1")`."""
+
+    def start(**settings: str) -> Service:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        place.update(
+            {"STATE_DIR": str(state), "PORT": str(port), "IMAGES_DIR": str(service.state / "images")},
+            UID_BASE=str(0x7900_0000),
+            WARM_POOL="python=2,bash=2",
+            **settings,
+        )
+        make("up", **place)
+        return Service("127.0.0.1", port, state)
+
+    place: dict[str, str] = {}
+    yield start
+    if place:
+        make("down", **place)

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from config.ids import new_id
 from dispatch import WorkerUnavailable
 from dispatch.unix import UnixDispatcher
 from sandbox.job import Job
@@ -44,7 +45,7 @@ class Worker:
         raise AssertionError(f"the pool does not fill: {pool}")
 
     def run(self, language="python", code="print(1)", key="test", client_fd=None, **fields):
-        job = Job(run_id="run_test", language=language, code=code, key=key, **fields)
+        job = Job(run_id=new_id("run"), language=language, code=code, key=key, **fields)
         return self.dispatcher.run(job, client_fd=client_fd)
 
     def stop(self, how=signal.SIGTERM) -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
 import threading
+import time
 
 import pytest
 
 from api.app import create_app
 from config.settings import Settings
-from dispatch import ClientGone, WorkerLost, WorkerUnavailable
+from dispatch import ClientGone, Collected, WorkerLost, WorkerUnavailable
 from records.memory import MemoryRunStore
 from sandbox.job import Artifact, Isolation, JobError, Limits, Refusal, Result, Usage
 
@@ -46,6 +48,14 @@ RUN_FIELDS = [
 ]
 
 
+def until(condition):
+    """Wait for what another thread does."""
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.002)
+
+
 def language(name, *, ready=True, **fields):
     return {
         "id": name,
@@ -59,6 +69,10 @@ def language(name, *, ready=True, **fields):
     } | fields
 
 
+def info(status, at):
+    return {"seq": 1, "event": "info", "data": {"status": status, "at": at}, "t_ms": 0}
+
+
 class FakeWorker:
     """A dispatcher whose answer is a value, an exception or a function of the job."""
 
@@ -68,18 +82,56 @@ class FakeWorker:
         ).to_json()
         self.languages = [language("python"), language("go", ready=False, pids_default=256)]
         self.jobs = []
+        self.told = queue.SimpleQueue()
+        self.acknowledged = []
+        self.closed = []
+        self.cancelled = []
+        self.on_cancel = lambda _run_id: True
         self.events = []
         self.asked = 0
         self.down = False
 
-    def run(self, job, *, client_fd=None, on_event=None):
+    def run(self, job, *, client_fd=None, on_event=None, keep=None):
         self.jobs.append(job)
         for event in self.events:
             on_event(event)
         answer = self.answer(job) if callable(self.answer) else self.answer
         if isinstance(answer, Exception):
             raise answer
+        if not isinstance(answer, Refusal):
+            keep(answer)
         return answer
+
+    def stream(self, job, *, client_fd=None):
+        self.jobs.append(job)
+        answer = self.answer(job) if callable(self.answer) else self.answer
+        try:
+            yield from self.events
+            if isinstance(answer, Exception):
+                raise answer
+            yield {"refused": answer.to_json()} if isinstance(answer, Refusal) else {"result": answer}
+            self.acknowledged.append(job.run_id)
+        finally:
+            self.closed.append(job.run_id)
+
+    def submit(self, job):
+        self.jobs.append(job)
+        answer = self.answer(job) if callable(self.answer) else self.answer
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, Refusal) else None
+
+    def collect(self):
+        while (told := self.told.get()) is not None:
+            yield told
+        raise WorkerLost("gone")
+
+    def acknowledge(self, run_id):
+        self.acknowledged.append(run_id)
+
+    def cancel(self, run_id):
+        self.cancelled.append(run_id)
+        return self.on_cancel(run_id)
 
     def status(self):
         self.asked += 1
@@ -131,7 +183,7 @@ def test_the_run_object(api):
         signal="SIGSEGV",
         stderr="x",
         usage=Usage(4, 3, 9, 0),
-        artifacts=(Artifact("p.png", "a/p.png", 3, "ab", "image/png"),),
+        artifacts=(Artifact("file_1", "p.png", "a/p.png", 3, "ab", "image/png"),),
         skipped_artifacts=({"path": "l", "reason": "symlink"},),
         skipped_artifacts_count=7,
         isolation=Isolation("oci", "crun", "pool", "none", "sha256:1", None, True, "sha256:2"),
@@ -178,9 +230,9 @@ def test_a_run_can_be_seen_while_it_waits_and_runs(api):
 
     api.worker.answer = look
     api.post()
-    api.worker.events = [{"event": "queued", "at": "t1"}]
+    api.worker.events = [info("queued", "t1")]
     api.post()
-    api.worker.events.append({"event": "started", "at": "2026-01-01T00:00:00.000Z"})
+    api.worker.events.append(info("running", "2026-01-01T00:00:00.000Z"))
     api.post(limits={"timeout_ms": 7})
     assert [list(run) for run in seen] == [RUN_FIELDS] * 3
     assert [run["status"] for run in seen] == ["running", "queued", "running"]
@@ -313,11 +365,19 @@ def test_what_the_worker_refuses(api, refusal, kind, retry):
     assert len(api.store) == 0
 
 
-def test_a_client_that_left_leaves_a_cancelled_run(api):
+def test_a_client_that_left_leaves_a_run_whose_end_is_collected(api):
     api.worker.answer = ClientGone()
     api.post()
-    run = api.get(api.worker.jobs[0].run_id).json
+    run_id = api.worker.jobs[0].run_id
+    assert api.get(run_id).json["status"] == "running"
+    cancelled = Result(
+        status="cancelled", language="python", limits=LIMITS, cancelled=True, stdout="half", finished_at="t"
+    ).to_json()
+    api.worker.told.put(Collected("ended", {"run_id": run_id, "result": cancelled}))
+    until(lambda: api.worker.acknowledged == [run_id])
+    run = api.get(run_id).json
     assert list(run) == RUN_FIELDS
+    assert run["stdout"] == "half"
     assert (run["status"], run["cancelled"], run["error"]) == ("cancelled", True, None)
     assert run["finished_at"]
 
@@ -451,3 +511,162 @@ def test_runs_of_many_threads_do_not_mix(api):
         thread.join()
     assert wrong == []
     assert len({job.run_id for job in api.worker.jobs}) == 120
+
+
+# -- streams, background, cancel ------------------------------------------------------------------------
+
+
+def events_of(reply):
+    return [json.loads(line) for line in reply.data.splitlines()]
+
+
+def run_event(seq, kind, data):
+    return {"seq": seq, "event": kind, "data": data, "t_ms": seq}
+
+
+def test_a_stream_ends_with_the_run_that_was_recorded(api):
+    api.worker.events = [info("running", "t1"), run_event(2, "stdout", "2\n")]
+    reply = api.post(stream=True)
+    assert (reply.status_code, reply.content_type) == (200, "application/x-ndjson")
+    events = events_of(reply)
+    assert [(event["seq"], event["event"]) for event in events] == [(1, "info"), (2, "stdout"), (3, "result")]
+    assert api.get(api.worker.jobs[0].run_id).json == events[-1]["data"]
+    assert api.worker.acknowledged == [api.worker.jobs[0].run_id]
+    assert api.worker.jobs[0].live
+
+
+@pytest.mark.parametrize(
+    "refusal", [Refusal(503, "full", "overloaded", None, 3), Refusal(400, "bad", "invalid_value")]
+)
+def test_what_is_wrong_before_the_start_is_no_stream(api, refusal):
+    api.worker.answer = refusal
+    reply = api.post(stream=True)
+    assert_envelope(reply, refusal.status, refusal.code)
+    assert len(api.store) == 0
+
+
+def test_a_stream_whose_worker_is_lost_ends_with_an_error(api):
+    api.worker.events = [info("running", "t1")]
+    api.worker.answer = WorkerLost("gone")
+    events = events_of(api.post(stream=True))
+    assert [event["event"] for event in events] == ["info", "error"]
+    assert events[-1]["data"]["code"] == "worker_lost"
+    run = api.get(api.worker.jobs[0].run_id).json
+    assert (run["status"], run["error"]) == ("error", events[-1]["data"])
+
+
+def test_a_stream_that_is_left_cancels_and_its_end_is_collected(api):
+    api.worker.events = [info("running", "t1"), run_event(2, "stdout", "2\n")]
+    reply = api.client.post(
+        "/v1/runs", json={"language": "python", "code": "x", "stream": True}, headers=AUTH, buffered=False
+    )
+    next(iter(reply.response))
+    reply.close()
+    run_id = api.worker.jobs[0].run_id
+    assert api.worker.closed == [run_id]
+    assert api.worker.acknowledged == []
+    api.worker.told.put(Collected("ended", {"run_id": run_id, "result": api.worker.answer}))
+    until(lambda: api.get(run_id).json["status"] == "succeeded")
+
+
+def test_an_accept_that_admits_no_stream(api):
+    reply = api.post(stream=True, headers={"Accept": "application/json"})
+    assert assert_envelope(reply, 400, "not_acceptable")["param"] == "Accept"
+    assert api.worker.jobs == []
+
+
+def test_a_background_run_is_accepted_and_collected(api):
+    reply = api.post(background=True)
+    run = reply.json
+    assert (reply.status_code, run["status"], run["started_at"]) == (202, "queued", None)
+    assert list(run) == RUN_FIELDS
+    told = api.worker.told
+    told.put(Collected("status", {"id": run["id"], "status": "running", "at": "t1"}))
+    until(lambda: api.get(run["id"]).json["status"] == "running")
+    told.put(Collected("ended", {"run_id": run["id"], "result": api.worker.answer}))
+    until(lambda: api.worker.acknowledged == [run["id"]])
+    assert api.get(run["id"]).json["stdout"] == "2\n"
+
+
+def test_a_refused_background_run_never_was(api):
+    api.worker.answer = Refusal(503, "full", "overloaded", None, 3)
+    assert_envelope(api.post(background=True), 503, "overloaded")
+    assert len(api.store) == 0
+
+
+def test_a_background_run_that_a_new_worker_does_not_know_is_lost(api):
+    run = api.post(background=True).json
+    until(lambda: not api.worker.told.qsize())
+    api.worker.told.put(Collected("runs", {"live": {run["id"]: {"id": run["id"], "status": "running", "at": "t1"}}}))
+    until(lambda: api.get(run["id"]).json["status"] == "running")
+    api.worker.told.put(None)  # the worker is gone; the next one knows nothing
+    api.worker.told.put(Collected("runs", {"live": {}}))
+    until(lambda: api.get(run["id"]).json["status"] == "error")
+    assert api.get(run["id"]).json["error"]["code"] == "worker_lost"
+
+
+def test_an_unreadable_collected_result_is_an_error_and_acknowledged(api):
+    run = api.post(background=True).json
+    api.worker.told.put(Collected("ended", {"run_id": run["id"], "result": {"status": "odd"}}))
+    until(lambda: api.get(run["id"]).json["status"] == "error")
+    assert api.worker.acknowledged == [run["id"]]
+
+
+def test_cancel_asks_until_the_worker_knows_the_run_and_waits_for_its_end(api):
+    run_id = api.post(background=True).json["id"]
+    cancelled = Result(status="cancelled", language="python", limits=LIMITS, cancelled=True).to_json()
+
+    def on_cancel(run_id):
+        if len(api.worker.cancelled) == 2:
+            api.worker.told.put(Collected("ended", {"run_id": run_id, "result": cancelled}))
+        return len(api.worker.cancelled) == 2
+
+    api.worker.on_cancel = on_cancel
+    reply = api.client.post(f"/v1/runs/{run_id}/cancel", headers=AUTH)
+    assert (reply.status_code, reply.json["status"]) == (200, "cancelled")
+    assert api.worker.cancelled == [run_id] * 2
+    again = api.client.post(f"/v1/runs/{run_id}/cancel", headers=AUTH)
+    assert again.json == reply.json
+    assert len(api.worker.cancelled) == 2
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+@pytest.mark.parametrize("what", ["cancel", "events"])
+def test_nobody_elses_run_is_followed_or_ended(api, what, method):
+    run_id = api.post().json["id"]
+    if (what, method) in {("cancel", "get"), ("events", "post")}:
+        assert getattr(api.client, method)(f"/v1/runs/{run_id}/{what}", headers=AUTH).status_code == 405
+        return
+    for name, token in ((run_id, "other"), ("run_" + "a" * 28, "tok"), ("x", "tok")):
+        reply = getattr(api.client, method)(f"/v1/runs/{name}/{what}", headers={"Authorization": f"Bearer {token}"})
+        assert_envelope(reply, 404, "run_not_found")
+
+
+@pytest.mark.parametrize("query", ["after=-1", "after=x", "after=1&after=2", "before=1"])
+def test_a_bad_after(api, query):
+    run_id = api.post().json["id"]
+    reply = api.client.get(f"/v1/runs/{run_id}/events?{query}", headers=AUTH)
+    assert reply.status_code == 400
+    assert reply.json["error"]["message"].startswith("after")
+
+
+def test_last_event_id_counts_for_server_sent_events_only(api):
+    api.worker.answer["timeline"] = [["info", {}, 0], ["stdout", 2, 1]]
+    run_id = api.post().json["id"]
+    url = f"/v1/runs/{run_id}/events?after=0"
+    sse = api.client.get(url, headers=AUTH | {"Accept": "text/event-stream", "Last-Event-ID": "2"})
+    assert sse.data.decode().startswith("id: 3\nevent: result\n")
+    lines = api.client.get(url, headers=AUTH | {"Last-Event-ID": "2"})
+    assert [event["seq"] for event in events_of(lines)] == [1, 2, 3]
+    odd = api.client.get(url, headers=AUTH | {"Accept": "text/event-stream", "Last-Event-ID": "x"})
+    assert assert_envelope(odd, 400, "invalid_value")["param"] == "Last-Event-ID"
+
+
+def test_readers_are_bounded():
+    api = Api(event_readers=1)
+    api.worker.events = []
+    run_id = api.post().json["id"]
+    first = api.client.get(f"/v1/runs/{run_id}/events", headers=AUTH, buffered=False)
+    assert_envelope(api.client.get(f"/v1/runs/{run_id}/events", headers=AUTH), 503, "overloaded")
+    first.close()
+    assert api.client.get(f"/v1/runs/{run_id}/events", headers=AUTH, buffered=True).status_code == 200

@@ -10,13 +10,13 @@ from sandbox.job import LIMIT_RULES
 REPO = Path(__file__).resolve().parents[2]
 GUIDE = (REPO / "docs" / "api.md").read_text()
 #: Said by the worker, or only by the HTTP layer of an unexpected status.
-FROM_ELSEWHERE = {"overloaded", "limit_below_minimum", "limit_exceeds_maximum"}
+FROM_ELSEWHERE = {"overloaded", "limit_below_minimum", "limit_exceeds_maximum", "queue_timeout", "interrupted"}
 UNDOCUMENTED = {"request_timeout"}
 
 
 def documented():
     table = GUIDE.split("| HTTP | `code` |")[1].split("\n\n")[0]
-    return set(re.findall(r"`([a-z]+(?:_[a-z0-9]+)+|overloaded)`", table)) - {"run_id"}
+    return set(re.findall(r"`([a-z]+(?:_[a-z0-9]+)+|overloaded|interrupted)`", table)) - {"run_id"}
 
 
 def in_the_code():

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from dispatch import ClientGone, WorkerLost, WorkerUnavailable
+from dispatch import connection as connection_module
 from dispatch import unix as unix_module
 from dispatch.unix import UnixDispatcher
 from sandbox.job import Job, JobFile, Refusal
@@ -22,11 +23,12 @@ RESULT = {"result": {"status": "succeeded", "stdout": "1\n"}}
 
 
 class Peer:
-    """A worker made of one function per connection, counting the whole lines it read."""
+    """A worker made of one function per connection, counting the whole lines it read; acknowledgements apart."""
 
     def __init__(self, path):
         self.path = str(path)
         self.lines: list[dict] = []
+        self.acknowledged: list[str] = []
         self.connections = 0
         self.closed = threading.Event()
         self._live: list[socket.socket] = []
@@ -58,9 +60,10 @@ class Peer:
             self.closed.set()
 
     def read(self, reader):
-        line = reader.readline()
+        while (line := reader.readline()) and (message := json.loads(line)).get("op") == "ack":
+            self.acknowledged.append(message["run_id"])
         if line:
-            self.lines.append(json.loads(line))
+            self.lines.append(message)
         return line
 
     def stop(self):
@@ -169,7 +172,7 @@ def test_large_lines_both_ways_in_linear_time(peer, dispatcher):
 
 
 def test_a_line_without_end_is_bounded(peer, dispatcher, monkeypatch):
-    monkeypatch.setattr(unix_module, "MAX_LINE_BYTES", 1024 * 1024)
+    monkeypatch.setattr(connection_module, "MAX_LINE_BYTES", 1024 * 1024)
 
     def flood(p, connection, reader):
         p.read(reader)
@@ -338,7 +341,7 @@ def test_an_ended_run_counts_more_than_a_client_that_left(peer, dispatcher):
         connection._send(json.dumps({"op": "run"}).encode() + b"\n")
         time.sleep(0.1)
         theirs.close()
-        connection._poll.register(ours.fileno(), unix_module._GONE)
+        connection._poll.register(ours.fileno(), connection_module._GONE)
         line = connection._line(time.monotonic() + 5, answered=False)
         connection.close()
     assert json.loads(line) == RESULT

@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
 from sandbox.admission import Admission, LeftQueue, Overloaded
+from sandbox.live import LiveRun, Outlet
 
 
 def admission(**changes):
@@ -16,14 +18,28 @@ def admission(**changes):
     return Admission(**(values | changes))
 
 
+@contextmanager
+def place(places, key, memory_mb, live=None):
+    """Hold a place for the time of a run."""
+    live = live or LiveRun("run_x", "bash")
+    entered = places.enter(key, memory_mb)
+    try:
+        places.wait(entered, live)
+        yield entered
+    finally:
+        places.leave(entered)
+        live.end()
+
+
 class Waiting:
     """A run waiting on a thread of its own; records its name when admitted."""
 
-    def __init__(self, places, name, order, *, memory_mb=100, client_fd=None):
+    def __init__(self, places, name, order, *, memory_mb=100, listener=None):
+        self.live = LiveRun(name, "bash", outlet=listener and Outlet(listener, "all"))
         self.error = None
         self.release = threading.Event()
         self.admitted = threading.Event()
-        self._arguments = (places, name, order, memory_mb, client_fd)
+        self._arguments = (places, name, order, memory_mb, self.live)
         self._thread = threading.Thread(target=self._wait)
         before = places.load().waiting
         self._thread.start()
@@ -31,9 +47,9 @@ class Waiting:
             time.sleep(0.001)
 
     def _wait(self):
-        places, name, order, memory_mb, client_fd = self._arguments
+        places, name, order, memory_mb, live = self._arguments
         try:
-            with places.place(name[0], memory_mb, client_fd):
+            with place(places, name[0], memory_mb, live):
                 order.append(name)
                 self.admitted.set()
                 self.release.wait(10)
@@ -48,7 +64,7 @@ class Waiting:
 
 def test_a_second_key_does_not_wait_behind_all_of_the_first_keys_runs():
     places, order = admission(), []
-    with places.place("x", 100):
+    with place(places, "x", 100):
         runs = [Waiting(places, f"a{n}", order) for n in range(20)]
         runs.append(Waiting(places, "b0", order))
         assert places.load().waiting == 21
@@ -62,7 +78,7 @@ def test_a_second_key_does_not_wait_behind_all_of_the_first_keys_runs():
 
 def test_the_sum_of_memory_is_bounded():
     places, order = admission(max_runs=10, memory_mb=500), []
-    with places.place("x", 400):
+    with place(places, "x", 400):
         large = Waiting(places, "a0", order, memory_mb=200)
         assert order == []
     assert large.admitted.wait(5)
@@ -72,24 +88,27 @@ def test_the_sum_of_memory_is_bounded():
 
 def test_a_run_larger_than_the_budget_runs_alone():
     places = admission(max_runs=10, memory_mb=100)
-    with places.place("x", 400):
-        assert places.must_wait(1)
-    assert not places.must_wait(1)
+    with place(places, "x", 400):
+        small = places.enter("a", 1)
+        assert not small.held
+    assert small.held
+    places.leave(small)
+    assert places.load().running == 0
 
 
 def test_a_full_queue_refuses_at_once():
     places, order = admission(queue_max=1), []
-    with places.place("x", 1):
+    with place(places, "x", 1):
         run = Waiting(places, "a0", order)
-        with pytest.raises(Overloaded), places.place("b", 1):
+        with pytest.raises(Overloaded), place(places, "b", 1):
             pass
     run.end()
 
 
 def test_waiting_has_its_time():
     places = admission(queue_wait_s=0.05)
-    with places.place("x", 1):
-        with pytest.raises(Overloaded), places.place("a", 1):
+    with place(places, "x", 1):
+        with pytest.raises(Overloaded), place(places, "a", 1):
             pass
         assert places.load().waiting == 0
 
@@ -97,8 +116,8 @@ def test_waiting_has_its_time():
 def test_a_client_that_leaves_gives_up_its_turn():
     places, order = admission(), []
     ours, theirs = socket.socketpair()
-    with ours, places.place("x", 1):
-        gone = Waiting(places, "a0", order, client_fd=ours.fileno())
+    with ours, place(places, "x", 1):
+        gone = Waiting(places, "a0", order, listener=ours)
         stays = Waiting(places, "b0", order)
         theirs.close()
         gone.end()
@@ -113,7 +132,7 @@ def test_no_descriptor_is_left_after_waiting():
 
     places, order = admission(), []
     before = len(os.listdir("/proc/self/fd"))
-    with places.place("x", 1):
+    with place(places, "x", 1):
         runs = [Waiting(places, f"a{n}", order) for n in range(10)]
     for run in runs:
         run.release.set()

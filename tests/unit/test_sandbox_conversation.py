@@ -16,6 +16,7 @@ from sandbox.engines import Stats
 from sandbox.frames import FROM_AGENT, frame, pack
 from sandbox.job import Job
 from sandbox.languages import Catalogue
+from sandbox.live import LiveRun, Outlet
 from sandbox.outcome import status_of
 from sandbox.plan import make_plan
 
@@ -49,11 +50,24 @@ def exit_frame(kind=b"exit", number=b"0", out=b"0", err=b"0", outputs=b"0"):
     return frame(frames.EXIT, pack([kind, number, out, err, outputs]))
 
 
-def converse(script, *, client_fd=None, hang_up=True, cpu_ns=0, oom_kills=0, **job):
+class Heard:
+    """What came of a conversation, with what was printed beside it."""
+
+    def __init__(self, spoken, log):
+        self.stdout, self.stderr = log.text("stdout"), log.text("stderr")
+        self.log = log
+        self._spoken = spoken
+
+    def __getattr__(self, name):
+        return getattr(self._spoken, name)
+
+
+def converse(script, *, listener=None, hearing="all", hang_up=True, cpu_ns=0, oom_kills=0, **job):
     """What comes of it when the agent reads all it is sent and says `script`."""
     sandbox = FakeSandbox()
     sandbox.cpu_ns, sandbox.oom_kills = cpu_ns, oom_kills
     plan = make_plan(Job("run_x", "bash", code="true", **job), CATALOGUE)
+    live = LiveRun("run_x", "bash", outlet=listener and Outlet(listener, hearing))
     told = bytearray()
 
     def act():
@@ -72,24 +86,25 @@ def converse(script, *, client_fd=None, hang_up=True, cpu_ns=0, oom_kills=0, **j
     thread = threading.Thread(target=act)
     thread.start()
     try:
-        spoken = Conversation(sandbox, plan, client_fd=client_fd).speak()
+        spoken = Conversation(sandbox, plan, live).speak()
     finally:
+        live.end()
         sandbox.stream.close()
         thread.join(10)
         sandbox.close()
     assert not thread.is_alive()
-    return spoken, bytes(told), sandbox
+    return Heard(spoken, live.log), bytes(told), sandbox
 
 
 def test_an_honest_end():
     spoken, _, sandbox = converse(frame(frames.STDOUT, b"hi") + exit_frame(number=b"3") + frame(frames.END, b"0"))
-    assert (spoken.stdout, spoken.ending.exit_code, spoken.ending.broken) == (b"hi", 3, False)
+    assert (spoken.stdout, spoken.ending.exit_code, spoken.ending.broken) == ("hi", 3, False)
     assert sandbox.lent_mb == 0
 
 
 def test_an_agent_that_hangs_up_is_the_programs_doing():
     spoken, _, _ = converse(frame(frames.STDOUT, b"kept"))
-    assert (spoken.stdout, status_of(spoken.ending)) == (b"kept", "killed")
+    assert (spoken.stdout, status_of(spoken.ending)) == ("kept", "killed")
     spoken, _, _ = converse(b"", oom_kills=1)
     assert status_of(spoken.ending) == "oom"
 
@@ -152,7 +167,7 @@ def test_a_client_that_leaves_has_the_program_killed(monkeypatch):
     ours, theirs = socket.socketpair()
     with ours:
         theirs.close()
-        spoken, _, _ = converse(b"", hang_up=False, client_fd=ours.fileno())
+        spoken, _, _ = converse(b"", hang_up=False, listener=ours)
     assert status_of(spoken.ending) == "cancelled"
 
 
@@ -179,3 +194,83 @@ def test_whatever_an_agent_says_the_conversation_ends_within_its_bounds(script):
     assert max(len(spoken.stdout), len(spoken.stderr)) <= 50
     assert len(spoken.receiver.artifacts) <= 2
     assert status_of(spoken.ending) in {"succeeded", "failed", "killed"}
+
+
+def test_a_listener_that_does_not_read_holds_the_program_up_until_its_time_is_over(monkeypatch):
+    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.2)
+    ours, theirs = socket.socketpair()
+    sandbox = FakeSandbox()
+    limits = {"timeout_ms": 1_500, "max_output_bytes": 8 << 20}
+    plan = make_plan(Job("run_x", "bash", code="true", limits=limits), CATALOGUE)
+    live = LiveRun("run_x", "bash", outlet=Outlet(ours, "all"))
+    sent = 0
+
+    def flood():
+        nonlocal sent
+        agent = sandbox.agent
+        agent.recv(65536)
+        agent.settimeout(1.0)
+        try:
+            while True:
+                agent.sendall(frame(frames.STDOUT, b"x" * 65_000))
+                sent += 65_000
+        except OSError:
+            agent.close()
+
+    thread = threading.Thread(target=flood)
+    with ours, theirs:
+        thread.start()
+        spoken = Conversation(sandbox, plan, live).speak()
+        thread.join(10)
+        live.end()
+        sandbox.close()
+    assert status_of(spoken.ending) in {"timeout", "killed"}
+    # Far less than the cap: the two sockets' buffers and what a listener may be behind.
+    assert sent < 3 << 20
+
+
+def test_a_run_ended_by_a_stopping_service_is_killed(monkeypatch):
+    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
+    sandbox = FakeSandbox()
+    plan = make_plan(Job("run_x", "bash", code="true"), CATALOGUE)
+    live = LiveRun("run_x", "bash")
+    threading.Timer(0.1, live.end_early, ["stopping"]).start()
+    spoken = Conversation(sandbox, plan, live).speak()
+    live.end()
+    sandbox.close()
+    assert (status_of(spoken.ending), spoken.ending.cancelled) == ("killed", False)
+
+
+def test_a_stop_that_comes_after_the_exit_changes_nothing():
+    live_stop = []
+
+    class Late(FakeSandbox):
+        def stats(self):  # read when the exit is told
+            live_stop[0].end_early("cancelled")
+            return super().stats()
+
+    sandbox = Late()
+    plan = make_plan(Job("run_x", "bash", code="true"), CATALOGUE)
+    live = LiveRun("run_x", "bash")
+    live_stop.append(live)
+
+    def act():
+        told = b""
+        while frame(frames.GO) not in told:
+            told += sandbox.agent.recv(65536)
+        sandbox.agent.sendall(exit_frame())
+        time.sleep(0.1)
+        sandbox.agent.sendall(frame(frames.END, b"0"))
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    spoken = Conversation(sandbox, plan, live).speak()
+    thread.join(10)
+    live.end()
+    sandbox.close()
+    assert status_of(spoken.ending) == "succeeded"
+
+
+def test_events_of_an_honest_run():
+    heard, _, _ = converse(frame(frames.STDOUT, b"hi") + exit_frame() + frame(frames.END, b"0"))
+    assert [entry[:2] for entry in heard.log.timeline()] == [["phase", {"name": "run"}], ["stdout", 2]]

@@ -1,0 +1,194 @@
+"""Events as they are answered: their forms, their numbers, live and again."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
+
+from api.errors import ApiError
+from api.events import NDJSON, SSE, Follower, media_type, parse_after, rendered, replayed
+from dispatch import EventsUnknown, WorkerLost, WorkerUnavailable
+from records.memory import MemoryRunStore
+from records.store import RunRecord
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("", NDJSON),
+        ("*/*", NDJSON),
+        ("application/*", NDJSON),
+        ("application/x-ndjson", NDJSON),
+        ("text/event-stream", SSE),
+        ("text/event-stream, */*;q=0.1", SSE),
+        ("text/*", SSE),
+        ("text/event-stream;q=0.5, application/x-ndjson", NDJSON),
+    ],
+)
+def test_the_form_that_is_asked_for(accept, media):
+    assert media_type(parse_accept_header(accept, MIMEAccept)) == media
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/html", "*/*;q=0", "image/*, text/plain"])
+def test_a_form_that_cannot_be_had(accept):
+    with pytest.raises(ApiError) as caught:
+        media_type(parse_accept_header(accept, MIMEAccept))
+    assert (caught.value.status, caught.value.error.param) == (400, "Accept")
+
+
+@pytest.mark.parametrize(("text", "number"), [(None, 0), ("0", 0), ("17", 17), ("2147483648", 2**31)])
+def test_after(text, number):
+    assert parse_after(text, "after") == number
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-1", "1.0", "x", " 1", "1 ", "+1", "²", "٣", "2147483649", "9" * 5000, "1e3", "0x1", "null"]
+)
+def test_an_after_that_is_none(text):
+    with pytest.raises(ApiError) as caught:
+        parse_after(text, "after")
+    assert (caught.value.status, caught.value.error.param) == (400, "after")
+    assert "integer" in caught.value.error.message
+
+
+def test_the_two_forms_hold_the_same_object():
+    message = {"seq": 3, "event": "stdout", "data": "a\r\nevent: x\n\n\u2028é", "t_ms": 12}
+    assert json.loads(b"".join(rendered(iter([message]), NDJSON))) == message
+    sse = b"".join(rendered(iter([message]), SSE)).decode()
+    number, kind, data, end, rest = sse.split("\n")
+    assert (number, kind, end, rest) == ("id: 3", "event: stdout", "", "")
+    assert json.loads(data.removeprefix("data: ")) == message
+
+
+def record(*, status="succeeded", timeline=(), stdout="", stderr="", artifacts=(), ended=True, error=None):
+    run = {"id": "run_1", "status": status, "stdout": stdout, "stderr": stderr, "artifacts": list(artifacts)}
+    return RunRecord(
+        id="run_1",
+        owner="key_1",
+        status=status,
+        language="bash",
+        created_at="t",
+        document=orjson.dumps(run | {"error": error}),
+        ended=ended,
+        timeline=None if timeline is None else orjson.dumps(list(timeline)),
+    )
+
+
+def plain(messages):
+    return [orjson.loads(orjson.dumps(message)) for message in messages]
+
+
+TIMELINE = [
+    ["info", {"status": "running"}, 0],
+    ["stdout", 2, 1],
+    ["stderr", 1, 2],
+    ["stdout", 1, 3],
+    ["artifact", None, 4],
+]
+ENDED = record(timeline=TIMELINE, stdout="abc", stderr="x", artifacts=[{"id": "file_1"}])
+
+
+def test_an_ended_runs_events_are_told_again_as_they_were():
+    events = plain(replayed(ENDED, 0))
+    assert [(e["seq"], e["event"], e["t_ms"]) for e in events] == [
+        (1, "info", 0),
+        (2, "stdout", 1),
+        (3, "stderr", 2),
+        (4, "stdout", 3),
+        (5, "artifact", 4),
+        (6, "result", 4),
+    ]
+    assert [e["data"] for e in events[1:5]] == ["ab", "x", "c", {"id": "file_1"}]
+    assert events[5]["data"] == orjson.loads(ENDED.document)
+
+
+@pytest.mark.parametrize("after", range(9))
+def test_after_is_exclusive(after):
+    assert plain(replayed(ENDED, after)) == plain(replayed(ENDED, 0))[after:]
+
+
+def test_an_error_closes_the_stream_of_a_failed_run():
+    error = {"message": "m", "type": "server_error", "param": None, "code": "queue_timeout"}
+    events = plain(replayed(record(status="error", timeline=TIMELINE[:1], error=error), 0))
+    assert [(e["seq"], e["event"]) for e in events] == [(1, "info"), (2, "error")]
+    assert events[1]["data"] == error
+
+
+def test_of_a_lost_run_the_end_is_told_wherever_one_was():
+    lost = record(status="error", timeline=None, error={"code": "worker_lost"})
+    assert [(e["seq"], e["event"]) for e in replayed(lost, 7)] == [(8, "error")]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.text(max_size=5)), max_size=20), st.integers(0, 25)
+)
+def test_whatever_was_written_comes_again(pieces, after):
+    texts = {kind: "".join(text for name, text in pieces if name == kind) for kind in ("stdout", "stderr")}
+    kept = record(timeline=[[kind, len(text), 0] for kind, text in pieces], **texts)
+    events = plain(replayed(kept, after))
+    assert [(e["event"], e["data"]) for e in events[:-1]] == pieces[after:]
+
+
+class Worker:
+    """A dispatcher that has a run's events, or fails, in the order given."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+
+    def events(self, run_id, after, *, client_fd=None):
+        self.asked.append(after)
+        answer = self.answers.pop(0) if self.answers else EventsUnknown(run_id)
+        for item in answer if isinstance(answer, list) else [answer]:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
+def event(seq, kind="stdout", data="x"):
+    return {"seq": seq, "event": kind, "data": data, "t_ms": seq}
+
+
+@pytest.fixture
+def store():
+    return MemoryRunStore(max_runs=10, max_bytes=10**6)
+
+
+def test_a_live_run_is_followed_to_its_recorded_end(store):
+    running = record(status="running", ended=False, timeline=None)
+    ended = record(timeline=[["stdout", 1, 1], ["stdout", 1, 2]], stdout="xx")
+    store.put(running)
+    threading.Timer(0.1, store.put, [ended]).start()
+    worker = Worker([event(1), event(2)])
+    events = plain(Follower(worker, store).follow(running, 0, client_fd=None))
+    assert [(e["seq"], e["event"]) for e in events] == [(1, "stdout"), (2, "stdout"), (3, "result")]
+
+
+def test_a_follower_goes_on_where_it_was_when_the_worker_is_gone(store):
+    running = record(status="running", ended=False, timeline=None)
+    store.put(running)
+    lost = record(status="error", timeline=None, error={"code": "worker_lost"})
+    threading.Timer(0.1, store.put, [lost]).start()
+    worker = Worker([event(1), event(2), WorkerLost("x")], WorkerUnavailable("y"))
+    events = plain(Follower(worker, store).follow(running, 0, client_fd=None))
+    assert [(e["seq"], e["event"]) for e in events] == [(1, "stdout"), (2, "stdout"), (3, "error")]
+    assert worker.asked[:2] == [0, 2]
+
+
+def test_a_run_that_was_never_started_is_followed_to_nowhere(store):
+    running = record(status="running", ended=False, timeline=None)
+    assert plain(Follower(Worker(), store).follow(running, 0, client_fd=None)) == []
+
+
+def test_an_artifact_is_shown_with_its_link(store):
+    running = record(status="running", ended=False, timeline=None)
+    worker = Worker([event(1, "artifact", {"id": "file_1", "size": 3})])
+    shown = next(Follower(worker, store).follow(running, 0, client_fd=None))
+    assert shown["data"] == {"id": "file_1", "size": 3, "url": None, "expires_at": None}
