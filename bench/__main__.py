@@ -89,7 +89,7 @@ def main() -> int:
     complete = len(tables) == len(chosen)
     if whole and complete:
         results["load_average_after"] = round(os.getloadavg()[0], 1)
-        report.write(results, {"circumstances": report.circumstances(results), **tables})
+        report.write(results, tables)
         draw(results)
     return 1 if _failed(results) or not complete else 0
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 REPO = Path(__file__).resolve().parents[1]
+README = REPO / "README.md"
 RESULTS = REPO / "bench" / "results.json"
 PAGE = REPO / "docs" / "performance.md"
 BEGIN = "<!-- bench:{name} begin: written by `make bench`, change that -->"
 END = "<!-- bench:{name} end -->"
+SUMMARY_LANGUAGES, SUMMARY_GAPS_MS = ("python", "bash", "node"), (20, 100)
 NOT_MEASURED = "not measured"
 
 
@@ -38,19 +40,40 @@ class Table:
 
 
 def write(results: dict[str, Any], tables: dict[str, list[Table]]) -> None:
-    """The results file and every table that the page has a place for."""
+    """The results file, every table in the page, and the few of them that the README has."""
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    page = PAGE.read_text()
+    PAGE.write_text(filled(PAGE.read_text(), {"circumstances": [circumstances(results)], **tables}))
+    README.write_text(filled(README.read_text(), {"summary": [summary(results)]}))
+
+
+def filled(page: str, tables: dict[str, list[Table]]) -> str:
+    """`page` with each block of these names written anew."""
     for name, found in tables.items():
         page = fill(page, name, "\n".join(table.markdown() for table in found))
-    PAGE.write_text(page)
+    return page
 
 
-def circumstances(results: dict[str, Any]) -> list[Table]:
+def circumstances(results: dict[str, Any]) -> Table:
     """When and on what it was measured, and how busy that was."""
     head = ("measured", "machine", "kernel", "load average before, after")
     load = f"{results['load_average_before']}, {results['load_average_after']}"
-    return [Table("The run", head, [(results["at"], results["machine"], results["kernel"], load)])]
+    return Table("The run", head, [(results["at"], results["machine"], results["kernel"], load)])
+
+
+def summary(results: dict[str, Any]) -> Table:
+    """What a newcomer wants to know: how long a run takes beside a bare start, and how many there can be."""
+    shown = Table(
+        "Measured as ratios to a bare start of python3 in the same run", ("", "measured", "of a bare start")
+    )
+    for language in SUMMARY_LANGUAGES:
+        for row in results["latency"]:
+            if row["language"] == language and row["gap_ms"] in SUMMARY_GAPS_MS:
+                what = f"{language}, {row['gap_ms']} ms between requests, p50 over HTTP"
+                shown.rows.append((what, f"{row['p50_ms']} ms", row["ratio"]))
+    for row in results["throughput"]:
+        what = f"python, {row['clients']} client{'s' if row['clients'] > 1 else ''} without a pause"
+        shown.rows.append((what, f"{row['runs_per_s']} runs/s", row["ratio"]))
+    return shown
 
 
 def fill(page: str, name: str, text: str) -> str:
@@ -59,7 +82,7 @@ def fill(page: str, name: str, text: str) -> str:
     before, found, rest = page.partition(begin)
     _old, closed, after = rest.partition(end)
     if not found or not closed:
-        raise ValueError(f"{PAGE.name} has no block {name}")
+        raise ValueError(f"the page has no block {name}")
     return f"{before}{begin}\n{text}{end}{after}"
 
 
