@@ -93,6 +93,15 @@ class Settings(BaseSettings):
         None, description="Warm sandboxes per language, `python=8,node=4`; from POOL_MEMORY_MB when unset."
     )
 
+    database_url: OptionalText = Field(
+        None,
+        description="Where runs, keys and usage are kept: `postgresql://…`; SQLite in STATE_DIR/db when unset.",
+    )
+    database_connections: int = Field(8, ge=1, le=256, description="Connections to the database, at most.")
+    runs_retention_days: float = Field(30, gt=0, le=36_500, description="Days an ended run is kept.")
+    runs_retention_count: int = Field(
+        1_000_000, ge=1, le=100_000_000, description="Ended runs kept, of all keys together; the oldest go first."
+    )
     runs_kept: int = Field(10_000, ge=1, description="Ended runs kept for GET.")
     runs_kept_mb: int = Field(256, ge=1, description="Output kept with them, mebibytes.")
     api_reserve_threads: int = Field(
@@ -109,6 +118,13 @@ class Settings(BaseSettings):
     def _keys_parse(cls, value: str | None) -> str | None:
         if value is not None:
             parse_api_keys(value)
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_is_one_of_two(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("postgresql://", "postgres://", "sqlite:////")):
+            raise ValueError("DATABASE_URL must begin with postgresql:// or, with an absolute path, sqlite:////")
         return value
 
     @model_validator(mode="after")
@@ -136,6 +152,11 @@ class Settings(BaseSettings):
     def run_dir(self) -> Path:
         """Sockets and process files of the running service."""
         return self.state_dir / "run"
+
+    @property
+    def database(self) -> str:
+        """The URL of the database in force."""
+        return self.database_url or f"sqlite:///{self.state_dir.absolute()}/db/runyard.sqlite"
 
     @property
     def worker_socket(self) -> Path:

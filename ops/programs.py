@@ -13,7 +13,9 @@ BUILDER_NICE = "15"
 BUILDER_LONGEST_BACKOFF_S = 300.0
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: The worker neither knows a token nor where the API listens.
-API_ONLY = frozenset({"API_KEYS", "SIGNING_KEY", "BIND", "PORT", "ALLOW_INSECURE_BIND", "PUBLIC_BASE_URL"})
+API_ONLY = frozenset(
+    {"API_KEYS", "SIGNING_KEY", "BIND", "PORT", "ALLOW_INSECURE_BIND", "PUBLIC_BASE_URL", "DATABASE_URL"}
+)
 #: What the programs and their libraries may see of the caller's environment beside the settings.
 PASSED_ON = frozenset({"TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONWARNINGS"})
 #: Reaching Debian's and Python's archives is the builder's business alone.

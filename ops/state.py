@@ -72,10 +72,11 @@ class Place:
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(mode)
         if api_uid is not None:
-            home = self.state_dir / "api"
-            home.mkdir(exist_ok=True)
-            os.chown(home, api_uid, api_uid)
-            home.chmod(0o700)
+            for name in ("api", "db"):
+                own = self.state_dir / name
+                own.mkdir(exist_ok=True)
+                os.chown(own, api_uid, api_uid)
+                own.chmod(0o700)
 
 
 def unusable(state_dir: Path) -> str | None:

@@ -1,0 +1,83 @@
+"""Records: runs, their events, files, keys and usage, kept in SQLite or PostgreSQL.
+
+    migrate(url)                      # once, at start, before anything else; by any number of processes
+    records = open_records(url)       # after a fork
+    records.runs.accept(...); records.runs.finish(...)
+    records.close()
+
+What each part does is said by the Protocols in `records.runs`, `.files`, `.keys`, `.usage` and `.retention`.
+Nothing outside of this room sees SQL. SQLAlchemy is loaded when a database is opened, not before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from records.files import FileStore
+    from records.keys import KeyStore
+    from records.retention import RetentionStore
+    from records.runs import RunStore
+    from records.usage import UsageStore
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """An open database, by subject."""
+
+    runs: RunStore
+    files: FileStore
+    keys: KeyStore
+    usage: UsageStore
+    retention: RetentionStore
+    #: Raises RecordsUnavailable if the database does not answer.
+    ping: Callable[[], None]
+    close: Callable[[], None]
+
+
+def migrate(url: str) -> bool:
+    """Make the tables, or bring them to this version; whether there was anything to do.
+
+    Raises RecordsUnavailable, RecordsTooNew, and ValueError for a URL that is none.
+    """
+    from records.sql.database import parse_url
+    from records.sql.migrate import migrate as migrate_to_head
+
+    return migrate_to_head(parse_url(url))
+
+
+def open_records(
+    url: str, *, connections: int = 8, wait_s: float = 5, clock: Callable[[], int] | None = None
+) -> Records:
+    """The database of that URL, migrated before. Nothing is connected until it is needed.
+
+    `connections` are the most that are open (SQLite: for reading), `wait_s` how long a call may wait for one or
+    for a lock before it raises RecordsUnavailable, `clock` what tells the milliseconds since the epoch.
+    """
+    from records.sql.database import Database, parse_url
+    from records.sql.files import SqlFiles
+    from records.sql.keys import SqlKeys
+    from records.sql.retention import SqlRetention
+    from records.sql.runs import SqlRuns
+    from records.sql.usage import SqlUsage
+
+    now_ms = clock or _now_ms
+    database = Database(parse_url(url), connections=connections, wait_s=wait_s)
+    files, usage = SqlFiles(database, now_ms), SqlUsage(database)
+    runs = SqlRuns(database, files, usage)
+    return Records(
+        runs=runs,
+        files=files,
+        keys=SqlKeys(database, now_ms),
+        usage=usage,
+        retention=SqlRetention(database, runs, files),
+        ping=database.ping,
+        close=database.close,
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

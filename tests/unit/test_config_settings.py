@@ -9,7 +9,16 @@ from config.settings import SettingsError, load_settings, parse_api_keys
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch):
-    for name in ("API_KEYS", "PORT", "BIND", "RUNYARD_ENV", "STATE_DIR", "ENGINE", "ALLOW_INSECURE_BIND"):
+    for name in (
+        "API_KEYS",
+        "PORT",
+        "BIND",
+        "RUNYARD_ENV",
+        "STATE_DIR",
+        "ENGINE",
+        "ALLOW_INSECURE_BIND",
+        "DATABASE_URL",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -85,3 +94,20 @@ def test_threads_cover_all_who_run_and_wait_and_a_reserve(monkeypatch):
 def test_keys_do_not_show_their_token():
     (key,) = parse_api_keys("s3cret:label")
     assert "s3cret" not in repr(key)
+
+
+def test_the_database_is_a_file_beneath_the_state_directory_or_the_one_given(monkeypatch):
+    monkeypatch.setenv("STATE_DIR", "/srv/runyard")
+    assert load_settings().database == "sqlite:////srv/runyard/db/runyard.sqlite"
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:secret@db/runyard")
+    assert load_settings().database == "postgresql://user:secret@db/runyard"
+    monkeypatch.setenv("DATABASE_URL", "")
+    assert load_settings().database.startswith("sqlite:")
+
+
+@pytest.mark.parametrize("url", ["mysql://user:secret@db/x", "sqlite:///relative.db", "/var/lib/secret.db"])
+def test_a_database_of_another_kind_is_refused_without_showing_its_url(monkeypatch, url):
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(SettingsError, match="DATABASE_URL") as refused:
+        load_settings()
+    assert "secret" not in str(refused.value)

@@ -38,6 +38,7 @@ def settings(tmp_path, monkeypatch):
         "STATE_DIR": str(tmp_path),
         "API_KEYS": "t0ken:a:1:1",
         "SIGNING_KEY": "s3cret",
+        "DATABASE_URL": "postgresql://user:s3cret@db/runyard",
         "BIND": "0.0.0.0",
         "MAX_RUNS": "3",
         "LANGUAGES": "python, bash",
@@ -54,7 +55,7 @@ def settings(tmp_path, monkeypatch):
 
 def test_the_worker_learns_no_token_and_no_address(settings):
     env = programs.worker(settings).env
-    assert not {"API_KEYS", "SIGNING_KEY", "BIND", "PORT"} & set(env)
+    assert not {"API_KEYS", "SIGNING_KEY", "BIND", "PORT", "DATABASE_URL"} & set(env)
     assert env["MAX_RUNS"] == "3"
     # Without the keys a worker that is told BIND would refuse its own settings.
     assert Settings(**{k.lower(): v for k, v in env.items() if k.lower() in Settings.model_fields})

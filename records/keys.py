@@ -1,0 +1,101 @@
+"""Stored keys: what is kept of one (never the key itself), and the trail of what was done to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from records.page import Page
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that is being made. `digest` is the SHA-256 of the whole key; `prefix` its first characters."""
+
+    id: str
+    digest: bytes
+    prefix: str
+    plan: str
+    created_at_ms: int
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A key as it is kept."""
+
+    id: str
+    prefix: str
+    plan: str
+    label: str
+    disabled: bool
+    created_at_ms: int
+    revoked_at_ms: int | None
+    #: Until when the key before the last rotation is still good; None if there is none.
+    previous_until_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does something to a key, and when: a key's id, `admin`, `operator`, an address."""
+
+    name: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One thing that was done. `detail` is a JSON object. `id` is a number that only grows, as text."""
+
+    id: str
+    at_ms: int
+    actor: str
+    action: str
+    subject: str
+    detail: bytes
+
+
+class KeyStore(Protocol):
+    """Keeps keys. Each change and its audit entry are one transaction, in force at once in every process.
+
+    Raises RecordsUnavailable.
+    """
+
+    def create(self, key: NewKey, actor: Actor) -> StoredKey:
+        """Keep a new key."""
+        ...
+
+    def find(self, digest: bytes) -> StoredKey | None:
+        """The key of that digest, or whose previous one it is within its grace; not a revoked one."""
+        ...
+
+    def get(self, key_id: str) -> StoredKey | None:
+        """The key of that id, revoked or not."""
+        ...
+
+    def list(self, *, limit: int, after: str | None = None) -> Page[StoredKey]:
+        """All keys, the newest first. Raises UnknownCursor."""
+        ...
+
+    def update(
+        self, key_id: str, actor: Actor, *, plan: str | None = None, disabled: bool | None = None
+    ) -> StoredKey | None:
+        """Change what is given. None if there is no such key, or it is revoked."""
+        ...
+
+    def rotate(
+        self, key_id: str, actor: Actor, *, digest: bytes, prefix: str, previous_until_ms: int
+    ) -> StoredKey | None:
+        """Give it a new digest; the one it had is good until then, and the one before that no longer.
+
+        None if there is no such key, or it is revoked.
+        """
+        ...
+
+    def revoke(self, key_id: str, actor: Actor) -> bool:
+        """End it for good, with its previous digest. False if there is no such key, or it is revoked."""
+        ...
+
+    def audit(self, *, limit: int, after: str | None = None, subject: str | None = None) -> Page[AuditEntry]:
+        """What was done, the newest first. Raises UnknownCursor."""
+        ...

@@ -1,0 +1,222 @@
+"""Connections and transactions: the same two verbs, `read` and `write`, over SQLite and PostgreSQL.
+
+SQLite has one writer at a time whatever one does, so there is one writing connection, handed from thread to thread
+by its pool, and a few for reading, which a writer never delays (WAL). Waiting for a connection is bounded. Joining
+several transactions into one commit was considered: a commit here is a write without a sync, and over
+1 000 a second go through one connection, several times what the service can run.
+
+PostgreSQL has one small pool for both.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, ClauseElement, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
+
+from records.errors import RecordsUnavailable
+from records.sql.prepared import Prepared
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: How long a call may wait for a connection, a lock, or an answer to a connect.
+WAIT_S = 5
+STATEMENT_MS = 15_000
+#: Checkpoints are made on a thread of their own (`checkpoint`); the writer makes one itself only when that fell
+#: far behind: 64 MiB of 4 KiB pages.
+AUTOCHECKPOINT_PAGES = 16_384
+_WAL_KEPT_BYTES = 64 * 1024 * 1024
+_CACHE_KIB = 16 * 1024
+
+
+def parse_url(text_url: str) -> URL:
+    """The URL as SQLAlchemy takes it. Raises ValueError with a sentence that does not show it (a password)."""
+    try:
+        url = make_url(text_url.replace("postgres://", "postgresql://", 1))
+    except (ArgumentError, ValueError):
+        # Without its cause, which may show a part of a password.
+        raise ValueError("is not a database URL") from None
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername != "sqlite":
+        raise ValueError("must begin with sqlite:/// or postgresql://")
+    if not url.database or url.database == ":memory:" or url.query:
+        raise ValueError("must name a file, as sqlite:////absolute/path, and nothing else")
+    return url
+
+
+class Database:
+    """One database, open. To be made after a fork, and closed."""
+
+    def __init__(self, url: URL, *, connections: int = 8, wait_s: float = WAIT_S) -> None:
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self._answers = True
+        if self.is_sqlite:
+            self._writer = _sqlite_engine(url, size=1, wait_s=wait_s)
+            self._reader = _sqlite_engine(url, size=connections, wait_s=wait_s)
+        else:
+            self._writer = self._reader = _postgresql_engine(url, size=connections, wait_s=wait_s)
+
+    def insert(self, table: Any) -> Any:  # noqa: ANN401  # the two dialects' Insert have no common type
+        """An INSERT that knows ON CONFLICT, of the dialect in use."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def prepare(self, statement: ClauseElement, columns: Iterable[str] | None = None) -> Prepared:
+        """The statement compiled for this database; see `Prepared`."""
+        return Prepared(self._writer.dialect, statement, columns)
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """What `work` reads, in a transaction. Raises RecordsUnavailable."""
+        with self._translated():
+            try:
+                return self._once(self._reader, work)
+            except DBAPIError as e:
+                if not _may_repeat(e):
+                    raise
+                # The server was restarted since this connection was last used; the pool is empty by now.
+                return self._once(self._reader, work)
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in a transaction and commit it; an exception of its own rolls back and goes through.
+
+        Raises RecordsUnavailable. `work` is called again if the connection turned out to be lost before the
+        commit was sent; after that, nobody but the server knows.
+        """
+        with self._translated():
+            done: list[T] = []
+
+            def noted(connection: Connection) -> T:
+                done.append(work(connection))
+                return done[-1]
+
+            try:
+                return self._once(self._writer, noted)
+            except DBAPIError as e:
+                if done or not _may_repeat(e):
+                    raise
+                return self._once(self._writer, work)
+
+    def ping(self) -> None:
+        """Raises RecordsUnavailable if the database does not answer."""
+        self.read(lambda connection: connection.execute(_PING).scalar())
+
+    def checkpoint(self) -> None:
+        """SQLite: bring what is in the log to the disk, without delaying a writer. Else nothing to do."""
+        if not self.is_sqlite:
+            return
+        with self._translated(), self._reader.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._reader.dispose()
+        self._writer.dispose()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """What a database or its pool says when it cannot, as RecordsUnavailable; logged as it begins and ends."""
+        try:
+            yield
+        except PoolTimeout as e:
+            raise RecordsUnavailable("the database is too busy") from e
+        except (DBAPIError, sqlite3.DatabaseError) as e:  # the second: BEGIN and PRAGMA are said to the driver
+            if isinstance(e, DBAPIError) and _is_ours(e):
+                raise
+            if self._answers:
+                self._answers = False
+                kind = type(e.orig if isinstance(e, DBAPIError) else e).__name__
+                log.warning("the database cannot be used: %s", kind)
+            raise RecordsUnavailable from e
+        if not self._answers:
+            self._answers = True
+            log.warning("the database can be used again")
+
+    def _once(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        with engine.connect() as connection:
+            if self.is_sqlite:
+                # Said here and not by an event: an engine with events looks for them at every statement.
+                driver = connection.connection.driver_connection
+                assert driver is not None
+                driver.execute("BEGIN IMMEDIATE" if engine is self._writer else "BEGIN")
+            result = work(connection)
+            connection.commit()
+            return result
+
+
+_PING = text("SELECT 1")
+
+
+def _is_ours(error: DBAPIError) -> bool:
+    """A statement or a value that no database would take: a fault of this code, not of the database."""
+    ours = isinstance(error, IntegrityError | DataError | ProgrammingError)
+    return ours and not error.connection_invalidated
+
+
+def _may_repeat(error: DBAPIError) -> bool:
+    """The connection had been lost before, or two transactions waited for each other and this one was ended."""
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in {"40001", "40P01"}
+
+
+def _sqlite_engine(url: URL, *, size: int, wait_s: float) -> Engine:
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=wait_s,
+        hide_parameters=True,
+        # The driver begins nothing by itself; `timeout` is how long another process's write is waited for.
+        connect_args={"isolation_level": None, "timeout": wait_s, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, _record: object) -> None:  # noqa: ANN401
+        for pragma in (
+            "synchronous=NORMAL",
+            "foreign_keys=ON",
+            f"wal_autocheckpoint={AUTOCHECKPOINT_PAGES}",
+            f"journal_size_limit={_WAL_KEPT_BYTES}",
+            f"cache_size=-{_CACHE_KIB}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def _postgresql_engine(url: URL, *, size: int, wait_s: float) -> Engine:
+    bounds = {
+        "statement_timeout": STATEMENT_MS,
+        "lock_timeout": int(wait_s * 1000),
+        "idle_in_transaction_session_timeout": STATEMENT_MS,
+    }
+    defaults: dict[str, Any] = {
+        "connect_timeout": max(2, int(wait_s)),
+        "options": " ".join(f"-c {name}={value}" for name, value in bounds.items()),
+        "application_name": "runyard",
+        # A server that vanished without a word is noticed, as well in the middle of a statement as before one.
+        "tcp_user_timeout": int(wait_s * 1000),
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
+    return create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=wait_s,
+        pool_use_lifo=True,
+        hide_parameters=True,
+        connect_args={name: value for name, value in defaults.items() if name not in url.query},
+    )

@@ -1,0 +1,169 @@
+"""Stored keys and the audit trail."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, bindparam, insert, or_, select, update
+
+from records.errors import UnknownCursor
+from records.keys import Actor, AuditEntry, NewKey, StoredKey
+from records.page import Page
+from records.sql.paging import walk
+from records.sql.tables import audit
+from records.sql.tables import keys as table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Connection
+
+    from records.sql.database import Database
+
+_COLUMNS = (
+    table.c.id, table.c.prefix, table.c.plan, table.c.label, table.c.disabled, table.c.created_at_ms,
+    table.c.revoked_at_ms, table.c.previous_until_ms,
+)  # fmt: skip
+_NOT_REVOKED = table.c.revoked_at_ms.is_(None)
+_BY_ID = select(*_COLUMNS).where(table.c.id == bindparam("key_id"))
+_BY_DIGEST = select(*_COLUMNS).where(
+    _NOT_REVOKED,
+    or_(
+        table.c.digest == bindparam("digest"),
+        and_(table.c.previous_digest == bindparam("digest"), table.c.previous_until_ms > bindparam("now_ms")),
+    ),
+)
+_CHANGE = update(table).where(table.c.id == bindparam("key_id"), _NOT_REVOKED).returning(*_COLUMNS)
+_ROTATE = _CHANGE.values(
+    previous_digest=table.c.digest,
+    digest=bindparam("new_digest"),
+    prefix=bindparam("new_prefix"),
+    previous_until_ms=bindparam("until_ms"),
+)
+_INSERT = insert(table)
+_NOTE = insert(audit)
+_LARGEST_SEQ = 2**63 - 1
+
+
+class SqlKeys:
+    """`KeyStore`."""
+
+    def __init__(self, database: Database, clock: Callable[[], int]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def create(self, key: NewKey, actor: Actor) -> StoredKey:
+        """See `KeyStore.create`."""
+        row = {
+            "id": key.id,
+            "digest": key.digest,
+            "prefix": key.prefix,
+            "label": key.label,
+            "plan": key.plan,
+            "disabled": False,
+            "created_at_ms": key.created_at_ms,
+        }
+
+        def work(connection: Connection) -> None:
+            connection.execute(_INSERT, row)
+            _note(connection, actor, "key.create", key.id, {"plan": key.plan, "prefix": key.prefix})
+
+        self._database.write(work)
+        return StoredKey(key.id, key.prefix, key.plan, key.label, False, key.created_at_ms, None, None)
+
+    def find(self, digest: bytes) -> StoredKey | None:
+        """See `KeyStore.find`."""
+        asked = {"digest": digest, "now_ms": self._clock()}
+        row = self._database.read(lambda connection: connection.execute(_BY_DIGEST, asked).first())
+        return None if row is None else StoredKey(*row)
+
+    def get(self, key_id: str) -> StoredKey | None:
+        """See `KeyStore.get`."""
+        row = self._database.read(lambda connection: connection.execute(_BY_ID, {"key_id": key_id}).first())
+        return None if row is None else StoredKey(*row)
+
+    def list(self, *, limit: int, after: str | None = None) -> Page[StoredKey]:
+        """See `KeyStore.list`."""
+
+        def work(connection: Connection) -> Sequence[Any]:
+            statement = select(*_COLUMNS).limit(limit + 1)
+            statement = walk(connection, statement, table, within=(), after=after, order="desc")
+            return connection.execute(statement).all()
+
+        rows = self._database.read(work)
+        return Page(tuple(StoredKey(*row) for row in rows[:limit]), has_more=len(rows) > limit)
+
+    def update(
+        self, key_id: str, actor: Actor, *, plan: str | None = None, disabled: bool | None = None
+    ) -> StoredKey | None:
+        """See `KeyStore.update`."""
+        given = {"plan": plan, "disabled": disabled}
+        values = {name: value for name, value in given.items() if value is not None}
+        return (
+            self._change(_CHANGE.values(values), key_id, actor, "key.update", values)
+            if values
+            else self.get(key_id)
+        )
+
+    def rotate(
+        self, key_id: str, actor: Actor, *, digest: bytes, prefix: str, previous_until_ms: int
+    ) -> StoredKey | None:
+        """See `KeyStore.rotate`."""
+        values = {"new_digest": digest, "new_prefix": prefix, "until_ms": previous_until_ms}
+        detail = {"prefix": prefix, "previous_until_ms": previous_until_ms}
+        return self._change(_ROTATE, key_id, actor, "key.rotate", detail, values)
+
+    def revoke(self, key_id: str, actor: Actor) -> bool:
+        """See `KeyStore.revoke`."""
+        statement = _CHANGE.values(revoked_at_ms=actor.at_ms, previous_digest=None, previous_until_ms=None)
+        return self._change(statement, key_id, actor, "key.revoke", {}) is not None
+
+    def audit(self, *, limit: int, after: str | None = None, subject: str | None = None) -> Page[AuditEntry]:
+        """See `KeyStore.audit`."""
+        statement = select(audit).order_by(audit.c.seq.desc()).limit(limit + 1)
+        if after is not None:
+            statement = statement.where(audit.c.seq < _audit_seq(after))
+        if subject is not None:
+            statement = statement.where(audit.c.subject == subject)
+        rows = self._database.read(lambda connection: connection.execute(statement).all())
+        entries = (
+            AuditEntry(str(row.seq), row.at_ms, row.actor, row.action, row.subject, bytes(row.detail))
+            for row in rows[:limit]
+        )
+        return Page(tuple(entries), has_more=len(rows) > limit)
+
+    def _change(
+        self,
+        statement: Any,  # noqa: ANN401  # an UPDATE with RETURNING; its type is not said in public
+        key_id: str,
+        actor: Actor,
+        action: str,
+        detail: dict[str, Any],
+        values: dict[str, Any] | None = None,
+    ) -> StoredKey | None:
+        def work(connection: Connection) -> Any:  # noqa: ANN401  # a row of _COLUMNS
+            row = connection.execute(statement, {"key_id": key_id, **(values or {})}).first()
+            if row is not None:
+                _note(connection, actor, action, key_id, detail)
+            return row
+
+        row = self._database.write(work)
+        return None if row is None else StoredKey(*row)
+
+
+def _note(connection: Connection, actor: Actor, action: str, subject: str, detail: dict[str, Any]) -> None:
+    row = {
+        "at_ms": actor.at_ms,
+        "actor": actor.name,
+        "action": action,
+        "subject": subject,
+        "detail": json.dumps(detail).encode(),
+    }
+    connection.execute(_NOTE, row)
+
+
+def _audit_seq(after: str) -> int:
+    if not (after.isascii() and after.isdigit()) or len(after) > len(str(_LARGEST_SEQ)):
+        raise UnknownCursor
+    return min(int(after), _LARGEST_SEQ)

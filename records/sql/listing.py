@@ -1,0 +1,77 @@
+"""Lists of runs: first which rows, by an index alone; then their documents, as many as a page may hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, select
+
+from records.packing import unpack
+from records.runs import Run
+from records.sql.paging import walk
+from records.sql.tables import runs as table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import ColumnElement, Connection
+
+    from records.page import Order
+
+#: Documents of one page together, unpacked; the first is always there.
+PAGE_BYTES = 32 * 1024 * 1024
+
+COLUMNS = (
+    table.c.id, table.c.owner, table.c.status, table.c.language, table.c.attempt, table.c.created_at_ms,
+    table.c.ended_at_ms, table.c.document,
+)  # fmt: skip
+_SIZES = select(table.c.seq, table.c.document_bytes)
+_ROWS = select(*COLUMNS).where(table.c.seq.in_(bindparam("seqs", expanding=True)))
+_UNFINISHED = select(*COLUMNS).where(table.c.ended_at_ms.is_(None))
+
+
+def run_of(row: Sequence[Any]) -> Run:
+    """The run of a row of `COLUMNS`."""
+    run_id, owner, status, language, attempt, created_at_ms, ended_at_ms, document = row
+    return Run(run_id, owner, status, language, attempt, created_at_ms, ended_at_ms, unpack(document))
+
+
+def page(
+    connection: Connection,
+    owner: str,
+    *,
+    limit: int,
+    after: str | None,
+    order: Order,
+    status: str | None,
+    language: str | None,
+) -> tuple[Sequence[Any], bool]:
+    """The rows of one page, and whether more follow. Raises UnknownCursor."""
+    statement = _SIZES.limit(limit + 1)
+    if status is not None:
+        statement = statement.where(table.c.status == status)
+    if language is not None:
+        statement = statement.where(table.c.language == language)
+    mine: tuple[ColumnElement[bool], ...] = (table.c.owner == owner,)
+    found = connection.execute(walk(connection, statement, table, within=mine, after=after, order=order)).all()
+    seqs: list[int] = []
+    room = PAGE_BYTES
+    for seq, size in found[:limit]:
+        if seqs and size > room:
+            break
+        seqs.append(seq)
+        room -= size
+    if not seqs:
+        return (), False
+    rows = _ROWS.order_by(table.c.seq.asc() if order == "asc" else table.c.seq.desc())
+    return connection.execute(rows, {"seqs": seqs}).all(), len(found) > len(seqs)
+
+
+def unfinished(connection: Connection, after: str | None, limit: int) -> Sequence[Any]:
+    """Live runs of everybody, the oldest first."""
+    statement = _UNFINISHED.limit(limit)
+    if after is not None:
+        # The run may have ended since: its place in the order has not.
+        cursor = connection.execute(select(table.c.seq).where(table.c.id == after)).scalar()
+        statement = statement.where(table.c.seq > (cursor or 0))
+    return connection.execute(statement.order_by(table.c.seq)).all()

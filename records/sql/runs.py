@@ -1,0 +1,279 @@
+"""Runs: acceptance, the state machine by compare-and-set, and the transaction that ends one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from sqlalchemy import bindparam, delete, func, insert, select, update
+
+from records.packing import pack, unpack
+from records.page import Order, Page
+from records.runs import (
+    ENDED,
+    FIRST_ATTEMPT,
+    Accepted,
+    Duplicate,
+    Event,
+    EventPage,
+    IdempotencyKey,
+    Mismatch,
+    NewRun,
+    OverQuota,
+    Run,
+    RunEnd,
+)
+from records.sql import events as event_rows
+from records.sql import listing
+from records.sql.idempotency import Idempotency, key_digest
+from records.sql.tables import files, requests
+from records.sql.tables import runs as table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from records.sql.database import Database
+    from records.sql.files import SqlFiles
+    from records.sql.usage import SqlUsage
+
+_INSERT = insert(table).returning(table.c.seq)
+_INSERTED = (
+    "id", "owner", "status", "language", "attempt", "created_at_ms", "period", "idempotency_key",
+    "last_event_seq", "request", "document_bytes", "document",
+)  # fmt: skip
+_DOCUMENT = ("document_bytes", "document")
+#: A request of at most so many bytes, packed, is kept in the run's own row.
+INLINE_BYTES = 4096
+_THIS = (table.c.id == bindparam("run_id"), table.c.owner == bindparam("of"))
+_LIVE = table.c.ended_at_ms.is_(None)
+_ATTEMPT = (table.c.id == bindparam("run_id"), table.c.attempt == bindparam("tried"), _LIVE)
+
+_BEGIN = update(table).where(*_ATTEMPT, table.c.status == "queued").values(status="running")
+_RETRY = update(table).where(*_ATTEMPT).values(status="queued", attempt=table.c.attempt + 1)
+_FINISH = (
+    update(table).where(*_ATTEMPT).returning(table.c.seq, table.c.owner, table.c.language, table.c.last_event_seq)
+)
+_HOLD = select(table.c.seq, table.c.last_event_seq).where(*_ATTEMPT).with_for_update()
+_ADVANCE = update(table).where(table.c.seq == bindparam("run_seq")).values(last_event_seq=bindparam("last"))
+_DISCARD = (
+    delete(table)
+    .where(table.c.id == bindparam("run_id"), _LIVE)
+    .returning(table.c.owner, table.c.period, table.c.idempotency_key)
+)
+_GET = select(*listing.COLUMNS).where(*_THIS)
+_REQUEST = (
+    select(func.coalesce(table.c.request, requests.c.body).label("body"))
+    .select_from(table.outerjoin(requests, table.c.seq == requests.c.run_seq))
+    .where(*_THIS)
+)
+_STATE = select(table.c.seq, table.c.ended_at_ms).where(*_THIS)
+
+
+class _RefusedError(Exception):
+    """Rolls the transaction back with the reason as its answer."""
+
+    def __init__(self, answer: Duplicate | Mismatch | OverQuota) -> None:
+        self.answer = answer
+
+
+class SqlRuns:
+    """`RunStore`."""
+
+    def __init__(self, database: Database, files: SqlFiles, usage: SqlUsage) -> None:
+        self._database = database
+        self._idempotency = Idempotency(database)
+        self._files = files
+        self._usage = usage
+        prepare = database.prepare
+        self._insert = prepare(_INSERT, _INSERTED)
+        self._insert_request = prepare(insert(requests), ("run_seq", "body"))
+        self._insert_events = prepare(event_rows.INSERT, event_rows.COLUMNS)
+        self._begin = prepare(_BEGIN, _DOCUMENT)
+        self._finish = prepare(_FINISH, ("status", "ended_at_ms", *_DOCUMENT))
+        self._hold = prepare(_HOLD)
+        self._advance = prepare(_ADVANCE)
+        self._get = prepare(_GET)
+
+    def accept(
+        self, run: NewRun, idempotency: IdempotencyKey | None = None
+    ) -> Accepted | Duplicate | Mismatch | OverQuota:
+        """See `RunStore.accept`."""
+        key = None if idempotency is None else key_digest(idempotency.key)
+        request = pack(run.request)
+        row = {
+            "id": run.id,
+            "owner": run.owner,
+            "status": run.status,
+            "language": run.language,
+            "attempt": FIRST_ATTEMPT,
+            "created_at_ms": run.created_at_ms,
+            "period": run.quota.period if run.quota is not None else None,
+            "idempotency_key": key,
+            "last_event_seq": 0,
+            "request": request if len(request) <= INLINE_BYTES else None,
+            **_document(run.document),
+        }
+
+        def work(connection: Connection) -> None:
+            if idempotency is not None and key is not None:
+                _refuse(self._idempotency.claim(connection, run, idempotency, key))
+            if run.quota is not None:
+                _refuse(self._usage.count(connection, run.owner, run.quota))
+            seq = self._insert(connection, row).scalar_one()
+            if row["request"] is None:
+                self._insert_request(connection, {"run_seq": seq, "body": request})
+
+        try:
+            self._database.write(work)
+        except _RefusedError as e:
+            return e.answer
+        return Accepted()
+
+    def begin(self, run_id: str, attempt: int, document: bytes) -> bool:
+        """See `RunStore.begin`."""
+        row = {"run_id": run_id, "tried": attempt, **_document(document)}
+        return self._database.write(lambda connection: self._begin(connection, row).rowcount) > 0
+
+    def retry(self, run_id: str, attempt: int, document: bytes) -> int | None:
+        """See `RunStore.retry`."""
+        row = {"run_id": run_id, "tried": attempt, **_document(document)}
+        changed = self._database.write(lambda connection: connection.execute(_RETRY, row).rowcount)
+        return attempt + 1 if changed else None
+
+    def append_events(self, run_id: str, attempt: int, events: tuple[Event, ...]) -> bool:
+        """See `RunStore.append_events`."""
+        ready = event_rows.packed(events)
+
+        def work(connection: Connection) -> bool:
+            run = self._hold(connection, {"run_id": run_id, "tried": attempt}).first()
+            if run is None:
+                return False
+            new = event_rows.newer(events, ready, run.last_event_seq)
+            if new:
+                self._insert_events.many(connection, event_rows.rows(run.seq, new))
+                self._advance(connection, {"run_seq": run.seq, "last": new[-1][0]})
+            return True
+
+        return self._database.write(work)
+
+    def finish(self, run_id: str, attempt: int, end: RunEnd) -> bool:
+        """See `RunStore.finish`. Raises ValueError for a status that ends nothing."""
+        if end.status not in ENDED:
+            raise ValueError("the status is none of an ended run")
+        row = {
+            "run_id": run_id,
+            "tried": attempt,
+            "status": end.status,
+            "ended_at_ms": end.ended_at_ms,
+            **_document(end.document),
+        }
+        ready = event_rows.packed(end.events)
+
+        def work(connection: Connection) -> bool:
+            run = self._finish(connection, row).first()
+            if run is None:
+                return False
+            new = event_rows.newer(end.events, ready, run.last_event_seq)
+            if new:
+                self._insert_events.many(connection, event_rows.rows(run.seq, new))
+            if end.artifacts:
+                self._files.add_artifacts(connection, run.owner, run.seq, run_id, end.artifacts)
+            self._usage.add(connection, run.owner, run.language, end.ended_at_ms, end.usage)
+            return True
+
+        return self._database.write(work)
+
+    def discard(self, run_id: str) -> bool:
+        """See `RunStore.discard`."""
+
+        def work(connection: Connection) -> bool:
+            gone = connection.execute(_DISCARD, {"run_id": run_id}).first()
+            if gone is None:
+                return False
+            if gone.idempotency_key is not None:
+                self._idempotency.release(connection, gone.owner, bytes(gone.idempotency_key), run_id)
+            if gone.period is not None:
+                self._usage.uncount(connection, gone.owner, gone.period)
+            return True
+
+        return self._database.write(work)
+
+    def get(self, owner: str, run_id: str) -> Run | None:
+        """See `RunStore.get`."""
+        asked = {"run_id": run_id, "of": owner}
+        row = self._database.read(lambda connection: self._get(connection, asked).first())
+        return None if row is None else listing.run_of(row)
+
+    def request(self, owner: str, run_id: str) -> bytes | None:
+        """See `RunStore.request`."""
+        asked = {"run_id": run_id, "of": owner}
+        row = self._database.read(lambda connection: connection.execute(_REQUEST, asked).first())
+        return None if row is None else unpack(row.body)
+
+    def list(
+        self,
+        owner: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        order: Order = "desc",
+        status: str | None = None,
+        language: str | None = None,
+    ) -> Page[Run]:
+        """See `RunStore.list`."""
+        rows, has_more = self._database.read(
+            lambda connection: listing.page(
+                connection, owner, limit=limit, after=after, order=order, status=status, language=language
+            )
+        )
+        return Page(tuple(listing.run_of(row) for row in rows), has_more)
+
+    def events(self, owner: str, run_id: str, *, after: int = 0, limit: int = 1000) -> EventPage | None:
+        """See `RunStore.events`."""
+
+        def work(connection: Connection) -> tuple[bool, list[bytes]] | None:
+            # The state first: events that were kept before a run ended are then all seen with its end.
+            run = connection.execute(_STATE, {"run_id": run_id, "of": owner}).first()
+            if run is None:
+                return None
+            return run.ended_at_ms is not None, event_rows.read(connection, run.seq, after)
+
+        found = self._database.read(work)
+        if found is None:
+            return None
+        ended, chunks = found
+        return event_rows.page(chunks, after=after, limit=limit, ended=ended)
+
+    def delete(self, owner: str, run_id: str) -> Literal["deleted", "live", "unknown"]:
+        """See `RunStore.delete`."""
+
+        def work(connection: Connection) -> Literal["deleted", "live", "unknown"]:
+            run = connection.execute(_STATE, {"run_id": run_id, "of": owner}).first()
+            if run is None:
+                return "unknown"
+            if run.ended_at_ms is None:
+                return "live"
+            # None of it is left if somebody else deletes it at this moment.
+            return "deleted" if self.remove(connection, [run.seq]) else "unknown"
+
+        return self._database.write(work)
+
+    def unfinished(self, *, after: str | None = None, limit: int = 100) -> tuple[Run, ...]:
+        """See `RunStore.unfinished`."""
+        rows = self._database.read(lambda connection: listing.unfinished(connection, after, limit))
+        return tuple(listing.run_of(row) for row in rows)
+
+    def remove(self, connection: Connection, seqs: Sequence[int]) -> int:
+        """Delete ended runs with all that is theirs, inside somebody's transaction. How many."""
+        self._files.remove(connection, files.c.run_seq.in_(seqs))
+        return connection.execute(delete(table).where(table.c.seq.in_(seqs), ~_LIVE)).rowcount
+
+
+def _document(document: bytes) -> dict[str, int | bytes]:
+    return {"document_bytes": len(document), "document": pack(document)}
+
+
+def _refuse(answer: Duplicate | Mismatch | OverQuota | None) -> None:
+    if answer is not None:
+        raise _RefusedError(answer)

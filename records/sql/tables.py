@@ -1,0 +1,182 @@
+"""The tables, as the code uses them; `migrations/` makes them, and a test holds the two together.
+
+`seq` grows with every row and is the order of every list: two rows are never level, and a page that is read
+again after newer rows came is the same. Rows that belong to a run name it by its `seq`, so that they are
+added at the end of their table instead of all over it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+)
+
+from records.sql.texts import Opaque, Word
+
+metadata = MetaData()
+
+#: SQLite has the row number itself as key only if the type is spelled INTEGER.
+Seq = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _of_run(*, nullable: bool) -> Column[int]:
+    return Column("run_seq", Seq, ForeignKey("runs.seq", ondelete="CASCADE"), nullable=nullable)
+
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("seq", Seq, primary_key=True),
+    Column("id", Word, nullable=False),
+    Column("owner", Word, nullable=False),
+    Column("status", Word, nullable=False),
+    Column("language", Word, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    Column("period", Word),
+    Column("idempotency_key", LargeBinary),
+    Column("last_event_seq", Integer, nullable=False),
+    # Here while it is small, else in `requests`: a row is written anew when its run ends.
+    Column("request", LargeBinary),
+    Column("document_bytes", Integer, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+)
+Index("ix_runs_id", runs.c.id, unique=True)
+Index("ix_runs_owner", runs.c.owner, runs.c.seq)
+Index("ix_runs_owner_status", runs.c.owner, runs.c.status, runs.c.seq)
+Index("ix_runs_owner_language", runs.c.owner, runs.c.language, runs.c.seq)
+Index("ix_runs_owner_status_language", runs.c.owner, runs.c.status, runs.c.language, runs.c.seq)
+_ended = runs.c.ended_at_ms.is_not(None)
+Index("ix_runs_ended", runs.c.ended_at_ms, runs.c.seq, sqlite_where=_ended, postgresql_where=_ended)
+_live = runs.c.ended_at_ms.is_(None)
+Index("ix_runs_live", runs.c.seq, sqlite_where=_live, postgresql_where=_live)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("run_seq", Seq, ForeignKey("runs.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("run_seq", Seq, ForeignKey("runs.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("last_seq", Integer, primary_key=True, autoincrement=False),
+    Column("chunk", LargeBinary, nullable=False),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("owner", Word, primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("run_id", Word, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+)
+Index("ix_idempotency_expires", idempotency.c.expires_at_ms)
+
+run_counts = Table(
+    "run_counts",
+    metadata,
+    Column("owner", Word, primary_key=True),
+    Column("period", Word, primary_key=True),
+    Column("runs", Integer, nullable=False),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("seq", Seq, primary_key=True),
+    Column("id", Word, nullable=False),
+    Column("owner", Word, nullable=False),
+    Column("area", Word, nullable=False),
+    _of_run(nullable=True),
+    Column("run_id", Word),
+    Column("name", Opaque, nullable=False),
+    Column("path", Opaque, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", Word, nullable=False),
+    Column("content_type", Opaque, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger),
+    Column("purpose", Opaque),
+)
+Index("ix_files_id", files.c.id, unique=True)
+Index("ix_files_owner", files.c.owner, files.c.seq)
+Index("ix_files_owner_area", files.c.owner, files.c.area, files.c.seq)
+Index("ix_files_blob", files.c.sha256, files.c.area)
+Index("ix_files_run", files.c.run_seq)
+_expires = files.c.expires_at_ms.is_not(None)
+Index("ix_files_expires", files.c.expires_at_ms, sqlite_where=_expires, postgresql_where=_expires)
+
+unnamed_blobs = Table(
+    "unnamed_blobs",
+    metadata,
+    Column("sha256", Word, primary_key=True),
+    Column("area", Word, primary_key=True),
+    Column("since_ms", BigInteger, nullable=False),
+)
+Index("ix_unnamed_blobs_since", unnamed_blobs.c.since_ms)
+
+storage = Table(
+    "storage",
+    metadata,
+    Column("owner", Word, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("seq", Seq, primary_key=True),
+    Column("id", Word, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("previous_digest", LargeBinary),
+    Column("previous_until_ms", BigInteger),
+    Column("prefix", Word, nullable=False),
+    Column("label", Opaque, nullable=False),
+    Column("plan", Word, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("revoked_at_ms", BigInteger),
+)
+Index("ix_keys_id", keys.c.id, unique=True)
+Index("ix_keys_digest", keys.c.digest, unique=True)
+Index("ix_keys_previous_digest", keys.c.previous_digest)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Seq, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("actor", Word, nullable=False),
+    Column("action", Word, nullable=False),
+    Column("subject", Word, nullable=False),
+    Column("detail", LargeBinary, nullable=False),
+)
+Index("ix_audit_subject", audit.c.subject, audit.c.seq)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("owner", Word, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("language", Word, primary_key=True),
+    Column("runs", BigInteger, nullable=False),
+    Column("cpu_ms", BigInteger, nullable=False),
+    Column("wall_ms", BigInteger, nullable=False),
+    Column("memory_mb_ms", BigInteger, nullable=False),
+    Column("bytes_in", BigInteger, nullable=False),
+    Column("bytes_out", BigInteger, nullable=False),
+)

@@ -1,0 +1,57 @@
+"""What was used, by key, day and language; and how many runs a key has had of those it may have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class RunUsage:
+    """What one run used. Memory is its limit times its wall clock, in mebibyte-milliseconds: an integer adds
+    up exactly (`gb_seconds` = memory_mb_ms / 1024 / 1000).
+    """
+
+    cpu_ms: int = 0
+    wall_ms: int = 0
+    memory_mb_ms: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+NOTHING_USED = RunUsage()
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What one key's runs of one language that ended on one day (UTC) used together."""
+
+    day: date
+    language: str
+    runs: int
+    cpu_ms: int
+    wall_ms: int
+    memory_mb_ms: int
+    bytes_in: int
+    bytes_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How many runs a key may have in a period. The period is the caller's word for it: `all`, `2026-11`."""
+
+    period: str
+    limit: int
+
+
+class UsageStore(Protocol):
+    """Reads what finished runs have written (`RunStore.finish`). Kept for ever: a row a key, day and language."""
+
+    def usage(self, owner: str, first: date, last: date) -> tuple[UsageRow, ...]:
+        """The rows of the days from `first` to `last`, both included, by day and language."""
+        ...
+
+    def counted(self, owner: str, period: str) -> int:
+        """The runs that `RunStore.accept` has counted in that period, those that still run included."""
+        ...

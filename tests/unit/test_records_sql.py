@@ -1,0 +1,159 @@
+"""The plans SQLite makes: every list and sweep walks an index; and URLs, and what an error may say."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+from sqlalchemy import event
+
+from records import migrate, open_records
+from records.errors import RecordsUnavailable
+from records.files import NewFile
+from records.runs import NewRun, RunEnd
+from records.sql.database import parse_url
+from records.sql.prepared import Prepared
+from records.sql.tables import runs
+
+BIG_INT = 2**62
+
+
+@pytest.fixture
+def opened(tmp_path):
+    url = f"sqlite:///{tmp_path}/records.sqlite"
+    migrate(url)
+    records = open_records(url)
+    yield records
+    records.close()
+
+
+@pytest.fixture
+def plans(opened):
+    """Runs a call and says how SQLite finds the rows of each of its statements."""
+    database = opened.runs._database
+    seen = []
+
+    def note(connection, cursor, statement, parameters, context, executemany):
+        seen.append((statement, parameters[0] if executemany else parameters))
+
+    for engine in (database._reader, database._writer):
+        event.listen(engine, "before_cursor_execute", note)
+
+    def of(call):
+        seen.clear()
+        call()
+        found = []
+        for statement, parameters in tuple(seen):
+            raw = database._reader.raw_connection()
+            found += [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            raw.close()
+        return found
+
+    return of
+
+
+def a_run(n):
+    return NewRun(f"run_{n}", "key_a", "python", 1, b"{}", b"{}")
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize(
+    ("filters", "index"),
+    [
+        ({}, "ix_runs_owner"),
+        ({"status": "failed"}, "ix_runs_owner_status"),
+        ({"language": "python"}, "ix_runs_owner_language"),
+        ({"status": "failed", "language": "python"}, "ix_runs_owner_status_language"),
+    ],
+)
+def test_a_list_walks_the_index_of_its_filters(opened, plans, order, filters, index):
+    opened.runs.accept(a_run(1))
+    for after in (None, "run_1"):
+        plan = plans(lambda after=after: opened.runs.list("key_a", limit=5, order=order, after=after, **filters))
+        walked = [line for line in plan if re.search(rf"\b{index} ", line)]
+        assert len(walked) == 1, plan
+        assert_no_walk_over_a_table(plan)
+        if after is not None:
+            assert re.search("seq[<>]", walked[0]), plan
+
+
+def assert_no_walk_over_a_table(plan):
+    for line in plan:
+        assert "TEMP B-TREE" not in line, plan
+        assert not re.match(r"SCAN (?!\w+ USING (COVERING )?INDEX|CONSTANT|\d+ CONSTANT)", line), plan
+
+
+def test_sweeps_and_what_they_delete_walk_indexes(opened, plans):
+    file = NewFile("file_1", "a", "a", 1, "00", "text/plain", 1, expires_at_ms=5)
+    for n in range(3):
+        opened.runs.accept(a_run(n))
+        opened.runs.finish(f"run_{n}", 1, RunEnd("failed", 1, b"{}", artifacts=(file,) if n == 0 else ()))
+    retention = opened.retention
+    calls = {
+        "ix_runs_ended": lambda: retention.sweep_runs(ended_before_ms=1, keep_at_most=2),
+        "ix_files_expires": lambda: retention.expire_files(now_ms=9),
+        "ix_idempotency_expires": lambda: retention.expire_idempotency(now_ms=9),
+        "ix_runs_live": opened.runs.unfinished,
+        "ix_unnamed_blobs_since": lambda: opened.files.unnamed(before_ms=BIG_INT),
+    }
+    for index, call in calls.items():
+        plan = plans(call)
+        assert any(index in line for line in plan), (index, plan)
+        assert_no_walk_over_a_table(plan)
+    assert len(opened.runs.list("key_a", limit=9).items) == 2
+
+
+def test_looking_up_and_ending_one_run_touch_only_it(opened, plans):
+    file = NewFile("file_1", "a", "a", 1, "00", "text/plain", 1)
+    opened.runs.accept(a_run(1))
+    for call in (
+        lambda: opened.runs.get("key_a", "run_1"),
+        lambda: opened.runs.request("key_a", "run_1"),
+        lambda: opened.runs.events("key_a", "run_1"),
+        lambda: opened.runs.finish("run_1", 1, RunEnd("failed", 1, b"{}")),
+        lambda: opened.runs.delete("key_a", "run_1"),
+        lambda: opened.keys.find(b"\0" * 32),
+        lambda: opened.files.linked("file_1"),
+        lambda: opened.files.put("key_a", file),
+        lambda: opened.files.delete("key_a", "file_1"),
+    ):
+        assert_no_walk_over_a_table(plans(call))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "x", "mysql://u:secret@h/d", "sqlite://", "sqlite:///:memory:", "sqlite:////a?mode=ro",
+        "postgresql+asyncpg2", "postgresql://u:secret@h:port/d", "file:///a",
+    ],
+)  # fmt: skip
+def test_a_url_that_cannot_be_used_is_refused_without_showing_it(url):
+    with pytest.raises(ValueError, match=r"^(is|must)") as refused:
+        parse_url(url)
+    assert "secret" not in str(refused.value)
+
+
+def test_both_spellings_of_postgresql_mean_psycopg():
+    for url in ("postgres://u:p%40@h/d", "postgresql://u:p%40@h/d"):
+        parsed = parse_url(url)
+        assert (parsed.drivername, parsed.password) == ("postgresql+psycopg", "p@")
+
+
+def test_an_unavailable_database_says_nothing_of_what_was_asked(tmp_path, caplog):
+    url = f"sqlite:///{tmp_path}/records.sqlite"
+    migrate(url)
+    records = open_records(url)
+    (tmp_path / "records.sqlite").write_bytes(b"overwritten" * 1000)
+    with caplog.at_level(logging.DEBUG), pytest.raises(RecordsUnavailable) as raised:
+        records.runs.accept(NewRun("run_1", "key_secret", "python", 1, b"secret", b"secret"))
+    assert "secret" not in caplog.text + str(raised.value) + str(raised.value.__cause__)
+    assert str(tmp_path) not in str(raised.value)
+    records.close()
+
+
+def test_a_prepared_statement_says_what_it_lacks(opened):
+    database = opened.runs._database
+    statement = Prepared(database._writer.dialect, runs.insert(), ["id", "owner"])
+    with pytest.raises(KeyError, match="owner"):
+        database.write(lambda connection: statement(connection, {"id": "x"}))
