@@ -78,7 +78,7 @@ def held(place: Place) -> Held:
             "processes of the service": len(alive),
             "processes in sandboxes": len(inside),
             "children of the worker": len(_children(worker)),
-            "mounts of the worker": Path(f"/proc/{worker}/mountinfo").read_text().count("\n"),
+            "mounts of the worker": _mounts(worker, place),
             "mounts of the host": len(mounts(place)),
             "files at run time": _files(f"/proc/{worker}/root{place.run}"),
         },
@@ -107,6 +107,12 @@ def _sandboxes(place: Place) -> int:
     return len(
         [folder for folder in cgroups(place) if folder.parent.name == place.instance and "memory" in folder.parts]
     )
+
+
+def _mounts(pid: int, place: Place) -> int:
+    """Mounts of the service as a process of it sees them; those of others come and go."""
+    lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+    return sum(line.split(" ")[4].startswith(str(place.state_dir)) for line in lines)
 
 
 def _files(place: str) -> int:

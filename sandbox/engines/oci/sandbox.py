@@ -98,7 +98,11 @@ class OciSandbox:
                     signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def destroy(self) -> None:
-        """Kill, wait for every process's end, remove cgroup, mount and state."""
+        """Kill, wait for every process's end, remove cgroup, mount and state.
+
+        Where the killed get no processor to die on, that is waited for on a thread of its own: until then they
+        keep their slot, and nobody else is held up.
+        """
         with self._lock:
             if self._gone:
                 return
@@ -106,22 +110,30 @@ class OciSandbox:
         self.kill()
         self.stream.close()
         if self._pidfd >= 0:
-            self._await_death()
+            if not self._has_ended(DEATH_TIMEOUT_S):
+                log.error("a killed sandbox does not end", extra={"sandbox": self.id})
+                threading.Thread(target=self._bury, name="bury", daemon=True).start()
+                return
         elif self.group is not None:
             for pid in self.group.pids():  # crun failed half-way
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+        self._bury()
+
+    def _bury(self) -> None:
+        """Remove what is left of a sandbox once it is dead."""
+        if self._pidfd >= 0:
+            self._has_ended(None)
+            with self._lock:
+                os.close(self._pidfd)
+                self._pidfd = -1
         try:
             self.undo.close()
         except (OSError, EngineError):
             log.exception("a sandbox was not removed in full", extra={"sandbox": self.id})
 
-    def _await_death(self) -> None:
-        """Wait for the end of PID 1, which the kernel lets come after that of all others in its namespace."""
+    def _has_ended(self, timeout_s: float | None) -> bool:
+        """Whether PID 1 has ended in that time, which the kernel lets come after all others in its namespace."""
         poller = select.poll()
         poller.register(self._pidfd, select.POLLIN)
-        if not poller.poll(DEATH_TIMEOUT_S * 1000):
-            log.error("a killed sandbox does not end", extra={"sandbox": self.id})
-        with self._lock:
-            os.close(self._pidfd)
-            self._pidfd = -1
+        return bool(poller.poll(None if timeout_s is None else timeout_s * 1000))
