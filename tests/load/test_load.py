@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import load_good
 import load_hostile
 import load_leaving
 import pytest
-from load_held import Held, held, settle
+from load_held import Held, held, settle, until
 from load_http import Target
 from load_ledger import Ledger, Load
 
@@ -43,6 +44,7 @@ SETTINGS = {
 GOOD_THREADS, HOSTILE_THREADS, LEAVING_THREADS = 4, 3, 4
 GOOD_PAUSE_S, OTHER_PAUSE_S, CROWD_PAUSE_S = 0.05, 0.2, 15.0
 SEED = 20
+BUILT_WITHIN_S = 600.0
 
 #: A service that is full says so; but for most of the time it is not, and other keys' crowds are not ours to pay.
 GOOD_SHARE = 0.8
@@ -64,20 +66,29 @@ def loaded():
     make("up", **SETTINGS)
     try:
         running = Service("127.0.0.1", LOAD_PORT, LOAD_STATE)
+        until(
+            lambda: len(ready(running)) == len(languages(running)), lambda: f"only {ready(running)}", BUILT_WITHIN_S
+        )
         settle(Place(LOAD_STATE.resolve()))
         yield running
     finally:
         make("down", **SETTINGS)
 
 
+def languages(service: Service) -> tuple[dict[str, Any], ...]:
+    return tuple(service.get("/v1/languages", token=None).body["data"])
+
+
+def ready(service: Service) -> tuple[dict[str, Any], ...]:
+    return tuple(language for language in languages(service) if language["ready"])
+
+
 def load(service: Service, ledger: Ledger, seconds: float, seed: int) -> None:
     """Everybody at once, for a time."""
-    languages = service.get("/v1/languages", token=None).body["data"]
-    ready = tuple(language for language in languages if language["ready"])
-    rng = Random(seed)
+    spoken, rng = ready(service), Random(seed)
 
     def target(token: str) -> Target:
-        return Target(service.host, service.port, token, ready, Random(rng.random()))
+        return Target(service.host, service.port, token, spoken, Random(rng.random()))
 
     everybody = Load(ledger)
     for _ in range(GOOD_THREADS):
