@@ -18,25 +18,29 @@ from api.routes import service as service_routes
 from api.runs import Runs
 from config.settings import Settings, load_settings
 from dispatch.unix import UnixDispatcher
-from records.memory import MemoryRunStore
+from records import Records, migrate, open_records
+from records.retention import Policy, Retention
 
 if TYPE_CHECKING:
     from dispatch import Dispatcher
-    from records.store import RunStore
-
-_MIB = 1024 * 1024
 
 
 def create_app(
     settings: Settings | None = None,
     dispatcher: Dispatcher | None = None,
-    store: RunStore | None = None,
+    records: Records | None = None,
 ) -> Flask:
-    """The application over a worker and a store; what is not given is made from the settings."""
+    """The application over a worker and a database; what is not given is made from the settings, and started."""
     settings = settings or load_settings()
     dispatcher = dispatcher or UnixDispatcher(settings.worker_socket, queue_wait_s=settings.queue_wait_s)
-    store = store or MemoryRunStore(max_runs=settings.runs_kept, max_bytes=settings.runs_kept_mb * _MIB)
+    if records is None:
+        migrate(settings.database)
+        records = open_records(settings.database, connections=settings.database_connections)
+        policy = Policy(settings.runs_retention_days, settings.runs_retention_count)
+        Retention(records.retention, policy).start()
     languages = Languages(dispatcher)
+    runs = Runs(dispatcher, records.runs, languages)
+    runs.start()
     app = Flask("runyard", static_folder=None, template_folder=None)
     # A doubled slash is another path, not a redirect with a page of HTML.
     app.url_map.merge_slashes = False
@@ -44,8 +48,9 @@ def create_app(
         authenticator=Authenticator(settings.keys()),
         dispatcher=dispatcher,
         languages=languages,
-        runs=Runs(dispatcher, store, languages),
-        follower=Follower(dispatcher, store),
+        runs=runs,
+        records=records,
+        follower=Follower(dispatcher, records.runs),
         waiters=Places(settings.waiting_places, "Too many runs are being waited for."),
         readers=Places(settings.event_readers, "Too many clients are reading events or long answers."),
     )

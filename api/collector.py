@@ -1,7 +1,8 @@
 """What becomes of runs that no connection waits for: those in the background, and those whose client left.
 
 One thread listens to the worker, writes down what it says of such runs, and acknowledges every result once it is
-recorded. A run that the worker should have and has not is over: it ends `error`.
+recorded. A run that the worker should have and has not is over: it ends `error`. So do, at the start of this
+process, the runs that an earlier one accepted and the worker does not know.
 """
 
 from __future__ import annotations
@@ -10,27 +11,40 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from api.errors import ErrorObject, error_type
 from api.runobject import ResultError, RunFacts
 from dispatch import Collected, WorkerLost, WorkerUnavailable
+from records.errors import RecordsUnavailable
+from records.runs import FIRST_ATTEMPT
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
     from dispatch import Dispatcher
-    from records.store import RunRecord, RunStore
+    from records.runs import RunEnd, RunStore
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LOST = ErrorObject(
     "The worker went away while this ran; its result is not known.", error_type(500), None, "worker_lost"
+)
+INTERRUPTED = ErrorObject(
+    "The service was restarted while this was under way; its result is not known.",
+    error_type(500),
+    None,
+    "interrupted",
 )
 RECONNECT_S = 0.1
 RECONNECT_MOST_S = 1.0
 #: With no worker for so long, what it had is given up.
 GONE_S = 10.0
+#: Between tries to write down what must not be lost.
+INSIST_S = 0.5
+#: Runs of an earlier process are read so many at a time.
+RECOVER = 100
 
 
 @dataclass(slots=True)
@@ -38,6 +52,7 @@ class _Expected:
     """A run under way. From `sure_at` on (monotonic seconds) the worker has it and nobody here waits for it."""
 
     facts: RunFacts
+    error: ErrorObject = LOST
     started_at: str | None = None
     sure_at: float | None = None
 
@@ -49,16 +64,26 @@ class Collector:
         self._dispatcher = dispatcher
         self._store = store
         self._expected: dict[str, _Expected] = {}
+        #: Accepted perhaps: the database went away over it. Nobody was told of them, so they are to be forgotten.
+        self._doubtful: set[str] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
 
-    def expect(self, facts: RunFacts) -> None:
-        """A run is about to be given to the worker: a result that comes here is to be recorded."""
+    def start(self) -> None:
+        """Listen, after the runs of earlier processes were looked up. Without effect the second time."""
         with self._lock:
-            self._expected[facts.id] = _Expected(facts)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._listen, name="collector", daemon=True)
                 self._thread.start()
+
+    def stop(self) -> None:
+        """Listen no more: when what is being heard has been written down, or at the next try to."""
+        self._stopped.set()
+
+    def expect(self, facts: RunFacts) -> None:
+        """A run is about to be given to the worker: a result that comes here is to be recorded."""
+        self._expected[facts.id] = _Expected(facts)
 
     def drop(self, run_id: str) -> None:
         """A run has its end, by whoever waited for it."""
@@ -70,10 +95,17 @@ class Collector:
         if expected is not None:
             expected.sure_at = time.monotonic()
 
+    def doubt(self, run_id: str) -> None:
+        """The store may hold this run, and must not: it was never started, and nobody knows of it."""
+        self._doubtful.add(run_id)
+
+    # -- the thread --------------------------------------------------------------------------------
+
     def _listen(self) -> None:
+        self._insist(self._recover)
         pause_s = RECONNECT_S
         gone_at = time.monotonic()
-        while True:
+        while not self._stopped.is_set():
             connected_at = time.monotonic()
             try:
                 for told in self._dispatcher.collect():
@@ -88,8 +120,18 @@ class Collector:
                 gone_at = time.monotonic()
             if time.monotonic() - gone_at > GONE_S:
                 self._give_up_all_but((), time.monotonic())
-            time.sleep(pause_s)
+            self._stopped.wait(pause_s)
             pause_s = min(pause_s * 2, RECONNECT_MOST_S)
+
+    def _recover(self) -> None:
+        """Expect what an earlier process had accepted: the worker tells what it has of it."""
+        after: str | None = None
+        while runs := self._store.unfinished(after=after, limit=RECOVER):
+            for run in runs:
+                if run.id not in self._expected:
+                    facts = RunFacts.recorded(run, len(self._store.request(run.owner, run.id) or b""))
+                    self._expected[run.id] = _Expected(facts, INTERRUPTED, sure_at=float("-inf"))
+            after = runs[-1].id
 
     def _hear(self, told: Collected, connected_at: float) -> None:
         if told.kind == "runs":
@@ -105,18 +147,17 @@ class Collector:
 
     def _note_status(self, info: dict[str, Any] | None) -> None:
         expected = self._expected.get(str(info.get("id"))) if info is not None else None
-        if info is None or expected is None:
+        if info is None or expected is None or info.get("status") != "running":
             return
-        if info.get("status") == "queued":
-            self._store.put(expected.facts.live("queued"))
-        else:
-            expected.started_at = str(info.get("at"))
-            self._store.put(expected.facts.live("running", expected.started_at))
+        expected.started_at = started_at = str(info.get("at"))
+        document = expected.facts.live("running", started_at)
+        self._insist(lambda: self._store.begin(expected.facts.id, FIRST_ATTEMPT, document))
 
     def _note_end(self, run_id: str, result: object) -> None:
         expected = self._expected.get(run_id)
         if expected is not None:
-            self._store.put(_record(expected, result))
+            end = _end(expected, result)
+            self._insist(lambda: self._store.finish(run_id, FIRST_ATTEMPT, end))
             self.drop(run_id)
         self._dispatcher.acknowledge(run_id)
 
@@ -125,11 +166,30 @@ class Collector:
         for run_id, expected in list(self._expected.items()):
             if expected.sure_at is not None and expected.sure_at < since and run_id not in known:
                 log.warning("run %s: lost with its worker", run_id)
-                self._store.put(expected.facts.failed(LOST, expected.started_at))
-                self.drop(run_id)
+                self.end(expected.facts, expected.facts.failed(expected.error, expected.started_at))
+
+    def end(self, facts: RunFacts, end: RunEnd) -> None:
+        """Record an end that the worker knows nothing of, however long that takes. For any thread."""
+        self._insist(lambda: self._store.finish(facts.id, FIRST_ATTEMPT, end))
+        self.drop(facts.id)
+
+    def _insist(self, write: Callable[[], T]) -> T:
+        """Do what must be done as soon as the database can do it."""
+        while True:
+            try:
+                while self._doubtful:
+                    run_id = self._doubtful.pop()
+                    try:
+                        self._store.discard(run_id)
+                    except RecordsUnavailable:
+                        self._doubtful.add(run_id)
+                        raise
+                return write()
+            except RecordsUnavailable:
+                time.sleep(INSIST_S)
 
 
-def _record(expected: _Expected, result: object) -> RunRecord:
+def _end(expected: _Expected, result: object) -> RunEnd:
     if isinstance(result, dict):
         try:
             return expected.facts.ended(result)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from api.places import Places
     from api.runs import Runs
     from dispatch import Dispatcher
+    from records import Records
 
 EXTENSION = "runyard"
 
@@ -28,6 +29,7 @@ class Context:
     dispatcher: Dispatcher
     languages: Languages
     runs: Runs
+    records: Records
     follower: Follower
     #: For the threads of those who wait for a run, and of those who read what is long.
     waiters: Places

@@ -17,6 +17,8 @@ import orjson
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from records.errors import RecordsUnavailable, UnknownCursor
+
 if TYPE_CHECKING:
     from sandbox.job import Refusal
 
@@ -126,6 +128,8 @@ def envelope(error: ErrorObject, *, run_id: str | None = None) -> bytes:
 def init_app(app: Flask) -> None:
     """Answer every error of the application in the one shape."""
     app.register_error_handler(ApiError, _api_error)
+    app.register_error_handler(RecordsUnavailable, _records_unavailable)
+    app.register_error_handler(UnknownCursor, _unknown_cursor)
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(Exception, _unexpected)
 
@@ -133,6 +137,21 @@ def init_app(app: Flask) -> None:
 def _api_error(e: ApiError) -> Response:
     body = envelope(e.error, run_id=e.run_id)
     return Response(body, e.status, headers=e.headers, content_type=JSON)
+
+
+def _records_unavailable(e: RecordsUnavailable) -> Response:
+    return _api_error(
+        ApiError(
+            503,
+            "The database cannot be used now; nothing was started.",
+            code="records_unavailable",
+            retry_after_s=e.retry_after_s,
+        )
+    )
+
+
+def _unknown_cursor(_e: UnknownCursor) -> Response:
+    return _api_error(invalid("after: is not an id of this list", param="after", code="invalid_cursor"))
 
 
 def _http_exception(e: HTTPException) -> Response:

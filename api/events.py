@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -12,10 +13,13 @@ from werkzeug.datastructures import MIMEAccept
 from api.errors import invalid
 from api.runobject import artifact_object
 from dispatch import EventsUnknown, WorkerLost, WorkerUnavailable
+from records.errors import RecordsUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dispatch import Dispatcher
-    from records.store import RunRecord, RunStore
+    from records.runs import Event, Run, RunStore
 
 NDJSON = "application/x-ndjson"
 SSE = "text/event-stream"
@@ -66,36 +70,36 @@ def shown(message: Message) -> Message:
     return message
 
 
-def closing(record: RunRecord, seq: int, t_ms: int) -> Message:
+def closing(run: Run, seq: int, t_ms: int) -> Message:
     """The one event that ends a stream: the run, or its error."""
-    if record.status == "error":
-        return {"seq": seq, "event": "error", "data": orjson.loads(record.document)["error"], "t_ms": t_ms}
-    return {"seq": seq, "event": "result", "data": orjson.Fragment(record.document), "t_ms": t_ms}
+    if run.status == "error":
+        return {"seq": seq, "event": "error", "data": orjson.loads(run.document)["error"], "t_ms": t_ms}
+    return {"seq": seq, "event": "result", "data": orjson.Fragment(run.document), "t_ms": t_ms}
 
 
-def replayed(record: RunRecord, after: int) -> Iterator[Message]:
-    """The events of an ended run with a greater number.
+def replayed(run: Run, timeline: Iterable[Event], after: int) -> Iterator[Message]:
+    """The events of an ended run with a greater number: its timeline, with the texts that its document has.
 
     Of a run whose events nobody kept (its worker was lost) only the end is known.
     """
-    if record.timeline is None:
-        yield closing(record, after + 1, 0)
-        return
-    timeline = orjson.loads(record.timeline)
-    run = orjson.loads(record.document)
+    document = orjson.loads(run.document)
     at = {"stdout": 0, "stderr": 0}
-    artifacts = iter(run["artifacts"])
-    t_ms = 0
-    for seq, (kind, data, t_ms) in enumerate(timeline, start=1):
+    artifacts = iter(document["artifacts"])
+    seq = t_ms = 0
+    for event in timeline:
+        seq = event.seq
+        kind, data, t_ms = orjson.loads(event.body)
         if kind in at:
             begin, at[kind] = at[kind], at[kind] + data
-            data = run[kind][begin : at[kind]]  # noqa: PLW2901
+            data = document[kind][begin : at[kind]]
         elif kind == "artifact":
-            data = next(artifacts)  # noqa: PLW2901
+            data = next(artifacts)
         if seq > after:
             yield {"seq": seq, "event": kind, "data": data, "t_ms": t_ms}
-    if len(timeline) >= after:
-        yield closing(record, len(timeline) + 1, t_ms)
+    if seq == 0:
+        yield closing(run, after + 1, 0)
+    elif seq >= after:
+        yield closing(run, seq + 1, t_ms)
 
 
 class Follower:
@@ -105,23 +109,36 @@ class Follower:
         self._dispatcher = dispatcher
         self._store = store
 
-    def follow(self, record: RunRecord, after: int, *, client_fd: int | None) -> Iterator[Message]:
+    def follow(self, run: Run, after: int, *, client_fd: int | None) -> Iterator[Message]:
         """The run's events with a greater number, to its end. Raises ClientGone."""
         nowhere_until = time.monotonic() + NOWHERE_S
         pause_s = LOOK_S
-        while not record.ended:
+        while not run.ended:
             try:
-                for message in self._dispatcher.events(record.id, after, client_fd=client_fd):
+                for message in self._dispatcher.events(run.id, after, client_fd=client_fd):
                     after = message["seq"]
                     nowhere_until = time.monotonic() + NOWHERE_S
                     yield shown(message)
             except (EventsUnknown, WorkerLost, WorkerUnavailable):
                 pass  # it has just ended, or is on its way, or will be said to be lost
-            now = self._store.get(record.owner, record.id)
-            if now is None or time.monotonic() > nowhere_until:
-                return
-            record = now
-            if not record.ended:
+            with suppress(RecordsUnavailable):
+                now = self._store.get(run.owner, run.id)
+                if now is None:
+                    return
+                run = now
+            if not run.ended:
+                if time.monotonic() > nowhere_until:
+                    return
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 2, LOOK_MOST_S)
-        yield from replayed(record, after)
+        yield from replayed(run, self._timeline(run), after)
+
+    def _timeline(self, run: Run) -> Iterator[Event]:
+        last, more = 0, True
+        while more:
+            page = self._store.events(run.owner, run.id, after=last)
+            if page is None:
+                return
+            yield from page.events
+            more = page.has_more
+            last = page.events[-1].seq if page.events else last

@@ -77,13 +77,7 @@ class Languages:
             except WorkerUnavailable as e:
                 raise worker_unavailable() from e
         if language is None:
-            known = ", ".join(sorted(item.id for item in self._catalogue.languages)) or "none"
-            raise ApiError(
-                400,
-                f"language: is not known here; known are: {known}",
-                code="unknown_language",
-                param="language",
-            )
+            raise self._unknown()
         if not language.ready:
             raise ApiError(
                 503,
@@ -93,6 +87,22 @@ class Languages:
                 retry_after_s=NOT_READY_RETRY_S,
             )
         return language
+
+    def name_of(self, name: str) -> str:
+        """The id of a language by id or alias, ready or not. Raises ApiError 400 or 503."""
+        try:
+            language = self.catalogue().by_name.get(name)
+        except WorkerUnavailable as e:
+            raise worker_unavailable() from e
+        if language is None:
+            raise self._unknown()
+        return language.id
+
+    def _unknown(self) -> ApiError:
+        known = ", ".join(sorted(item.id for item in self._catalogue.languages)) or "none"
+        return ApiError(
+            400, f"language: is not known here; known are: {known}", code="unknown_language", param="language"
+        )
 
     def _ask(self) -> None:
         # Those who waited for the one that asked in vain must not each wait for a timeout of their own.

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from api.errors import ErrorObject, error_type
-from api.ids import now
+from api.ids import now, now_ms, rfc3339
 from config.ids import new_id
-from records.store import ArtifactRecord, RunRecord
-from sandbox.job import JobError, Limits, Status
+from records.runs import Event, NewRun, RunEnd
+from records.usage import RunUsage
+from sandbox.job import LIMIT_RULES, JobError, Limits, Status
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from api.schemas import RunRequest
+    from records.runs import Run
+    from records.usage import Quota
 
 #: Facts of an ended run that are the worker's word, copied as they are.
 _FACTS = (
@@ -36,6 +41,7 @@ _NO_FACTS: dict[str, Any] = {
     "compile": None,
 }
 _ENDED = frozenset({"error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"})
+_ARTIFACT = ("id", "name", "path", "size", "sha256", "content_type")
 
 
 class ResultError(ValueError):
@@ -49,55 +55,104 @@ class RunFacts:
     id: str
     owner: str
     language: str
-    limits: Limits
+    limits: dict[str, Any]
     metadata: dict[str, str]
     code_sha256: str
     created_at: str
+    created_at_ms: int
+    bytes_in: int
 
     @classmethod
-    def of(cls, request: RunRequest, *, owner: str, language: str, pids_default: int) -> RunFacts:
+    def of(
+        cls, request: RunRequest, *, owner: str, language: str, pids_default: int, bytes_in: int = 0
+    ) -> RunFacts:
         """The facts of a request that was accepted."""
+        resolved = Limits.resolve(request.limits, pids_default=pids_default)
+        created_at_ms = now_ms()
         return cls(
             id=new_id("run"),
             owner=owner,
             language=language,
-            limits=Limits.resolve(request.limits, pids_default=pids_default),
+            limits={name: getattr(resolved, name) for name in LIMIT_RULES},
             metadata=request.metadata,
             code_sha256=_code_sha256(request),
-            created_at=now(),
+            created_at=rfc3339(created_at_ms),
+            created_at_ms=created_at_ms,
+            bytes_in=bytes_in,
         )
 
-    def live(self, status: Status, started_at: str | None = None) -> RunRecord:
-        """The record of a run that waits or runs."""
-        document = self._document(status, _NO_FACTS, {"started_at": started_at}, (), None)
-        return self._record(status, document, ())
+    @classmethod
+    def recorded(cls, run: Run, bytes_in: int) -> RunFacts:
+        """The facts of a run that was accepted before this process began."""
+        document = orjson.loads(run.document)
+        return cls(
+            id=run.id,
+            owner=run.owner,
+            language=run.language,
+            limits=document["limits"],
+            metadata=document["metadata"],
+            code_sha256=document["code_sha256"],
+            created_at=document["created_at"],
+            created_at_ms=run.created_at_ms,
+            bytes_in=bytes_in,
+        )
 
-    def ended(self, result: dict[str, Any]) -> RunRecord:
-        """The record of a run that ended as the worker says. Raises ResultError."""
+    def accepted(self, status: Literal["queued", "running"], body: bytes, quota: Quota | None = None) -> NewRun:
+        """The run as it is recorded before it is dispatched."""
+        started_at = self.created_at if status == "running" else None
+        return NewRun(
+            id=self.id,
+            owner=self.owner,
+            language=self.language,
+            created_at_ms=self.created_at_ms,
+            document=self.live(status, started_at),
+            request=body,
+            status=status,
+            quota=quota,
+        )
+
+    def live(self, status: Status, started_at: str | None = None) -> bytes:
+        """The document of a run that waits or runs."""
+        return self._document(status, _NO_FACTS, {"started_at": started_at}, None)
+
+    def ended(self, result: dict[str, Any]) -> RunEnd:
+        """The end of a run as the worker says it. Raises ResultError."""
         try:
             status: Status = result["status"]
             if status not in _ENDED:
                 raise ResultError("the status is none of an ended run")
-            artifacts = tuple(ArtifactRecord(**item) for item in result["artifacts"])
-            timeline = orjson.dumps(result["timeline"]) if result.get("timeline") else None
             error = _job_error(result["error"]) if status == "error" else None
-            document = self._document(status, result, result, artifacts, error)
-            return self._record(status, document, artifacts, timeline)
-        except (KeyError, TypeError, orjson.JSONEncodeError) as e:
+            return RunEnd(
+                status=status,
+                ended_at_ms=now_ms(),
+                document=self._document(status, result, result, error),
+                events=tuple(
+                    Event(seq, orjson.dumps(entry)) for seq, entry in enumerate(result.get("timeline", ()), start=1)
+                ),
+                usage=self._usage(result),
+            )
+        except (KeyError, TypeError, AttributeError, orjson.JSONEncodeError) as e:
             raise ResultError("the result lacks a field") from e
 
-    def failed(self, error: ErrorObject, started_at: str | None = None) -> RunRecord:
-        """The record of a run that the service failed."""
+    def failed(self, error: ErrorObject, started_at: str | None = None) -> RunEnd:
+        """The end of a run that the service failed."""
         result = {"started_at": started_at, "finished_at": now()}
-        return self._record("error", self._document("error", _NO_FACTS, result, (), error), ())
+        document = self._document("error", _NO_FACTS, result, error)
+        return RunEnd("error", now_ms(), document, usage=RunUsage(bytes_in=self.bytes_in))
+
+    def _usage(self, result: dict[str, Any]) -> RunUsage:
+        used = result["usage"]
+        sizes = sum(item["size"] for item in result["artifacts"])
+        return RunUsage(
+            cpu_ms=used["cpu_ms"],
+            wall_ms=used["wall_ms"],
+            memory_mb_ms=used["wall_ms"] * self.limits["memory_mb"],
+            bytes_in=self.bytes_in,
+            bytes_out=_size(result["stdout"]) + _size(result["stderr"]) + sizes,
+        )
 
     def _document(
-        self,
-        status: Status,
-        facts: dict[str, Any],
-        result: dict[str, Any],
-        artifacts: tuple[ArtifactRecord, ...],
-        error: ErrorObject | None,
+        self, status: Status, facts: dict[str, Any], result: dict[str, Any], error: ErrorObject | None
     ) -> bytes:
         document: dict[str, Any] = {
             "id": self.id,
@@ -106,7 +161,7 @@ class RunFacts:
             "language": self.language,
         }
         document.update((name, facts[name]) for name in _FACTS)
-        document["artifacts"] = [artifact_object(asdict(item)) for item in artifacts]
+        document["artifacts"] = [artifact_object(item) for item in result.get("artifacts", ())]
         document["skipped_artifacts"] = result.get("skipped_artifacts", [])
         document["skipped_artifacts_count"] = result.get("skipped_artifacts_count", 0)
         document["limits"] = result.get("limits") or self.limits
@@ -119,29 +174,16 @@ class RunFacts:
         document["error"] = error.to_json() if error is not None else None
         return orjson.dumps(document)
 
-    def _record(
-        self,
-        status: str,
-        document: bytes,
-        artifacts: tuple[ArtifactRecord, ...],
-        timeline: bytes | None = None,
-    ) -> RunRecord:
-        return RunRecord(
-            id=self.id,
-            owner=self.owner,
-            status=status,
-            language=self.language,
-            created_at=self.created_at,
-            document=document,
-            ended=status in _ENDED,
-            artifacts=artifacts,
-            timeline=timeline,
-        )
-
 
 def result_error(result: dict[str, Any]) -> ErrorObject:
     """The error of a result whose status is `error`, as the envelope says it."""
     return _job_error(result.get("error"))
+
+
+def artifact_object(item: dict[str, Any]) -> dict[str, Any]:
+    """An artifact as clients see it, from its facts."""
+    # Links are signed at every read, once files can be fetched.
+    return {**{name: item[name] for name in _ARTIFACT}, "url": None, "expires_at": None}
 
 
 def _job_error(data: object) -> ErrorObject:
@@ -151,14 +193,12 @@ def _job_error(data: object) -> ErrorObject:
     return ErrorObject(error.message, error.type, error.param, error.code)
 
 
-def artifact_object(item: dict[str, Any]) -> dict[str, Any]:
-    """An artifact as clients see it, from its facts."""
-    # Links are signed at every read, once files can be fetched.
-    return {**item, "url": None, "expires_at": None}
-
-
 def _code_sha256(request: RunRequest) -> str:
     if request.code is not None:
         return hashlib.sha256(request.code.encode()).hexdigest()
     content = next(file.content for file in request.files if file.path == request.entrypoint)
     return hashlib.sha256(content).hexdigest()
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

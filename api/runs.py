@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from api.collector import LOST, Collector
 from api.errors import ApiError, ErrorObject, error_type
@@ -16,11 +16,13 @@ from api.languages import Languages, worker_unavailable
 from api.runobject import ResultError, RunFacts, result_error
 from api.schemas import RunRequest, check_entry_file
 from dispatch import ClientGone, Dispatcher, WorkerLost, WorkerUnavailable
+from records.errors import RecordsUnavailable
+from records.runs import FIRST_ATTEMPT, Accepted, Duplicate, IdempotencyKey, Mismatch, Run, RunEnd
 from sandbox.job import Job, Refusal
 
 if TYPE_CHECKING:
     from api.auth import Caller
-    from records.store import RunRecord, RunStore
+    from records.runs import RunStore
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,24 @@ _UNEXPECTED = ErrorObject("The service failed to run this.", error_type(500), No
 CANCEL_S = 10.0
 CANCEL_LOOK_S = 0.005
 CANCEL_LOOK_MOST_S = 0.1
+
+
+class RanBefore(Exception):
+    """A request of this Idempotency-Key was run before, and has ended: this is its run."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run.id)
+        self.run = run
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request to run something: what, for whom, the body it came in, and its Idempotency-Key if it had one."""
+
+    request: RunRequest
+    caller: Caller
+    body: bytes = b"{}"
+    idempotency: IdempotencyKey | None = None
 
 
 @dataclass(slots=True)
@@ -41,12 +61,16 @@ class _Progress:
 
     def __call__(self, event: dict[str, Any]) -> None:
         status = event["data"].get("status") if event.get("event") == "info" else None
-        if status == "queued":
-            self.started_at = None
-            self.store.put(self.facts.live("queued"))
-        elif status == "running":
-            self.started_at = str(event["data"].get("at") or now())
-            self.store.put(self.facts.live("running", self.started_at))
+        try:
+            if status == "queued" and self.started_at is not None:
+                self.started_at = None
+                self.store.hold_back(self.facts.id, FIRST_ATTEMPT, self.facts.live("queued"))
+            elif status == "running" and self.started_at is None:
+                self.started_at = str(event["data"].get("at") or now())
+                document = self.facts.live("running", self.started_at)
+                self.store.begin(self.facts.id, FIRST_ATTEMPT, document)
+        except RecordsUnavailable:
+            log.warning("run %s: its status could not be written down", self.facts.id)
 
 
 class Runs:
@@ -58,35 +82,40 @@ class Runs:
         self._languages = languages
         self._collector = Collector(dispatcher, store)
 
+    def start(self) -> None:
+        """Take up what an earlier process left, and listen to the worker."""
+        self._collector.start()
+
     # -- three ways to run -------------------------------------------------------------------------
 
-    def run(self, request: RunRequest, caller: Caller, *, client_fd: int | None) -> RunRecord:
-        """Run it and wait for its end. Raises ApiError, and ClientGone when nobody waits any more."""
-        facts, progress = self._begin(request, caller)
-        records: list[RunRecord] = []
+    def run(self, order: Order, *, client_fd: int | None) -> Run:
+        """Run it and wait for its end. Raises ApiError, RanBefore, and ClientGone when nobody waits any more."""
+        facts, progress = self._begin(order, "running")
+        ends: list[RunEnd] = []
 
-        def keep(result: dict[str, Any]) -> None:
-            records.append(self._ended(facts, result))
+        def keep(result: dict[str, Any]) -> bool:
+            ends.append(facts.ended(result))
+            return self._kept(facts, ends[0])
 
         try:
-            answer = self._dispatcher.run(_job(facts, request), client_fd=client_fd, on_event=progress, keep=keep)
+            answer = self._dispatcher.run(
+                _job(facts, order.request), client_fd=client_fd, on_event=progress, keep=keep
+            )
         except Exception as e:
             raise self._failed(facts, progress, e) from e
         if isinstance(answer, Refusal):
             raise self._refused(facts, answer)
-        if records[0].status == "error":
+        if ends[0].status == "error":
             raise ApiError.of_run(facts.id, result_error(answer))
-        return records[0]
+        return _run(facts, ends[0])
 
-    def stream(
-        self, request: RunRequest, caller: Caller, *, client_fd: int | None
-    ) -> Generator[Message, None, None]:
+    def stream(self, order: Order, *, client_fd: int | None) -> Generator[Message, None, None]:
         """Run it and yield its events as they happen; to close the iterator cancels the run.
 
-        What is wrong before its first event is raised here and now: ApiError, ClientGone.
+        What is wrong before its first event is raised here and now: ApiError, RanBefore, ClientGone.
         """
-        facts, progress = self._begin(request, caller)
-        messages = self._dispatcher.stream(_job(facts, request, live=True), client_fd=client_fd)
+        facts, progress = self._begin(order, "running")
+        messages = self._dispatcher.stream(_job(facts, order.request, live=True), client_fd=client_fd)
         try:
             first = next(messages)
         except Exception as e:
@@ -95,51 +124,85 @@ class Runs:
             raise self._refused(facts, Refusal(**refused))
         return self._streamed(facts, progress, first, messages)
 
-    def submit(self, request: RunRequest, caller: Caller) -> RunRecord:
-        """Have it run in the background; the record as it is accepted. Raises ApiError."""
-        facts, progress = self._begin(request, caller, background=True)
+    def submit(self, order: Order) -> Run:
+        """Have it run in the background; the run as it is accepted. Raises ApiError, RanBefore."""
+        facts, progress = self._begin(order, "queued")
         try:
-            refusal = self._dispatcher.submit(_job(facts, request))
+            refusal = self._dispatcher.submit(_job(facts, order.request))
         except Exception as e:
             raise self._failed(facts, progress, e) from e
         if refusal is not None:
             raise self._refused(facts, refusal)
         self._collector.leave(facts.id)
-        return facts.live("queued")
+        return Run(
+            facts.id, facts.owner, "queued", facts.language, 1, facts.created_at_ms, None, facts.live("queued")
+        )
 
     # -- runs that are there -----------------------------------------------------------------------
 
-    def get(self, run_id: str, caller: Caller) -> RunRecord | None:
-        """The caller's run of that id, in any state."""
-        return self._store.get(caller.id, run_id)
-
-    def cancel(self, record: RunRecord) -> RunRecord:
+    def cancel(self, run: Run) -> Run:
         """End a run early and wait for its end; one that has ended stays as it is."""
         deadline = time.monotonic() + CANCEL_S
         pause_s = CANCEL_LOOK_S
         known = False
-        while not record.ended and time.monotonic() < deadline:
+        while not run.ended and time.monotonic() < deadline:
             try:
-                known = known or self._dispatcher.cancel(record.id)
+                known = known or self._dispatcher.cancel(run.id)
             except WorkerUnavailable as e:
                 raise worker_unavailable() from e
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, CANCEL_LOOK_MOST_S)
-            record = self._store.get(record.owner, record.id) or record
-        return record
+            run = self._store.get(run.owner, run.id) or run
+        return run
 
     # -- the steps of a life -----------------------------------------------------------------------
 
-    def _begin(
-        self, request: RunRequest, caller: Caller, *, background: bool = False
-    ) -> tuple[RunFacts, _Progress]:
+    def _begin(self, order: Order, status: Literal["queued", "running"]) -> tuple[RunFacts, _Progress]:
+        """Accept a run: from here on it has an end, whatever happens."""
+        request, caller = order.request, order.caller
         language = self._languages.find(request.language)
         check_entry_file(request, language.entry_file)
-        facts = RunFacts.of(request, owner=caller.id, language=language.id, pids_default=language.pids_default)
-        progress = _Progress(facts, self._store, None if background else facts.created_at)
-        self._store.put(facts.live("queued") if background else facts.live("running", facts.created_at))
+        facts = RunFacts.of(
+            request,
+            owner=caller.id,
+            language=language.id,
+            pids_default=language.pids_default,
+            bytes_in=len(order.body),
+        )
         self._collector.expect(facts)
-        return facts, progress
+        try:
+            accepted = self._store.accept(facts.accepted(status, order.body), order.idempotency)
+        except BaseException as e:
+            self._collector.drop(facts.id)
+            if isinstance(e, RecordsUnavailable):
+                self._collector.doubt(facts.id)
+            raise
+        if not isinstance(accepted, Accepted):
+            self._collector.drop(facts.id)
+            raise self._not_again(caller, accepted)
+        return facts, _Progress(facts, self._store, facts.created_at if status == "running" else None)
+
+    def _not_again(self, caller: Caller, found: object) -> Exception:
+        """What is answered to a request whose Idempotency-Key was used before."""
+        if isinstance(found, Duplicate):
+            run = self._store.get(caller.id, found.run_id)
+            if run is not None and run.ended:
+                return RanBefore(run)
+            return ApiError(
+                409,
+                "Idempotency-Key: its run was deleted" if run is None else "Idempotency-Key: its run has not ended",
+                code="idempotency_key_used" if run is None else "idempotency_key_in_use",
+                param="Idempotency-Key",
+                run_id=found.run_id,
+            )
+        if isinstance(found, Mismatch):
+            return ApiError(
+                422,
+                "Idempotency-Key: was used with another request",
+                code="idempotency_mismatch",
+                param="Idempotency-Key",
+            )
+        raise AssertionError(found)
 
     def _streamed(
         self, facts: RunFacts, progress: _Progress, first: Message, messages: Generator[Message, None, None]
@@ -152,8 +215,11 @@ class Runs:
                 progress(message)
                 yield shown(message)
                 message = next(messages)
-            record = self._ended(facts, message["result"])
-            next(messages, None)  # it is recorded: acknowledged by that
+            end = facts.ended(message["result"])
+            if self._kept(facts, end):
+                next(messages, None)  # acknowledged by that
+            else:
+                messages.close()
         except GeneratorExit:
             self._collector.leave(facts.id)
             messages.close()
@@ -163,29 +229,39 @@ class Runs:
                 self._failed(facts, progress, e)
             except ClientGone:
                 return
-            record = facts.failed(LOST, progress.started_at)
-        yield closing(record, seq + 1, t_ms)
+            end = facts.failed(LOST, progress.started_at)
+        yield closing(_run(facts, end), seq + 1, t_ms)
 
-    def _ended(self, facts: RunFacts, result: dict[str, Any]) -> RunRecord:
-        record = facts.ended(result)
-        self._store.put(record)
+    def _kept(self, facts: RunFacts, end: RunEnd) -> bool:
+        """Record an end; if that cannot be done now, the worker keeps the result for the collector."""
+        try:
+            self._store.finish(facts.id, FIRST_ATTEMPT, end)
+        except RecordsUnavailable:
+            log.warning("run %s: its end has to wait for the database", facts.id)
+            self._collector.leave(facts.id)
+            return False
         self._collector.drop(facts.id)
-        return record
+        return True
 
     def _refused(self, facts: RunFacts, refusal: Refusal) -> ApiError:
         """The run never was. The error to raise."""
-        self._collector.drop(facts.id)
-        self._store.discard(facts.id)
+        self._discard(facts)
         return ApiError.from_refusal(refusal)
+
+    def _discard(self, facts: RunFacts) -> None:
+        self._collector.drop(facts.id)
+        try:
+            self._store.discard(facts.id)
+        except RecordsUnavailable:
+            self._collector.doubt(facts.id)
 
     def _failed(self, facts: RunFacts, progress: _Progress, e: Exception) -> ApiError:
         """What the worker's or our own failure makes of a run: the error to raise. Raises ClientGone."""
         if isinstance(e, ClientGone):
             self._collector.leave(facts.id)
             raise e
-        self._collector.drop(facts.id)
         if isinstance(e, WorkerUnavailable):
-            self._store.discard(facts.id)
+            self._discard(facts)
             return worker_unavailable()
         error = LOST
         if isinstance(e, WorkerLost | ResultError):
@@ -193,8 +269,21 @@ class Runs:
         else:
             log.error("run %s failed unexpectedly", facts.id, exc_info=e)
             error = _UNEXPECTED
-        self._store.put(facts.failed(error, progress.started_at))
+        self._collector.end(facts, facts.failed(error, progress.started_at))
         return ApiError.of_run(facts.id, error)
+
+
+def _run(facts: RunFacts, end: RunEnd) -> Run:
+    return Run(
+        facts.id,
+        facts.owner,
+        end.status,
+        facts.language,
+        FIRST_ATTEMPT,
+        facts.created_at_ms,
+        end.ended_at_ms,
+        end.document,
+    )
 
 
 def _job(facts: RunFacts, request: RunRequest, *, live: bool = False) -> Job:

@@ -102,8 +102,6 @@ class Settings(BaseSettings):
     runs_retention_count: int = Field(
         1_000_000, ge=1, le=100_000_000, description="Ended runs kept, of all keys together; the oldest go first."
     )
-    runs_kept: int = Field(10_000, ge=1, description="Ended runs kept for GET.")
-    runs_kept_mb: int = Field(256, ge=1, description="Output kept with them, mebibytes.")
     api_reserve_threads: int = Field(
         16, ge=4, le=256, description="Threads beyond those that runs may occupy, for health and GET."
     )

@@ -54,13 +54,13 @@ class Dispatcher(Protocol):
         *,
         client_fd: int | None = None,
         on_event: Callable[[dict[str, Any]], None] | None = None,
-        keep: Callable[[dict[str, Any]], None] | None = None,
+        keep: Callable[[dict[str, Any]], bool] | None = None,
     ) -> dict[str, Any] | Refusal:
         """Run a job and wait for its result (`sandbox.job.Result.to_json`), or for why it was refused.
 
-        `on_event` hears the `info` events of a run that has to wait. The result is acknowledged when `keep`
-        returns. `client_fd` is the waiting client's socket: when its peer goes away the run is cancelled and
-        ClientGone raised. Raises WorkerUnavailable, WorkerLost.
+        `on_event` hears the `info` events of a run that has to wait. The result is acknowledged when `keep` says
+        that it is in safe hands, else it is told to who collects. `client_fd` is the waiting client's socket: when
+        its peer goes away the run is cancelled and ClientGone raised. Raises WorkerUnavailable, WorkerLost.
         """
         ...
 

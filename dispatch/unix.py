@@ -35,7 +35,7 @@ EVENT_TIMEOUT_S = 60.0
 COLLECT_S = 10 * 86_400.0
 
 Event = Callable[[dict[str, Any]], None]
-Keep = Callable[[dict[str, Any]], None]
+Keep = Callable[[dict[str, Any]], bool]
 Messages = Generator[dict[str, Any], None, None]
 
 
@@ -63,8 +63,8 @@ class UnixDispatcher:
                 if "event" in message:
                     if on_event is not None:
                         on_event(message)
-                elif "result" in message and keep is not None:
-                    keep(message["result"])
+                elif "result" in message and keep is not None and not keep(message["result"]):
+                    break  # to leave without asking for more is not to acknowledge
         return message["result"] if "result" in message else _refusal(message.get("refused"))
 
     def stream(self, job: Job, *, client_fd: int | None = None) -> Messages:

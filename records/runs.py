@@ -1,8 +1,8 @@
 """Runs: what is known of one at each step, and the interface of what keeps them.
 
-    accept ──▶ queued ──begin──▶ running ──finish──▶ succeeded, failed, timeout, … (never changed again)
-                 │  ◀───retry──────┘  │
-                 └────────finish──────┘
+    accept ──▶ queued ───begin────▶ running ──finish──▶ succeeded, failed, timeout, … (never changed again)
+                 │  ◀─ hold_back, retry ─┘  │
+                 └──────────finish──────────┘
 
 A run belongs to an *attempt*: 1 when it is accepted, one more at each `retry`. Whoever reports on an attempt names
 it, so that a worker thought dead cannot change what the next one does.
@@ -151,6 +151,12 @@ class RunStore(Protocol):
 
     def begin(self, run_id: str, attempt: int, document: bytes) -> bool:
         """From queued to running. False, and nothing changed, if it is not queued in that attempt."""
+        ...
+
+    def hold_back(self, run_id: str, attempt: int, document: bytes) -> bool:
+        """From running back to queued, in the same attempt: a run that was accepted as running, in the hope of a
+        place, has to wait for one. False, and nothing changed, if it is not running in that attempt.
+        """
         ...
 
     def retry(self, run_id: str, attempt: int, document: bytes) -> int | None:

@@ -11,8 +11,8 @@
 `{"op":"events","run_id":R,"after":N}`
     every event with a greater number, as it happens, then `{"followed":{"known":true|false}}`.
 `{"op":"collect"}`
-    for ever: `{"runs":{"live":{R:{…},…}}}` once, then `{"status":{…}}` and `{"ended":{"run_id":…,"result":{…}}}` of the
-    runs that no connection waits for.
+    for ever: `{"runs":{"live":{R:{…},…}}}` once, then `{"status":{…}}` and `{"ended":{"run_id":R,"result":{…}}}` of
+    the runs that no connection waits for.
 `{"op":"status"}`
     `{"status":{…}}`.
 """

@@ -104,7 +104,7 @@ class RunTable:
     # -- collectors --------------------------------------------------------------------------------
 
     def collect(self) -> Collector:
-        """A new collector: first told which runs are here and how they are, then every result that waits, then what comes."""
+        """A new collector: told which runs are here, then each result that waits, then what comes."""
         collector = Collector()
         with self._change:
             live = {run_id: run.live.info for run_id, run in self._runs.items()}

@@ -1,28 +1,36 @@
-"""`/v1/runs`: run a program, look at a run, follow it, end it."""
+"""`/v1/runs`: run a program, look at runs, follow one, end it, forget it."""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import orjson
 from flask import Blueprint, Response, request
 
-from api.body import DRAIN_STRANGER_S, drain, read_json_object
+from api.body import DRAIN_STRANGER_S, drain, parse_object, read_json_body
 from api.context import context, require_caller
-from api.errors import JSON, ApiError, invalid
+from api.errors import JSON, ApiError, ErrorObject, invalid
 from api.events import NDJSON, SSE, media_type, parse_after, rendered
 from api.ids import is_run_id
+from api.lists import list_body, parse_include, parse_list, parse_status
+from api.runs import Order, RanBefore
 from api.schemas import parse_run
 from dispatch import ClientGone
+from records.runs import IdempotencyKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from api.auth import Caller
     from api.events import Message
-    from records.store import RunRecord
+    from records.runs import Run
 
 blueprint = Blueprint("runs", __name__)
+
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 #: Nobody reads it: the status says in a log what became of the request (a custom of other servers).
 CLIENT_GONE = 499
@@ -40,35 +48,77 @@ def create_run() -> Response:
     """
     try:
         caller = require_caller(reading=False)
-        if "Idempotency-Key" in request.headers:
-            raise invalid("Idempotency-Key: is not supported yet", param="Idempotency-Key", code="not_supported")
     except ApiError:
         drain(request, DRAIN_STRANGER_S)
         raise
-    wanted = parse_run(read_json_object(request))
-    runs = context().runs
-    if wanted.background:
-        return Response(runs.submit(wanted, caller).document, 202, content_type=JSON)
-    media = media_type(request.accept_mimetypes) if wanted.stream else JSON
-    give_back = context().waiters.take()
+    body = read_json_body(request)
+    order = Order(parse_run(parse_object(body)), caller, body, _idempotency_key(body))
+    if order.request.stream:
+        media = media_type(request.accept_mimetypes)
     try:
-        if wanted.stream:
-            messages = runs.stream(wanted, caller, client_fd=_client_fd())
-            return _events(messages, media, give_back)
-        return _document(runs.run(wanted, caller, client_fd=_client_fd()), give_back)
+        if order.request.background:
+            return _document(context().runs.submit(order), status=202)
+        give_back = context().waiters.take()
+        try:
+            if order.request.stream:
+                return _events(context().runs.stream(order, client_fd=_client_fd()), media, give_back)
+            return _document(context().runs.run(order, client_fd=_client_fd()), give_back)
+        except BaseException:
+            give_back()
+            raise
+    except RanBefore as e:
+        return _answer_again(e.run, order)
     except ClientGone:
-        give_back()
         return Response(status=CLIENT_GONE)
-    except BaseException:
-        give_back()
-        raise
+
+
+@blueprint.get("/v1/runs")
+def list_runs() -> Response:
+    """The caller's runs, a page at a time, the newest first unless `order=asc`."""
+    caller = require_caller(reading=True)
+    asked = parse_list(request.args, filters=("status", "language"))
+    language = asked.filters.get("language")
+    if language is not None:
+        language = context().languages.name_of(language)
+    page = context().records.runs.list(
+        caller.id,
+        limit=asked.limit,
+        after=asked.after,
+        order=asked.order,
+        status=parse_status(asked.filters.get("status")),
+        language=language,
+    )
+    rows = [(run.id, orjson.Fragment(run.document)) for run in page.items]
+    body = list_body(rows, has_more=page.has_more)
+    return _bytes(body, context().readers.take() if len(body) > LARGE_ANSWER_BYTES else None)
 
 
 @blueprint.get("/v1/runs/<run_id>")
 def get_run(run_id: str) -> Response:
-    """One run of the caller's, in any state. 404 for one that is unknown, forgotten or another's."""
-    record = _record(run_id, require_caller(reading=True))
-    return _document(record, context().readers.take() if _is_large(record) else None)
+    """One run of the caller's, in any state; with `include=request` what made it.
+
+    404 for one that is unknown, forgotten or another's.
+    """
+    caller = require_caller(reading=True)
+    include = parse_include(request.args)
+    run = _run(run_id, caller)
+    document = run.document
+    if include:
+        made_by = context().records.runs.request(caller.id, run.id) or b"null"
+        document = document[:-1] + b',"request":' + made_by + b"}"
+    return _bytes(document, context().readers.take() if len(document) > LARGE_ANSWER_BYTES else None)
+
+
+@blueprint.delete("/v1/runs/<run_id>")
+def delete_run(run_id: str) -> Response:
+    """Forget an ended run, its events and artifacts. 409 while it lives."""
+    caller = require_caller(reading=False)
+    outcome = context().records.runs.delete(caller.id, run_id) if is_run_id(run_id) else "unknown"
+    if outcome == "live":
+        raise ApiError(409, "The run has not ended: cancel it first.", code="run_not_ended", param="id")
+    if outcome == "unknown":
+        raise _no_such_run()
+    return _bytes(orjson.dumps({"id": run_id, "object": "run", "deleted": True}))
 
 
 @blueprint.post("/v1/runs/<run_id>/cancel")
@@ -76,7 +126,7 @@ def cancel_run(run_id: str) -> Response:
     """End a run early and answer with it; one that has ended is answered as it is."""
     caller = require_caller(reading=False)
     drain(request, DRAIN_STRANGER_S)
-    return _document(context().runs.cancel(_record(run_id, caller)))
+    return _document(context().runs.cancel(_run(run_id, caller)))
 
 
 @blueprint.get("/v1/runs/<run_id>/events")
@@ -91,27 +141,52 @@ def get_events(run_id: str) -> Response:
     after = parse_after(request.args.get("after"), "after")
     if media == SSE and "Last-Event-ID" in request.headers:
         after = parse_after(request.headers["Last-Event-ID"], "Last-Event-ID")
-    record = _record(run_id, caller)
-    messages = context().follower.follow(record, after, client_fd=_client_fd())
+    run = _run(run_id, caller)
+    messages = context().follower.follow(run, after, client_fd=_client_fd())
     return _events(messages, media, context().readers.take())
 
 
-def _record(run_id: str, caller: Caller) -> RunRecord:
-    record = context().runs.get(run_id, caller) if is_run_id(run_id) else None
-    if record is None:
-        raise ApiError(404, "There is no such run.", code="run_not_found", param="id")
-    return record
+def _run(run_id: str, caller: Caller) -> Run:
+    run = context().records.runs.get(caller.id, run_id) if is_run_id(run_id) else None
+    if run is None:
+        raise _no_such_run()
+    return run
 
 
-def _is_large(record: RunRecord) -> bool:
-    return len(record.document) > LARGE_ANSWER_BYTES
+def _no_such_run() -> ApiError:
+    return ApiError(404, "There is no such run.", code="run_not_found", param="id")
 
 
-def _document(record: RunRecord, give_back: Callable[[], None] | None = None) -> Response:
-    """The run; a place that was taken is given back once nobody can be kept waiting by it."""
-    response = Response(record.document, content_type=JSON)
+def _idempotency_key(body: bytes) -> IdempotencyKey | None:
+    """The header, and what must be the same the next time. Raises ApiError 400."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise invalid("Idempotency-Key: must be 1 to 255 visible ASCII characters", param="Idempotency-Key")
+    return IdempotencyKey(key, hashlib.sha256(body).digest())
+
+
+def _answer_again(run: Run, order: Order) -> Response:
+    """The answer to a request that was made before, in the form it asks for now."""
+    if order.request.stream:
+        media = media_type(request.accept_mimetypes)
+        messages = context().follower.follow(run, 0, client_fd=None)
+        return _events(messages, media, context().readers.take())
+    if run.status == "error" and not order.request.background:
+        raise ApiError.of_run(run.id, ErrorObject(**orjson.loads(run.document)["error"]))
+    return _document(run, context().readers.take(), status=202 if order.request.background else 200)
+
+
+def _document(run: Run, give_back: Callable[[], None] | None = None, *, status: int = 200) -> Response:
+    return _bytes(run.document, give_back, status=status)
+
+
+def _bytes(body: bytes, give_back: Callable[[], None] | None = None, *, status: int = 200) -> Response:
+    """An answer; a place that was taken is given back once nobody can be kept waiting by it."""
+    response = Response(body, status, content_type=JSON)
     if give_back is not None:
-        if _is_large(record):
+        if len(body) > LARGE_ANSWER_BYTES:
             response.call_on_close(give_back)
         else:
             give_back()

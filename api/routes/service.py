@@ -9,6 +9,7 @@ from api.context import context
 from api.errors import JSON
 from api.languages import worker_unavailable
 from dispatch import WorkerUnavailable
+from records.errors import RecordsUnavailable
 
 blueprint = Blueprint("service", __name__)
 
@@ -51,12 +52,24 @@ def _report(bad: str) -> dict[str, object]:
 
 
 def _checks() -> dict[str, str]:
+    return _worker_checks() | {"database": _database_check()}
+
+
+def _worker_checks() -> dict[str, str]:
     try:
         catalogue = context().languages.catalogue()
     except WorkerUnavailable:
         return {"worker": FAIL, "languages": FAIL}
     any_ready = any(item.ready for item in catalogue.languages)
     return {"worker": OK, "languages": OK if any_ready else FAIL}
+
+
+def _database_check() -> str:
+    try:
+        context().records.ping()
+    except RecordsUnavailable:
+        return FAIL
+    return OK
 
 
 def _json(data: object, status: int = 200) -> Response:

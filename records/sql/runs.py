@@ -50,6 +50,7 @@ _LIVE = table.c.ended_at_ms.is_(None)
 _ATTEMPT = (table.c.id == bindparam("run_id"), table.c.attempt == bindparam("tried"), _LIVE)
 
 _BEGIN = update(table).where(*_ATTEMPT, table.c.status == "queued").values(status="running")
+_HOLD_BACK = update(table).where(*_ATTEMPT, table.c.status == "running").values(status="queued")
 _RETRY = update(table).where(*_ATTEMPT).values(status="queued", attempt=table.c.attempt + 1)
 _FINISH = (
     update(table).where(*_ATTEMPT).returning(table.c.seq, table.c.owner, table.c.language, table.c.last_event_seq)
@@ -134,6 +135,11 @@ class SqlRuns:
         """See `RunStore.begin`."""
         row = {"run_id": run_id, "tried": attempt, **_document(document)}
         return self._database.write(lambda connection: self._begin(connection, row).rowcount) > 0
+
+    def hold_back(self, run_id: str, attempt: int, document: bytes) -> bool:
+        """See `RunStore.hold_back`."""
+        row = {"run_id": run_id, "tried": attempt, **_document(document)}
+        return self._database.write(lambda connection: connection.execute(_HOLD_BACK, row).rowcount) > 0
 
     def retry(self, run_id: str, attempt: int, document: bytes) -> int | None:
         """See `RunStore.retry`."""

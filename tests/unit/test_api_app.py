@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import queue
+import sqlite3
+import tempfile
 import threading
 import time
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from api.app import create_app
 from config.settings import Settings
 from dispatch import ClientGone, Collected, WorkerLost, WorkerUnavailable
-from records.memory import MemoryRunStore
+from records import migrate, open_records
+from records.errors import RecordsUnavailable
 from sandbox.job import Artifact, Isolation, JobError, Limits, Refusal, Result, Usage
 
 AUTH = {"Authorization": "Bearer tok"}
@@ -84,6 +90,7 @@ class FakeWorker:
         self.jobs = []
         self.told = queue.SimpleQueue()
         self.acknowledged = []
+        self.kept = []
         self.closed = []
         self.cancelled = []
         self.on_cancel = lambda _run_id: True
@@ -99,7 +106,7 @@ class FakeWorker:
         if isinstance(answer, Exception):
             raise answer
         if not isinstance(answer, Refusal):
-            keep(answer)
+            self.kept.append(keep(answer))
         return answer
 
     def stream(self, job, *, client_fd=None):
@@ -140,13 +147,51 @@ class FakeWorker:
         return {"languages": self.languages}
 
 
+@functools.cache
+def empty_database():
+    """A database as every test begins with: made once, since that takes longer than a test."""
+    with tempfile.TemporaryDirectory() as folder:
+        migrate(f"sqlite:///{folder}/db.sqlite")
+        with closing(sqlite3.connect(f"{folder}/db.sqlite")) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return Path(folder, "db.sqlite").read_bytes()
+
+
 class Api:
     def __init__(self, **settings):
         self.worker = FakeWorker()
-        self.store = MemoryRunStore(max_runs=100, max_bytes=10**7)
+        self._folder = tempfile.TemporaryDirectory()
+        url = f"sqlite:///{self._folder.name}/db.sqlite"
+        Path(self._folder.name, "db.sqlite").write_bytes(empty_database())
+        self.records = open_records(url)
         keys = settings.pop("api_keys", "tok:me:1000:1000,other:you:1000:1000")
-        self.app = create_app(Settings(api_keys=keys, **settings), self.worker, self.store)
+        self.app = create_app(Settings(api_keys=keys, **settings), self.worker, self.records)
         self.client = self.app.test_client()
+
+    @classmethod
+    def again(cls, former):
+        """Another process on the same database."""
+        self = cls.__new__(cls)
+        self.worker, self.records = FakeWorker(), former.records
+        self.app = create_app(Settings(api_keys="tok:me:1000:1000"), self.worker, self.records)
+        self.client = self.app.test_client()
+        return self
+
+    def close(self):
+        self.stop()
+        self.records.close()
+        self._folder.cleanup()
+
+    def stop(self):
+        collector = self.app.extensions["runyard"].runs._collector
+        collector.stop()
+        self.worker.told.put(None)
+        collector._thread.join(5)
+
+    def kept(self):
+        """How many runs the database holds."""
+        with closing(sqlite3.connect(f"{self._folder.name}/db.sqlite")) as database:
+            return database.execute("SELECT count(*) FROM runs").fetchone()[0]
 
     def post(self, body=None, headers=None, **fields):
         body = {"language": "python", "code": "print(1+1)", **fields} if body is None else body
@@ -160,8 +205,22 @@ class Api:
 
 
 @pytest.fixture
-def api():
-    return Api()
+def make_api():
+    """Applications with settings of their own, taken apart at the end."""
+    made = []
+
+    def make(**settings):
+        made.append(Api(**settings))
+        return made[-1]
+
+    yield make
+    for api in made:
+        api.close()
+
+
+@pytest.fixture
+def api(make_api):
+    return make_api()
 
 
 def assert_envelope(reply, status, code):
@@ -320,7 +379,7 @@ def test_no_worker(api):
     reply = api.post()
     assert_envelope(reply, 503, "worker_unavailable")
     assert reply.headers["Retry-After"]
-    assert len(api.store) == 0
+    assert api.kept() == 0
 
 
 def test_no_worker_from_the_start(api):
@@ -331,7 +390,10 @@ def test_no_worker_from_the_start(api):
     assert_envelope(api.client.get("/v1/languages"), 503, "worker_unavailable")
     assert api.client.get("/healthz").status_code == 200
     ready = api.client.get("/readyz")
-    assert (ready.status_code, ready.json["checks"]) == (503, {"worker": "fail", "languages": "fail"})
+    assert (ready.status_code, ready.json["checks"]) == (
+        503,
+        {"worker": "fail", "languages": "fail", "database": "ok"},
+    )
     health = api.client.get("/v1/health")
     assert (health.status_code, health.json["status"]) == (200, "degraded")
 
@@ -362,7 +424,7 @@ def test_what_the_worker_refuses(api, refusal, kind, retry):
     assert (error["message"], error["type"], error["param"]) == (refusal.message, kind, refusal.param)
     assert reply.headers.get("Retry-After") == retry
     assert "run_id" not in reply.json
-    assert len(api.store) == 0
+    assert api.kept() == 0
 
 
 def test_a_client_that_left_leaves_a_run_whose_end_is_collected(api):
@@ -402,17 +464,14 @@ def test_an_inline_file_at_the_entry_file(api):
     assert assert_envelope(reply, 400, "duplicate_path")["param"] == "files.0.path"
 
 
-def test_idempotency_key_is_not_ignored(api):
-    reply = api.post(headers={"Idempotency-Key": "x"})
-    assert assert_envelope(reply, 400, "not_supported")["param"] == "Idempotency-Key"
-    assert api.worker.jobs == []
-
-
 def test_languages(api):
     reply = api.client.get("/v1/languages")
     assert reply.json["object"] == "list"
     assert list(reply.json["data"][0]) == ["id", "aliases", "version", "entry_file", "packages", "ready", "example"]
-    assert api.client.get("/readyz").json == {"status": "ok", "checks": {"worker": "ok", "languages": "ok"}}
+    assert api.client.get("/readyz").json == {
+        "status": "ok",
+        "checks": {"worker": "ok", "languages": "ok", "database": "ok"},
+    }
 
 
 def test_not_ready_without_any_language(api):
@@ -420,8 +479,8 @@ def test_not_ready_without_any_language(api):
     assert api.client.get("/readyz").status_code == 503
 
 
-def test_rate_limit_headers_and_429():
-    api = Api(api_keys="tok:me:0.001:2")
+def test_rate_limit_headers_and_429(make_api):
+    api = make_api(api_keys="tok:me:0.001:2")
     replies = [api.post() for _ in range(3)]
     assert [reply.status_code for reply in replies] == [200, 200, 429]
     assert [reply.headers["x-ratelimit-remaining-requests"] for reply in replies] == ["1", "0", "0"]
@@ -462,7 +521,7 @@ def test_head_and_options(api):
     options = api.client.options("/v1/runs")
     assert options.status_code == 200
     assert "POST" in options.headers["Allow"]
-    assert api.client.head("/v1/runs").status_code == 405
+    assert api.client.head("/v1/runs/x/cancel").status_code == 405
 
 
 @pytest.mark.parametrize("given", ["abc", "A.b_c-9", "x" * 64])
@@ -542,7 +601,7 @@ def test_what_is_wrong_before_the_start_is_no_stream(api, refusal):
     api.worker.answer = refusal
     reply = api.post(stream=True)
     assert_envelope(reply, refusal.status, refusal.code)
-    assert len(api.store) == 0
+    assert api.kept() == 0
 
 
 def test_a_stream_whose_worker_is_lost_ends_with_an_error(api):
@@ -591,13 +650,15 @@ def test_a_background_run_is_accepted_and_collected(api):
 def test_a_refused_background_run_never_was(api):
     api.worker.answer = Refusal(503, "full", "overloaded", None, 3)
     assert_envelope(api.post(background=True), 503, "overloaded")
-    assert len(api.store) == 0
+    assert api.kept() == 0
 
 
 def test_a_background_run_that_a_new_worker_does_not_know_is_lost(api):
     run = api.post(background=True).json
     until(lambda: not api.worker.told.qsize())
-    api.worker.told.put(Collected("runs", {"live": {run["id"]: {"id": run["id"], "status": "running", "at": "t1"}}}))
+    api.worker.told.put(
+        Collected("runs", {"live": {run["id"]: {"id": run["id"], "status": "running", "at": "t1"}}})
+    )
     until(lambda: api.get(run["id"]).json["status"] == "running")
     api.worker.told.put(None)  # the worker is gone; the next one knows nothing
     api.worker.told.put(Collected("runs", {"live": {}}))
@@ -662,11 +723,232 @@ def test_last_event_id_counts_for_server_sent_events_only(api):
     assert assert_envelope(odd, 400, "invalid_value")["param"] == "Last-Event-ID"
 
 
-def test_readers_are_bounded():
-    api = Api(event_readers=1)
+def test_readers_are_bounded(make_api):
+    api = make_api(event_readers=1)
     api.worker.events = []
     run_id = api.post().json["id"]
     first = api.client.get(f"/v1/runs/{run_id}/events", headers=AUTH, buffered=False)
     assert_envelope(api.client.get(f"/v1/runs/{run_id}/events", headers=AUTH), 503, "overloaded")
     first.close()
     assert api.client.get(f"/v1/runs/{run_id}/events", headers=AUTH, buffered=True).status_code == 200
+
+
+# -- records ----------------------------------------------------------------------------------------------
+
+
+def listed(api, query="", token="tok"):
+    return api.client.get(f"/v1/runs{query}", headers={"Authorization": f"Bearer {token}"})
+
+
+def ids(reply):
+    return [run["id"] for run in reply.json["data"]]
+
+
+def test_runs_are_listed_newest_first_a_page_at_a_time(api):
+    made = [api.post().json["id"] for _ in range(5)][::-1]
+    first = listed(api, "?limit=2")
+    assert list(first.json) == ["object", "data", "first_id", "last_id", "has_more"]
+    assert ids(first) == made[:2]
+    assert (first.json["first_id"], first.json["last_id"], first.json["has_more"]) == (made[0], made[1], True)
+    rest = listed(api, f"?limit=3&after={made[1]}")
+    assert (ids(rest), rest.json["has_more"]) == (made[2:], False)
+    assert ids(listed(api, "?order=asc")) == made[::-1]
+    assert first.json["data"][0] == api.get(made[0]).json
+
+
+def test_a_list_that_is_empty_and_anothers(api):
+    api.post()
+    assert listed(api, token="other").json == {
+        "object": "list",
+        "data": [],
+        "first_id": None,
+        "last_id": None,
+        "has_more": False,
+    }
+
+
+def test_lists_are_filtered_by_status_and_language_or_its_alias(api):
+    good = api.post().json["id"]
+    api.worker.answer = Result(status="failed", language="python", limits=LIMITS, exit_code=1).to_json()
+    bad = api.post().json["id"]
+    assert ids(listed(api, "?status=failed")) == [bad]
+    assert ids(listed(api, "?status=succeeded&language=py")) == [good]
+    assert ids(listed(api, "?language=go")) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("?limit=0", "limit"),
+        ("?limit=101", "limit"),
+        ("?limit=x", "limit"),
+        ("?limit=%D9%A3", "limit"),
+        ("?limit=" + "9" * 400, "limit"),
+        ("?limit=1&limit=2", "limit"),
+        ("?order=newest", "order"),
+        ("?status=done", "status"),
+        ("?language=nope", "language"),
+        ("?after=run_" + "a" * 28, "after"),
+        ("?after=%00", "after"),
+        ("?after=" + "a" * 5000, "after"),
+        ("?after=", "after"),
+        ("?page=2", None),
+    ],
+)
+def test_bad_queries(api, query, param):
+    reply = listed(api, query)
+    assert reply.status_code == 400
+    assert reply.json["error"]["param"] == param
+
+
+def test_anothers_run_is_no_cursor(api):
+    run_id = api.post().json["id"]
+    assert listed(api, f"?after={run_id}", token="other").status_code == 400
+
+
+def test_the_request_that_made_a_run(api):
+    run = api.post(metadata={"user": "42"}).json
+    found = api.client.get(f"/v1/runs/{run['id']}?include=request", headers=AUTH).json
+    request = {"language": "python", "code": "print(1+1)", "metadata": {"user": "42"}}
+    assert found == run | {"request": request}
+    assert_envelope(api.client.get(f"/v1/runs/{run['id']}?include=all", headers=AUTH), 400, "invalid_value")
+
+
+def test_a_run_is_forgotten_when_it_has_ended(api):
+    run_id = api.post(background=True).json["id"]
+    url = f"/v1/runs/{run_id}"
+    assert_envelope(api.client.delete(url, headers=AUTH), 409, "run_not_ended")
+    api.worker.told.put(Collected("ended", {"run_id": run_id, "result": api.worker.answer}))
+    until(lambda: api.get(run_id).json["status"] == "succeeded")
+    assert_envelope(api.client.delete(url, headers={"Authorization": "Bearer other"}), 404, "run_not_found")
+    assert api.client.delete(url, headers=AUTH).json == {"id": run_id, "object": "run", "deleted": True}
+    assert_envelope(api.client.delete(url, headers=AUTH), 404, "run_not_found")
+    assert api.get(run_id).status_code == 404
+
+
+KEYED = {"Idempotency-Key": "abc-1"}
+
+
+def test_the_same_key_and_body_is_the_same_run(api):
+    first = api.post(headers=KEYED)
+    again = api.post(headers=KEYED)
+    assert (again.status_code, again.json) == (200, first.json)
+    assert len(api.worker.jobs) == 1
+    stream = {"language": "python", "code": "print(1+1)"}
+    assert api.client.post("/v1/runs", json=stream, headers=AUTH | {"Idempotency-Key": "abc-2"}).json != first.json
+    other = api.client.post(
+        "/v1/runs", json=stream, headers={"Authorization": "Bearer other", "Idempotency-Key": "abc-1"}
+    )
+    assert other.json["id"] != first.json["id"]
+
+
+def test_another_body_is_refused(api):
+    api.post(headers=KEYED)
+    assert_envelope(api.post(headers=KEYED, code="print(2)"), 422, "idempotency_mismatch")
+    assert len(api.worker.jobs) == 1
+
+
+def test_a_run_that_has_not_ended_is_a_conflict_that_names_it(api):
+    run_id = api.post(headers=KEYED, background=True).json["id"]
+    reply = api.post(headers=KEYED, background=True)
+    assert_envelope(reply, 409, "idempotency_key_in_use")
+    assert reply.json["run_id"] == run_id
+    api.worker.told.put(Collected("ended", {"run_id": run_id, "result": api.worker.answer}))
+    until(lambda: api.get(run_id).json["status"] == "succeeded")
+    again = api.post(headers=KEYED, background=True)
+    assert (again.status_code, again.json["id"]) == (202, run_id)
+
+
+def test_a_refused_run_frees_its_key(api):
+    api.worker.answer = Refusal(503, "full", "overloaded", None, 3)
+    assert api.post(headers=KEYED).status_code == 503
+    api.worker.answer = Result(status="succeeded", language="python", limits=LIMITS, exit_code=0).to_json()
+    assert api.post(headers=KEYED).status_code == 200
+
+
+def test_a_failed_run_is_answered_again_as_it_was(api):
+    api.worker.answer = WorkerLost("gone")
+    first = api.post(headers=KEYED)
+    again = api.post(headers=KEYED)
+    assert (first.status_code, first.json["error"]["code"]) == (500, "worker_lost")
+    assert (again.status_code, again.json) == (500, first.json)
+
+
+def test_a_streamed_run_is_streamed_again(api):
+    api.worker.events = [info("running", "t1"), run_event(2, "stdout", "2\n")]
+    api.worker.answer["timeline"] = [["info", {}, 0], ["stdout", 2, 2]]
+    first = events_of(api.post(headers=KEYED, stream=True))
+    again = events_of(api.post(headers=KEYED, stream=True))
+    assert again[1:] == first[1:]
+    assert len(api.worker.jobs) == 1
+
+
+def test_a_deleted_runs_key_stays_used(api):
+    run_id = api.post(headers=KEYED).json["id"]
+    api.client.delete(f"/v1/runs/{run_id}", headers=AUTH)
+    assert_envelope(api.post(headers=KEYED), 409, "idempotency_key_used")
+
+
+@pytest.mark.parametrize("key", ["", "a b", "é", "x" * 256, "a\tb"])
+def test_a_bad_idempotency_key(api, key):
+    reply = api.post(headers={"Idempotency-Key": key})
+    assert assert_envelope(reply, 400, "invalid_value")["param"] == "Idempotency-Key"
+
+
+def test_twenty_at_once_make_one_run(api):
+    api.worker.answer = lambda job: (
+        time.sleep(0.2) or Result(status="succeeded", language="python", limits=LIMITS, stdout="one").to_json()
+    )
+    replies = []
+    threads = [threading.Thread(target=lambda: replies.append(api.post(headers=KEYED))) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted({reply.status_code for reply in replies}) in ([200, 409], [200])
+    assert len(api.worker.jobs) == 1
+
+
+def test_a_database_that_is_gone_is_a_503_and_the_end_is_recorded_later(api, monkeypatch):
+    runs = api.app.extensions["runyard"].runs._store
+    failing = []
+
+    def unless_failing(name, original):
+        def call(*arguments):
+            if name in failing:
+                raise RecordsUnavailable
+            return original(*arguments)
+
+        return call
+
+    for name in ("accept", "finish", "discard"):
+        monkeypatch.setattr(runs, name, unless_failing(name, getattr(runs, name)))
+    failing[:] = ["accept", "discard"]
+    reply = api.post()
+    assert_envelope(reply, 503, "records_unavailable")
+    assert int(reply.headers["Retry-After"]) >= 1
+    assert api.worker.jobs == []
+    failing[:] = ["finish"]
+    run = api.post().json
+    assert run["stdout"] == "2\n"
+    assert api.get(run["id"]).json["status"] == "running"
+    api.worker.told.put(Collected("ended", {"run_id": run["id"], "result": api.worker.answer}))
+    time.sleep(0.3)
+    assert api.worker.acknowledged == []
+    failing.clear()
+    until(lambda: api.worker.acknowledged == [run["id"]])
+    assert api.get(run["id"]).json["stdout"] == "2\n"
+
+
+def test_runs_of_an_earlier_process_end(make_api):
+    first = make_api()
+    known, lost = (first.post(background=True).json["id"] for _ in range(2))
+    second = Api.again(first)
+    second.worker.told.put(Collected("runs", {"live": {known: None}}))
+    until(lambda: second.get(lost).json["status"] == "error")
+    assert second.get(lost).json["error"]["code"] == "interrupted"
+    assert second.get(known).json["status"] == "queued"
+    second.worker.told.put(Collected("ended", {"run_id": known, "result": second.worker.answer}))
+    until(lambda: second.get(known).json["status"] == "succeeded")
+    assert second.get(known).json["created_at"] == first.get(known).json["created_at"]
+    second.stop()

@@ -10,7 +10,14 @@ from sandbox.job import LIMIT_RULES
 REPO = Path(__file__).resolve().parents[2]
 GUIDE = (REPO / "docs" / "api.md").read_text()
 #: Said by the worker, or only by the HTTP layer of an unexpected status.
-FROM_ELSEWHERE = {"overloaded", "limit_below_minimum", "limit_exceeds_maximum", "queue_timeout", "interrupted"}
+FROM_ELSEWHERE = {
+    "overloaded",
+    "limit_below_minimum",
+    "limit_exceeds_maximum",
+    "queue_timeout",
+    "interrupted",
+    "idempotency_key_in_use",
+}
 UNDOCUMENTED = {"request_timeout"}
 
 

@@ -15,8 +15,8 @@ from werkzeug.http import parse_accept_header
 from api.errors import ApiError
 from api.events import NDJSON, SSE, Follower, media_type, parse_after, rendered, replayed
 from dispatch import EventsUnknown, WorkerLost, WorkerUnavailable
-from records.memory import MemoryRunStore
-from records.store import RunRecord
+from records import migrate, open_records
+from records.runs import Event, NewRun, Run, RunEnd
 
 
 @pytest.mark.parametrize(
@@ -67,18 +67,14 @@ def test_the_two_forms_hold_the_same_object():
     assert json.loads(data.removeprefix("data: ")) == message
 
 
-def record(*, status="succeeded", timeline=(), stdout="", stderr="", artifacts=(), ended=True, error=None):
+def record(*, status="succeeded", stdout="", stderr="", artifacts=(), ended=True, error=None):
     run = {"id": "run_1", "status": status, "stdout": stdout, "stderr": stderr, "artifacts": list(artifacts)}
-    return RunRecord(
-        id="run_1",
-        owner="key_1",
-        status=status,
-        language="bash",
-        created_at="t",
-        document=orjson.dumps(run | {"error": error}),
-        ended=ended,
-        timeline=None if timeline is None else orjson.dumps(list(timeline)),
-    )
+    document = orjson.dumps(run | {"error": error})
+    return Run("run_1", "key_1", status, "bash", 1, 1, 2 if ended else None, document)
+
+
+def kept(*entries):
+    return [Event(seq, orjson.dumps(entry)) for seq, entry in enumerate(entries, start=1)]
 
 
 def plain(messages):
@@ -92,11 +88,11 @@ TIMELINE = [
     ["stdout", 1, 3],
     ["artifact", None, 4],
 ]
-ENDED = record(timeline=TIMELINE, stdout="abc", stderr="x", artifacts=[{"id": "file_1"}])
+ENDED = record(stdout="abc", stderr="x", artifacts=[{"id": "file_1"}])
 
 
 def test_an_ended_runs_events_are_told_again_as_they_were():
-    events = plain(replayed(ENDED, 0))
+    events = plain(replayed(ENDED, kept(*TIMELINE), 0))
     assert [(e["seq"], e["event"], e["t_ms"]) for e in events] == [
         (1, "info", 0),
         (2, "stdout", 1),
@@ -111,19 +107,19 @@ def test_an_ended_runs_events_are_told_again_as_they_were():
 
 @pytest.mark.parametrize("after", range(9))
 def test_after_is_exclusive(after):
-    assert plain(replayed(ENDED, after)) == plain(replayed(ENDED, 0))[after:]
+    assert plain(replayed(ENDED, kept(*TIMELINE), after)) == plain(replayed(ENDED, kept(*TIMELINE), 0))[after:]
 
 
 def test_an_error_closes_the_stream_of_a_failed_run():
     error = {"message": "m", "type": "server_error", "param": None, "code": "queue_timeout"}
-    events = plain(replayed(record(status="error", timeline=TIMELINE[:1], error=error), 0))
+    events = plain(replayed(record(status="error", error=error), kept(TIMELINE[0]), 0))
     assert [(e["seq"], e["event"]) for e in events] == [(1, "info"), (2, "error")]
     assert events[1]["data"] == error
 
 
 def test_of_a_lost_run_the_end_is_told_wherever_one_was():
-    lost = record(status="error", timeline=None, error={"code": "worker_lost"})
-    assert [(e["seq"], e["event"]) for e in replayed(lost, 7)] == [(8, "error")]
+    lost = record(status="error", error={"code": "worker_lost"})
+    assert [(e["seq"], e["event"]) for e in replayed(lost, [], 7)] == [(8, "error")]
 
 
 @given(
@@ -131,8 +127,8 @@ def test_of_a_lost_run_the_end_is_told_wherever_one_was():
 )
 def test_whatever_was_written_comes_again(pieces, after):
     texts = {kind: "".join(text for name, text in pieces if name == kind) for kind in ("stdout", "stderr")}
-    kept = record(timeline=[[kind, len(text), 0] for kind, text in pieces], **texts)
-    events = plain(replayed(kept, after))
+    timeline = kept(["info", {}, 0], *([kind, len(text), 0] for kind, text in pieces))
+    events = plain(replayed(record(**texts), timeline, after + 1))
     assert [(e["event"], e["data"]) for e in events[:-1]] == pieces[after:]
 
 
@@ -157,25 +153,37 @@ def event(seq, kind="stdout", data="x"):
 
 
 @pytest.fixture
-def store():
-    return MemoryRunStore(max_runs=10, max_bytes=10**6)
+def store(tmp_path):
+    url = f"sqlite:///{tmp_path}/db.sqlite"
+    migrate(url)
+    records = open_records(url)
+    yield records.runs
+    records.close()
 
 
-def test_a_live_run_is_followed_to_its_recorded_end(store):
-    running = record(status="running", ended=False, timeline=None)
-    ended = record(timeline=[["stdout", 1, 1], ["stdout", 1, 2]], stdout="xx")
-    store.put(running)
-    threading.Timer(0.1, store.put, [ended]).start()
+@pytest.fixture
+def running(store):
+    """A run that is under way."""
+    made = record(status="running", ended=False)
+    store.accept(NewRun(made.id, made.owner, made.language, made.created_at_ms, made.document, b"{}", "running"))
+    return made
+
+
+def end(store, run, *entries):
+    assert store.finish(run.id, 1, RunEnd(run.status, 2, run.document, tuple(kept(*entries))))
+
+
+def test_a_live_run_is_followed_to_its_recorded_end(store, running):
+    ended = record(stdout="xx")
+    threading.Timer(0.1, end, [store, ended, ["stdout", 1, 1], ["stdout", 1, 2]]).start()
     worker = Worker([event(1), event(2)])
     events = plain(Follower(worker, store).follow(running, 0, client_fd=None))
     assert [(e["seq"], e["event"]) for e in events] == [(1, "stdout"), (2, "stdout"), (3, "result")]
 
 
-def test_a_follower_goes_on_where_it_was_when_the_worker_is_gone(store):
-    running = record(status="running", ended=False, timeline=None)
-    store.put(running)
-    lost = record(status="error", timeline=None, error={"code": "worker_lost"})
-    threading.Timer(0.1, store.put, [lost]).start()
+def test_a_follower_goes_on_where_it_was_when_the_worker_is_gone(store, running):
+    lost = record(status="error", error={"code": "worker_lost"})
+    threading.Timer(0.1, end, [store, lost]).start()
     worker = Worker([event(1), event(2), WorkerLost("x")], WorkerUnavailable("y"))
     events = plain(Follower(worker, store).follow(running, 0, client_fd=None))
     assert [(e["seq"], e["event"]) for e in events] == [(1, "stdout"), (2, "stdout"), (3, "error")]
@@ -183,12 +191,22 @@ def test_a_follower_goes_on_where_it_was_when_the_worker_is_gone(store):
 
 
 def test_a_run_that_was_never_started_is_followed_to_nowhere(store):
-    running = record(status="running", ended=False, timeline=None)
+    running = record(status="running", ended=False)
     assert plain(Follower(Worker(), store).follow(running, 0, client_fd=None)) == []
 
 
-def test_an_artifact_is_shown_with_its_link(store):
-    running = record(status="running", ended=False, timeline=None)
-    worker = Worker([event(1, "artifact", {"id": "file_1", "size": 3})])
+ARTIFACT = {"id": "f", "name": "a", "path": "a", "size": 3, "sha256": "0", "content_type": "text/plain"}
+
+
+def test_an_artifact_is_shown_with_its_link(store, running):
+    worker = Worker([event(1, "artifact", ARTIFACT)])
     shown = next(Follower(worker, store).follow(running, 0, client_fd=None))
-    assert shown["data"] == {"id": "file_1", "size": 3, "url": None, "expires_at": None}
+    assert shown["data"] == ARTIFACT | {"url": None, "expires_at": None}
+
+
+def test_a_long_timeline_is_read_page_by_page(store, running):
+    entries = [["stdout", 1, n] for n in range(5000)]
+    end(store, record(stdout="x" * 5000), *entries)
+    run = store.get("key_1", "run_1")
+    events = plain(Follower(Worker(), store).follow(run, 10, client_fd=None))
+    assert [e["seq"] for e in events] == list(range(11, 5002))

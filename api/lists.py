@@ -1,0 +1,96 @@
+"""Lists as the API takes and answers them: a page at a time, by a cursor that is the last row's id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+import orjson
+
+from api.errors import invalid
+from sandbox.job import Status
+
+if TYPE_CHECKING:
+    from werkzeug.datastructures import MultiDict
+
+    from records.page import Order
+
+LIMIT_DEFAULT = 20
+LIMIT_MAX = 100
+STATUSES: tuple[str, ...] = get_args(Status)
+MAX_CURSOR = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a list was asked for; `filters` has those that were given."""
+
+    limit: int
+    after: str | None
+    order: Order
+    filters: dict[str, str]
+
+
+def parse_list(arguments: MultiDict[str, str], filters: tuple[str, ...] = ()) -> Asked:
+    """The query of a list. Raises ApiError 400 naming the parameter."""
+    known = ("limit", "after", "order", *filters)
+    given = _once(arguments, known)
+    order = given.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise invalid("order: must be asc or desc", param="order")
+    after = given.get("after")
+    if after is not None and not 0 < len(after) <= MAX_CURSOR:
+        raise invalid("after: is not an id of this list", param="after", code="invalid_cursor")
+    return Asked(
+        _limit(given.get("limit")),
+        after,
+        "asc" if order == "asc" else "desc",
+        {name: given[name] for name in filters if name in given},
+    )
+
+
+def parse_status(status: str | None) -> str | None:
+    """A status to filter by. Raises ApiError 400."""
+    if status is not None and status not in STATUSES:
+        raise invalid(f"status: must be one of {', '.join(STATUSES)}", param="status")
+    return status
+
+
+def parse_include(arguments: MultiDict[str, str]) -> bool:
+    """Whether the request of a run is asked for with it. Raises ApiError 400."""
+    include = _once(arguments, ("include",)).get("include")
+    if include not in (None, "request"):
+        raise invalid("include: must be request", param="include")
+    return include is not None
+
+
+def list_body(rows: list[tuple[str, Any]], *, has_more: bool) -> bytes:
+    """A page as JSON, of (id, object) pairs."""
+    return orjson.dumps(
+        {
+            "object": "list",
+            "data": [row for _, row in rows],
+            "first_id": rows[0][0] if rows else None,
+            "last_id": rows[-1][0] if rows else None,
+            "has_more": has_more,
+        }
+    )
+
+
+def _once(arguments: MultiDict[str, str], known: tuple[str, ...]) -> dict[str, str]:
+    for name, values in arguments.lists():
+        if name not in known:
+            raise invalid(
+                f"the query has an unknown parameter; known are: {', '.join(known)}", code="unknown_field"
+            )
+        if len(values) > 1:
+            raise invalid(f"{name}: is given twice", param=name)
+    return arguments.to_dict()
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return LIMIT_DEFAULT
+    if not (text.isascii() and text.isdigit() and len(text) <= 9) or not 1 <= int(text) <= LIMIT_MAX:
+        raise invalid(f"limit: must be an integer from 1 to {LIMIT_MAX}", param="limit")
+    return int(text)
