@@ -94,6 +94,14 @@ def follower(target: Target) -> None:
     expect((end["status"], text) == ("succeeded", "1\n2\n3\n4\n"), f"{end['status']} {text!r}")
 
 
+def insists(target: Target) -> None:
+    """Asks for the same run twice, and gets the same one."""
+    nonce = target.nonce()
+    body = body_of("bash", f"echo {nonce}")
+    (_, once), (_, again) = (target.request("POST", "/v1/runs", body, **{"Idempotency-Key": nonce}) for _ in "12")
+    expect((once["id"], once["stdout"]) == (again["id"], f"{nonce}\n"), f"{once['id']} {again['id']}")
+
+
 def health(target: Target) -> None:
     """Health is answered whatever goes on."""
     for path in ("/healthz", "/v1/health", "/v1/languages"):
@@ -125,4 +133,4 @@ def whole(found: Iterator[dict[str, Any]], *, first: int = 1) -> tuple[str, dict
     return "".join(event["data"] for event in seen if event["event"] == "stdout"), ended(seen[-1]["data"])
 
 
-CLIENTS = (hello, conversation, failure, stream, server_sent, background, follower, health)
+CLIENTS = (hello, conversation, failure, stream, server_sent, background, follower, insists, health)

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import cycle
 
 from load_http import Refused, Target, Wrong
 
@@ -65,11 +66,12 @@ class Load:
         self._threads: list[threading.Thread] = []
 
     def add(self, turns: tuple[Turn, ...], target: Target, pause_s: float) -> None:
-        """One more thread: its clients in a random order, with a pause between them."""
+        """One more thread: its clients in turn, in an order of its own, with a pause between them."""
+        order = cycle(target.rng.sample(turns, len(turns)))
 
         def go() -> None:
             while not self._stop.is_set():
-                wait_s = self._ledger.take(target.rng.choice(turns), target)
+                wait_s = self._ledger.take(next(order), target)
                 self._stop.wait(pause_s + wait_s)
 
         self._threads.append(threading.Thread(target=go))
@@ -79,8 +81,10 @@ class Load:
         for thread in self._threads:
             thread.start()
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and len(self._ledger.wrong) < KEPT:
-            time.sleep(0.5)
-        self._stop.set()
+        try:
+            while time.monotonic() < deadline and len(self._ledger.wrong) < KEPT:
+                time.sleep(0.5)
+        finally:
+            self._stop.set()
         for thread in self._threads:
             thread.join()
