@@ -15,6 +15,8 @@ PAGE = REPO / "docs" / "performance.md"
 BEGIN = "<!-- bench:{name} begin: written by `make bench`, change that -->"
 END = "<!-- bench:{name} end -->"
 SUMMARY_LANGUAGES, SUMMARY_GAPS_MS = ("python", "bash", "node"), (20, 100)
+#: Beyond this load average before a run, somebody else's work is in its figures.
+BUSY_LOAD = 0.5
 NOT_MEASURED = "not measured"
 
 
@@ -57,7 +59,13 @@ def circumstances(results: dict[str, Any]) -> Table:
     """When and on what it was measured, and how busy that was."""
     head = ("measured", "machine", "kernel", "load average before, after")
     load = f"{results['load_average_before']}, {results['load_average_after']}"
-    return Table("The run", head, [(results["at"], results["machine"], results["kernel"], load)])
+    busy = results["load_average_before"] > BUSY_LOAD
+    title = (
+        "The run: others were at work on the machine, so read the ratios"
+        if busy
+        else "The run, alone on its machine"
+    )
+    return Table(title, head, [(results["at"], results["machine"], results["kernel"], load)])
 
 
 def summary(results: dict[str, Any]) -> Table:
