@@ -43,8 +43,6 @@ RECONNECT_MOST_S = 1.0
 GONE_S = 10.0
 #: Between tries to write down what must not be lost.
 INSIST_S = 0.5
-#: Runs of an earlier process are read so many at a time.
-RECOVER = 100
 
 
 @dataclass(slots=True)
@@ -125,13 +123,10 @@ class Collector:
 
     def _recover(self) -> None:
         """Expect what an earlier process had accepted: the worker tells what it has of it."""
-        after: str | None = None
-        while runs := self._store.unfinished(after=after, limit=RECOVER):
-            for run in runs:
-                if run.id not in self._expected:
-                    facts = RunFacts.recorded(run, len(self._store.request(run.owner, run.id) or b""))
-                    self._expected[run.id] = _Expected(facts, INTERRUPTED, sure_at=float("-inf"))
-            after = runs[-1].id
+        for run in self._store.unfinished():
+            if run.id not in self._expected:
+                facts = RunFacts.recorded(run, len(self._store.request(run.owner, run.id) or b""))
+                self._expected[run.id] = _Expected(facts, INTERRUPTED, sure_at=float("-inf"))
 
     def _hear(self, told: Collected, connected_at: float) -> None:
         if told.kind == "runs":

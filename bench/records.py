@@ -151,7 +151,7 @@ def queries(records: Records, count: int) -> None:
         "list, by both": lambda: runs.list(BIG_OWNER, limit=100, status="error", language="go"),
         "list, a status that is none": lambda: runs.list(BIG_OWNER, limit=100, status="oom"),
         "list, both, none such": lambda: runs.list(BIG_OWNER, limit=100, status="failed", language="php"),
-        "unfinished": runs.unfinished,
+        "unfinished": lambda: list(runs.unfinished()),
         "sweep, nothing too old": lambda: retention.sweep_runs(ended_before_ms=0, keep_at_most=10**9),
         "sweep by age, 200 runs": lambda: retention.sweep_runs(ended_before_ms=NOW_MS, keep_at_most=10**9),
         "sweep by count, 200 runs": lambda: retention.sweep_runs(ended_before_ms=0, keep_at_most=count // 2),

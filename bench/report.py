@@ -60,12 +60,8 @@ def circumstances(results: dict[str, Any]) -> Table:
     head = ("measured", "machine", "kernel", "load average before, after")
     load = f"{results['load_average_before']}, {results['load_average_after']}"
     busy = results["load_average_before"] > BUSY_LOAD
-    title = (
-        "The run: others were at work on the machine, so read the ratios"
-        if busy
-        else "The run, alone on its machine"
-    )
-    return Table(title, head, [(results["at"], results["machine"], results["kernel"], load)])
+    how = "others were at work on the machine, so read the ratios" if busy else "alone on its machine"
+    return Table(f"The run, {how}", head, [(results["at"], results["machine"], results["kernel"], load)])
 
 
 def summary(results: dict[str, Any]) -> Table:

@@ -53,7 +53,11 @@ class Service:
         environment = {name: value for name, value in os.environ.items() if name not in dropped}
         environment |= {"STATE_DIR": str(self.state), "PORT": str(self.port)}
         environment |= {"API_KEYS": f"{TOKEN}:bench:100000:100000"} | settings
-        subprocess.run(["make", "--no-print-directory", target], cwd=REPO, env=environment, check=True, stdout=2)
+        done = subprocess.run(
+            ["make", "--no-print-directory", target], cwd=REPO, env=environment, check=False, stdout=2
+        )
+        if done.returncode != 0:
+            raise SystemExit(f"make bench: make {target} failed (see above)")
 
     # -- asking it ---------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """One JSON object per line, whatever a user has put into the text, and never a token in it.
 
 `setup` is called once by each process of the service. Secrets are looked for in two ways: by their value (what
-`API_KEYS` and `SIGNING_KEY` of this process hold) and by where they stand (`Bearer …`, `token=…`), because a
-wrong token is somebody's token too.
+`API_KEYS`, `SIGNING_KEY` and the S3 credentials of this process hold) and by where they stand (`Bearer …`,
+`token=…`, `X-Amz-Signature=…`), because a wrong token is somebody's token too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ MASK = "***"
 MIN_SECRET_LENGTH = 4
 MAX_DEPTH = 8
 _BEARER = re.compile(r"(?i)(\bbearer\s+)[^\s\"',]+")
-_TOKEN = re.compile(r"(?i)(\btoken=)[^\s&\"'#]+")
+_TOKEN = re.compile(r"(?i)(\b(?:token|x-amz-signature|x-amz-security-token)=)[^\s&\"'#]+")
+_S3_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 class Formatter(JsonFormatter):
@@ -76,7 +77,8 @@ def setup(component: str, level: str = "INFO") -> None:
 def _secrets(environ: dict[str, str]) -> frozenset[str]:
     tokens = (entry.strip().split(":")[0] for entry in environ.get("API_KEYS", "").split(","))
     signing = (part.strip() for part in environ.get("SIGNING_KEY", "").split(","))
-    return frozenset((*tokens, *signing)) - {""}
+    s3 = (environ.get(name, "") for name in _S3_SECRETS)
+    return frozenset((*tokens, *signing, *s3)) - {""}
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -11,8 +11,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from config.values import (
+    MIN_SIGNING_KEY_LENGTH,
+    Bucket,
+    parse_base_url,
+    parse_signing_keys,
+    parse_storage_url,
+)
 
 DEVELOPMENT_KEYS = "dev_123:dev:1000:1000"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -51,13 +59,28 @@ class Settings(BaseSettings):
         None, description="Static tokens, `token:label:rps:burst`, comma-separated; replaces dev_123."
     )
     public_base_url: OptionalText = Field(
-        None, description="How clients reach this service, for links; not used yet."
+        None, description="How clients reach this service, for links; from BIND and PORT when unset."
     )
-    signing_key: OptionalText = Field(None, description="Secret(s) that sign links, newest first; not used yet.")
+    signing_key: OptionalText = Field(
+        None,
+        description="Secrets that sign links, comma-separated, newest first, of 32 characters or more; made once "
+        "and kept in STATE_DIR when unset.",
+    )
+    link_ttl_s: int = Field(600, ge=1, le=604_800, description="Seconds for which a signed link is good.")
 
     state_dir: Path = Field(Path("/var/lib/runyard"), description="Where everything the service keeps lives.")
     images_dir: Path | None = Field(None, description="Runner images; STATE_DIR/images when unset.")
-    storage_dir: Path | None = Field(None, description="Blobs; STATE_DIR/storage when unset; not used yet.")
+    storage_dir: Path | None = Field(
+        None, description="Blobs, or what is on its way to S3; STATE_DIR/storage when unset."
+    )
+    storage_url: OptionalText = Field(
+        None, description="`s3://bucket/prefix` to keep blobs in S3 or what speaks like it."
+    )
+    s3_endpoint_url: OptionalText = Field(None, description="Address of the S3 server; Amazon's when unset.")
+    s3_addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="Whether the bucket stands in the path or in the host name."
+    )
+    s3_presign: bool = Field(False, description="Send downloads to S3 itself by a presigned link.")
 
     engine: Literal["auto", "oci", "docker"] = Field(
         "auto", description="What makes sandboxes; this version has `oci`."
@@ -125,6 +148,23 @@ class Settings(BaseSettings):
             raise ValueError("DATABASE_URL must begin with postgresql:// or, with an absolute path, sqlite:////")
         return value
 
+    @field_validator("storage_url")
+    @classmethod
+    def _storage_url_parses(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_storage_url(value)
+        return value
+
+    @field_validator("public_base_url", "s3_endpoint_url")
+    @classmethod
+    def _base_url_parses(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return None if value is None else parse_base_url(str(info.field_name).upper(), value)
+
+    @model_validator(mode="after")
+    def _signing_keys_are_long(self) -> Settings:
+        self.signing_keys()
+        return self
+
     @model_validator(mode="after")
     def _insecure_bind(self) -> Settings:
         if self.bind in LOOPBACK or self.allow_insecure_bind:
@@ -141,6 +181,35 @@ class Settings(BaseSettings):
         if self.api_keys is not None:
             return parse_api_keys(self.api_keys)
         return parse_api_keys(DEVELOPMENT_KEYS) if self.runyard_env == "development" else ()
+
+    def signing_keys(self) -> tuple[str, ...]:
+        """What `SIGNING_KEY` holds, the newest first; nothing when it is unset."""
+        if self.signing_key is None:
+            return ()
+        least = 1 if self.runyard_env == "development" else MIN_SIGNING_KEY_LENGTH
+        return parse_signing_keys(self.signing_key, min_length=least)
+
+    @property
+    def base_url(self) -> str:
+        """What links begin with, without a slash at the end."""
+        if self.public_base_url is not None:
+            return self.public_base_url
+        host = "localhost" if self.bind in LOOPBACK | {"0.0.0.0", "::"} else self.bind  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def storage(self) -> Path:
+        return self.storage_dir or self.state_dir / "storage"
+
+    @property
+    def bucket(self) -> Bucket | None:
+        """Where blobs are when they are in S3."""
+        return None if self.storage_url is None else parse_storage_url(self.storage_url)
+
+    @property
+    def api_home(self) -> Path:
+        """What api keeps for itself; no other account may look into it."""
+        return self.state_dir / "api"
 
     @property
     def images(self) -> Path:

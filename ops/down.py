@@ -13,7 +13,7 @@ from collections.abc import Callable
 from ops.state import Place, cgroups, mounts, processes, supervisor_pid
 
 #: The supervisor's own bound is DRAIN_S + 5 + 3; then everything is killed.
-STOP_MARGIN_S = 12.0
+STOP_MARGIN_S = 16.0
 DEFAULT_DRAIN_S = 10.0
 KILL_WITHIN_S = 10.0
 POLL_S = 0.05

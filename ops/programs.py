@@ -11,6 +11,8 @@ from ops.children import Program
 #: Nice enough that a build does not delay a run.
 BUILDER_NICE = "15"
 BUILDER_LONGEST_BACKOFF_S = 300.0
+#: Credentials for the blobs in S3, under the names that everybody's tools give them.
+FOR_S3 = "AWS_"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: The worker neither knows a token nor where the API listens.
 API_ONLY = frozenset(
@@ -35,8 +37,9 @@ UNTIL_PARENT_ENDS = ("setpriv", "--pdeathsig", "TERM")
 
 def worker(settings: Settings) -> Program:
     """`python -m worker`: root, owns the engine, listens on no TCP port."""
-    env = {name: value for name, value in _settings(settings).items() if name.upper() not in API_ONLY}
-    return Program("worker", (*UNTIL_PARENT_ENDS, *PYTHON, "-m", "worker"), {**env, **ALLOCATOR})
+    settings_env = {name: value for name, value in _settings(settings).items() if name.upper() not in API_ONLY}
+    env = {**_s3(settings), **settings_env, **ALLOCATOR}
+    return Program("worker", (*UNTIL_PARENT_ENDS, *PYTHON, "-m", "worker"), env)
 
 
 def api(settings: Settings) -> Program:
@@ -59,7 +62,7 @@ def api(settings: Settings) -> Program:
         "python:api.gunicorn_conf",
         "api.app:create_app()",
     )
-    env = {**_settings(settings), **ALLOCATOR, "HOME": str(settings.state_dir / "api")}
+    env = {**_s3(settings), **_settings(settings), **ALLOCATOR, "HOME": str(settings.api_home)}
     return Program("api", argv, env, umask=0o077)
 
 
@@ -78,6 +81,13 @@ def builder(settings: Settings) -> Program:
     nice = (*UNTIL_PARENT_ENDS, "nice", "-n", BUILDER_NICE)
     argv = (*nice, *PYTHON, "-m", "ops.images", "--images", str(settings.images), *wanted)
     return Program("images", argv, env, again_after_success=False, longest_backoff_s=BUILDER_LONGEST_BACKOFF_S)
+
+
+def _s3(settings: Settings) -> dict[str, str]:
+    """What boto3 reads, for those who reach the blobs, and only where they are in S3."""
+    if settings.bucket is None:
+        return {}
+    return {name: value for name, value in os.environ.items() if name.startswith(FOR_S3)}
 
 
 def _settings(settings: Settings) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """`python -m ops.supervisor`: keep a worker, an api and, until all images are built, a builder.
 
-Children are started in order and stopped in reverse order within a bound. One that dies is started again after
+Children are started and stopped in order, within a bound: the worker goes first, so that api is there to record
+the ends of the runs it drains and to answer those who wait for them. One that dies is started again after
 a wait that grows; a worker that exits with 78 cannot work with this configuration, so everything stops. Between
 events the process sleeps in sigtimedwait: it costs nothing while nothing happens.
 """
@@ -20,13 +21,15 @@ from config.settings import Settings, SettingsError, load_settings, unused_varia
 from ops import host, programs
 from ops.children import Child
 from ops.state import Place, take_lock, unusable
+from storage.errors import StorageMisconfigured
+from storage.layout import make_areas
 
 EX_CONFIG = 78
 EX_ALREADY = 75
-#: Beyond the time that runs in hand are given.
-STOP_MARGIN_S = 5.0
-#: However long api took to stop, the worker has this long to put its sandboxes away.
-WORKER_STOP_S = 3.0
+#: Beyond the time that runs in hand are given: to end the others, and to have all of them recorded.
+STOP_MARGIN_S = 8.0
+#: However long the worker took, the others have this long: nothing they wait for is left.
+OTHERS_STOP_S = 3.0
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 WAITED_FOR = STOP_SIGNALS | {signal.SIGCHLD, signal.SIGHUP}
 
@@ -75,10 +78,9 @@ class Supervisor:
         return found.si_signo if found else None
 
     def _stop(self) -> None:
-        deadline = time.monotonic() + self._settings.drain_s + STOP_MARGIN_S
-        for child in reversed(self._children):
-            least = time.monotonic() + WORKER_STOP_S if child is self._worker else 0.0
-            child.stop(max(deadline, least))
+        for child in self._children:
+            allowed_s = self._settings.drain_s + STOP_MARGIN_S if child is self._worker else OTHERS_STOP_S
+            child.stop(time.monotonic() + allowed_s)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -108,6 +110,12 @@ def _serve(settings: Settings) -> int:
     if lock is None:
         log.error("another supervisor runs with this STATE_DIR")
         return EX_ALREADY
+    try:
+        make_areas(settings.storage, settings.api_uid)
+    except (StorageMisconfigured, OSError) as e:
+        log.critical("%s", e)
+        lock.close()
+        return EX_CONFIG
     place.pid_file.write_text(f"{os.getpid()}\n")
     for name in unused_variables():
         log.warning("%s is set and has no effect: there is no shared directory", name)

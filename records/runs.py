@@ -12,6 +12,7 @@ Times are integer milliseconds since the epoch, of the caller's clock.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -216,6 +217,10 @@ class RunStore(Protocol):
         """Forget an ended run, its request, events and artifacts. Its Idempotency-Key stays used: never twice."""
         ...
 
-    def unfinished(self, *, after: str | None = None, limit: int = 100) -> tuple[Run, ...]:
-        """Live runs of all owners, the oldest first, for recovery at start. Page on with the last one's id."""
+    def unfinished(self) -> Iterator[Run]:
+        """Runs of all owners that are live, the oldest first: for recovery at start.
+
+        None that is accepted after this call is among them, nor one that has ended by the time it would come.
+        They are read in batches, so each step of the iterator may raise RecordsUnavailable.
+        """
         ...

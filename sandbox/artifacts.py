@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import mimetypes
 import urllib.parse
 from collections.abc import Callable
 from typing import Any
@@ -12,23 +11,11 @@ from config.ids import new_id
 from sandbox import frames
 from sandbox.frames import ProtocolError
 from sandbox.job import MAX_ARTIFACTS_BYTES, MAX_SKIPPED_LISTED, Artifact, Limits, path_problem
+from storage import media_types
 
 REASONS = frozenset(
     {"symlink", "special_file", "too_large", "too_many", "too_deep", "bad_name", "unreadable", "changed"}
 )
-_TYPES = mimetypes.MimeTypes()
-#: What programs here often make and Python 3.11's own table lacks (IANA's media types).
-for _ending, _type in {
-    ".webp": "image/webp",
-    ".avif": "image/avif",
-    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
-    ".parquet": "application/vnd.apache.parquet",
-    ".md": "text/markdown",
-    ".jsonl": "application/jsonl",
-}.items():
-    _TYPES.add_type(_type, _ending)
 
 
 class Receiver:
@@ -127,4 +114,4 @@ def _clean_path(raw: bytes) -> str | None:
 
 def content_type(name: str) -> str:
     """By the name's ending; whatever is not known is bytes."""
-    return _TYPES.guess_type(name)[0] or "application/octet-stream"
+    return media_types.by_ending(name) or media_types.BYTES

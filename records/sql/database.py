@@ -11,7 +11,9 @@ PostgreSQL has one small pool for both.
 from __future__ import annotations
 
 import logging
+import random
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -31,6 +33,9 @@ T = TypeVar("T")
 #: How long a call may wait for a connection, a lock, or an answer to a connect.
 WAIT_S = 5
 STATEMENT_MS = 15_000
+#: How often, and after how long at most, a transaction that was ended before its commit is tried again.
+REPEATS = 3
+REPEAT_WITHIN_S = 0.05
 #: Checkpoints are made on a thread of their own (`checkpoint`); the writer makes one itself only when that fell
 #: far behind: 64 MiB of 4 KiB pages.
 AUTOCHECKPOINT_PAGES = 16_384
@@ -76,34 +81,15 @@ class Database:
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` reads, in a transaction. Raises RecordsUnavailable."""
-        with self._translated():
-            try:
-                return self._once(self._reader, work)
-            except DBAPIError as e:
-                if not _may_repeat(e):
-                    raise
-                # The server was restarted since this connection was last used; the pool is empty by now.
-                return self._once(self._reader, work)
+        return self._transact(self._reader, work)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in a transaction and commit it; an exception of its own rolls back and goes through.
 
-        Raises RecordsUnavailable. `work` is called again if the connection turned out to be lost before the
-        commit was sent; after that, nobody but the server knows.
+        Raises RecordsUnavailable. `work` is called again if the connection turned out to be lost, or a deadlock was
+        broken at its cost, before the commit was sent; after that, nobody but the server knows.
         """
-        with self._translated():
-            done: list[T] = []
-
-            def noted(connection: Connection) -> T:
-                done.append(work(connection))
-                return done[-1]
-
-            try:
-                return self._once(self._writer, noted)
-            except DBAPIError as e:
-                if done or not _may_repeat(e):
-                    raise
-                return self._once(self._writer, work)
+        return self._transact(self._writer, work)
 
     def ping(self) -> None:
         """Raises RecordsUnavailable if the database does not answer."""
@@ -130,17 +116,35 @@ class Database:
             yield
         except PoolTimeout as e:
             raise RecordsUnavailable("the database is too busy") from e
-        except (DBAPIError, sqlite3.DatabaseError) as e:  # the second: BEGIN and PRAGMA are said to the driver
-            if isinstance(e, DBAPIError) and _is_ours(e):
+        except DBAPIError as e:
+            if _is_ours(e):
                 raise
-            if self._answers:
-                self._answers = False
-                kind = type(e.orig if isinstance(e, DBAPIError) else e).__name__
-                log.warning("the database cannot be used: %s", kind)
-            raise RecordsUnavailable from e
+            raise self._unavailable(e.orig) from e
+        except _CommitFailedError as e:
+            raise self._unavailable(e.__cause__) from e
+        except sqlite3.DatabaseError as e:  # BEGIN and PRAGMA are said to the driver itself
+            raise self._unavailable(e) from e
         if not self._answers:
             self._answers = True
             log.warning("the database can be used again")
+
+    def _unavailable(self, reason: BaseException | None) -> RecordsUnavailable:
+        if self._answers:
+            self._answers = False
+            log.warning("the database cannot be used: %s", type(reason).__name__)
+        return RecordsUnavailable()
+
+    def _transact(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        with self._translated():
+            for _ in range(REPEATS):
+                try:
+                    return self._once(engine, work)
+                except DBAPIError as e:
+                    if not _may_repeat(e):
+                        raise
+                    # Not at once: the other one of a deadlock has to get its lock first.
+                    time.sleep(random.uniform(0, REPEAT_WITHIN_S))  # noqa: S311
+            return self._once(engine, work)
 
     def _once(self, engine: Engine, work: Callable[[Connection], T]) -> T:
         with engine.connect() as connection:
@@ -150,8 +154,15 @@ class Database:
                 assert driver is not None
                 driver.execute("BEGIN IMMEDIATE" if engine is self._writer else "BEGIN")
             result = work(connection)
-            connection.commit()
+            try:
+                connection.commit()
+            except DBAPIError as e:
+                raise _CommitFailedError from e
             return result
+
+
+class _CommitFailedError(Exception):
+    """A commit was sent and not confirmed: not to be repeated."""
 
 
 _PING = text("SELECT 1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
 from records.packing import unpack
 from records.runs import Run
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: Documents of one page together, unpacked; the first is always there.
 PAGE_BYTES = 32 * 1024 * 1024
+UNFINISHED_BATCH = 100
 
 COLUMNS = (
     table.c.id, table.c.owner, table.c.status, table.c.language, table.c.attempt, table.c.created_at_ms,
@@ -27,7 +28,13 @@ COLUMNS = (
 )  # fmt: skip
 _SIZES = select(table.c.seq, table.c.document_bytes)
 _ROWS = select(*COLUMNS).where(table.c.seq.in_(bindparam("seqs", expanding=True)))
-_UNFINISHED = select(*COLUMNS).where(table.c.ended_at_ms.is_(None))
+_LAST = select(func.max(table.c.seq))
+_UNFINISHED = (
+    select(table.c.seq, *COLUMNS)
+    .where(table.c.ended_at_ms.is_(None), table.c.seq > bindparam("above"), table.c.seq <= bindparam("last"))
+    .order_by(table.c.seq)
+    .limit(UNFINISHED_BATCH)
+)
 
 
 def run_of(row: Sequence[Any]) -> Run:
@@ -67,11 +74,11 @@ def page(
     return connection.execute(rows, {"seqs": seqs}).all(), len(found) > len(seqs)
 
 
-def unfinished(connection: Connection, after: str | None, limit: int) -> Sequence[Any]:
-    """Live runs of everybody, the oldest first."""
-    statement = _UNFINISHED.limit(limit)
-    if after is not None:
-        # The run may have ended since: its place in the order has not.
-        cursor = connection.execute(select(table.c.seq).where(table.c.id == after)).scalar()
-        statement = statement.where(table.c.seq > (cursor or 0))
-    return connection.execute(statement.order_by(table.c.seq)).all()
+def last_seq(connection: Connection) -> int:
+    """The `seq` of the newest run; 0 if there is none."""
+    return connection.execute(_LAST).scalar() or 0
+
+
+def unfinished(connection: Connection, *, above: int, last: int) -> Sequence[Any]:
+    """A batch of live runs of everybody, the oldest first: `seq`, then `COLUMNS`."""
+    return connection.execute(_UNFINISHED, {"above": above, "last": last}).all()

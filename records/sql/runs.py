@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
@@ -29,7 +30,7 @@ from records.sql.tables import files, requests
 from records.sql.tables import runs as table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection
 
@@ -265,10 +266,17 @@ class SqlRuns:
 
         return self._database.write(work)
 
-    def unfinished(self, *, after: str | None = None, limit: int = 100) -> tuple[Run, ...]:
+    def unfinished(self) -> Iterator[Run]:
         """See `RunStore.unfinished`."""
-        rows = self._database.read(lambda connection: listing.unfinished(connection, after, limit))
-        return tuple(listing.run_of(row) for row in rows)
+        last = self._database.read(listing.last_seq)
+        return self._unfinished(last)
+
+    def _unfinished(self, last: int) -> Iterator[Run]:
+        above = 0
+        while rows := self._database.read(partial(listing.unfinished, above=above, last=last)):
+            for _, *row in rows:
+                yield listing.run_of(row)
+            above = rows[-1].seq
 
     def remove(self, connection: Connection, seqs: Sequence[int]) -> int:
         """Delete ended runs with all that is theirs, inside somebody's transaction. How many."""

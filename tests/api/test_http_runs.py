@@ -164,11 +164,6 @@ def test_what_is_not_offered_yet_is_said(service, fields, param):
     assert reply.body["error"]["code"] == "not_supported"
 
 
-def test_idempotency_is_not_offered_yet(service):
-    reply = service.post("/v1/runs", json={"language": "python", "code": "x"}, headers={"Idempotency-Key": "k"})
-    assert (reply.status, reply.body["error"]["param"]) == (400, "Idempotency-Key")
-
-
 def test_large_output_comes_back_whole(service):
     size = 8 * 1024 * 1024
     run = service.run(code=f"print('x' * {size + 10})", limits={"max_output_bytes": size})

@@ -191,6 +191,7 @@ def test_a_killed_worker_is_replaced_and_a_killed_supervisor_takes_everything_wi
         ({"MAX_RUNS": "0", "QUEUE_MAX": "x"}, "QUEUE_MAX"),
         ({"WARM_POOL": "bogus"}, "WARM_POOL: 'bogus'"),
         ({"LANGUAGES": "cobol"}, "there is no runner for cobol"),
+        ({"STORAGE_DIR": "relative"}, "STORAGE_DIR: relative must be an absolute path"),
         ({"STATE_DIR": "relative"}, "STATE_DIR: relative must be an absolute path"),
     ],
 )

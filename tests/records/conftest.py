@@ -53,16 +53,26 @@ def clock():
 
 
 @pytest.fixture
-def records(shared_url, clock):
-    opened = open_records(shared_url, clock=clock)
-    yield opened
-    opened.close()
+def open_at(clock):
+    """`open_records` by the test's clock; all are closed in the end."""
+    opened = []
+
+    def open_one(url, **options):
+        opened.append(open_records(url, clock=clock, **options))
+        return opened[-1]
+
+    yield open_one
+    for records in opened:
+        records.close()
 
 
 @pytest.fixture
-def own_records(empty_url, clock):
+def records(shared_url, open_at):
+    return open_at(shared_url)
+
+
+@pytest.fixture
+def own_records(empty_url, open_at):
     """A database of this test's alone: for what looks at all owners."""
     migrate(empty_url)
-    opened = open_records(empty_url, clock=clock)
-    yield opened
-    opened.close()
+    return open_at(empty_url)

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 from builders import a_file, accepted, an_end, ended, events, new_run, unique
+from sqlalchemy import update
 
 from records import migrate, open_records
 from records.errors import RecordsUnavailable
+from records.sql.tables import runs
 from records.usage import Quota
 
 HERE = Path(__file__).parent
@@ -27,6 +29,7 @@ LOOP = """
 import sys
 from builders import a_file, an_end, events, new_run
 from records import open_records
+from records.sql.tables import runs
 from records.usage import Quota, RunUsage
 records = open_records(sys.argv[1])
 while True:
@@ -40,7 +43,7 @@ while True:
 
 
 @pytest.mark.parametrize("round_", range(3))
-def test_what_was_acknowledged_survives_kill_9(empty_url, round_):
+def test_what_was_acknowledged_survives_kill_9(empty_url, round_, open_at):
     migrate(empty_url)
     owner = "key_a"
     argv = [sys.executable, "-c", LOOP, empty_url, owner]
@@ -52,22 +55,19 @@ def test_what_was_acknowledged_survives_kill_9(empty_url, round_):
     said = [line.split() for line in lines if line.endswith("\n")]
     accepted_ids = {run_id for what, run_id in said if what == "accepted"}
     finished_ids = {run_id for what, run_id in said if what == "finished"}
-    records = open_records(empty_url)
-    try:
-        kept = {run.id: run for run in all_runs(records, owner)}
-        assert accepted_ids <= set(kept)
-        # One more may have been kept whose acknowledgement was cut off; never a part of one.
-        assert len(kept) - len(accepted_ids) in {0, 1}
-        done = {run_id for run_id, run in kept.items() if run.ended}
-        assert finished_ids <= done
-        assert len(done) - len(finished_ids) in {0, 1}
-        assert records.usage.counted(owner, "all") == len(kept)
-        assert records.files.stored_bytes(owner) == 10 * len(done)
-        assert all(len(records.runs.events(owner, run_id).events) == 2 for run_id in done)
-        unfinished = {run.id for run in records.runs.unfinished()}
-        assert unfinished == set(kept) - done
-    finally:
-        records.close()
+    records = open_at(empty_url)
+    kept = {run.id: run for run in all_runs(records, owner)}
+    assert accepted_ids <= set(kept)
+    # One more may have been kept whose acknowledgement was cut off; never a part of one.
+    assert len(kept) - len(accepted_ids) in {0, 1}
+    done = {run_id for run_id, run in kept.items() if run.ended}
+    assert finished_ids <= done
+    assert len(done) - len(finished_ids) in {0, 1}
+    assert records.usage.counted(owner, "all") == len(kept)
+    assert records.files.stored_bytes(owner) == 10 * len(done)
+    assert all(len(records.runs.events(owner, run_id).events) == 2 for run_id in done)
+    unfinished = {run.id for run in records.runs.unfinished()}
+    assert unfinished == set(kept) - done
 
 
 def all_runs(records, owner):
@@ -100,10 +100,10 @@ def unavailable(call):
     return time.monotonic() - start
 
 
-def test_a_server_that_goes_away_is_said_so_and_found_again(server):
+def test_a_server_that_goes_away_is_said_so_and_found_again(server, open_at):
     url = server.new_database()
     migrate(url)
-    records = open_records(url)
+    records = open_at(url)
     kept = accepted(records)
     threads = [threading.Thread(target=records.ping) for _ in range(8)]
     for thread in threads:
@@ -126,13 +126,12 @@ def test_a_server_that_goes_away_is_said_so_and_found_again(server):
     assert records.runs.finish(kept, 1, an_end())
     assert records.runs.get("key_a", kept).ended
     records.ping()
-    records.close()
 
 
-def test_a_restart_between_two_calls_is_not_noticed(server):
+def test_a_restart_between_two_calls_is_not_noticed(server, open_at):
     url = server.new_database()
     migrate(url)
-    records = open_records(url)
+    records = open_at(url)
     run_id = accepted(records)
     server.stop()
     server.start()
@@ -140,12 +139,11 @@ def test_a_restart_between_two_calls_is_not_noticed(server):
     server.stop()
     server.start()
     assert records.runs.get("key_a", run_id).ended
-    records.close()
 
 
-def test_waiting_for_a_held_lock_is_bounded(empty_url):
+def test_waiting_for_a_held_lock_is_bounded(empty_url, open_at):
     migrate(empty_url)
-    records = open_records(empty_url, wait_s=0.5)
+    records = open_at(empty_url, wait_s=0.5)
     run_id = accepted(records)
     with locked(empty_url):
         start = time.monotonic()
@@ -154,7 +152,36 @@ def test_waiting_for_a_held_lock_is_bounded(empty_url):
         assert time.monotonic() - start < 3
         assert records.runs.get("key_a", run_id).status == "queued"
     assert records.runs.finish(run_id, 1, an_end())
-    records.close()
+
+
+def test_of_two_transactions_that_wait_for_each_other_both_come_through(server, open_at):
+    url = server.new_database()
+    migrate(url)
+    records = open_at(url)
+    rows = [accepted(records), accepted(records)]
+    both_hold_one = threading.Barrier(2)
+    repeated = []
+
+    def change(order):
+        tries = []
+
+        def work(connection):
+            tries.append(order)
+            for run_id in order:
+                connection.execute(update(runs).where(runs.c.id == run_id).values(attempt=runs.c.attempt + 1))
+                if len(tries) == 1 and run_id == order[0]:
+                    both_hold_one.wait()
+
+        records.runs._database.write(work)
+        repeated.append(len(tries))
+
+    threads = [threading.Thread(target=change, args=(order,)) for order in (rows, rows[::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(repeated) == [1, 2]
+    assert [records.runs.get("key_a", run_id).attempt for run_id in rows] == [3, 3]
 
 
 @contextlib.contextmanager
@@ -173,9 +200,9 @@ def locked(url):
     other.close()
 
 
-def test_more_threads_than_connections_wait_their_turn(empty_url):
+def test_more_threads_than_connections_wait_their_turn(empty_url, open_at):
     migrate(empty_url)
-    records = open_records(empty_url, connections=2)
+    records = open_at(empty_url, connections=2)
     errors = []
 
     def work():
@@ -193,7 +220,6 @@ def test_more_threads_than_connections_wait_their_turn(empty_url):
         thread.join()
     assert errors == []
     assert len(list(all_runs(records, "key_a"))) == 300
-    records.close()
 
 
 def test_no_thread_and_no_descriptor_is_left(empty_url):
@@ -232,10 +258,10 @@ def writes(records, run_id):
 
 
 @pytest.mark.parametrize("name", ["accept", "begin", "append", "finish", "put"])
-def test_a_full_disk_is_unavailable_and_nothing_is_half_kept(small_disk, name):
+def test_a_full_disk_is_unavailable_and_nothing_is_half_kept(small_disk, name, open_at):
     url = f"sqlite:///{small_disk}/records.sqlite"
     migrate(url)
-    records = open_records(url)
+    records = open_at(url)
     run_id = accepted(records)
     before = records.usage.counted("key_a", "all")
     # To the last byte: even what needs one page more must fail.
@@ -253,7 +279,6 @@ def test_a_full_disk_is_unavailable_and_nothing_is_half_kept(small_disk, name):
     (small_disk / "ballast").unlink()
     assert writes(records, run_id)[name]()
     assert records.runs.get("key_a", run_id) is not None
-    records.close()
 
 
 def test_a_directory_that_cannot_be_written_is_said_so(tmp_path):
@@ -268,7 +293,7 @@ def test_a_file_that_is_no_database_is_said_so(tmp_path):
         migrate(f"sqlite:///{tmp_path}/records.sqlite")
 
 
-def test_a_process_that_is_killed_holds_no_lock(tmp_path):
+def test_a_process_that_is_killed_holds_no_lock(tmp_path, open_at):
     url = f"sqlite:///{tmp_path}/records.sqlite"
     migrate(url)
     hold = "import sqlite3,sys,time; c=sqlite3.connect(sys.argv[1],isolation_level=None)\n"
@@ -277,7 +302,6 @@ def test_a_process_that_is_killed_holds_no_lock(tmp_path):
     process.stdout.readline()
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    records = open_records(url, wait_s=1)
+    records = open_at(url, wait_s=1)
     run_id = accepted(records, unique("key"))
     assert records.runs.discard(run_id)
-    records.close()

@@ -11,7 +11,6 @@ from threading import Barrier
 import pytest
 from builders import NOW_MS, accepted, an_end, ended, key, new_run, unique
 
-from records import open_records
 from records.runs import IDEMPOTENCY_MS, Accepted, Duplicate, Mismatch, OverQuota
 from records.usage import Quota
 
@@ -131,12 +130,11 @@ def test_a_run_is_finished_once_however_many_try(records):
     assert records.runs.get("key_a", run_id).document == b"%d" % answers.index(True)
 
 
-def test_a_key_holds_across_a_restart(shared_url, records):
+def test_a_key_holds_across_a_restart(shared_url, records, open_at):
     first = new_run(unique("key"))
     records.runs.accept(first, key())
-    again = open_records(shared_url)
+    again = open_at(shared_url)
     assert again.runs.accept(new_run(first.owner), key()) == Duplicate(first.id)
-    again.close()
 
 
 ACCEPT = """

@@ -84,6 +84,14 @@ class Runs(RuleBasedStateMachine):
             self.runs[run_id].document = b"begun"
 
     @rule(run_id=ids, attempt=attempts)
+    def hold_back(self, run_id, attempt):
+        expected = self.allowed(run_id, attempt) and self.runs[run_id].status == "running"
+        assert self.records.runs.hold_back(run_id, attempt, b"waits") == expected
+        if expected:
+            self.runs[run_id].status = "queued"
+            self.runs[run_id].document = b"waits"
+
+    @rule(run_id=ids, attempt=attempts)
     def retry(self, run_id, attempt):
         expected = attempt + 1 if self.allowed(run_id, attempt) else None
         assert self.records.runs.retry(run_id, attempt, b"again") == expected

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, inspect, text
 
 from config.settings import Settings
 from ops.state import Place
-from records import migrate, open_records
+from records import migrate
 from records.errors import RecordsTooNew
 from records.sql.database import parse_url
 from records.sql.migrate import HEAD, alembic_config
@@ -50,13 +50,12 @@ def test_the_newest_revision_is_the_one_the_code_expects(shared_url):
     engine.dispose()
 
 
-def test_a_second_time_there_is_nothing_to_do_and_nothing_is_lost(empty_url):
+def test_a_second_time_there_is_nothing_to_do_and_nothing_is_lost(empty_url, open_at):
     assert migrate(empty_url)
-    records = open_records(empty_url)
+    records = open_at(empty_url)
     run_id = accepted(records)
     assert not migrate(empty_url)
     assert records.runs.get("key_a", run_id) is not None
-    records.close()
 
 
 def test_threads_that_start_together(empty_url):
@@ -79,7 +78,7 @@ for _ in range(20):
 """
 
 
-def test_processes_that_start_together(empty_url):
+def test_processes_that_start_together(empty_url, open_at):
     argv = [sys.executable, "-c", MIGRATE_AND_USE, empty_url]
     env = {"PYTHONPATH": f"{Path(__file__).parent}:{ROOT}"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -90,9 +89,8 @@ def test_processes_that_start_together(empty_url):
     said = [process.communicate(timeout=90)[0].strip() for process in processes]
     assert [process.returncode for process in processes] == [0] * 5
     assert sorted(said) == ["False"] * 4 + ["True"]
-    records = open_records(empty_url)
+    records = open_at(empty_url)
     assert len(records.runs.list("key_a", limit=1000).items) == 100
-    records.close()
 
 
 def test_a_migration_that_fails_leaves_nothing(empty_url, monkeypatch):

@@ -9,6 +9,7 @@ from builders import NOW_MS, a_file, accepted, an_end, ended, events, new_run, u
 
 from records.errors import UnknownCursor
 from records.runs import Accepted, OverQuota
+from records.sql.listing import UNFINISHED_BATCH
 from records.usage import Quota, RunUsage
 
 
@@ -135,15 +136,30 @@ def test_a_live_run_is_not_deleted(records):
 
 
 def test_unfinished_runs_are_those_that_have_not_ended_oldest_first(own_records):
-    records = own_records
-    first, second, third = (accepted(records, owner) for owner in ("a", "b", "a"))
-    ended(records)
-    records.runs.begin(second, 1, b"running")
-    assert [run.id for run in records.runs.unfinished()] == [first, second, third]
-    assert [run.id for run in records.runs.unfinished(limit=1)] == [first]
-    assert [run.id for run in records.runs.unfinished(after=first, limit=1)] == [second]
-    records.runs.finish(second, 1, an_end())
-    assert [run.id for run in records.runs.unfinished(after=second)] == [third]
+    runs = own_records.runs
+    first, second, third = (accepted(own_records, owner) for owner in ("a", "b", "a"))
+    ended(own_records)
+    runs.begin(second, 1, b"running")
+    found = list(runs.unfinished())
+    assert [(run.id, run.owner, run.status) for run in found] == [
+        (first, "a", "queued"),
+        (second, "b", "running"),
+        (third, "a", "queued"),
+    ]
+
+
+def test_recovery_sees_no_run_that_is_accepted_meanwhile_and_each_other_once(own_records):
+    runs = own_records.runs
+    made = [accepted(own_records) for _ in range(2 * UNFINISHED_BATCH + 5)]
+    left = runs.unfinished()
+    new = accepted(own_records)
+    seen = []
+    for number, run in enumerate(left):
+        seen.append(run.id)
+        # Whatever becomes of a run that was seen, the next batch goes on where this one ended.
+        runs.discard(run.id) if number % 2 else runs.finish(run.id, 1, an_end())
+    assert seen == made
+    assert [run.id for run in runs.unfinished()] == [new]
 
 
 def test_usage_is_added_up_when_runs_end_and_only_then(records):

@@ -16,6 +16,7 @@ def said(monkeypatch):
     before = (root.handlers[:], root.level, sys.excepthook, threading.excepthook, logging.raiseExceptions)
     monkeypatch.setenv("API_KEYS", 's3cret"tok\\en:alice:5:5,dev_123:dev')
     monkeypatch.setenv("SIGNING_KEY", "newest-signing,older-signing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3-credential")
     written = io.StringIO()
     monkeypatch.setattr(sys, "stderr", written)
     setup("test", "DEBUG")
@@ -51,6 +52,14 @@ def test_other_peoples_tokens_are_masked_by_where_they_stand(said):
     logging.getLogger("x").info("Authorization: Bearer zzzzz, GET /f?token=abc.def&x=1")
     (line,) = said()
     assert line["message"] == f"Authorization: Bearer {MASK}, GET /f?token={MASK}&x=1"
+
+
+def test_credentials_and_signatures_of_s3_are_masked(said):
+    link = "GET /b/k?X-Amz-Expires=60&X-Amz-Security-Token=abc%2F&X-Amz-Signature=0123abc HTTP"
+    logging.getLogger("x").info("%s with s3-credential", link)
+    (line,) = said()
+    masked = f"GET /b/k?X-Amz-Expires=60&X-Amz-Security-Token={MASK}&X-Amz-Signature={MASK} HTTP"
+    assert line["message"] == f"{masked} with {MASK}"
 
 
 def test_an_exception_keeps_its_traceback_but_not_the_token_in_it(said):

@@ -37,7 +37,7 @@ def settings(tmp_path, monkeypatch):
     given = {
         "STATE_DIR": str(tmp_path),
         "API_KEYS": "t0ken:a:1:1",
-        "SIGNING_KEY": "s3cret",
+        "SIGNING_KEY": "s3cret" * 6,
         "DATABASE_URL": "postgresql://user:s3cret@db/runyard",
         "BIND": "0.0.0.0",
         "MAX_RUNS": "3",
@@ -68,10 +68,19 @@ def test_children_see_settings_and_nothing_else_of_the_callers_environment(setti
         assert "not yours" not in program.env.values()
 
 
+def test_credentials_for_s3_go_to_those_who_reach_it_and_only_if_it_is_used(settings, monkeypatch):
+    monkeypatch.setenv("STORAGE_URL", "s3://blobs/x")
+    with_s3 = Settings()
+    for program in (programs.worker(with_s3), programs.api(with_s3)):
+        assert program.env["AWS_SECRET_ACCESS_KEY"] == "not yours"
+        assert program.env["STORAGE_URL"] == "s3://blobs/x"
+    assert "AWS_SECRET_ACCESS_KEY" not in programs.builder(with_s3).env
+
+
 def test_the_api_is_told_its_keys_and_gives_up_every_privilege(settings):
     program = programs.api(settings)
     assert program.env["API_KEYS"] == "t0ken:a:1:1"
-    assert program.env["SIGNING_KEY"] == "s3cret"
+    assert program.env["SIGNING_KEY"] == "s3cret" * 6
     uid = str(settings.api_uid)
     assert {f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs", "--bounding-set=-all"} <= set(
         program.argv

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 
 import pytest
 from sqlalchemy import event
@@ -11,7 +12,7 @@ from sqlalchemy import event
 from records import migrate, open_records
 from records.errors import RecordsUnavailable
 from records.files import NewFile
-from records.runs import NewRun, RunEnd
+from records.runs import Accepted, NewRun, RunEnd
 from records.sql.database import parse_url
 from records.sql.prepared import Prepared
 from records.sql.tables import runs
@@ -94,7 +95,7 @@ def test_sweeps_and_what_they_delete_walk_indexes(opened, plans):
         "ix_runs_ended": lambda: retention.sweep_runs(ended_before_ms=1, keep_at_most=2),
         "ix_files_expires": lambda: retention.expire_files(now_ms=9),
         "ix_idempotency_expires": lambda: retention.expire_idempotency(now_ms=9),
-        "ix_runs_live": opened.runs.unfinished,
+        "ix_runs_live": lambda: list(opened.runs.unfinished()),
         "ix_unnamed_blobs_since": lambda: opened.files.unnamed(before_ms=BIG_INT),
     }
     for index, call in calls.items():
@@ -157,3 +158,48 @@ def test_a_prepared_statement_says_what_it_lacks(opened):
     statement = Prepared(database._writer.dialect, runs.insert(), ["id", "owner"])
     with pytest.raises(KeyError, match="owner"):
         database.write(lambda connection: statement(connection, {"id": "x"}))
+
+
+def test_a_checkpoint_brings_to_the_disk_what_was_only_in_the_log(tmp_path):
+    """What a power loss can take is what came after the last one."""
+
+    def without_its_log():
+        (tmp_path / "copy.sqlite").write_bytes((tmp_path / "records.sqlite").read_bytes())
+        copy = open_records(f"sqlite:///{tmp_path}/copy.sqlite")
+        found = copy.runs.get("key_a", "run_1")
+        copy.close()
+        for path in tmp_path.glob("copy*"):
+            path.unlink()
+        return found
+
+    url = f"sqlite:///{tmp_path}/records.sqlite"
+    migrate(url)
+    records = open_records(url)
+    records.retention.checkpoint()
+    records.runs.accept(a_run(1))
+    assert without_its_log() is None
+    records.retention.checkpoint()
+    assert without_its_log() is not None
+    records.close()
+
+
+def test_waiting_for_the_one_writer_is_bounded(tmp_path):
+    url = f"sqlite:///{tmp_path}/records.sqlite"
+    migrate(url)
+    records = open_records(url, wait_s=0.2)
+    writing, finished = threading.Event(), threading.Event()
+
+    def slow(_connection):
+        writing.set()
+        finished.wait()
+
+    thread = threading.Thread(target=records.runs._database.write, args=(slow,))
+    thread.start()
+    writing.wait()
+    with pytest.raises(RecordsUnavailable, match="busy"):
+        records.runs.accept(a_run(1))
+    assert records.runs.get("key_a", "run_1") is None
+    finished.set()
+    thread.join()
+    assert records.runs.accept(a_run(1)) == Accepted()
+    records.close()

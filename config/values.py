@@ -1,0 +1,77 @@
+"""Settings that are more than a word: addresses and secrets, taken apart and judged.
+
+Each function raises ValueError whose message begins with the variable's name and never holds a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+MIN_SIGNING_KEY_LENGTH = 32
+MAX_SIGNING_KEYS = 16
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+_PATH = re.compile(r"(/[A-Za-z0-9._~%-]+)*/?")
+MAX_PREFIX_LENGTH = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """`s3://name/prefix`; the prefix has no slash at either end and may be empty."""
+
+    name: str
+    prefix: str
+
+
+def parse_storage_url(text: str) -> Bucket:
+    """Where blobs go when they do not stay on this machine."""
+    scheme, _, rest = text.partition("://")
+    name, _, prefix = rest.partition("/")
+    prefix = prefix.removesuffix("/")
+    if scheme != "s3" or not _BUCKET.fullmatch(name) or ".." in name:
+        raise ValueError("STORAGE_URL: must be s3://bucket or s3://bucket/prefix")
+    if prefix and (len(prefix) > MAX_PREFIX_LENGTH or not _PREFIX.fullmatch(prefix)):
+        raise ValueError(
+            f"STORAGE_URL: the prefix may be at most {MAX_PREFIX_LENGTH} of A-Z a-z 0-9 _ - . and / between parts"
+        )
+    return Bucket(name, prefix)
+
+
+def parse_base_url(name: str, text: str) -> str:
+    """An http(s) address that a path can be appended to: no slash at its end, no query, no credentials."""
+    problem = f"{name}: must be http://host or https://host, with a port and a path if need be, and nothing else"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as e:
+        raise ValueError(problem) from e
+    if (
+        not text.isprintable()
+        or parts.scheme not in {"http", "https"}
+        or not _HOST.fullmatch(parts.hostname or "")
+        or "@" in parts.netloc
+        or parts.query
+        or parts.fragment
+        or text.endswith(("?", "#"))
+        or not _PATH.fullmatch(parts.path)
+        or port == 0
+    ):
+        raise ValueError(problem)
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def parse_signing_keys(text: str, *, min_length: int) -> tuple[str, ...]:
+    """The secrets of `SIGNING_KEY`, the newest first: it signs, all verify."""
+    keys = tuple(key for part in text.split(",") if (key := part.strip()))
+    if not keys:
+        raise ValueError("SIGNING_KEY: is set but holds no key")
+    if len(keys) > MAX_SIGNING_KEYS:
+        raise ValueError(f"SIGNING_KEY: more than {MAX_SIGNING_KEYS} keys")
+    for number, key in enumerate(keys, start=1):
+        if len(key) < min_length:
+            raise ValueError(f"SIGNING_KEY: key {number} is shorter than {min_length} characters")
+    return keys

@@ -1,0 +1,79 @@
+"""Which process has which store: each area has one writer, and the other party only reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from config.settings import Settings
+from config.values import Bucket
+from storage import BlobReader, BlobStore
+from storage.layout import ARTIFACTS, UPLOADS
+from storage.local import LocalReader, LocalStore
+
+if TYPE_CHECKING:
+    from storage.s3 import Place
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiAreas:
+    """What api may do."""
+
+    uploads: BlobStore
+    artifacts: BlobReader
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAreas:
+    """What the worker may do."""
+
+    uploads: BlobReader
+    artifacts: BlobStore
+
+
+def for_api(settings: Settings) -> ApiAreas:
+    """The stores as api has them. `layout.make_areas` has been called before.
+
+    Raises StorageMisconfigured or StorageUnavailable.
+    """
+    local = _local(settings)
+    if settings.bucket is None:
+        return ApiAreas(LocalStore(local.uploads), LocalReader(local.artifacts))
+    from storage.s3 import S3Reader, S3Store  # boto3 costs memory that only its users should pay
+
+    s3, presign = _s3(settings, settings.bucket), settings.s3_presign
+    return ApiAreas(S3Store(s3.uploads, local.uploads, presign=presign), S3Reader(s3.artifacts, presign=presign))
+
+
+def for_worker(settings: Settings) -> WorkerAreas:
+    """The stores as the worker has them, else as `for_api`."""
+    local = _local(settings)
+    if settings.bucket is None:
+        return WorkerAreas(LocalReader(local.uploads), LocalStore(local.artifacts, group_reads=True))
+    from storage.s3 import S3Reader, S3Store  # as above
+
+    s3 = _s3(settings, settings.bucket)
+    return WorkerAreas(S3Reader(s3.uploads), S3Store(s3.artifacts, local.artifacts))
+
+
+@dataclass(frozen=True, slots=True)
+class _Both(Generic[T]):
+    """Where each area is."""
+
+    uploads: T
+    artifacts: T
+
+
+def _local(settings: Settings) -> _Both[Path]:
+    return _Both(settings.storage / UPLOADS, settings.storage / ARTIFACTS)
+
+
+def _s3(settings: Settings, bucket: Bucket) -> _Both[Place]:
+    from storage.s3 import Place, connect  # as above
+
+    client = connect(settings.s3_endpoint_url, settings.s3_addressing)
+    top = f"{bucket.prefix}/" if bucket.prefix else ""
+    return _Both(*(Place(client, bucket.name, f"{top}{area}/") for area in (UPLOADS, ARTIFACTS)))

@@ -1,0 +1,78 @@
+"""The directories of blobs on this machine: whose they are, and who may read them.
+
+    STORAGE_DIR              root, 0755: api cannot replace what stands in it
+    ├── uploads/             api, 0700: api writes; root reads it as it would read a stranger's
+    │   ├── blobs/ab/ab12…   one file a blob, named by its hash
+    │   └── tmp/             blobs being written, each locked by its writer
+    └── artifacts/           root, group api, 2750: the worker writes; api reads
+        ├── blobs/…
+        └── tmp/             2700
+
+`make_areas` is called by root before api and worker start, and makes the first two levels. What lies below is
+made by the one who writes there: root never makes, changes or deletes anything beneath `uploads`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from storage import beneath
+from storage.errors import StorageMisconfigured
+
+UPLOADS, ARTIFACTS = "uploads", "artifacts"
+BLOBS, TEMPORARY = "blobs", "tmp"
+#: What is made in such a directory belongs to its group, whoever makes it.
+GROUP_INHERITED = stat.S_ISGID
+SHARED_DIRECTORY, PRIVATE_DIRECTORY = GROUP_INHERITED | 0o750, 0o700
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def make_areas(storage_dir: Path, api_uid: int) -> None:
+    """Make both areas with their owners and modes; `api_uid` is also the gid of api. To be called as root.
+
+    Raises StorageMisconfigured where api could not reach it or another account could replace it, OSError if it
+    cannot be made.
+    """
+    if not storage_dir.is_absolute():
+        raise StorageMisconfigured(f"STORAGE_DIR: {storage_dir} must be an absolute path")
+    storage_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for folder in (storage_dir, *storage_dir.parents):
+        _must_be_reachable(folder)
+    root = os.open(storage_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = os.fstat(root)
+        if found.st_uid != os.geteuid() or found.st_mode & OTHERS_WRITE:
+            raise StorageMisconfigured(
+                f"STORAGE_DIR: {storage_dir} must belong to root and be writable by no other account"
+            )
+        _make(root, UPLOADS, api_uid, api_uid, PRIVATE_DIRECTORY)
+        _make(root, ARTIFACTS, os.geteuid(), api_uid, SHARED_DIRECTORY)
+    finally:
+        os.close(root)
+
+
+def _must_be_reachable(folder: Path) -> None:
+    mode = folder.stat().st_mode
+    if not mode & stat.S_IXOTH:
+        raise StorageMisconfigured(
+            f"STORAGE_DIR: {folder} is closed to other accounts, and the api runs as one (chmod o+x {folder})"
+        )
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise StorageMisconfigured(f"STORAGE_DIR: any account can replace what is in {folder}")
+
+
+def _make(root: int, name: str, uid: int, gid: int, mode: int) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=root)
+    try:
+        fd = beneath.open_directory(name, root)
+    except OSError as e:
+        raise StorageMisconfigured(f"STORAGE_DIR: {name} in it is not a directory") from e
+    try:
+        os.fchown(fd, uid, gid)
+        os.fchmod(fd, mode)
+    finally:
+        os.close(fd)

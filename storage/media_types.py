@@ -1,0 +1,116 @@
+"""What kind of file it is, told by its name and its first bytes; and under which type it may leave this service.
+
+The kind is metadata and says what a thing is, HTML and SVG included. What is *served* is another matter: the
+API's origin gives out nothing that a browser would run or render as a document.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+
+BYTES = "application/octet-stream"
+TEXT = "text/plain"
+
+_BY_ENDING = mimetypes.MimeTypes()  # Python's own table, not the machine's
+#: What people keep here and Python 3.11's table lacks (IANA's media types).
+for _ending, _type in {
+    ".webp": "image/webp",
+    ".avif": "image/avif",
+    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    ".ods": "application/vnd.oasis.opendocument.spreadsheet",
+    ".odt": "application/vnd.oasis.opendocument.text",
+    ".parquet": "application/vnd.apache.parquet",
+    ".md": "text/markdown",
+    ".jsonl": "application/jsonl",
+    ".gz": "application/gzip",
+    ".bz2": "application/x-bzip2",
+    ".xz": "application/x-xz",
+    ".zst": "application/zstd",
+    ".7z": "application/x-7z-compressed",
+}.items():
+    _BY_ENDING.add_type(_type, _ending)
+_BY_ENCODING = {
+    "gzip": "application/gzip",
+    "compress": "application/x-compress",
+    "bzip2": "application/x-bzip2",
+    "xz": "application/x-xz",
+    "br": BYTES,
+}
+#: First bytes, and the type they are the mark of.
+_MARKS = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"%PDF-", "application/pdf"),
+    (b"PK\x03\x04", "application/zip"),
+    (b"PK\x05\x06", "application/zip"),
+    (b"\x1f\x8b", "application/gzip"),
+    (b"BZh", "application/x-bzip2"),
+    (b"\xfd7zXZ\x00", "application/x-xz"),
+    (b"\x28\xb5\x2f\xfd", "application/zstd"),
+    (b"PAR1", "application/vnd.apache.parquet"),
+    (b"SQLite format 3\x00", "application/vnd.sqlite3"),
+)
+_MARKED = frozenset(kind for _, kind in _MARKS) | {"image/webp"}
+_TEXT_CONTROLS = frozenset(b"\t\n\r\f\x1b")
+
+_SERVED_PREFIXES = ("audio/", "video/", "font/", "application/vnd.openxmlformats-officedocument.")
+_SERVED = frozenset(
+    {
+        *_MARKED,
+        "image/avif",
+        "image/bmp",
+        "image/tiff",
+        "text/csv",
+        "application/json",
+        "application/jsonl",
+        "application/x-tar",
+        "application/x-7z-compressed",
+        "application/vnd.oasis.opendocument.spreadsheet",
+        "application/vnd.oasis.opendocument.text",
+    }
+)
+
+
+def media_type(name: str, head: bytes) -> str:
+    """The type by the name's ending, and by the first bytes where that says nothing or something wrong."""
+    kind = by_ending(name)
+    marked = _by_mark(head)
+    if kind is None:
+        return marked or (TEXT if head and _is_text(head) else BYTES)
+    # A picture that is none, or a PNG that says it is a PDF.
+    return marked or BYTES if kind in _MARKED and kind != marked else kind
+
+
+def by_ending(name: str) -> str | None:
+    """The type that the name's ending tells, if it tells one."""
+    # Not a URL, whatever it looks like; and a name that is all ending has one too.
+    kind, encoding = _BY_ENDING.guess_type("x" + name.rpartition("/")[2].replace(":", "_"), strict=True)
+    return kind if encoding is None else _BY_ENCODING.get(encoding, BYTES)
+
+
+def served_type(kind: str) -> str:
+    """The type that a download of such a file is given: itself, plain text or bytes."""
+    kind = kind.partition(";")[0].strip().lower()
+    if kind in _SERVED or (kind.startswith(_SERVED_PREFIXES) and not kind.endswith("xml")):
+        return kind
+    return "text/plain; charset=utf-8" if kind.startswith("text/") else BYTES
+
+
+def _by_mark(head: bytes) -> str | None:
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    return next((kind for mark, kind in _MARKS if head.startswith(mark)), None)
+
+
+def _is_text(head: bytes) -> bool:
+    """UTF-8, perhaps cut within a character, without control characters that no text has."""
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as e:
+        if e.reason != "unexpected end of data" or e.end != len(head):
+            return False
+    return all(byte >= 0x20 or byte in _TEXT_CONTROLS for byte in head)

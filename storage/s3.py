@@ -1,0 +1,271 @@
+"""Blobs in S3, or in what speaks like it. The one module that knows boto3.
+
+A blob is the object `PREFIX/AREA/ab12…`. Its key is its hash, which is known only at the end; so bytes are
+gathered in a file without a name on this machine and sent by `commit`: an object appears whole or not at all, a
+try that failed can be made again, and nobody who is killed leaves a blob. What is sent is signed with its own
+hash, so the server refuses bytes that changed on the way.
+
+Storing what is there already sends it again: that renews its age and heals it. `delete` looks at the age and
+deletes in two steps, as S3 has no one step for both; the milliseconds between them are the one gap.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from storage import CHUNK_BYTES, GRACE_S, SHA256, Blob, BlobReader, BlobStore, Content, Stored
+from storage.content import CheckedContent, span
+from storage.errors import (
+    BlobDamaged,
+    BlobMissing,
+    StorageFull,
+    StorageMisconfigured,
+    StorageUnavailable,
+    system_errors_translated,
+)
+from storage.intake import Intake
+
+MIB = 1024 * 1024
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 20
+ATTEMPTS = 3
+CONNECTIONS = 32
+PART_BYTES = 8 * MIB
+PAGE_KEYS = 1000
+#: Smaller ones wait in memory.
+SPOOLED_BYTES = MIB
+#: How old an upload in parts must be to count as a dead writer's.
+ABANDONED = timedelta(days=1)
+
+_MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
+_FULL = frozenset({"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull", "507"})
+_TRANSFER = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an area's objects are: a bucket, and what their keys begin with (empty, or ending in a slash)."""
+
+    client: Any
+    bucket: str
+    prefix: str
+
+    def names(self, sha256: str) -> dict[str, str]:
+        """The arguments that name a blob's object. Raises ValueError for what is not a hash."""
+        if not SHA256.fullmatch(sha256):
+            raise ValueError("not a SHA-256 in lower-case hexadecimal")
+        return {"Bucket": self.bucket, "Key": self.prefix + sha256}
+
+
+def connect(endpoint_url: str | None, addressing: str) -> Any:  # noqa: ANN401  # boto3 makes its classes as it runs
+    """A client for any number of threads; credentials and region as boto3 finds them (AWS_…). Not yet connected.
+
+    Raises StorageMisconfigured or StorageUnavailable if boto3 cannot make one of what it finds.
+    """
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": addressing, "payload_signing_enabled": True},
+        # Other servers than Amazon's do not know the newer checksums; the signature covers the bytes.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        max_pool_connections=CONNECTIONS,
+        tcp_keepalive=True,
+    )
+    try:
+        with _translated():
+            return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+    except ValueError as e:
+        raise StorageMisconfigured("S3_ENDPOINT_URL: is not an address that can be reached") from e
+
+
+@contextmanager
+def _translated(sha256: str | None = None) -> Iterator[None]:
+    """What boto3 raises, as what it means to a caller; a missing object only where one was named."""
+    try:
+        yield
+    except ClientError as e:
+        code = str(e.response.get("Error", {}).get("Code", ""))
+        if sha256 is not None and code in _MISSING:
+            raise BlobMissing(sha256) from e
+        if code in _FULL:
+            raise StorageFull from e
+        raise StorageUnavailable("storage refused the request") from e
+    except (BotoCoreError, Boto3Error) as e:
+        raise StorageUnavailable("storage does not answer") from e
+
+
+class S3Reader(BlobReader):
+    """The reading half, for who only reads an area."""
+
+    def __init__(self, place: Place, *, presign: bool = False) -> None:
+        self._place = place
+        self._client = place.client
+        self._presign = presign
+
+    def open(self, blob: Blob, offset: int = 0, length: int | None = None) -> Content:
+        """The bytes asked for."""
+        wanted = span(blob, offset, length)
+        arguments = self._place.names(blob.sha256)
+        if wanted:
+            arguments["Range"] = f"bytes={offset}-{offset + wanted - 1}"
+        try:
+            with _translated(blob.sha256):
+                found = self._client.get_object(**arguments)
+        except StorageUnavailable as e:
+            # A range beyond the end of what is there.
+            if isinstance(e.__cause__, ClientError) and _status(e.__cause__.response) == 416:
+                raise BlobDamaged(blob.sha256, "is shorter than it was") from e
+            raise
+        body = found["Body"]
+        size = _whole_size(found)
+        if size != blob.size:
+            body.close()
+            raise BlobDamaged(blob.sha256, f"has {size} bytes instead of {blob.size}")
+        return CheckedContent(blob, wanted, _pieces(body, wanted), body.close).begin()
+
+    def stat(self, sha256: str) -> Stored | None:
+        """The object's size and age, by the server's own clock."""
+        try:
+            with _translated(sha256):
+                found = self._client.head_object(**self._place.names(sha256))
+        except BlobMissing:
+            return None
+        return Stored(Blob(sha256, found["ContentLength"]), _age_s(found, found["LastModified"]))
+
+    def stored(self) -> Iterator[Stored]:
+        """Every blob, a page a request."""
+        with _translated():
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._place.bucket, Prefix=self._place.prefix, PaginationConfig={"PageSize": PAGE_KEYS}
+            )
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    name = entry["Key"].removeprefix(self._place.prefix)
+                    if SHA256.fullmatch(name):
+                        yield Stored(Blob(name, entry["Size"]), _age_s(page, entry["LastModified"]))
+
+    def presigned(self, blob: Blob, headers: dict[str, str], ttl_s: int) -> str | None:
+        """The object's own address, if clients are to be sent there."""
+        if not self._presign:
+            return None
+        parameters = {
+            **self._place.names(blob.sha256),
+            "ResponseContentType": headers["Content-Type"],
+            "ResponseContentDisposition": headers["Content-Disposition"],
+            "ResponseCacheControl": "private, no-store",
+        }
+        with _translated():
+            return str(self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=ttl_s))
+
+    def check(self) -> None:
+        """Whether the bucket is there and may be used."""
+        with _translated():
+            self._client.head_bucket(Bucket=self._place.bucket)
+
+
+class S3Store(S3Reader, BlobStore):
+    """An area that this party writes."""
+
+    def __init__(self, place: Place, spool_dir: Path, *, presign: bool = False) -> None:
+        """`spool_dir` is where bytes wait until a blob is complete."""
+        super().__init__(place, presign=presign)
+        self._spool_dir = spool_dir
+
+    def writer(self, max_bytes: int) -> S3Writer:
+        """Begin a blob."""
+        # Without a name from its beginning on, so that nobody has to remove it (O_TMPFILE).
+        spool = tempfile.SpooledTemporaryFile(max_size=SPOOLED_BYTES, dir=str(self._spool_dir))  # noqa: SIM115
+        return S3Writer(self._place, spool, max_bytes)
+
+    def delete(self, sha256: str, grace_s: float = GRACE_S) -> bool:
+        """Delete a blob, if it is old enough."""
+        found = self.stat(sha256)
+        if found is None:
+            return True
+        if found.age_s < grace_s:
+            return False
+        with _translated():
+            self._client.delete_object(**self._place.names(sha256))
+        return True
+
+    def clean(self) -> int:
+        """Remove the parts of uploads that were begun long ago."""
+        removed = 0
+        with _translated():
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._place.bucket, Prefix=self._place.prefix
+            )
+            for page in pages:
+                for upload in page.get("Uploads", ()):
+                    if _age_s(page, upload["Initiated"]) > ABANDONED.total_seconds():
+                        self._client.abort_multipart_upload(
+                            Bucket=self._place.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                        )
+                        removed += 1
+        return removed
+
+
+class S3Writer(Intake):
+    """Bytes gathered on this machine until they are all there."""
+
+    def __init__(self, place: Place, spool: tempfile.SpooledTemporaryFile[bytes], max_bytes: int) -> None:
+        super().__init__(max_bytes)
+        self._place = place
+        self._spool = spool
+
+    def _take(self, view: memoryview) -> None:
+        with system_errors_translated():
+            self._spool.write(view)
+
+    def _publish(self, blob: Blob) -> None:
+        with system_errors_translated():
+            self._spool.seek(0)
+        with _translated():
+            self._place.client.upload_fileobj(self._spool, **self._place.names(blob.sha256), Config=_TRANSFER)
+        self._discard()
+
+    def _discard(self) -> None:
+        with suppress(OSError):  # what was not written yet has no room, and is not wanted either
+            self._spool.close()
+
+
+def _pieces(body: Any, length: int) -> Iterator[bytes]:  # noqa: ANN401  # botocore's StreamingBody
+    while length > 0:
+        with _translated():
+            piece = body.read(min(length, CHUNK_BYTES))
+        if not piece:
+            return
+        yield piece
+        length -= len(piece)
+
+
+def _whole_size(found: dict[str, Any]) -> int:
+    """The size of the object, of which this may be a part: `bytes 0-9/1234`."""
+    _, _, total = str(found.get("ContentRange", "")).rpartition("/")
+    return int(total) if total.isdecimal() else int(found["ContentLength"])
+
+
+def _status(response: dict[str, Any]) -> int:
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _age_s(response: dict[str, Any], since: datetime) -> float:
+    """Seconds by the server's clock where it says what time it is: ours may be another."""
+    said = response["ResponseMetadata"]["HTTPHeaders"].get("date")
+    now = parsedate_to_datetime(said) if said else datetime.now(UTC)
+    return max(0.0, (now - since).total_seconds())

@@ -1,0 +1,67 @@
+"""The keys that sign links: as they are set, or one made once and kept."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from config.settings import Settings
+from config.values import MIN_SIGNING_KEY_LENGTH
+from storage import beneath
+from storage.errors import StorageMisconfigured
+
+FILE = "signing.key"
+#: 48 random bytes, 64 characters.
+RANDOM_BYTES = 48
+MAX_LENGTH = 4096
+
+
+def keys_in_force(settings: Settings) -> tuple[str, ...]:
+    """`SIGNING_KEY`, the newest first; where it is unset, the key kept in api's home. To be called by api.
+
+    Raises StorageMisconfigured if the kept key cannot be read or made.
+    """
+    return settings.signing_keys() or (kept_key(settings.api_home),)
+
+
+def kept_key(folder: Path) -> str:
+    """The key kept in `folder`, made if there is none. Of two processes that make one, both get the first."""
+    try:
+        found = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as e:
+        raise StorageMisconfigured("SIGNING_KEY: is not set, and there is no place to keep one") from e
+    try:
+        with suppress(FileNotFoundError):
+            return _read(found)
+        _make(found)
+        return _read(found)
+    except OSError as e:
+        raise StorageMisconfigured(f"SIGNING_KEY: is not set, and the kept {FILE} cannot be used") from e
+    finally:
+        os.close(found)
+
+
+def _read(folder: int) -> str:
+    with os.fdopen(beneath.open_file(FILE, folder), "rb") as file:
+        key = file.read(MAX_LENGTH).decode("ascii", "replace").strip()
+    if len(key) < MIN_SIGNING_KEY_LENGTH:
+        raise StorageMisconfigured(f"SIGNING_KEY: the kept {FILE} is damaged; remove it to have a new one made")
+    return key
+
+
+def _make(folder: int) -> None:
+    temporary = f".{FILE}-{secrets.token_hex(8)}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | beneath.SAFE, 0o600, dir_fd=folder)
+    try:
+        with os.fdopen(fd, "w") as file:
+            file.write(secrets.token_urlsafe(RANDOM_BYTES) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        # Not by renaming: the first one stays.
+        with suppress(FileExistsError):
+            os.link(temporary, FILE, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.unlink(temporary, dir_fd=folder)
+    os.fsync(folder)
