@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 #: Processes of the agent itself, on top of those the program may have.
 AGENT_PIDS = 1
+#: The killed are dead within milliseconds where they get a processor. Beyond this they are waited for elsewhere,
+#: and beyond the timeout that is said.
+DEATH_PATIENCE_S = 0.5
 DEATH_TIMEOUT_S = 10.0
 DEFAULT_MEMORY_BYTES = int(LIMIT_RULES["memory_mb"].default or 256) * MIB
 
@@ -101,7 +104,7 @@ class OciSandbox:
         """Kill, wait for every process's end, remove cgroup, mount and state.
 
         Where the killed get no processor to die on, that is waited for on a thread of its own: until then they
-        keep their slot, and nobody else is held up.
+        keep their slot, and those behind them are not held up.
         """
         with self._lock:
             if self._gone:
@@ -110,8 +113,7 @@ class OciSandbox:
         self.kill()
         self.stream.close()
         if self._pidfd >= 0:
-            if not self._has_ended(DEATH_TIMEOUT_S):
-                log.error("a killed sandbox does not end", extra={"sandbox": self.id})
+            if not self._has_ended(DEATH_PATIENCE_S):
                 threading.Thread(target=self._bury, name="bury", daemon=True).start()
                 return
         elif self.group is not None:
@@ -123,7 +125,9 @@ class OciSandbox:
     def _bury(self) -> None:
         """Remove what is left of a sandbox once it is dead."""
         if self._pidfd >= 0:
-            self._has_ended(None)
+            if not self._has_ended(DEATH_TIMEOUT_S):
+                log.error("a killed sandbox does not end", extra={"sandbox": self.id})
+                self._has_ended(None)
             with self._lock:
                 os.close(self._pidfd)
                 self._pidfd = -1
