@@ -192,7 +192,13 @@ class Up:
         print(f"[{time.monotonic() - self._start:5.1f} s] {text}", file=sys.stderr, flush=True)
 
 
-_HELLO = {"python": "print(1+1)", "node": "console.log(1+1)", "bash": "echo $((1+1))"}
+_HELLO = {
+    "python": "print(1+1)",
+    "node": "console.log(1+1)",
+    "bash": "echo $((1+1))",
+    "go": "package main\\nfunc main() { println(1+1) }",
+    "rust": 'fn main() { println!(\\"{}\\", 1+1) }',
+}
 
 
 def _first_language() -> str:

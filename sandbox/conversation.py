@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import select
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from sandbox import frames
 from sandbox.artifacts import Receiver
-from sandbox.engines import EngineError, Sandbox, Stats
+from sandbox.engines import EngineError, Sandbox, SandboxBroken, Stats
 from sandbox.frames import Frame, FrameParser, ProtocolError, frame
 from sandbox.live import LiveRun
 from sandbox.opening import opening
@@ -30,6 +31,7 @@ COLLECT_TIMEOUT_S = 2.0
 COLLECT_RESERVE_MB = 32
 STDIN_WINDOW_BYTES = 64 * 1024
 CPU_CHECK_MIN_S = 0.005
+Phase = Literal["compile", "run"]
 
 
 def await_ready(sandbox: Sandbox, timeout_s: float = READY_TIMEOUT_S) -> None:
@@ -57,9 +59,22 @@ def is_waiting(sandbox: Sandbox) -> bool:
     return not poller.poll(0)
 
 
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """How compiling went. `exit_code` None: the compiler was killed, or nobody knows."""
+
+    stdout: bytes
+    stderr: bytes
+    exit_code: int | None
+    wall_ms: int
+
+
 @dataclass(slots=True)
 class Spoken:
-    """What came of a conversation: how it ended, what was made and used. What was printed is in the run's log."""
+    """What came of a conversation: how it ended, what was made and used. What was printed is in the run's log.
+
+    All but `compiled` is of the program alone; where that was not run there was no output, time or memory.
+    """
 
     ending: Ending
     stdout_truncated: bool
@@ -67,6 +82,7 @@ class Spoken:
     wall_ms: int
     stats: Stats
     receiver: Receiver
+    compiled: Compiled | None = None
 
 
 @dataclass(slots=True)
@@ -76,6 +92,8 @@ class _Stream:
     name: str
     room: int
     truncated: bool = False
+    #: What the compiler said; what the program says goes to the run's log at once.
+    data: bytearray = field(default_factory=bytearray)
 
     def take(self, payload: bytes) -> bytes:
         """As much of it as there is room for."""
@@ -93,15 +111,15 @@ class Conversation:
         self._sandbox = sandbox
         self._plan = plan
         self._live = live
+        self._phase: Phase = "compile" if plan.compiling else "run"
+        self._limits = plan.compiling.limits if plan.compiling else plan.limits
+        self._compiled: Compiled | None = None
         self._parser = FrameParser()
         self._outbox = bytearray(opening(plan))
         self._stdin = memoryview(plan.stdin)
         self._stdin_unacknowledged = 0
         self._stdin_ended = False
-        self._out = {
-            frames.STDOUT: _Stream("stdout", plan.limits.max_output_bytes),
-            frames.STDERR: _Stream("stderr", plan.limits.max_output_bytes),
-        }
+        self._out = _streams(plan.limits.max_output_bytes)
         self._receiver = Receiver(plan.limits, lambda artifact: live.say("artifact", asdict(artifact)))
         self._exit: tuple[int | None, int | None] | None = None
         self._stats: Stats | None = None
@@ -118,13 +136,11 @@ class Conversation:
         """Send the job, serve it to its end, and say how that was."""
         stream = self._sandbox.stream
         stream.setblocking(False)
-        self._queue_stdin()
-        self._outbox += frame(frames.GO)
         try:
-            self._flush()
+            self._start_phase()
             while not self._finished:
                 self._step()
-        except (ProtocolError, ConnectionError):
+        except (ProtocolError, ConnectionError, SandboxBroken):
             self._broken = self._exit is None or self._broken
             self._sandbox.kill()
         return self._spoken()
@@ -173,7 +189,7 @@ class Conversation:
 
     def _cpu_is_spent(self, now: float) -> bool:
         """Read the cgroup's clock, and say when it can next be worth reading."""
-        limits = self._plan.limits
+        limits = self._limits
         left_s = limits.cpu_ms / 1000 - self._sandbox.stats().cpu_ns / 1e9
         self._cpu_check = now + max(left_s / limits.cpus, CPU_CHECK_MIN_S)
         return left_s <= 0
@@ -187,6 +203,18 @@ class Conversation:
 
     # -- to the agent ------------------------------------------------------------------------------
 
+    def _start_phase(self) -> None:
+        """Have the agent start the compiler, or the program with what there is of its input."""
+        self._wall_deadline = 0.0
+        self._patience = time.monotonic() + SEND_TIMEOUT_S
+        if self._phase == "compile":
+            self._sandbox.begin_compiling(self._limits)
+            self._outbox += frame(frames.COMPILE)
+        else:
+            self._queue_stdin()
+            self._outbox += frame(frames.GO)
+        self._flush()
+
     def _flush(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while self._outbox:
@@ -196,14 +224,14 @@ class Conversation:
             self._begin()
 
     def _begin(self) -> None:
-        """Everything has been handed over, `go` with it: the program's time starts."""
-        limits = self._plan.limits
+        """Everything has been handed over, `go` or `compile` with it: the phase's time starts."""
+        limits = self._limits
         self._started_at = time.monotonic()
         self._wall_deadline = self._started_at + limits.timeout_ms / 1000
         self._cpu_check = self._started_at + max(limits.cpu_ms / 1000 / limits.cpus, CPU_CHECK_MIN_S)
         if not self._stopped:
             self._patience = None
-        self._live.say("phase", {"name": "run"})
+        self._live.say("phase", {"name": self._phase})
 
     def _queue_stdin(self) -> None:
         """Send as much of stdin as the window allows; the agent holds no more than that."""
@@ -236,11 +264,12 @@ class Conversation:
             raise ProtocolError("a frame out of place")
         if self._exit is None:
             if kind in self._out:
-                out = self._out[kind]
-                self._live.output(out.name, out.take(payload))
-            elif kind == frames.STDIN_TAKEN:
+                self._printed(self._out[kind], payload)
+            elif kind == frames.STDIN_TAKEN and self._phase == "run":
                 self._stdin_taken(frames.number(payload))
-            elif kind == frames.EXIT:
+            elif kind == frames.COMPILED and self._phase == "compile":
+                self._compiler_ended(payload)
+            elif kind == frames.EXIT and self._phase == "run":
                 self._exited(payload)
             else:
                 raise ProtocolError("a frame out of place")
@@ -256,6 +285,13 @@ class Conversation:
         elif kind != frames.STDIN_TAKEN:
             raise ProtocolError("a frame out of place")
 
+    def _printed(self, stream: _Stream, payload: bytes) -> None:
+        kept = stream.take(payload)
+        if self._phase == "run":
+            self._live.output(stream.name, kept)
+        else:
+            stream.data += kept
+
     def _stdin_taken(self, count: int) -> None:
         if count > self._stdin_unacknowledged:
             raise ProtocolError("more stdin taken than was sent")
@@ -263,16 +299,30 @@ class Conversation:
         self._queue_stdin()
         self._flush()
 
+    def _compiler_ended(self, payload: bytes) -> None:
+        """The compiler and all that it started are dead. If all is well the program comes next, and no way back."""
+        kind, digits, _, _ = frames.unpack(payload, 4)
+        code, _ = _end_of(kind, digits)
+        self._note_compiled(code)
+        if code != 0 or self._timed_out or self._stopped:
+            self._finished = True
+        elif self._sandbox.end_compiling():
+            self._phase, self._limits = "run", self._plan.limits
+            self._start_phase()
+        else:  # what was built does not fit into the program's memory: as good as killed for it
+            self._stats = Stats(0, 0, 1)
+            self._finished = True
+
+    def _note_compiled(self, exit_code: int | None) -> None:
+        """Keep what the compiler said; what is printed from here on is the program's."""
+        out, err = (bytes(self._out[kind].data) for kind in (frames.STDOUT, frames.STDERR))
+        self._compiled = Compiled(out, err, exit_code, self._elapsed_ms(time.monotonic()))
+        self._out = _streams(self._plan.limits.max_output_bytes)
+
     def _exited(self, payload: bytes) -> None:
         """The main process has ended and everything else is dead: what it used, and its outputs if any."""
         kind, digits, out_cut, err_cut, outputs = frames.unpack(payload, 5)
-        value = frames.number(digits, 255)
-        if kind == b"exit":
-            self._exit = (value, None)
-        elif kind == b"signal" and 0 < value <= 64:
-            self._exit = (None, value)
-        else:
-            raise ProtocolError("an end that cannot be")
+        self._exit = _end_of(kind, digits)
         self._ended_at = time.monotonic()
         self._stats = self._sandbox.stats()
         self._live.end_of_output()
@@ -291,8 +341,13 @@ class Conversation:
         if not self._finished:
             self._receiver.close()
         self._live.end_of_output()
-        ended_at = self._ended_at or time.monotonic()
         stats = self._stats or self._sandbox.stats()
+        ended_at = self._ended_at or time.monotonic()
+        ran = self._phase == "run"
+        if not ran:
+            stats = Stats(0, 0, stats.oom_kills)
+            if self._compiled is None:
+                self._note_compiled(None)
         code, number = self._exit or (None, None)
         if self._timed_out or self._stopped:
             code = None if number is not None else code
@@ -305,10 +360,30 @@ class Conversation:
                 cancelled=self._stopped and self._live.stop == "cancelled",
                 broken=self._broken or (self._stopped and self._live.stop != "cancelled"),
                 oom_kills=stats.oom_kills,
+                not_compiled=not ran,
             ),
             stdout_truncated=out.truncated,
             stderr_truncated=err.truncated,
-            wall_ms=round((ended_at - self._started_at) * 1000),
+            wall_ms=self._elapsed_ms(ended_at) if ran else 0,
             stats=stats,
             receiver=self._receiver,
+            compiled=self._compiled,
         )
+
+    def _elapsed_ms(self, until: float) -> int:
+        """Since the phase under way began."""
+        return round((until - self._started_at) * 1000)
+
+
+def _streams(room: int) -> dict[bytes, _Stream]:
+    return {frames.STDOUT: _Stream("stdout", room), frames.STDERR: _Stream("stderr", room)}
+
+
+def _end_of(kind: bytes, digits: bytes) -> tuple[int | None, int | None]:
+    """The exit code or the signal that ended a main process. Raises ProtocolError for an end that cannot be."""
+    value = frames.number(digits, 255)
+    if kind == b"exit":
+        return value, None
+    if kind == b"signal" and 0 < value <= 64:
+        return None, value
+    raise ProtocolError("an end that cannot be")

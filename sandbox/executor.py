@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from sandbox.admission import Admission, LeftQueue, Overloaded, Place
-from sandbox.conversation import Conversation, Spoken
+from sandbox.conversation import Compiled, Conversation, Spoken
 from sandbox.engines import EngineError, Sandbox
 from sandbox.job import (
     MIB,
+    Compile,
     Isolation,
     Job,
     JobError,
@@ -55,7 +56,7 @@ class Executor:
         try:
             plan = make_plan(job, self._catalogue)
             self._pool.check(plan.language)
-            return Accepted(plan, self._admission.enter(job.key, plan.limits.memory_mb), time.monotonic())
+            return Accepted(plan, self._admission.enter(job.key, plan.memory_mb), time.monotonic())
         except JobInvalid as e:
             return Refusal(400, e.message, e.code, e.param)
         except NotReady:
@@ -172,6 +173,7 @@ def _result(  # one argument per source of facts
             max_rss_mb=-(-spoken.stats.memory_peak_bytes // MIB),
             queue_ms=queue_ms,
         ),
+        compile=_compile(spoken.compiled),
         artifacts=tuple(receiver.artifacts),
         skipped_artifacts=tuple(receiver.skipped),
         skipped_artifacts_count=receiver.skipped_count,
@@ -180,6 +182,16 @@ def _result(  # one argument per source of facts
         finished_at=_now(),
         timeline=live.log.timeline(),
     )
+
+
+def _compile(compiled: Compiled | None) -> Compile | None:
+    if compiled is None:
+        return None
+    return Compile(_text(compiled.stdout), _text(compiled.stderr), compiled.exit_code, compiled.wall_ms)
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 def _failed(plan: Plan, started_at: str, queue_ms: int, live: LiveRun) -> Result:

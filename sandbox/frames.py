@@ -21,6 +21,7 @@ MORE = b"M"
 JOB = b"J"
 STDIN = b"I"
 STDIN_END = b"i"
+COMPILE = b"B"
 GO = b"G"
 KILL = b"K"
 COLLECT = b"C"
@@ -30,6 +31,7 @@ READY = b"R"
 STDIN_TAKEN = b"W"
 STDOUT = b"O"
 STDERR = b"E"
+COMPILED = b"P"
 EXIT = b"X"
 ARTIFACT = b"A"
 DATA = b"D"
@@ -42,6 +44,7 @@ FROM_AGENT: dict[int, int] = {
     STDIN_TAKEN[0]: 10,
     STDOUT[0]: 65_536,
     STDERR[0]: 65_536,
+    COMPILED[0]: 64,
     EXIT[0]: 64,
     ARTIFACT[0]: 4_096 + 32,
     DATA[0]: 262_144,

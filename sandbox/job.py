@@ -59,6 +59,10 @@ LIMIT_RULES: dict[str, LimitRule] = {
     )
 }
 DEFAULT_PIDS = 64
+#: What compiling may take, whatever the run's own limits are: wall clock, processors, processes and threads.
+COMPILE_TIMEOUT_MS = 30_000
+COMPILE_CPUS = LIMIT_RULES["cpus"].ceiling
+COMPILE_PIDS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +229,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Compile:
-    """What the compile phase of a compiled language said."""
+    """What the compile phase of a compiled language said. `exit_code` is null when the compiler was killed."""
 
     stdout: str
     stderr: str

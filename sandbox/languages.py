@@ -6,12 +6,29 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 RUNNERS = Path(__file__).resolve().parent.parent / "runners"
 AGENT_ARGV = ("python3", "-I", "-S", "/opt/runyard/agent/main.py")
 
+#: Where a compiler puts what it makes: a file system of the sandbox that is read-only once the program runs.
+BUILD_DIRECTORY = "/opt/build"
+PROGRAM = f"{BUILD_DIRECTORY}/main"
+
 WarmMode = Literal["fork", "hold", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """How a language is compiled: the command, variables for it alone, and the memory it may use."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    memory_mb: int
+
+    def command(self, entry: str) -> list[str]:
+        """The command that makes PROGRAM of an entry file."""
+        return [_filled(part, entry) for part in self.argv]
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # each is itself: compared and hashed by identity
@@ -33,10 +50,11 @@ class Language:
     warm_mode: WarmMode
     warm_argv: tuple[str, ...]
     slot_mb: int
+    compiler: Compiler | None = None
 
     def command(self, entry: str) -> list[str]:
         """The cold command for an entry file."""
-        return [part.replace("{entry}", entry) for part in self.argv]
+        return [_filled(part, entry) for part in self.argv]
 
     def agent_command(self, *, hold: bool) -> list[str]:
         """What PID 1 of a sandbox is started as; without `hold` no interpreter is started ahead."""
@@ -83,6 +101,10 @@ class Catalogue:
         return cls([language for language in found if wanted is None or language.id in wanted])
 
 
+def _filled(part: str, entry: str) -> str:
+    return part.replace("{entry}", entry).replace("{program}", PROGRAM)
+
+
 def _read(path: Path) -> Language:
     data = tomllib.loads(path.read_text())
     warm = data.get("warm", {})
@@ -99,4 +121,11 @@ def _read(path: Path) -> Language:
         warm_mode=warm.get("mode", "none"),
         warm_argv=tuple(warm.get("argv", ())),
         slot_mb=warm.get("slot_mb", 12),
+        compiler=_read_compiler(data.get("compile")),
     )
+
+
+def _read_compiler(data: dict[str, Any] | None) -> Compiler | None:
+    if data is None:
+        return None
+    return Compiler(argv=tuple(data["argv"]), env=dict(data.get("env", {})), memory_mb=data["memory_mb"])

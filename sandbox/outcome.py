@@ -13,7 +13,8 @@ class Ending:
     """How a run ended, by whoever knows: the host for all but `exit_code` and `signal_number`.
 
     Those two are what the agent said, both None if it said nothing. `broken` means that the sandbox broke
-    the protocol or its agent died: the program's doing.
+    the protocol or its agent died: the program's doing. `not_compiled` means that there was no program to run,
+    and then the OOM kills are the compiler's.
     """
 
     exit_code: int | None = None
@@ -22,6 +23,7 @@ class Ending:
     cancelled: bool = False
     broken: bool = False
     oom_kills: int = 0
+    not_compiled: bool = False
 
 
 def status_of(ending: Ending) -> Status:
@@ -30,11 +32,12 @@ def status_of(ending: Ending) -> Status:
         return "cancelled"
     if ending.timed_out:
         return "timeout"
-    if ending.oom_kills and (ending.broken or ending.signal_number == signal.SIGKILL):
+    killed = ending.broken or ending.not_compiled or ending.signal_number == signal.SIGKILL
+    if ending.oom_kills and killed:
         return "oom"
     if ending.broken:
         return "killed"
-    if ending.signal_number is not None or ending.exit_code != 0:
+    if ending.not_compiled or ending.signal_number is not None or ending.exit_code != 0:
         return "failed"
     return "succeeded"
 

@@ -6,7 +6,7 @@ The worker does not rely on api having checked: this is the same contract, held 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sandbox import job as rules
 from sandbox.job import Job, JobInvalid, Limits, path_problem
@@ -16,8 +16,20 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
+class CompilePlan:
+    """What is done before the program runs, under limits of its own."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """A checked job. `files` are (path beneath /work, bytes), the entry file among them."""
+    """A checked job. `files` are (path beneath /work, bytes), the entry file among them.
+
+    `compiling` is None where there is nothing to compile.
+    """
 
     language: Language
     limits: Limits
@@ -27,6 +39,12 @@ class Plan:
     files: tuple[tuple[str, bytes], ...]
     stdin: bytes
     warm: bool
+    compiling: CompilePlan | None = None
+
+    @property
+    def memory_mb(self) -> int:
+        """The most memory that the run may use at any time: what it needs a place for."""
+        return max(self.limits.memory_mb, self.compiling.limits.memory_mb if self.compiling else 0)
 
 
 def make_plan(job: Job, catalogue: Catalogue) -> Plan:
@@ -45,17 +63,35 @@ def make_plan(job: Job, catalogue: Catalogue) -> Plan:
         and entry == language.entry_file
         and not language.read_at_boot(job.env)
     )
+    # A name that begins with a dash must not be taken for an option of the interpreter's.
+    named = f"./{entry}" if entry.startswith("-") else entry
     return Plan(
         language=language,
         limits=limits,
-        # A name that begins with a dash must not be taken for an option of the interpreter's.
-        argv=tuple(language.command(f"./{entry}" if entry.startswith("-") else entry)),
+        argv=tuple(language.command(named)),
         args=job.args,
         env=language.live_env | job.env if job.live else job.env,
         files=files,
         stdin=_encoded("stdin", job.stdin, rules.MAX_STDIN_BYTES),
         warm=warm,
+        compiling=_compiling(language, named, limits),
     )
+
+
+def _compiling(language: Language, entry: str, limits: Limits) -> CompilePlan | None:
+    """The compile phase: never under less than it needs, since a program's limits are about the program."""
+    compiler = language.compiler
+    if compiler is None:
+        return None
+    own = replace(
+        limits,
+        timeout_ms=rules.COMPILE_TIMEOUT_MS,
+        cpu_ms=round(rules.COMPILE_TIMEOUT_MS * rules.COMPILE_CPUS),
+        memory_mb=max(limits.memory_mb, compiler.memory_mb),
+        cpus=rules.COMPILE_CPUS,
+        pids=max(limits.pids, rules.COMPILE_PIDS),
+    )
+    return CompilePlan(argv=tuple(compiler.command(entry)), env=compiler.env, limits=own)
 
 
 def _encoded(name: str, text: str, maximum: int) -> bytes:

@@ -8,7 +8,8 @@ import time
 from agent import frames
 from agent.job import Job
 from agent.link import CHUNK, UNSENT_HIGH, Link, StreamClosed
-from agent.program import Pipes, release, set_dumpable, start_cold, start_forked, start_held
+from agent.program import release, set_dumpable, start_cold, start_forked, start_held
+from agent.streams import Streams
 
 WORK = b"/work/"
 OUTPUTS = "/work/outputs"
@@ -31,7 +32,7 @@ def serve(mode, hold_argv):
 
 
 class Pid1:
-    """The state of one sandbox's life: one stream, one job, one main process."""
+    """The state of one sandbox's life: one stream, one job, one main process (before it, maybe, a compiler)."""
 
     def __init__(self):
         # The kernel shields the init of a pid namespace from every signal that has no handler here; the
@@ -43,7 +44,7 @@ class Pid1:
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
-        self.pipes = Pipes()
+        self.streams = Streams(self.link)
         self.wake, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.wake_write = wake_write
         _signal.signal(_signal.SIGCHLD, _nothing)
@@ -51,13 +52,9 @@ class Pid1:
         self.held = None
         self.job = None
         self.main = 0
+        self.compiling = False
         self.status = None
         self.deadline = None
-        self.stdin_pending = bytearray()
-        self.stdin_ended = False
-        self.stdin_open = True
-        self.sent = {}
-        self.truncated = {}
         self.file = -1
 
     def own_descriptors(self):
@@ -70,37 +67,48 @@ class Pid1:
         for name in ("/work/inputs", OUTPUTS):
             os.mkdir(name, 0o755)
         if mode == "fork":
-            pid, rest = start_forked(self.pipes, self.own_descriptors())
+            pid, rest = start_forked(self.streams.pipes, self.own_descriptors())
             if pid is None:
                 return rest
             self.held = (pid, rest)
         elif mode == "hold":
-            self.held = start_held(hold_argv, self.pipes, self.own_descriptors())
+            self.held = start_held(hold_argv, self.streams.pipes, self.own_descriptors())
         self.link.send(frames.READY)
         return None
 
     # -- the conversation --------------------------------------------------------------------------
 
     def converse(self):
-        """Serve one job, from its first frame to the end."""
+        """Serve one job, from its first frame to the end: the compiler if the host asks for it, the program."""
+        self.main_process()
+        if self.compiling:
+            self.link.send(frames.COMPILED, frames.pack(self.ending()))
+            self.compiling = False
+            self.main, self.status = 0, None
+            self.streams.renew()
+            self.main_process()
+        self.report()
+
+    def main_process(self):
+        """Wait for the host's word to start something, and see it through: afterwards nothing of it is alive."""
         while self.main == 0:
             self.wait(None)
         self.pump()
         self.kill_everything()
-        self.drain_outputs()
-        self.report()
+        self.streams.drain()
 
     def wait(self, timeout_ms):
         """Sleep until something happens, then move what can be moved."""
         poller = select.poll()
         poller.register(self.link.fd, self.link.interest())
         poller.register(self.wake, select.POLLIN)
+        streams = self.streams
         if self.main:
             if len(self.link.unsent) < UNSENT_HIGH:
-                for fd in self.sent:
+                for fd in streams.sent:
                     poller.register(fd, select.POLLIN)
-            if self.stdin_open and self.stdin_pending:
-                poller.register(self.pipes.stdin, select.POLLOUT)
+            if streams.stdin_waits():
+                poller.register(streams.pipes.stdin, select.POLLOUT)
         for fd, event in poller.poll(timeout_ms):
             if fd == self.link.fd:
                 if event & select.POLLOUT:
@@ -110,10 +118,10 @@ class Pid1:
             elif fd == self.wake:
                 os.read(self.wake, CHUNK)
                 self.reap()
-            elif fd == self.pipes.stdin:
-                self.feed_stdin()
+            elif fd == streams.pipes.stdin:
+                streams.feed_stdin()
             else:
-                self.forward(fd)
+                streams.forward(fd)
 
     def receive(self):
         for kind, payload in self.link.receive():
@@ -127,13 +135,15 @@ class Pid1:
         elif kind == frames.JOB:
             self.job = Job(payload)
         elif kind == frames.STDIN:
-            self.stdin_pending += payload
+            self.streams.stdin_pending += payload
             if self.main:
-                self.feed_stdin()
+                self.streams.feed_stdin()
         elif kind == frames.STDIN_END:
-            self.stdin_ended = True
+            self.streams.stdin_ended = True
             if self.main:
-                self.feed_stdin()
+                self.streams.feed_stdin()
+        elif kind == frames.COMPILE:
+            self.compile()
         elif kind == frames.GO:
             self.go()
         elif kind == frames.KILL:
@@ -153,14 +163,19 @@ class Pid1:
         self.file = os.open(WORK + path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         _write_all(self.file, content)
 
-    def go(self):
-        if self.file >= 0:
-            os.close(self.file)
-            self.file = -1
+    def compile(self):
+        """Start the compiler: in the image's environment, not the program's, and with nothing to read."""
         job = self.job
-        self.deadline = time.monotonic() + job.deadline_ms / 1000
-        self.sent = {self.pipes.stdout: 0, self.pipes.stderr: 0}
-        self.truncated = dict.fromkeys(self.sent, b"0")
+        self.compiling = True
+        self.about_to_start(job.compile_deadline_ms)
+        env = {**os.environb, **job.compile_env}
+        self.main = start_cold(job.compile_argv, env, self.streams.pipes, self.own_descriptors())
+        self.streams.close_stdin()
+
+    def go(self):
+        """Start the program, or release the interpreter that waits for it."""
+        job = self.job
+        self.about_to_start(job.deadline_ms)
         if job.warm and self.held:
             self.main, go_fd = self.held
             try:
@@ -170,23 +185,27 @@ class Pid1:
         else:
             if self.held:
                 self.discard_held()
-            env = dict(os.environb)
-            env.update(job.env)
+            env = {**os.environb, **job.env}
             argv = job.argv + job.program_args
-            self.main = start_cold(argv, env, self.pipes, self.own_descriptors())
+            self.main = start_cold(argv, env, self.streams.pipes, self.own_descriptors())
         self.held = None
-        self.feed_stdin()
+        self.streams.feed_stdin()
+
+    def about_to_start(self, deadline_ms):
+        """What comes before a main process: the files are complete, its deadline and its cap are set."""
+        if self.file >= 0:
+            os.close(self.file)
+            self.file = -1
+        self.deadline = time.monotonic() + deadline_ms / 1000
+        self.streams.cap = self.job.max_output_bytes
 
     def discard_held(self):
         """End the waiting interpreter, which had the pipes, and make new ones."""
         pid, go_fd = self.held
         os.kill(pid, _signal.SIGKILL)
         os.waitpid(pid, 0)
-        for fd in (go_fd, self.pipes.stdin, self.pipes.stdout, self.pipes.stderr):
-            os.close(fd)
-        self.pipes = Pipes()
-        self.sent = {self.pipes.stdout: 0, self.pipes.stderr: 0}
-        self.truncated = dict.fromkeys(self.sent, b"0")
+        os.close(go_fd)
+        self.streams.renew()
 
     # -- while it runs -----------------------------------------------------------------------------
 
@@ -216,49 +235,6 @@ class Pid1:
         elif self.held and pid == self.held[0]:
             raise StreamClosed  # a sandbox without its interpreter is of no use
 
-    def feed_stdin(self):
-        """Write what the program takes of its stdin, tell the host, close at the end."""
-        if not self.stdin_open:
-            taken = len(self.stdin_pending)
-        else:
-            taken = 0
-            try:
-                while taken < len(self.stdin_pending):
-                    taken += os.write(self.pipes.stdin, self.stdin_pending[taken : taken + CHUNK])
-            except BlockingIOError:
-                pass
-            except BrokenPipeError:
-                taken = len(self.stdin_pending)
-                self.close_stdin()
-        if taken:
-            del self.stdin_pending[:taken]
-            self.link.send(frames.STDIN_TAKEN, b"%d" % taken)
-        if self.stdin_ended and not self.stdin_pending:
-            self.close_stdin()
-
-    def close_stdin(self):
-        if self.stdin_open:
-            self.stdin_open = False
-            os.close(self.pipes.stdin)
-
-    def forward(self, fd):
-        """Pass on one read of a program's stream, up to its cap. Returns whether there was anything."""
-        try:
-            data = os.read(fd, CHUNK)
-        except BlockingIOError:
-            return False
-        if not data:
-            del self.sent[fd]
-            return False
-        room = self.job.max_output_bytes - self.sent[fd]
-        if len(data) > room:
-            self.truncated[fd] = b"1"
-            data = data[:room]
-        if data:
-            self.sent[fd] += len(data)
-            self.link.send(frames.STDOUT if fd == self.pipes.stdout else frames.STDERR, data)
-        return True
-
     # -- the end -----------------------------------------------------------------------------------
 
     def kill_everything(self):
@@ -275,21 +251,18 @@ class Pid1:
             if pid == self.main:
                 self.status = status
 
-    def drain_outputs(self):
-        """Take what is left in the pipes: their writers are dead, so they come to an end."""
-        for fd in list(self.sent):
-            while fd in self.sent and self.forward(fd):
-                self.link.flush_below(UNSENT_HIGH)
-
-    def report(self):
+    def ending(self):
+        """How the main process ended and whether its outputs were cut, as the host reads it."""
         status = self.status
         if os.WIFSIGNALED(status):
             kind, number = b"signal", os.WTERMSIG(status)
         else:
             kind, number = b"exit", os.WEXITSTATUS(status)
+        return [kind, b"%d" % number, *self.streams.cuts()]
+
+    def report(self):
         outputs = has_outputs()
-        truncated = [self.truncated[fd] for fd in (self.pipes.stdout, self.pipes.stderr)]
-        self.link.send(frames.EXIT, frames.pack([kind, b"%d" % number, *truncated, b"1" if outputs else b"0"]))
+        self.link.send(frames.EXIT, frames.pack([*self.ending(), b"1" if outputs else b"0"]))
         if not outputs:
             self.link.send(frames.END, b"0")
             self.link.flush_below(1)

@@ -14,6 +14,10 @@ class EngineError(Exception):
     """The engine could not do what it is for. Its text is for the log, never for a client."""
 
 
+class SandboxBroken(EngineError):
+    """What is in a sandbox is not as an honest agent leaves it: the program's doing."""
+
+
 class EngineUnusable(EngineError):
     """The engine cannot work on this machine; the text says what to install or change."""
 
@@ -43,6 +47,17 @@ class Sandbox(Protocol):
 
     def apply(self, limits: Limits) -> bool:
         """Put the limits of a job in force. False if this sandbox already holds more than they allow."""
+        ...
+
+    def begin_compiling(self, limits: Limits) -> None:
+        """After `apply`: put the wider limits of the compile phase in force and count what it uses."""
+        ...
+
+    def end_compiling(self) -> bool:
+        """Nothing is alive but the agent: close the build directory, go back to what `apply` set, count anew.
+
+        False if what was built does not fit into that memory. Raises SandboxBroken if something still writes there.
+        """
         ...
 
     def lend_memory(self, reserve_mb: int) -> None:

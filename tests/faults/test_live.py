@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from workers import until
+from workers import pids, until
 
 LONG = {"timeout_ms": 60_000}
 
@@ -19,24 +19,6 @@ LONG = {"timeout_ms": 60_000}
 def events_of(service, run_id):
     with service.events(f"/v1/runs/{run_id}/events") as events:
         return [event for _, event in events]
-
-
-def worker_pid(service):
-    """The one process of the service that runs `-m worker`."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/cmdline", "rb") as file:
-                    words = file.read().split(b"\0")
-                with open(f"/proc/{name}/environ", "rb") as file:
-                    environment = file.read().split(b"\0")
-            except OSError:
-                continue
-            if b"worker" in words and f"STATE_DIR={service.state}".encode() in environment:
-                found.append(int(name))
-    assert len(found) == 1, found
-    return found[0]
 
 
 def occupy(service, seconds=50):
@@ -167,7 +149,7 @@ def test_a_stopping_worker_finishes_what_runs_and_says_what_did_not(start_servic
     short = service.submit("bash", "sleep 1; echo done")
     long = occupy(service)
     queued = service.submit("bash", "sleep 20; echo never", limits=LONG)
-    pid = worker_pid(service)
+    pid = pids(service, "worker")[0]
     os.kill(pid, signal.SIGTERM)
     done, stopped, waited = (service.ended(run_id, seconds=30) for run_id in (short, long, queued))
     assert (done["status"], done["stdout"]) == ("succeeded", "done\n")
@@ -175,7 +157,7 @@ def test_a_stopping_worker_finishes_what_runs_and_says_what_did_not(start_servic
     # It came to its place when the short run ended, and was still running when the time was up.
     assert waited["status"] == "killed"
     until(lambda: service.get("/readyz", token=None).status == 200, 30)
-    assert worker_pid(service) != pid
+    assert pids(service, "worker")[0] != pid
     assert service.run("bash", "echo again")["stdout"] == "again\n"
 
 
@@ -184,7 +166,7 @@ def test_runs_that_wait_when_the_service_stops_are_said_to_be_interrupted(start_
     occupy(service)
     queued = service.submit("bash", "echo never")
     until(lambda: events_of_first(service, queued)["status"] == "queued")
-    os.kill(worker_pid(service), signal.SIGTERM)
+    os.kill(pids(service, "worker")[0], signal.SIGTERM)
     run = service.ended(queued, seconds=30)
     assert (run["status"], run["error"]["code"], run["stdout"]) == ("error", "interrupted", "")
 
@@ -203,7 +185,7 @@ def test_a_killed_workers_runs_all_end_and_none_runs_twice(start_service):
     for thread in threads:
         thread.start()
     until(lambda: sum(service.get(f"/v1/runs/{r}").body["status"] == "succeeded" for r in background) >= 3)
-    os.kill(worker_pid(service), signal.SIGKILL)
+    os.kill(pids(service, "worker")[0], signal.SIGKILL)
     for thread in threads:
         thread.join(90)
     ended = [service.ended(run_id, seconds=60) for run_id in background]

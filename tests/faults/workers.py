@@ -82,6 +82,22 @@ class Worker:
         return sorted(pids)
 
 
+def pids(service, what: str) -> list[int]:
+    """The processes of a service's `api` (gunicorn's, all of them) or `worker`."""
+    word = {"api": b"python:api.gunicorn_conf", "worker": b"worker"}[what]
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+                environment = Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if word in words and f"STATE_DIR={service.state}".encode() in environment:
+                found.append(int(name))
+    return sorted(found)
+
+
 def until(condition, seconds=10.0):
     """Wait for something that comes by itself."""
     deadline = time.monotonic() + seconds

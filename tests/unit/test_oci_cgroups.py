@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from sandbox.engines import EngineUnusable
+from sandbox.engines.oci import cgroups
 from sandbox.engines.oci.cgroups import Bounds, CgroupsV1, CgroupsV2, GroupV1, GroupV2, open_cgroups
 
 MIB = 1024 * 1024
@@ -78,6 +80,30 @@ def test_less_memory_than_is_in_use_is_refused(version, request):
     assert group.set(Bounds(256 * MIB, 1.0, 65))
     assert not group.set(Bounds(40 * MIB, 1.0, 65))
     assert group.set(Bounds(512 * MIB, 1.0, 65))
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_the_kernel_is_let_reclaim_before_less_memory_is_refused(version, request, monkeypatch):
+    group, root = request.getfixturevalue(version)
+    name = "memory.limit_in_bytes" if version == "v1" else "memory.reclaim"
+    asked = []
+
+    def write(path, value):
+        """A kernel with 50 MiB in use, 30 of them cached."""
+        asked.append(Path(path).name)
+        if path.endswith(name) and version == "v1" and value < 20 * MIB:
+            raise OSError(errno.EBUSY, "busy")
+        if path.endswith("memory.reclaim"):
+            (root / "memory.current").write_text(str(max(20 * MIB, 50 * MIB - value)))
+            return
+        Path(path).write_text(str(value))
+
+    monkeypatch.setattr(cgroups, "_write", write)
+    assert group.set(Bounds(256 * MIB, 1.0, 65))
+    assert not group.set(Bounds(40 * MIB, 1.0, 65))
+    assert group.set(Bounds(40 * MIB, 1.0, 65), reclaim=True)
+    assert name in asked
+    assert not group.set(Bounds(10 * MIB, 1.0, 65), reclaim=True)
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sandbox import conversation, frames
 from sandbox.conversation import Conversation
-from sandbox.engines import Stats
+from sandbox.engines import SandboxBroken, Stats
 from sandbox.frames import FROM_AGENT, frame, pack
 from sandbox.job import Job
 from sandbox.languages import Catalogue
@@ -31,12 +31,21 @@ class FakeSandbox:
         self.cpu_ns = 0
         self.oom_kills = 0
         self.lent_mb = 0
+        self.fits = True
+        self.told = []
 
     def stats(self):
         return Stats(self.cpu_ns, 5 << 20, self.oom_kills)
 
     def lend_memory(self, reserve_mb):
         self.lent_mb += reserve_mb
+
+    def begin_compiling(self, limits):
+        self.told.append(("begin compiling", limits.memory_mb))
+
+    def end_compiling(self):
+        self.told.append("end compiling")
+        return self.fits
 
     def kill(self):
         self.agent.close()
@@ -62,20 +71,44 @@ class Heard:
         return getattr(self._spoken, name)
 
 
-def converse(script, *, listener=None, hearing="all", hang_up=True, cpu_ns=0, oom_kills=0, **job):
-    """What comes of it when the agent reads all it is sent and says `script`."""
+def compiled_frame(kind=b"exit", number=b"0"):
+    return frame(frames.COMPILED, pack([kind, number, b"0", b"0"]))
+
+
+def converse(
+    script,
+    *,
+    listener=None,
+    hearing="all",
+    hang_up=True,
+    cpu_ns=0,
+    oom_kills=0,
+    fits=True,
+    language="bash",
+    compile_script=None,
+    phases=None,
+    **job,
+):
+    """What comes of it when the agent reads all it is sent and says `script`.
+
+    With a `compile_script` that is what it says when told to compile, and `script` when told to go; without a
+    `script` it waits for no such word.
+    """
     sandbox = FakeSandbox()
-    sandbox.cpu_ns, sandbox.oom_kills = cpu_ns, oom_kills
-    plan = make_plan(Job("run_x", "bash", code="true", **job), CATALOGUE)
-    live = LiveRun("run_x", "bash", outlet=listener and Outlet(listener, hearing))
+    sandbox.cpu_ns, sandbox.oom_kills, sandbox.fits = cpu_ns, oom_kills, fits
+    plan = make_plan(Job("run_x", language, code="true", **job), CATALOGUE)
+    live = LiveRun("run_x", language, outlet=listener and Outlet(listener, hearing))
     told = bytearray()
 
     def act():
         agent = sandbox.agent
         try:
-            while frame(frames.GO) not in told:
-                told.extend(agent.recv(65536))
-            agent.sendall(script)
+            for order, answer in ((frames.COMPILE, compile_script), (frames.GO, script)):
+                if answer is None:
+                    continue
+                while frame(order) not in told and (data := agent.recv(65536)):
+                    told.extend(data)
+                agent.sendall(answer)
             if hang_up:
                 agent.shutdown(socket.SHUT_WR)
             while data := agent.recv(65536):
@@ -87,6 +120,8 @@ def converse(script, *, listener=None, hearing="all", hang_up=True, cpu_ns=0, oo
     thread.start()
     try:
         spoken = Conversation(sandbox, plan, live).speak()
+        if phases is not None:
+            phases += [entry[1]["name"] for entry in live.log.timeline() if entry[0] == "phase"]
     finally:
         live.end()
         sandbox.stream.close()
@@ -100,6 +135,121 @@ def test_an_honest_end():
     spoken, _, sandbox = converse(frame(frames.STDOUT, b"hi") + exit_frame(number=b"3") + frame(frames.END, b"0"))
     assert (spoken.stdout, spoken.ending.exit_code, spoken.ending.broken) == ("hi", 3, False)
     assert sandbox.lent_mb == 0
+
+
+def compile_and_run(compile_script, script=None, **more):
+    return converse(script, compile_script=compile_script, language="go", **more)
+
+
+RAN = frame(frames.STDOUT, b"ran") + exit_frame() + frame(frames.END, b"0")
+
+
+def test_what_is_compiled_is_run_after_its_limits_are_back_in_force():
+    phases = []
+    said = frame(frames.STDERR, b"warning") + compiled_frame()
+    spoken, told, sandbox = compile_and_run(said, RAN, phases=phases, stdin="in")
+    assert (spoken.compiled.stderr, spoken.compiled.exit_code, spoken.stderr) == (b"warning", 0, "")
+    assert (spoken.stdout, status_of(spoken.ending)) == (b"ran", "succeeded")
+    assert sandbox.told == [("begin compiling", 768), "end compiling"]
+    assert phases == ["compile", "run"]
+    assert told.index(frame(frames.COMPILE)) < told.index(frame(frames.STDIN, b"in")) < told.index(frame(frames.GO))
+
+
+def test_what_is_not_compiled_hears_of_no_compiler():
+    phases = []
+    spoken, told, sandbox = converse(RAN, phases=phases)
+    assert (spoken.compiled, sandbox.told, phases) == (None, [], ["run"])
+    assert frame(frames.COMPILE) not in told
+
+
+def test_what_does_not_compile_is_not_run():
+    said = frame(frames.STDERR, b"main.go:1: no") + compiled_frame(number=b"1")
+    spoken, told, sandbox = compile_and_run(said, hang_up=False)
+    assert (status_of(spoken.ending), spoken.compiled.exit_code) == ("failed", 1)
+    assert (spoken.ending.exit_code, spoken.wall_ms, spoken.stats.cpu_ns) == (None, 0, 0)
+    assert spoken.compiled.stderr == b"main.go:1: no"
+    assert frame(frames.GO) not in told
+    assert "end compiling" not in sandbox.told
+
+
+def test_a_compiler_that_the_kernel_killed_for_its_memory_is_an_oom():
+    for end in (compiled_frame(kind=b"signal", number=b"9"), compiled_frame(number=b"1"), b""):
+        spoken, _, _ = compile_and_run(end, oom_kills=1, hang_up=not end)
+        assert status_of(spoken.ending) == "oom"
+    assert spoken.compiled.exit_code is None
+
+
+def test_a_compiler_killed_for_another_reason_is_a_failure_without_a_code():
+    spoken, _, _ = compile_and_run(compiled_frame(kind=b"signal", number=b"11"), hang_up=False)
+    assert (status_of(spoken.ending), spoken.compiled.exit_code) == ("failed", None)
+
+
+def test_a_program_too_large_for_its_own_memory_is_an_oom_and_is_not_run():
+    spoken, told, _ = compile_and_run(compiled_frame(), fits=False, hang_up=False)
+    assert (status_of(spoken.ending), spoken.compiled.exit_code) == ("oom", 0)
+    assert frame(frames.GO) not in told
+
+
+def test_a_compiler_meets_its_own_clock_and_not_the_programs(monkeypatch):
+    monkeypatch.setattr("sandbox.job.COMPILE_TIMEOUT_MS", 150)
+    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
+    spoken, told, _ = compile_and_run(b"", hang_up=False, limits={"timeout_ms": 20})
+    assert (status_of(spoken.ending), spoken.compiled.exit_code) == ("timeout", None)
+    assert spoken.compiled.wall_ms >= 150
+    assert frame(frames.KILL) in told
+    assert frame(frames.GO) not in told
+
+
+def test_a_client_that_leaves_while_it_compiles_is_not_kept_waiting(monkeypatch):
+    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.close()
+        spoken, told, _ = compile_and_run(b"", hang_up=False, listener=ours)
+    assert status_of(spoken.ending) == "cancelled"
+    assert frame(frames.GO) not in told
+
+
+def test_the_compilers_output_is_bounded_and_takes_nothing_from_the_programs():
+    said = frame(frames.STDOUT, b"x" * 500) + compiled_frame()
+    spoken, _, _ = compile_and_run(said, RAN, limits={"max_output_bytes": 100})
+    assert (len(spoken.compiled.stdout), spoken.stdout, spoken.stdout_truncated) == (100, "ran", False)
+
+
+def test_a_program_cannot_go_back_to_compiling():
+    spoken, _, sandbox = compile_and_run(compiled_frame(), compiled_frame() + RAN, hang_up=False)
+    assert status_of(spoken.ending) == "killed"
+    assert sandbox.told.count(("begin compiling", 768)) == 1
+
+
+COMPILE_BREACHES = {
+    "the end of a program": exit_frame() + frame(frames.END, b"0"),
+    "an artifact": frame(frames.ARTIFACT, pack([b"a", b"0"])),
+    "a wish for the program's stdin": frame(frames.STDIN_TAKEN, b"0"),
+    "an exit code that cannot be": compiled_frame(number=b"256"),
+    "a kind that cannot be": compiled_frame(kind=b"success"),
+    "too few words": frame(frames.COMPILED, pack([b"exit", b"0"])),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", COMPILE_BREACHES)
+def test_a_breach_of_the_protocol_while_compiling_ends_the_run(name):
+    spoken, told, sandbox = compile_and_run(COMPILE_BREACHES[name], stdin="secret")
+    assert (status_of(spoken.ending), spoken.compiled.exit_code) == ("killed", None)
+    assert frame(frames.GO) not in told
+    assert b"secret" not in told
+    assert "end compiling" not in sandbox.told
+
+
+def test_a_build_directory_that_something_still_writes_to_ends_the_run(monkeypatch):
+    def refuse(_self):
+        raise SandboxBroken("busy")
+
+    monkeypatch.setattr(FakeSandbox, "end_compiling", refuse)
+    spoken, told, _ = compile_and_run(compiled_frame(), hang_up=False)
+    assert status_of(spoken.ending) == "killed"
+    assert frame(frames.GO) not in told
 
 
 def test_an_agent_that_hangs_up_is_the_programs_doing():
@@ -184,6 +334,7 @@ PIECES = st.one_of(
     st.builds(frame, st.sampled_from([bytes([kind]) for kind in FROM_AGENT]), st.binary(max_size=70)),
     st.builds(exit_frame, st.sampled_from([b"exit", b"signal", b"x"]), st.sampled_from([b"0", b"9", b"300"])),
     st.builds(exit_frame, outputs=st.just(b"1")),
+    st.builds(compiled_frame, st.sampled_from([b"exit", b"signal", b"x"]), st.sampled_from([b"0", b"9", b"300"])),
 )
 
 
@@ -193,6 +344,19 @@ def test_whatever_an_agent_says_the_conversation_ends_within_its_bounds(script):
     spoken, _, _ = converse(script, limits={"max_output_bytes": 50, "max_artifact_files": 2})
     assert max(len(spoken.stdout), len(spoken.stderr)) <= 50
     assert len(spoken.receiver.artifacts) <= 2
+    assert status_of(spoken.ending) in {"succeeded", "failed", "killed"}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, max_size=6).map(b"".join), st.lists(PIECES, max_size=6).map(b"".join))
+def test_whatever_is_said_while_compiling_the_limits_are_widened_once_and_only_before_the_program(
+    compiling, running
+):
+    # Said in one breath, so that nothing waits for a word that will not come.
+    spoken, told, sandbox = compile_and_run(compiling + running, limits={"max_output_bytes": 50})
+    assert sandbox.told in ([("begin compiling", 768)], [("begin compiling", 768), "end compiling"])
+    assert (frame(frames.GO) in told) <= ("end compiling" in sandbox.told)
+    assert max(len(spoken.stdout), len(spoken.compiled.stdout), len(spoken.compiled.stderr)) <= 50
     assert status_of(spoken.ending) in {"succeeded", "failed", "killed"}
 
 

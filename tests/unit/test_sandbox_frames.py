@@ -157,3 +157,23 @@ def test_the_agent_reads_the_job_that_the_host_writes(monkeypatch):
     assert job.deadline_ms > plan.limits.timeout_ms
     assert job.max_output_bytes == plan.limits.max_output_bytes
     assert job.max_artifact_files == plan.limits.max_artifact_files
+    assert (job.compile_argv, job.compile_env) == ([], {})
+
+
+def test_the_agent_reads_how_to_compile(monkeypatch):
+    from sandbox.job import COMPILE_TIMEOUT_MS, Job
+    from sandbox.languages import Catalogue
+    from sandbox.opening import opening
+    from sandbox.plan import make_plan
+
+    monkeypatch.setattr(sys, "path", [str(AGENT.parent), *sys.path])
+    import agent.frames as agent_frames
+    from agent.job import Job as AgentJob
+
+    plan = make_plan(Job("run_x", "go", code="package main", env={"GOFLAGS": "x"}), Catalogue.load())
+    *_, (_, payload) = agent_frames.take_frames(bytearray(opening(plan)))
+    job = AgentJob(payload)
+    assert job.compile_argv[-2:] == [b"main.go", b"/opt/build/main"]
+    assert job.argv == [b"/opt/build/main"]
+    assert job.compile_env[b"GOFLAGS"] != b"x"
+    assert job.compile_deadline_ms > COMPILE_TIMEOUT_MS

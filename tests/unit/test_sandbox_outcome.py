@@ -26,6 +26,10 @@ CASES = [
     (Ending(timed_out=True, oom_kills=1, signal_number=9), "timeout"),
     (Ending(cancelled=True, timed_out=True), "cancelled"),
     (Ending(cancelled=True, exit_code=0), "cancelled"),
+    (Ending(not_compiled=True), "failed"),
+    (Ending(not_compiled=True, oom_kills=1), "oom"),
+    (Ending(not_compiled=True, oom_kills=1, timed_out=True), "timeout"),
+    (Ending(not_compiled=True, broken=True), "killed"),
 ]
 
 

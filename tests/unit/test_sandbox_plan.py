@@ -140,6 +140,42 @@ def test_the_entry_file_is_among_the_files():
     assert dict(made.files) == {"a/b": b"x", "main.py": "print('é')".encode()}
 
 
+def test_the_compiler_has_limits_of_its_own_and_the_program_those_asked_for():
+    made = plan(
+        language="rust", code="fn main() {}", limits={"memory_mb": 16, "pids": 1, "cpus": 0.1, "timeout_ms": 5}
+    )
+    own = made.compiling.limits
+    assert (made.limits.memory_mb, made.limits.pids, made.limits.cpus, made.limits.timeout_ms) == (16, 1, 0.1, 5)
+    assert (own.pids, own.cpus, own.timeout_ms) == (256, 2.0, 30_000)
+    assert made.memory_mb == own.memory_mb > 256
+
+
+def test_the_compiler_has_no_less_than_the_program():
+    made = plan(language="go", code="package main", limits={"memory_mb": 2048, "pids": 512})
+    assert (made.compiling.limits.memory_mb, made.compiling.limits.pids, made.memory_mb) == (2048, 512, 2048)
+
+
+def test_what_is_not_compiled_needs_a_place_of_its_own_size_only():
+    made = plan(limits={"memory_mb": 100})
+    assert (made.compiling, made.memory_mb) == (None, 100)
+
+
+def test_compiled_languages_may_have_more_threads():
+    assert plan(language="golang", code="package main").limits.pids == 256
+    assert plan(language="rs", code="fn main() {}").limits.pids == 256
+
+
+def test_the_compiler_never_has_the_programs_environment_or_arguments():
+    made = plan(language="rust", code="fn main() {}", env={"RUSTFLAGS": "x"}, args=("--emit=asm",))
+    assert "RUSTFLAGS" not in made.compiling.env
+    assert "--emit=asm" not in made.compiling.argv
+
+
+def test_an_entry_that_looks_like_an_option_is_a_file_to_the_compiler_too():
+    made = plan(language="rust", entrypoint="-o", files=files("-o"))
+    assert made.compiling.argv[-1] == "./-o"
+
+
 @given(st.text(max_size=40))
 def test_an_accepted_path_stays_beneath_work(path):
     if path_problem(path) is None:

@@ -40,8 +40,11 @@ class Group(Protocol):
         """Move a process in."""
         ...
 
-    def set(self, bounds: Bounds) -> bool:
-        """Put bounds in force; False if more memory is already in use than they allow."""
+    def set(self, bounds: Bounds, *, reclaim: bool = False) -> bool:
+        """Put bounds in force; False if more memory is already in use than they allow.
+
+        With `reclaim` the kernel is first let take back what is only cached.
+        """
         ...
 
     def start_counting(self) -> None:
@@ -176,10 +179,10 @@ class GroupV1:
         for path in set(self._paths.values()):
             _write(f"{path}/cgroup.procs", pid)
 
-    def set(self, bounds: Bounds) -> bool:
+    def set(self, bounds: Bounds, *, reclaim: bool = False) -> bool:
         old = self._bounds
         if (old is None or old.memory_bytes != bounds.memory_bytes) and not self._set_memory(
-            bounds.memory_bytes, old.memory_bytes if old else None
+            bounds.memory_bytes, old.memory_bytes if old else None, reclaim=reclaim
         ):
             return False
         if old is None or old.pids != bounds.pids:
@@ -191,12 +194,14 @@ class GroupV1:
         self._bounds = bounds
         return True
 
-    def _set_memory(self, size: int, old: int | None) -> bool:
+    def _set_memory(self, size: int, old: int | None, *, reclaim: bool) -> bool:
         """Memory ≤ memory+swap must hold at every step: raise the sum first, lower it last."""
         memory = f"{self._paths['memory']}/memory.limit_in_bytes"
         both = f"{self._paths['memory']}/memory.memsw.limit_in_bytes"
         raising = old is not None and size > old
-        if old is not None and size < old and size < int(_read(self._memory("usage_in_bytes"))):
+        lowering = old is not None and size < old
+        # Asked to lower a limit below what is in use, the kernel reclaims, and answers EBUSY if that is not enough.
+        if lowering and not reclaim and size < int(_read(self._memory("usage_in_bytes"))):
             return False
         order = [both, memory] if raising else [memory, both]
         try:
@@ -269,13 +274,13 @@ class GroupV2:
     def enter(self, pid: int) -> None:
         _write(f"{self._path}/cgroup.procs", pid)
 
-    def set(self, bounds: Bounds) -> bool:
+    def set(self, bounds: Bounds, *, reclaim: bool = False) -> bool:
         old = self._bounds
         if old is None:
             with contextlib.suppress(FileNotFoundError):  # a kernel without swap has no such file
                 _write(f"{self._path}/memory.swap.max", 0)
         if old is None or old.memory_bytes != bounds.memory_bytes:
-            if old and int(_read(f"{self._path}/memory.current")) > bounds.memory_bytes:
+            if old and not self._is_below(bounds.memory_bytes, reclaim=reclaim):
                 return False
             _write(f"{self._path}/memory.max", bounds.memory_bytes)
         if old is None or old.pids != bounds.pids:
@@ -284,6 +289,15 @@ class GroupV2:
             _write(f"{self._path}/cpu.max", f"{int(CPU_PERIOD_US * bounds.cpus)} {CPU_PERIOD_US}")
         self._bounds = bounds
         return True
+
+    def _is_below(self, size: int, *, reclaim: bool) -> bool:
+        used = int(_read(f"{self._path}/memory.current"))
+        if used > size and reclaim:
+            # Not by memory.max, which kills what it cannot reclaim. EAGAIN: less was reclaimed than asked for.
+            with contextlib.suppress(OSError):
+                _write(f"{self._path}/memory.reclaim", used - size)
+            used = int(_read(f"{self._path}/memory.current"))
+        return used <= size
 
     def start_counting(self) -> None:
         _write(f"{self._path}/cpu.weight", RUN_WEIGHT_V2)

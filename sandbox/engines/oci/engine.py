@@ -32,7 +32,7 @@ from sandbox.engines.oci.syscalls import (
     unmount,
 )
 from sandbox.images import Image
-from sandbox.job import LIMIT_RULES, Isolation
+from sandbox.job import LIMIT_RULES, MIB, Isolation
 from sandbox.languages import Catalogue, Language
 
 log = logging.getLogger(__name__)
@@ -146,6 +146,7 @@ class OciEngine:
             argv=language.agent_command(hold=hold),
             env={**BASE_ENV, **language.env},
             memory_bytes=DEFAULT_MEMORY_BYTES,
+            build_bytes=int(language.compiler.memory_mb * MIB * spec.BUILD_SHARE) if language.compiler else 0,
             seccomp=self._seccomp.data if self._seccomp else None,
             apparmor=self._apparmor,
             no_new_privileges=not self._relaxed,

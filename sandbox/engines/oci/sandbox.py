@@ -12,12 +12,13 @@ import threading
 from contextlib import ExitStack
 from dataclasses import replace
 
-from sandbox.engines import EngineError, Stats
+from sandbox.engines import EngineError, SandboxBroken, Stats
 from sandbox.engines.oci import spec
 from sandbox.engines.oci.cgroups import Bounds, Group
-from sandbox.engines.oci.syscalls import resize_tmpfs
+from sandbox.engines.oci.syscalls import make_read_only, resize_tmpfs
 from sandbox.images import Image
 from sandbox.job import LIMIT_RULES, MIB, Isolation, Limits
+from sandbox.languages import BUILD_DIRECTORY
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,25 @@ class OciSandbox:
                 # No program has run in there yet, so the path leads where it says.
                 resize_tmpfs(f"/proc/{self._pid}/root{path}", capacity)
         self.bounds = bounds
+        self.group.start_counting()
+        return True
+
+    def begin_compiling(self, limits: Limits) -> None:
+        """Widen the bounds for the compile phase and count anew; see `Sandbox.begin_compiling`."""
+        assert self.group is not None
+        self.group.set(Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS))
+        self.group.start_counting()
+
+    def end_compiling(self) -> bool:
+        """Close the build directory and go back to the program's own bounds; see `Sandbox.end_compiling`."""
+        assert self.group is not None
+        try:
+            # A mount point on the read-only root: whatever has compiled, the path leads where it says.
+            make_read_only(f"/proc/{self._pid}/root{BUILD_DIRECTORY}")
+        except OSError as e:
+            raise SandboxBroken(f"the build directory cannot be closed: {e}") from e
+        if not self.group.set(self.bounds, reclaim=True):
+            return False
         self.group.start_counting()
         return True
 

@@ -12,6 +12,8 @@ import resource
 from dataclasses import dataclass
 from typing import Any
 
+from sandbox.languages import BUILD_DIRECTORY
+
 ROOT_MARK = "@@ROOT@@"
 USERNS_MARK = "@@USERNS@@"
 
@@ -31,6 +33,8 @@ MAX_LOCKED_BYTES = 65_536
 #: The parts of a sandbox's memory that its file systems may fill: together less than all, so that a full
 #: disk is ENOSPC and not an OOM kill.
 WORK_SHARE, TMP_SHARE, SHM_SHARE = 0.5, 0.25, 0.125
+#: The part of a compiler's memory that what it makes may fill.
+BUILD_SHARE = 0.5
 MAX_INODES = 16_384
 
 
@@ -56,12 +60,16 @@ def build_spec(
     argv: list[str],
     env: dict[str, str],
     memory_bytes: int,
+    build_bytes: int,
     seccomp: dict[str, Any] | None,
     apparmor: str | None,
     no_new_privileges: bool,
     annotations: dict[str, str],
 ) -> str:
-    """The configuration as JSON text with ROOT_MARK and USERNS_MARK in it."""
+    """The configuration as JSON text with ROOT_MARK and USERNS_MARK in it.
+
+    `build_bytes`, where it is not 0, is the size of a place for what a compiler makes.
+    """
     process: dict[str, Any] = {
         "terminal": False,
         "user": {"uid": RUN_UID, "gid": RUN_UID, "umask": 0o022},
@@ -91,7 +99,7 @@ def build_spec(
             "process": process,
             "root": {"path": ROOT_MARK, "readonly": True},
             "hostname": "sandbox",
-            "mounts": _mounts(memory_bytes),
+            "mounts": _mounts(memory_bytes, build_bytes),
             "linux": linux,
             "annotations": annotations,
         }
@@ -116,14 +124,16 @@ def _rlimits() -> list[dict[str, Any]]:
     return rows
 
 
-def _mounts(memory_bytes: int) -> list[dict[str, Any]]:
+def _mounts(memory_bytes: int, build_bytes: int) -> list[dict[str, Any]]:
     size = tmpfs_sizes(memory_bytes)
     owned = [f"uid={RUN_UID}", f"gid={RUN_UID}", "mode=0700"]
 
     def tmpfs(target: str, *options: str) -> dict[str, Any]:
         return {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": list(options)}
 
+    build = tmpfs(BUILD_DIRECTORY, "nosuid", "nodev", f"size={build_bytes}", f"nr_inodes={MAX_INODES}", *owned)
     return [
+        *([build] if build_bytes else []),
         {
             "destination": "/proc",
             "type": "proc",

@@ -19,6 +19,7 @@ PR_SET_CHILD_SUBREAPER = 36
 SYS_FSCONFIG = 431
 SYS_FSPICK = 433
 FSPICK_NO_AUTOMOUNT = 4
+FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
 FSCONFIG_CMD_RECONFIGURE = 7
 AT_FDCWD = -100
@@ -68,10 +69,18 @@ def private_mounts() -> None:
 
 def resize_tmpfs(path: str, size_bytes: int) -> None:
     """Set the size of a mounted tmpfs, also one in another mount namespace reached by a /proc path."""
+    _reconfigure(path, FSCONFIG_SET_STRING, b"size", str(size_bytes).encode())
+
+
+def make_read_only(path: str) -> None:
+    """Let nothing more be written to a mounted file system, however it is reached. EBUSY while a file is open."""
+    _reconfigure(path, FSCONFIG_SET_FLAG, b"ro", None)
+
+
+def _reconfigure(path: str, command: int, key: bytes, value: bytes | None) -> None:
     fd = _checked("fspick", _libc.syscall(SYS_FSPICK, AT_FDCWD, path.encode(), FSPICK_NO_AUTOMOUNT))
     try:
-        size = str(size_bytes).encode()
-        _checked("fsconfig", _libc.syscall(SYS_FSCONFIG, fd, FSCONFIG_SET_STRING, b"size", size, 0))
+        _checked("fsconfig", _libc.syscall(SYS_FSCONFIG, fd, command, key, value, 0))
         _checked("fsconfig", _libc.syscall(SYS_FSCONFIG, fd, FSCONFIG_CMD_RECONFIGURE, None, None, 0))
     finally:
         os.close(fd)

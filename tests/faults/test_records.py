@@ -1,0 +1,261 @@
+"""Accepted runs against everything that can go away: api, worker, the database, the disk."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from workers import pids, until
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "records"))
+
+from postgres import Postgres
+
+LONG = {"timeout_ms": 60_000}
+#: How long processes are killed under load; the time of the test itself is some 40 s more.
+CHAOS_S = float(os.environ.get("RUNYARD_CHAOS_S", "60"))
+UNREACHABLE = (OSError, http.client.HTTPException)
+
+
+def kill(service, what):
+    for pid in pids(service, what):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def is_ready(service):
+    try:
+        return service.get("/readyz", token=None, timeout=5).status == 200
+    except UNREACHABLE:
+        return False
+
+
+def wait_for_output(service, run_id):
+    with service.events(f"/v1/runs/{run_id}/events") as events:
+        for _, event in events:
+            if event["event"] == "stdout":
+                return event["seq"]
+    raise AssertionError("it said nothing")
+
+
+def test_a_background_run_outlives_an_api_that_is_killed(start_service):
+    service = start_service()
+    run_id = service.submit("bash", "echo begun; sleep 3; echo done", limits=LONG)
+    seq = wait_for_output(service, run_id)
+    kill(service, "api")
+    until(lambda: is_ready(service), 30)
+    with service.events(f"/v1/runs/{run_id}/events?after={seq}") as events:
+        rest = [event for _, event in events]
+    assert [event["seq"] for event in rest] == list(range(seq + 1, seq + 1 + len(rest)))
+    assert rest[-1]["data"]["stdout"] == "begun\ndone\n"
+    run = service.get(f"/v1/runs/{run_id}").body
+    assert (run["status"], run["stdout"]) == ("succeeded", "begun\ndone\n")
+
+
+def test_what_ended_while_api_was_away_is_recorded_when_it_is_back(start_service):
+    service = start_service()
+    run_id = service.submit("bash", "echo begun; sleep 0.5; echo done", limits=LONG)
+    wait_for_output(service, run_id)
+    for pid in pids(service, "api"):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(1.5)
+    kill(service, "api")
+    until(lambda: is_ready(service), 30)
+    assert service.ended(run_id)["stdout"] == "begun\ndone\n"
+
+
+def test_a_waited_for_run_ends_with_the_api_that_waited(start_service):
+    service = start_service()
+    with service.events(
+        json={"language": "bash", "code": "echo begun; sleep 50", "stream": True, "limits": LONG}
+    ) as events:
+        run_id = next(events)[1]["data"]["id"]
+        wait_for_output(service, run_id)
+        kill(service, "api")
+    until(lambda: is_ready(service), 30)
+    run = service.ended(run_id)
+    assert (run["status"], run["stdout"]) == ("cancelled", "begun\n")
+
+
+def test_runs_that_neither_process_knows_any_more_are_interrupted(start_service):
+    service = start_service()
+    run_id = service.submit("bash", "echo begun; sleep 50", limits=LONG)
+    wait_for_output(service, run_id)
+    kill(service, "api")
+    kill(service, "worker")
+    until(lambda: is_ready(service), 30)
+    run = service.ended(run_id)
+    assert (run["status"], run["error"]["code"]) == ("error", "interrupted")
+
+
+def test_cancel_survives_a_restart_of_api(start_service):
+    service = start_service()
+    run_id = service.submit("bash", "echo begun; sleep 50", limits=LONG)
+    wait_for_output(service, run_id)
+    kill(service, "api")
+    until(lambda: is_ready(service), 30)
+    assert service.post(f"/v1/runs/{run_id}/cancel", data=b"").body["status"] == "cancelled"
+
+
+def test_idempotency_survives_a_restart_of_everything(start_service):
+    service = start_service()
+    key = {"Idempotency-Key": "order-17"}
+    body = {"language": "bash", "code": "echo $RANDOM$RANDOM"}
+    first = service.post("/v1/runs", json=body, headers=key).body
+    kill(service, "api")
+    kill(service, "worker")
+    until(lambda: is_ready(service), 30)
+    assert service.post("/v1/runs", json=body, headers=key).body == first
+    assert service.post("/v1/runs", json=body | {"stdin": "x"}, headers=key).status == 422
+
+
+def test_a_database_that_is_gone_for_ten_seconds(start_service, request):
+    postgres = Postgres()
+    request.addfinalizer(postgres.remove)
+    service = start_service(DATABASE_URL=postgres.new_database())
+    assert service.run("bash", "echo hi")["stdout"] == "hi\n"
+    run_id = service.submit("bash", "echo begun; sleep 4; echo done", limits=LONG)
+    wait_for_output(service, run_id)
+    postgres.stop()
+    gone_until = time.monotonic() + 10
+    while time.monotonic() < gone_until:
+        reply = service.post("/v1/runs", json={"language": "bash", "code": "echo hi"})
+        assert (reply.status, reply.body["error"]["code"]) == (503, "records_unavailable")
+        assert int(reply.headers["retry-after"]) >= 1
+        assert service.get(f"/v1/runs/{run_id}").status == 503
+        assert service.get("/readyz", token=None).body["checks"]["database"] == "fail"
+        assert service.get("/v1/health", token=None).body["status"] == "degraded"
+        time.sleep(0.2)
+    postgres.start()
+    until(lambda: is_ready(service), 20)
+    run = service.ended(run_id)
+    assert (run["status"], run["stdout"]) == ("succeeded", "begun\ndone\n")
+    assert service.run("bash", "echo back")["stdout"] == "back\n"
+    # What was answered 503 was not run in secret.
+    assert len(service.get("/v1/runs").body["data"]) == 3
+
+
+def test_a_full_disk(start_service, state, request):
+    database = state / "db"
+    database.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", database], check=True)
+    request.addfinalizer(lambda: subprocess.run(["umount", "-l", database], check=True))
+    service = start_service()
+    kept = service.run("bash", "echo kept")
+    filler = database / "filler"
+    with suppress(OSError), filler.open("wb") as file:
+        while True:
+            file.write(os.urandom(4096))
+            file.flush()
+    codes = set()
+    for _ in range(200):
+        reply = service.post("/v1/runs", json={"language": "bash", "code": "head -c 20000 /dev/urandom | base64"})
+        if reply.status != 200:
+            assert (reply.status, reply.body["error"]["code"]) == (503, "records_unavailable")
+            assert "retry-after" in reply.headers
+            break
+        codes.add(reply.status)
+    else:
+        raise AssertionError("the disk did not fill")
+    assert service.get(f"/v1/runs/{kept['id']}").body == kept
+    filler.unlink()
+    until(lambda: service.post("/v1/runs", json={"language": "bash", "code": "echo back"}).status == 200, 20)
+    runs = service.get("/v1/runs?limit=100").body["data"]
+    until(lambda: all(run["status"] == "succeeded" for run in service.get("/v1/runs?limit=100").body["data"]), 20)
+    assert len(runs) == len({run["id"] for run in runs})
+
+
+class Client:
+    """Runs things in every way until told to stop, trying again whatever is not answered."""
+
+    def __init__(self, service, number, stop):
+        self.service, self.stop = service, stop
+        self.random = random.Random(number)
+        #: What was asked for, and the id of the run that was named for it.
+        self.accepted: dict[str, str] = {}
+        self.wrong: list[object] = []
+        self.thread = threading.Thread(target=self._work)
+        self.thread.start()
+
+    def _work(self):
+        while not self.stop.is_set():
+            self._one(uuid.uuid4().hex, self.random.random() < 0.5)
+
+    def _one(self, name, background):
+        body = {
+            "language": "bash",
+            "code": f"echo {name}; sleep 0.{self.random.randrange(4)}",
+            "background": background,
+        }
+        while not self.stop.is_set():
+            try:
+                reply = self.service.post("/v1/runs", json=body, headers={"Idempotency-Key": name}, timeout=60)
+            except UNREACHABLE:
+                time.sleep(0.1)
+                continue
+            if reply.status in (200, 202):
+                self.accepted[name] = reply.body["id"]
+                return
+            if reply.status == 409:
+                self.accepted[name] = reply.body["run_id"]
+                return
+            if reply.status == 500 and "run_id" in reply.body:
+                self.accepted[name] = reply.body["run_id"]
+                return
+            if reply.status != 503:
+                self.wrong.append((reply.status, reply.body))
+                return
+            time.sleep(0.1)
+
+
+@pytest.mark.timeout(300)
+def test_a_minute_of_kills_under_load(start_service):
+    service = start_service(MAX_RUNS="8", QUEUE_MAX="100")
+    stop = threading.Event()
+    clients = [Client(service, number, stop) for number in range(8)]
+    chance = random.Random(7)
+    ends = time.monotonic() + CHAOS_S
+    kills = 0
+    while time.monotonic() < ends:
+        time.sleep(chance.uniform(0.5, 4))
+        kill(service, chance.choice(["api", "worker"]))
+        kills += 1
+    until(lambda: is_ready(service), 60)
+    time.sleep(1)
+    stop.set()
+    for client in clients:
+        client.thread.join(90)
+        assert not client.thread.is_alive()
+    assert [client.wrong for client in clients] == [[]] * 8
+    accepted = {name: run_id for client in clients for name, run_id in client.accepted.items()}
+    assert len(accepted) > 20
+    ended = {name: service.ended(run_id, seconds=60) for name, run_id in accepted.items()}
+    for name, run in ended.items():
+        assert run["status"] in ("succeeded", "cancelled", "error"), run
+        if run["status"] == "succeeded":
+            assert run["stdout"] == f"{name}\n"
+    assert sum(run["status"] == "succeeded" for run in ended.values()) > 10
+    runs, after = [], ""
+    while True:
+        page = service.get(f"/v1/runs?limit=100{after}").body
+        runs += page["data"]
+        if not page["has_more"]:
+            break
+        after = f"&after={page['last_id']}"
+    assert len(runs) == len({run["id"] for run in runs})
+    assert {run["status"] for run in runs} <= {"succeeded", "cancelled", "error"}
+    assert set(accepted.values()) <= {run["id"] for run in runs}
+    # A key names one run, and a program that was run printed its own name: none ran as two runs.
+    names = [run["stdout"] for run in runs if run["status"] == "succeeded"]
+    assert len(names) == len(set(names))
+    assert service.run("bash", "echo calm")["stdout"] == "calm\n"
