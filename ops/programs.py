@@ -20,8 +20,8 @@ API_ONLY = frozenset(
 )
 #: What the programs and their libraries may see of the caller's environment beside the settings.
 PASSED_ON = frozenset({"TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONWARNINGS"})
-#: Reaching Debian's and Python's archives is the builder's business alone.
-FOR_BUILDING = ("PIP_", "DEBIAN_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "FTP_PROXY")
+#: Reaching Debian's, Python's and npm's archives is the builder's business alone.
+FOR_BUILDING = ("PIP_", "NPM_", "DEBIAN_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "FTP_PROXY")
 #: glibc keeps what many threads free in an arena each, and from the first large block on also the large ones:
 #: three hundred bodies of 17 MiB left 110 MiB behind, with these 1 MiB. Sandboxes do not inherit it.
 ALLOCATOR = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +46,8 @@ class Language:
     live_env: dict[str, str]
     pids_default: int
     boot_env: tuple[str, ...]
+    boot_files: frozenset[str]
+    boot_args: bool
     example: str
     warm_mode: WarmMode
     warm_argv: tuple[str, ...]
@@ -64,9 +66,13 @@ class Language:
             return list(self.warm_argv)
         return [*AGENT_ARGV, "hold", *self.warm_argv]
 
-    def read_at_boot(self, env: dict[str, str]) -> bool:
-        """Whether the interpreter or loader reads one of these variables while it starts."""
-        return any(name.startswith(self.boot_env) for name in env)
+    def read_at_boot(self, env: Iterable[str], files: Iterable[str], args: Sequence[str]) -> bool:
+        """Whether the interpreter or loader reads one of these while it starts: too late for one that waits."""
+        return (
+            any(name.startswith(self.boot_env) for name in env)
+            or not self.boot_files.isdisjoint(files)
+            or (self.boot_args and bool(args))
+        )
 
 
 class Catalogue:
@@ -117,6 +123,8 @@ def _read(path: Path) -> Language:
         live_env=dict(data.get("live_env", {})),
         pids_default=data.get("pids_default", 64),
         boot_env=tuple(data.get("boot_env", ())),
+        boot_files=frozenset(data.get("boot_files", ())),
+        boot_args=data.get("boot_args", False),
         example=data.get("example", ""),
         warm_mode=warm.get("mode", "none"),
         warm_argv=tuple(warm.get("argv", ())),

@@ -61,7 +61,7 @@ def make_plan(job: Job, catalogue: Catalogue) -> Plan:
         job.interpreter == "warm"
         and language.warm_mode != "none"
         and entry == language.entry_file
-        and not language.read_at_boot(job.env)
+        and not language.read_at_boot(job.env, (path for path, _ in files), job.args)
     )
     # A name that begins with a dash must not be taken for an option of the interpreter's.
     named = f"./{entry}" if entry.startswith("-") else entry

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.environment import PATH
+from ops.images import npm
 from ops.images.debian import HOST_CERTIFICATES, acquire_options, host_sources
 from ops.images.run import run
 
@@ -80,7 +81,7 @@ def entered(root: Path, context: Path, host_env: dict[str, str], *, network: boo
 
 
 def _network(folder: Path) -> dict[str, str]:
-    """Files that let apt reach the host's mirrors; the environment that makes it find them."""
+    """Files that let apt, and npm where it is used, reach the host's mirrors; the environment that names them."""
     inside = "/" + BUILD
     certificates = Path(os.environ.get("SSL_CERT_FILE") or HOST_CERTIFICATES)
     options = [*acquire_options(), f'Dir::Etc::sourcelist "{inside}/sources.list";']
@@ -92,7 +93,9 @@ def _network(folder: Path) -> dict[str, str]:
     if certificates.is_file():
         shutil.copyfile(certificates, folder / "certificates.pem")
         options.append(f'Acquire::https::CaInfo "{inside}/certificates.pem";')
-        env["SSL_CERT_FILE"] = f"{inside}/certificates.pem"
+        env |= dict.fromkeys(("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"), f"{inside}/certificates.pem")
+    if (folder / "context" / npm.LOCK).exists():
+        env |= npm.configuration(folder, inside)
     (folder / "apt.conf").write_text("\n".join(options) + "\n")
     for name in PROXIES:
         env |= {key: os.environ[key] for key in (name, name.upper()) if key in os.environ}

@@ -11,7 +11,7 @@ from ops.images.run import run
 
 #: The base's Python and C library (Debian trixie): what a wheel must fit.
 PYTHON_VERSION = "3.13"
-PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
 
 def target_options() -> list[str]:

@@ -190,7 +190,7 @@ def test_bad_input(service, body, param, code):
 
 def test_an_unknown_language_lists_the_known(service):
     message = service.post("/v1/runs", json={"language": "cobol", "code": "x"}).body["error"]["message"]
-    assert all(name in message for name in ("bash", "node", "python"))
+    assert all(name in message for name in ("bash", "bun", "deno", "node", "php", "python", "ruby", "typescript"))
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_what_is_compiled_is_run_after_its_limits_are_back_in_force():
     said = frame(frames.STDERR, b"warning") + compiled_frame()
     spoken, told, sandbox = compile_and_run(said, RAN, phases=phases, stdin="in")
     assert (spoken.compiled.stderr, spoken.compiled.exit_code, spoken.stderr) == (b"warning", 0, "")
-    assert (spoken.stdout, status_of(spoken.ending)) == (b"ran", "succeeded")
+    assert (spoken.stdout, status_of(spoken.ending)) == ("ran", "succeeded")
     assert sandbox.told == [("begin compiling", 768), "end compiling"]
     assert phases == ["compile", "run"]
     assert told.index(frame(frames.COMPILE)) < told.index(frame(frames.STDIN, b"in")) < told.index(frame(frames.GO))

@@ -130,6 +130,17 @@ def test_an_interpreter_that_reads_the_environment_at_boot_starts_cold():
     assert not plan(language="node", env={"NODE_OPTIONS": "--no-warnings"}).warm
 
 
+def test_an_interpreter_that_reads_files_at_boot_starts_cold_when_they_are_given():
+    assert plan(language="deno", files=files("h.ts", "lib/deno.json")).warm
+    for name in ("deno.json", "package.json"):
+        assert not plan(language="deno", files=files(name)).warm
+
+
+def test_an_interpreter_that_keeps_its_arguments_from_boot_starts_cold_when_there_are_any():
+    assert not plan(language="deno", args=("x",)).warm
+    assert plan(language="node", args=("x",)).warm
+
+
 def test_another_entry_file_starts_cold_and_the_usual_one_does_not():
     assert not plan(entrypoint="app.py", files=files("app.py")).warm
     assert plan(entrypoint="main.py", files=files("main.py")).warm
