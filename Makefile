@@ -51,8 +51,8 @@ test: check test-setup ## check, and everything on real containers (root)
 test-all: check test-setup ## test, and what takes longer
 	@$(DEV)/pytest -q --ignore=tests/unit tests
 
-bench: dev ## measure, as ratios to a bare interpreter's start
-	@$(DEV)/python -m bench
+bench: dev ## measure, as ratios to a bare interpreter's start; BENCH=quick, BENCH="latency stream", BENCH=--docker
+	@$(DEV)/python -m bench $(BENCH)
 
 lock: dev ## write the lock files anew
 	@$(DEV)/python -m ops.lock

@@ -1,152 +1,135 @@
-"""`make bench`: one table of a running service against a bare interpreter start, all in one run.
+"""`make bench`: one command, its tables, everything a ratio taken in one run.
 
-The service must be up (`make up`). Results also go to bench/results.json.
+Brings up a service of its own, measures it and takes it down again. A whole run writes bench/results.json, the
+tables in docs/performance.md and the picture beside them; a part of it (`make bench BENCH="latency stream"`, or
+`BENCH=quick` for all of it, shorter) is only shown.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
+import sys
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from bench.clients import (
-    Client,
-    bare_start,
-    cpu_s,
-    machine_busy_s,
-    paced,
-    percentile,
-    service_pids,
-    sustained,
-)
+from bench import cpu, dockerd, latency, memory, queueing, report, stream, throughput
+from bench.dockerd import Docker
+from bench.plot import draw
+from bench.report import Table
+from bench.sampling import FAILURES
+from bench.service import Service
 
-PROGRAMS = {
-    "python": b'{"language":"python","code":"print(1+1)"}',
-    "node": b'{"language":"node","code":"console.log(1+1)"}',
-    "bash": b'{"language":"bash","code":"echo 2"}',
+QUICK = "quick"
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to look: calls for each latency figure, lines of a stream, seconds of each rate."""
+
+    calls: int
+    lines: int
+    seconds: float
+
+
+WHOLE, SHORT = Effort(calls=100, lines=300, seconds=10), Effort(calls=20, lines=50, seconds=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What can be measured by itself."""
+
+    measure: Callable[[Service, Effort, Docker | None], Any]
+    tables: Callable[[Any], list[Table]]
+
+
+#: In the order of measuring. The queue's comes last: it restarts the service with other settings.
+SUBJECTS = {
+    "latency": Subject(lambda service, effort, _: latency.measure(service, effort.calls), latency.tables),
+    "throughput": Subject(
+        lambda service, effort, docker: throughput.measure(service, effort.seconds, docker), throughput.tables
+    ),
+    "stream": Subject(lambda service, effort, _: stream.measure(service, effort.lines), stream.tables),
+    "cpu": Subject(lambda service, effort, _: cpu.measure(service, effort.calls * 2), cpu.tables),
+    "memory": Subject(lambda service, _, __: memory.slots(service), memory.slot_tables),
+    "idle": Subject(lambda service, effort, _: memory.idle(service, effort.seconds), memory.idle_tables),
+    "queue": Subject(lambda service, effort, _: queueing.measure(service, effort.seconds), queueing.tables),
 }
-BARE = ["/usr/bin/python3", "-I", "-c", "print(1+1)"]
-GAPS_MS = (30, 100)
 
 
-def main() -> None:
-    """Measure, print, write."""
+def main() -> int:
+    """Measure, show; write, if it was all of it."""
     options = _options()
-    client = Client(options.host, options.port, options.token)
-    results = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{os.cpu_count()} cores, {platform.release()}",
-        "latency": latency(client, options.count),
-        "sustained": throughput(options, options.seconds),
-        "cpu_ms_per_python_run": cpu_per_run(client, options.count),
-        "idle_percent_of_a_core": idle(Path(options.state_dir) / "run", options.seconds),
-    }
-    show(results)
-    Path(__file__).with_name("results.json").write_text(json.dumps(results, indent=1) + "\n")
+    chosen = [name for name in SUBJECTS if name in options.subjects] or list(SUBJECTS)
+    effort = SHORT if QUICK in options.subjects else WHOLE
+    whole = effort is WHOLE and len(chosen) == len(SUBJECTS)
+    results: dict[str, Any] = _circumstances()
+    tables: dict[str, list[Table]] = {}
+    service = Service(Path(options.state), options.port)
+    with ExitStack() as stack:
+        stack.callback(service.down)
+        service.up()
+        docker = _docker(service, stack) if options.docker and "throughput" in chosen else None
+        for name in chosen:
+            began = time.monotonic()
+            try:
+                results[name] = SUBJECTS[name].measure(service, effort, docker)
+            except FAILURES as e:
+                _say(f"{name} could not be measured: {e}")
+                continue
+            tables[name] = SUBJECTS[name].tables(results[name])
+            _say(f"{name}: {time.monotonic() - began:.0f} s")
+    print("\n" + "\n".join(table.text() for found in tables.values() for table in found))
+    complete = len(tables) == len(chosen)
+    if whole and complete:
+        results["load_average_after"] = round(os.getloadavg()[0], 1)
+        report.write(results, tables)
+        draw(results)
+    return 1 if _failed(results) or not complete else 0
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8080")))
-    parser.add_argument("--token", default=os.environ.get("RUNYARD_TOKEN", "dev_123"))
-    parser.add_argument("--state-dir", default=os.environ.get("STATE_DIR", "/var/lib/runyard"))
-    parser.add_argument("--count", type=int, default=100, help="requests for each latency row")
-    parser.add_argument("--seconds", type=float, default=10, help="seconds for each sustained row")
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("subjects", nargs="*", choices=[[], QUICK, *SUBJECTS], metavar="SUBJECT", default=[])
+    parser.add_argument("--docker", action="store_true", help="compare with docker run: starts a daemon of its own")
+    parser.add_argument("--state", default=os.environ.get("RUNYARD_BENCH_STATE", "/var/lib/runyard-bench"))
+    parser.add_argument("--port", type=int, default=int(os.environ.get("RUNYARD_BENCH_PORT", "18090")))
     return parser.parse_args()
 
 
-def latency(client: Client, count: int) -> list[dict]:
-    """Each language at each gap, its requests alternating with bare starts at the same gap."""
-    rows = []
-    for language, body in PROGRAMS.items():
-        for _ in range(5):
-            client.run(body)
-        for gap_ms in GAPS_MS:
-            time.sleep(1)  # the pool is full again
-            ours: list[float] = []
-            bare: list[float] = []
-            for _ in range(count // 10):
-                ours += paced(10, gap_ms / 1000, lambda body=body: client.run(body)[0])
-                bare += paced(10, gap_ms / 1000, lambda: bare_start(BARE))
-            rows.append(
-                {
-                    "language": language,
-                    "gap_ms": gap_ms,
-                    "p50_ms": round(percentile(ours, 0.5) * 1000, 2),
-                    "p99_ms": round(percentile(ours, 0.99) * 1000, 2),
-                    "bare_p50_ms": round(percentile(bare, 0.5) * 1000, 2),
-                    "ratio": round(percentile(ours, 0.5) / percentile(bare, 0.5), 2),
-                }
-            )
-    return rows
-
-
-def throughput(options: argparse.Namespace, seconds: float) -> list[dict]:
-    """Runs a second with 1 and 8 clients, against as many loops of bare starts."""
-    rows = []
-    for clients in (1, 8):
-        bare, _ = sustained(clients, seconds / 2, lambda: lambda: bare_start(BARE))
-        rate, errors = sustained(clients, seconds, lambda: _stepper(options))
-        rows.append(
-            {
-                "clients": clients,
-                "runs_per_s": round(rate, 1),
-                "bare_per_s": round(bare, 1),
-                "ratio": round(rate / bare, 2),
-                "errors": errors,
-            }
-        )
-    return rows
-
-
-def _stepper(options: argparse.Namespace):
-    client = Client(options.host, options.port, options.token)
-    return lambda: client.run(PROGRAMS["python"])
-
-
-def cpu_per_run(client: Client, count: int) -> float:
-    """CPU of the whole machine per python run, refilling included, less what the machine uses idle."""
-    time.sleep(2)
-    began, busy = time.monotonic(), machine_busy_s()
-    time.sleep(3)
-    idle_rate = (machine_busy_s() - busy) / (time.monotonic() - began)
-    began, busy = time.monotonic(), machine_busy_s()
-    paced(count, 0.03, lambda: client.run(PROGRAMS["python"])[0])
-    time.sleep(1.5)  # the last ones are taken apart and made again
-    spent = machine_busy_s() - busy - idle_rate * (time.monotonic() - began)
-    return round(spent / count * 1000, 1)
-
-
-def idle(run_dir: Path, seconds: float) -> float | None:
-    """CPU of the whole service with a full pool and nothing to do."""
+def _docker(service: Service, stack: ExitStack) -> Docker | None:
+    image = service.image("python")
+    assert image is not None
     try:
-        pids = service_pids(run_dir)
-    except OSError:
+        return stack.enter_context(dockerd.running(image.layers))
+    except RuntimeError as e:
+        _say(f"docker run is not measured: {e}")
         return None
-    time.sleep(2)
-    before = cpu_s(pids)
-    time.sleep(seconds)
-    return round((cpu_s(pids) - before) / seconds * 100, 2)
 
 
-def show(results: dict) -> None:
-    print(f"{'language':10}{'gap ms':>8}{'p50 ms':>9}{'p99 ms':>9}{'bare p50':>10}{'ratio':>7}")
-    for row in results["latency"]:
-        print(
-            f"{row['language']:10}{row['gap_ms']:>8}{row['p50_ms']:>9}{row['p99_ms']:>9}"
-            f"{row['bare_p50_ms']:>10}{row['ratio']:>7}"
-        )
-    print(f"\n{'clients':>8}{'runs/s':>9}{'bare/s':>9}{'ratio':>7}{'errors':>8}")
-    for row in results["sustained"]:
-        print(f"{row['clients']:>8}{row['runs_per_s']:>9}{row['bare_per_s']:>9}{row['ratio']:>7}{row['errors']:>8}")
-    print(f"\nCPU per python run, all processes: {results['cpu_ms_per_python_run']} ms")
-    print(f"idle, full pool: {results['idle_percent_of_a_core']} % of a core")
+def _circumstances() -> dict[str, Any]:
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{os.cpu_count()} cores, {platform.freedesktop_os_release()['PRETTY_NAME']}",
+        "kernel": platform.release().partition("-")[0],
+        "load_average_before": round(os.getloadavg()[0], 1),
+    }
+
+
+def _failed(results: dict[str, Any]) -> bool:
+    """Whether a bound was broken."""
+    return any(row["within"] is False for row in results.get("memory", []))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

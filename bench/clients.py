@@ -1,117 +1,78 @@
-"""Clients that reuse their connection, and clocks."""
+"""A client that keeps its connection: runs waited for, and runs streamed."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import os
-import subprocess
-import threading
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+TIMEOUT_S = 180
+NDJSON = "application/x-ndjson"
+SSE = "text/event-stream"
+#: The kinds that close a stream.
+LAST = ("result", "error")
 
 
 class Client:
-    """One kept connection to the service."""
+    """One kept connection to the service. Not for several threads."""
 
     def __init__(self, host: str, port: int, token: str) -> None:
-        self._connection = http.client.HTTPConnection(host, port, timeout=60)
+        self._connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
-    def run(self, body: bytes) -> tuple[float, dict]:
-        """Seconds and the run object. Raises RuntimeError for anything but 200."""
+    def run(self, body: bytes) -> float:
+        """Seconds from the request's first byte to the answer's last. Raises RuntimeError unless it succeeded."""
         began = time.perf_counter()
-        self._connection.request("POST", "/v1/runs", body, self._headers)
-        response = self._connection.getresponse()
-        raw = response.read()
+        raw = self.call("POST", "/v1/runs", body)
         took = time.perf_counter() - began
-        if response.status != 200:
+        # Not parsed while the clock runs, but looked at: a run that failed is no fast run.
+        if b'"status":"succeeded"' not in raw:
+            raise RuntimeError(f"the run did not succeed: {raw[:200]!r}")
+        return took
+
+    def call(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """A request's answer. Raises RuntimeError for any other status than 200."""
+        response = self._request(method, path, body, {})
+        raw = response.read()
+        if response.status != http.client.OK:
             raise RuntimeError(f"{response.status} {raw[:200]!r}")
-        return took, json.loads(raw)
+        return raw
+
+    def get(self, path: str) -> Any:  # JSON
+        """A GET's answer, parsed."""
+        return json.loads(self.call("GET", path))
+
+    def stream(self, body: bytes, accept: str = NDJSON) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The events of a streamed run, each with the CLOCK_MONOTONIC nanoseconds of its arrival."""
+        response = self._request("POST", "/v1/runs", body, {"Accept": accept})
+        if response.status != http.client.OK:
+            raise RuntimeError(f"{response.status} {response.read(200)!r}")
+        while line := response.readline():
+            at = time.monotonic_ns()
+            if accept == SSE:
+                if not line.startswith(b"data:"):
+                    continue
+                line = line[len(b"data:") :]
+            if not line.strip():
+                continue
+            event = json.loads(line)
+            yield at, event
+            if event["event"] in LAST:
+                response.read()  # the end of the body, so that the connection can be used again
+                return
+        raise RuntimeError("the stream ended without its last event")
+
+    def _request(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> http.client.HTTPResponse:
+        try:
+            self._connection.request(method, path, body, self._headers | headers)
+            return self._connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            self.close()  # the next request begins on a new connection
+            raise
 
     def close(self) -> None:
         self._connection.close()
-
-
-def percentile(samples: list[float], share: float) -> float:
-    """The value below which `share` of the samples lie."""
-    ordered = sorted(samples)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
-
-
-def bare_start(argv: list[str]) -> float:
-    """Seconds from starting a program to having its output: what the service is compared with."""
-    began = time.perf_counter()
-    subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True, close_fds=False)
-    return time.perf_counter() - began
-
-
-def paced(count: int, gap_s: float, step) -> list[float]:
-    """`count` calls of `step` with idle time between; the seconds each says it took."""
-    samples = []
-    for _ in range(count):
-        if gap_s:
-            time.sleep(gap_s)
-        samples.append(step())
-    return samples
-
-
-def sustained(workers: int, seconds: float, step_of) -> tuple[float, int]:
-    """Calls a second and errors of `workers` loops, each over its own `step_of()`, for a time."""
-    counts, errors = [0] * workers, [0] * workers
-    end = time.perf_counter() + seconds
-
-    def loop(number: int) -> None:
-        step = step_of()
-        while time.perf_counter() < end:
-            try:
-                step()
-                counts[number] += 1
-            except (RuntimeError, OSError):
-                errors[number] += 1
-
-    threads = [threading.Thread(target=loop, args=(n,)) for n in range(workers)]
-    began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts) / (time.perf_counter() - began), sum(errors)
-
-
-def machine_busy_s() -> float:
-    """Seconds of CPU that the whole machine has used (everything but idle and waiting for disks)."""
-    user, nice, system, _idle, _iowait, *rest = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:])
-    return (user + nice + system + sum(rest[:3])) * TICK_S
-
-
-def service_pids(run_dir: Path) -> list[int]:
-    """The supervisor and everything beneath it."""
-    root = int((run_dir / "supervisor.pid").read_text())
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    found, rest = [], [root]
-    while rest:
-        pid = rest.pop()
-        found.append(pid)
-        rest += children.get(pid, [])
-    return found
-
-
-def cpu_s(pids: list[int]) -> float:
-    """CPU seconds that these processes have used themselves."""
-    total = 0
-    for pid in pids:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        total += int(fields[11]) + int(fields[12])
-    return total * TICK_S

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.clients import percentile
-from storage import CHUNK_BYTES
+from bench.sampling import percentile
+from storage import CHUNK_BYTES, Blob
 from storage.local import LocalStore
 
 MB = 1_000_000
@@ -54,7 +54,7 @@ def measure(store: LocalStore, plain: Path, size_mb: int, rounds: int) -> None:
             os.fsync(file.fileno())
         plain.unlink()
 
-    def read(blob) -> None:
+    def read(blob: Blob) -> None:
         with store.open(blob) as content:
             for _ in content:
                 pass

@@ -76,6 +76,52 @@ def test_a_stopped_worker_does_not_wait_for_ever(start_worker):
     assert worker.groups() == []
 
 
+@pytest.fixture
+def freezer():
+    """Freeze processes by their pids, and thaw them. One that is frozen does not even die when it is killed."""
+    hierarchy = Path("/sys/fs/cgroup/freezer")
+    if not hierarchy.is_dir():
+        pytest.skip("there is no freezer of cgroup v1 here, and that of v2 lets the killed die")
+    group = hierarchy / "runyard-test-frozen"
+    group.mkdir()
+
+    def freeze(pids):
+        for pid in pids:
+            (group / "cgroup.procs").write_text(str(pid))
+        (group / "freezer.state").write_text("FROZEN")
+
+    def thaw():
+        (group / "freezer.state").write_text("THAWED")
+
+    yield freeze, thaw
+    thaw()
+    until(lambda: (group / "cgroup.procs").read_text() == "")
+    group.rmdir()
+
+
+def name_of(pid):
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:  # it has ended
+        return ""
+
+
+def test_a_sandbox_that_is_slow_to_die_is_removed_when_it_has(start_worker, freezer):
+    """On an overloaded machine the killed may get no processor for long; nothing of them may stay for ever."""
+    freeze, thaw = freezer
+    worker = start_worker(WARM_POOL="bash=0")
+    run = Running(worker, "bash", "sleep 50", limits={"timeout_ms": 3000})
+    until(lambda: "sleep" in map(name_of, worker.sandbox_processes()))
+    freeze(worker.sandbox_processes())
+    assert run.end()["timed_out"]
+    until(lambda: "does not end" in worker.log.read_text(), 30)
+    assert worker.sandbox_processes() != []
+    assert worker.run("bash", "echo 2")["stdout"] == "2\n"
+    thaw()
+    until(lambda: worker.groups() == [], 30)
+    assert "not removed in full" not in worker.log.read_text()
+
+
 def test_a_client_that_leaves_ends_its_run(start_worker):
     worker = start_worker()
     ours, theirs = socket.socketpair()

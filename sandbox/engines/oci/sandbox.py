@@ -24,6 +24,9 @@ from sandbox.job import MIB, Isolation, Limits
 
 log = logging.getLogger(__name__)
 
+#: The killed are dead within milliseconds where they get a processor. Beyond this they are waited for elsewhere,
+#: and beyond the timeout that is said.
+DEATH_PATIENCE_S = 0.5
 DEATH_TIMEOUT_S = 10.0
 
 
@@ -118,16 +121,32 @@ class OciSandbox:
                     signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def destroy(self) -> None:
-        """Kill, wait for every process's end, remove cgroup, mount and state."""
+        """Kill, wait for every process's end, remove cgroup, mount and state.
+
+        Where the killed get no processor to die on, that is waited for on a thread of its own: until then they
+        keep their slot, and those behind them are not held up.
+        """
         with self._lock:
             if self._gone:
                 return
             self._gone = True
         self.kill()
         self.stream.close()
+        if self._pidfd >= 0 and not self._has_ended(DEATH_PATIENCE_S):
+            threading.Thread(target=self._bury, name="bury", daemon=True).start()
+        else:
+            self._bury()
+
+    def _bury(self) -> None:
+        """Remove what is left of a sandbox once it is dead."""
         born = self._pidfd >= 0
         if born:
-            self._await_death()
+            if not self._has_ended(DEATH_TIMEOUT_S):
+                log.error("a killed sandbox does not end", extra={"sandbox": self.id})
+                self._has_ended(None)
+            with self._lock:
+                os.close(self._pidfd)
+                self._pidfd = -1
         if self.group is not None and (self._traits.helpers or not born):  # it may have failed half-way
             kill_all(self.group)
         try:
@@ -135,15 +154,11 @@ class OciSandbox:
         except (OSError, EngineError):
             log.exception("a sandbox was not removed in full", extra={"sandbox": self.id})
 
-    def _await_death(self) -> None:
-        """Wait for the end of PID 1, which the kernel lets come after that of all others in its namespace."""
+    def _has_ended(self, timeout_s: float | None) -> bool:
+        """Whether PID 1 has ended in that time, which the kernel lets come after all others in its namespace."""
         poller = select.poll()
         poller.register(self._pidfd, select.POLLIN)
-        if not poller.poll(DEATH_TIMEOUT_S * 1000):
-            log.error("a killed sandbox does not end", extra={"sandbox": self.id})
-        with self._lock:
-            os.close(self._pidfd)
-            self._pidfd = -1
+        return bool(poller.poll(None if timeout_s is None else timeout_s * 1000))
 
 
 def kill_all(group: Group) -> None:

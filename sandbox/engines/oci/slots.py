@@ -15,6 +15,9 @@ from sandbox.engines import EngineError
 from sandbox.engines.confinement import IDS_PER_SLOT
 from sandbox.engines.syscalls import CLONE_NEWUSER, unshare
 
+#: On an overloaded machine sandboxes may be used faster than they die: then the next one is made a little later.
+SLOT_WAIT_S = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -33,7 +36,7 @@ class Slots:
         last = uid_base + (count + 1) * IDS_PER_SLOT
         if last > 2**31:
             raise EngineError(f"UID_BASE={uid_base} leaves no room for {count} slots below 2^31")
-        self._lock = threading.Lock()
+        self._change = threading.Condition()
         self._all = [
             Slot(n, first, _user_namespace(first))
             for n in range(count)
@@ -42,16 +45,17 @@ class Slots:
         self._free = list(self._all)
 
     def take(self) -> Slot:
-        """A free slot. Raises EngineError when every one is in use."""
-        with self._lock:
-            if not self._free:
+        """A free slot, waited for while the dead still hold theirs. Raises EngineError when none comes free."""
+        with self._change:
+            if not self._change.wait_for(lambda: self._free, SLOT_WAIT_S):
                 raise EngineError("no free slot")
             return self._free.pop(0)
 
     def give_back(self, slot: Slot) -> None:
         """The slot's sandbox is dead and gone."""
-        with self._lock:
+        with self._change:
             self._free.append(slot)
+            self._change.notify()
 
     def close(self) -> None:
         """Let the namespaces go."""
