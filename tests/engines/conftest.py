@@ -22,7 +22,7 @@ from sandbox.job import Job, JobFile
 
 START_TIMEOUT_S = 400
 #: Rows of these modules are about the agent and the languages: one column tells.
-ONE_COLUMN = {"test_warm_equals_cold"}
+ONE_COLUMN = {"test_warm_equals_cold", "test_samples", "test_compiled"}
 
 
 def pytest_generate_tests(metafunc):

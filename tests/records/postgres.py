@@ -27,6 +27,7 @@ class Postgres:
         self._folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
         if os.geteuid() == 0:
             shutil.chown(self._folder, ACCOUNT)
+        self._folder.chmod(0o711)  # the account of api, too, has to reach the socket
         self._data = self._folder / "data"
         self._databases = 0
         options = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
