@@ -46,7 +46,7 @@ def test_five_hundred_waiting_runs_silence_nothing(start_service, request):
         waiting.append(connection)
     request.addfinalizer(lambda: [connection.close() for connection in waiting])
     last = service.submit("bash", "echo last")
-    until(lambda: events_of_first(service, last)["position"] >= 400, 30)
+    until(lambda: events_of_first(service, last)["position"] >= 400, 60)
     began = time.monotonic()
     for _ in range(20):
         assert service.get("/v1/health", token=None).body["status"] == "ok"
