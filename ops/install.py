@@ -6,6 +6,7 @@ Standard library only: it runs before anything is installed.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,8 @@ PACKAGES = {
     "ca-certificates": "/etc/ssl/certs/ca-certificates.crt",
 }
 LOCK = "requirements.lock"
+#: What traces take beside it, where they are sent to somebody.
+TRACES_LOCK = "requirements-otel.lock"
 INSTALLED = "installed"
 
 
@@ -71,9 +74,9 @@ def make_venv(folder: Path) -> None:
 
 
 def code_digest() -> str:
-    """Names the code of this checkout: everything that goes into the wheel, and the lock file."""
+    """Names the code of this checkout: everything that goes into the wheel, and the lock files in force."""
     whole = hashlib.sha256()
-    for path in [ROOT / LOCK, *_wheel_inputs()]:
+    for path in [*_locks(), *_wheel_inputs()]:
         whole.update(f"{path.relative_to(ROOT)}\0".encode())
         whole.update(hashlib.sha256(path.read_bytes()).digest())
     return whole.hexdigest()
@@ -89,7 +92,8 @@ def install_service(place: Place, digest: str) -> None:
     """Bring the service's virtual environment to the code of this checkout."""
     marker = place.venv / INSTALLED
     marker.unlink(missing_ok=True)
-    install_locked(place.python, ROOT / LOCK)
+    for lock in _locks():
+        install_locked(place.python, lock)
     with tempfile.TemporaryDirectory() as scratch:
         source, wheels = Path(scratch) / "source", Path(scratch) / "wheels"
         _stage(source)
@@ -106,6 +110,11 @@ def install_service(place: Place, digest: str) -> None:
         (wheel,) = wheels.glob("*.whl")
         pip(place.python, "install", "--no-deps", "--no-index", "--force-reinstall", str(wheel))
     marker.write_text(digest)
+
+
+def _locks() -> list[Path]:
+    traces = [ROOT / TRACES_LOCK] if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") else []
+    return [ROOT / LOCK, *traces]
 
 
 def install_locked(python: Path, lock: Path) -> None:

@@ -215,7 +215,11 @@ def _settings_digest() -> str:
     source = (install.ROOT / "config/settings.py").read_text()
     given = {name.upper(): value for name, value in os.environ.items()}
     # A name that stands in the table's module in lower case is a setting, or close enough to restart for.
-    known = {name: value for name, value in given.items() if f"    {name.lower()}: " in source}
+    known = {
+        name: value
+        for name, value in given.items()
+        if f"    {name.lower()}: " in source or name.startswith("OTEL_")
+    }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 

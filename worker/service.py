@@ -13,7 +13,9 @@ from sandbox.engines import Engine, EngineUnusable
 from sandbox.executor import Executor
 from sandbox.images import ImageStore
 from sandbox.languages import Catalogue, Language
+from sandbox.metrics import Metrics
 from sandbox.pool import WarmPool, pool_sizes
+from worker.observe import Observer, watch
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +41,11 @@ class Service:
             queue_max=settings.queue_max,
             queue_wait_s=settings.queue_wait_s,
         )
-        self.pool = WarmPool(self.engine, self.images, sizes)
+        self.metrics = Metrics()
+        self.pool = WarmPool(self.engine, self.images, sizes, self.metrics)
+        watch(self.metrics.registry, self.admission, self.pool)
         self.executor = Executor(self.catalogue, self.pool, self.admission)
+        self.observer = Observer(self.metrics)
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch_for_images, name="images", daemon=True)
 

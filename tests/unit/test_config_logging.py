@@ -1,4 +1,3 @@
-import io
 import json
 import logging
 import sys
@@ -10,19 +9,19 @@ from config.logging import MASK, Formatter, setup
 
 
 @pytest.fixture
-def said(monkeypatch):
+def said(monkeypatch, capfd):
     """Log through the real handler; the parsed lines."""
     root = logging.getLogger()
     before = (root.handlers[:], root.level, sys.excepthook, threading.excepthook, logging.raiseExceptions)
     monkeypatch.setenv("API_KEYS", 's3cret"tok\\en:alice:5:5,dev_123:dev')
     monkeypatch.setenv("SIGNING_KEY", "newest-signing,older-signing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3-credential")
-    written = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", written)
+    monkeypatch.setenv("METRICS_TOKEN", "metrics-token")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic%20collector, x=other-credential")
     setup("test", "DEBUG")
 
     def lines():
-        return [json.loads(line) for line in written.getvalue().split("\n")[:-1]]
+        return [json.loads(line) for line in capfd.readouterr().err.split("\n")[:-1]]
 
     yield lines
     root.handlers[:], root.level, sys.excepthook, threading.excepthook, logging.raiseExceptions = before
