@@ -76,13 +76,20 @@ class Formatter(JsonFormatter):
             static_fields={"component": component},
             json_ensure_ascii=True,
         )
-        # UTC: the lines of all processes compare, wherever the machine stands.
-        self.converter = time.gmtime
-        self.default_time_format = "%Y-%m-%dT%H:%M:%S"
-        self.default_msec_format = "%s.%03dZ"
+        #: The newest second, and how it is written.
+        self._second = (0, "")
         found = sorted((s for s in secrets if len(s) >= MIN_SECRET_LENGTH), key=len, reverse=True)
         self._found = tuple(found)
         self._secrets = re.compile("|".join(map(re.escape, found))) if found else None
+
+    def formatTime(self, record: logging.LogRecord, _datefmt: str | None = None) -> str:  # noqa: N802
+        """RFC 3339 in UTC: the lines of all processes compare, wherever the machine stands."""
+        second, written = self._second
+        if second != int(record.created):
+            second = int(record.created)
+            written = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = second, written
+        return f"{written}.{int(record.msecs):03d}Z"
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         """The last look at a record before it is written."""
@@ -155,6 +162,7 @@ def setup(component: str, level: str = "INFO") -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(capture=True)
     sys.excepthook = _uncaught
+    sys.unraisablehook = _unraisable
     threading.excepthook = _uncaught_in_thread
 
 
@@ -172,6 +180,13 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
     if issubclass(kind, KeyboardInterrupt):
         return
     logging.getLogger("uncaught").critical("uncaught error", exc_info=(kind, error, trace))
+
+
+def _unraisable(args: sys.UnraisableHookArgs) -> None:
+    if args.exc_value is not None:
+        logging.getLogger("uncaught").error(
+            "error where none can be raised", exc_info=(args.exc_type, args.exc_value, args.exc_traceback)
+        )
 
 
 def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:

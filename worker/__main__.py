@@ -33,7 +33,7 @@ def main() -> int:
         setup("worker", settings.log_level)
         service = Service(settings)
     except (SettingsError, EngineUnusable, ValueError) as e:
-        print(f"worker: {e}", file=sys.stderr)
+        log.critical("%s", e)
         return EX_CONFIG
     _all_descriptors()
     settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)

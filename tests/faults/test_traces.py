@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,6 +54,9 @@ def test_a_request_is_one_trace_from_the_caller_to_the_sandbox(start_service, re
     service = start_service(
         OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_BSP_SCHEDULE_DELAY="200", METRICS_TOKEN=METRICS_TOKEN
     )
+    log = (service.state / "log/service.log").read_text()
+    (started,) = [line for line in map(json.loads, log.splitlines()) if line.get("event") == "service.start"]
+    assert {"METRICS_TOKEN", "PORT", "OTEL_EXPORTER_OTLP_ENDPOINT"} <= set(started["settings"])
     began_ns = time.time_ns()
     reply = service.post(
         "/v1/runs",

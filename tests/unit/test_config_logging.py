@@ -15,6 +15,7 @@ def said(monkeypatch, capfd):
     """Log through the real handler; the parsed lines."""
     root = logging.getLogger()
     before = (root.handlers[:], root.level, sys.excepthook, threading.excepthook, logging.raiseExceptions)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setenv("API_KEYS", 's3cret"tok\\en:alice:5:5,dev_123:dev')
     monkeypatch.setenv("SIGNING_KEY", "newest-signing,older-signing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3-credential")
@@ -81,7 +82,14 @@ def test_what_nobody_caught_is_a_line_too(said):
         {}["lost"]
     except KeyError:
         sys.excepthook(*sys.exc_info())
-    first, second = said()
+
+    class Broken:
+        def __del__(self):
+            raise OSError("closed")
+
+    Broken()
+    first, second, third = said()
+    assert "OSError: closed" in third["exc_info"]
     assert "ZeroDivisionError" in first["exc_info"]
     assert "KeyError" in second["exc_info"]
 
