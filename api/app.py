@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, g, request
 
 from api import errors
+from api.access import ENVIRON_KEY, Access
 from api.auth import Authenticator
 from api.context import EXTENSION, Context
 from api.events import Follower
 from api.ids import request_id
 from api.languages import Languages
+from api.metrics import Metrics
 from api.places import Places
 from api.routes import runs as runs_routes
 from api.routes import service as service_routes
 from api.runs import Runs
 from config.settings import Settings, load_settings
+from config.tracing import open_tracer
 from dispatch.unix import UnixDispatcher
 from records import Records, migrate, open_records
 from records.retention import Policy, Retention
@@ -44,7 +47,13 @@ def create_app(
     app = Flask("runyard", static_folder=None, template_folder=None)
     # A doubled slash is another path, not a redirect with a page of HTML.
     app.url_map.merge_slashes = False
+    metrics = Metrics()
+    tracer = open_tracer("api", settings.otel_exporter_otlp_endpoint)
+    access = Access(metrics, log=settings.access_log, tracer=tracer)
     app.extensions[EXTENSION] = Context(
+        access=access,
+        metrics=metrics,
+        metrics_token=settings.metrics_token,
         authenticator=Authenticator(settings.keys()),
         dispatcher=dispatcher,
         languages=languages,
@@ -54,6 +63,7 @@ def create_app(
         waiters=Places(settings.waiting_places, "Too many runs are being waited for."),
         readers=Places(settings.event_readers, "Too many clients are reading events or long answers."),
     )
+    app.before_request(lambda: access.begin(request))
     errors.init_app(app)
     app.register_blueprint(runs_routes.blueprint)
     app.register_blueprint(service_routes.blueprint)
@@ -63,7 +73,8 @@ def create_app(
 
 def _add_headers(response: Response) -> Response:
     headers = response.headers
-    headers["x-request-id"] = request_id(request.headers.get("x-request-id"))
+    facts = request.environ.get(ENVIRON_KEY)
+    headers["x-request-id"] = facts.request_id if facts else request_id(request.headers.get("x-request-id"))
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Cache-Control"] = "no-store"
     for name, value in g.get("rate_headers", {}).items():

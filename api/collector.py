@@ -160,7 +160,7 @@ class Collector:
         """End the runs that the worker had before `since` and has not now."""
         for run_id, expected in list(self._expected.items()):
             if expected.sure_at is not None and expected.sure_at < since and run_id not in known:
-                log.warning("run %s: lost with its worker", run_id)
+                log.warning("a run was lost with its worker", extra={"run_id": run_id})
                 self.end(expected.facts, expected.facts.failed(expected.error, expected.started_at))
 
     def end(self, facts: RunFacts, end: RunEnd) -> None:
@@ -189,5 +189,5 @@ def _end(expected: _Expected, result: object) -> RunEnd:
         try:
             return expected.facts.ended(result)
         except ResultError as e:
-            log.warning("run %s: %s", expected.facts.id, e)
+            log.warning("a run was lost: %s", e, extra={"run_id": expected.facts.id})
     return expected.facts.failed(LOST, expected.started_at)

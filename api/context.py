@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, cast
 
 from flask import current_app, g, request
 
+from api.access import note_caller
 from api.errors import ApiError
 
 if TYPE_CHECKING:
+    from api.access import Access
     from api.auth import Authenticator, Caller
     from api.events import Follower
     from api.languages import Languages
+    from api.metrics import Metrics
     from api.places import Places
     from api.runs import Runs
     from dispatch import Dispatcher
@@ -25,6 +28,10 @@ EXTENSION = "runyard"
 class Context:
     """The parts of the service behind the HTTP face."""
 
+    access: Access
+    metrics: Metrics
+    #: What `/metrics` asks for; None when it is open.
+    metrics_token: str | None
     authenticator: Authenticator
     dispatcher: Dispatcher
     languages: Languages
@@ -43,7 +50,12 @@ def context() -> Context:
 
 def require_caller(*, reading: bool) -> Caller:
     """Who calls, with a token of the right bucket spent. Raises ApiError 401 or 429."""
-    caller = context().authenticator.authenticate(request.headers.get("Authorization"))
+    try:
+        caller = context().authenticator.authenticate(request.headers.get("Authorization"))
+    except ApiError as e:
+        context().access.refused(e.error.code, request.remote_addr)
+        raise
+    note_caller(request.environ, caller)
     decision = caller.spend(reading=reading)
     g.rate_headers = headers = decision.headers()
     if not decision.allowed:

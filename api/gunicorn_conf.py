@@ -6,8 +6,11 @@ Start: `gunicorn -c python:api.gunicorn_conf 'api.app:create_app()'`.
 from __future__ import annotations
 
 import math
+import os
 import resource
+from pathlib import Path
 
+from api import metrics
 from api.http_worker import Logger, Worker
 from config import logging as service_logging
 from config.settings import load_settings
@@ -39,6 +42,8 @@ limit_request_fields = 100
 def on_starting(_server: object) -> None:
     """Log as the rest of the service does, and have a descriptor for every connection and thread."""
     service_logging.setup("api", _settings.log_level)
+    if counted := os.environ.get(metrics.DIRECTORY):
+        metrics.prepare(Path(counted))
     wanted = worker_connections + 2 * threads + 256
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:

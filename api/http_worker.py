@@ -18,7 +18,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger as GunicornLogger  # type: ignore[import-untyped]
@@ -27,17 +27,23 @@ from gunicorn.http import wsgi
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
 from api.body import ARRIVAL_KEY
+from api.context import EXTENSION
 from api.errors import JSON, envelope, http_error
 from config.ids import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import timedelta
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from gunicorn.config import Config  # type: ignore[import-untyped]
 
+    from api.access import Access
+
 log = logging.getLogger(__name__)
 
+#: Where a request's environ says whom to tell of its end.
+ENDED_KEY = "runyard.ended"
 #: From its first byte a request has this long to show its headers, and then this long to arrive whole.
 HEADERS_TIMEOUT_S = 10.0
 BODY_TIMEOUT_S = 60.0
@@ -67,8 +73,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     def load_wsgi(self) -> None:
         super().load_wsgi()
         application: WSGIApplication = self.wsgi
+        self._access: Access = self.app.wsgi().extensions[EXTENSION].access
 
         def with_deadline(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            environ[ENDED_KEY] = self._access.end
             environ[ARRIVAL_KEY] = arrival = partial(self._allow, environ["gunicorn.socket"])
             arrival(BODY_TIMEOUT_S)
             return application(environ, start_response)
@@ -123,7 +131,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self,
         req: object,  # noqa: ARG002
         client: socket.socket,
-        addr: object,  # noqa: ARG002
+        addr: object,
         exc: Exception,
     ) -> None:
         """Answer what the parser refused, or what escaped the application, in the shape of every error."""
@@ -131,17 +139,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("request failed in the server", exc_info=exc)
         body = envelope(http_error(status))
+        request_id = new_id("req")
         head = (
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nServer: {wsgi.SERVER}\r\n"
             f"Connection: close\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
-            f"x-request-id: {new_id('req')}\r\n\r\n"
+            f"x-request-id: {request_id}\r\n\r\n"
         )
         with suppress(OSError):
             util.write_nonblock(client, head.encode() + body)
+        self._access.unread(request_id, status, len(body), addr[0] if isinstance(addr, tuple) else None)
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn is untyped
-    """gunicorn's own messages through the service's log; no access log."""
+    """gunicorn's own messages through the service's log; who writes of requests is told that one is over."""
 
     def setup(self, cfg: Config) -> None:
         super().setup(cfg)
@@ -149,8 +159,11 @@ class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn is untyped
         self.error_log.propagate = True
         self.error_log.setLevel(logging.WARNING)
 
-    def access(self, *args: object, **kwargs: object) -> None:
-        """Log nothing: it is asked for every request."""
+    def access(self, resp: Any, _req: object, environ: WSGIEnvironment, request_time: timedelta) -> None:  # noqa: ANN401
+        """The last byte of an answer has been sent, or will never be."""
+        ended = environ.pop(ENDED_KEY, None)
+        if ended is not None:
+            ended(environ, resp.status_code or 500, request_time.total_seconds(), resp.sent)
 
 
 def _closed(graceful: bool = False) -> None:  # noqa: FBT001, FBT002

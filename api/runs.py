@@ -8,6 +8,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from api.access import audit
 from api.collector import LOST, Collector
 from api.errors import ApiError, ErrorObject, error_type
 from api.events import Message, closing, shown
@@ -15,6 +16,8 @@ from api.ids import now
 from api.languages import Languages, worker_unavailable
 from api.runobject import ResultError, RunFacts, result_error
 from api.schemas import RunRequest, check_entry_file
+from config import tracing
+from config.logging import bind_also, bound
 from dispatch import ClientGone, Dispatcher, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
 from records.runs import FIRST_ATTEMPT, Accepted, Duplicate, IdempotencyKey, Mismatch, Run, RunEnd
@@ -70,7 +73,7 @@ class _Progress:
                 document = self.facts.live("running", self.started_at)
                 self.store.begin(self.facts.id, FIRST_ATTEMPT, document)
         except RecordsUnavailable:
-            log.warning("run %s: its status could not be written down", self.facts.id)
+            log.warning("a run's status could not be written down")
 
 
 class Runs:
@@ -169,6 +172,7 @@ class Runs:
             pids_default=language.pids_default,
             bytes_in=len(order.body),
         )
+        bind_also(run_id=facts.id)
         self._collector.expect(facts)
         try:
             accepted = self._store.accept(facts.accepted(status, order.body), order.idempotency)
@@ -180,6 +184,7 @@ class Runs:
         if not isinstance(accepted, Accepted):
             self._collector.drop(facts.id)
             raise self._not_again(caller, accepted)
+        audit("run.accepted", key=caller.id, language=language.id)
         return facts, _Progress(facts, self._store, facts.created_at if status == "running" else None)
 
     def _not_again(self, caller: Caller, found: object) -> Exception:
@@ -237,7 +242,7 @@ class Runs:
         try:
             self._store.finish(facts.id, FIRST_ATTEMPT, end)
         except RecordsUnavailable:
-            log.warning("run %s: its end has to wait for the database", facts.id)
+            log.warning("a run's end has to wait for the database")
             self._collector.leave(facts.id)
             return False
         self._collector.drop(facts.id)
@@ -265,9 +270,9 @@ class Runs:
             return worker_unavailable()
         error = LOST
         if isinstance(e, WorkerLost | ResultError):
-            log.warning("run %s: %s", facts.id, e)
+            log.warning("a run was lost: %s", e)
         else:
-            log.error("run %s failed unexpectedly", facts.id, exc_info=e)
+            log.error("a run failed unexpectedly", exc_info=e)
             error = _UNEXPECTED
         self._collector.end(facts, facts.failed(error, progress.started_at))
         return ApiError.of_run(facts.id, error)
@@ -300,4 +305,6 @@ def _job(facts: RunFacts, request: RunRequest, *, live: bool = False) -> Job:
         key=facts.owner,
         isolation=request.isolation,
         live=live,
+        request_id=bound().get("request_id", ""),
+        traceparent=tracing.current(),
     )

@@ -1,30 +1,69 @@
 """One JSON object per line, whatever a user has put into the text, and never a token in it.
 
 `setup` is called once by each process of the service. Secrets are looked for in two ways: by their value (what
-`API_KEYS`, `SIGNING_KEY` and the S3 credentials of this process hold) and by where they stand (`Bearer …`,
-`token=…`, `X-Amz-Signature=…`), because a wrong token is somebody's token too.
+`API_KEYS`, `SIGNING_KEY`, `METRICS_TOKEN` and the S3 credentials of this process hold) and by where they stand
+(`Bearer …`, `token=…`, `X-Amz-Signature=…`), because a wrong token is somebody's token too.
+
+What a line concerns is told by the thread that writes it: `bind` says it once, and every line of the thread has
+`request_id` and `run_id` from then on.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
 import re
 import sys
 import threading
 import time
-from types import TracebackType
+from contextvars import ContextVar
+from types import NoneType, TracebackType
 from typing import Any
 
+import orjson
 from pythonjsonlogger.json import JsonFormatter
 
 MASK = "***"
 #: Shorter ones would be found in every other word.
 MIN_SECRET_LENGTH = 4
 MAX_DEPTH = 8
+#: Of one text, such as a traceback; what is beyond it is cut off.
+MAX_TEXT = 32 * 1024
+#: Written whatever LOG_LEVEL says: what was done and by whom.
+ALWAYS = ("audit", "access")
 _BEARER = re.compile(r"(?i)(\bbearer\s+)[^\s\"',]+")
 _TOKEN = re.compile(r"(?i)(\b(?:token|x-amz-signature|x-amz-security-token)=)[^\s&\"'#]+")
-_S3_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_NUMBERS = (int, bool, NoneType)
+_SUSPECT = ("bearer", "token=", "x-amz-signature=")
+_SECRETS = ("METRICS_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+#: `name=value,name=value`, as OpenTelemetry reads them; each value is a credential.
+_SECRET_HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+
+_context: ContextVar[dict[str, str]] = ContextVar("log_context", default={})  # noqa: B039  # never changed in place
+
+
+def bind(**fields: str | None) -> None:
+    """What every line of this thread concerns from now on; what is None or empty is left out. Nothing unbinds."""
+    _context.set({name: value for name, value in fields.items() if value})
+
+
+def bind_also(**fields: str) -> None:
+    """Add to what the lines of this thread concern."""
+    _context.set(_context.get() | fields)
+
+
+def bound() -> dict[str, str]:
+    """What the lines of this thread concern: to be handed to the next one."""
+    return _context.get()
+
+
+def _add_context(record: logging.LogRecord) -> bool:
+    """A filter that lets everything pass: what a line says of itself goes before what its thread is about."""
+    for name, value in _context.get().items():
+        record.__dict__.setdefault(name, value)
+    return True
 
 
 class Formatter(JsonFormatter):
@@ -37,54 +76,117 @@ class Formatter(JsonFormatter):
             static_fields={"component": component},
             json_ensure_ascii=True,
         )
-        # UTC: the lines of all processes compare, wherever the machine stands.
-        self.converter = time.gmtime
-        self.default_time_format = "%Y-%m-%dT%H:%M:%S"
-        self.default_msec_format = "%s.%03dZ"
+        #: The newest second, and how it is written.
+        self._second = (0, "")
         found = sorted((s for s in secrets if len(s) >= MIN_SECRET_LENGTH), key=len, reverse=True)
+        self._found = tuple(found)
         self._secrets = re.compile("|".join(map(re.escape, found))) if found else None
+
+    def formatTime(self, record: logging.LogRecord, _datefmt: str | None = None) -> str:  # noqa: N802
+        """RFC 3339 in UTC: the lines of all processes compare, wherever the machine stands."""
+        second, written = self._second
+        if second != int(record.created):
+            second = int(record.created)
+            written = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = second, written
+        return f"{written}.{int(record.msecs):03d}Z"
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         """The last look at a record before it is written."""
-        return {key: self._masked(value) for key, value in log_data.items()}
+        # Nearly no line holds anything to hide: one look at all its texts is a tenth of three for each of them.
+        texts = "\n".join([value for value in log_data.values() if type(value) is str])
+        plain = len(texts) <= MAX_TEXT and not self._hides_something(texts)
+        return {
+            key: value if type(value) in _NUMBERS or (plain and type(value) is str) else self._masked(value)
+            for key, value in log_data.items()
+        }
+
+    def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
+        """In ASCII: no character of any alphabet can end the line for whoever reads it."""
+        try:
+            line = orjson.dumps(log_data)
+        except TypeError:  # a lone surrogate, or a number of more than 64 bits
+            return json.dumps(log_data)
+        return line.decode() if line.isascii() else json.dumps(log_data)
 
     def _masked(self, value: object, depth: int = 0) -> object:
-        if value is None or isinstance(value, bool | int | float):
+        if isinstance(value, str):
+            return self._text(value)
+        if value is None or isinstance(value, bool | int):
             return value
+        if isinstance(value, float):
+            return value if math.isfinite(value) else str(value)
         if depth < MAX_DEPTH and isinstance(value, dict):
-            return {str(key): self._masked(item, depth + 1) for key, item in value.items()}
+            return {self._text(str(key)): self._masked(item, depth + 1) for key, item in value.items()}
         if depth < MAX_DEPTH and isinstance(value, list | tuple | set | frozenset):
             return [self._masked(item, depth + 1) for item in value]
-        text = value if isinstance(value, str) else str(value)
-        text = _TOKEN.sub(rf"\1{MASK}", _BEARER.sub(rf"\1{MASK}", text))
-        return self._secrets.sub(MASK, text) if self._secrets else text
+        return self._text(str(value))
+
+    def _hides_something(self, text: str) -> bool:
+        lower = text.lower()
+        return any(word in lower for word in _SUSPECT) or any(secret in text for secret in self._found)
+
+    def _text(self, text: str) -> str:
+        if self._hides_something(text):
+            text = _TOKEN.sub(rf"\1{MASK}", _BEARER.sub(rf"\1{MASK}", text))
+            text = self._secrets.sub(MASK, text) if self._secrets else text
+        return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
+
+
+class LineHandler(logging.Handler):
+    """Writes each line by one write(2), so that the lines of processes that share the file never mix."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it, or lose it: nothing may fail because the disk is full."""
+        try:
+            line = memoryview(self.format(record).encode() + b"\n")
+            while line:
+                line = line[os.write(2, line) :]
+        except Exception:  # noqa: BLE001  # whatever a value's own repr may raise
+            self.handleError(record)
 
 
 def setup(component: str, level: str = "INFO") -> None:
     """Send this process's log, warnings and uncaught errors to stderr, one JSON object per line."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LineHandler()
     handler.setFormatter(Formatter(component, _secrets(dict(os.environ))))
+    handler.addFilter(_add_context)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    for name in ALWAYS:
+        logging.getLogger(name).setLevel(logging.INFO)
     # A record that cannot be formatted must not put a traceback of many lines among the objects.
     logging.raiseExceptions = False
+    # Nothing of these is in a line, and each costs something for every record.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(capture=True)
     sys.excepthook = _uncaught
+    sys.unraisablehook = _unraisable
     threading.excepthook = _uncaught_in_thread
 
 
 def _secrets(environ: dict[str, str]) -> frozenset[str]:
     tokens = (entry.strip().split(":")[0] for entry in environ.get("API_KEYS", "").split(","))
     signing = (part.strip() for part in environ.get("SIGNING_KEY", "").split(","))
-    s3 = (environ.get(name, "") for name in _S3_SECRETS)
-    return frozenset((*tokens, *signing, *s3)) - {""}
+    named = (environ.get(name, "") for name in _SECRETS)
+    headers = (
+        entry.partition("=")[2].strip() for name in _SECRET_HEADERS for entry in environ.get(name, "").split(",")
+    )
+    return frozenset((*tokens, *signing, *named, *headers)) - {""}
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         return
     logging.getLogger("uncaught").critical("uncaught error", exc_info=(kind, error, trace))
+
+
+def _unraisable(args: sys.UnraisableHookArgs) -> None:
+    if args.exc_value is not None:
+        logging.getLogger("uncaught").error(
+            "error where none can be raised", exc_info=(args.exc_type, args.exc_value, args.exc_traceback)
+        )
 
 
 def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:

@@ -22,6 +22,7 @@ from config.values import (
     parse_storage_url,
 )
 
+METRICS_TOKEN = re.compile(r"[\x21-\x7e]{8,256}")
 DEVELOPMENT_KEYS = "dev_123:dev:1000:1000"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 #: One variable a language: the image to run instead of the one built here.
@@ -140,6 +141,15 @@ class Settings(BaseSettings):
     )
     drain_s: float = Field(10, ge=0, le=600, description="Seconds a stopping worker lets runs finish.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
+    access_log: bool = Field(True, description="A line in the log for every request.")
+    metrics_token: OptionalText = Field(
+        None, description="The bearer token that `/metrics` asks for; open to everybody when unset."
+    )
+    otel_exporter_otlp_endpoint: OptionalText = Field(
+        None,
+        description="Where traces are sent by OTLP over HTTP, `http://collector:4318`; none are made when unset. "
+        "Other `OTEL_…` variables hold too.",
+    )
 
     @field_validator("api_keys")
     @classmethod
@@ -162,7 +172,14 @@ class Settings(BaseSettings):
             parse_storage_url(value)
         return value
 
-    @field_validator("public_base_url", "s3_endpoint_url")
+    @field_validator("metrics_token")
+    @classmethod
+    def _metrics_token_can_be_sent(cls, value: str | None) -> str | None:
+        if value is not None and not METRICS_TOKEN.fullmatch(value):
+            raise ValueError("METRICS_TOKEN: must be 8 to 256 visible ASCII characters")
+        return value
+
+    @field_validator("public_base_url", "s3_endpoint_url", "otel_exporter_otlp_endpoint")
     @classmethod
     def _base_url_parses(cls, value: str | None, info: ValidationInfo) -> str | None:
         return None if value is None else parse_base_url(str(info.field_name).upper(), value)

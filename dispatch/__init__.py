@@ -103,3 +103,7 @@ class Dispatcher(Protocol):
         Raises WorkerUnavailable.
         """
         ...
+
+    def metrics(self) -> str:
+        """What the worker counts, in Prometheus's text format. Raises WorkerUnavailable."""
+        ...

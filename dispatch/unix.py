@@ -122,6 +122,11 @@ class UnixDispatcher:
             raise WorkerUnavailable("the worker's status is not readable")
         return status
 
+    def metrics(self) -> str:
+        """What the worker counts; see `dispatch.Dispatcher.metrics`."""
+        (message,) = self._ask({"op": "metrics"}, ("metrics", "refused"))
+        return str(message.get("metrics", {}).get("text", ""))
+
     def close(self) -> None:
         """Close the kept connections; those in use are closed by who uses them."""
         while self._idle:

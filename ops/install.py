@@ -32,6 +32,8 @@ RUNTIME_PACKAGES = {"crun": "/usr/bin/crun", "runc": "/usr/sbin/runc", "runsc": 
 #: What the tests of every engine and runtime stand on.
 TEST_PACKAGES = {**RUNTIME_PACKAGES, "docker.io": "/usr/sbin/dockerd"}
 LOCK = "requirements.lock"
+#: What traces take beside it, where they are sent to somebody.
+TRACES_LOCK = "requirements-otel.lock"
 INSTALLED = "installed"
 
 
@@ -84,9 +86,9 @@ def make_venv(folder: Path) -> None:
 
 
 def code_digest() -> str:
-    """Names the code of this checkout: everything that goes into the wheel, and the lock file."""
+    """Names the code of this checkout: everything that goes into the wheel, and the lock files in force."""
     whole = hashlib.sha256()
-    for path in [ROOT / LOCK, *_wheel_inputs()]:
+    for path in [*_locks(), *_wheel_inputs()]:
         whole.update(f"{path.relative_to(ROOT)}\0".encode())
         whole.update(hashlib.sha256(path.read_bytes()).digest())
     return whole.hexdigest()
@@ -102,7 +104,8 @@ def install_service(place: Place, digest: str) -> None:
     """Bring the service's virtual environment to the code of this checkout."""
     marker = place.venv / INSTALLED
     marker.unlink(missing_ok=True)
-    install_locked(place.python, ROOT / LOCK)
+    for lock in _locks():
+        install_locked(place.python, lock)
     with tempfile.TemporaryDirectory() as scratch:
         source, wheels = Path(scratch) / "source", Path(scratch) / "wheels"
         _stage(source)
@@ -119,6 +122,11 @@ def install_service(place: Place, digest: str) -> None:
         (wheel,) = wheels.glob("*.whl")
         pip(place.python, "install", "--no-deps", "--no-index", "--force-reinstall", str(wheel))
     marker.write_text(digest)
+
+
+def _locks() -> list[Path]:
+    traces = [ROOT / TRACES_LOCK] if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") else []
+    return [ROOT / LOCK, *traces]
 
 
 def install_locked(python: Path, lock: Path) -> None:

@@ -1,10 +1,10 @@
 """`python -m ops.lock`: write the lock files anew, every package with its hashes.
 
-Two for the service, from pyproject.toml (`requirements.lock`, with what building its wheel needs, and
-`requirements-dev.lock`), and one for each runner with a requirements.in. pip-compile resolves for the
-interpreter it runs in; a runner's is another one, so there pip is asked what it would install, and each wheel
-it names is written down. A runner with a package.json also has a `package-lock.json`, made by the npm that comes
-with the Node of its requirements.lock.
+Three for the service, from pyproject.toml (`requirements.lock`, with what building its wheel needs,
+`requirements-otel.lock` and `requirements-dev.lock`), and one for each runner with a requirements.in.
+pip-compile resolves for the interpreter it runs in; a runner's is another one, so there pip is asked what it
+would install, and each wheel it names is written down. A runner with a package.json also has a
+`package-lock.json`, made by the npm that comes with the Node of its requirements.lock.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ HEADER = "# Made by `make lock` from {source}: change that, not this.\n"
 
 
 def lock_service() -> None:
-    """`requirements.lock`, and `requirements-dev.lock` with the same versions and the tools of `make check`."""
+    """`requirements.lock`; with the same versions what traces take, and all that with the tools of `make check`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     service = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
     _compile("requirements.lock", service)
-    tools = project["dependency-groups"]["dev"]
-    _compile("requirements-dev.lock", [*service, *tools, f"-c {ROOT / 'requirements.lock'}"])
+    traces = project["project"]["optional-dependencies"]["otel"]
+    _compile("requirements-otel.lock", [*traces, f"-c {ROOT / 'requirements.lock'}"])
+    same = [f"-c {ROOT / name}" for name in ("requirements.lock", "requirements-otel.lock")]
+    _compile("requirements-dev.lock", [*service, *traces, *project["dependency-groups"]["dev"], *same])
 
 
 def _compile(name: str, wanted: list[str]) -> None:

@@ -16,8 +16,19 @@ FOR_S3 = "AWS_"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: The worker neither knows a token nor where the API listens.
 API_ONLY = frozenset(
-    {"API_KEYS", "SIGNING_KEY", "BIND", "PORT", "ALLOW_INSECURE_BIND", "PUBLIC_BASE_URL", "DATABASE_URL"}
+    {
+        "ALLOW_INSECURE_BIND",
+        "API_KEYS",
+        "BIND",
+        "DATABASE_URL",
+        "METRICS_TOKEN",
+        "PORT",
+        "PUBLIC_BASE_URL",
+        "SIGNING_KEY",
+    }
 )
+#: How traces are made and sent, under the names of OpenTelemetry.
+FOR_TRACES = "OTEL_"
 #: What the programs and their libraries may see of the caller's environment beside the settings.
 PASSED_ON = frozenset({"TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONWARNINGS"})
 #: Reaching Debian's, Python's and npm's archives is the builder's business alone.
@@ -39,7 +50,7 @@ def worker(settings: Settings) -> Program:
     """`python -m worker`: root, owns the engine, listens on no TCP port."""
     settings_env = {name: value for name, value in _settings(settings).items() if name.upper() not in API_ONLY}
     images = {name: value for name, value in os.environ.items() if name.startswith(IMAGE_PREFIX)}
-    env = {**_s3(settings), **settings_env, **images, **ALLOCATOR}
+    env = {**_s3(settings), **_traces(settings), **settings_env, **images, **ALLOCATOR}
     return Program("worker", (*UNTIL_PARENT_ENDS, *PYTHON, "-m", "worker"), env)
 
 
@@ -63,7 +74,8 @@ def api(settings: Settings) -> Program:
         "python:api.gunicorn_conf",
         "api.app:create_app()",
     )
-    env = {**_s3(settings), **_settings(settings), **ALLOCATOR, "HOME": str(settings.api_home)}
+    own = {"HOME": str(settings.api_home), "PROMETHEUS_MULTIPROC_DIR": str(settings.api_home / "metrics")}
+    env = {**_s3(settings), **_traces(settings), **_settings(settings), **ALLOCATOR, **own}
     return Program("api", argv, env, umask=0o077)
 
 
@@ -89,6 +101,13 @@ def _s3(settings: Settings) -> dict[str, str]:
     if settings.bucket is None:
         return {}
     return {name: value for name, value in os.environ.items() if name.startswith(FOR_S3)}
+
+
+def _traces(settings: Settings) -> dict[str, str]:
+    """What OpenTelemetry reads, only where traces are sent."""
+    if settings.otel_exporter_otlp_endpoint is None:
+        return {}
+    return {name: value for name, value in os.environ.items() if name.startswith(FOR_TRACES)}
 
 
 def _settings(settings: Settings) -> dict[str, str]:

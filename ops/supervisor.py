@@ -34,6 +34,7 @@ STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 WAITED_FOR = STOP_SIGNALS | {signal.SIGCHLD, signal.SIGHUP}
 
 log = logging.getLogger("supervisor")
+audit = logging.getLogger("audit")
 
 
 class Supervisor:
@@ -120,13 +121,19 @@ def _serve(settings: Settings) -> int:
     for name in unused_variables():
         log.warning("%s is set and has no effect: there is no shared directory", name)
     host.prepare()
+    audit.info("service.start", extra={"event": "service.start", "settings": _names_set(settings)})
     try:
         return Supervisor(settings).run()
     finally:
         with suppress(FileNotFoundError):
             place.pid_file.unlink()
-        log.info("stopped")
+        audit.info("service.stop", extra={"event": "service.stop"})
         lock.close()
+
+
+def _names_set(settings: Settings) -> list[str]:
+    """Which settings are not left to their defaults: names alone, since values may be secrets."""
+    return sorted(name.upper() for name in settings.model_fields_set)
 
 
 def _problem(settings: Settings) -> str | None:

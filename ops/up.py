@@ -224,7 +224,7 @@ def _settings_digest() -> str:
     known = {
         name: value
         for name, value in given.items()
-        if f"    {name.lower()}: " in source or name.startswith("RUNNER_IMAGE_")
+        if f"    {name.lower()}: " in source or name.startswith(("RUNNER_IMAGE_", "OTEL_"))
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 

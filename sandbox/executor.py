@@ -76,12 +76,14 @@ class Executor:
         comes back later, gets a result that says so.
         """
         plan, place = accepted.plan, accepted.place
+        live.marks.accepted = accepted.at
         refusable = live.outlet is not None and live.outlet.hearing == "status"
         queue_ms = 0
         try:
             if not place.held:
                 self._admission.wait(place, live)
                 queue_ms = _since(accepted.at)
+            live.marks.admitted = time.monotonic()
             live.status("running", queue_ms=queue_ms)
             return self._run(plan, queue_ms, live)
         except Overloaded as e:
@@ -104,6 +106,7 @@ class Executor:
         sandbox: Sandbox | None = None
         try:
             sandbox, source = self._sandbox_for(plan)
+            live.marks.ready = time.monotonic()
             spoken = Conversation(sandbox, plan, live).speak()
             return _result(plan, spoken, replace(sandbox.facts(), source=source), started_at, queue_ms, live)
         except (EngineError, OSError):

@@ -185,7 +185,8 @@ class Job:
 
     `language` may be an alias. `limits` holds only what was asked. `key` is whose run it is, for fairness.
     `interpreter` "cold" starts the language's interpreter anew instead of the waiting one. `live`: somebody
-    watches its output, so the language should not hold it back.
+    watches its output, so the language should not hold it back. `request_id` and `traceparent` say which
+    request and which trace it belongs to: for the log and the traces alone.
     """
 
     run_id: str
@@ -201,6 +202,8 @@ class Job:
     isolation: Literal["default", "container"] = "default"
     interpreter: Literal["warm", "cold"] = "warm"
     live: bool = False
+    request_id: str = ""
+    traceparent: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON-ready data; file contents as base64."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Any
 
 from sandbox.job import Job, JobFile, JobInvalid
 
 _TEXT = ("run_id", "language", "stdin", "key")
 _OPTIONAL_TEXT = ("code", "entrypoint")
+#: For the log and the traces: not worth a refusal, and not taken when it is not what it should be.
+_MARKS = {"request_id": re.compile(r"[A-Za-z0-9._-]{1,64}"), "traceparent": re.compile(r"[0-9a-f-]{55}")}
 
 
 def read_job(data: object) -> Job:
@@ -33,6 +36,9 @@ def read_job(data: object) -> Job:
     if not isinstance(live := data.get("live", False), bool):
         raise JobInvalid("live: must be true or false", param="live", code="invalid_type")
     values["live"] = live
+    for name, pattern in _MARKS.items():
+        text = _text(name, data.get(name, ""))
+        values[name] = text if pattern.fullmatch(text) else ""
     values["args"] = tuple(_text(f"args.{n}", v) for n, v in enumerate(_list("args", data.get("args", []))))
     values["env"] = {_text("env", k): _text(f"env.{k}", v) for k, v in _dict("env", data.get("env", {})).items()}
     values["limits"] = dict(_dict("limits", data.get("limits", {})))

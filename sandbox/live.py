@@ -11,7 +11,9 @@ import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -53,6 +55,17 @@ class Outlet:
                 del self.unsent[:sent]
 
 
+@dataclass(slots=True)
+class Marks:
+    """When things happened to a run, in seconds of the monotonic clock; None: they did not."""
+
+    accepted: float
+    #: It had its place; it had its sandbox, with its limits in force.
+    admitted: float | None = None
+    ready: float | None = None
+    ended: float = 0.0
+
+
 class LiveRun:
     """A run from its acceptance to its result."""
 
@@ -67,6 +80,7 @@ class LiveRun:
         self.id = run_id
         self.language = language
         self.log = EventLog()
+        self.marks = Marks(time.monotonic())
         #: Where its result is waited for; None for one that runs in the background, or has been left.
         self.outlet = outlet
         self.stop: Stop | None = None
@@ -172,6 +186,7 @@ class LiveRun:
 
     def end(self) -> None:
         """The owner is done with it: nothing more will be said."""
+        self.marks.ended = time.monotonic()
         with self._change:
             self._ended = True
             self._change.notify_all()

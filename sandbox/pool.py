@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from sandbox.engines import Engine, EngineError, Sandbox
 from sandbox.images import Image, Images
 from sandbox.job import Source
 from sandbox.languages import Language
+from sandbox.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +49,13 @@ class _Shelf:
 class WarmPool:
     """Ready sandboxes of every language whose image is built."""
 
-    def __init__(self, engine: Engine, images: Images, sizes: dict[Language, int]) -> None:
+    def __init__(
+        self, engine: Engine, images: Images, sizes: dict[Language, int], metrics: Metrics | None = None
+    ) -> None:
         self._engine = engine
         self._images = images
         self._shelves = {language.id: _Shelf(language, size) for language, size in sizes.items()}
+        self._metrics = metrics or Metrics()
         self._change = threading.Condition()
         self._busy = 0
         self._closed = False
@@ -73,9 +78,15 @@ class WarmPool:
 
     def take(self, language: Language) -> tuple[Sandbox, Source]:
         """A ready sandbox: from the shelf, or made now if that is empty. Raises NotReady, EngineError."""
+        sandbox, source = self._taken(language)
+        self._metrics.taken.labels(language.id, source).inc()
+        return sandbox, source
+
+    def _taken(self, language: Language) -> tuple[Sandbox, Source]:
         image = self._image(language)
         if (sandbox := self._from_shelf(language, image)) is not None:
             return sandbox, "pool"
+        self._metrics.misses.labels(language.id).inc()
         with self._starts:
             # One may have become ready in the time spent waiting for a turn.
             if (sandbox := self._from_shelf(language, image)) is not None:
@@ -86,7 +97,9 @@ class WarmPool:
         """A sandbox made now, without an interpreter started ahead. Raises NotReady, EngineError."""
         image = self._image(language)
         with self._starts:
-            return self._make(image, hold=False)
+            sandbox = self._make(image, hold=False)
+        self._metrics.taken.labels(language.id, "cold").inc()
+        return sandbox
 
     def discard(self, sandbox: Sandbox) -> None:
         """Take a used sandbox apart, on another thread."""
@@ -135,6 +148,16 @@ class WarmPool:
             self.discard(sandbox)
 
     def _make(self, image: Image, *, hold: bool) -> Sandbox:
+        began = time.monotonic()
+        try:
+            sandbox = self._started(image, hold=hold)
+        except EngineError:
+            self._metrics.engine_errors.labels("start").inc()
+            raise
+        self._metrics.starts.labels(image.language).observe(time.monotonic() - began)
+        return sandbox
+
+    def _started(self, image: Image, *, hold: bool) -> Sandbox:
         sandbox = self._engine.create(image, hold=hold)
         try:
             await_ready(sandbox)

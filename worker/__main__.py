@@ -10,7 +10,9 @@ import threading
 
 from config.logging import setup
 from config.settings import SettingsError, load_settings
+from config.tracing import open_tracer
 from sandbox.engines import EngineUnusable
+from worker.observe import Observer
 from worker.server import Server
 from worker.service import Service
 
@@ -31,12 +33,14 @@ def main() -> int:
         setup("worker", settings.log_level)
         service = Service(settings)
     except (SettingsError, EngineUnusable, ValueError) as e:
-        print(f"worker: {e}", file=sys.stderr)
+        log.critical("%s", e)
         return EX_CONFIG
     _all_descriptors()
     settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     # Twice as many as may be under way: as many again may have ended and wait to be acknowledged.
     most_runs = 2 * (settings.max_runs + settings.queue_max) + 64
+    tracer = open_tracer("worker", settings.otel_exporter_otlp_endpoint)
+    service.observer = Observer(service.metrics, tracer)
     server = Server(service, settings.worker_socket, settings.api_uid, most_runs=most_runs)
     service.start()
     threading.Thread(target=server.serve, name="accept", daemon=True).start()
@@ -45,6 +49,8 @@ def main() -> int:
     log.info("worker stops")
     server.stop(settings.drain_s)
     service.close()
+    if tracer is not None:
+        tracer.stop()
     return 0
 
 

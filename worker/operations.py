@@ -15,6 +15,8 @@
     the runs that no connection waits for.
 `{"op":"status"}`
     `{"status":{…}}`.
+`{"op":"metrics"}`
+    `{"metrics":{"text":…}}`: what the worker counts, in Prometheus's text format.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import Any
 
 import orjson
 
+from config.logging import bind
 from sandbox.executor import Accepted
 from sandbox.job import Job, JobError, JobInvalid, Refusal, Result
 from sandbox.live import LiveRun, Outlet
@@ -55,6 +58,7 @@ class Operations:
             "events": self._events,
             "collect": self._collect,
             "status": self._status,
+            "metrics": self._metrics,
         }
 
     def refuse_runs(self) -> None:
@@ -89,39 +93,54 @@ class Operations:
         try:
             job = Job.from_json(request.get("job"))
         except JobInvalid as e:
-            connection.refuse(Refusal(400, e.message, e.code, e.param))
+            self._refuse(connection, Refusal(400, e.message, e.code, e.param))
             return
+        bind(request_id=job.request_id, run_id=job.run_id)
+        try:
+            self._take(job, mode, connection)
+        finally:
+            bind()
+
+    def _take(self, job: Job, mode: str, connection: Connection) -> None:
         if self._stopping.is_set():
-            connection.refuse(Refusal(503, "the service is stopping", "overloaded", None, 2))
+            self._refuse(connection, Refusal(503, "the service is stopping", "overloaded", None, 2))
             return
         accepted = self._service.executor.accept(job)
         if isinstance(accepted, Refusal):
-            connection.refuse(accepted)
+            self._refuse(connection, accepted)
             return
         try:
             live = self._live_run(job, accepted, mode, connection)
         except (Taken, Full) as e:
             self._service.executor.give_up(accepted)
             taken = isinstance(e, Taken)
-            connection.refuse(
+            self._refuse(
+                connection,
                 Refusal(409, "run_id: is taken", "run_exists", "run_id")
                 if taken
-                else Refusal(503, "too many results wait to be acknowledged", "overloaded", None, 2)
+                else Refusal(503, "too many results wait to be acknowledged", "overloaded", None, 2),
             )
             return
         if mode == "background":
-            threading.Thread(target=self._carry_out, args=(accepted, live), daemon=True).start()
+            threading.Thread(target=self._in_background, args=(job, accepted, live), daemon=True).start()
             connection.send({"accepted": {"run_id": live.id}})
             return
         connection.owed.add(live.id)
         outcome = self._carry_out(accepted, live)
-        if live.outlet is not None and live.outlet.unsent:
-            connection.sock.sendall(live.outlet.unsent)
-        if isinstance(outcome, Refusal):
-            connection.owed.discard(live.id)
-            connection.refuse(outcome)
-        else:
-            connection.send({"result": outcome})
+        try:
+            if live.outlet is not None and live.outlet.unsent:
+                connection.sock.sendall(live.outlet.unsent)
+            if isinstance(outcome, Refusal):
+                connection.owed.discard(live.id)
+                connection.refuse(outcome)
+            else:
+                connection.send({"result": outcome})
+        finally:  # after the answer: nobody waits for a line in a log
+            self._service.observer.ended(job, live, outcome)
+
+    def _refuse(self, connection: Connection, refusal: Refusal) -> None:
+        self._service.observer.refused(refusal)
+        connection.refuse(refusal)
 
     def _live_run(self, job: Job, accepted: Accepted, mode: str, connection: Connection) -> LiveRun:
         language = accepted.plan.language.id
@@ -133,12 +152,17 @@ class Operations:
         self._runs.add(live)
         return live
 
+    def _in_background(self, job: Job, accepted: Accepted, live: LiveRun) -> None:
+        bind(request_id=job.request_id, run_id=job.run_id)
+        outcome = self._carry_out(accepted, live)
+        self._service.observer.ended(job, live, outcome)
+
     def _carry_out(self, accepted: Accepted, live: LiveRun) -> Result | Refusal:
         """Run it, and see that it has an end in the table whatever happens."""
         try:
             outcome = self._service.executor.run(accepted, live)
         except Exception:
-            log.exception("a run failed unexpectedly", extra={"run_id": live.id})
+            log.exception("a run failed unexpectedly")
             outcome = Result(
                 status="error",
                 language=accepted.plan.language.id,
@@ -198,6 +222,9 @@ class Operations:
 
     def _status(self, _request: dict[str, Any], connection: Connection) -> None:
         connection.send({"status": self._service.status()})
+
+    def _metrics(self, _request: dict[str, Any], connection: Connection) -> None:
+        connection.send({"metrics": {"text": self._service.metrics.text()}})
 
 
 class Connection:

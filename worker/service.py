@@ -11,8 +11,10 @@ from config.settings import Settings
 from sandbox.admission import Admission
 from sandbox.executor import Executor
 from sandbox.languages import Catalogue, Language
+from sandbox.metrics import Metrics
 from sandbox.pool import WarmPool, pool_sizes
 from worker.engines import open_engine
+from worker.observe import Observer, watch
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +39,11 @@ class Service:
             queue_max=settings.queue_max,
             queue_wait_s=settings.queue_wait_s,
         )
-        self.pool = WarmPool(self.engine, self.images, sizes)
+        self.metrics = Metrics()
+        self.pool = WarmPool(self.engine, self.images, sizes, self.metrics)
+        watch(self.metrics.registry, self.admission, self.pool)
         self.executor = Executor(self.catalogue, self.pool, self.admission)
+        self.observer = Observer(self.metrics)
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch_for_images, name="images", daemon=True)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 from flask import Blueprint, Response, request
 
+from api.access import audit
 from api.body import DRAIN_STRANGER_S, drain, parse_object, read_json_body
 from api.context import context, require_caller
 from api.errors import JSON, ApiError, ErrorObject, invalid
@@ -118,6 +119,7 @@ def delete_run(run_id: str) -> Response:
         raise ApiError(409, "The run has not ended: cancel it first.", code="run_not_ended", param="id")
     if outcome == "unknown":
         raise _no_such_run()
+    audit("run.deleted", key=caller.id)
     return _bytes(orjson.dumps({"id": run_id, "object": "run", "deleted": True}))
 
 
@@ -126,7 +128,10 @@ def cancel_run(run_id: str) -> Response:
     """End a run early and answer with it; one that has ended is answered as it is."""
     caller = require_caller(reading=False)
     drain(request, DRAIN_STRANGER_S)
-    return _document(context().runs.cancel(_run(run_id, caller)))
+    run = _run(run_id, caller)
+    if not run.ended:
+        audit("run.cancelled", key=caller.id)
+    return _document(context().runs.cancel(run))
 
 
 @blueprint.get("/v1/runs/<run_id>/events")

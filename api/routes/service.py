@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import orjson
-from flask import Blueprint, Response
+import hashlib
+import hmac
 
+import orjson
+from flask import Blueprint, Response, request
+
+from api import metrics
 from api.context import context
-from api.errors import JSON
+from api.errors import JSON, ApiError
 from api.languages import worker_unavailable
 from dispatch import WorkerUnavailable
 from records.errors import RecordsUnavailable
@@ -43,6 +47,33 @@ def ready() -> Response:
     """Whether runs can be taken: 200 or 503, with the names of the checks and how each went."""
     report = _report(FAIL)
     return _json(report, 200 if report["status"] == OK else 503)
+
+
+@blueprint.get("/metrics")
+def show_metrics() -> Response:
+    """The numbers of api and worker for Prometheus. 401 without METRICS_TOKEN, where that is set."""
+    token = context().metrics_token
+    if token is not None and not _is_bearer(request.headers.get("Authorization"), token):
+        context().access.refused("metrics_token", request.remote_addr)
+        raise ApiError(
+            401,
+            "Give METRICS_TOKEN as the bearer token.",
+            code="invalid_token",
+            headers={"WWW-Authenticate": 'Bearer realm="runyard metrics"'},
+        )
+    give_back = context().readers.take()  # the worker is asked, which may keep the thread waiting
+    try:
+        page = context().metrics.page(context().dispatcher)
+    finally:
+        give_back()
+    return Response(page, content_type=metrics.CONTENT_TYPE)
+
+
+def _is_bearer(authorization: str | None, token: str) -> bool:
+    """Whether this is that token, found out in a time that says nothing of it: digests are compared."""
+    scheme, _, given = (authorization or "").partition(" ")
+    digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in (given.strip(" "), token)]
+    return hmac.compare_digest(*digests) and scheme.lower() == "bearer"
 
 
 def _report(bad: str) -> dict[str, object]:

@@ -146,6 +146,11 @@ class FakeWorker:
             raise WorkerUnavailable("down")
         return {"languages": self.languages}
 
+    def metrics(self):
+        if self.down:
+            raise WorkerUnavailable("down")
+        return 'runyard_runs_total{language="python",status="succeeded"} 1.0\n'
+
 
 @functools.cache
 def empty_database():

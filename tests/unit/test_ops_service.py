@@ -77,6 +77,24 @@ def test_credentials_for_s3_go_to_those_who_reach_it_and_only_if_it_is_used(sett
     assert "AWS_SECRET_ACCESS_KEY" not in programs.builder(with_s3).env
 
 
+def test_what_opentelemetry_reads_goes_to_those_who_trace_and_only_where_traces_are_sent(settings, monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=s3cret")
+    assert not any("OTEL_EXPORTER_OTLP_HEADERS" in p(settings).env for p in (programs.worker, programs.api))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    tracing = Settings()
+    for program in (programs.worker(tracing), programs.api(tracing)):
+        assert program.env["OTEL_EXPORTER_OTLP_HEADERS"] == "authorization=s3cret"
+        assert program.env["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://127.0.0.1:4318"
+    assert "OTEL_EXPORTER_OTLP_HEADERS" not in programs.builder(tracing).env
+
+
+def test_the_token_of_the_metrics_is_apis_alone(settings, monkeypatch):
+    monkeypatch.setenv("METRICS_TOKEN", "scrape-token-1")
+    closed = Settings()
+    assert programs.api(closed).env["METRICS_TOKEN"] == "scrape-token-1"
+    assert "METRICS_TOKEN" not in {**programs.worker(closed).env, **programs.builder(closed).env}
+
+
 def test_the_api_is_told_its_keys_and_gives_up_every_privilege(settings):
     program = programs.api(settings)
     assert program.env["API_KEYS"] == "t0ken:a:1:1"

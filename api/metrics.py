@@ -1,0 +1,84 @@
+"""What api counts, right with any number of its processes, and the page that shows it with the worker's numbers.
+
+Where `PROMETHEUS_MULTIPROC_DIR` is set (the supervisor sets it) each process counts in files of that directory, and
+whichever of them is asked adds all of them up. What the worker counts is asked of it at that moment.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from dispatch import WorkerUnavailable
+
+if TYPE_CHECKING:
+    from dispatch import Dispatcher
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: What a request is counted under that came to no route, or whose method is a word of somebody's own.
+NO_ROUTE = "none"
+OTHER_METHOD = "other"
+
+
+class Metrics:
+    """The counters of one process of api. Safe from any thread.
+
+    Labels are routes, methods and statuses of the code: nothing that a client can choose, and no key.
+    """
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "runyard_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry
+        )
+        self.durations = Histogram(
+            "runyard_http_request_duration_seconds",
+            "From the request's headers to the last byte of its answer.",
+            ("method", "route"),
+            registry=registry,
+            buckets=SECONDS,
+        )
+        self.refused = Counter(
+            "runyard_authentication_refused",
+            "Requests with no token or a wrong one, by the code of the error.",
+            ("code",),
+            registry=registry,
+        )
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request that was answered."""
+        method = method if method in METHODS else OTHER_METHOD
+        self.requests.labels(method, route or NO_ROUTE, status).inc()
+        self.durations.labels(method, route or NO_ROUTE).observe(seconds)
+
+    def page(self, dispatcher: Dispatcher) -> bytes:
+        """Everything in Prometheus's text format; without the worker's part when it does not answer."""
+        registry = self._registry
+        if os.environ.get(DIRECTORY):
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        try:
+            worker, up = dispatcher.metrics(), 1
+        except WorkerUnavailable:
+            worker, up = "", 0
+        own = generate_latest(registry).decode()
+        return f"{own}{worker}{_WORKER_UP}{up}.0\n".encode()
+
+
+_WORKER_UP = """# HELP runyard_worker_up Whether the worker answers.
+# TYPE runyard_worker_up gauge
+runyard_worker_up """
+
+
+def prepare(directory: Path) -> None:
+    """Begin anew: what processes of an earlier start have counted is forgotten. Before the first of them counts."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    for left in directory.glob("*.db"):
+        left.unlink()

@@ -1,0 +1,112 @@
+"""What is told of each run beside its result: a line in the log, numbers, and the spans of its trace."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from sandbox.job import Refusal, Result
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+
+    from config.tracing import Tracer
+    from sandbox.admission import Admission
+    from sandbox.job import Job
+    from sandbox.live import LiveRun
+    from sandbox.metrics import Metrics
+    from sandbox.pool import WarmPool
+
+log = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
+
+
+class Observer:
+    """Sees every run of a worker come to its end."""
+
+    def __init__(self, metrics: Metrics, tracer: Tracer | None = None) -> None:
+        self._metrics = metrics
+        self._tracer = tracer
+
+    def refused(self, refusal: Refusal) -> None:
+        """A run was not taken, or never got its place."""
+        self._metrics.refused.labels(refusal.code).inc()
+
+    def ended(self, job: Job, live: LiveRun, outcome: Result | Refusal) -> None:
+        """A run has ended: to be called in the thread whose lines are about it."""
+        if isinstance(outcome, Refusal):
+            self.refused(outcome)
+            return
+        marks, metrics, now = live.marks, self._metrics, live.marks.ended
+        source = outcome.isolation.source if outcome.isolation else "none"
+        metrics.runs.labels(outcome.language, outcome.status).inc()
+        if outcome.error is not None and outcome.error.code == "engine_error":
+            metrics.engine_errors.labels("run").inc()
+        told: dict[str, object] = {"status": outcome.status, "language": outcome.language, "source": source}
+        if outcome.error is not None:
+            told["error"] = outcome.error.code
+        admitted = marks.admitted or now
+        metrics.queue_wait.observe(admitted - marks.accepted)
+        told["queue_ms"] = _ms(admitted - marks.accepted)
+        if marks.admitted is not None:
+            ready = marks.ready or now
+            told["sandbox_ms"] = _ms(ready - admitted)
+            if marks.ready is not None:
+                metrics.sandbox_wait.labels(outcome.language, source).observe(ready - admitted)
+                metrics.duration.labels(outcome.language).observe(now - ready)
+                told["run_ms"] = _ms(now - ready)
+        log.info("run ended", extra=told)
+        if self._tracer is not None and job.traceparent:
+            self._trace(self._tracer, job, live, outcome, now)
+
+    def _trace(self, tracer: Tracer, job: Job, live: LiveRun, outcome: Result, now: float) -> None:
+        marks = live.marks
+        about = {"runyard.run_id": job.run_id, "runyard.language": outcome.language}
+        tracer.record("queue", job.traceparent, marks.accepted, marks.admitted or now, about)
+        if marks.admitted is not None:
+            source = outcome.isolation.source if outcome.isolation else "none"
+            found = {**about, "runyard.source": source}
+            tracer.record("sandbox", job.traceparent, marks.admitted, marks.ready or now, found)
+        if marks.ready is not None:
+            ended = {**about, "runyard.status": outcome.status}
+            tracer.record("run", job.traceparent, marks.ready, now, ended)
+
+
+class Gauges(Collector):
+    """How things stand at the moment they are asked for."""
+
+    def __init__(self, admission: Admission, pool: WarmPool) -> None:
+        self._admission = admission
+        self._pool = pool
+
+    def collect(self) -> Iterator[Metric]:
+        load = self._admission.load()
+        yield GaugeMetricFamily("runyard_queue_depth", "Runs that wait for a place.", load.waiting)
+        yield GaugeMetricFamily("runyard_runs_in_progress", "Runs that hold a place.", load.running)
+        yield GaugeMetricFamily(
+            "runyard_memory_limits_bytes", "Sum of the memory limits of runs in progress.", load.memory_mb * MIB
+        )
+        size = GaugeMetricFamily("runyard_pool_size", "Warm sandboxes wanted.", labels=("language",))
+        ready = GaugeMetricFamily("runyard_pool_ready", "Warm sandboxes that wait.", labels=("language",))
+        for language, counts in self._pool.counts().items():
+            size.add_metric((language,), counts["size"])
+            ready.add_metric((language,), counts["ready"])
+        yield size
+        yield ready
+
+
+def watch(registry: CollectorRegistry, admission: Admission, pool: WarmPool) -> None:
+    """Have the gauges, and what the kernel knows of this process, told with the rest."""
+    registry.register(Gauges(admission, pool))
+    ProcessCollector(namespace="runyard_worker", registry=registry)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 2)
