@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from flask import current_app, g, request
 
 from api.errors import ApiError
+from api.signer import Signer, origin
 
 if TYPE_CHECKING:
     from api.auth import Authenticator, Caller
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
     from api.languages import Languages
     from api.places import Places
     from api.runs import Runs
+    from config.settings import Settings
     from dispatch import Dispatcher
     from records import Records
+    from storage.areas import ApiAreas
+    from storage.links import Links
 
 EXTENSION = "runyard"
 
@@ -25,12 +29,15 @@ EXTENSION = "runyard"
 class Context:
     """The parts of the service behind the HTTP face."""
 
+    settings: Settings
     authenticator: Authenticator
     dispatcher: Dispatcher
     languages: Languages
     runs: Runs
     records: Records
     follower: Follower
+    storage: ApiAreas
+    links: Links
     #: For the threads of those who wait for a run, and of those who read what is long.
     waiters: Places
     readers: Places
@@ -39,6 +46,13 @@ class Context:
 def context() -> Context:
     """The parts of the application that serves this request."""
     return cast("Context", current_app.extensions[EXTENSION])
+
+
+def signer() -> Signer:
+    """Signs links for this request's answer, and may go on doing so when the request is over."""
+    found = context()
+    public = found.settings.public_base_url
+    return Signer(found.links, public or origin(request.scheme, request.headers.get("Host", "")))
 
 
 def require_caller(*, reading: bool) -> Caller:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import select
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 from sandbox import frames
-from sandbox.artifacts import Receiver
+from sandbox.artifacts import Blobs, Receiver
 from sandbox.engines import EngineError, Sandbox, Stats
 from sandbox.frames import Frame, FrameParser, ProtocolError, frame
 from sandbox.live import LiveRun
-from sandbox.opening import opening
+from sandbox.opening import Inputs, opening
 from sandbox.outcome import Ending
 from sandbox.plan import Plan
 
@@ -24,6 +26,8 @@ READ_BYTES = 256 * 1024
 READY_TIMEOUT_S = 15.0
 #: Sending the job and its files; a sandbox that does not take them in this time is broken.
 SEND_TIMEOUT_S = 15.0
+#: Files from storage have so much longer: what a slow store gives is no reason to end a run.
+SEND_BYTES_PER_S = 4 * 1024 * 1024
 #: From the decision to end a program to the agent's word that all is dead.
 KILL_TIMEOUT_S = 2.0
 COLLECT_TIMEOUT_S = 2.0
@@ -55,6 +59,10 @@ def is_waiting(sandbox: Sandbox) -> bool:
     poller = select.poll()
     poller.register(sandbox.stream, select.POLLIN)
     return not poller.poll(0)
+
+
+class Storage(Blobs, Inputs, Protocol):
+    """Where artifacts go and inputs come from."""
 
 
 @dataclass(slots=True)
@@ -89,12 +97,14 @@ class _Stream:
 class Conversation:
     """Speaks one plan with one ready sandbox whose limits are in force."""
 
-    def __init__(self, sandbox: Sandbox, plan: Plan, live: LiveRun) -> None:
+    def __init__(self, sandbox: Sandbox, plan: Plan, live: LiveRun, storage: Storage) -> None:
         self._sandbox = sandbox
         self._plan = plan
         self._live = live
         self._parser = FrameParser()
-        self._outbox = bytearray(opening(plan))
+        self._outbox = bytearray()
+        #: What is still to be said first; None when all of it has been.
+        self._opening: Iterator[bytes] | None = opening(plan, storage)
         self._stdin = memoryview(plan.stdin)
         self._stdin_unacknowledged = 0
         self._stdin_ended = False
@@ -102,7 +112,7 @@ class Conversation:
             frames.STDOUT: _Stream("stdout", plan.limits.max_output_bytes),
             frames.STDERR: _Stream("stderr", plan.limits.max_output_bytes),
         }
-        self._receiver = Receiver(plan.limits, lambda artifact: live.say("artifact", asdict(artifact)))
+        self._receiver = Receiver(plan.limits, storage)
         self._exit: tuple[int | None, int | None] | None = None
         self._stats: Stats | None = None
         self._started_at = time.monotonic()
@@ -111,15 +121,17 @@ class Conversation:
         self._finished = False
         self._timed_out = self._stopped = self._broken = False
         #: When the agent's time to answer what it was last told is up; None while the program runs.
-        self._patience: float | None = self._started_at + SEND_TIMEOUT_S
+        sending_s = SEND_TIMEOUT_S + sum(item.size for item in plan.inputs) / SEND_BYTES_PER_S
+        self._patience: float | None = self._started_at + sending_s
         self._wall_deadline = self._cpu_check = 0.0
 
     def speak(self) -> Spoken:
-        """Send the job, serve it to its end, and say how that was."""
+        """Send the job, serve it to its end, and say how that was.
+
+        Raises StorageError if an input cannot be sent; nothing of the program has run then.
+        """
         stream = self._sandbox.stream
         stream.setblocking(False)
-        self._queue_stdin()
-        self._outbox += frame(frames.GO)
         try:
             self._flush()
             while not self._finished:
@@ -127,6 +139,9 @@ class Conversation:
         except (ProtocolError, ConnectionError):
             self._broken = self._exit is None or self._broken
             self._sandbox.kill()
+        except BaseException:
+            self._receiver.abort()
+            raise
         return self._spoken()
 
     # -- one turn ----------------------------------------------------------------------------------
@@ -139,7 +154,7 @@ class Conversation:
         stream = self._sandbox.stream
         # Who listens too slowly holds the program up, as a pipe would; its clocks go on.
         reading = 0 if self._live.is_behind and self._patience is None else select.POLLIN
-        poller.register(stream, reading | (select.POLLOUT if self._outbox else 0))
+        poller.register(stream, reading | (select.POLLOUT if self._outbox or self._opening is not None else 0))
         self._live.register(poller)
         for fd, event in poller.poll(self._timeout_ms()):
             if fd != stream.fileno():
@@ -180,6 +195,8 @@ class Conversation:
 
     def _stop_program(self) -> None:
         """Have the agent kill everything; it then reports as after any other end."""
+        if self._opening is not None:
+            raise ProtocolError("ended before it began")
         if self._exit is None:
             self._outbox += frame(frames.KILL)
             self._patience = time.monotonic() + KILL_TIMEOUT_S
@@ -189,11 +206,28 @@ class Conversation:
 
     def _flush(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            while self._outbox:
+            while self._outbox or self._fill():
                 sent = self._sandbox.stream.send(memoryview(self._outbox)[:READ_BYTES])
                 del self._outbox[:sent]
-        if not self._outbox and not self._wall_deadline:
+        if not self._outbox and self._opening is None and not self._wall_deadline:
             self._begin()
+
+    def _fill(self) -> bool:
+        """Put more of what is said first into the outbox, behind the last of it stdin and `go`.
+
+        False if all was there already. Some at a time: files are not to be held whole.
+        """
+        if self._opening is None:
+            return False
+        while len(self._outbox) < READ_BYTES:
+            piece = next(self._opening, None)
+            if piece is None:
+                self._opening = None
+                self._queue_stdin()
+                self._outbox += frame(frames.GO)
+                break
+            self._outbox += piece
+        return True
 
     def _begin(self) -> None:
         """Everything has been handed over, `go` with it: the program's time starts."""

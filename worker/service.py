@@ -9,11 +9,13 @@ from typing import Any
 
 from config.settings import Settings
 from sandbox.admission import Admission
+from sandbox.blobs import RunBlobs
 from sandbox.engines import Engine, EngineUnusable
 from sandbox.executor import Executor
 from sandbox.images import ImageStore
 from sandbox.languages import Catalogue, Language
 from sandbox.pool import WarmPool, pool_sizes
+from storage import areas
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,8 @@ class Service:
     """Catalogue, engine, pool, admission and executor of one worker."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises EngineUnusable or ValueError saying what is missing or wrong. Starts no thread."""
+        """Raises EngineUnusable, StorageError or ValueError saying what is missing or wrong. Starts no thread."""
+        self.blobs = areas.for_worker(settings)
         self.catalogue = Catalogue.load(only=settings.languages)
         self.images = ImageStore(settings.images)
         machine_mb = _machine_memory_mb()
@@ -40,7 +43,7 @@ class Service:
             queue_wait_s=settings.queue_wait_s,
         )
         self.pool = WarmPool(self.engine, self.images, sizes)
-        self.executor = Executor(self.catalogue, self.pool, self.admission)
+        self.executor = Executor(self.catalogue, self.pool, self.admission, RunBlobs(self.blobs))
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch_for_images, name="images", daemon=True)
 

@@ -10,6 +10,7 @@ from api.errors import JSON
 from api.languages import worker_unavailable
 from dispatch import WorkerUnavailable
 from records.errors import RecordsUnavailable
+from storage.errors import StorageError
 
 blueprint = Blueprint("service", __name__)
 
@@ -52,7 +53,7 @@ def _report(bad: str) -> dict[str, object]:
 
 
 def _checks() -> dict[str, str]:
-    return _worker_checks() | {"database": _database_check()}
+    return _worker_checks() | {"database": _database_check(), "storage": _storage_check()}
 
 
 def _worker_checks() -> dict[str, str]:
@@ -68,6 +69,15 @@ def _database_check() -> str:
     try:
         context().records.ping()
     except RecordsUnavailable:
+        return FAIL
+    return OK
+
+
+def _storage_check() -> str:
+    try:
+        context().storage.uploads.check()
+        context().storage.artifacts.check()
+    except StorageError:
         return FAIL
     return OK
 

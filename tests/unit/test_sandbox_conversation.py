@@ -23,6 +23,19 @@ from sandbox.plan import make_plan
 CATALOGUE = Catalogue.load()
 
 
+class NoStorage:
+    """Of a run that has neither inputs nor artifacts."""
+
+    def writer(self, max_bytes):
+        raise AssertionError("nothing is to be stored")
+
+    def open_input(self, item):
+        raise AssertionError("nothing is to be read")
+
+
+STORAGE = NoStorage()
+
+
 class FakeSandbox:
     """A stream whose other end the test holds; killing closes it, as the kernel would."""
 
@@ -86,7 +99,7 @@ def converse(script, *, listener=None, hearing="all", hang_up=True, cpu_ns=0, oo
     thread = threading.Thread(target=act)
     thread.start()
     try:
-        spoken = Conversation(sandbox, plan, live).speak()
+        spoken = Conversation(sandbox, plan, live, STORAGE).speak()
     finally:
         live.end()
         sandbox.stream.close()
@@ -220,7 +233,7 @@ def test_a_listener_that_does_not_read_holds_the_program_up_until_its_time_is_ov
     thread = threading.Thread(target=flood)
     with ours, theirs:
         thread.start()
-        spoken = Conversation(sandbox, plan, live).speak()
+        spoken = Conversation(sandbox, plan, live, STORAGE).speak()
         thread.join(10)
         live.end()
         sandbox.close()
@@ -235,7 +248,7 @@ def test_a_run_ended_by_a_stopping_service_is_killed(monkeypatch):
     plan = make_plan(Job("run_x", "bash", code="true"), CATALOGUE)
     live = LiveRun("run_x", "bash")
     threading.Timer(0.1, live.end_early, ["stopping"]).start()
-    spoken = Conversation(sandbox, plan, live).speak()
+    spoken = Conversation(sandbox, plan, live, STORAGE).speak()
     live.end()
     sandbox.close()
     assert (status_of(spoken.ending), spoken.ending.cancelled) == ("killed", False)
@@ -264,7 +277,7 @@ def test_a_stop_that_comes_after_the_exit_changes_nothing():
 
     thread = threading.Thread(target=act)
     thread.start()
-    spoken = Conversation(sandbox, plan, live).speak()
+    spoken = Conversation(sandbox, plan, live, STORAGE).speak()
     thread.join(10)
     live.end()
     sandbox.close()

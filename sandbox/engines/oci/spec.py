@@ -12,6 +12,8 @@ import resource
 from dataclasses import dataclass
 from typing import Any
 
+from sandbox.job import WORK_SHARE
+
 ROOT_MARK = "@@ROOT@@"
 USERNS_MARK = "@@USERNS@@"
 
@@ -30,7 +32,7 @@ MAX_PENDING_SIGNALS = 1024
 MAX_LOCKED_BYTES = 65_536
 #: The parts of a sandbox's memory that its file systems may fill: together less than all, so that a full
 #: disk is ENOSPC and not an OOM kill.
-WORK_SHARE, TMP_SHARE, SHM_SHARE = 0.5, 0.25, 0.125
+TMP_SHARE, SHM_SHARE = 0.25, 0.125
 MAX_INODES = 16_384
 
 
