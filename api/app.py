@@ -10,6 +10,7 @@ from api import errors
 from api.auth import Authenticator
 from api.context import EXTENSION, Context
 from api.events import Follower
+from api.filekeeper import FileKeeper
 from api.ids import request_id
 from api.languages import Languages
 from api.places import Places
@@ -17,6 +18,7 @@ from api.routes import files as files_routes
 from api.routes import runs as runs_routes
 from api.routes import service as service_routes
 from api.runs import Runs
+from api.storagecheck import StorageCheck
 from config.settings import Settings, load_settings
 from dispatch.unix import UnixDispatcher
 from records import Records, migrate, open_records
@@ -41,11 +43,13 @@ def create_app(
     """
     settings = settings or load_settings()
     dispatcher = dispatcher or UnixDispatcher(settings.worker_socket, queue_wait_s=settings.queue_wait_s)
+    storage = storage or for_api(settings)
     if records is None:
         migrate(settings.database)
         records = open_records(settings.database, connections=settings.database_connections)
         policy = Policy(settings.runs_retention_days, settings.runs_retention_count)
         Retention(records.retention, policy).start()
+        FileKeeper(records.files, storage, dispatcher).start()
     languages = Languages(dispatcher)
     runs = Runs(dispatcher, records.runs, languages, records.files, keep_files_ms=settings.keep_files_ms)
     runs.start()
@@ -60,7 +64,8 @@ def create_app(
         runs=runs,
         records=records,
         follower=Follower(dispatcher, records.runs),
-        storage=storage or for_api(settings),
+        storage=storage,
+        storage_check=StorageCheck(storage),
         links=Links(keys_in_force(settings), base_url=settings.base_url, ttl_s=settings.link_ttl_s),
         waiters=Places(settings.waiting_places, "Too many runs are being waited for."),
         readers=Places(settings.event_readers, "Too many clients are reading events or long answers."),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from api.languages import Languages
     from api.places import Places
     from api.runs import Runs
+    from api.storagecheck import StorageCheck
     from config.settings import Settings
     from dispatch import Dispatcher
     from records import Records
@@ -37,6 +38,7 @@ class Context:
     records: Records
     follower: Follower
     storage: ApiAreas
+    storage_check: StorageCheck
     links: Links
     #: For the threads of those who wait for a run, and of those who read what is long.
     waiters: Places

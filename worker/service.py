@@ -16,12 +16,15 @@ from sandbox.images import ImageStore
 from sandbox.languages import Catalogue, Language
 from sandbox.pool import WarmPool, pool_sizes
 from storage import areas
+from storage.errors import StorageUnavailable
 
 log = logging.getLogger(__name__)
 
 #: Sandboxes that are being taken apart still hold their slot.
 SLOTS_FOR_THE_DYING = 32
 IMAGE_CHECK_S = 1.0
+#: Between two looks for what dead writers of artifacts have left.
+CLEAN_S = 3600.0
 
 
 class Service:
@@ -60,6 +63,7 @@ class Service:
             log.warning("removed what a dead worker had left", extra={"sandboxes": left})
         self.pool.start()
         self._watcher.start()
+        threading.Thread(target=self._clean_storage, name="clean", daemon=True).start()
 
     def _watch_for_images(self) -> None:
         """Until every language is built, look for new images now and then; after that there is no need to."""
@@ -70,6 +74,16 @@ class Service:
                 missing -= built
                 log.info("languages became ready", extra={"languages": sorted(built)})
                 self.pool.images_changed()
+
+    def _clean_storage(self) -> None:
+        """Remove what a killed worker had begun to store, at the start and now and then."""
+        while True:
+            try:
+                self.blobs.artifacts.clean()
+            except StorageUnavailable as e:
+                log.warning("unfinished artifacts cannot be looked for: %s", e)
+            if self._closing.wait(CLEAN_S):
+                return
 
     def status(self) -> dict[str, Any]:
         """What api may know: languages, engine, pool and queue."""

@@ -10,7 +10,6 @@ from api.errors import JSON
 from api.languages import worker_unavailable
 from dispatch import WorkerUnavailable
 from records.errors import RecordsUnavailable
-from storage.errors import StorageError
 
 blueprint = Blueprint("service", __name__)
 
@@ -74,12 +73,7 @@ def _database_check() -> str:
 
 
 def _storage_check() -> str:
-    try:
-        context().storage.uploads.check()
-        context().storage.artifacts.check()
-    except StorageError:
-        return FAIL
-    return OK
+    return OK if context().storage_check.good() else FAIL
 
 
 def _json(data: object, status: int = 200) -> Response:
