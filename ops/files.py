@@ -23,6 +23,8 @@ from storage import areas
 from storage.errors import StorageError
 
 FAILED = 1
+#: Added to the present, it makes what was left a moment ago old enough.
+NO_GRACE_MS = 2 * UNNAMED_MS
 
 
 class Parent:
@@ -76,7 +78,7 @@ def _as_api(settings: Settings, ask: int, answer: int) -> int:
         with os.fdopen(ask, "w") as asks, os.fdopen(answer) as answers:
             keeper = FileKeeper(records.files, areas.for_api(settings), Parent(asks, answers))
             # No service runs, so nothing is on its way from the store to its record.
-            blobs = keeper.remove_unnamed(now_ms + UNNAMED_MS) + keeper.remove_orphans()
+            blobs = keeper.remove_unnamed(now_ms + NO_GRACE_MS) + keeper.remove_orphans()
         records.close()
     except (RecordsUnavailable, StorageError, OSError, ValueError) as e:
         print(f"files: {e}", file=sys.stderr)

@@ -17,6 +17,7 @@ import pytest
 from config.ids import new_id
 from sandbox.job import Job, JobInput
 from tests.api.test_http_files import form, part, send, upload
+from tests.conftest import make
 from tests.storage.conftest import S3Server
 
 MIB = 1024 * 1024
@@ -84,10 +85,9 @@ def test_a_full_disk_costs_the_file_and_nothing_else(small_disk, start_service):
 # -- bytes that are gone or others -----------------------------------------------------------------
 
 
-def test_lost_and_damaged_bytes_are_never_passed_off_as_the_file(start_service):
-    service = start_service()
+def test_lost_and_damaged_bytes_are_never_passed_off_as_the_file(service):
     blobs = service.state / "storage" / "uploads" / "blobs"
-    damaged, lost = upload(service, b"damaged!"), upload(service, b"lost")
+    damaged, lost = upload(service, os.urandom(8)), upload(service, os.urandom(8))
     (blobs / damaged["sha256"][:2] / damaged["sha256"]).write_bytes(b"DAMAGED!")
     (blobs / lost["sha256"][:2] / lost["sha256"]).unlink()
     for file in (damaged, lost):
@@ -101,9 +101,8 @@ def test_lost_and_damaged_bytes_are_never_passed_off_as_the_file(start_service):
     assert service.run("bash", "echo on")["stdout"] == "on\n"
 
 
-def test_an_upload_that_is_a_link_is_not_followed(start_service):
-    service = start_service()
-    file = upload(service, b"x" * 100)
+def test_an_upload_that_is_a_link_is_not_followed(service):
+    file = upload(service, os.urandom(100))
     blob = service.state / "storage" / "uploads" / "blobs" / file["sha256"][:2] / file["sha256"]
     blob.unlink()
     blob.symlink_to("/etc/shadow")
@@ -147,6 +146,24 @@ def test_a_key_keeps_no_more_than_its_quota(start_service):
     assert upload(service, b"", token=service.other_token)["size"] == 0
     assert service.request("DELETE", f"/v1/files/{first['id']}").status == 200
     upload(service, b"x")
+
+
+def test_make_gc_removes_what_has_had_its_time(start_service):
+    service = start_service(RETENTION_HOURS="0.001")  # 3.6 s
+    upload(service, b"x")
+    service.run("bash", TEN)
+    place = {"STATE_DIR": str(service.state), "UID_BASE": str(0x7900_0000)}
+    make("down", **place)
+    blobs = list((service.state / "storage").glob("*/blobs/*/*"))
+    assert len(blobs) == 2
+    for blob in blobs:
+        os.utime(blob, (time.time() - 120,) * 2)
+    time.sleep(3.6)
+    said = make("gc", **place).stdout
+    assert "2 blobs removed" in said, said
+    assert list((service.state / "storage").glob("*/blobs/*/*")) == []
+    owners = {path.stat().st_uid for path in (service.state / "db").iterdir()}
+    assert owners == {0x7900_0000}
 
 
 # -- kills -----------------------------------------------------------------------------------------
