@@ -35,7 +35,7 @@ doctor: python ## the settings in force, and what this machine lacks
 images: python ## build the runner images that are not up to date; LANG=node for one, REFRESH=1 for newer packages
 	@$(SYSTEM) ops.upkeep images $(if $(filter command line,$(origin LANG)),$(LANG)) $(if $(REFRESH),--refresh)
 
-gc: python ## remove image layers that nothing uses (while no service runs)
+gc: python ## remove expired files, and image layers that nothing uses (while no service runs)
 	@$(SYSTEM) ops.upkeep gc
 
 check: dev ## lint, types, layers, unit tests

@@ -11,38 +11,50 @@ from api.access import ENVIRON_KEY, Access
 from api.auth import Authenticator
 from api.context import EXTENSION, Context
 from api.events import Follower
+from api.filekeeper import FileKeeper
 from api.ids import request_id
 from api.languages import Languages
 from api.metrics import Metrics
 from api.places import Places
+from api.routes import files as files_routes
 from api.routes import runs as runs_routes
 from api.routes import service as service_routes
 from api.runs import Runs
+from api.storagecheck import StorageCheck
 from config.settings import Settings, load_settings
 from config.tracing import open_tracer
 from dispatch.unix import UnixDispatcher
 from records import Records, migrate, open_records
 from records.retention import Policy, Retention
+from storage.areas import for_api
+from storage.links import Links
+from storage.signing import keys_in_force
 
 if TYPE_CHECKING:
     from dispatch import Dispatcher
+    from storage.areas import ApiAreas
 
 
 def create_app(
     settings: Settings | None = None,
     dispatcher: Dispatcher | None = None,
     records: Records | None = None,
+    storage: ApiAreas | None = None,
 ) -> Flask:
-    """The application over a worker and a database; what is not given is made from the settings, and started."""
+    """The application over a worker, a database and a store; what is not given is made from the settings, and
+    started.
+    """
     settings = settings or load_settings()
     dispatcher = dispatcher or UnixDispatcher(settings.worker_socket, queue_wait_s=settings.queue_wait_s)
+    storage = storage or for_api(settings)
     if records is None:
         migrate(settings.database)
         records = open_records(settings.database, connections=settings.database_connections)
         policy = Policy(settings.runs_retention_days, settings.runs_retention_count)
         Retention(records.retention, policy).start()
+        FileKeeper(records.files, storage, dispatcher).start()
     languages = Languages(dispatcher)
-    runs = Runs(dispatcher, records.runs, languages)
+    runs = Runs(dispatcher, records.runs, languages, records.files, keep_files_ms=settings.keep_files_ms)
     runs.start()
     app = Flask("runyard", static_folder=None, template_folder=None)
     # A doubled slash is another path, not a redirect with a page of HTML.
@@ -54,18 +66,23 @@ def create_app(
         access=access,
         metrics=metrics,
         metrics_token=settings.metrics_token,
+        settings=settings,
         authenticator=Authenticator(settings.keys()),
         dispatcher=dispatcher,
         languages=languages,
         runs=runs,
         records=records,
         follower=Follower(dispatcher, records.runs),
+        storage=storage,
+        storage_check=StorageCheck(storage),
+        links=Links(keys_in_force(settings), base_url=settings.base_url, ttl_s=settings.link_ttl_s),
         waiters=Places(settings.waiting_places, "Too many runs are being waited for."),
         readers=Places(settings.event_readers, "Too many clients are reading events or long answers."),
     )
     app.before_request(lambda: access.begin(request))
     errors.init_app(app)
     app.register_blueprint(runs_routes.blueprint)
+    app.register_blueprint(files_routes.blueprint)
     app.register_blueprint(service_routes.blueprint)
     app.after_request(_add_headers)
     return app
@@ -76,7 +93,7 @@ def _add_headers(response: Response) -> Response:
     facts = request.environ.get(ENVIRON_KEY)
     headers["x-request-id"] = facts.request_id if facts else request_id(request.headers.get("x-request-id"))
     headers["X-Content-Type-Options"] = "nosniff"
-    headers["Cache-Control"] = "no-store"
+    headers.setdefault("Cache-Control", "no-store")
     for name, value in g.get("rate_headers", {}).items():
         headers[name] = value
     return response

@@ -58,7 +58,7 @@ def read_body(request: Request) -> bytes:
         drain(request)
         raise _too_large()
     data = _read(stream, MAX_BODY_BYTES + 1 if length is None else length)
-    _arrival(request, None)
+    arrival(request, None)
     if len(data) > MAX_BODY_BYTES:
         drain(request)
         raise _too_large()
@@ -69,7 +69,7 @@ def read_body(request: Request) -> bytes:
 
 def drain(request: Request, seconds: float = DRAIN_S) -> None:
     """Read what is left of a body, within bounds, and throw it away."""
-    _arrival(request, seconds)
+    arrival(request, seconds)
     stream = cast("IO[bytes]", request.environ["wsgi.input"])
     left = DRAIN_BYTES
     length = request.content_length
@@ -98,7 +98,8 @@ def parse_object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def _arrival(request: Request, seconds: float | None) -> None:
+def arrival(request: Request, seconds: float | None) -> None:
+    """Give what is left of a request so long to arrive; None when it has."""
     allow: Callable[[float | None], None] | None = request.environ.get(ARRIVAL_KEY)
     if allow is not None:
         allow(seconds)

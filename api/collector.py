@@ -58,7 +58,8 @@ class _Expected:
 class Collector:
     """Sees that every run under way comes to an end in the store. Safe from any thread."""
 
-    def __init__(self, dispatcher: Dispatcher, store: RunStore) -> None:
+    def __init__(self, dispatcher: Dispatcher, store: RunStore, *, keep_files_ms: int) -> None:
+        self._keep_files_ms = keep_files_ms
         self._dispatcher = dispatcher
         self._store = store
         self._expected: dict[str, _Expected] = {}
@@ -125,7 +126,8 @@ class Collector:
         """Expect what an earlier process had accepted: the worker tells what it has of it."""
         for run in self._store.unfinished():
             if run.id not in self._expected:
-                facts = RunFacts.recorded(run, len(self._store.request(run.owner, run.id) or b""))
+                bytes_in = len(self._store.request(run.owner, run.id) or b"")
+                facts = RunFacts.recorded(run, bytes_in, self._keep_files_ms)
                 self._expected[run.id] = _Expected(facts, INTERRUPTED, sure_at=float("-inf"))
 
     def _hear(self, told: Collected, connected_at: float) -> None:

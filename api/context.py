@@ -9,6 +9,7 @@ from flask import current_app, g, request
 
 from api.access import note_caller
 from api.errors import ApiError
+from api.signer import Signer, origin
 
 if TYPE_CHECKING:
     from api.access import Access
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
     from api.metrics import Metrics
     from api.places import Places
     from api.runs import Runs
+    from api.storagecheck import StorageCheck
+    from config.settings import Settings
     from dispatch import Dispatcher
     from records import Records
+    from storage.areas import ApiAreas
+    from storage.links import Links
 
 EXTENSION = "runyard"
 
@@ -32,12 +37,16 @@ class Context:
     metrics: Metrics
     #: What `/metrics` asks for; None when it is open.
     metrics_token: str | None
+    settings: Settings
     authenticator: Authenticator
     dispatcher: Dispatcher
     languages: Languages
     runs: Runs
     records: Records
     follower: Follower
+    storage: ApiAreas
+    storage_check: StorageCheck
+    links: Links
     #: For the threads of those who wait for a run, and of those who read what is long.
     waiters: Places
     readers: Places
@@ -46,6 +55,13 @@ class Context:
 def context() -> Context:
     """The parts of the application that serves this request."""
     return cast("Context", current_app.extensions[EXTENSION])
+
+
+def signer() -> Signer:
+    """Signs links for this request's answer, and may go on doing so when the request is over."""
+    found = context()
+    public = found.settings.public_base_url
+    return Signer(found.links, public or origin(request.scheme, request.headers.get("Host", "")))
 
 
 def require_caller(*, reading: bool) -> Caller:

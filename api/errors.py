@@ -18,6 +18,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from records.errors import RecordsUnavailable, UnknownCursor
+from storage.errors import BlobDamaged, BlobMissing, StorageUnavailable
 
 if TYPE_CHECKING:
     from sandbox.job import Refusal
@@ -129,6 +130,9 @@ def init_app(app: Flask) -> None:
     """Answer every error of the application in the one shape."""
     app.register_error_handler(ApiError, _api_error)
     app.register_error_handler(RecordsUnavailable, _records_unavailable)
+    app.register_error_handler(StorageUnavailable, _storage_unavailable)
+    app.register_error_handler(BlobMissing, _file_damaged)
+    app.register_error_handler(BlobDamaged, _file_damaged)
     app.register_error_handler(UnknownCursor, _unknown_cursor)
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(Exception, _unexpected)
@@ -148,6 +152,20 @@ def _records_unavailable(e: RecordsUnavailable) -> Response:
             retry_after_s=e.retry_after_s,
         )
     )
+
+
+def _storage_unavailable(e: StorageUnavailable) -> Response:
+    log.warning("storage: %s", e, extra={"cause": repr(e.__cause__)})
+    return _api_error(
+        ApiError(
+            503, "The storage cannot be used now; nothing was kept.", code="storage_unavailable", retry_after_s=5
+        )
+    )
+
+
+def _file_damaged(e: Exception) -> Response:
+    log.error("storage: %s", e)
+    return _api_error(ApiError(500, "The bytes of this file are lost or damaged.", code="file_damaged"))
 
 
 def _unknown_cursor(_e: UnknownCursor) -> Response:

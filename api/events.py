@@ -11,13 +11,13 @@ import orjson
 from werkzeug.datastructures import MIMEAccept
 
 from api.errors import invalid
-from api.runobject import artifact_object
 from dispatch import EventsUnknown, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from api.signer import Signer
     from dispatch import Dispatcher
     from records.runs import Event, Run, RunStore
 
@@ -63,21 +63,14 @@ def parse_after(text: str | None, name: str) -> int:
     return int(text)
 
 
-def shown(message: Message) -> Message:
-    """An event of the worker's as clients see it."""
-    if message["event"] == "artifact":
-        return message | {"data": artifact_object(message["data"])}
-    return message
-
-
-def closing(run: Run, seq: int, t_ms: int) -> Message:
+def closing(run: Run, seq: int, t_ms: int, signer: Signer) -> Message:
     """The one event that ends a stream: the run, or its error."""
     if run.status == "error":
         return {"seq": seq, "event": "error", "data": orjson.loads(run.document)["error"], "t_ms": t_ms}
-    return {"seq": seq, "event": "result", "data": orjson.Fragment(run.document), "t_ms": t_ms}
+    return {"seq": seq, "event": "result", "data": orjson.Fragment(signer.document(run.document)), "t_ms": t_ms}
 
 
-def replayed(run: Run, timeline: Iterable[Event], after: int) -> Iterator[Message]:
+def replayed(run: Run, timeline: Iterable[Event], after: int, signer: Signer) -> Iterator[Message]:
     """The events of an ended run with a greater number: its timeline, with the texts that its document has.
 
     Of a run whose events nobody kept (its worker was lost) only the end is known.
@@ -93,13 +86,13 @@ def replayed(run: Run, timeline: Iterable[Event], after: int) -> Iterator[Messag
             begin, at[kind] = at[kind], at[kind] + data
             data = document[kind][begin : at[kind]]
         elif kind == "artifact":
-            data = next(artifacts)
+            data = signer.artifact(next(artifacts))
         if seq > after:
             yield {"seq": seq, "event": kind, "data": data, "t_ms": t_ms}
     if seq == 0:
-        yield closing(run, after + 1, 0)
+        yield closing(run, after + 1, 0, signer)
     elif seq >= after:
-        yield closing(run, seq + 1, t_ms)
+        yield closing(run, seq + 1, t_ms, signer)
 
 
 class Follower:
@@ -109,16 +102,22 @@ class Follower:
         self._dispatcher = dispatcher
         self._store = store
 
-    def follow(self, run: Run, after: int, *, client_fd: int | None) -> Iterator[Message]:
-        """The run's events with a greater number, to its end. Raises ClientGone."""
+    def follow(self, run: Run, after: int, signer: Signer, *, client_fd: int | None) -> Iterator[Message]:
+        """The run's events with a greater number, to its end. Raises ClientGone.
+
+        Artifacts are told from the record: when a client hears of one, it can be fetched.
+        """
         nowhere_until = time.monotonic() + NOWHERE_S
         pause_s = LOOK_S
         while not run.ended:
             try:
+                collecting = False
                 for message in self._dispatcher.events(run.id, after, client_fd=client_fd):
-                    after = message["seq"]
                     nowhere_until = time.monotonic() + NOWHERE_S
-                    yield shown(message)
+                    collecting = collecting or message["event"] == "artifact"
+                    if not collecting:
+                        after = message["seq"]
+                        yield message
             except (EventsUnknown, WorkerLost, WorkerUnavailable):
                 pass  # it has just ended, or is on its way, or will be said to be lost
             with suppress(RecordsUnavailable):
@@ -131,7 +130,7 @@ class Follower:
                     return
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 2, LOOK_MOST_S)
-        yield from replayed(run, self._timeline(run), after)
+        yield from replayed(run, self._timeline(run), after, signer)
 
     def _timeline(self, run: Run) -> Iterator[Event]:
         last, more = 0, True

@@ -11,6 +11,7 @@ import orjson
 from api.errors import ErrorObject, error_type
 from api.ids import now, now_ms, rfc3339
 from config.ids import new_id
+from records.files import NewFile
 from records.runs import Event, NewRun, RunEnd
 from records.usage import RunUsage
 from sandbox.job import LIMIT_RULES, JobError, Limits, Status
@@ -42,6 +43,7 @@ _NO_FACTS: dict[str, Any] = {
 }
 _ENDED = frozenset({"error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"})
 _ARTIFACT = ("id", "name", "path", "size", "sha256", "content_type")
+HOUR_MS = 3_600_000
 
 
 class ResultError(ValueError):
@@ -61,10 +63,19 @@ class RunFacts:
     created_at: str
     created_at_ms: int
     bytes_in: int
+    #: For how long its artifacts are kept.
+    keep_files_ms: int = 24 * HOUR_MS
 
     @classmethod
     def of(
-        cls, request: RunRequest, *, owner: str, language: str, pids_default: int, bytes_in: int = 0
+        cls,
+        request: RunRequest,
+        *,
+        owner: str,
+        language: str,
+        pids_default: int,
+        bytes_in: int = 0,
+        keep_files_ms: int = 24 * HOUR_MS,
     ) -> RunFacts:
         """The facts of a request that was accepted."""
         resolved = Limits.resolve(request.limits, pids_default=pids_default)
@@ -79,10 +90,11 @@ class RunFacts:
             created_at=rfc3339(created_at_ms),
             created_at_ms=created_at_ms,
             bytes_in=bytes_in,
+            keep_files_ms=keep_files_ms,
         )
 
     @classmethod
-    def recorded(cls, run: Run, bytes_in: int) -> RunFacts:
+    def recorded(cls, run: Run, bytes_in: int, keep_files_ms: int) -> RunFacts:
         """The facts of a run that was accepted before this process began."""
         document = orjson.loads(run.document)
         return cls(
@@ -95,6 +107,7 @@ class RunFacts:
             created_at=document["created_at"],
             created_at_ms=run.created_at_ms,
             bytes_in=bytes_in,
+            keep_files_ms=keep_files_ms,
         )
 
     def accepted(self, status: Literal["queued", "running"], body: bytes, quota: Quota | None = None) -> NewRun:
@@ -122,13 +135,16 @@ class RunFacts:
             if status not in _ENDED:
                 raise ResultError("the status is none of an ended run")
             error = _job_error(result["error"]) if status == "error" else None
+            ended_at_ms = now_ms()
+            forgotten_at_ms = ended_at_ms + self.keep_files_ms
             return RunEnd(
                 status=status,
-                ended_at_ms=now_ms(),
-                document=self._document(status, result, result, error),
+                ended_at_ms=ended_at_ms,
+                document=self._document(status, result, result, error, forgotten_at_ms),
                 events=tuple(
                     Event(seq, orjson.dumps(entry)) for seq, entry in enumerate(result.get("timeline", ()), start=1)
                 ),
+                artifacts=tuple(_file(item, ended_at_ms, forgotten_at_ms) for item in result["artifacts"]),
                 usage=self._usage(result),
             )
         except (KeyError, TypeError, AttributeError, orjson.JSONEncodeError) as e:
@@ -152,7 +168,12 @@ class RunFacts:
         )
 
     def _document(
-        self, status: Status, facts: dict[str, Any], result: dict[str, Any], error: ErrorObject | None
+        self,
+        status: Status,
+        facts: dict[str, Any],
+        result: dict[str, Any],
+        error: ErrorObject | None,
+        forgotten_at_ms: int | None = None,
     ) -> bytes:
         document: dict[str, Any] = {
             "id": self.id,
@@ -161,7 +182,7 @@ class RunFacts:
             "language": self.language,
         }
         document.update((name, facts[name]) for name in _FACTS)
-        document["artifacts"] = [artifact_object(item) for item in result.get("artifacts", ())]
+        document["artifacts"] = [artifact_object(item, forgotten_at_ms) for item in result.get("artifacts", ())]
         document["skipped_artifacts"] = result.get("skipped_artifacts", [])
         document["skipped_artifacts_count"] = result.get("skipped_artifacts_count", 0)
         document["limits"] = result.get("limits") or self.limits
@@ -180,10 +201,13 @@ def result_error(result: dict[str, Any]) -> ErrorObject:
     return _job_error(result.get("error"))
 
 
-def artifact_object(item: dict[str, Any]) -> dict[str, Any]:
-    """An artifact as clients see it, from its facts."""
-    # Links are signed at every read, once files can be fetched.
-    return {**{name: item[name] for name in _ARTIFACT}, "url": None, "expires_at": None}
+def artifact_object(item: dict[str, Any], forgotten_at_ms: int | None) -> dict[str, Any]:
+    """An artifact as it is recorded: `api.signer` makes of it what clients see."""
+    return {**{name: item[name] for name in _ARTIFACT}, "url": None, "expires_at": forgotten_at_ms}
+
+
+def _file(item: dict[str, Any], now_ms: int, forgotten_at_ms: int) -> NewFile:
+    return NewFile(**{name: item[name] for name in _ARTIFACT}, created_at_ms=now_ms, expires_at_ms=forgotten_at_ms)
 
 
 def _job_error(data: object) -> ErrorObject:

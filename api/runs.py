@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from api.access import audit
 from api.collector import LOST, Collector
-from api.errors import ApiError, ErrorObject, error_type
-from api.events import Message, closing, shown
+from api.errors import ApiError, ErrorObject, error_type, invalid
+from api.events import Message, closing, replayed
 from api.ids import now
 from api.languages import Languages, worker_unavailable
 from api.runobject import ResultError, RunFacts, result_error
@@ -21,10 +21,12 @@ from config.logging import bind_also, bound
 from dispatch import ClientGone, Dispatcher, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
 from records.runs import FIRST_ATTEMPT, Accepted, Duplicate, IdempotencyKey, Mismatch, Run, RunEnd
-from sandbox.job import Job, Refusal
+from sandbox.job import Job, JobInput, Refusal
 
 if TYPE_CHECKING:
     from api.auth import Caller
+    from api.signer import Signer
+    from records.files import FileStore
     from records.runs import RunStore
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 _UNEXPECTED = ErrorObject("The service failed to run this.", error_type(500), None, "internal_error")
 #: A cancelled run is waited for so long: the agent kills at once, and is given two seconds to say so.
 CANCEL_S = 10.0
+#: What is longer is no file's.
+MAX_FILE_ID = 100
 CANCEL_LOOK_S = 0.005
 CANCEL_LOOK_MOST_S = 0.1
 
@@ -79,11 +83,21 @@ class _Progress:
 class Runs:
     """Runs programs and remembers how they ended."""
 
-    def __init__(self, dispatcher: Dispatcher, store: RunStore, languages: Languages) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        store: RunStore,
+        languages: Languages,
+        files: FileStore,
+        *,
+        keep_files_ms: int,
+    ) -> None:
         self._dispatcher = dispatcher
         self._store = store
         self._languages = languages
-        self._collector = Collector(dispatcher, store)
+        self._files = files
+        self._keep_files_ms = keep_files_ms
+        self._collector = Collector(dispatcher, store, keep_files_ms=keep_files_ms)
 
     def start(self) -> None:
         """Take up what an earlier process left, and listen to the worker."""
@@ -93,7 +107,7 @@ class Runs:
 
     def run(self, order: Order, *, client_fd: int | None) -> Run:
         """Run it and wait for its end. Raises ApiError, RanBefore, and ClientGone when nobody waits any more."""
-        facts, progress = self._begin(order, "running")
+        facts, job, progress = self._begin(order, "running")
         ends: list[RunEnd] = []
 
         def keep(result: dict[str, Any]) -> bool:
@@ -101,9 +115,7 @@ class Runs:
             return self._kept(facts, ends[0])
 
         try:
-            answer = self._dispatcher.run(
-                _job(facts, order.request), client_fd=client_fd, on_event=progress, keep=keep
-            )
+            answer = self._dispatcher.run(job, client_fd=client_fd, on_event=progress, keep=keep)
         except Exception as e:
             raise self._failed(facts, progress, e) from e
         if isinstance(answer, Refusal):
@@ -112,26 +124,26 @@ class Runs:
             raise ApiError.of_run(facts.id, result_error(answer))
         return _run(facts, ends[0])
 
-    def stream(self, order: Order, *, client_fd: int | None) -> Generator[Message, None, None]:
+    def stream(self, order: Order, signer: Signer, *, client_fd: int | None) -> Generator[Message, None, None]:
         """Run it and yield its events as they happen; to close the iterator cancels the run.
 
         What is wrong before its first event is raised here and now: ApiError, RanBefore, ClientGone.
         """
-        facts, progress = self._begin(order, "running")
-        messages = self._dispatcher.stream(_job(facts, order.request, live=True), client_fd=client_fd)
+        facts, job, progress = self._begin(order, "running")
+        messages = self._dispatcher.stream(replace(job, live=True), client_fd=client_fd)
         try:
             first = next(messages)
         except Exception as e:
             raise self._failed(facts, progress, e) from e
         if isinstance(refused := first.get("refused"), dict):
             raise self._refused(facts, Refusal(**refused))
-        return self._streamed(facts, progress, first, messages)
+        return self._streamed(facts, progress, first, messages, signer)
 
     def submit(self, order: Order) -> Run:
         """Have it run in the background; the run as it is accepted. Raises ApiError, RanBefore."""
-        facts, progress = self._begin(order, "queued")
+        facts, job, progress = self._begin(order, "queued")
         try:
-            refusal = self._dispatcher.submit(_job(facts, order.request))
+            refusal = self._dispatcher.submit(job)
         except Exception as e:
             raise self._failed(facts, progress, e) from e
         if refusal is not None:
@@ -160,7 +172,7 @@ class Runs:
 
     # -- the steps of a life -----------------------------------------------------------------------
 
-    def _begin(self, order: Order, status: Literal["queued", "running"]) -> tuple[RunFacts, _Progress]:
+    def _begin(self, order: Order, status: Literal["queued", "running"]) -> tuple[RunFacts, Job, _Progress]:
         """Accept a run: from here on it has an end, whatever happens."""
         request, caller = order.request, order.caller
         language = self._languages.find(request.language)
@@ -171,6 +183,7 @@ class Runs:
             language=language.id,
             pids_default=language.pids_default,
             bytes_in=len(order.body),
+            keep_files_ms=self._keep_files_ms,
         )
         bind_also(run_id=facts.id)
         self._collector.expect(facts)
@@ -184,8 +197,29 @@ class Runs:
         if not isinstance(accepted, Accepted):
             self._collector.drop(facts.id)
             raise self._not_again(caller, accepted)
+        try:
+            # Only now: a request that was made before is answered as it was, whatever became of its files.
+            inputs = self._inputs(order)
+        except BaseException:
+            self._discard(facts)
+            raise
+        if inputs:
+            facts = replace(facts, bytes_in=facts.bytes_in + sum(item.size for item in inputs))
+            self._collector.expect(facts)
         audit("run.accepted", key=caller.id, language=language.id)
-        return facts, _Progress(facts, self._store, facts.created_at if status == "running" else None)
+        progress = _Progress(facts, self._store, facts.created_at if status == "running" else None)
+        return facts, _job(facts, request, inputs), progress
+
+    def _inputs(self, order: Order) -> tuple[JobInput, ...]:
+        """Which bytes the files are that were given by id. Raises ApiError naming the first that is not there."""
+        found: list[JobInput] = []
+        for item in order.request.inputs:
+            file = self._files.get(order.caller.id, item.id[:MAX_FILE_ID])
+            if file is None:
+                param = f"files.{item.index}.id"
+                raise invalid(f"{param}: there is no such file", param=param, code="file_not_found")
+            found.append(JobInput(item.path, file.area, file.sha256, file.size))
+        return tuple(found)
 
     def _not_again(self, caller: Caller, found: object) -> Exception:
         """What is answered to a request whose Idempotency-Key was used before."""
@@ -210,15 +244,24 @@ class Runs:
         raise AssertionError(found)
 
     def _streamed(
-        self, facts: RunFacts, progress: _Progress, first: Message, messages: Generator[Message, None, None]
+        self,
+        facts: RunFacts,
+        progress: _Progress,
+        first: Message,
+        messages: Generator[Message, None, None],
+        signer: Signer,
     ) -> Generator[Message, None, None]:
         message = first
         seq = t_ms = 0
+        collecting = False
         try:
             while "result" not in message:
-                seq, t_ms = message["seq"], message["t_ms"]
-                progress(message)
-                yield shown(message)
+                # When a client hears of an artifact, it can be fetched: it is told from the record.
+                collecting = collecting or message["event"] == "artifact"
+                if not collecting:
+                    seq, t_ms = message["seq"], message["t_ms"]
+                    progress(message)
+                    yield message
                 message = next(messages)
             end = facts.ended(message["result"])
             if self._kept(facts, end):
@@ -235,7 +278,11 @@ class Runs:
             except ClientGone:
                 return
             end = facts.failed(LOST, progress.started_at)
-        yield closing(_run(facts, end), seq + 1, t_ms)
+        run = _run(facts, end)
+        if collecting and end.events:
+            yield from replayed(run, end.events, seq, signer)
+        else:
+            yield closing(run, seq + 1, t_ms, signer)
 
     def _kept(self, facts: RunFacts, end: RunEnd) -> bool:
         """Record an end; if that cannot be done now, the worker keeps the result for the collector."""
@@ -291,20 +338,20 @@ def _run(facts: RunFacts, end: RunEnd) -> Run:
     )
 
 
-def _job(facts: RunFacts, request: RunRequest, *, live: bool = False) -> Job:
+def _job(facts: RunFacts, request: RunRequest, inputs: tuple[JobInput, ...]) -> Job:
     return Job(
         run_id=facts.id,
         language=facts.language,
         code=request.code,
         entrypoint=request.entrypoint,
         files=request.files,
+        inputs=inputs,
         args=request.args,
         stdin=request.stdin,
         env=request.env,
         limits=request.limits,
         key=facts.owner,
         isolation=request.isolation,
-        live=live,
         request_id=bound().get("request_id", ""),
         traceparent=tracing.current(),
     )

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.errors import ApiError, invalid
 from sandbox.job import (
+    INPUTS,
     MAX_ARGS,
     MAX_CODE_BYTES,
     MAX_ENV,
@@ -65,6 +66,15 @@ class RunIn(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class InputIn:
+    """A file given by its id: `index` among the request's files, `path` beneath /work."""
+
+    index: int
+    path: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunRequest:
     """A request that keeps every rule but the ones only the worker's languages decide."""
 
@@ -78,6 +88,7 @@ class RunRequest:
     limits: dict[str, int | float]
     isolation: Isolation
     metadata: dict[str, str]
+    inputs: tuple[InputIn, ...] = ()
     stream: bool = False
     background: bool = False
 
@@ -89,7 +100,7 @@ def parse_run(data: dict[str, Any]) -> RunRequest:
     except ValidationError as e:
         raise _shape_error(e) from e
     _check_offered(body)
-    files = _files(body.files or [])
+    files, inputs = _files(body.files or [])
     _check_program(body, files)
     args, env, metadata = body.args or [], body.env or {}, body.metadata or {}
     _check_args(args)
@@ -108,6 +119,7 @@ def parse_run(data: dict[str, Any]) -> RunRequest:
         limits=_limits(body.limits or {}),
         isolation="container" if body.isolation == "container" else "default",
         metadata=metadata,
+        inputs=inputs,
         stream=bool(body.stream),
         background=bool(body.background),
     )
@@ -117,7 +129,9 @@ def check_entry_file(request: RunRequest, entry_file: str) -> None:
     """Refuse an inline file where `code` will be written, or one beneath it. Raises ApiError 400."""
     if request.code is None:
         return
-    for index, file in enumerate(request.files):
+    by_id = {item.index for item in request.inputs}
+    inline = (index for index in range(len(request.files) + len(by_id)) if index not in by_id)
+    for index, file in zip(inline, request.files, strict=True):
         if file.path == entry_file or file.path.startswith(entry_file + "/"):
             raise invalid(
                 f"files.{index}.path: {entry_file} is where code is written",
@@ -132,10 +146,6 @@ def _check_offered(body: RunIn) -> None:
         raise invalid("stream: a run in the background is not streamed; follow its events", param="stream")
     if body.isolation == "gvisor":
         raise invalid("isolation: gvisor is not available here", param="isolation", code="not_supported")
-    for index, file in enumerate(body.files or ()):
-        if file.id is not None:
-            param = f"files.{index}.id"
-            raise invalid(f"{param}: uploaded files are not supported yet", param=param, code="not_supported")
 
 
 def _check_program(body: RunIn, files: tuple[JobFile, ...]) -> None:
@@ -157,23 +167,40 @@ def _check_program(body: RunIn, files: tuple[JobFile, ...]) -> None:
         raise invalid("entrypoint: must be the path of one of the inline files", param="entrypoint")
 
 
-def _files(given: list[FileIn]) -> tuple[JobFile, ...]:
+def _files(given: list[FileIn]) -> tuple[tuple[JobFile, ...], tuple[InputIn, ...]]:
+    """Inline files, and those given by id; the same rules hold over all of their paths."""
     files: list[JobFile] = []
+    inputs: list[InputIn] = []
     paths: set[str] = set()
     folders: set[str] = set()
     for index, file in enumerate(given):
         where = f"files.{index}"
-        _check_path(file.path, f"{where}.path", paths, folders)
-        paths.add(file.path)
-        folders.update(_folders(file.path))
-        files.append(JobFile(file.path, _content(file, where)))
-    return tuple(files)
+        _check_form(file.path, f"{where}.path")
+        path = file.path if file.id is None else f"{INPUTS}/{file.path}"
+        _check_path(path, f"{where}.path", paths, folders)
+        paths.add(path)
+        folders.update(_folders(path))
+        if file.id is None:
+            files.append(JobFile(path, _content(file, where)))
+        else:
+            _check_by_id_alone(file, where)
+            inputs.append(InputIn(index, path, file.id))
+    return tuple(files), tuple(inputs)
 
 
-def _check_path(path: str, param: str, paths: set[str], folders: set[str]) -> None:
+def _check_by_id_alone(file: FileIn, where: str) -> None:
+    if file.content is not None or file.encoding is not None:
+        raise invalid(f"{where}.id: a file has an id, or content and encoding, not both", param=f"{where}.id")
+
+
+def _check_form(path: str, param: str) -> None:
     problem = path_problem(path)
     if problem:
         raise invalid(f"{param}: {problem}", param=param, code="invalid_path")
+
+
+def _check_path(path: str, param: str, paths: set[str], folders: set[str]) -> None:
+    _check_form(path, param)
     if path in paths:
         raise invalid(f"{param}: the same path is given twice", param=param, code="duplicate_path")
     if path in folders or not paths.isdisjoint(_folders(path)):

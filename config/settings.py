@@ -62,12 +62,19 @@ class Settings(BaseSettings):
         None, description="Static tokens, `token:label:rps:burst`, comma-separated; replaces dev_123."
     )
     public_base_url: OptionalText = Field(
-        None, description="How clients reach this service, for links; from BIND and PORT when unset."
+        None, description="How clients reach this service, for links; as each request reached it when unset."
     )
     signing_key: OptionalText = Field(
         None,
         description="Secrets that sign links, comma-separated, newest first, of 32 characters or more; made once "
         "and kept in STATE_DIR when unset.",
+    )
+    max_upload_mb: int = Field(50, ge=1, le=10_240, description="MiB of an uploaded file, at most.")
+    storage_quota_mb: int = Field(
+        1024, ge=1, le=1_048_576, description="MiB of files that a key may keep, uploads and artifacts together."
+    )
+    retention_hours: float = Field(
+        24, gt=0, le=876_000, description="Hours for which uploads and artifacts are kept."
     )
     link_ttl_s: int = Field(600, ge=1, le=604_800, description="Seconds for which a signed link is good.")
 
@@ -220,6 +227,18 @@ class Settings(BaseSettings):
             return self.public_base_url
         host = "localhost" if self.bind in LOOPBACK | {"0.0.0.0", "::"} else self.bind  # noqa: S104
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def max_upload_bytes(self) -> int:
+        return self.max_upload_mb * 1024 * 1024
+
+    @property
+    def storage_quota_bytes(self) -> int:
+        return self.storage_quota_mb * 1024 * 1024
+
+    @property
+    def keep_files_ms(self) -> int:
+        return int(self.retention_hours * 3_600_000)
 
     @property
     def storage(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from sandbox.job import Job, Refusal
@@ -95,6 +95,14 @@ class Dispatcher(Protocol):
 
     def acknowledge(self, run_id: str) -> None:
         """A collected result is in safe hands. Raises WorkerUnavailable: it will be told again."""
+        ...
+
+    def forget(self, hashes: Sequence[str]) -> list[str]:
+        """Have the blobs of artifacts removed that no record names any more; those that are gone.
+
+        Spared are what was stored a moment ago, and what a result names that is not acknowledged. Raises
+        WorkerUnavailable, also when the worker cannot reach its storage.
+        """
         ...
 
     def status(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ is certain that nothing was started may the job be sent again, and only when the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STATUS_TIMEOUT_S = 5.0
+FORGET_TIMEOUT_S = 60.0
 #: What a run may take beside its own wall clock and the queue: compiling, a cold start, collecting, sending.
 RUN_MARGIN_S = 75.0
 DEFAULT_TIMEOUT_MS = 10_000
@@ -113,6 +114,18 @@ class UnixDispatcher:
             connection.close()
             raise WorkerUnavailable("the worker went away") from e
         self._give_back(connection)
+
+    def forget(self, hashes: Sequence[str]) -> list[str]:
+        """Have blobs of artifacts removed; see `dispatch.Dispatcher.forget`."""
+        line = _line({"op": "forget", "hashes": list(hashes)})
+        try:
+            (message,) = self._asked(line, FORGET_TIMEOUT_S, ("forgotten", "refused"))
+        except WorkerLost as e:
+            raise WorkerUnavailable(str(e)) from e
+        if "refused" in message:
+            raise WorkerUnavailable("the worker cannot remove artifacts now")
+        gone = message["forgotten"].get("hashes")
+        return [sha256 for sha256 in hashes if isinstance(gone, list) and sha256 in gone]
 
     def status(self) -> dict[str, Any]:
         """What the worker says of itself; see `dispatch.Dispatcher.status`."""

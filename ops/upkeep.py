@@ -36,7 +36,10 @@ def prepare_tests(place: Place, progress: Progress) -> None:
 
 
 def collect(place: Place, progress: Progress) -> None:
-    """Remove image layers that no pointer names. Refused while a service may run from them."""
+    """Remove files that have had their time, and image layers that no pointer names.
+
+    Refused while a service runs: it sweeps its files itself, and may run from the layers.
+    """
     if is_running(place):
         raise InstallError("a service runs with this STATE_DIR: make down first")
     store = Store(place.images)
@@ -45,6 +48,11 @@ def collect(place: Place, progress: Progress) -> None:
     for name in gone:
         progress.say(f"{name}: removed")
     progress.say(f"{len(gone)} layers removed")
+    if place.python.exists():
+        environment = {**clean(), "STATE_DIR": str(place.state_dir)}
+        argv = [str(place.python), "-P", "-s", "-m", "ops.files"]
+        if subprocess.run(argv, env=environment, check=False).returncode != 0:
+            raise InstallError("the files could not be swept (see above)")
 
 
 def _engines_under_test() -> dict[str, str]:

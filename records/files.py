@@ -114,6 +114,10 @@ class FileStore(Protocol):
         """Those of them that some file names."""
         ...
 
+    def abandon(self, blobs: Iterable[Blob]) -> None:
+        """They are in storage and got no file: unless one names them, they are to be removed (`unnamed`)."""
+        ...
+
     def unnamed(self, *, before_ms: int, limit: int = 1000) -> tuple[Blob, ...]:
         """Blobs that no file has named since before that moment: remove them from storage, then `forget` them."""
         ...

@@ -1,32 +1,56 @@
-"""Artifacts as they arrive from a sandbox: claims to be bounded, hashed and named, never paths to open."""
+"""Artifacts as they arrive from a sandbox: claims to be bounded, hashed and named, never paths to open.
+
+Bytes go to storage as their frames arrive (`Receiver`), and become blobs when the sandbox has said its last word
+(`Receiver.store`): what cannot be stored is left out and said so, the run is what it was.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import urllib.parse
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
 
 from config.ids import new_id
 from sandbox import frames
 from sandbox.frames import ProtocolError
 from sandbox.job import MAX_ARTIFACTS_BYTES, MAX_SKIPPED_LISTED, Artifact, Limits, path_problem
-from storage import media_types
+from storage import Writer, media_types, names
+from storage.errors import StorageError, StorageUnavailable
+
+log = logging.getLogger(__name__)
 
 REASONS = frozenset(
     {"symlink", "special_file", "too_large", "too_many", "too_deep", "bad_name", "unreadable", "changed"}
 )
+#: The one reason that the host gives: there was no room, or no storage.
+NOT_STORED = "not_stored"
+#: Commits of one run at a time: most of each is waiting for a disk or a server.
+COMMIT_THREADS = 8
+
+
+class Blobs(Protocol):
+    """Where the bytes go."""
+
+    def writer(self, max_bytes: int) -> Writer:
+        """Begin a blob. Raises StorageUnavailable."""
 
 
 class Receiver:
-    """Takes the artifact frames of one run, in order. Raises ProtocolError where an honest agent would not go."""
+    """Takes the artifact frames of one run, in order. Raises ProtocolError where an honest agent would not go.
 
-    def __init__(self, limits: Limits, on_artifact: Callable[[Artifact], None] = lambda _artifact: None) -> None:
+    What was taken must be given to `store`, or let go of by `abort`.
+    """
+
+    def __init__(self, limits: Limits, blobs: Blobs) -> None:
         self._limits = limits
-        self._on_artifact = on_artifact
+        self._blobs = blobs
         self._received = 0
         self._files = 0
         self._open: _Open | None = None
+        self._complete: list[_Complete] = []
         self.artifacts: list[Artifact] = []
         self.skipped: list[dict[str, str]] = []
         self.skipped_count = 0
@@ -45,14 +69,20 @@ class Receiver:
             or self._received > MAX_ARTIFACTS_BYTES
         ):
             raise ProtocolError("an artifact beyond the limits")
-        self._open = _Open(raw, size)
+        self._open = _Open(raw, size, self._writer(size) if _clean_path(raw) is not None else None)
 
     def data(self, payload: bytes) -> None:
         """More bytes of the file begun last."""
-        if self._open is None or len(payload) > self._open.missing:
+        file = self._open
+        if file is None or len(payload) > file.missing:
             raise ProtocolError("artifact bytes that were not announced")
-        self._open.missing -= len(payload)
-        self._open.digest.update(payload)
+        file.missing -= len(payload)
+        if file.writer is not None:
+            try:
+                file.writer.write(payload)
+            except StorageError as e:
+                file.writer = None
+                _log_failure(e)
 
     def skip(self, payload: bytes) -> None:
         """A file that the agent left out, and why."""
@@ -74,15 +104,59 @@ class Receiver:
         if file is None:
             return
         path = _clean_path(file.path)
-        if file.missing:
-            self._skip(file.path, "changed")
-        elif path is None:
+        if path is None:
             self._skip(file.path, "bad_name")
+        elif file.missing:
+            if file.writer is not None:
+                file.writer.abort()
+            self._skip(file.path, "changed")
+        elif file.writer is None:
+            self._skip(file.path, NOT_STORED)
         else:
-            name = path.rpartition("/")[2]
-            artifact = Artifact(new_id("file"), name, path, file.size, file.digest.hexdigest(), content_type(name))
-            self.artifacts.append(artifact)
-            self._on_artifact(artifact)
+            self._complete.append(_Complete(path, file.writer))
+
+    def store(self, on_artifact: Callable[[Artifact], None] = lambda _artifact: None) -> None:
+        """Make blobs of what is complete, in the order it came, and tell of each.
+
+        After a failure nothing more is tried: every try may take long, and the run's caller waits.
+        """
+        complete, self._complete = self._complete, []
+        failed: list[StorageError] = []
+
+        def commit(file: _Complete) -> Artifact | None:
+            if failed:
+                file.writer.abort()
+                return None
+            try:
+                return file.commit()
+            except StorageError as e:
+                failed.append(e)
+                return None
+
+        for file, artifact in zip(complete, _each(commit, complete), strict=True):
+            if artifact is None:
+                self._skip(file.path.encode(), NOT_STORED)
+            else:
+                self.artifacts.append(artifact)
+                on_artifact(artifact)
+        if failed:
+            _log_failure(failed[0])
+
+    def abort(self) -> None:
+        """Let go of everything that was not stored."""
+        file, self._open = self._open, None
+        complete, self._complete = self._complete, []
+        if file is not None and file.writer is not None:
+            file.writer.abort()
+        for item in complete:
+            item.writer.abort()
+
+    def _writer(self, size: int) -> Writer | None:
+        try:
+            return self._blobs.writer(size)
+        except StorageUnavailable as e:
+            _log_failure(e)
+        return None
 
     def _skip(self, raw: bytes, reason: str) -> None:
         self.skipped_count += 1
@@ -92,15 +166,42 @@ class Receiver:
 
 
 class _Open:
-    """The file that is arriving."""
+    """The file that is arriving; without a writer when it will not be kept."""
 
-    __slots__ = ("digest", "missing", "path", "size")
+    __slots__ = ("missing", "path", "size", "writer")
 
-    def __init__(self, path: bytes, size: int) -> None:
+    def __init__(self, path: bytes, size: int, writer: Writer | None) -> None:
         self.path = path
         self.size = size
         self.missing = size
-        self.digest: Any = hashlib.sha256()
+        self.writer = writer
+
+
+@dataclass(frozen=True, slots=True)
+class _Complete:
+    """A file that has arrived."""
+
+    path: str
+    writer: Writer
+
+    def commit(self) -> Artifact:
+        """Make it a blob. Raises StorageUnavailable."""
+        name = names.clean(self.path)
+        head = self.writer.head
+        blob = self.writer.commit()
+        return Artifact(new_id("file"), name, self.path, blob.size, blob.sha256, media_types.media_type(name, head))
+
+
+def _each(commit: Callable[[_Complete], Artifact | None], files: list[_Complete]) -> list[Artifact | None]:
+    """`commit` of each, some at a time where there are several."""
+    if len(files) < 2:
+        return [commit(file) for file in files]
+    with ThreadPoolExecutor(min(COMMIT_THREADS, len(files)), "commit") as threads:
+        return list(threads.map(commit, files))
+
+
+def _log_failure(e: StorageError) -> None:
+    log.warning("artifacts cannot be stored: %s", e, extra={"cause": repr(e.__cause__)})
 
 
 def _clean_path(raw: bytes) -> str | None:
@@ -110,8 +211,3 @@ def _clean_path(raw: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     return path if path_problem(path) is None and path.isprintable() else None
-
-
-def content_type(name: str) -> str:
-    """By the name's ending; whatever is not known is bytes."""
-    return media_types.by_ending(name) or media_types.BYTES

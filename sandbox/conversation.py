@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import select
 import time
-from dataclasses import asdict
-from typing import Literal
+from collections.abc import Iterator
+from typing import Literal, Protocol
 
 from sandbox import frames
-from sandbox.artifacts import Receiver
+from sandbox.artifacts import Blobs, Receiver
 from sandbox.engines import EngineError, Sandbox, SandboxBroken, Stats
 from sandbox.frames import Frame, FrameParser, ProtocolError, frame
 from sandbox.live import LiveRun
-from sandbox.opening import opening
+from sandbox.opening import Inputs, opening
 from sandbox.outcome import Ending
 from sandbox.plan import Plan
 from sandbox.spoken import Compiled, Spoken, Stream, streams
@@ -26,6 +26,8 @@ READ_BYTES = 256 * 1024
 READY_TIMEOUT_S = 15.0
 #: Sending the job and its files; a sandbox that does not take them in this time is broken.
 SEND_TIMEOUT_S = 15.0
+#: Files from storage have so much longer: what a slow store gives is no reason to end a run.
+SEND_BYTES_PER_S = 4 * 1024 * 1024
 #: From the decision to end a program to the agent's word that all is dead.
 KILL_TIMEOUT_S = 2.0
 COLLECT_TIMEOUT_S = 2.0
@@ -60,10 +62,14 @@ def is_waiting(sandbox: Sandbox) -> bool:
     return not poller.poll(0)
 
 
+class Storage(Blobs, Inputs, Protocol):
+    """Where artifacts go and inputs come from."""
+
+
 class Conversation:
     """Speaks one plan with one ready sandbox whose limits are in force."""
 
-    def __init__(self, sandbox: Sandbox, plan: Plan, live: LiveRun) -> None:
+    def __init__(self, sandbox: Sandbox, plan: Plan, live: LiveRun, storage: Storage) -> None:
         self._sandbox = sandbox
         self._plan = plan
         self._live = live
@@ -71,12 +77,14 @@ class Conversation:
         self._limits = plan.compiling.limits if plan.compiling else plan.limits
         self._compiled: Compiled | None = None
         self._parser = FrameParser()
-        self._outbox = bytearray(opening(plan))
+        self._outbox = bytearray()
+        #: What is still to be said first; None when all of it has been.
+        self._opening: Iterator[bytes] | None = opening(plan, storage)
         self._stdin = memoryview(plan.stdin)
         self._stdin_unacknowledged = 0
         self._stdin_ended = False
         self._out = streams(plan.limits.max_output_bytes)
-        self._receiver = Receiver(plan.limits, lambda artifact: live.say("artifact", asdict(artifact)))
+        self._receiver = Receiver(plan.limits, storage)
         self._exit: tuple[int | None, int | None] | None = None
         self._stats: Stats | None = None
         self._started_at = time.monotonic()
@@ -85,11 +93,15 @@ class Conversation:
         self._finished = False
         self._timed_out = self._stopped = self._broken = False
         #: When the agent's time to answer what it was last told is up; None while the program runs.
-        self._patience: float | None = self._started_at + SEND_TIMEOUT_S
+        sending_s = SEND_TIMEOUT_S + sum(item.size for item in plan.inputs) / SEND_BYTES_PER_S
+        self._patience: float | None = self._started_at + sending_s
         self._wall_deadline = self._cpu_check = 0.0
 
     def speak(self) -> Spoken:
-        """Send the job, serve it to its end, and say how that was."""
+        """Send the job, serve it to its end, and say how that was.
+
+        Raises StorageError if an input cannot be sent; nothing of the program has run then.
+        """
         stream = self._sandbox.stream
         stream.setblocking(False)
         try:
@@ -99,6 +111,9 @@ class Conversation:
         except (ProtocolError, ConnectionError, SandboxBroken):
             self._broken = self._exit is None or self._broken
             self._sandbox.kill()
+        except BaseException:
+            self._receiver.abort()
+            raise
         return self._spoken()
 
     # -- one turn ----------------------------------------------------------------------------------
@@ -111,7 +126,7 @@ class Conversation:
         stream = self._sandbox.stream
         # Who listens too slowly holds the program up, as a pipe would; its clocks go on.
         reading = 0 if self._live.is_behind and self._patience is None else select.POLLIN
-        poller.register(stream, reading | (select.POLLOUT if self._outbox else 0))
+        poller.register(stream, reading | (select.POLLOUT if self._outbox or self._opening is not None else 0))
         self._live.register(poller)
         for fd, event in poller.poll(self._timeout_ms()):
             if fd != stream.fileno():
@@ -152,6 +167,8 @@ class Conversation:
 
     def _stop_program(self) -> None:
         """Have the agent kill everything; it then reports as after any other end."""
+        if self._opening is not None:
+            raise ProtocolError("ended before it began")
         if self._exit is None:
             self._outbox += frame(frames.KILL)
             self._patience = time.monotonic() + KILL_TIMEOUT_S
@@ -161,23 +178,44 @@ class Conversation:
 
     def _start_phase(self) -> None:
         """Have the agent start the compiler, or the program with what there is of its input."""
-        self._wall_deadline = 0.0
-        self._patience = time.monotonic() + SEND_TIMEOUT_S
         if self._phase == "compile":
             self._sandbox.begin_compiling(self._limits)
+        if self._opening is None:  # the job has been sent long ago
+            self._wall_deadline = 0.0
+            self._patience = time.monotonic() + SEND_TIMEOUT_S
+            self._tell_phase()
+        self._flush()
+
+    def _tell_phase(self) -> None:
+        if self._phase == "compile":
             self._outbox += frame(frames.COMPILE)
         else:
             self._queue_stdin()
             self._outbox += frame(frames.GO)
-        self._flush()
 
     def _flush(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            while self._outbox:
+            while self._outbox or self._fill():
                 sent = self._sandbox.stream.send(memoryview(self._outbox)[:READ_BYTES])
                 del self._outbox[:sent]
-        if not self._outbox and not self._wall_deadline:
+        if not self._outbox and self._opening is None and not self._wall_deadline:
             self._begin()
+
+    def _fill(self) -> bool:
+        """Put more of what is said first into the outbox, behind the last of it the word to start.
+
+        False if all was there already. Some at a time: files are not to be held whole.
+        """
+        if self._opening is None:
+            return False
+        while len(self._outbox) < READ_BYTES:
+            piece = next(self._opening, None)
+            if piece is None:
+                self._opening = None
+                self._tell_phase()
+                break
+            self._outbox += piece
+        return True
 
     def _begin(self) -> None:
         """Everything has been handed over, `go` or `compile` with it: the phase's time starts."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from sandbox.admission import Admission, LeftQueue, Overloaded, Place
-from sandbox.conversation import Conversation
+from sandbox.conversation import Conversation, Storage
 from sandbox.engines import EngineError, Sandbox
 from sandbox.job import (
     MIB,
@@ -28,6 +28,7 @@ from sandbox.outcome import signal_name, status_of
 from sandbox.plan import Plan, make_plan
 from sandbox.pool import NotReady, WarmPool
 from sandbox.spoken import Compiled, Spoken
+from storage.errors import StorageError, StorageUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,9 @@ class Accepted:
 class Executor:
     """Runs jobs, each on the caller's thread."""
 
-    def __init__(self, catalogue: Catalogue, pool: WarmPool, admission: Admission) -> None:
+    def __init__(self, catalogue: Catalogue, pool: WarmPool, admission: Admission, storage: Storage) -> None:
         self._catalogue = catalogue
+        self._storage = storage
         self._pool = pool
         self._admission = admission
 
@@ -97,6 +99,9 @@ class Executor:
         except NotReady:
             refusal = _not_ready(plan)
             return refusal if refusable else _never_ran(plan, accepted, live, refusal.message, refusal.code)
+        except StorageError as e:
+            refusal = _no_input(e)
+            return refusal if refusable else _never_ran(plan, accepted, live, refusal.message, refusal.code)
         finally:
             self._admission.leave(place)
 
@@ -107,7 +112,8 @@ class Executor:
         try:
             sandbox, source = self._sandbox_for(plan)
             live.marks.ready = time.monotonic()
-            spoken = Conversation(sandbox, plan, live).speak()
+            spoken = Conversation(sandbox, plan, live, self._storage).speak()
+            spoken.receiver.store(lambda artifact: live.say("artifact", asdict(artifact)))
             return _result(plan, spoken, replace(sandbox.facts(), source=source), started_at, queue_ms, live)
         except (EngineError, OSError):
             log.exception("a run failed through the service's fault")
@@ -152,6 +158,16 @@ def _overloaded(e: Overloaded) -> Refusal:
 def _not_ready(plan: Plan) -> Refusal:
     message = f"language: {plan.language.id} is known but not built yet"
     return Refusal(503, message, "language_not_ready", "language", RETRY_NOT_READY_S)
+
+
+def _no_input(e: StorageError) -> Refusal:
+    """An input could not be sent, so the program was not started."""
+    if isinstance(e, StorageUnavailable):
+        log.warning("an input cannot be read: %s", e, extra={"cause": repr(e.__cause__)})
+        message = "the storage cannot be used now; nothing was started"
+        return Refusal(503, message, "storage_unavailable", None, RETRY_OVERLOADED_S)
+    log.error("an input is not what was stored: %s", e)
+    return Refusal(500, "files: the bytes of one are lost or damaged; upload it again", "file_damaged", "files")
 
 
 def _result(  # one argument per source of facts

@@ -24,6 +24,10 @@ MAX_METADATA = 16
 MAX_METADATA_BYTES = 512
 MAX_ARTIFACTS_BYTES = 25 * MIB
 MAX_SKIPPED_LISTED = 100
+#: The part of a sandbox's memory that /work may fill.
+WORK_SHARE = 0.5
+#: Where files with an id land, beneath /work.
+INPUTS = "inputs"
 MAX_BODY_BYTES = 16 * MIB
 
 Status = Literal["queued", "running", "error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"]
@@ -180,6 +184,19 @@ class JobFile:
 
 
 @dataclass(frozen=True, slots=True)
+class JobInput:
+    """A file to write before the start whose bytes are in storage. `path` is relative to /work.
+
+    `area` is whose subtree the blob is in, `sha256` and `size` are what it must turn out to be.
+    """
+
+    path: str
+    area: Literal["upload", "artifact"]
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One run as the worker receives it.
 
@@ -194,6 +211,7 @@ class Job:
     code: str | None = None
     entrypoint: str | None = None
     files: tuple[JobFile, ...] = ()
+    inputs: tuple[JobInput, ...] = ()
     args: tuple[str, ...] = ()
     stdin: str = ""
     env: dict[str, str] = field(default_factory=dict)
@@ -211,6 +229,7 @@ class Job:
 
         data = {name: getattr(self, name) for name in self.__slots__ if name != "files"}
         data["args"] = list(self.args)
+        data["inputs"] = [asdict(item) for item in self.inputs]
         data["files"] = [{"path": f.path, "content": base64.b64encode(f.content).decode()} for f in self.files]
         return data
 

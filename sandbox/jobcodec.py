@@ -7,7 +7,7 @@ import binascii
 import re
 from typing import Any
 
-from sandbox.job import Job, JobFile, JobInvalid
+from sandbox.job import Job, JobFile, JobInput, JobInvalid
 
 _TEXT = ("run_id", "language", "stdin", "key")
 _OPTIONAL_TEXT = ("code", "entrypoint")
@@ -44,6 +44,8 @@ def read_job(data: object) -> Job:
     values["limits"] = dict(_dict("limits", data.get("limits", {})))
     files = _list("files", data.get("files", []))
     values["files"] = tuple(_file(n, item) for n, item in enumerate(files))
+    inputs = _list("inputs", data.get("inputs", []))
+    values["inputs"] = tuple(_input(n, item) for n, item in enumerate(inputs))
     return Job(**values)
 
 
@@ -74,3 +76,16 @@ def _file(number: int, value: object) -> JobFile:
         name = f"files.{number}.content"
         raise JobInvalid(f"{name}: is not base64", param=name) from e
     return JobFile(path=path, content=content)
+
+
+def _input(number: int, value: object) -> JobInput:
+    where = f"inputs.{number}"
+    item = _dict(where, value)
+    area: Any = item.get("area")
+    size = item.get("size")
+    if area not in {"upload", "artifact"}:
+        raise JobInvalid(f"{where}.area: must be upload or artifact", param=f"{where}.area")
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise JobInvalid(f"{where}.size: must be a size", param=f"{where}.size", code="invalid_type")
+    path, sha256 = (_text(f"{where}.{name}", item.get(name)) for name in ("path", "sha256"))
+    return JobInput(path=path, area=area, sha256=sha256, size=size)

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Protocol
+
 from sandbox import frames
 from sandbox.frames import frame, pack
-from sandbox.job import MAX_ARTIFACTS_BYTES, Limits
+from sandbox.job import MAX_ARTIFACTS_BYTES, JobInput, Limits
 from sandbox.plan import CompilePlan, Plan
+from storage import Content
 
 #: The agent's own deadline lies this far behind the host's: it is for when the host is gone.
 AGENT_GRACE_MS = 10_000
 
 
-def opening(plan: Plan) -> bytes:
-    """The frames that carry the files and the job; `compile`, or stdin and `go`, follow them."""
-    parts: list[bytes] = []
+class Inputs(Protocol):
+    """Where the bytes of inputs come from."""
+
+    def open_input(self, item: JobInput) -> Content:
+        """The bytes of an input, checked on their way. Raises StorageError."""
+
+
+def opening(plan: Plan, inputs: Inputs) -> Iterator[bytes]:
+    """The frames that carry the files and the job, one after the other; `compile`, or stdin and `go`, follow
+    them.
+
+    What is in storage is read as it is sent, some hundred KiB at a time. Raises StorageError when it cannot be, or
+    is not what it should be: the job has not been sent then.
+    """
     for path, content in plan.files:
-        parts.extend(frames.frames_of(frames.FILE, frames.MORE, path.encode(), content))
-    parts.append(frame(frames.JOB, _job_payload(plan, plan.limits)))
-    return b"".join(parts)
+        yield from frames.frames_of(frames.FILE, frames.MORE, path.encode(), content)
+    for item in plan.inputs:
+        yield from _frames_of_input(item, inputs)
+    yield frame(frames.JOB, _job_payload(plan, plan.limits))
+
+
+def _frames_of_input(item: JobInput, inputs: Inputs) -> Iterator[bytes]:
+    with inputs.open_input(item) as content:
+        yield frame(frames.FILE, pack([item.path.encode(), b""]))
+        for piece in content:
+            yield frame(frames.MORE, piece)
 
 
 def _job_payload(plan: Plan, limits: Limits) -> bytes:

@@ -9,9 +9,12 @@ import re
 from dataclasses import dataclass, replace
 
 from sandbox import job as rules
-from sandbox.job import Job, JobInvalid, Limits, path_problem
+from sandbox.job import Job, JobInput, JobInvalid, Limits, path_problem
 from sandbox.languages import Catalogue, Language
+from storage import Blob
 
+#: What a file takes of a tmpfs is a multiple of this.
+PAGE_BYTES = 4096
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -26,7 +29,7 @@ class CompilePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A checked job. `files` are (path beneath /work, bytes), the entry file among them.
+    """A checked job. `files` are (path beneath /work, bytes), the entry file among them; `inputs` are stored.
 
     `compiling` is None where there is nothing to compile.
     """
@@ -37,6 +40,7 @@ class Plan:
     args: tuple[str, ...]
     env: dict[str, str]
     files: tuple[tuple[str, bytes], ...]
+    inputs: tuple[JobInput, ...]
     stdin: bytes
     warm: bool
     compiling: CompilePlan | None = None
@@ -72,6 +76,7 @@ def make_plan(job: Job, catalogue: Catalogue) -> Plan:
         args=job.args,
         env=language.live_env | job.env if job.live else job.env,
         files=files,
+        inputs=_inputs(job, files, limits),
         stdin=_encoded("stdin", job.stdin, rules.MAX_STDIN_BYTES),
         warm=warm,
         compiling=_compiling(language, named, limits),
@@ -150,6 +155,38 @@ def _files(job: Job, language: Language) -> tuple[tuple[str, bytes], ...]:
         raise JobInvalid("entrypoint: must be the path of one of files", param="entrypoint")
     _check_nesting(found)
     return tuple(found.items())
+
+
+def _inputs(job: Job, files: tuple[tuple[str, bytes], ...], limits: Limits) -> tuple[JobInput, ...]:
+    """The files in storage: beneath /work/inputs, of a blob's form, and all together no more than /work takes."""
+    if len(job.files) + len(job.inputs) > rules.MAX_INLINE_FILES:
+        raise JobInvalid(f"files: exceed the maximum of {rules.MAX_INLINE_FILES}", param="files")
+    found = dict(files)
+    sizes = [len(content) for _, content in files]
+    for number, item in enumerate(job.inputs):
+        problem = path_problem(item.path)
+        if problem is None and not item.path.startswith(f"{rules.INPUTS}/"):
+            problem = f"must be beneath {rules.INPUTS}"
+        if problem is None and item.path in found:
+            problem = "is given twice"
+        if problem is not None:
+            raise JobInvalid(f"inputs.{number}.path: {problem}", param=f"inputs.{number}.path")
+        try:
+            Blob(item.sha256, item.size)
+        except ValueError as e:
+            raise JobInvalid(f"inputs.{number}: names no blob", param=f"inputs.{number}") from e
+        found[item.path] = b""
+        sizes.append(item.size)
+    room = int(limits.memory_mb * rules.MIB * rules.WORK_SHARE)
+    needed = sum(-(-size // PAGE_BYTES) * PAGE_BYTES for size in sizes)
+    if job.inputs and needed > room:
+        raise JobInvalid(
+            f"files: {needed} bytes exceed the {room} that /work holds with limits.memory_mb {limits.memory_mb}",
+            param="files",
+            code="files_too_large",
+        )
+    _check_nesting(found)
+    return job.inputs
 
 
 def _check_nesting(found: dict[str, bytes]) -> None:

@@ -52,12 +52,20 @@ class Links:
             signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
         )
 
-    def make(self, file_id: str) -> Link:
-        """A link to a file, good from now on for the time set."""
-        expires = int(self._now()) + self._ttl_s
+    def make(self, file_id: str, *, base_url: str | None = None, until_s: float | None = None) -> Link | None:
+        """A link to a file, good from now on for the time set, but not beyond `until_s` (seconds since the epoch).
+
+        `base_url` replaces the one set. None where that moment has come.
+        """
+        now = self._now()
+        expires = int(now) + self._ttl_s
+        if until_s is not None:
+            expires = min(expires, int(until_s))
+        if expires <= now:
+            return None
         token = self._serializer.dumps([file_id, expires])
         text = token if isinstance(token, str) else token.decode("ascii")
-        url = f"{self._base_url}/v1/files/{quote(file_id, safe='')}/content?token={text}"
+        url = f"{base_url or self._base_url}/v1/files/{quote(file_id, safe='')}/content?token={text}"
         return Link(url, datetime.fromtimestamp(expires, UTC))
 
     def verify(self, file_id: str, token: str) -> int:

@@ -13,6 +13,7 @@ from config.ids import new_id
 from dispatch import WorkerUnavailable
 from dispatch.unix import UnixDispatcher
 from sandbox.job import Job
+from storage.layout import make_areas
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -22,6 +23,7 @@ class Worker:
 
     def __init__(self, state: Path, images: Path, **settings: str) -> None:
         environment = {"PATH": os.environ["PATH"], "STATE_DIR": str(state), "IMAGES_DIR": str(images)}
+        make_areas(state / "storage", int(settings.get("UID_BASE", 0x7000_0000)))
         self.state = state
         self.log = state / "worker.log"
         with open(self.log, "ab") as log:

@@ -12,6 +12,7 @@ from config.logging import setup
 from config.settings import SettingsError, load_settings
 from config.tracing import open_tracer
 from sandbox.engines import EngineUnusable
+from storage.errors import StorageError, StorageMisconfigured
 from worker.observe import Observer
 from worker.server import Server
 from worker.service import Service
@@ -32,9 +33,12 @@ def main() -> int:
         settings = load_settings()
         setup("worker", settings.log_level)
         service = Service(settings)
-    except (SettingsError, EngineUnusable, ValueError) as e:
+    except (SettingsError, EngineUnusable, StorageMisconfigured, ValueError) as e:
         log.critical("%s", e)
         return EX_CONFIG
+    except StorageError as e:
+        print(f"worker: {e}", file=sys.stderr)
+        return 1
     _all_descriptors()
     settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     # Twice as many as may be under way: as many again may have ended and wait to be acknowledged.

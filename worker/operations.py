@@ -13,6 +13,8 @@
 `{"op":"collect"}`
     for ever: `{"runs":{"live":{R:{…},…}}}` once, then `{"status":{…}}` and `{"ended":{"run_id":R,"result":{…}}}` of
     the runs that no connection waits for.
+`{"op":"forget","hashes":[H,…]}`
+    `{"forgotten":{"hashes":[H,…]}}`: those of these blobs of artifacts that are gone; or `{"refused":{…}}`.
 `{"op":"status"}`
     `{"status":{…}}`.
 `{"op":"metrics"}`
@@ -34,6 +36,8 @@ from config.logging import bind
 from sandbox.executor import Accepted
 from sandbox.job import Job, JobError, JobInvalid, Refusal, Result
 from sandbox.live import LiveRun, Outlet
+from storage import SHA256
+from storage.errors import StorageUnavailable
 from worker.runs import Collector, Full, RunTable, Taken
 from worker.service import Service
 
@@ -41,6 +45,8 @@ log = logging.getLogger(__name__)
 
 #: A follower of a silent run is looked after this often: whether its connection is still there.
 FOLLOW_S = 5.0
+#: Blobs removed in one request.
+MOST_HASHES = 1000
 MODES = ("wait", "stream", "background")
 
 
@@ -57,6 +63,7 @@ class Operations:
             "cancel": self._cancel,
             "events": self._events,
             "collect": self._collect,
+            "forget": self._forget,
             "status": self._status,
             "metrics": self._metrics,
         }
@@ -219,6 +226,24 @@ class Operations:
     def _leave_when_gone(self, connection: Connection, collector: Collector) -> None:
         connection.wait_until_gone()
         self._runs.leave(collector)
+
+    def _forget(self, request: dict[str, Any], connection: Connection) -> None:
+        hashes = request.get("hashes")
+        if (
+            not isinstance(hashes, list)
+            or len(hashes) > MOST_HASHES
+            or not all(isinstance(sha256, str) and SHA256.fullmatch(sha256) for sha256 in hashes)
+        ):
+            connection.refuse(Refusal(400, "hashes: must be a list of SHA-256 hashes", "invalid_value", "hashes"))
+            return
+        owed = self._runs.owed_artifacts()
+        try:
+            gone = [h for h in hashes if h not in owed and self._service.blobs.artifacts.delete(h)]
+        except StorageUnavailable as e:
+            log.warning("artifacts cannot be removed: %s", e, extra={"cause": repr(e.__cause__)})
+            connection.refuse(Refusal(503, "the storage cannot be used now", "storage_unavailable", None, 5))
+            return
+        connection.send({"forgotten": {"hashes": gone}})
 
     def _status(self, _request: dict[str, Any], connection: Connection) -> None:
         connection.send({"status": self._service.status()})

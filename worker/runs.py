@@ -87,6 +87,12 @@ class RunTable:
                 if run.result is not None:
                     self._tell(_ended(run_id, run.result))
 
+    def owed_artifacts(self) -> frozenset[str]:
+        """The hashes of artifacts that are in a result nobody has acknowledged: no record names them yet."""
+        with self._change:
+            results = [run.result for run in self._runs.values() if run.result is not None]
+        return frozenset(artifact.sha256 for result in results for artifact in result.artifacts)
+
     def refused(self, run_id: str) -> None:
         """A run was refused in the end: there is no result."""
         with self._change:

@@ -9,10 +9,13 @@ from typing import Any
 
 from config.settings import Settings
 from sandbox.admission import Admission
+from sandbox.blobs import RunBlobs
 from sandbox.executor import Executor
 from sandbox.languages import Catalogue, Language
 from sandbox.metrics import Metrics
 from sandbox.pool import WarmPool, pool_sizes
+from storage import areas
+from storage.errors import StorageUnavailable
 from worker.engines import open_engine
 from worker.observe import Observer, watch
 
@@ -21,13 +24,16 @@ log = logging.getLogger(__name__)
 #: Sandboxes that are being taken apart still hold their slot.
 SLOTS_FOR_THE_DYING = 32
 IMAGE_CHECK_S = 1.0
+#: Between two looks for what dead writers of artifacts have left.
+CLEAN_S = 3600.0
 
 
 class Service:
     """Catalogue, engine, pool, admission and executor of one worker."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises EngineUnusable or ValueError saying what is missing or wrong. Starts no thread."""
+        """Raises EngineUnusable, StorageError or ValueError saying what is missing or wrong. Starts no thread."""
+        self.blobs = areas.for_worker(settings)
         self.catalogue = Catalogue.load(only=settings.languages)
         machine_mb = _machine_memory_mb()
         sizes = self._pool_sizes(settings, machine_mb)
@@ -42,7 +48,7 @@ class Service:
         self.metrics = Metrics()
         self.pool = WarmPool(self.engine, self.images, sizes, self.metrics)
         watch(self.metrics.registry, self.admission, self.pool)
-        self.executor = Executor(self.catalogue, self.pool, self.admission)
+        self.executor = Executor(self.catalogue, self.pool, self.admission, RunBlobs(self.blobs))
         self.observer = Observer(self.metrics)
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch_for_images, name="images", daemon=True)
@@ -60,6 +66,7 @@ class Service:
             log.warning("removed what a dead worker had left", extra={"sandboxes": left})
         self.pool.start()
         self._watcher.start()
+        threading.Thread(target=self._clean_storage, name="clean", daemon=True).start()
 
     def _watch_for_images(self) -> None:
         """Until every language is built, look for new images now and then; after that there is no need to."""
@@ -70,6 +77,16 @@ class Service:
                 missing -= built
                 log.info("languages became ready", extra={"languages": sorted(built)})
                 self.pool.images_changed()
+
+    def _clean_storage(self) -> None:
+        """Remove what a killed worker had begun to store, at the start and now and then."""
+        while True:
+            try:
+                self.blobs.artifacts.clean()
+            except StorageUnavailable as e:
+                log.warning("unfinished artifacts cannot be looked for: %s", e)
+            if self._closing.wait(CLEAN_S):
+                return
 
     def status(self) -> dict[str, Any]:
         """What api may know: languages, engine, pool and queue."""

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, request
 
 from api.access import audit
 from api.body import DRAIN_STRANGER_S, drain, parse_object, read_json_body
-from api.context import context, require_caller
+from api.context import context, require_caller, signer
 from api.errors import JSON, ApiError, ErrorObject, invalid
 from api.events import NDJSON, SSE, media_type, parse_after, rendered
 from api.ids import is_run_id
@@ -62,7 +62,7 @@ def create_run() -> Response:
         give_back = context().waiters.take()
         try:
             if order.request.stream:
-                return _events(context().runs.stream(order, client_fd=_client_fd()), media, give_back)
+                return _events(context().runs.stream(order, signer(), client_fd=_client_fd()), media, give_back)
             return _document(context().runs.run(order, client_fd=_client_fd()), give_back)
         except BaseException:
             give_back()
@@ -89,7 +89,8 @@ def list_runs() -> Response:
         status=parse_status(asked.filters.get("status")),
         language=language,
     )
-    rows = [(run.id, orjson.Fragment(run.document)) for run in page.items]
+    sign = signer().document
+    rows = [(run.id, orjson.Fragment(sign(run.document))) for run in page.items]
     body = list_body(rows, has_more=page.has_more)
     return _bytes(body, context().readers.take() if len(body) > LARGE_ANSWER_BYTES else None)
 
@@ -103,7 +104,7 @@ def get_run(run_id: str) -> Response:
     caller = require_caller(reading=True)
     include = parse_include(request.args)
     run = _run(run_id, caller)
-    document = run.document
+    document = signer().document(run.document)
     if include:
         made_by = context().records.runs.request(caller.id, run.id) or b"null"
         document = document[:-1] + b',"request":' + made_by + b"}"
@@ -147,7 +148,7 @@ def get_events(run_id: str) -> Response:
     if media == SSE and "Last-Event-ID" in request.headers:
         after = parse_after(request.headers["Last-Event-ID"], "Last-Event-ID")
     run = _run(run_id, caller)
-    messages = context().follower.follow(run, after, client_fd=_client_fd())
+    messages = context().follower.follow(run, after, signer(), client_fd=_client_fd())
     return _events(messages, media, context().readers.take())
 
 
@@ -176,7 +177,7 @@ def _answer_again(run: Run, order: Order) -> Response:
     """The answer to a request that was made before, in the form it asks for now."""
     if order.request.stream:
         media = media_type(request.accept_mimetypes)
-        messages = context().follower.follow(run, 0, client_fd=None)
+        messages = context().follower.follow(run, 0, signer(), client_fd=None)
         return _events(messages, media, context().readers.take())
     if run.status == "error" and not order.request.background:
         raise ApiError.of_run(run.id, ErrorObject(**orjson.loads(run.document)["error"]))
@@ -184,7 +185,7 @@ def _answer_again(run: Run, order: Order) -> Response:
 
 
 def _document(run: Run, give_back: Callable[[], None] | None = None, *, status: int = 200) -> Response:
-    return _bytes(run.document, give_back, status=status)
+    return _bytes(signer().document(run.document), give_back, status=status)
 
 
 def _bytes(body: bytes, give_back: Callable[[], None] | None = None, *, status: int = 200) -> Response:

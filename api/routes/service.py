@@ -83,7 +83,7 @@ def _report(bad: str) -> dict[str, object]:
 
 
 def _checks() -> dict[str, str]:
-    return _worker_checks() | {"database": _database_check()}
+    return _worker_checks() | {"database": _database_check(), "storage": _storage_check()}
 
 
 def _worker_checks() -> dict[str, str]:
@@ -101,6 +101,10 @@ def _database_check() -> str:
     except RecordsUnavailable:
         return FAIL
     return OK
+
+
+def _storage_check() -> str:
+    return OK if context().storage_check.good() else FAIL
 
 
 def _json(data: object, status: int = 200) -> Response:

@@ -145,6 +145,16 @@ class SqlFiles:
             found.update(Blob(*row) for row in rows)
         return frozenset(found)
 
+    def abandon(self, blobs: Iterable[Blob]) -> None:
+        """See `FileStore.abandon`."""
+        rows = [{"sha256": blob.sha256, "area": blob.area, "since_ms": self._clock()} for blob in blobs]
+
+        def work(connection: Connection) -> None:
+            for row in rows:
+                connection.execute(self._unname, row)
+
+        self._database.write(work)
+
     def unnamed(self, *, before_ms: int, limit: int = 1000) -> tuple[Blob, ...]:
         """See `FileStore.unnamed`."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.engines import EngineUnusable
-from sandbox.job import LIMIT_RULES, MIB
+from sandbox.job import LIMIT_RULES, MIB, WORK_SHARE
 from sandbox.languages import Language
 
 #: The uid and gid of the image's one account, and of the program where the sandbox has a user namespace.
@@ -45,7 +45,7 @@ MAX_PENDING_SIGNALS = 1024
 MAX_LOCKED_BYTES = 65_536
 #: The parts of a sandbox's memory that its file systems may fill: together less than all, so that a full
 #: disk is ENOSPC and not an OOM kill.
-WORK_SHARE, TMP_SHARE, SHM_SHARE = 0.5, 0.25, 0.125
+TMP_SHARE, SHM_SHARE = 0.25, 0.125
 #: The part of a compiler's memory that what it makes may fill.
 BUILD_SHARE = 0.5
 MAX_INODES = 16_384

@@ -34,6 +34,14 @@ def test_the_readmes_curl_answers_as_it_says(service):
     assert run["isolation"]["source"] == "pool"
 
 
+def test_the_readmes_plot_is_a_picture(service, tmp_path):
+    text = (REPO / "README.md").read_text()
+    command = next(block for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "plot.png" in block)
+    command = command.replace("localhost:8080", f"{service.host}:{service.port}")
+    subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=tmp_path, timeout=60, check=True)
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
 def test_every_make_target_in_the_readme_exists():
     targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z-]+)", (REPO / "README.md").read_text())) <= targets

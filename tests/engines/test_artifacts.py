@@ -10,7 +10,9 @@ MIB = 1024 * 1024
 
 
 def test_files_come_back_with_name_size_hash_and_type(run):
-    code = "mkdir -p outputs/a; printf hello > outputs/a/note.txt; printf x > outputs/plot.png"
+    code = (
+        "mkdir -p outputs/a; printf hello > outputs/a/note.txt; printf '\\211PNG\\r\\n\\032\\n' > outputs/plot.png"
+    )
     artifacts = {a["path"]: a for a in run("bash", code)["artifacts"]}
     assert set(artifacts) == {"a/note.txt", "plot.png"}
     note = artifacts["a/note.txt"]

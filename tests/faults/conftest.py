@@ -59,6 +59,9 @@ def start_service(service, state):
             WARM_POOL="python=2,bash=2",
             **settings,
         )
+        # The code is the same; installing it anew takes longer than any test here.
+        if not (state / "venv").exists():
+            (state / "venv").symlink_to(service.state / "venv")
         make("up", **place)
         return Service("127.0.0.1", port, state)
 

@@ -21,7 +21,11 @@ from dispatch import ClientGone, Collected, WorkerLost, WorkerUnavailable
 from records import migrate, open_records
 from records.errors import RecordsUnavailable
 from sandbox.job import Artifact, Isolation, JobError, Limits, Refusal, Result, Usage
+from storage.areas import ApiAreas
+from storage.layout import ARTIFACTS, BLOBS, UPLOADS
+from storage.local import LocalReader, LocalStore
 
+SIGNING_KEY = "k" * 48
 AUTH = {"Authorization": "Bearer tok"}
 LIMITS = Limits.resolve({})
 RUN_FIELDS = [
@@ -162,6 +166,18 @@ def empty_database():
         return Path(folder, "db.sqlite").read_bytes()
 
 
+_STORAGE = tempfile.TemporaryDirectory()
+
+
+@functools.cache
+def areas():
+    """The stores as api has them: one for all tests, since making it takes longer than a test."""
+    root = Path(_STORAGE.name)
+    (root / UPLOADS).mkdir(mode=0o700)
+    (root / ARTIFACTS / BLOBS).mkdir(parents=True)
+    return ApiAreas(LocalStore(root / UPLOADS), LocalReader(root / ARTIFACTS))
+
+
 class Api:
     def __init__(self, **settings):
         self.worker = FakeWorker()
@@ -170,7 +186,8 @@ class Api:
         Path(self._folder.name, "db.sqlite").write_bytes(empty_database())
         self.records = open_records(url)
         keys = settings.pop("api_keys", "tok:me:1000:1000,other:you:1000:1000")
-        self.app = create_app(Settings(api_keys=keys, **settings), self.worker, self.records)
+        self.settings = Settings(api_keys=keys, signing_key=SIGNING_KEY, **settings)
+        self.app = create_app(self.settings, self.worker, self.records, areas())
         self.client = self.app.test_client()
 
     @classmethod
@@ -178,7 +195,8 @@ class Api:
         """Another process on the same database."""
         self = cls.__new__(cls)
         self.worker, self.records = FakeWorker(), former.records
-        self.app = create_app(Settings(api_keys="tok:me:1000:1000"), self.worker, self.records)
+        settings = Settings(api_keys="tok:me:1000:1000", signing_key=SIGNING_KEY)
+        self.app = create_app(settings, self.worker, self.records, areas())
         self.client = self.app.test_client()
         return self
 
@@ -266,10 +284,11 @@ def test_the_run_object(api):
             "size": 3,
             "sha256": "ab",
             "content_type": "image/png",
-            "url": None,
-            "expires_at": None,
+            "url": run["artifacts"][0]["url"],
+            "expires_at": run["artifacts"][0]["expires_at"],
         }
     ]
+    assert run["artifacts"][0]["url"].startswith("http://localhost/v1/files/file_1/content?token=")
     assert run["artifacts"][0]["id"].startswith("file_")
     assert (run["signal"], run["skipped_artifacts_count"], run["metadata"]) == ("SIGSEGV", 7, {"user": "42"})
     assert run["code_sha256"] == "df5db25436cb819bec6de11301829284c56ab24fb6738ca0268c53245daa0346"
@@ -397,7 +416,7 @@ def test_no_worker_from_the_start(api):
     ready = api.client.get("/readyz")
     assert (ready.status_code, ready.json["checks"]) == (
         503,
-        {"worker": "fail", "languages": "fail", "database": "ok"},
+        {"worker": "fail", "languages": "fail", "database": "ok", "storage": "ok"},
     )
     health = api.client.get("/v1/health")
     assert (health.status_code, health.json["status"]) == (200, "degraded")
@@ -475,7 +494,7 @@ def test_languages(api):
     assert list(reply.json["data"][0]) == ["id", "aliases", "version", "entry_file", "packages", "ready", "example"]
     assert api.client.get("/readyz").json == {
         "status": "ok",
-        "checks": {"worker": "ok", "languages": "ok", "database": "ok"},
+        "checks": {"worker": "ok", "languages": "ok", "database": "ok", "storage": "ok"},
     }
 
 

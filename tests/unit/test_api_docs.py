@@ -12,6 +12,7 @@ GUIDE = (REPO / "docs" / "api.md").read_text()
 #: Said by the worker, or only by the HTTP layer of an unexpected status.
 FROM_ELSEWHERE = {
     "overloaded",
+    "files_too_large",
     "limit_below_minimum",
     "limit_exceeds_maximum",
     "queue_timeout",

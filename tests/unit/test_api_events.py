@@ -14,9 +14,13 @@ from werkzeug.http import parse_accept_header
 
 from api.errors import ApiError
 from api.events import NDJSON, SSE, Follower, media_type, parse_after, rendered, replayed
+from api.signer import Signer
 from dispatch import EventsUnknown, WorkerLost, WorkerUnavailable
 from records import migrate, open_records
 from records.runs import Event, NewRun, Run, RunEnd
+from storage.links import Links
+
+SIGNER = Signer(Links(("k" * 48,), base_url="http://runs.example", ttl_s=60, now=lambda: 1_000.0))
 
 
 @pytest.mark.parametrize(
@@ -69,6 +73,7 @@ def test_the_two_forms_hold_the_same_object():
 
 def record(*, status="succeeded", stdout="", stderr="", artifacts=(), ended=True, error=None):
     run = {"id": "run_1", "status": status, "stdout": stdout, "stderr": stderr, "artifacts": list(artifacts)}
+    run |= {"skipped_artifacts": []}
     document = orjson.dumps(run | {"error": error})
     return Run("run_1", "key_1", status, "bash", 1, 1, 2 if ended else None, document)
 
@@ -88,11 +93,14 @@ TIMELINE = [
     ["stdout", 1, 3],
     ["artifact", None, 4],
 ]
-ENDED = record(stdout="abc", stderr="x", artifacts=[{"id": "file_1"}])
+ARTIFACT = {"id": "f", "name": "a", "path": "a", "size": 3, "sha256": "0", "content_type": "text/plain"}
+RECORDED = ARTIFACT | {"url": None, "expires_at": 2_000_000}
+SHOWN = SIGNER.artifact(RECORDED)
+ENDED = record(stdout="abc", stderr="x", artifacts=[RECORDED])
 
 
 def test_an_ended_runs_events_are_told_again_as_they_were():
-    events = plain(replayed(ENDED, kept(*TIMELINE), 0))
+    events = plain(replayed(ENDED, kept(*TIMELINE), 0, SIGNER))
     assert [(e["seq"], e["event"], e["t_ms"]) for e in events] == [
         (1, "info", 0),
         (2, "stdout", 1),
@@ -101,25 +109,28 @@ def test_an_ended_runs_events_are_told_again_as_they_were():
         (5, "artifact", 4),
         (6, "result", 4),
     ]
-    assert [e["data"] for e in events[1:5]] == ["ab", "x", "c", {"id": "file_1"}]
-    assert events[5]["data"] == orjson.loads(ENDED.document)
+    assert [e["data"] for e in events[1:5]] == ["ab", "x", "c", SHOWN]
+    assert events[5]["data"] == orjson.loads(ENDED.document) | {"artifacts": [SHOWN]}
 
 
 @pytest.mark.parametrize("after", range(9))
 def test_after_is_exclusive(after):
-    assert plain(replayed(ENDED, kept(*TIMELINE), after)) == plain(replayed(ENDED, kept(*TIMELINE), 0))[after:]
+    assert (
+        plain(replayed(ENDED, kept(*TIMELINE), after, SIGNER))
+        == plain(replayed(ENDED, kept(*TIMELINE), 0, SIGNER))[after:]
+    )
 
 
 def test_an_error_closes_the_stream_of_a_failed_run():
     error = {"message": "m", "type": "server_error", "param": None, "code": "queue_timeout"}
-    events = plain(replayed(record(status="error", error=error), kept(TIMELINE[0]), 0))
+    events = plain(replayed(record(status="error", error=error), kept(TIMELINE[0]), 0, SIGNER))
     assert [(e["seq"], e["event"]) for e in events] == [(1, "info"), (2, "error")]
     assert events[1]["data"] == error
 
 
 def test_of_a_lost_run_the_end_is_told_wherever_one_was():
     lost = record(status="error", error={"code": "worker_lost"})
-    assert [(e["seq"], e["event"]) for e in replayed(lost, [], 7)] == [(8, "error")]
+    assert [(e["seq"], e["event"]) for e in replayed(lost, [], 7, SIGNER)] == [(8, "error")]
 
 
 @given(
@@ -128,7 +139,7 @@ def test_of_a_lost_run_the_end_is_told_wherever_one_was():
 def test_whatever_was_written_comes_again(pieces, after):
     texts = {kind: "".join(text for name, text in pieces if name == kind) for kind in ("stdout", "stderr")}
     timeline = kept(["info", {}, 0], *([kind, len(text), 0] for kind, text in pieces))
-    events = plain(replayed(record(**texts), timeline, after + 1))
+    events = plain(replayed(record(**texts), timeline, after + 1, SIGNER))
     assert [(e["event"], e["data"]) for e in events[:-1]] == pieces[after:]
 
 
@@ -177,7 +188,7 @@ def test_a_live_run_is_followed_to_its_recorded_end(store, running):
     ended = record(stdout="xx")
     threading.Timer(0.1, end, [store, ended, ["stdout", 1, 1], ["stdout", 1, 2]]).start()
     worker = Worker([event(1), event(2)])
-    events = plain(Follower(worker, store).follow(running, 0, client_fd=None))
+    events = plain(Follower(worker, store).follow(running, 0, SIGNER, client_fd=None))
     assert [(e["seq"], e["event"]) for e in events] == [(1, "stdout"), (2, "stdout"), (3, "result")]
 
 
@@ -185,28 +196,41 @@ def test_a_follower_goes_on_where_it_was_when_the_worker_is_gone(store, running)
     lost = record(status="error", error={"code": "worker_lost"})
     threading.Timer(0.1, end, [store, lost]).start()
     worker = Worker([event(1), event(2), WorkerLost("x")], WorkerUnavailable("y"))
-    events = plain(Follower(worker, store).follow(running, 0, client_fd=None))
+    events = plain(Follower(worker, store).follow(running, 0, SIGNER, client_fd=None))
     assert [(e["seq"], e["event"]) for e in events] == [(1, "stdout"), (2, "stdout"), (3, "error")]
     assert worker.asked[:2] == [0, 2]
 
 
 def test_a_run_that_was_never_started_is_followed_to_nowhere(store):
     running = record(status="running", ended=False)
-    assert plain(Follower(Worker(), store).follow(running, 0, client_fd=None)) == []
+    assert plain(Follower(Worker(), store).follow(running, 0, SIGNER, client_fd=None)) == []
 
 
-ARTIFACT = {"id": "f", "name": "a", "path": "a", "size": 3, "sha256": "0", "content_type": "text/plain"}
+def test_an_artifact_is_told_once_it_can_be_fetched(store, running):
+    ended = record(stdout="x", artifacts=[RECORDED])
+    told = []
 
+    def live():
+        yield event(1)
+        yield event(2, "artifact", ARTIFACT)
+        yield event(3, "keepalive", None)
+        told.append(len(events))
+        end(store, ended, ["stdout", 1, 1], ["artifact", None, 2], ["keepalive", None, 3])
 
-def test_an_artifact_is_shown_with_its_link(store, running):
-    worker = Worker([event(1, "artifact", ARTIFACT)])
-    shown = next(Follower(worker, store).follow(running, 0, client_fd=None))
-    assert shown["data"] == ARTIFACT | {"url": None, "expires_at": None}
+    events = []
+    worker = Worker()
+    worker.events = lambda run_id, after, *, client_fd=None: live()
+    events.extend(Follower(worker, store).follow(running, 0, SIGNER, client_fd=None))
+    assert told == [1]
+    assert [(e["seq"], e["event"]) for e in events] == [
+        (1, "stdout"), (2, "artifact"), (3, "keepalive"), (4, "result"),
+    ]  # fmt: skip
+    assert events[1]["data"] == SHOWN
 
 
 def test_a_long_timeline_is_read_page_by_page(store, running):
     entries = [["stdout", 1, n] for n in range(5000)]
     end(store, record(stdout="x" * 5000), *entries)
     run = store.get("key_1", "run_1")
-    events = plain(Follower(Worker(), store).follow(run, 10, client_fd=None))
+    events = plain(Follower(Worker(), store).follow(run, 10, SIGNER, client_fd=None))
     assert [e["seq"] for e in events] == list(range(11, 5002))

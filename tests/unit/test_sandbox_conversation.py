@@ -14,13 +14,27 @@ from sandbox import conversation, frames
 from sandbox.conversation import Conversation
 from sandbox.engines import SandboxBroken, Stats
 from sandbox.frames import FROM_AGENT, frame, pack
-from sandbox.job import Job
+from sandbox.job import Job, JobInput
 from sandbox.languages import Catalogue
 from sandbox.live import LiveRun, Outlet
 from sandbox.outcome import status_of
 from sandbox.plan import make_plan
+from storage.errors import StorageUnavailable
 
 CATALOGUE = Catalogue.load()
+
+
+class NoStorage:
+    """Of a run that has neither inputs nor artifacts."""
+
+    def writer(self, max_bytes):
+        raise AssertionError("nothing is to be stored")
+
+    def open_input(self, item):
+        raise AssertionError("nothing is to be read")
+
+
+STORAGE = NoStorage()
 
 
 class FakeSandbox:
@@ -119,7 +133,7 @@ def converse(
     thread = threading.Thread(target=act)
     thread.start()
     try:
-        spoken = Conversation(sandbox, plan, live).speak()
+        spoken = Conversation(sandbox, plan, live, STORAGE).speak()
         if phases is not None:
             phases += [entry[1]["name"] for entry in live.log.timeline() if entry[0] == "phase"]
     finally:
@@ -384,7 +398,7 @@ def test_a_listener_that_does_not_read_holds_the_program_up_until_its_time_is_ov
     thread = threading.Thread(target=flood)
     with ours, theirs:
         thread.start()
-        spoken = Conversation(sandbox, plan, live).speak()
+        spoken = Conversation(sandbox, plan, live, STORAGE).speak()
         thread.join(10)
         live.end()
         sandbox.close()
@@ -399,7 +413,7 @@ def test_a_run_ended_by_a_stopping_service_is_killed(monkeypatch):
     plan = make_plan(Job("run_x", "bash", code="true"), CATALOGUE)
     live = LiveRun("run_x", "bash")
     threading.Timer(0.1, live.end_early, ["stopping"]).start()
-    spoken = Conversation(sandbox, plan, live).speak()
+    spoken = Conversation(sandbox, plan, live, STORAGE).speak()
     live.end()
     sandbox.close()
     assert (status_of(spoken.ending), spoken.ending.cancelled) == ("killed", False)
@@ -428,7 +442,7 @@ def test_a_stop_that_comes_after_the_exit_changes_nothing():
 
     thread = threading.Thread(target=act)
     thread.start()
-    spoken = Conversation(sandbox, plan, live).speak()
+    spoken = Conversation(sandbox, plan, live, STORAGE).speak()
     thread.join(10)
     live.end()
     sandbox.close()
@@ -438,3 +452,85 @@ def test_a_stop_that_comes_after_the_exit_changes_nothing():
 def test_events_of_an_honest_run():
     heard, _, _ = converse(frame(frames.STDOUT, b"hi") + exit_frame() + frame(frames.END, b"0"))
     assert [entry[:2] for entry in heard.log.timeline()] == [["phase", {"name": "run"}], ["stdout", 2]]
+
+
+class Input:
+    """Bytes of an input as a store gives them, or until it fails."""
+
+    def __init__(self, pieces, error=None):
+        self.pieces, self.error = pieces, error
+        self.given = 0
+        self.closed = False
+
+    def writer(self, max_bytes):
+        raise AssertionError("nothing is to be stored")
+
+    def open_input(self, item):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.closed = True
+
+    def __iter__(self):
+        for piece in self.pieces:
+            self.given += len(piece)
+            yield piece
+        if self.error is not None:
+            raise self.error
+
+
+def plan_with_input(size):
+    item = JobInput("inputs/x", "upload", "0" * 64, size)
+    return make_plan(Job("run_x", "bash", code="true", inputs=(item,), limits={"memory_mb": 512}), CATALOGUE)
+
+
+def test_a_file_from_storage_is_read_as_the_sandbox_takes_it_and_before_go():
+    size, piece = 32 << 20, bytes(256 << 10)
+    source = Input([piece] * (size // len(piece)))
+    sandbox, live = FakeSandbox(), LiveRun("run_x", "bash")
+    told, ahead = bytearray(), []
+
+    def act():
+        while not told.endswith(frame(frames.GO)):
+            told.extend(sandbox.agent.recv(65536))
+            ahead.append(source.given - len(told))
+        sandbox.agent.sendall(exit_frame() + frame(frames.END, b"0"))
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    spoken = Conversation(sandbox, plan_with_input(size), live, source).speak()
+    thread.join(10)
+    live.end()
+    sandbox.close()
+    assert (status_of(spoken.ending), source.closed) == ("succeeded", True)
+    assert told.count(frame(frames.MORE, piece)[:5]) == size // len(piece)
+    # What is held is an outbox and a socket's buffer, not the file.
+    assert max(ahead) < 2 << 20
+
+
+def test_an_input_that_cannot_be_read_starts_nothing():
+    source = Input([b"x"], StorageUnavailable("gone"))
+    sandbox, live = FakeSandbox(), LiveRun("run_x", "bash")
+    with pytest.raises(StorageUnavailable):
+        Conversation(sandbox, plan_with_input(2), live, source).speak()
+    live.end()
+    sandbox.stream.close()
+    told = b""
+    while data := sandbox.agent.recv(65536):
+        told += data
+    sandbox.close()
+    assert frame(frames.GO) not in told
+    assert source.closed
+
+
+def test_a_run_that_is_cancelled_while_its_files_are_sent_never_begins():
+    source = Input([bytes(256 << 10)] * 100)
+    sandbox, live = FakeSandbox(), LiveRun("run_x", "bash")
+    threading.Timer(0.1, live.end_early, ["cancelled"]).start()
+    spoken = Conversation(sandbox, plan_with_input(100 * 256 << 10), live, source).speak()
+    live.end()
+    sandbox.close()
+    assert (status_of(spoken.ending), live.log.timeline()) == ("cancelled", [])

@@ -147,7 +147,7 @@ def test_the_agent_reads_the_job_that_the_host_writes(monkeypatch):
         Job("run_x", "python", code="print()", args=("é", ""), env={"A": "b=c"}, limits={"timeout_ms": 5}),
         Catalogue.load(),
     )
-    sent = agent_frames.take_frames(bytearray(opening(plan)))
+    sent = agent_frames.take_frames(bytearray(b"".join(opening(plan, None))))
     assert [kind for kind, _ in sent] == [b"F", b"J"]
     job = AgentJob(sent[1][1])
     assert job.warm
@@ -171,7 +171,7 @@ def test_the_agent_reads_how_to_compile(monkeypatch):
     from agent.job import Job as AgentJob
 
     plan = make_plan(Job("run_x", "go", code="package main", env={"GOFLAGS": "x"}), Catalogue.load())
-    *_, (_, payload) = agent_frames.take_frames(bytearray(opening(plan)))
+    *_, (_, payload) = agent_frames.take_frames(bytearray(b"".join(opening(plan, None))))
     job = AgentJob(payload)
     assert job.compile_argv[-2:] == [b"main.go", b"/opt/build/main"]
     assert job.argv == [b"/opt/build/main"]

@@ -1,0 +1,43 @@
+"""Whether the stores answer, asked of them no more often than now and then: anybody may ask us, without a token."""
+
+from __future__ import annotations
+
+import time
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from storage.areas import ApiAreas
+
+#: For so long an answer is given again.
+KEPT_S = 2.0
+
+
+class StorageCheck:
+    """The last answer of both stores. One thread at a time asks; the others are told what was known."""
+
+    def __init__(self, areas: ApiAreas) -> None:
+        self._areas = areas
+        self._lock = Lock()
+        self._good = True
+        self._asked_at = float("-inf")
+
+    def good(self) -> bool:
+        """Whether both answered when they were asked last."""
+        if time.monotonic() - self._asked_at > KEPT_S and self._lock.acquire(blocking=False):
+            try:
+                self._good = self._ask()
+                self._asked_at = time.monotonic()
+            finally:
+                self._lock.release()
+        return self._good
+
+    def _ask(self) -> bool:
+        try:
+            self._areas.uploads.check()
+            self._areas.artifacts.check()
+        except StorageError:
+            return False
+        return True
