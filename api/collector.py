@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from api.errors import ErrorObject, error_type
 from api.runobject import ResultError, RunFacts
+from config.faults import reached
 from dispatch import Collected, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
 from records.runs import FIRST_ATTEMPT
@@ -154,7 +155,9 @@ class Collector:
         expected = self._expected.get(run_id)
         if expected is not None:
             end = _end(expected, result)
+            reached("ended")
             self._insist(lambda: self._store.finish(run_id, FIRST_ATTEMPT, end))
+            reached("recorded")
             self.drop(run_id)
         self._dispatcher.acknowledge(run_id)
 

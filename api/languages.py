@@ -48,6 +48,8 @@ class Catalogue:
     languages: tuple[Language, ...]
     by_name: dict[str, Language]
     taken_at: float
+    #: False when the worker measured a sandbox that was not confined as it must be.
+    confined: bool = True
 
 
 class Languages:
@@ -135,7 +137,7 @@ def _read(status: dict[str, Any], now: float) -> Catalogue:
         raise WorkerUnavailable("the worker's languages are not readable") from e
     by_name = {alias: item for item in languages for alias in item.public["aliases"]}
     by_name.update({item.id: item for item in languages})
-    return Catalogue(languages, by_name, now)
+    return Catalogue(languages, by_name, now, confined=status.get("confined") is not False)
 
 
 def _language(item: dict[str, Any]) -> Language:

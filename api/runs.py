@@ -17,6 +17,7 @@ from api.languages import Languages, worker_unavailable
 from api.runobject import ResultError, RunFacts, result_error
 from api.schemas import RunRequest, check_entry_file
 from config import tracing
+from config.faults import reached
 from config.logging import bind_also, bound
 from dispatch import ClientGone, Dispatcher, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
@@ -207,6 +208,7 @@ class Runs:
             facts = replace(facts, bytes_in=facts.bytes_in + sum(item.size for item in inputs))
             self._collector.expect(facts)
         audit("run.accepted", key=caller.id, language=language.id)
+        reached("accepted")
         progress = _Progress(facts, self._store, facts.created_at if status == "running" else None)
         return facts, _job(facts, request, inputs), progress
 
@@ -286,12 +288,14 @@ class Runs:
 
     def _kept(self, facts: RunFacts, end: RunEnd) -> bool:
         """Record an end; if that cannot be done now, the worker keeps the result for the collector."""
+        reached("ended")
         try:
             self._store.finish(facts.id, FIRST_ATTEMPT, end)
         except RecordsUnavailable:
             log.warning("a run's end has to wait for the database")
             self._collector.leave(facts.id)
             return False
+        reached("recorded")
         self._collector.drop(facts.id)
         return True
 

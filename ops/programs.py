@@ -30,7 +30,7 @@ API_ONLY = frozenset(
 #: How traces are made and sent, under the names of OpenTelemetry.
 FOR_TRACES = "OTEL_"
 #: What the programs and their libraries may see of the caller's environment beside the settings.
-PASSED_ON = frozenset({"TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONWARNINGS"})
+PASSED_ON = frozenset({"RUNYARD_DIE_AT", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONWARNINGS"})
 #: Reaching Debian's, Python's and npm's archives is the builder's business alone.
 FOR_BUILDING = ("PIP_", "NPM_", "DEBIAN_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "FTP_PROXY")
 #: glibc keeps what many threads free in an arena each, and from the first large block on also the large ones:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Literal, Protocol
 
+from config.faults import reached
 from sandbox import frames
 from sandbox.artifacts import Blobs, Receiver
 from sandbox.engines import EngineError, Sandbox, SandboxBroken, Stats
@@ -226,6 +227,7 @@ class Conversation:
         if not self._stopped:
             self._patience = None
         self._live.say("phase", {"name": self._phase})
+        reached("started")
 
     def _queue_stdin(self) -> None:
         """Send as much of stdin as the window allows; the agent holds no more than that."""
@@ -272,6 +274,7 @@ class Conversation:
             self._finished = True
         elif self._collecting and kind == frames.ARTIFACT:
             self._receiver.begin(payload)
+            reached("collecting")
         elif self._collecting and kind == frames.DATA:
             self._receiver.data(payload)
         elif self._collecting and kind == frames.SKIPPED:
@@ -317,6 +320,7 @@ class Conversation:
         """The main process has ended and everything else is dead: what it used, and its outputs if any."""
         kind, digits, out_cut, err_cut, outputs = frames.unpack(payload, 5)
         self._exit = _end_of(kind, digits)
+        reached("exited")
         self._ended_at = time.monotonic()
         self._stats = self._sandbox.stats()
         self._live.end_of_output()

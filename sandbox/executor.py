@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
+from config.faults import reached
 from sandbox.admission import Admission, LeftQueue, Overloaded, Place
 from sandbox.conversation import Conversation, Storage
 from sandbox.engines import EngineError, Sandbox
@@ -86,6 +87,7 @@ class Executor:
                 self._admission.wait(place, live)
                 queue_ms = _since(accepted.at)
             live.marks.admitted = time.monotonic()
+            reached("leased")
             live.status("running", queue_ms=queue_ms)
             return self._run(plan, queue_ms, live)
         except Overloaded as e:
@@ -111,6 +113,7 @@ class Executor:
         sandbox: Sandbox | None = None
         try:
             sandbox, source = self._sandbox_for(plan)
+            reached("created")
             live.marks.ready = time.monotonic()
             spoken = Conversation(sandbox, plan, live, self._storage).speak()
             spoken.receiver.store(lambda artifact: live.say("artifact", asdict(artifact)))

@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from sandbox.conversation import await_ready, is_waiting
-from sandbox.engines import Engine, EngineError, Sandbox
+from sandbox.engines import Engine, EngineError, NotConfined, Sandbox
 from sandbox.images import Image, Images
 from sandbox.job import Source
 from sandbox.languages import Language
@@ -59,6 +59,8 @@ class WarmPool:
         self._change = threading.Condition()
         self._busy = 0
         self._closed = False
+        #: Whether the sandbox made last was confined as it must be; None before the first.
+        self.confined: bool | None = None
         self._used: queue.SimpleQueue[Sandbox | None] = queue.SimpleQueue()
         # More would only slow each other down; waiting for a turn, a run may be handed one that is ready.
         self._starts = threading.Semaphore(STARTS)
@@ -161,7 +163,11 @@ class WarmPool:
         sandbox = self._engine.create(image, hold=hold)
         try:
             await_ready(sandbox)
-        except BaseException:
+            sandbox.measure()
+            self.confined = True
+        except BaseException as e:
+            if isinstance(e, NotConfined):
+                self.confined = False
             sandbox.destroy()
             raise
         return sandbox

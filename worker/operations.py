@@ -32,6 +32,7 @@ from typing import Any
 
 import orjson
 
+from config.faults import reached
 from config.logging import bind
 from sandbox.executor import Accepted
 from sandbox.job import Job, JobError, JobInvalid, Refusal, Result
@@ -180,6 +181,7 @@ class Operations:
         if isinstance(outcome, Refusal):
             self._runs.refused(live.id)
         else:
+            reached("resulted")
             self._runs.ended(live.id, outcome)
         live.end()
         return outcome

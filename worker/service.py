@@ -97,6 +97,7 @@ class Service:
             "languages": [self._describe(language) for language in self.catalogue],
             "pool": self.pool.counts(),
             "queue": {"waiting": load.waiting, "running": load.running},
+            "confined": self.pool.confined,
         }
 
     def _describe(self, language: Language) -> dict[str, Any]:

@@ -90,9 +90,12 @@ def _worker_checks() -> dict[str, str]:
     try:
         catalogue = context().languages.catalogue()
     except WorkerUnavailable:
-        return {"worker": FAIL, "languages": FAIL}
-    any_ready = any(item.ready for item in catalogue.languages)
-    return {"worker": OK, "languages": OK if any_ready else FAIL}
+        return {"worker": FAIL, "languages": FAIL, "posture": FAIL}
+    return {
+        "worker": OK,
+        "languages": OK if any(item.ready for item in catalogue.languages) else FAIL,
+        "posture": OK if catalogue.confined else FAIL,
+    }
 
 
 def _database_check() -> str:

@@ -17,6 +17,10 @@ class SandboxBroken(EngineError):
     """What is in a sandbox is not as an honest agent leaves it: the program's doing."""
 
 
+class NotConfined(EngineError):
+    """A layer of confinement is not in force; the text names it, for the log."""
+
+
 class EngineUnusable(EngineError):
     """The engine cannot work on this machine; the text says what to install or change."""
 
@@ -61,6 +65,10 @@ class Sandbox(Protocol):
     @property
     def stream(self) -> Stream:
         """The two-way stream to the agent; closing it ends the sandbox."""
+        ...
+
+    def measure(self) -> None:
+        """Hold what the kernel says of PID 1, once it is ready, against what must be. Raises NotConfined."""
         ...
 
     def apply(self, limits: Limits) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sandbox.engines import EngineError
+from sandbox.engines import EngineError, NotConfined
 
 CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 FILTERED = "2"
@@ -24,7 +24,10 @@ class Expected:
 
 
 def check_posture(pid: int, expected: Expected, text: str | None = None) -> None:
-    """Raises EngineError naming what is not in force. `text` is that of /proc/PID/status, for tests."""
+    """Hold PID 1 of a sandbox against what is expected; `text` is that of /proc/PID/status, for tests.
+
+    Raises NotConfined naming what is not in force, EngineError if there is nothing to see.
+    """
     if text is None:
         try:
             with open(f"/proc/{pid}/status") as file:
@@ -39,4 +42,4 @@ def check_posture(pid: int, expected: Expected, text: str | None = None) -> None
     if expected.seccomp and facts.get("Seccomp") != FILTERED:
         wrong.append("Seccomp")
     if wrong:
-        raise EngineError(f"a sandbox is not confined as it must be: {', '.join(wrong)}")
+        raise NotConfined(f"a sandbox is not confined as it must be: {', '.join(wrong)}")

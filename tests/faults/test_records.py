@@ -259,3 +259,38 @@ def test_a_minute_of_kills_under_load(start_service):
     names = [run["stdout"] for run in runs if run["status"] == "succeeded"]
     assert len(names) == len(set(names))
     assert service.run("bash", "echo calm")["stdout"] == "calm\n"
+
+
+WORKER_POINTS = ["leased", "created", "started", "exited", "collecting", "resulted"]
+
+
+@pytest.mark.parametrize("point", WORKER_POINTS)
+def test_a_worker_that_dies_at_a_point_of_a_runs_life_loses_that_run_and_says_so(start_service, state, point):
+    service = start_service(RUNYARD_DIE_AT=f"{point}:{state}/run/died")
+    run_id = service.submit("bash", "echo begun; echo x > outputs/f; sleep 0.3")
+    run = service.ended(run_id, seconds=40)
+    assert (run["status"], run["error"]["code"], run["artifacts"]) == ("error", "worker_lost", [])
+    assert (state / "run" / "died").exists()
+    until(lambda: is_ready(service), 40)
+    with service.events(f"/v1/runs/{run_id}/events") as events:
+        assert [event["event"] for _, event in events] == ["error"]
+    assert service.run("bash", "echo again")["stdout"] == "again\n"
+    assert service.get(f"/v1/runs/{run_id}").body == run
+
+
+@pytest.mark.parametrize(
+    ("point", "status", "code"),
+    [("accepted", "error", "interrupted"), ("ended", "succeeded", None), ("recorded", "succeeded", None)],
+)
+def test_an_api_that_dies_at_a_point_of_a_runs_life_leaves_it_an_end(start_service, state, point, status, code):
+    service = start_service(RUNYARD_DIE_AT=f"{point}:{state}/api/died")
+    with suppress(*UNREACHABLE, AssertionError):  # the answer dies with it
+        service.submit("bash", "echo done")
+    until((state / "api" / "died").exists, 20)
+    until(lambda: is_ready(service), 40)
+    (run,) = service.get("/v1/runs").body["data"]
+    run = service.ended(run["id"])
+    assert (run["status"], run["error"] and run["error"]["code"]) == (status, code)
+    assert run["stdout"] == ("done\n" if status == "succeeded" else "")
+    assert service.run("bash", "echo again")["stdout"] == "again\n"
+    assert len(service.get("/v1/runs").body["data"]) == 2

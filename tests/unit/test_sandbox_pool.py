@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from sandbox import frames
-from sandbox.engines import EngineError
+from sandbox.engines import EngineError, NotConfined
 from sandbox.frames import frame
 from sandbox.images import Image
 from sandbox.languages import Catalogue
@@ -24,11 +24,16 @@ class FakeSandbox:
     def __init__(self, image):
         self.stream, self.agent = socket.socketpair()
         self.image = image
+        self.loose = False
         self.destroyed = threading.Event()
         self.agent.sendall(frame(frames.READY))
 
     def kill(self):
         pass
+
+    def measure(self):
+        if self.loose:
+            raise NotConfined("Seccomp")
 
     def destroy(self):
         self.stream.close()
@@ -40,12 +45,14 @@ class FakeEngine:
     def __init__(self):
         self.made = []
         self.failures = 0
+        self.loose = False
 
     def create(self, image, *, hold=True):
         if self.failures:
             self.failures -= 1
             raise EngineError("no")
         sandbox = FakeSandbox(image)
+        sandbox.loose = self.loose
         self.made.append(sandbox)
         return sandbox
 
@@ -154,6 +161,24 @@ def test_a_failing_engine_is_tried_again_not_hammered(monkeypatch):
     wait_until(lambda: full(pool))
     assert engine.failures == 0
     pool.close()
+
+
+def test_a_sandbox_that_is_not_confined_is_never_handed_out(monkeypatch):
+    monkeypatch.setattr("sandbox.pool.RETRY_S", 0.02)
+    engine = FakeEngine()
+    engine.loose = True
+    images = SimpleNamespace(get=lambda _name: Image("python", "sha256:1", ("/x",)))
+    pool = WarmPool(engine, images, {PYTHON: 1})
+    assert pool.confined is None
+    pool.start()
+    with pytest.raises(NotConfined):
+        pool.take(PYTHON)
+    assert pool.confined is False
+    engine.loose = False
+    wait_until(lambda: full(pool))
+    assert pool.confined is True
+    pool.close()
+    assert all(sandbox.destroyed.wait(5) for sandbox in engine.made)
 
 
 def test_sizes_follow_memory_and_never_fall_below_one():

@@ -83,11 +83,15 @@ class DockerSandbox:
         """The host's pid of the sandbox's PID 1."""
         return self._pid
 
+    def measure(self) -> None:
+        """Hold PID 1 against what must be in force; see `Sandbox.measure`."""
+        if self._expected is not None:
+            check_posture(self._pid, self._expected)
+
     def apply(self, limits: Limits) -> bool:
         """Put a job's limits in force and start counting; see `Sandbox.apply`."""
         assert self._group is not None
-        if self._expected is not None:
-            check_posture(self._pid, self._expected)
+        self.measure()
         bounds = Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS)
         if not self._set(bounds):
             return False

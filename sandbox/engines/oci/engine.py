@@ -18,6 +18,7 @@ from sandbox.engines.confinement import (
     BASE_ENV,
     DEFAULT_CPUS,
     DEFAULT_MEMORY_BYTES,
+    RUN_UID,
     build_bytes,
     instance_name,
     known_apparmor,
@@ -28,6 +29,7 @@ from sandbox.engines.oci.devices import make_device_layer
 from sandbox.engines.oci.runtime import open_runtime
 from sandbox.engines.oci.sandbox import OciSandbox, kill_all
 from sandbox.engines.oci.slots import Slot, Slots
+from sandbox.engines.posture import Expected
 from sandbox.engines.syscalls import (
     MS_NOSUID,
     MS_RDONLY,
@@ -99,6 +101,10 @@ class OciEngine:
         undo = sandbox.undo
         slot = self._slots.take()
         undo.callback(self._slots.give_back, slot)
+        if self._runtime.traits.seccomp:
+            sandbox.expected = Expected(
+                slot.first_uid + RUN_UID, seccomp=not self._relaxed, no_new_privileges=not self._relaxed
+            )
         group = self._cgroups.create(sandbox.id)
         undo.callback(group.remove)
         sandbox.group = group

@@ -17,6 +17,7 @@ from sandbox.engines import EngineError, Stats
 from sandbox.engines.cgroups import Bounds, Group
 from sandbox.engines.compiling import close_build_directory
 from sandbox.engines.confinement import AGENT_PIDS, tmpfs_sizes
+from sandbox.engines.posture import Expected, check_posture
 from sandbox.engines.syscalls import resize_tmpfs
 from sandbox.engines.traits import Traits
 from sandbox.images import Image
@@ -45,6 +46,8 @@ class OciSandbox:
         self.bounds = bounds
         self._facts = facts
         self._traits = traits
+        #: What PID 1 must show of itself; None where the host cannot see it (gVisor).
+        self.expected: Expected | None = None
         self._lock = threading.Lock()
         self._pid = 0
         self._pidfd = -1
@@ -67,6 +70,11 @@ class OciSandbox:
     def pid(self) -> int:
         """The host's pid of the sandbox's PID 1."""
         return self._pid
+
+    def measure(self) -> None:
+        """Hold PID 1 against what must be in force; see `Sandbox.measure`."""
+        if self.expected is not None:
+            check_posture(self._pid, self.expected)
 
     def apply(self, limits: Limits) -> bool:
         """Put a job's limits in force and start counting; see `Sandbox.apply`."""
