@@ -113,7 +113,7 @@ def test_no_token_comes_into_the_log(service, log):
         service.get(f"/v1/runs?token={token}", headers={"x-request-id": token, "User-Agent": token}, token=token)
         service.run(code=f"print('{service.token}')", metadata={"token": service.token})
     service.get("/v1/files/file_x/content?token=signed.secret-secret", token=None)
-    until(lambda: [x for x in log() if x.get("status") == 404])
+    until(lambda: [x for x in log() if x.get("status") == 403])
     text = "\n".join(json.dumps(line) for line in log() if line["message"] != "request")
     text += "\n".join(json.dumps({**line, "request_id": ""}) for line in log() if line["message"] == "request")
     for secret in (service.token, "secret-secret"):
