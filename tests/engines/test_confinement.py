@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 CALLS = """
@@ -36,7 +38,10 @@ def test_capabilities_privileges_and_filter(run, column):
 
 def test_two_runs_have_different_namespaces(run):
     code = "cut -c12-22 /proc/self/uid_map; for n in user pid mnt net ipc uts cgroup; do readlink /proc/self/ns/$n; done"
-    first, second = run("bash", code)["stdout"].split("\n"), run("bash", code)["stdout"].split("\n")
+    # At the same time: the numbers of namespaces that are gone are given again.
+    with ThreadPoolExecutor() as pool:
+        runs = list(pool.map(lambda _: run("bash", f"{code}; sleep 1"), range(2)))
+    first, second = (made["stdout"].split("\n") for made in runs)
     assert len(first) == len(second) == 9
     # A user namespace belongs to its slot and may be met again; the rest are new every time.
     assert all(a != b for a, b in zip(first[2:8], second[2:8], strict=True))

@@ -83,7 +83,7 @@ def begin(sandbox, code):
     )
     assert sandbox.apply(plan.limits)
     sandbox.stream.setblocking(True)
-    data = opening(plan) + frame(frames.STDIN_END) + frame(frames.GO)
+    data = b"".join(opening(plan, None)) + frame(frames.STDIN_END) + frame(frames.GO)
     while data:
         data = data[sandbox.stream.send(data) :]
 
