@@ -424,7 +424,8 @@ def test_the_programs_limits_are_back_in_force_before_it_runs(run, language):
     }[language]
     result = run(language, eat, limits={"memory_mb": 100})
     assert (result["status"], result["oom_killed"], result["signal"]) == ("oom", True, "SIGKILL")
-    assert result["usage"]["max_rss_mb"] <= 100
+    # A process that is being killed may still be charged a few pages beyond: far from the compiler's budget.
+    assert result["usage"]["max_rss_mb"] <= 104
     assert run(language, HELLO[language], limits={"memory_mb": 16, "cpus": 0.2})["stdout"] == "hello\n"
 
 

@@ -86,7 +86,8 @@ def test_a_program_that_resists_is_dead_at_its_time(run, column, code):
 def test_memory_of_the_main_process_is_an_oom(run):
     result = run("python", "x = bytearray(400 << 20)", limits={"memory_mb": 64})
     assert (result["status"], result["oom_killed"], result["signal"]) == ("oom", True, "SIGKILL")
-    assert 32 <= result["usage"]["max_rss_mb"] <= 64
+    # A process that is being killed may still be charged a few pages beyond.
+    assert 32 <= result["usage"]["max_rss_mb"] <= 68
 
 
 def test_memory_of_a_child_is_a_fact_beside_success(run):
