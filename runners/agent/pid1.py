@@ -8,7 +8,7 @@ import time
 from agent import frames
 from agent.job import Job
 from agent.link import CHUNK, UNSENT_HIGH, Link, StreamClosed
-from agent.program import release, set_dumpable, start_cold, start_forked, start_held
+from agent.program import clear_hold, release, set_dumpable, start_cold, start_forked, start_held
 from agent.streams import Streams
 
 WORK = b"/work/"
@@ -203,6 +203,7 @@ class Pid1:
         os.kill(pid, _signal.SIGKILL)
         os.waitpid(pid, 0)
         os.close(go_fd)
+        clear_hold()
         self.streams.renew()
 
     # -- while it runs -----------------------------------------------------------------------------

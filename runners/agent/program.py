@@ -6,6 +6,8 @@ import os
 from agent.frames import pack, unpack
 
 HOLD_FD = 3
+#: Where an interpreter that starts ahead may keep files until it waits.
+HOLD_DIRECTORY = "/tmp/.hold"  # noqa: S108  # the sandbox's own
 PR_SET_DUMPABLE = 4
 
 
@@ -101,6 +103,17 @@ def start_held(argv, pipes, close):
         execute(argv, env)
     finally:
         os._exit(127)
+
+
+def clear_hold(folder=HOLD_DIRECTORY):
+    """Remove what an interpreter left that was ended before it waited; nothing of the user's has run yet."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return
+    for name in names:
+        os.unlink(folder + "/" + name)
+    os.rmdir(folder)
 
 
 def start_forked(pipes, close):
