@@ -55,7 +55,7 @@ def run(schema: dict[str, Any]) -> None:
     fields["stdin"] = _or_null({"type": "string", "maxLength": MAX_STDIN_BYTES}, "What the program can read.")
     variables = fields["env"]["anyOf"][0]
     variables["propertyNames"] = {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
-    variables["additionalProperties"] = argument
+    variables["additionalProperties"] = {"type": "string", "pattern": _NO_NUL}
     _describe(fields, "env", f"Name and value together at most {MAX_STRING_BYTES} bytes, without NUL.")
     fields["limits"] = _or_null(
         {
@@ -68,7 +68,6 @@ def run(schema: dict[str, Any]) -> None:
     _describe(fields, "stream", "Answer with the events as they happen. Not together with `background`.")
     _describe(fields, "background", "Answer at once, with 202 and the run as it waits.")
     _describe(fields, "isolation", "`container` is never made from a template; `gvisor` where the service has it.")
-    fields["metadata"]["anyOf"][0]["additionalProperties"] = {"type": "string", "maxLength": MAX_METADATA_BYTES}
     _describe(fields, "metadata", f"Yours; name and value together at most {MAX_METADATA_BYTES} bytes.")
     schema["oneOf"] = [
         {"required": ["code"], "properties": {"code": {"type": "string"}, "entrypoint": _NULL}},

@@ -227,8 +227,9 @@ def get_events(run_id: str) -> Response:
     if len(request.args.getlist("after")) > 1:
         raise invalid("after: is given twice", param="after")
     after = parse_after(request.args.get("after"), "after")
+    last = parse_after(request.headers.get("Last-Event-ID"), "Last-Event-ID")
     if media == SSE and "Last-Event-ID" in request.headers:
-        after = parse_after(request.headers["Last-Event-ID"], "Last-Event-ID")
+        after = last
     run = _run(run_id, caller)
     messages = context().follower.follow(run, after, signer(), client_fd=_client_fd())
     return _events(messages, media, context().readers.take())
