@@ -23,7 +23,9 @@ class Dockerd:
         self.host = f"unix://{place}/docker.sock"
         place.mkdir(mode=0o755, parents=True, exist_ok=True)
         runsc = {"path": "/usr/bin/runsc", "runtimeArgs": ["--platform=ptrace", "--network=none"]}
-        (place / "daemon.json").write_text(json.dumps({"runtimes": {"runsc": runsc}}))
+        (place / "daemon.json").write_text(
+            json.dumps({"runtimes": {"runsc": runsc, "crun": {"path": "/usr/bin/crun"}}})
+        )
         self.start()
 
     def start(self) -> None:
