@@ -7,6 +7,7 @@ written on a machine that is known to be good, and read line by line before it i
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from sandbox.engines import Engine, EngineError, EngineUnusable
 from sandbox.engines.confinement import apparmor_is_on
 from sandbox.images import Images
 from sandbox.languages import Catalogue, Language
+from sandbox.posture.canary import settled
 from sandbox.posture.facts import Facts, read_facts
 from sandbox.posture.golden import Finding, compare, golden_path, load_golden
 from worker.engines import open_engine
@@ -71,13 +74,16 @@ def judged(settings: Settings, language: str) -> tuple[str, list[Finding]]:
     """How a sandbox of one language stands now, layer by layer, and by which engine. Raises EngineError."""
     with opened(settings) as (engine, images, catalogue):
         known = catalogue.get(language)
-        facts = measured(engine, images, known) if known is not None else None
-        if facts is None:
-            raise EngineError(f"the image of {language} is not built")
         profile = (settings.apparmor_profile or PROFILE) if apparmor_is_on() else None
         golden = load_golden(engine.name, engine.runtime)
-        findings = compare(facts, golden, apparmor=profile, relaxed=settings.disable_sandbox_security)
-        return f"{engine.name}/{engine.runtime}", findings
+
+        def look() -> list[Finding]:
+            facts = measured(engine, images, known) if known is not None else None
+            if facts is None:
+                raise EngineError(f"the image of {language} is not built")
+            return compare(facts, golden, apparmor=profile, relaxed=settings.disable_sandbox_security)
+
+        return f"{engine.name}/{engine.runtime}", settled(look)
 
 
 def joined(found: dict[str, Facts]) -> Facts:
@@ -116,11 +122,23 @@ def write(settings: Settings) -> Path:
         return path
 
 
-def main() -> int:
-    """0 when the file is written."""
+def show(settings: Settings, language: str) -> None:
+    """Print, as JSON, how a sandbox of one language stands now."""
+    name, findings = judged(settings, language)
+    print(json.dumps({"name": name, "layers": [asdict(finding) for finding in findings]}))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 when the file is written, or what was asked is shown."""
+    parser = argparse.ArgumentParser(prog="ops.posture", description=__doc__)
+    parser.add_argument("--show", metavar="LANGUAGE", help="only say how a sandbox of this language stands")
+    options = parser.parse_args(argv)
     os.environ.setdefault("RUNYARD_ENV", "development")
     try:
         settings = load_settings()
+        if options.show is not None:
+            show(settings, options.show)
+            return 0
         if settings.disable_sandbox_security:
             raise EngineUnusable("DISABLE_SANDBOX_SECURITY=1: there is nothing to measure that may be required")
         host.prepare()

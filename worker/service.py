@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from dataclasses import asdict
 from typing import Any
 
 from config.settings import Settings
@@ -123,6 +124,10 @@ class Service:
             "confined": self.pool.confined,
             "posture": self.posture.summary(),
         }
+
+    def postures(self) -> list[dict[str, Any]]:
+        """How every layer stands: names, states, what was measured and how to mend it. For the machine's owner."""
+        return [{"name": self.posture.name, "layers": [asdict(found) for found in self.posture.report()]}]
 
     def _describe(self, language: Language) -> dict[str, Any]:
         image = self.images.get(language.id)

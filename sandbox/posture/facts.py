@@ -82,7 +82,7 @@ def _facts(subject: Subject, language: Language) -> Facts:
             "descriptors": _descriptors(subject),
             "environment": _environment(subject.pid, language),
         }
-    return facts | {"landlock": {"abi": landlock_abi()}}
+    return facts | {"landlock": {"abi_of_the_kernel": landlock_abi()}}
 
 
 def _read(pid: int, name: str) -> str:

@@ -15,8 +15,9 @@ from sandbox.posture.layers import LAYERS, Layer
 FOLDER = Path(__file__).resolve().parent
 UNCONFINED = frozenset({"none", "unconfined"})
 
-#: `relaxed`: by DISABLE_SANDBOX_SECURITY. `without`: not in force, and not required here.
-State = Literal["ok", "missing", "relaxed", "without"]
+#: `relaxed`: by DISABLE_SANDBOX_SECURITY. `without`: not in force, and not required here. `reported`: the kernel has
+#: it, and whether it is in force no host can see.
+State = Literal["ok", "missing", "relaxed", "without", "reported"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,11 @@ def compare(measured: Facts, golden: Facts, *, apparmor: str | None, relaxed: bo
 
 def _judge(layer: Layer, found: dict[str, Any], golden: Facts, has_apparmor: bool, relaxed: bool) -> Finding:  # noqa: FBT001
     if layer.need == "no":
-        return Finding(layer.name, "ok" if any(found.values()) else "without", False, _told(found), layer.mend)
+        return Finding(
+            layer.name, "reported" if any(found.values()) else "without", False, _told(found), layer.mend
+        )
     if layer.need == "kernel" and not has_apparmor:
-        return Finding(layer.name, "without", False, _told(found), layer.mend)
+        return Finding(layer.name, "without", False, _told(found), "boot with apparmor=1 security=apparmor")
     wrong = differences(layer.name, found, golden.get(layer.name, {}))
     if not wrong:
         return Finding(layer.name, "ok", True, _told(found))
@@ -138,4 +141,4 @@ def _told(found: dict[str, Any]) -> str:
 def _shown(value: Any) -> str:  # noqa: ANN401
     if value is None:
         return "not there"
-    return " ".join(map(str, value)) or "nothing" if isinstance(value, list) else str(value)
+    return (" ".join(map(str, value)) if isinstance(value, list) else str(value)) or "nothing"

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from columns import chosen
 from weakened import DOCKER
 
 from sandbox.posture.golden import load_golden
@@ -34,11 +35,10 @@ def state():
     shutil.rmtree(path)
 
 
-@pytest.mark.parametrize("column", ["docker/runc"], indirect=True)
+@pytest.mark.skipif("docker/runc" not in chosen(), reason="RUNYARD_TEST_COLUMNS has no docker/runc")
 @pytest.mark.parametrize("layer", DOCKER)
-@pytest.mark.timeout(400)
-def test_a_layer_that_a_daemon_leaves_out_stops_the_service(service, dispatcher, dockerd, column, state, layer):
-    """The images are loaded by now: `dispatcher` has waited for that."""
+@pytest.mark.timeout(400)  # the first of them waits until the image is loaded
+def test_a_layer_that_a_daemon_leaves_out_stops_the_service(service, dockerd, state, layer):
     make_areas(state / "storage", UID_BASE)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPO), "STATE_DIR": str(state)}
     environment |= {"IMAGES_DIR": str(service.state / "images"), "UID_BASE": str(UID_BASE), "LANGUAGES": "bash"}
