@@ -13,7 +13,6 @@ from sandbox.posture.facts import Facts
 from sandbox.posture.layers import LAYERS, Layer
 
 FOLDER = Path(__file__).resolve().parent
-UNCONFINED = frozenset({"none", "unconfined"})
 
 #: `relaxed`: by DISABLE_SANDBOX_SECURITY. `without`: not in force, and not required here. `reported`: the kernel
 #: has it, and whether it is in force no host can see.
