@@ -12,11 +12,7 @@ RUNYARD_TEST_STATE ?= /var/lib/runyard-test
 export RUNYARD_TEST_STATE
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help up down status logs doctor posture images gc check test test-all bench lock clean python dev test-setup
-=======
-.PHONY: help up down status logs doctor images gc runsc check test test-all bench lock clean python dev test-setup
->>>>>>> main
+.PHONY: help up down status logs doctor posture images gc runsc check test test-all bench lock clean python dev test-setup
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
