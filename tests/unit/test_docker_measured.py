@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.engines import Stats
-from sandbox.engines.cgroups import Bounds, GroupV2, _parse_membership
+from sandbox.engines.cgroups import Bounds, GroupV2, parse_membership
 from sandbox.engines.docker.measured import MeasuredGroup, is_writable
 
 MIB = 1024 * 1024
@@ -74,6 +74,6 @@ def test_what_can_be_written(folder, monkeypatch):
 
 
 def test_a_group_seen_from_another_cgroup_namespace():
-    v1, v2 = _parse_membership("0::/../runyard-1/abc\n3:memory:/../../system.slice/x\n4:pids:/plain/..x\n")
+    v1, v2 = parse_membership("0::/../runyard-1/abc\n3:memory:/../../system.slice/x\n4:pids:/plain/..x\n")
     assert v2 == "/runyard-1/abc"
     assert v1 == {"memory": "/system.slice/x", "pids": "/plain/..x"}
