@@ -98,6 +98,7 @@ class Service:
             "pool": self.pool.counts(),
             "queue": {"waiting": load.waiting, "running": load.running},
             "confined": self.pool.confined,
+            "landlock": self.pool.landlock,
         }
 
     def _describe(self, language: Language) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import _signal
 import os
 
 from agent.frames import pack, unpack
+from agent.landlock import landlock
 
 HOLD_FD = 3
 PR_SET_DUMPABLE = 4
@@ -42,7 +43,9 @@ def default_signals():
 
 
 def settle_child(pipes, close):
-    """In a new child: its own session, its descriptors (not PID 1's, `close`), first for the OOM killer."""
+    """In a new child: its own session, its descriptors (not PID 1's, `close`), its place before the OOM killer and
+    its Landlock domain.
+    """
     _signal.set_wakeup_fd(-1)
     for fd in close:
         os.close(fd)
@@ -50,6 +53,7 @@ def settle_child(pipes, close):
     pipes.become_theirs()
     set_dumpable(1)
     first_for_the_oom_killer()
+    landlock.enter()
 
 
 def execute(argv, env, cwd="/work"):
