@@ -55,8 +55,6 @@ GVISOR = {
     ),
     "test_sockets_of_other_families_are_refused": "its own kernel answers netlink, and knows of this sandbox alone",
     "test_what_the_kernel_tells_of_the_host_is_masked": "its /proc has few of these, and none of the host's",
-    "test_each_refused_call_is_refused_with_its_errno": "it takes no profile: its own kernel answers, or refuses",
-    "test_what_has_no_name_in_the_profile_does_not_exist": "it takes no profile: its own kernel answers, or refuses",
 }
 #: What Debian 12's release of 2022 cannot do and a later one can.
 GVISOR_2022 = {
