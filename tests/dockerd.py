@@ -27,7 +27,8 @@ class Dockerd:
         place.mkdir(mode=0o755, parents=True, exist_ok=True)
         platform = best_platform(known_flags())
         runsc = {"path": find_runtime("runsc"), "runtimeArgs": [f"--platform={platform}", "--network=none"]}
-        (place / "daemon.json").write_text(json.dumps({"runtimes": {"runsc": runsc}}))
+        runtimes = {"runsc": runsc, "crun": {"path": find_runtime("crun")}}
+        (place / "daemon.json").write_text(json.dumps({"runtimes": runtimes}))
         self.start()
 
     def start(self) -> None:

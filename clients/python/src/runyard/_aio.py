@@ -145,11 +145,10 @@ class AsyncEventStream:
         await self._stop()
         return await self._driver.complete(self._followed.cancelled())
 
-    async def close(self) -> None:
-        """Stop listening, and cancel the run if this stream started it and it has not ended."""
+    async def close(self) -> Run | None:
+        """Stop listening, and cancel the run if this stream started it and it has not ended; then that run."""
         await self._stop()
-        if self._followed.must_cancel:
-            await self._driver.complete(self._followed.cancelled())
+        return await self._driver.complete(self._followed.cancelled()) if self._followed.must_cancel else None
 
     async def _stop(self) -> None:
         self._operation.close()

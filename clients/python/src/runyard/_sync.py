@@ -145,11 +145,10 @@ class EventStream:
         self._stop()
         return self._driver.complete(self._followed.cancelled())
 
-    def close(self) -> None:
-        """Stop listening, and cancel the run if this stream started it and it has not ended."""
+    def close(self) -> Run | None:
+        """Stop listening, and cancel the run if this stream started it and it has not ended; then that run."""
         self._stop()
-        if self._followed.must_cancel:
-            self._driver.complete(self._followed.cancelled())
+        return self._driver.complete(self._followed.cancelled()) if self._followed.must_cancel else None
 
     def _stop(self) -> None:
         self._operation.close()
