@@ -38,22 +38,33 @@ CPU_CHECK_MIN_S = 0.005
 Phase = Literal["compile", "run"]
 
 
-def await_ready(sandbox: Sandbox, timeout_s: float = READY_TIMEOUT_S) -> None:
-    """Wait for the agent's `ready`. Raises EngineError if it does not come, or anything else does."""
-    stream = sandbox.stream
-    stream.settimeout(timeout_s)
-    want = frame(frames.READY)
-    got = b""
+def await_ready(sandbox: Sandbox, timeout_s: float = READY_TIMEOUT_S) -> int:
+    """Wait for the agent's `ready`: the version of Landlock that it has put in force, 0 for none.
+
+    Nothing of a user's is in the sandbox yet, so it can be believed. Raises EngineError if it does not come, or
+    anything else does.
+    """
+    sandbox.stream.settimeout(timeout_s)
     try:
-        while len(got) < len(want):
-            piece = stream.recv(len(want) - len(got))
-            if not piece:
-                break
-            got += piece
-    except OSError as e:
+        head = _exactly(sandbox, frames.HEADER_BYTES)
+        length = int.from_bytes(head[1:], "big")
+        if head[:1] != frames.READY or length > frames.FROM_AGENT[frames.READY[0]]:
+            raise EngineError("the agent did not get ready")
+        said = _exactly(sandbox, length)
+        return frames.number(said) if said else 0  # an image of another's making may have an older agent
+    except (OSError, ProtocolError) as e:
         raise EngineError(f"the agent did not get ready: {e}") from e
-    if got != want:
-        raise EngineError("the agent did not get ready")
+
+
+def _exactly(sandbox: Sandbox, size: int) -> bytes:
+    """So many bytes and none that come after them. Raises EngineError at the end of the stream."""
+    got = b""
+    while len(got) < size:
+        piece = sandbox.stream.recv(size - len(got))
+        if not piece:
+            raise EngineError("the agent did not get ready")
+        got += piece
+    return got
 
 
 def is_waiting(sandbox: Sandbox) -> bool:

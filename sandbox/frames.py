@@ -40,7 +40,7 @@ END = b"Z"
 
 #: The longest payload of each frame an agent may send.
 FROM_AGENT: dict[int, int] = {
-    READY[0]: 0,
+    READY[0]: 3,
     STDIN_TAKEN[0]: 10,
     STDOUT[0]: 65_536,
     STDERR[0]: 65_536,

@@ -70,6 +70,8 @@ class WarmPool:
         self._closed = False
         #: Whether the sandbox made last was confined as it must be; None before the first.
         self.confined: bool | None = None
+        #: The version of Landlock that its agent put in force, 0 where the kernel has none for it.
+        self.landlock: int | None = None
         self._used: queue.SimpleQueue[Sandbox | None] = queue.SimpleQueue()
         # More would only slow each other down; waiting for a turn, a run may be handed one that is ready.
         self._starts = threading.Semaphore(STARTS)
@@ -171,7 +173,7 @@ class WarmPool:
     def _started(self, image: Image, *, hold: bool) -> Sandbox:
         sandbox = self._engine.create(image, hold=hold)
         try:
-            await_ready(sandbox)
+            self._note_landlock(await_ready(sandbox))
             sandbox.measure()
             self._inspect(sandbox)
             self.confined = True
@@ -181,6 +183,11 @@ class WarmPool:
             sandbox.destroy()
             raise
         return sandbox
+
+    def _note_landlock(self, version: int) -> None:
+        if version != self.landlock:
+            log.info("landlock in sandboxes", extra={"version": version})
+        self.landlock = version
 
     def _fill(self) -> None:
         while (chosen := self._next_to_fill()) is not None:

@@ -122,6 +122,7 @@ class Service:
             "pool": self.pool.counts(),
             "queue": {"waiting": load.waiting, "running": load.running},
             "confined": self.pool.confined,
+            "landlock": self.pool.landlock,
             "posture": self.posture.summary(),
         }
 

@@ -18,7 +18,7 @@ KILL = b"K"
 COLLECT = b"C"  # the host has lent memory: send the artifacts
 
 # Agent to host.
-READY = b"R"
+READY = b"R"  # decimal: the Landlock version in force, 0 for none
 STDIN_TAKEN = b"W"  # decimal: so many bytes of stdin have gone to the program
 STDOUT = b"O"
 STDERR = b"E"

@@ -7,6 +7,7 @@ import time
 
 from agent import frames
 from agent.job import Job
+from agent.landlock import landlock
 from agent.link import CHUNK, UNSENT_HIGH, Link, StreamClosed
 from agent.program import clear_hold, release, set_dumpable, start_cold, start_forked, start_held
 from agent.streams import Streams
@@ -64,6 +65,7 @@ class Pid1:
 
     def prepare(self, mode, hold_argv):
         """Start what can be started ahead. Non-None in the released child only."""
+        landlock.confine()
         for name in ("/work/inputs", OUTPUTS):
             os.mkdir(name, 0o755)
         if mode == "fork":
@@ -73,7 +75,7 @@ class Pid1:
             self.held = (pid, rest)
         elif mode == "hold":
             self.held = start_held(hold_argv, self.streams.pipes, self.own_descriptors())
-        self.link.send(frames.READY)
+        self.link.send(frames.READY, b"%d" % landlock.version)
         return None
 
     # -- the conversation --------------------------------------------------------------------------

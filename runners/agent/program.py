@@ -4,6 +4,7 @@ import _signal
 import os
 
 from agent.frames import pack, unpack
+from agent.landlock import landlock
 
 HOLD_FD = 3
 #: Where an interpreter that starts ahead may keep files until it waits.
@@ -44,7 +45,9 @@ def default_signals():
 
 
 def settle_child(pipes, close):
-    """In a new child: its own session, its descriptors (not PID 1's, `close`), first for the OOM killer."""
+    """In a new child: its own session, its descriptors (not PID 1's, `close`), its place before the OOM killer and
+    its Landlock domain.
+    """
     _signal.set_wakeup_fd(-1)
     for fd in close:
         os.close(fd)
@@ -52,6 +55,7 @@ def settle_child(pipes, close):
     pipes.become_theirs()
     set_dumpable(1)
     first_for_the_oom_killer()
+    landlock.enter()
 
 
 def execute(argv, env, cwd="/work"):

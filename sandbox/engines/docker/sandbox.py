@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 DEATH_TIMEOUT_S = 10.0
 REMOVE_TIMEOUT_S = 20.0
 REMOVE_POLL_S = 0.05
+#: After each failure to remove so long until the next try, and no more tries than that.
+REMOVE_AGAIN_S = (0.1, 0.4, 1.6)
 
 
 class DockerSandbox:
@@ -199,12 +201,24 @@ class DockerSandbox:
             self._pidfd = -1
 
     def _remove(self) -> None:
-        """Ask until it is gone: at its end the daemon removes it too, and refuses while it is about it."""
+        """Ask until it is gone: at its end the daemon removes it too, and refuses while it is about it.
+
+        A daemon that fails is asked again: of a container that was never started it does nothing by itself.
+        """
         deadline = time.monotonic() + REMOVE_TIMEOUT_S
-        while not self._daemon.remove(self.container):
+        pauses = iter(REMOVE_AGAIN_S)
+        while True:
+            try:
+                if self._daemon.remove(self.container):
+                    return
+                pause = REMOVE_POLL_S
+            except EngineError:
+                pause = next(pauses, 0.0)
+                if not pause:
+                    raise
             if time.monotonic() > deadline:
                 raise EngineError("the daemon does not finish removing it")
-            time.sleep(REMOVE_POLL_S)
+            time.sleep(pause)
 
 
 def update_of(bounds: Bounds) -> dict[str, Any]:

@@ -1,0 +1,126 @@
+"""A Landlock domain for the agent and everything it starts. See Documentation/userspace-api/landlock.rst.
+
+A second wall behind the mounts, the uid and the system call filter: what a program may open, whatever else fails.
+Reading is for the system's trees, /proc, /dev, /sys and the program's own places; writing for those places and the
+device nodes; executing for the system's trees and where the mount of a place allows it. The root may be listed.
+
+There are two domains. PID 1 confines itself before it takes anything from the host; it may also write beneath
+/proc, where it steers the OOM killer. Each child enters a second, which may not, by one call before it becomes
+anything of the user's: the rules have been made by then, since their opening of paths would cost a run what it need
+not. As that domain lies within PID 1's, what is in it cannot trace PID 1.
+
+A kernel without it, or with its first version (which forbids every rename across directories), is no fault here:
+the agent says in its `ready` which version is in force, and the host has that reported.
+"""
+# ruff: noqa: S108  # these paths are a sandbox's own
+
+import os
+
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+VERSION_FLAG = 1
+RULE_PATH_BENEATH = 1
+#: With version 2 came REFER, without which nothing can be moved from one directory to another.
+OLDEST, NEWEST = 2, 5
+PR_GET_NO_NEW_PRIVS = 39
+
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+REMOVE_DIR, REMOVE_FILE, MAKE_CHAR, MAKE_DIR = 1 << 4, 1 << 5, 1 << 6, 1 << 7
+MAKE_REG, MAKE_SOCK, MAKE_FIFO, MAKE_BLOCK = 1 << 8, 1 << 9, 1 << 10, 1 << 11
+MAKE_SYM, REFER, TRUNCATE, IOCTL_DEV = 1 << 12, 1 << 13, 1 << 14, 1 << 15
+#: How many rights, from the lowest bit on, each version knows.
+RIGHTS = {2: 14, 3: 15, 4: 15, 5: 16}
+
+READ = READ_FILE | READ_DIR
+OWN = (
+    READ | WRITE_FILE | TRUNCATE | REFER | REMOVE_DIR | REMOVE_FILE
+    | MAKE_DIR | MAKE_REG | MAKE_SOCK | MAKE_FIFO | MAKE_SYM
+)  # fmt: skip
+#: What is there of these. A link leads to what it names (/bin to /usr/bin).
+RULES = (
+    ("/", READ_DIR),
+    ("/usr", READ | EXECUTE),
+    ("/bin", READ | EXECUTE),
+    ("/sbin", READ | EXECUTE),
+    ("/lib", READ | EXECUTE),
+    ("/lib32", READ | EXECUTE),
+    ("/lib64", READ | EXECUTE),
+    ("/libx32", READ | EXECUTE),
+    ("/opt", READ | EXECUTE),
+    ("/etc", READ),
+    ("/var", READ),
+    ("/proc", READ),
+    ("/sys", READ),
+    ("/dev", READ | WRITE_FILE | IOCTL_DEV),
+    ("/dev/shm", OWN),
+    ("/work", OWN | EXECUTE),
+    ("/tmp", OWN | EXECUTE),
+    # A compiler's; its mount is read-only when the program starts.
+    ("/opt/build", OWN | EXECUTE),
+)
+#: Of PID 1 alone.
+ITS_OWN = (("/proc", READ | WRITE_FILE),)
+
+
+class Landlock:
+    """`version` is the one in force, 0 where there is none; `children` the rules that wait for a child, or -1."""
+
+    def __init__(self):
+        self.version = 0
+        self.children = -1
+
+    def confine(self):
+        """In PID 1, once its mounts are there and before it says ready: make the rules, enter its domain."""
+        known = _syscall(CREATE_RULESET, None, 0, VERSION_FLAG)
+        version = min(known, NEWEST)
+        if version < OLDEST or _prctl(PR_GET_NO_NEW_PRIVS) != 1:
+            return
+        children = _ruleset(version, RULES)
+        ours = _ruleset(version, RULES + ITS_OWN)
+        if _syscall(RESTRICT_SELF, ours, 0) != 0:
+            raise OSError("landlock_restrict_self failed")
+        os.close(ours)
+        self.version, self.children = version, children
+
+    def enter(self):
+        """In a child: enter its domain. It must not go on without, so whatever fails is raised."""
+        if self.children >= 0:
+            if _syscall(RESTRICT_SELF, self.children, 0) != 0:
+                raise OSError("landlock_restrict_self failed")
+            os.close(self.children)
+            self.children = -1
+
+
+#: PID 1's, and after a fork its children's.
+landlock = Landlock()
+
+
+def _ruleset(version, rules):
+    """A descriptor of these rules, as far as this version has words for them."""
+    handled = (1 << RIGHTS[version]) - 1
+    fd = _syscall(CREATE_RULESET, handled.to_bytes(8, "little"), 8, 0)
+    if fd < 0:
+        raise OSError("landlock_create_ruleset failed")
+    for path, rights in rules:
+        try:
+            place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        # struct landlock_path_beneath_attr is packed: eight bytes of rights, four of a descriptor.
+        attribute = (rights & handled).to_bytes(8, "little") + place.to_bytes(4, "little")
+        if _syscall(ADD_RULE, fd, RULE_PATH_BENEATH, attribute, 0) != 0:
+            raise OSError(f"landlock_add_rule of {path} failed")
+        os.close(place)
+    return fd
+
+
+def _syscall(number, *arguments):
+    """A call that the C library has no name for: its result, or -1. Pointers are bytes; see `set_dumpable`."""
+    import _ctypes
+
+    return _ctypes.call_function(_ctypes.dlsym(_ctypes.dlopen(None, 2), "syscall"), (number, *arguments))
+
+
+def _prctl(option):
+    import _ctypes
+
+    return _ctypes.call_function(_ctypes.dlsym(_ctypes.dlopen(None, 2), "prctl"), (option, 0, 0, 0, 0))

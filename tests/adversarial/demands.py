@@ -1,0 +1,107 @@
+"""Requests that are wrong, each in one way, and what they are answered: status, and the parameter that is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+RUN = {"language": "bash", "code": "echo hi"}
+
+
+def run(**fields: Any) -> dict[str, Any]:
+    return {**RUN, **fields}
+
+
+def files(*paths: str) -> dict[str, Any]:
+    return run(files=[{"path": path, "content": ""} for path in paths])
+
+
+TOKENS: dict[str, str | None] = {
+    "missing": None,
+    "empty": "",
+    "no scheme": "dev_123",
+    "another scheme": "Basic ZGV2XzEyMzo=",
+    "no token": "Bearer",
+    "spaces": "Bearer  ",
+    "wrong": "Bearer dev_124",
+    "a piece": "Bearer dev_12",
+    "more": "Bearer dev_123x",
+    "two": "Bearer dev_123 dev_123",
+    "huge": "Bearer " + "x" * 6000,
+    "not ASCII": "Bearer d\xe9v_123",
+    "control characters": "Bearer dev_123\x7f",
+    "a NUL in words": "Bearer dev_123%00",
+    "like a key": "Bearer ry_" + "a" * 38,
+    "SQL": "Bearer ' OR 1=1 --",
+}
+
+#: (body, param that the answer names; None where it is not looked at)
+BODIES: dict[str, tuple[Any, str | None]] = {
+    **{
+        f"language {name!r}": (run(language=name), "language")
+        for name in ("../sh", "Python\n", "__proto__", "", " ", "python ", "PYTHON\x00", "bash;id", "x" * 5000, "pythön", "%00", "/bin/sh")
+    },
+    **{f"language {value!r}": (run(language=value), "language") for value in (None, 1, [], {}, True)},
+    **{
+        f"limit {value!r}": (run(limits={"timeout_ms": value}), "limits.timeout_ms")
+        for value in ("1", "", 0, -1, 1.5, True, 10**9, 2**63, 2**64, -(2**63), [], {}, "Infinity", "1e3")
+    },
+    **{
+        f"limits.{name}": (run(limits={name: value}), f"limits.{name}")
+        for name, value in {
+            "memory_mb": 15, "cpu_ms": 0, "cpus": 0, "pids": 513, "max_output_bytes": 0, "max_artifact_bytes": -1,
+            "max_artifact_files": 101, "nproc": 1, "__class__": 1,
+        }.items()
+    },
+    **{
+        f"path {path[:20]!r}": (files(path), None)
+        for path in ("../x", "/etc/passwd", "a/../../x", "", ".", "..", "a//b", "a/", "a\x00b", "x" * 300, "a/" * 600 + "b", "./a", "a/./b")
+    },
+    "the same path twice": (files("a", "a"), None),
+    "a file where a directory is": (files("a", "a/b"), None),
+    "the entry file's path beside code": (files("main.sh"), None),
+    "a file beneath inputs with an id that is none": (run(files=[{"path": "a", "id": "file_x"}]), None),
+    "a file with id and content": (run(files=[{"path": "a", "id": "file_x", "content": ""}]), None),
+    "an encoding that is none": (run(files=[{"path": "a", "content": "", "encoding": "rot13"}]), None),
+    "base64 that is none": (run(files=[{"path": "a", "content": "!", "encoding": "base64"}]), None),
+    "65 files": (files(*(f"f{n}" for n in range(65))), None),
+    "code and entrypoint": (run(entrypoint="a", files=[{"path": "a", "content": ""}]), None),
+    "neither": ({"language": "bash"}, None),
+    "an entrypoint that is not there": ({"language": "bash", "entrypoint": "a", "files": []}, None),
+    "an unknown field": (run(volume="/"), "volume"),
+    "code that is no text": (run(code=1), "code"),
+    "code too long": (run(code="x" * (1 << 20) + "y"), "code"),
+    "stdin too long": (run(stdin="x" * ((8 << 20) + 1)), "stdin"),
+    "args that are no list": (run(args="--x"), "args"),
+    "an argument with a NUL": (run(args=["a\x00b"]), None),
+    "65 args": (run(args=["x"] * 65), "args"),
+    "env with an equals sign": (run(env={"A=B": "x"}), None),
+    "env with a NUL": (run(env={"A": "x\x00"}), None),
+    "env without a name": (run(env={"": "x"}), None),
+    "env that is no text": (run(env={"A": 1}), None),
+    "an isolation that is none": (run(isolation="vm"), "isolation"),
+    "stream and background": (run(stream=True, background=True), None),
+    "metadata too deep": (run(metadata={"a": {"b": 1}}), None),
+}  # fmt: skip
+
+#: What is not even JSON as it should be.
+RAW: dict[str, bytes] = {
+    "nothing": b"",
+    "a brace": b"{",
+    "a list": b"[]",
+    "a number": b"1",
+    "null": b"null",
+    "NaN": b'{"language": "bash", "code": "", "limits": {"timeout_ms": NaN}}',
+    "Infinity": b'{"language": "bash", "code": "", "limits": {"cpus": Infinity}}',
+    "a number without end": b'{"language": "bash", "code": "", "limits": {"cpus": 1e999}}',
+    "a lone surrogate": b'{"language": "bash", "code": "\\ud800"}',
+    "bytes that are no UTF-8": b'{"language": "bash", "code": "\xff"}',
+    "UTF-16": '{"language": "bash", "code": ""}'.encode("utf-16"),
+    "2 000 lists": b"[" * 2000,
+    "100 000 objects": b'{"a":' * 100_000,
+    "depth inside": b'{"language": "bash", "code": "", "metadata": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+    "the same name twice": b'{"language": "bash", "code": "", "code": 1}',
+    "more after the end": b'{"language": "bash", "code": ""} x',
+    "a number of many digits": b'{"language": "bash", "code": "", "limits": {"timeout_ms": '
+    + b"9" * 10_000
+    + b"}}",
+}
