@@ -9,7 +9,7 @@ import orjson
 from flask import Blueprint, Response, request
 
 from api import metrics
-from api.context import context
+from api.context import context, require_stranger
 from api.errors import JSON, ApiError
 from api.languages import worker_unavailable
 from dispatch import WorkerUnavailable
@@ -23,6 +23,7 @@ OK, FAIL = "ok", "fail"
 @blueprint.get("/v1/languages")
 def languages() -> Response:
     """The languages, and which of them are ready."""
+    require_stranger()
     try:
         catalogue = context().languages.catalogue()
     except WorkerUnavailable as e:
