@@ -58,15 +58,15 @@ def create_key() -> Response:
     return answer(NewKeyOut(id=made.stored.id, key=made.text, plan=made.stored.plan, created_at=created_at), 201)
 
 
-@blueprint.get("/v1/admin/keys/<key_id>")
-def get_key(key_id: str) -> Response:
+@blueprint.get("/v1/admin/keys/<key>")
+def get_key(key: str) -> Response:
     """One stored key, revoked or not."""
     require_admin()
-    return answer(_key(_found(key_id)))
+    return answer(_key(_found(key)))
 
 
-@blueprint.patch("/v1/admin/keys/<key_id>")
-def change_key(key_id: str) -> Response:
+@blueprint.patch("/v1/admin/keys/<key>")
+def change_key(key: str) -> Response:
     """Give a key another plan, disable it, enable it: in force with its next request. 409 for a revoked one."""
     _require_admin_and_drain()
     wanted = parsed(AdminKeyIn, small_body())
@@ -74,21 +74,21 @@ def change_key(key_id: str) -> Response:
         raise invalid("plan: give plan or disabled", param="plan", code="missing_field")
     if wanted.plan is not None:
         _check_plan(wanted.plan)
-    _found(key_id)
-    changed = keyring().change(key_id, ADMIN, plan=wanted.plan, disabled=wanted.disabled)
+    _found(key)
+    changed = keyring().change(key, ADMIN, plan=wanted.plan, disabled=wanted.disabled)
     if changed is None:
         raise _revoked()
     return answer(_key(changed))
 
 
-@blueprint.delete("/v1/admin/keys/<key_id>")
-def delete_key(key_id: str) -> Response:
+@blueprint.delete("/v1/admin/keys/<key>")
+def delete_key(key: str) -> Response:
     """End a key at once and for good. 409 for one that is revoked."""
     require_admin()
-    _found(key_id)
-    if not keyring().revoke(key_id, ADMIN):
+    _found(key)
+    if not keyring().revoke(key, ADMIN):
         raise _revoked()
-    return answer(KeyDeletedOut(id=key_id))
+    return answer(KeyDeletedOut(id=key))
 
 
 @blueprint.get("/v1/admin/audit")
