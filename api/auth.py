@@ -88,7 +88,7 @@ class Authenticator:
             self._unknown.add(given)
             raise unknown_token()
         if key.disabled and not disabled_too:
-            raise unauthorized("This key is disabled.", code="key_disabled")
+            raise unauthorized("This key is disabled.", code="disabled_key")
         self._good.add(given)
         plan = self._plans.get(key.plan)
         if plan is None:

@@ -2,8 +2,8 @@
 
 The bound is 0.3 ms for the three together with a stored key, in memory mode. Buckets in memory or, with `--redis
 URL`, in Redis; the database is SQLite in a scratch directory. Counting is what a run's acceptance costs more with a
-quota and a bound of storage than without. Given beside the milliseconds: the ratio to one acceptance without either,
-which was measured in the same moments. The service is not needed.
+quota and a bound of storage than without. Given beside the milliseconds: the ratio to one acceptance without
+either, which was measured in the same moments. The service is not needed.
 """
 
 from __future__ import annotations

@@ -264,13 +264,13 @@ def test_a_keys_share_of_the_places_and_of_the_queue(service):
     assert service.get("/v1/usage", token=key).body["runs"] == 2
 
 
-def test_a_key_disabled_mid_run_ends_that_run_and_no_other(service):
+def test_a_disabled_key_mid_run_ends_that_run_and_no_other(service):
     key = made(service)
     run = service.submit("bash", "sleep 1; echo done", token=key["key"])
     until(lambda: service.get(f"/v1/runs/{run}", token=key["key"]).body["status"] == "running", 60)
     assert admin(service, "PATCH", f"/{key['id']}", {"disabled": True}).body["disabled"] is True
-    refused(service.post("/v1/runs", json=HELLO, token=key["key"]), 401, "key_disabled")
-    refused(service.get(f"/v1/runs/{run}", token=key["key"]), 401, "key_disabled")
+    refused(service.post("/v1/runs", json=HELLO, token=key["key"]), 401, "disabled_key")
+    refused(service.get(f"/v1/runs/{run}", token=key["key"]), 401, "disabled_key")
     assert service.get(ME, token=key["key"]).body["disabled"] is True
     until(lambda: _runs_used(service, key) == 1, 60)
     assert admin(service, "PATCH", f"/{key['id']}", {"disabled": False}).status == 200

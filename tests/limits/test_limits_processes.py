@@ -79,7 +79,7 @@ def test_revoked_rotated_and_disabled_are_so_at_once_in_both(two):
     key_id = service.get(ME, token=keys[1]).body["id"]
     assert service.request("PATCH", f"/v1/admin/keys/{key_id}", body, headers, token=ADMIN).status == 200
     for reply in everybody(two, lambda: service.get("/v1/usage", token=keys[1]), 3):
-        assert (reply.status, reply.body["error"]["code"]) == (401, "key_disabled")
+        assert (reply.status, reply.body["error"]["code"]) == (401, "disabled_key")
 
 
 def test_keys_an_hour_are_counted_over_both(two):

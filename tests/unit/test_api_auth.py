@@ -148,7 +148,7 @@ def test_a_stored_key_is_what_its_row_says_at_each_request(authenticator, keyrin
     keyring.change(made.stored.id, "admin", plan="pro", disabled=None)
     assert authenticator.authenticate(header).plan.name == "pro"
     keyring.change(made.stored.id, "admin", plan=None, disabled=True)
-    assert refused(authenticator, header).error.code == "key_disabled"
+    assert refused(authenticator, header).error.code == "disabled_key"
     assert authenticator.authenticate(header, disabled_too=True).stored.disabled
     keyring.change(made.stored.id, "admin", plan=None, disabled=False)
     assert authenticator.authenticate(header).id == made.stored.id
