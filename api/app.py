@@ -21,6 +21,7 @@ from api.metrics import Metrics
 from api.places import Places
 from api.plans import load_plans
 from api.routes import admin_keys as admin_keys_routes
+from api.routes import docs as docs_routes
 from api.routes import files as files_routes
 from api.routes import keys as keys_routes
 from api.routes import runs as runs_routes
@@ -41,6 +42,17 @@ if TYPE_CHECKING:
     from config.values import Network
     from dispatch import Dispatcher
     from storage.areas import ApiAreas
+
+#: Every route, each with its `@operation`: the specification is made of them.
+BLUEPRINTS = (
+    runs_routes.blueprint,
+    files_routes.blueprint,
+    service_routes.blueprint,
+    docs_routes.blueprint,
+    keys_routes.blueprint,
+    usage_routes.blueprint,
+    admin_keys_routes.blueprint,
+)
 
 
 def create_app(
@@ -106,12 +118,8 @@ def create_app(
         app.before_request(lambda: _note_address(trusted))
     app.before_request(lambda: access.begin(request))
     errors.init_app(app)
-    app.register_blueprint(runs_routes.blueprint)
-    app.register_blueprint(files_routes.blueprint)
-    app.register_blueprint(service_routes.blueprint)
-    app.register_blueprint(keys_routes.blueprint)
-    app.register_blueprint(usage_routes.blueprint)
-    app.register_blueprint(admin_keys_routes.blueprint)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
     app.after_request(_add_headers)
     return app
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from api.access import audit
 from api.ids import now_ms, rfc3339
 from api.keytext import SHOWN, digest, new_key_text
 from config.ids import new_id
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from api.plans import Plan, Plans
     from records.keys import KeyStore, StoredKey
     from records.usage import UsageStore
+
+
+audit_log = logging.getLogger("audit")
+
+MAX_LABEL = 64
+LABEL_RULE = f"must be at most {MAX_LABEL} of A-Z a-z 0-9 _ . -"
+_LABEL = re.compile(rf"[A-Za-z0-9_.-]{{0,{MAX_LABEL}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,7 @@ class Keyring:
         text, at_ms = new_key_text(), now_ms()
         new = NewKey(new_id("key"), digest(text), text[:SHOWN], plan, at_ms, label)
         stored = self._keys.create(new, Actor(actor, at_ms))
-        audit("key.created", key=stored.id, plan=plan, actor=actor)
+        _audit("key.created", key=stored.id, plan=plan, actor=actor)
         return MadeKey(text, stored)
 
     def rotate(self, key_id: str, current: bytes, *, grace_s: int) -> MadeKey | None:
@@ -63,7 +71,7 @@ class Keyring:
         )
         if stored is None:
             return None
-        audit("key.rotated", key=key_id, actor=key_id)
+        _audit("key.rotated", key=key_id, actor=key_id)
         return MadeKey(text, stored)
 
     def change(self, key_id: str, actor: str, *, plan: str | None, disabled: bool | None) -> StoredKey | None:
@@ -71,14 +79,14 @@ class Keyring:
         stored = self._keys.update(key_id, Actor(actor, now_ms()), plan=plan, disabled=disabled)
         if stored is not None:
             given = {"plan": plan, "disabled": disabled}
-            audit("key.changed", key=key_id, actor=actor, **{n: v for n, v in given.items() if v is not None})
+            _audit("key.changed", key=key_id, actor=actor, **{n: v for n, v in given.items() if v is not None})
         return stored
 
     def revoke(self, key_id: str, actor: str) -> bool:
         """End a key for good; False if it is not there or revoked."""
         done = self._keys.revoke(key_id, Actor(actor, now_ms()))
         if done:
-            audit("key.revoked", key=key_id, actor=actor)
+            _audit("key.revoked", key=key_id, actor=actor)
         return done
 
     def left(self, key: StoredKey) -> Left:
@@ -91,6 +99,16 @@ class Keyring:
             max(0, plan.runs - self._usage.counted(key.id, plan.period_at(at_ms))),
             None if resets_at_ms is None else rfc3339(resets_at_ms),
         )
+
+
+def is_label(text: str) -> bool:
+    """Whether a text can stand as a label in a log and a page."""
+    return _LABEL.fullmatch(text) is not None
+
+
+def _audit(event: str, **about: object) -> None:
+    # As `api.access.audit` does, which this must not stand on: the operator's tool has no Flask.
+    audit_log.info(event, extra={"event": event, **about})
 
 
 def ceilings(plan: Plan | None) -> dict[str, int | float]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from records.usage import Quota
 
 FOR_EVER = "never"
+#: Runs that never come back may come by another plan: every 429 says when to ask again.
+ASK_AGAIN_S = 86_400
 
 
 def within_plan(request: RunRequest, plan: Plan | None, pids_default: int) -> RunRequest:
@@ -62,6 +64,7 @@ def no_more(caller: Caller, found: object) -> ApiError:
         "x-quota-reset-runs": reset,
     }
     if resets_at_ms is None:
+        headers["Retry-After"] = str(ASK_AGAIN_S)
         message = f"This key has had all of its {found.limit} runs (plan {plan.name}); they do not come back."
     else:
         headers["Retry-After"] = str(-(-(resets_at_ms - now) // 1000))

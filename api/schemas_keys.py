@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.errors import ApiError, invalid
+from api.keyring import LABEL_RULE, MAX_LABEL, is_label
+from api.openapi.answers import Answered, Count, Page, Time
 from api.schemas import shape_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_LABEL = 64
-_LABEL = re.compile(rf"[A-Za-z0-9_.-]{{0,{MAX_LABEL}}}")
+KeyId = Annotated[str, Field(pattern=r"^key_[A-Za-z0-9]{20,64}$")]
+KeyText = Annotated[str, Field(pattern=r"^ry_[0-9A-Za-z]{38}$")]
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$", json_schema_extra={"format": "date"})]
+Amount = Annotated[float, Field(ge=0)]
+#: Said of a label in the document; checked by `label_of`, for the sake of its message.
+Label = Annotated[str | None, Field(json_schema_extra={"pattern": rf"^[A-Za-z0-9_.-]{{0,{MAX_LABEL}}}$"})]
 
 
 class _In(BaseModel):
@@ -24,14 +29,14 @@ class _In(BaseModel):
 class NewKeyIn(_In):
     """The body of `POST /v1/keys`; it may be missing."""
 
-    label: str | None = None
+    label: Label = None
 
 
 class AdminNewKeyIn(_In):
     """The body of `POST /v1/admin/keys`."""
 
     plan: str
-    label: str | None = None
+    label: Label = None
 
 
 class AdminKeyIn(_In):
@@ -41,113 +46,97 @@ class AdminKeyIn(_In):
     disabled: bool | None = None
 
 
-class NewKeyOut(BaseModel):
+class NewKeyOut(Answered):
     """A key that was made: the only time that it is shown."""
 
-    id: str
-    object: Literal["key"] = "key"
-    key: str
+    id: KeyId
+    object: Literal["key"]
+    key: KeyText
     plan: str
-    created_at: str
+    created_at: Time
 
 
 class RotatedKeyOut(NewKeyOut):
     """A key that was made anew."""
 
-    previous_valid_until: str
+    previous_valid_until: Time
 
 
-class KeyOut(BaseModel):
-    """`GET /v1/keys/me`. A static key of `API_KEYS` has no plan, prefix, age or number of runs."""
+class KeyOut(Answered):
+    """A key as its holder sees it. A static one of `API_KEYS` has no plan, prefix, age or number of runs."""
 
-    id: str
-    object: Literal["key"] = "key"
+    id: KeyId
+    object: Literal["key"]
     plan: str | None
-    created_at: str | None
-    prefix: str | None
+    created_at: Time | None
+    prefix: str | None = Field(description="The first characters of its text.")
     label: str
-    #: The most that each limit of a run may be.
-    limits: dict[str, int | float]
-    runs_left: int | None
-    #: When `runs_left` is what it was; null if it never is.
-    runs_reset_at: str | None
+    limits: dict[str, int | float] = Field(description="The most that each limit of a run may be.")
+    runs_left: Count | None = Field(description="Null: there is no bound.")
+    runs_reset_at: Time | None = Field(description="When `runs_left` is what it was; null: never.")
     disabled: bool
 
 
 class AdminKeyOut(KeyOut):
     """A stored key as the admin calls show it."""
 
-    revoked_at: str | None
-    previous_valid_until: str | None
+    revoked_at: Time | None
+    previous_valid_until: Time | None = Field(description="Until when its text before the last rotation is good.")
 
 
-class AdminKeyListOut(BaseModel):
-    """`GET /v1/admin/keys`."""
-
-    object: Literal["list"] = "list"
-    data: list[AdminKeyOut]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
+class AdminKeyListOut(Page[AdminKeyOut]):
+    """Stored keys, a page at a time."""
 
 
-class KeyDeletedOut(BaseModel):
-    """A key that is good no more."""
+class KeyDeletedOut(Answered):
+    """The key is good no more."""
 
-    id: str
-    object: Literal["key"] = "key"
-    deleted: Literal[True] = True
+    id: KeyId
+    object: Literal["key"]
+    deleted: Literal[True]
 
 
-class AuditEntryOut(BaseModel):
+class AuditEntryOut(Answered):
     """One thing that was done to a key. `actor` is `admin`, `operator`, a key's id or an address."""
 
     id: str
-    object: Literal["audit_entry"] = "audit_entry"
-    created_at: str
+    object: Literal["audit_entry"]
+    created_at: Time
     actor: str
     action: str
     subject: str
     detail: dict[str, Any]
 
 
-class AuditListOut(BaseModel):
-    """`GET /v1/admin/audit`."""
-
-    object: Literal["list"] = "list"
-    data: list[AuditEntryOut]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
+class AuditListOut(Page[AuditEntryOut]):
+    """What was done to keys, a page at a time."""
 
 
-class UsedOut(BaseModel):
+class UsedOut(Answered):
     """What runs of one language used together."""
 
-    runs: int
-    cpu_seconds: float
-    wall_seconds: float
-    gb_seconds: float
-    bytes_in: int
-    bytes_out: int
+    runs: Count
+    cpu_seconds: Amount
+    wall_seconds: Amount
+    gb_seconds: Amount
+    bytes_in: Count
+    bytes_out: Count
 
 
-class UsageOut(BaseModel):
-    """`GET /v1/usage`: of the days from `from` to `to`, both included, in UTC."""
+class UsageOut(Answered):
+    """What the runs used that ended on the days from `from` to `to`, both included, in UTC."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
-    object: Literal["usage"] = "usage"
-    from_: str = Field(serialization_alias="from")
-    to: str
+    object: Literal["usage"]
+    from_: Day = Field(alias="from")
+    to: Day
     plan: str | None
-    runs: int
-    runs_limit: int | None
-    cpu_seconds: float
-    wall_seconds: float
-    gb_seconds: float
-    bytes_in: int
-    bytes_out: int
+    runs: Count
+    runs_limit: Count | None
+    cpu_seconds: Amount
+    wall_seconds: Amount
+    gb_seconds: Amount
+    bytes_in: Count
+    bytes_out: Count
     by_language: dict[str, UsedOut]
 
 
@@ -164,8 +153,8 @@ def parsed(model: type[M], data: Mapping[str, Any]) -> M:
 
 def label_of(given: str | None) -> str:
     """A label that can stand in a log and a page. Raises ApiError 400."""
-    if given is not None and not _LABEL.fullmatch(given):
-        raise invalid(f"label: must be at most {MAX_LABEL} of A-Z a-z 0-9 _ . -", param="label")
+    if given is not None and not is_label(given):
+        raise invalid(f"label: {LABEL_RULE}", param="label")
     return given or ""
 
 

@@ -108,17 +108,15 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _create(keyring: Keyring, plans: Plans, plan: str, label: str) -> int:
-    from api.errors import ApiError
-    from api.schemas_keys import label_of
+    from api.keyring import LABEL_RULE, is_label
 
     if plan not in plans:
         print(f"make keys: there is no plan {plan!r}; known are {', '.join(plans)}", file=sys.stderr)
         return MISUSED
-    try:
-        made = keyring.make(plan, OPERATOR, label=label_of(label))
-    except ApiError as e:
-        print(f"make keys: {e}", file=sys.stderr)
+    if not is_label(label):
+        print(f"make keys: label: {LABEL_RULE}", file=sys.stderr)
         return MISUSED
+    made = keyring.make(plan, OPERATOR, label=label)
     print(f"{made.stored.id}, plan {plan}: the key is shown this once", file=sys.stderr)
     print(made.text)
     return 0

@@ -12,6 +12,9 @@ from api.context import client, context, require_caller, require_stranger
 from api.errors import JSON, ApiError
 from api.ids import rfc3339
 from api.keyring import Keyring, ceilings
+from api.openapi import examples_keys as examples
+from api.openapi.declare import Json, RequestBody, operation
+from api.openapi.faults import JSON_BODY
 from api.plans import SELF_SERVICE
 from api.schemas_keys import KeyDeletedOut, KeyOut, NewKeyIn, NewKeyOut, RotatedKeyOut, label_of, parsed
 
@@ -29,6 +32,15 @@ _KEY_ID = re.compile(r"key_[A-Za-z0-9]{20,64}")
 
 
 @blueprint.post("/v1/keys")
+@operation(
+    "Make a key of your own",
+    tag="keys",
+    description="Of the plan `free`, without sign-up, where the service lets anybody. The body may be missing.",
+    auth=("none",),
+    body=RequestBody({JSON: NewKeyIn}, {"labelled": {"label": "laptop"}}),
+    answers={201: Json("The key, shown this once.", NewKeyOut, {"made": examples.NEW_KEY})},
+    errors=(*JSON_BODY, "self_service_off", "rate_limit_exceeded", "records_unavailable"),
+)
 def create_key() -> Response:
     """Make a key of the plan `free` for whoever asks, where self-service is on.
 
@@ -53,10 +65,13 @@ def create_key() -> Response:
     made = keyring().make(SELF_SERVICE, client()[:64], label=label)
     stored = made.stored
     created_at = rfc3339(stored.created_at_ms)
-    return answer(NewKeyOut(id=stored.id, key=made.text, plan=stored.plan, created_at=created_at), 201)
+    return answer(
+        NewKeyOut(id=stored.id, object="key", key=made.text, plan=stored.plan, created_at=created_at), 201
+    )
 
 
 @blueprint.get("/v1/keys/me")
+@operation("Your key", tag="keys", answers={200: Json("The key.", KeyOut, {"free": examples.KEY})})
 def get_key() -> Response:
     """The key that asks, a disabled one too."""
     caller = require_caller(reading=True, disabled_too=True)
@@ -65,6 +80,7 @@ def get_key() -> Response:
         return answer(
             KeyOut(
                 id=caller.id,
+                object="key",
                 plan=None,
                 created_at=None,
                 prefix=None,
@@ -79,6 +95,13 @@ def get_key() -> Response:
 
 
 @blueprint.post("/v1/keys/me/rotate")
+@operation(
+    "Give your key a new text",
+    tag="keys",
+    description="The old one stays good for a while; one that is old already cannot be rotated.",
+    answers={201: Json("The key, shown this once.", RotatedKeyOut, {"rotated": examples.ROTATED_KEY})},
+    errors=("static_key", "key_already_rotated"),
+)
 def rotate_key() -> Response:
     """Give the key a new text; the old one stays good for a while. 409 for one that is old already, or static."""
     caller = require_caller(reading=False)
@@ -94,6 +117,7 @@ def rotate_key() -> Response:
     return answer(
         RotatedKeyOut(
             id=new.id,
+            object="key",
             key=made.text,
             plan=new.plan,
             created_at=rfc3339(new.created_at_ms),
@@ -104,11 +128,18 @@ def rotate_key() -> Response:
 
 
 @blueprint.delete("/v1/keys/me")
+@operation(
+    "End your key",
+    tag="keys",
+    description="At once and for good.",
+    answers={200: Json("It is good no more.", KeyDeletedOut)},
+    errors=("static_key",),
+)
 def delete_key() -> Response:
     """End the key at once and for good. A rotated key ends it too, while it is good: leaks must be stopped."""
     stored = _stored(require_caller(reading=False))
     keyring().revoke(stored.id, stored.id)
-    return answer(KeyDeletedOut(id=stored.id))
+    return answer(KeyDeletedOut(id=stored.id, object="key", deleted=True))
 
 
 # -- for the admin calls too -----------------------------------------------------------------------
@@ -124,6 +155,7 @@ def key_fields(stored: StoredKey) -> dict[str, Any]:
     left = keyring().left(stored)
     return {
         "id": stored.id,
+        "object": "key",
         "plan": stored.plan,
         "created_at": rfc3339(stored.created_at_ms),
         "prefix": stored.prefix,

@@ -13,8 +13,10 @@ from flask import Blueprint, Response, request
 
 from api.context import context, require_caller
 from api.errors import JSON, invalid
+from api.openapi import examples_keys as examples
+from api.openapi.declare import Answer, Query, operation
 from api.routes.keys import answer
-from api.schemas_keys import UsageOut, UsedOut
+from api.schemas_keys import UsageOut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,10 +29,22 @@ CSV = "text/csv"
 #: Ten years of rows, a row a day and language.
 MOST_DAYS = 3660
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_DATE = {"type": "string", "format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
 _COLUMNS = ("day", "language", "runs", "cpu_seconds", "wall_seconds", "gb_seconds", "bytes_in", "bytes_out")
 
 
 @blueprint.get("/v1/usage")
+@operation(
+    "What your runs used",
+    tag="usage",
+    description="As JSON, or with `Accept: text/csv` as a row for each day and language.",
+    query=(
+        Query("from", "The first day, in UTC; that of `to`'s month when not given.", _DATE),
+        Query("to", "The last day, included; today when not given.", _DATE),
+    ),
+    answers={200: Answer("The sums.", {JSON: UsageOut, CSV: {"type": "string"}}, {"november": examples.USAGE})},
+    errors=("invalid_value", "unknown_field", "not_acceptable"),
+)
 def get_usage() -> Response:
     """What the key has used from one day to another, both included, in UTC; this month when not said.
 
@@ -47,16 +61,18 @@ def get_usage() -> Response:
     total = _Used.of(rows)
     languages = sorted({row.language for row in rows})
     return answer(
-        UsageOut(
-            from_=first.isoformat(),
-            to=last.isoformat(),
-            plan=None if caller.plan is None else caller.plan.name,
-            runs_limit=None if caller.plan is None else caller.plan.runs,
-            **total.fields(),
-            by_language={
-                name: UsedOut(**_Used.of(row for row in rows if row.language == name).fields())
-                for name in languages
-            },
+        UsageOut.model_validate(
+            {
+                "object": "usage",
+                "from": first.isoformat(),
+                "to": last.isoformat(),
+                "plan": None if caller.plan is None else caller.plan.name,
+                "runs_limit": None if caller.plan is None else caller.plan.runs,
+                **total.fields(),
+                "by_language": {
+                    name: _Used.of(row for row in rows if row.language == name).fields() for name in languages
+                },
+            }
         )
     )
 
