@@ -37,7 +37,7 @@ _KEY_ID = re.compile(r"key_[A-Za-z0-9]{20,64}")
     tag="keys",
     description="Of the plan `free`, without sign-up, where the service lets anybody. The body may be missing.",
     auth=("none",),
-    body=RequestBody({JSON: NewKeyIn}, {"labelled": {"label": "laptop"}}),
+    body=RequestBody({JSON: NewKeyIn}, {"labelled": {"label": "laptop"}}, required=False),
     answers={201: Json("The key, shown this once.", NewKeyOut, {"made": examples.NEW_KEY})},
     errors=(*JSON_BODY, "self_service_off", "rate_limit_exceeded", "records_unavailable"),
 )
