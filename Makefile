@@ -12,7 +12,7 @@ RUNYARD_TEST_STATE ?= /var/lib/runyard-test
 export RUNYARD_TEST_STATE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs doctor images gc runsc check test test-all bench lock clean python dev test-setup
+.PHONY: help up down status logs doctor posture images gc runsc check test test-all bench lock clean python dev test-setup
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ logs: ## follow the service's log
 
 doctor: python ## the settings in force, and what this machine lacks
 	@$(SYSTEM) ops.doctor
+
+posture: dev ## write the posture file of ENGINE and RUNTIME from what is measured here, for review by hand
+	@$(DEV)/python -m ops.posture
 
 images: python ## build the runner images that are not up to date; LANG=node for one, REFRESH=1 for newer packages
 	@$(SYSTEM) ops.upkeep images $(if $(filter command line,$(origin LANG)),$(LANG)) $(if $(REFRESH),--refresh)

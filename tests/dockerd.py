@@ -27,7 +27,8 @@ class Dockerd:
         place.mkdir(mode=0o755, parents=True, exist_ok=True)
         platform = best_platform(known_flags())
         runsc = {"path": find_runtime("runsc"), "runtimeArgs": [f"--platform={platform}", "--network=none"]}
-        (place / "daemon.json").write_text(json.dumps({"runtimes": {"runsc": runsc}}))
+        runtimes = {"runsc": runsc, "crun": {"path": find_runtime("crun")}}
+        (place / "daemon.json").write_text(json.dumps({"runtimes": runtimes}))
         self.start()
 
     def start(self) -> None:
@@ -54,9 +55,13 @@ class Dockerd:
 
     def remove(self) -> None:
         """Stop, and leave nothing."""
+        self.rest()
+        shutil.rmtree(self.place)
+
+    def rest(self) -> None:
+        """Stop, and leave its data, but nothing mounted."""
         self.stop()
         mounts = [line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
         for point in reversed(mounts):
             if point.startswith(f"{self.place}/"):
                 subprocess.run(["umount", "-l", point], check=True)
-        shutil.rmtree(self.place)

@@ -124,10 +124,12 @@ def _worker_checks() -> dict[str, str]:
         catalogue = context().languages.catalogue()
     except WorkerUnavailable:
         return {"worker": FAIL, "languages": FAIL, "posture": FAIL}
+    confined = catalogue.confined and all(catalogue.posture.values())
     return {
         "worker": OK,
         "languages": OK if any(item.ready for item in catalogue.languages) else FAIL,
-        "posture": OK if catalogue.confined else FAIL,
+        "posture": OK if confined else FAIL,
+        **{f"posture.{layer}": OK if held else FAIL for layer, held in catalogue.posture.items()},
     }
 
 
