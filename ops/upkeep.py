@@ -33,6 +33,9 @@ def prepare_tests(place: Place, progress: Progress) -> None:
     _install_packages(progress, install.PACKAGES | _engines_under_test())
     host.prepare()
     _run_builder(DEV_PYTHON, place, [], None)
+    argv = [str(DEV_PYTHON), "tests/clients/openwebui_env.py", str(place.state_dir / "open-webui")]
+    if subprocess.run(argv, env=clean(), cwd=install.ROOT, check=False).returncode != 0:
+        raise InstallError("what the tests of openwebui_tool.py stand on could not be installed (see above)")
 
 
 def collect(place: Place, progress: Progress) -> None:
@@ -61,7 +64,7 @@ def _engines_under_test() -> dict[str, str]:
     if not chosen:
         return install.TEST_PACKAGES
     words = {word for name in chosen.split(",") for word in name.strip().split("/")}
-    named = words | {"crun"}  # the service's own
+    named = words | {"crun", "redis-tools"}  # the service's own, and that of the buckets
     if "docker" in words:
         named |= {"docker.io", "docker-compose"}
     return {name: pattern for name, pattern in install.TEST_PACKAGES.items() if name in named}

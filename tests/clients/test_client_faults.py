@@ -161,6 +161,44 @@ def test_what_is_downloaded_is_what_the_service_said_it_is(faults, faulty):
         faulty.files.read(file)
 
 
+def test_a_file_that_is_in_another_store_is_fetched_there_without_the_key(faults, faulty):
+    faults.answer(302, b"", Location=f"{faults.url}/bucket/blob?X-Signature=a%2Bb")
+    faults.answer(200, b"abc")
+    assert faulty.files.read("file_1") == b"abc"
+    assert faults.seen[1].path == "/bucket/blob?X-Signature=a%2Bb"
+    assert ["authorization" in seen.headers for seen in faults.seen] == [True, False]
+    for _ in range(2):
+        faults.answer(302, b"", Location="file:///etc/passwd")
+        with pytest.raises(Exception, match=r"link"):
+            faulty.files.read("file_1")
+        faults.answers.clear()
+
+
+def test_keys_and_usage_are_asked_for_as_the_api_has_them(faults, faulty):
+    key = {"id": "key_1", "object": "key", "key": "ry_x", "plan": "free", "created_at": "2026-01-01T00:00:00Z"}
+    known = {"id": "key_1", "object": "key", "prefix": "ry_x", "plan": "free", "created_at": "", "runs_left": 3}
+    for status, body in (
+        (201, key),
+        (200, known),
+        (201, key),
+        (200, {"id": "key_1", "deleted": True}),
+        (200, {"runs": 1}),
+    ):
+        faults.answer(status, body)
+    assert faulty.keys.create().key == "ry_x"
+    assert faulty.keys.me().raw["runs_left"] == 3
+    assert faulty.keys.rotate().key == "ry_x"
+    faulty.keys.delete()
+    assert faulty.usage("2026-01-01T00:00:00Z")["runs"] == 1
+    assert [(seen.method, seen.path) for seen in faults.seen] == [
+        ("POST", "/v1/keys"),
+        ("GET", "/v1/keys/me"),
+        ("POST", "/v1/keys/me/rotate"),
+        ("DELETE", "/v1/keys/me"),
+        ("GET", "/v1/usage?from=2026-01-01T00%3A00%3A00Z"),
+    ]
+
+
 def test_ids_never_leave_their_place_in_the_path(faults, faulty):
     faults.refuse(404, "run_not_found")
     with pytest.raises(Exception, match="run_not_found"):

@@ -16,7 +16,9 @@ REPO = Path(__file__).resolve().parents[2]
 URL_HOST = re.compile(r"https?://([A-Za-z0-9.-]*[A-Za-z0-9])")
 #: This machine, names without a domain, what by RFC 2606 and 5737 is nobody's, and the one that XML's names begin
 #: with: a picture's, which nobody ever asks for anything.
-HOSTS = re.compile(r"[a-z]+|127\.0\.0\.1|192\.0\.2\.\d+|(.*\.)?(example(\.\w+)?|invalid|test)|www\.w3\.org")
+HOSTS = re.compile(
+    r"[a-z]+|host\.docker\.internal|127\.0\.0\.1|192\.0\.2\.\d+|(.*\.)?(example(\.\w+)?|invalid|test)|www\.w3\.org"
+)
 
 
 def test_the_table_of_settings_is_the_one_in_the_code():

@@ -52,6 +52,7 @@ class Watched(io.RawIOBase):
         return True
 
 
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: What may be uploaded: a file's path, its bytes, or a file that is open for reading bytes and can be sought in.
 Source = str | Path | bytes | BinaryIO
 
@@ -120,6 +121,12 @@ def _fetched(  # the parts of one download
             break  # all of it came before the connection broke
         try:
             reply = yield from exchange(ranged, policy, opened=True)
+            if reply.status in _REDIRECTS and call.with_key:
+                # To the store that has the bytes, by an address that is good by itself.
+                call = _by_link(reply.headers.get("location", ""))
+                continue
+            if reply.status >= 300:
+                raise DownloadError(f"the service answered {reply.status} where the file's bytes were expected")
             if done and reply.status != 206:
                 yield Close()
                 raise DownloadError("the service does not go on with a download that broke off")

@@ -1,0 +1,276 @@
+"""The Open WebUI tool: loaded by Open WebUI's own loader, run on the real service."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from openwebui_env import prepare
+
+HERE = Path(__file__).parent
+REPO = HERE.parents[1]
+STATE = Path(os.environ.get("RUNYARD_TEST_STATE", "/var/lib/runyard-test"))
+TOOL = REPO / "openwebui_tool.py"
+IN_CONTAINER = REPO / "openwebui_tool_docker.py"
+LANGUAGE_METHODS = {
+    "run_python": "print(1+1)",
+    "run_javascript": "console.log(1+1)",
+    "run_typescript": "const n: number = 1+1; console.log(n)",
+    "run_ruby": "puts 1+1",
+    "run_php": "<?php echo 1+1, PHP_EOL;",
+    "run_go": 'package main\nimport "fmt"\nfunc main() { fmt.Println(1+1) }',
+    "run_rust": 'fn main() { println!("{}", 1+1); }',
+    "run_bash": "echo $((1+1))",
+}
+
+
+@pytest.fixture(scope="session")
+def open_webui(tmp_path_factory):
+    """A process of Open WebUI's loader; `make test` has installed it before any test begins."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "FROM_INIT_PY": "true",
+        "DATA_DIR": str(tmp_path_factory.mktemp("open-webui")),
+        "WEBUI_SECRET_KEY": "x",
+        "ENABLE_DB_MIGRATIONS": "False",
+        "OFFLINE_MODE": "True",
+        "ENABLE_PIP_INSTALL_FRONTMATTER_REQUIREMENTS": "False",
+    }
+    said = (tmp_path_factory.mktemp("open-webui-log") / "stderr").open("w+")
+    running = subprocess.Popen(
+        [str(prepare(STATE / "open-webui")), str(HERE / "openwebui_host.py")],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=said,
+        text=True,
+    )
+
+    def ask(asked):
+        running.stdin.write(json.dumps(asked) + "\n")
+        running.stdin.flush()
+        for line in running.stdout:
+            if line.startswith("ANSWER "):
+                return json.loads(line.removeprefix("ANSWER "))
+        said.seek(0)
+        raise AssertionError(said.read()[-4000:])
+
+    yield ask
+    running.stdin.close()
+    running.kill()
+    running.wait()
+    running.stdout.close()
+    said.close()
+
+
+@pytest.fixture
+def host(open_webui, service):
+    """Asks `openwebui_host.py`: its answer."""
+
+    def ask(*calls, source=TOOL, **valves):
+        return open_webui(
+            {
+                "source": source.read_text(),
+                "valves": {"api_url": service.url, "api_key": service.token} | valves,
+                "calls": list(calls),
+            }
+        )
+
+    return ask
+
+
+def called(method, /, *, files=None, contents=None, **arguments):
+    return {"method": method, "arguments": arguments, "files": files, "contents": contents or {}}
+
+
+def statuses(answer):
+    return [event["data"] for event in answer["events"] if event["type"] == "status"]
+
+
+def pictures(answer):
+    return [file for event in answer["events"] if event["type"] == "files" for file in event["data"]["files"]]
+
+
+def attached(file_id, name, **more):
+    return {"type": "file", "id": file_id, "name": name, **more}
+
+
+@pytest.mark.parametrize(
+    ("source", "url"), [(TOOL, "http://localhost:8080"), (IN_CONTAINER, "http://host.docker.internal:8080")]
+)
+def test_open_webuis_loader_loads_it(host, source, url):
+    found = host(source=source)
+    assert found["frontmatter"]["title"].startswith("Runyard")
+    assert "requirements" not in found["frontmatter"]
+    assert (found["default"]["api_url"], found["default"]["api_key"]) == (url, "dev_123")
+    assert set(found["methods"]) == {*LANGUAGE_METHODS, "execute_code"}
+    for name, method in found["methods"].items():
+        wanted = ["code", "language"] if name == "execute_code" else ["code"]
+        assert method["required"] == method["given"] == wanted
+        assert ":param code:" in method["doc"]
+
+
+def test_it_runs_what_it_is_given_and_says_how_it_went(host):
+    printed, fenced, failed, silent, wrong, missing = host(
+        called("run_python", code="print(1+1)"),
+        called("execute_code", code="```bash\necho fenced\n```", language=" Shell "),
+        called("run_python", code="1/0"),
+        called("run_bash", code="true"),
+        called("execute_code", code="x", language="cobol"),
+        called("run_python", code="import not_there"),
+    )["answers"]
+    assert printed["result"] == "The program succeeded.\n\nstdout:\n2"
+    assert statuses(printed)[-1]["done"] is True
+    assert not any(status["done"] for status in statuses(printed)[:-1])
+    assert {event["type"] for event in printed["events"]} == {"status"}
+    assert "fenced" in fenced["result"]
+    assert "exit code 1" in failed["result"]
+    assert "ZeroDivisionError" in failed["result"]
+    assert "printed nothing" in silent["result"]
+    assert wrong["result"].startswith("Not run: language")
+    assert "python" in wrong["result"]  # what there is, to choose from
+    assert "nothing can be installed" in missing["result"]
+
+
+def test_every_languages_method_runs_that_language(host, service):
+    ready = {one["id"] for one in service.get("/v1/languages").body["data"] if one["ready"]}
+    names = {"run_javascript": "node"}
+    methods = [name for name in LANGUAGE_METHODS if names.get(name, name.removeprefix("run_")) in ready]
+    answers = host(*(called(name, code=LANGUAGE_METHODS[name]) for name in methods), timeout_s=60)["answers"]
+    assert {name: answer["result"] for name, answer in zip(methods, answers, strict=True)} == dict.fromkeys(
+        methods, "The program succeeded.\n\nstdout:\n2"
+    )
+
+
+def test_injected_arguments_may_all_be_missing(host):
+    bare = called("run_bash", code="echo hi; printf '\\211PNG\\r\\n\\032\\n' > outputs/a.png") | {"bare": True}
+    (answer,) = host(bare)["answers"]
+    assert "hi" in answer["result"]
+    assert "](http" in answer["result"]  # nowhere to show it: a link
+    assert answer["events"] == []
+
+
+def test_images_are_shown_and_other_files_are_links_that_work(host, service):
+    program = (
+        "import matplotlib.pyplot as plt\nplt.plot([1, 2]); plt.savefig('outputs/plot.png')\n"
+        "open('outputs/a [b](c).csv', 'w').write('1,2')\nopen('outputs/x.svg', 'w').write('<svg/>')\nprint('drawn')"
+    )
+    shown, hidden = host(
+        called("run_python", code=program),
+        called("run_python", code=program) | {"user_valves": {"show_images": False}},
+    )["answers"]
+    (picture,) = pictures(shown)
+    assert picture["type"] == "image"
+    assert base64.b64decode(picture["url"].removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
+    assert "base64" not in shown["result"]
+    assert "plot.png: an image, shown" in shown["result"]
+    assert "x.svg](http" in shown["result"]
+    label = r"a \[b\]\(c\).csv"
+    assert label in shown["result"]
+    link = shown["result"].split(f"{label}](")[1].split(")")[0]
+    assert service.get(link.removeprefix(service.url), token=None).raw == b"1,2"
+    assert (pictures(hidden), "plot.png](http" in hidden["result"]) == ([], True)
+
+
+def test_links_lead_where_a_browser_can_follow(host):
+    (answer,) = host(called("run_bash", code="echo x > outputs/a.txt"), public_url="https://runyard.example/x/")[
+        "answers"
+    ]
+    assert "](https://runyard.example/x/v1/files/file_" in answer["result"]
+
+
+def test_attachments_are_inputs_as_open_webui_lets_the_user_read_them(host, service, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("kept")
+    files = [
+        attached("f1", "in.csv"),
+        attached("f1", "../../in.csv"),
+        attached("f2", "own.bin", file={"path": str(secret), "data": {"content": "text of it"}}),
+        attached("../f1", "up.txt", file={"path": str(secret)}),
+        {"type": "image", "url": "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode(), "name": "p.png"},
+        {"type": "collection", "id": "c1", "name": "knowledge"},
+        "nonsense",
+    ]
+    before = {one["id"] for one in service.get("/v1/files?limit=100").body["data"]}
+    code = "import os\nfor n in sorted(os.listdir('inputs')): print(n, open('inputs/'+n,'rb').read())"
+    staged, stranger = host(
+        called("run_python", code=code, files=files, contents={"f1": "a,b\xff"}),
+        called("run_python", code=code, files=files[:1], contents={"f1": "a"}) | {"token": "another's"},
+    )["answers"]
+    lines = staged["result"].split("stdout:\n")[1].splitlines()
+    assert lines == [
+        "in (2).csv b'a,b\\xff'",
+        "in.csv b'a,b\\xff'",
+        "own.bin b'text of it'",
+        "p.png b'\\x89PNG'",
+    ]
+    assert "up.txt cannot be read" in staged["result"]
+    assert "kept" not in staged["result"]
+    assert "in.csv cannot be read" in stranger["result"]
+    assert {one["id"] for one in service.get("/v1/files?limit=100").body["data"]} <= before
+
+
+def test_what_it_prints_is_seen_while_it_runs(host):
+    code = "import time\nfor i in range(4):\n    print('step', i); time.sleep(1.2)"
+    seen, quiet = host(
+        called("run_python", code=code), called("run_python", code=code) | {"user_valves": {"show_progress": False}}
+    )["answers"]
+    assert any("step" in status["description"] for status in statuses(seen))
+    assert not any("step" in status["description"] for status in statuses(quiet))
+
+
+def test_limits_and_long_outputs(host):
+    slow, big, long = host(
+        called("run_bash", code="sleep 60"),
+        called("run_bash", code="x=$(head -c 900m /dev/zero | tr '\\0' x)"),
+        called("run_python", code="for i in range(20000): print(i)"),
+        timeout_s=1,
+        memory_mb=64,
+        max_output_chars=1000,
+    )["answers"]
+    assert "longer than 1000 ms" in slow["result"]
+    assert "64 MiB" in big["result"] or "longer than" in big["result"]
+    assert "characters left out" in long["result"]
+    assert len(long["result"]) < 1500
+    assert "19999" in long["result"]
+
+
+def test_a_call_that_is_stopped_cancels_its_run(host, service):
+    mark = f"sleep 50 # {time.monotonic_ns()}"
+    (answer,) = host(called("run_bash", code=mark) | {"stop_after_s": 2})["answers"]
+    assert answer["result"] == "stopped"
+    newest = service.get("/v1/runs?limit=5&language=bash").body["data"]
+    (run,) = [
+        one
+        for one in newest
+        if service.get(f"/v1/runs/{one['id']}?include=request").body["request"]["code"] == mark
+    ]
+    assert service.ended(run["id"])["status"] == "cancelled"
+
+
+def test_errors_say_what_a_model_can_do(host, service, faults):
+    (away,) = host(called("run_bash", code="true"), api_url="http://127.0.0.1:9")["answers"]
+    assert "cannot be reached" in away["result"]
+    assert "api_url" in away["result"]
+    (refused,) = host(called("run_bash", code="true"), api_key="wrong")["answers"]
+    assert "api_key valve" in refused["result"]
+    (large,) = host(called("run_bash", code="true"), memory_mb=999_999)["answers"]
+    assert "limits.memory_mb" in large["result"]
+    (other,) = host(called("run_bash", code="true"), api_url="nonsense")["answers"]
+    assert "api_url" in other["result"]
+    faults.refuse(503, "overloaded", Retry_After="0")
+    faults.answer(200, b'{"seq":1,"event":"result","data":{"status":"succeeded","stdout":"again\\n"},"t_ms":1}\n')
+    (again,) = host(called("run_bash", code="true"), api_url=faults.url)["answers"]
+    assert "again" in again["result"]
+    assert len({seen.headers["idempotency-key"] for seen in faults.seen}) == 1
+    faults.answer(404, b"<html>not it</html>")
+    (strange,) = host(called("run_bash", code="true"), api_url=faults.url)["answers"]
+    assert "not Runyard" in strange["result"]
+    faults.answer(200, b'{"seq":1,"event":"info","data":{},"t_ms":0}\n')
+    (cut,) = host(called("run_bash", code="true"), api_url=faults.url)["answers"]
+    assert "before the program did" in cut["result"]

@@ -1,0 +1,37 @@
+"""The Open WebUI tool's two files, as text: what its loader would change, and that they are one source."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+TOOL = (REPO / "openwebui_tool.py").read_text()
+IN_CONTAINER = (REPO / "openwebui_tool_docker.py").read_text()
+docker_variant = runpy.run_path(str(REPO / "clients/openwebui.py"))["docker_variant"]
+
+
+def test_the_one_for_containers_is_made_from_the_other():
+    assert docker_variant(TOOL) == IN_CONTAINER, "run: python clients/openwebui.py"
+
+
+def test_a_source_without_a_place_to_change_is_refused():
+    with pytest.raises(ValueError, match="title"):
+        docker_variant(TOOL.replace("title: Runyard\n", ""))
+
+
+@pytest.mark.parametrize("text", [TOOL, IN_CONTAINER])
+def test_the_loader_finds_what_it_needs_and_changes_nothing(text):
+    lines = text.splitlines()
+    assert lines[0] == '"""'
+    front = lines[1 : lines.index('"""', 1)]
+    keys = [re.match(r"([a-z_]+):", line)[1] for line in front]
+    assert keys[0] == "title"
+    assert "requirements" not in keys
+    for replaced in ("from utils", "from apps", "from main", "from config"):
+        assert replaced not in text
+    imported = set(re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE))
+    assert imported <= {"asyncio", "base64", "json", "re", "secrets", "time", "unicodedata", "typing", "urllib", "httpx", "pydantic"}  # fmt: skip
