@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from columns import SERVICE
+from workers import until
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "adversarial"))
 
@@ -28,17 +29,25 @@ def rows():
     for module in (boundary, positive, resources, leftovers):
         for name, case in module.CASES.items():
             quick = module is boundary and case.language in EVERYWHERE
-            marks = [] if quick else [pytest.mark.slow]
+            marks = [] if quick else [pytest.mark.slow, pytest.mark.timeout(400)]
             yield pytest.param(name, case, id=f"{module.__name__}: {name}", marks=marks)
 
 
+def await_image(dispatcher, language):
+    """Docker's columns begin with the languages of their pools; the rest are being loaded meanwhile."""
+    until(
+        lambda: any(found["id"] == language and found["ready"] for found in dispatcher.status()["languages"]), 300
+    )
+
+
 @pytest.mark.parametrize(("name", "case"), list(rows()))
-def test_row(service, run, column, name, case: Case):
+def test_row(service, dispatcher, run, column, name, case: Case):
     if column is SERVICE:
         pytest.skip("tests/adversarial has it, over HTTP")
     why = case.on.get(column.id)
     if isinstance(why, str):
         pytest.skip(why)
+    await_image(dispatcher, case.language)
     code = filled(case.code, state=service.state, port=service.port)
     result = run(case.language, code, **case.job)
     try:
