@@ -17,6 +17,7 @@ from api.languages import Languages
 from api.metrics import Metrics
 from api.places import Places
 from api.routes import files as files_routes
+from api.routes import page as page_routes
 from api.routes import runs as runs_routes
 from api.routes import service as service_routes
 from api.runs import Runs
@@ -84,6 +85,7 @@ def create_app(
     app.register_blueprint(runs_routes.blueprint)
     app.register_blueprint(files_routes.blueprint)
     app.register_blueprint(service_routes.blueprint)
+    app.register_blueprint(page_routes.blueprint)
     app.after_request(_add_headers)
     return app
 
