@@ -20,8 +20,8 @@ from api.errors import ApiError
 blueprint = Blueprint("page", __name__)
 
 INDEX = "index.html"
-#: The page loads what came with it and speaks with its own service, and that is all. Artifacts are drawn from `blob:`
-#: addresses: images, and frames that are sandboxed on top of this.
+#: The page loads what came with it and speaks with its own service, and that is all. Artifacts are drawn from
+#: `blob:` addresses: images, and frames that are sandboxed on top of this.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "frame-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
