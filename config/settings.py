@@ -106,7 +106,8 @@ class Settings(BaseSettings):
     seccomp_profile: OptionalText = Field(None, description="Path of a seccomp profile to use instead.")
     apparmor_profile: OptionalText = Field(None, description="Name of an AppArmor profile to use.")
     disable_sandbox_security: bool = Field(
-        False, description="Run without seccomp and no-new-privileges: for finding faults, never for service."
+        False,
+        description="Run without seccomp, AppArmor and no-new-privileges: for finding faults, never for service.",
     )
     uid_base: int = Field(
         0x7000_0000,

@@ -16,6 +16,8 @@ from types import MappingProxyType
 from flask import Blueprint, Response, request
 
 from api.errors import ApiError
+from api.openapi.declare import Answer, operation
+from api.openapi.document import HIDDEN
 
 blueprint = Blueprint("page", __name__)
 
@@ -59,18 +61,21 @@ class PageFile:
 
 
 @blueprint.get("/")
+@operation("The admin page", tag=HIDDEN, auth=("none",), answers={200: Answer("HTML.", {"text/html": {}})})
 def index() -> Response:
     """The admin page."""
     return _reply(INDEX)
 
 
 @blueprint.get("/licences.txt")
+@operation("Its licences", tag=HIDDEN, auth=("none",), answers={200: Answer("Text.", {"text/plain": {}})})
 def licences() -> Response:
     """The licences of what the page is made of."""
     return _reply("licences.txt")
 
 
 @blueprint.get("/assets/<name>")
+@operation("What it loads", tag=HIDDEN, auth=("none",), path={"name": ""}, answers={200: Answer("A file.")})
 def asset(name: str) -> Response:
     """A script, a style or a picture of the page. 404 for every other name."""
     return _reply(f"assets/{name}")

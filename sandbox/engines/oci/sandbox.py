@@ -17,7 +17,7 @@ from sandbox.engines import EngineError, Stats
 from sandbox.engines.cgroups import Bounds, Group
 from sandbox.engines.compiling import close_build_directory
 from sandbox.engines.confinement import AGENT_PIDS, tmpfs_sizes
-from sandbox.engines.posture import Expected, check_posture
+from sandbox.engines.posture import Expected, Subject, check_posture, subject_of
 from sandbox.engines.syscalls import resize_tmpfs
 from sandbox.engines.traits import Traits
 from sandbox.images import Image
@@ -75,6 +75,11 @@ class OciSandbox:
         """Hold PID 1 against what must be in force; see `Sandbox.measure`."""
         if self.expected is not None:
             check_posture(self._pid, self.expected)
+
+    def subject(self) -> Subject:
+        """Where the host's kernel tells of it; see `Sandbox.subject`."""
+        assert self.group is not None
+        return subject_of(self._pid, self.group.pids(), self.expected)
 
     def apply(self, limits: Limits) -> bool:
         """Put a job's limits in force and start counting; see `Sandbox.apply`."""
