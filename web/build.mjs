@@ -1,5 +1,5 @@
 // Builds the admin page from web/admin/src into web/admin/static, which is committed: `make up` needs no Node.
-// The same locked packages give the same bytes, wherever it is built; tests/web/test_build.py holds it to that.
+// The same locked packages give the same bytes, wherever it is built; tests/web/test_web_build.py holds it to that.
 import { build } from "esbuild";
 import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from lines import Line
 from playwright.sync_api import expect
+from web_line import Line
 
 from tests.conftest import OTHER_TOKEN, TOKEN
 
