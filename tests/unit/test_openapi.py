@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import re
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 
 import jsonschema_rs
 import pytest
 from flask import Blueprint
 from pydantic import BaseModel
-from test_api_app import Api
+from test_api_app import RUN_FIELDS, Api
 
 from api.errors import ApiError
-from api.openapi import examples
+from api.openapi import answers, examples
 from api.openapi.__main__ import application
 from api.openapi.answers import Error, File, Health, LanguageList, Run
 from api.openapi.declare import Json, operation
@@ -22,6 +23,7 @@ from api.openapi.document import Undeclared, document
 from api.openapi.faults import ANYWHERE, FAULTS
 from api.openapi.text import as_yaml
 from api.schemas import RunIn, parse_run
+from sandbox import job
 
 REPO = Path(__file__).resolve().parents[2]
 SPEC = REPO / "api" / "openapi" / "spec.yaml"
@@ -102,13 +104,9 @@ def test_a_route_declared_elsewhere_is_picked_up(spec):
     found = document(app)
     said = found["paths"]["/v1/things/{thing_id}"]["get"]
     assert (said["operationId"], said["description"]) == ("get_thing", "What it is.")
-    assert sorted(said["responses"]) == ["200", "401", "404", "429", "500", "503", "default"]
+    assert sorted(said["responses"]) == ["200", "401", "403", "404", "429", "500", "503", "default"]
     assert found["components"]["schemas"]["Thing"]["required"] == ["name"]
-    assert [tag["name"] for tag in found["tags"]] == [
-        *(tag["name"] for tag in spec["tags"][:2]),
-        "usage",
-        "service",
-    ]
+    assert [tag["name"] for tag in found["tags"]] == [tag["name"] for tag in spec["tags"]]
 
 
 def test_a_path_whose_parts_are_not_described_is_an_error():
@@ -207,6 +205,16 @@ def test_examples_of_answers(model, example):
 def test_examples_of_requests(spec, name):
     parse_run(examples.RUN_REQUESTS[name])
     validator(spec, spec["components"]["schemas"]["RunIn"]).validate(examples.RUN_REQUESTS[name])
+
+
+@pytest.mark.parametrize("name", ["Isolation", "Limits", "Usage", "Compile"])
+def test_what_the_worker_says_of_a_run_has_a_field_in_its_model(name):
+    said = [field.name for field in fields(getattr(job, name))]
+    assert list(getattr(answers, name).model_fields) == said
+
+
+def test_the_run_has_the_fields_of_its_model():
+    assert [*RUN_FIELDS, "request"] == list(Run.model_fields)
 
 
 GOOD = {"language": "python", "code": "1"}
