@@ -12,7 +12,7 @@ RUNYARD_TEST_STATE ?= /var/lib/runyard-test
 export RUNYARD_TEST_STATE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs doctor posture images gc keys runsc check test test-all bench lock clean python dev test-setup
+.PHONY: help up down status logs doctor posture images gc keys runsc check test test-all bench lock web clean python dev test-setup
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,8 +66,11 @@ bench: dev ## measure, as ratios to a bare interpreter's start; BENCH=quick, BEN
 lock: dev ## write the lock files anew
 	@$(DEV)/python -m ops.lock
 
+web: ## build the admin page anew (needs Node and npm)
+	@$(SYSTEM) ops.web
+
 clean: ## remove what tools left in this folder
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build web/node_modules screenshots
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python:

@@ -24,6 +24,7 @@ from api.routes import admin_keys as admin_keys_routes
 from api.routes import docs as docs_routes
 from api.routes import files as files_routes
 from api.routes import keys as keys_routes
+from api.routes import page as page_routes
 from api.routes import runs as runs_routes
 from api.routes import service as service_routes
 from api.routes import usage as usage_routes
@@ -52,6 +53,7 @@ BLUEPRINTS = (
     keys_routes.blueprint,
     usage_routes.blueprint,
     admin_keys_routes.blueprint,
+    page_routes.blueprint,
 )
 
 

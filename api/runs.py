@@ -147,7 +147,8 @@ class Runs:
         """Have it run in the background; the run as it is accepted. Raises ApiError, RanBefore."""
         facts, job, progress = self._begin(order, "queued")
         try:
-            refusal = self._dispatcher.submit(job)
+            # Whoever follows its events wants to see what it prints when it is printed.
+            refusal = self._dispatcher.submit(replace(job, live=True))
         except Exception as e:
             raise self._failed(facts, progress, e) from e
         if refusal is not None:

@@ -41,6 +41,8 @@ LOCK = "requirements.lock"
 #: What traces take beside it, where they are sent to somebody.
 TRACES_LOCK = "requirements-otel.lock"
 INSTALLED = "installed"
+#: Folders that tools make inside a package.
+LEFT_OUT = frozenset({"__pycache__", "node_modules"})
 
 
 class InstallError(Exception):
@@ -164,7 +166,7 @@ def _wheel_inputs() -> list[Path]:
         found += sorted(
             path
             for path in (ROOT / package).rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"
+            if path.is_file() and not LEFT_OUT & set(path.parts) and path.suffix != ".pyc"
         )
     return found
 

@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ops import host, install
+from ops import host, install, web
 from ops.environment import clean
 from ops.images.run import Progress
 from ops.images.store import Store
@@ -30,7 +30,8 @@ def prepare_tests(place: Place, progress: Progress) -> None:
     """Everything that the real tests stand on, in a state directory of their own."""
     if os.geteuid() != 0:
         raise InstallError("the real tests run sandboxes: they need root")
-    _install_packages(progress, install.PACKAGES | _engines_under_test())
+    _install_packages(progress, install.PACKAGES | _engines_under_test() | web.TEST_PACKAGES)
+    web.install_packages()
     host.prepare()
     _run_builder(DEV_PYTHON, place, [], None)
     argv = [str(DEV_PYTHON), "tests/clients/openwebui_env.py", str(place.state_dir / "open-webui")]

@@ -520,7 +520,7 @@ def test_rate_limit_headers_and_429(make_api):
     ("method", "path", "status", "code"),
     [
         ("GET", "/v1/nothing", 404, "not_found"),
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/assets/nothing.js", 404, "not_found"),
         ("POST", "/v1/runs/", 404, "not_found"),
         ("GET", "//v1/languages", 404, "not_found"),
         ("GET", "/v1/runs/../languages", 404, "not_found"),
