@@ -81,6 +81,8 @@ class WarmPool:
     def take(self, language: Language) -> tuple[Sandbox, Source]:
         """A ready sandbox: from the shelf, or made now if that is empty. Raises NotReady, EngineError."""
         sandbox, source = self._taken(language)
+        if sandbox.facts().source == "template":
+            source = "template"
         self._metrics.taken.labels(language.id, source).inc()
         return sandbox, source
 
