@@ -72,6 +72,9 @@ def enclose(walls, root):
     for name, bound in walls.quotas:
         _write(b"/proc/sys/user/" + name, bound)
     _write(b"/proc/self/oom_score_adj", walls.oom_score_adj)
+    # Root of its own namespace: until now of no id that it knows, and so would be what it mounts.
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
     kernel.attach(root, LANDING)
     os.close(root)
     os.chdir(LANDING)
@@ -87,7 +90,7 @@ def enclose(walls, root):
     kernel.new_session_keyring()
     if walls.no_new_privileges:
         kernel.forbid_new_privileges()
-    kernel.drop_capabilities()  # explicitly: a change from a uid that is not this namespace's root keeps them
+    kernel.drop_capabilities()
     if walls.filter:
         kernel.load_filter(walls.filter)
 
@@ -106,7 +109,7 @@ def _furnish(walls):
     empty = None
     for path in walls.masked_directories:
         if empty is None:
-            kernel.mount(b"tmpfs", path, b"tmpfs", kernel.MS_RDONLY)
+            kernel.mount(b"tmpfs", path, b"tmpfs", kernel.MS_RDONLY, b"size=0k")
             empty = path
         else:
             kernel.mount(empty, path, None, kernel.MS_BIND)

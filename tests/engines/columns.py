@@ -18,6 +18,8 @@ class Column:
 
     engine: str
     runtime: str
+    #: Where its warm sandboxes come from.
+    source: str = "pool"
     uid: int | None = 1000
     user_namespace: bool = True
     #: Whether our profile is in force.
@@ -35,7 +37,7 @@ class Column:
 
     @property
     def id(self) -> str:
-        return f"{self.engine}/{self.runtime}"
+        return f"{self.engine}/{self.runtime}" + (f"/{self.source}" if self.source != "pool" else "")
 
 
 #: What follows from a kernel of the sandbox's own, whichever release of it.
@@ -76,7 +78,9 @@ COLUMNS = {
     column.id: column
     for column in (
         SERVICE,
+        Column("oci", "crun", "template"),
         Column("oci", "runc"),
+        Column("oci", "runc", "template"),
         Column(
             "oci",
             "runsc",
