@@ -128,7 +128,10 @@ class Executor:
 
     def _sandbox_for(self, plan: Plan) -> tuple[Sandbox, Source]:
         """A sandbox with the plan's limits in force. One that already holds more is given up for a lean one."""
-        sandbox, source = self._pool.take(plan.language)
+        if plan.container:
+            sandbox, source = self._pool.make_cold(plan.language, hold=plan.warm), "cold"
+        else:
+            sandbox, source = self._pool.take(plan.language, plan.flavour)
         if self._apply(sandbox, plan):
             return sandbox, source
         sandbox = self._pool.make_cold(plan.language)

@@ -118,14 +118,21 @@ class OciEngine:
     def runtime(self) -> str:
         return self._runtime.name
 
-    def create(self, image: Image, *, hold: bool = True) -> OciSandbox:
+    @property
+    def has_templates(self) -> bool:
+        return self._templates is not None
+
+    def create(
+        self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False
+    ) -> OciSandbox:
         """A sandbox of `image` under the default limits, its agent starting; see `Engine.create`."""
         language = self._catalogue.get(image.language)
         if language is None:
             raise EngineError(f"no language for image {image.language}")
-        if hold and self._templates is not None and not self._templates.is_resting(image):
+        templates = self._templates
+        if hold and not container and templates is not None and not templates.is_resting(image, flavour):
             try:
-                return self._branch(self._templates, image, language)
+                return self._branch(templates, image, language, flavour)
             except EngineError as e:
                 log.warning("a sandbox is made as a container: %s", e, extra={"language": language.id})
         bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
@@ -141,7 +148,9 @@ class OciEngine:
             raise
         return sandbox
 
-    def _branch(self, templates: TemplateSource, image: Image, language: Language) -> OciSandbox:
+    def _branch(
+        self, templates: TemplateSource, image: Image, language: Language, flavour: str
+    ) -> OciSandbox:
         """A sandbox forked from a template. Raises EngineError."""
         bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
         ours, theirs = socket.socketpair()
@@ -149,7 +158,7 @@ class OciEngine:
         sandbox = OciSandbox(secrets.token_hex(8), image, facts, bounds, ours, self._runtime.traits)
         try:
             with theirs:
-                templates.branch(sandbox, language, theirs)
+                templates.branch(sandbox, language, flavour, theirs)
         except BaseException:
             sandbox.destroy()
             raise

@@ -53,7 +53,7 @@ class Template:
         except ProcessLookupError as e:
             raise EngineError("a template's container ended at once") from e
 
-    def boot(self, walls: bytes, modules: list[str]) -> None:
+    def boot(self, walls: bytes, modules: tuple[str, ...]) -> None:
         """Tell it what a sandbox is and what to import, and wait until it has. Raises EngineError."""
         self._control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._control.settimeout(BOOT_TIMEOUT_S)

@@ -41,8 +41,9 @@ RETRY_S = 30.0
 
 @dataclass(slots=True)
 class _Place:
-    """What there is for one image: the template in use, and when another may be tried."""
+    """What there is for one image and flavour: the template in use, and when another may be tried."""
 
+    flavour: str
     template: Template | None = None
     booting: bool = False
     not_before: float = 0.0
@@ -81,24 +82,25 @@ class TemplateSource:
         self._relaxed = relaxed
         self._most_runs, self._most_seconds = most_runs, most_seconds
         self._namespace = TemplateNamespace(making.slots)
-        self._places: dict[str, _Place] = {}
+        self._places: dict[tuple[str, str], _Place] = {}
         self._lock = threading.Lock()
         self._closed = False
 
-    def is_resting(self, image: Image) -> bool:
-        """Whether this image's templates have failed a moment ago."""
-        return time.monotonic() < self._place(image).not_before
+    def is_resting(self, image: Image, flavour: str) -> bool:
+        """Whether this image's templates of a flavour have failed a moment ago."""
+        return time.monotonic() < self._place(image, flavour).not_before
 
-    def branch(self, sandbox: OciSandbox, language: Language, theirs: socket.socket) -> None:
+    def branch(self, sandbox: OciSandbox, language: Language, flavour: str, theirs: socket.socket) -> None:
         """Have `sandbox` forked, `theirs` being the agent's end of its stream. Raises EngineError.
 
         What fails costs the template its place: the next call makes another.
         """
-        template = self._template(sandbox.image, language)
+        place = self._place(sandbox.image, flavour)
+        template = self._template(place, sandbox.image, language)
         try:
             self._branch(template, sandbox, theirs)
         except (EngineError, OSError) as e:
-            self._discard(sandbox.image, template)
+            self._discard(place, template)
             raise EngineError(f"a template did not make a sandbox: {e}") from e
 
     def _branch(self, template: Template, sandbox: OciSandbox, theirs: socket.socket) -> None:
@@ -141,13 +143,12 @@ class TemplateSource:
 
     # -- templates ---------------------------------------------------------------------------------
 
-    def _place(self, image: Image) -> _Place:
+    def _place(self, image: Image, flavour: str) -> _Place:
         with self._lock:
-            return self._places.setdefault(image.digest, _Place())
+            return self._places.setdefault((image.digest, flavour), _Place(flavour))
 
-    def _template(self, image: Image, language: Language) -> Template:
+    def _template(self, place: _Place, image: Image, language: Language) -> Template:
         """The template of an image, booted if there is none; an old one serves until its successor is ready."""
-        place = self._place(image)
         with place.change:
             if self._closed or time.monotonic() < place.not_before:
                 raise EngineError("templates rest")
@@ -173,8 +174,8 @@ class TemplateSource:
         fresh: Template | None = None
         began = time.monotonic()
         try:
-            fresh = self._boot(image, language)
-            extra = {"language": language.id, "seconds": round(time.monotonic() - began, 3)}
+            fresh = self._boot(image, language, place.flavour)
+            extra = {"language": language.id, "flavour": place.flavour, "seconds": round(time.monotonic() - began, 3)}
             log.info("a template is ready", extra=extra)
         except (EngineError, OSError) as e:
             log.error("a template could not be booted", extra={"language": language.id, "reason": str(e)})  # noqa: TRY400  # the text says it
@@ -191,9 +192,8 @@ class TemplateSource:
                 old.close()
         return fresh
 
-    def _discard(self, image: Image, template: Template) -> None:
+    def _discard(self, place: _Place, template: Template) -> None:
         """It is dead, wedged, or does not do what it is for."""
-        place = self._place(image)
         with place.change:
             if place.template is template:
                 place.template = None
@@ -202,7 +202,7 @@ class TemplateSource:
         log.warning("a template is given up", extra={"template": template.id, "sandboxes": template.branched})
         template.close(kill=True)
 
-    def _boot(self, image: Image, language: Language) -> Template:
+    def _boot(self, image: Image, language: Language, flavour: str) -> Template:
         making = self._making
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         template = Template(f"template-{secrets.token_hex(8)}", ours)
@@ -221,7 +221,8 @@ class TemplateSource:
                 config = self._config(language, name, root)
                 pid = making.runtime.start(name, bundle, config, theirs.fileno(), group.enter, limited=False)
                 template.born(pid)
-            template.boot(self._walls(language), [])
+            modules = next((known.modules for known in language.flavours if known.name == flavour), ())
+            template.boot(self._walls(language), modules)
         except BaseException:
             template.close(kill=True)
             raise
