@@ -106,8 +106,12 @@ class Settings(BaseSettings):
         "booted interpreter (engine `oci`, crun or runc); `auto` is `template` where its sandboxes are measured to "
         "be confined alike, else `pool`.",
     )
-    template_runs: int = Field(1000, ge=1, le=1_000_000, description="Sandboxes of one template, then it is replaced.")
-    template_minutes: float = Field(60, gt=0, le=10_080, description="Minutes of one template, then it is replaced.")
+    template_runs: int = Field(
+        1000, ge=1, le=1_000_000, description="Sandboxes of one template, then it is replaced."
+    )
+    template_minutes: float = Field(
+        60, gt=0, le=10_080, description="Minutes of one template, then it is replaced."
+    )
     docker_host: str = Field(
         "unix:///var/run/docker.sock", description="The Docker daemon's socket; it must be on this host."
     )

@@ -160,9 +160,7 @@ class WarmPool:
                 return sandbox
             self.discard(sandbox)
 
-    def _make(
-        self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False
-    ) -> Sandbox:
+    def _make(self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False) -> Sandbox:
         began = time.monotonic()
         try:
             sandbox = self._started(image, hold=hold, flavour=flavour, container=container)

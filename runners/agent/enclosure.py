@@ -13,6 +13,8 @@ from agent.frames import unpack
 
 #: Where in a template's root the new one is put, for a moment: any directory will do.
 LANDING = b"/work"
+# Of netdevice(7).
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 
 
 class Walls:
@@ -125,14 +127,12 @@ def _bind(source, target, flags):
 
 def _raise_loopback():
     """Have the network namespace's own interface up, as every runtime does."""
+    import _socket
     import fcntl
     import struct
 
-    import _socket
-
     socket = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
     try:
-        SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
         request = fcntl.ioctl(socket, SIOCGIFFLAGS, struct.pack("16sh14x", b"lo", 0))
         flags = struct.unpack("16sh14x", request)[1]
         fcntl.ioctl(socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | IFF_UP))

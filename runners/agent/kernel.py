@@ -118,3 +118,9 @@ def load_filter(program):
 def keep_for_ever(thing):
     """Have an object outlive even the interpreter's own end."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def collect_again(thing):
+    """Put an object that `gc.freeze` has set aside among the youngest that the collector looks at."""
+    ctypes.pythonapi.PyObject_GC_UnTrack(ctypes.py_object(thing))
+    ctypes.pythonapi.PyObject_GC_Track(ctypes.py_object(thing))

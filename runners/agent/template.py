@@ -20,11 +20,10 @@ When the host hangs up the template ends; its children do not.
 """
 
 import _signal
+import _socket
 import atexit
 import os
 import sys
-
-import _socket
 
 import agent
 from agent import enclosure, kernel
@@ -52,6 +51,8 @@ def branch():
         _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
         _keep()
         control = _control()
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")  # before the one that keeps the sandboxes, should their group run out of memory
     except BaseException:  # nobody to tell
         os._exit(1)
     try:
@@ -131,6 +132,10 @@ def _prepare(modules):
 
         gc.collect()
         gc.freeze()  # a collection in a child would otherwise write to, and so copy, every object's page
+        # But what will be the program's own is to be collected as ever.
+        main = sys.modules["__main__"]
+        kernel.collect_again(main)
+        kernel.collect_again(main.__dict__)
     if len(os.listdir("/proc/self/task")) != 1:
         raise RuntimeError("a template must have a single thread")
 
@@ -158,7 +163,10 @@ def _receive(control):
 
 
 def _clone(first_id):
-    """Clone a child whose ids 0..65535 are those from `first_id` on here. (pid, -1), or (0, its gate) in the child."""
+    """Clone a child whose ids 0..65535 are those from `first_id` on here.
+
+    Returns (pid, -1), and (0, its gate) in the child.
+    """
     gate, release = os.pipe2(os.O_CLOEXEC)
     pid = kernel.clone(NAMESPACES)
     if pid == 0:

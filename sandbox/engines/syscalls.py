@@ -60,7 +60,7 @@ def unmount(target: str) -> None:
 
 
 def detached_copy(path: str) -> int:
-    """A copy of the mount at `path` that is nowhere in the tree: a descriptor, with which it goes. See open_tree(2)."""
+    """A copy of the mount at `path` that lies nowhere: a descriptor, with which it goes. See open_tree(2)."""
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
     return _checked("open_tree", _libc.syscall(SYS_OPEN_TREE, AT_FDCWD, path.encode(), flags))
 

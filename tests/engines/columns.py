@@ -32,6 +32,8 @@ class Column:
     fill_s: float = 60
     #: Within this a program has begun that is not warm.
     begun_ms: int = 300
+    #: Only in `make test-all`.
+    slow: bool = False
     #: Names of tests, or of one case of a test as `name[case]`, with the reason.
     cannot: dict[str, str] = field(default_factory=dict)
 
@@ -80,7 +82,7 @@ COLUMNS = {
         SERVICE,
         Column("oci", "crun", "template"),
         Column("oci", "runc"),
-        Column("oci", "runc", "template"),
+        Column("oci", "runc", "template", slow=True),
         Column(
             "oci",
             "runsc",

@@ -32,8 +32,13 @@ def pytest_generate_tests(metafunc):
         if metafunc.module.__name__ in ONE_COLUMN:
             names = [name for name in names if name in TELLING]
         # The first row of a column waits for its worker, under Docker for images to be loaded.
-        rows = [pytest.param(name, marks=pytest.mark.timeout(START_TIMEOUT_S)) for name in names]
+        rows = [pytest.param(name, marks=_marks(COLUMNS[name])) for name in names]
         metafunc.parametrize("column", rows, indirect=True, scope="session")
+
+
+def _marks(column):
+    timeout = pytest.mark.timeout(START_TIMEOUT_S)
+    return [timeout, pytest.mark.slow] if column.slow else timeout
 
 
 @pytest.fixture(scope="session")

@@ -122,9 +122,7 @@ class OciEngine:
     def has_templates(self) -> bool:
         return self._templates is not None
 
-    def create(
-        self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False
-    ) -> OciSandbox:
+    def create(self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False) -> OciSandbox:
         """A sandbox of `image` under the default limits, its agent starting; see `Engine.create`."""
         language = self._catalogue.get(image.language)
         if language is None:
@@ -148,9 +146,7 @@ class OciEngine:
             raise
         return sandbox
 
-    def _branch(
-        self, templates: TemplateSource, image: Image, language: Language, flavour: str
-    ) -> OciSandbox:
+    def _branch(self, templates: TemplateSource, image: Image, language: Language, flavour: str) -> OciSandbox:
         """A sandbox forked from a template. Raises EngineError."""
         bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
         ours, theirs = socket.socketpair()

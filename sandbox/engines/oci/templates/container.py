@@ -74,7 +74,7 @@ class Template:
         return self.is_alive() and self.branched < most and time.monotonic() - self._born < seconds
 
     def is_alive(self) -> bool:
-        """Whether the process that forks is there. It says nothing unasked: a word or the end means that it is not."""
+        """Whether the process that forks is there. It says nothing unasked: a word means that it is not."""
         poller = select.poll()
         poller.register(self._control, select.POLLIN)
         return not self._closed and not poller.poll(0)

@@ -42,8 +42,8 @@ class TemplateNamespace:
 def _quotas(slots: int) -> dict[str, int]:
     """What is bounded in each sandbox's namespace, so that one does not use up what the owner of all may have.
 
-    These are counted up the tree of namespaces: every sandbox's, in the end, for the one id that owns the templates'.
-    The host's bound upon a single user must therefore hold for all slots, and is raised to that.
+    These are counted up the tree of namespaces: every sandbox's, in the end, for the one id that owns the
+    templates'. The host's bound upon a single user must therefore hold for all slots, and is raised to that.
     """
     instances = _shared(INOTIFY / "max_user_instances", INSTANCES_EACH, slots)
     watches = _shared(INOTIFY / "max_user_watches", WATCHES_EACH, slots)

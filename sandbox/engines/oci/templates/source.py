@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import socket
@@ -97,6 +98,7 @@ class TemplateSource:
         """
         place = self._place(sandbox.image, flavour)
         template = self._template(place, sandbox.image, language)
+        sandbox.disproved = lambda: self._disprove(place, template)
         try:
             self._branch(template, sandbox, theirs)
         except (EngineError, OSError) as e:
@@ -175,7 +177,11 @@ class TemplateSource:
         began = time.monotonic()
         try:
             fresh = self._boot(image, language, place.flavour)
-            extra = {"language": language.id, "flavour": place.flavour, "seconds": round(time.monotonic() - began, 3)}
+            extra = {
+                "language": language.id,
+                "flavour": place.flavour,
+                "seconds": round(time.monotonic() - began, 3),
+            }
             log.info("a template is ready", extra=extra)
         except (EngineError, OSError) as e:
             log.error("a template could not be booted", extra={"language": language.id, "reason": str(e)})  # noqa: TRY400  # the text says it
@@ -201,6 +207,14 @@ class TemplateSource:
                     place.not_before = time.monotonic() + RETRY_S
         log.warning("a template is given up", extra={"template": template.id, "sandboxes": template.branched})
         template.close(kill=True)
+
+    def _disprove(self, place: _Place, template: Template) -> None:
+        """A sandbox of it was not confined as it must be: from now on containers, until somebody has looked."""
+        log.error("sandboxes are no longer made from this template", extra={"template": template.id})
+        with place.change:
+            place.template = None
+            place.not_before = math.inf
+        template.close()
 
     def _boot(self, image: Image, language: Language, flavour: str) -> Template:
         making = self._making

@@ -19,7 +19,7 @@ CAPABILITIES = ["CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID"]
 
 def build_template_spec(*, argv: list[str], env: dict[str, str], mapping: list[tuple[int, int, int]]) -> str:
     """The configuration as JSON text with the marks of `oci/spec.py` in it."""
-    sets: dict[str, list[str]] = {kind: CAPABILITIES for kind in ("bounding", "effective", "permitted")}
+    sets: dict[str, list[str]] = dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES)
     mappings = [{"containerID": inside, "hostID": outside, "size": count} for inside, outside, count in mapping]
     return json.dumps(
         {
