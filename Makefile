@@ -12,7 +12,7 @@ RUNYARD_TEST_STATE ?= /var/lib/runyard-test
 export RUNYARD_TEST_STATE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs doctor images gc check test test-all bench lock clean python dev test-setup
+.PHONY: help up down status logs doctor posture images gc runsc check test test-all bench lock clean python dev test-setup
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,8 +32,14 @@ logs: ## follow the service's log
 doctor: python ## the settings in force, and what this machine lacks
 	@$(SYSTEM) ops.doctor
 
+posture: dev ## write the posture file of ENGINE and RUNTIME from what is measured here, for review by hand
+	@$(DEV)/python -m ops.posture
+
 images: python ## build the runner images that are not up to date; LANG=node for one, REFRESH=1 for newer packages
 	@$(SYSTEM) ops.upkeep images $(if $(filter command line,$(origin LANG)),$(LANG)) $(if $(REFRESH),--refresh)
+
+runsc: python ## build a current gVisor into /usr/local/bin, faster than Debian's (some minutes)
+	@$(SYSTEM) ops.gvisor.build
 
 gc: python ## remove expired files, and image layers that nothing uses (while no service runs)
 	@$(SYSTEM) ops.upkeep gc
@@ -48,7 +54,7 @@ check: dev ## lint, types, layers, unit tests
 test: check test-setup ## check, and everything on real containers (root)
 	@$(DEV)/pytest -q -m 'not slow' --ignore=tests/unit tests
 
-test-all: check test-setup ## test, and what takes longer
+test-all: check runsc test-setup ## test, and what takes longer
 	@$(DEV)/pytest -q --ignore=tests/unit tests
 
 bench: dev ## measure, as ratios to a bare interpreter's start; BENCH=quick, BENCH="latency stream", BENCH=--docker

@@ -7,7 +7,7 @@ A language that was ready may be used from memory for a while: the worker checks
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,8 @@ class Catalogue:
     taken_at: float
     #: False when the worker measured a sandbox that was not confined as it must be.
     confined: bool = True
+    #: Each layer of confinement that is required: whether it was measured to be in force.
+    posture: dict[str, bool] = field(default_factory=dict)
 
 
 class Languages:
@@ -133,11 +135,12 @@ def worker_unavailable() -> ApiError:
 def _read(status: dict[str, Any], now: float) -> Catalogue:
     try:
         languages = tuple(_language(item) for item in status["languages"])
+        posture = {str(name): state == "ok" for name, state in status.get("posture", {}).items()}
     except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise WorkerUnavailable("the worker's languages are not readable") from e
     by_name = {alias: item for item in languages for alias in item.public["aliases"]}
     by_name.update({item.id: item for item in languages})
-    return Catalogue(languages, by_name, now, confined=status.get("confined") is not False)
+    return Catalogue(languages, by_name, now, confined=status.get("confined") is not False, posture=posture)
 
 
 def _language(item: dict[str, Any]) -> Language:

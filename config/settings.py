@@ -103,8 +103,8 @@ class Settings(BaseSettings):
     sandbox_source: Literal["auto", "template", "pool"] = Field(
         "pool",
         description="Where warm sandboxes come from: `pool` is a container for each; `template` forks them from a "
-        "booted interpreter (engine `oci`, crun or runc); `auto` is `template` where its sandboxes are measured to "
-        "be confined alike, else `pool`.",
+        "booted interpreter (engine `oci` with crun or runc, no AppArmor profile); `auto` is `template` where that "
+        "can be, else `pool`.",
     )
     template_runs: int = Field(
         1000, ge=1, le=1_000_000, description="Sandboxes of one template, then it is replaced."
@@ -118,7 +118,8 @@ class Settings(BaseSettings):
     seccomp_profile: OptionalText = Field(None, description="Path of a seccomp profile to use instead.")
     apparmor_profile: OptionalText = Field(None, description="Name of an AppArmor profile to use.")
     disable_sandbox_security: bool = Field(
-        False, description="Run without seccomp and no-new-privileges: for finding faults, never for service."
+        False,
+        description="Run without seccomp, AppArmor and no-new-privileges: for finding faults, never for service.",
     )
     uid_base: int = Field(
         0x7000_0000,

@@ -1,4 +1,4 @@
-"""`make doctor`: the settings in force, what the service requires of this machine, which languages are built."""
+"""`make doctor`: the settings in force, what this machine must have, what confines sandboxes, what is built."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from ops import install
+from ops import confinement, install
 from ops.checks import Check, all_checks
 from ops.environment import clean
 from ops.images.store import Store
@@ -26,6 +26,7 @@ def main() -> int:
     place = Place.of_environment()
     good = _show_settings(given)
     good = _show_checks(list(all_checks(place))) and good
+    good = confinement.show(place) and good
     _show_service(place)
     return 0 if good else 1
 

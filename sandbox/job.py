@@ -285,6 +285,8 @@ class Isolation:
     image: str
     #: gVisor's means of catching system calls (`systrap`, `ptrace`); None where the host's kernel answers them.
     platform: str | None = None
+    #: Whether DISABLE_SANDBOX_SECURITY took seccomp, AppArmor and no-new-privileges away.
+    relaxed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sandbox.conversation import await_ready, is_waiting
@@ -51,8 +52,15 @@ class WarmPool:
     """Ready sandboxes of every language whose image is built."""
 
     def __init__(
-        self, engine: Engine, images: Images, sizes: dict[Language, int], metrics: Metrics | None = None
+        self,
+        engine: Engine,
+        images: Images,
+        sizes: dict[Language, int],
+        metrics: Metrics | None = None,
+        *,
+        inspect: Callable[[Sandbox], None] = lambda _sandbox: None,
     ) -> None:
+        """`inspect` is shown every sandbox that is ready, and may raise NotConfined."""
         self._engine = engine
         self._images = images
         self._shelves = {language.id: _Shelf(language, size) for language, size in sizes.items()}
@@ -60,6 +68,7 @@ class WarmPool:
             for (language, flavour), size in flavour_sizes(sizes).items():
                 self._shelves[_name(language, flavour)] = _Shelf(language, size, flavour)
         self._metrics = metrics or Metrics()
+        self._inspect = inspect
         self._change = threading.Condition()
         self._busy = 0
         self._closed = False
@@ -175,6 +184,7 @@ class WarmPool:
         try:
             await_ready(sandbox)
             sandbox.measure()
+            self._inspect(sandbox)
             self.confined = True
         except BaseException as e:
             if isinstance(e, NotConfined):

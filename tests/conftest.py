@@ -40,6 +40,18 @@ class Reply:
         return iter((self.status, self.headers, self.body))
 
 
+def unsigned(answer: Any) -> Any:
+    """An answer without what its links owe to the second they were signed in."""
+    if isinstance(answer, list):
+        return [unsigned(item) for item in answer]
+    if not isinstance(answer, dict):
+        return answer
+    found = {name: unsigned(value) for name, value in answer.items() if name != "expires_at"}
+    if isinstance(answer.get("url"), str):
+        found["url"] = answer["url"].partition("?")[0]
+    return found
+
+
 @dataclass(frozen=True)
 class Service:
     """The running service, as a client sees it."""

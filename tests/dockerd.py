@@ -12,6 +12,9 @@ from pathlib import Path
 
 import docker
 
+from sandbox.engines.oci.runsc import best_platform, known_flags
+from sandbox.engines.runtimes import find_runtime
+
 STARTED_WITHIN_S = 30
 
 
@@ -22,8 +25,10 @@ class Dockerd:
         self.place = place
         self.host = f"unix://{place}/docker.sock"
         place.mkdir(mode=0o755, parents=True, exist_ok=True)
-        runsc = {"path": "/usr/bin/runsc", "runtimeArgs": ["--platform=ptrace", "--network=none"]}
-        (place / "daemon.json").write_text(json.dumps({"runtimes": {"runsc": runsc}}))
+        platform = best_platform(known_flags())
+        runsc = {"path": find_runtime("runsc"), "runtimeArgs": [f"--platform={platform}", "--network=none"]}
+        runtimes = {"runsc": runsc, "crun": {"path": find_runtime("crun")}}
+        (place / "daemon.json").write_text(json.dumps({"runtimes": runtimes}))
         self.start()
 
     def start(self) -> None:

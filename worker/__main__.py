@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
 import resource
 import signal
 import sys
@@ -32,21 +34,23 @@ def main() -> int:
     try:
         settings = load_settings()
         setup("worker", settings.log_level)
+        _all_descriptors()
         service = Service(settings)
+        fallen_short: list[str] = []
+        service.posture.on_failure = functools.partial(_stop_for, fallen_short)
+        service.start()
     except (SettingsError, EngineUnusable, StorageMisconfigured, ValueError) as e:
         log.critical("%s", e)
         return EX_CONFIG
     except StorageError as e:
         print(f"worker: {e}", file=sys.stderr)
         return 1
-    _all_descriptors()
     settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     # Twice as many as may be under way: as many again may have ended and wait to be acknowledged.
     most_runs = 2 * (settings.max_runs + settings.queue_max) + 64
     tracer = open_tracer("worker", settings.otel_exporter_otlp_endpoint)
     service.observer = Observer(service.metrics, tracer)
     server = Server(service, settings.worker_socket, settings.api_uid, most_runs=most_runs)
-    service.start()
     threading.Thread(target=server.serve, name="accept", daemon=True).start()
     log.info("worker serves", extra={"engine": service.engine.name, "runtime": service.engine.runtime})
     signal.sigwait(signals)
@@ -55,7 +59,15 @@ def main() -> int:
     service.close()
     if tracer is not None:
         tracer.stop()
-    return 0
+    return EX_CONFIG if fallen_short else 0
+
+
+def _stop_for(fallen_short: list[str], problem: str) -> None:
+    """A sandbox made while the service runs lacks a layer: stop as if told to, and say why by the exit status."""
+    if not fallen_short:
+        fallen_short.append(problem)
+        log.critical("the service stops, as sandboxes are not confined as they must be: %s", problem)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _all_descriptors() -> None:

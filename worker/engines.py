@@ -20,7 +20,10 @@ log = logging.getLogger(__name__)
 def open_engine(settings: Settings, catalogue: Catalogue, *, slots: int) -> tuple[Engine, Images]:
     """The engine that ENGINE asks for, and the images it starts. Raises EngineUnusable saying what to install."""
     if settings.disable_sandbox_security:
-        log.error("DISABLE_SANDBOX_SECURITY=1: sandboxes run without seccomp and no-new-privileges")
+        log.error(
+            "DISABLE_SANDBOX_SECURITY=1: sandboxes run without seccomp, AppArmor and no-new-privileges, and every "
+            "run's isolation says so"
+        )
     chosen = settings.engine
     if chosen == "auto":
         chosen = "oci" if oci_is_possible(settings.runtime) else "docker"

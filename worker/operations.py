@@ -19,6 +19,8 @@
     `{"status":{…}}`.
 `{"op":"metrics"}`
     `{"metrics":{"text":…}}`: what the worker counts, in Prometheus's text format.
+`{"op":"posture"}`
+    `{"posture":[{"name":…,"layers":[{…},…]}]}`: how each layer of confinement stands, engine by engine.
 """
 
 from __future__ import annotations
@@ -67,6 +69,7 @@ class Operations:
             "forget": self._forget,
             "status": self._status,
             "metrics": self._metrics,
+            "posture": self._posture,
         }
 
     def refuse_runs(self) -> None:
@@ -249,6 +252,9 @@ class Operations:
 
     def _status(self, _request: dict[str, Any], connection: Connection) -> None:
         connection.send({"status": self._service.status()})
+
+    def _posture(self, _request: dict[str, Any], connection: Connection) -> None:
+        connection.send({"posture": self._service.postures()})
 
     def _metrics(self, _request: dict[str, Any], connection: Connection) -> None:
         connection.send({"metrics": {"text": self._service.metrics.text()}})

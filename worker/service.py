@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
+from dataclasses import asdict
 from typing import Any
 
 from config.settings import Settings
 from sandbox.admission import Admission
 from sandbox.blobs import RunBlobs
+from sandbox.engines import EngineUnusable, NotConfined
 from sandbox.executor import Executor
 from sandbox.languages import Catalogue, Language
 from sandbox.metrics import Metrics
 from sandbox.pool import WarmPool, flavour_sizes, pool_sizes
+from sandbox.posture.canary import Posture
 from storage import areas
 from storage.errors import StorageUnavailable
 from worker.engines import open_engine
@@ -46,7 +50,13 @@ class Service:
             queue_wait_s=settings.queue_wait_s,
         )
         self.metrics = Metrics()
-        self.pool = WarmPool(self.engine, self.images, sizes, self.metrics)
+        self.posture = Posture(
+            self.engine,
+            self.catalogue,
+            apparmor=settings.apparmor_profile,
+            relaxed=settings.disable_sandbox_security,
+        )
+        self.pool = WarmPool(self.engine, self.images, sizes, self.metrics, inspect=self.posture.inspect)
         watch(self.metrics.registry, self.admission, self.pool)
         self.executor = Executor(self.catalogue, self.pool, self.admission, RunBlobs(self.blobs))
         self.observer = Observer(self.metrics)
@@ -60,13 +70,27 @@ class Service:
         return pool_sizes(list(self.catalogue), memory_mb=memory_mb, wanted=settings.warm_pool)
 
     def start(self) -> None:
-        """Reap, then begin to fill the pool."""
+        """Reap, send the canaries, then begin to fill the pool. Raises EngineUnusable naming a missing layer."""
         left = self.engine.reap()
         if left:
             log.warning("removed what a dead worker had left", extra={"sandboxes": left})
+        self._measure()
         self.pool.start()
         self._watcher.start()
         threading.Thread(target=self._clean_storage, name="clean", daemon=True).start()
+
+    def _measure(self) -> None:
+        """Measure what is confined by what, before anything is run. What is built later is measured then."""
+        began = time.monotonic()
+        built = [image for language in self.catalogue if (image := self.images.get(language.id)) is not None]
+        try:
+            self.posture.send_canaries(built)
+        except NotConfined as e:
+            self.engine.close()
+            raise EngineUnusable(
+                f"the service does not start, as sandboxes are not confined as they must be: {e}"
+            ) from e
+        log.info("measured", extra={"images": len(built), "seconds": round(time.monotonic() - began, 3)})
 
     def _watch_for_images(self) -> None:
         """Until every language is built, look for new images now and then; after that there is no need to."""
@@ -98,7 +122,12 @@ class Service:
             "pool": self.pool.counts(),
             "queue": {"waiting": load.waiting, "running": load.running},
             "confined": self.pool.confined,
+            "posture": self.posture.summary(),
         }
+
+    def postures(self) -> list[dict[str, Any]]:
+        """How every layer stands: names, states, what was measured and how to mend it. For the machine's owner."""
+        return [{"name": self.posture.name, "layers": [asdict(found) for found in self.posture.report()]}]
 
     def _describe(self, language: Language) -> dict[str, Any]:
         image = self.images.get(language.id)

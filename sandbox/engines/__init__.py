@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sandbox.images import Image
 from sandbox.job import Isolation, Limits
+
+if TYPE_CHECKING:
+    from sandbox.engines.posture import Subject
 
 
 class EngineError(Exception):
@@ -69,6 +72,10 @@ class Sandbox(Protocol):
 
     def measure(self) -> None:
         """Hold what the kernel says of PID 1, once it is ready, against what must be. Raises NotConfined."""
+        ...
+
+    def subject(self) -> Subject:
+        """Where the host's kernel tells of it. Raises EngineError if it is gone."""
         ...
 
     def apply(self, limits: Limits) -> bool:

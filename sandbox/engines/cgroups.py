@@ -71,7 +71,7 @@ class Cgroups(Protocol):
 def open_cgroups(instance: str, mounts: str | None = None) -> Cgroups:
     """Whichever version this machine has; `instance` names the parent group of this service."""
     text = Path("/proc/self/mounts").read_text() if mounts is None else mounts
-    hierarchies, unified = _parse_mounts(text)
+    hierarchies, unified = parse_mounts(text)
     missing = [name for name in NEEDED if name not in hierarchies]
     if not missing:
         return CgroupsV1({name: hierarchies[name] for name in NEEDED}, instance)
@@ -86,9 +86,9 @@ def group_of(pid: int, bounds: Bounds, mounts: str | None = None, membership: st
     Raises EngineError if it cannot be seen from here. The texts are those of /proc, for tests.
     """
     text = Path("/proc/self/mounts").read_text() if mounts is None else mounts
-    hierarchies, unified = _parse_mounts(text)
+    hierarchies, unified = parse_mounts(text)
     member = Path(f"/proc/{pid}/cgroup").read_text() if membership is None else membership
-    v1, v2 = _parse_membership(member)
+    v1, v2 = parse_membership(member)
     if all(name in hierarchies for name in NEEDED):
         paths = {name: f"{hierarchies[name]}{v1.get(name, '/')}" for name in NEEDED}
         memsw = os.path.exists(f"{paths['memory']}/memory.memsw.limit_in_bytes")
@@ -104,7 +104,7 @@ def group_of(pid: int, bounds: Bounds, mounts: str | None = None, membership: st
     return group
 
 
-def _parse_membership(text: str) -> tuple[dict[str, str], str | None]:
+def parse_membership(text: str) -> tuple[dict[str, str], str | None]:
     """The v1 controllers with a process's path in each, and its v2 path: see cgroups(7), /proc/PID/cgroup."""
     v1: dict[str, str] = {}
     v2 = None
@@ -117,7 +117,7 @@ def _parse_membership(text: str) -> tuple[dict[str, str], str | None]:
     return v1, v2
 
 
-def _parse_mounts(text: str) -> tuple[dict[str, Path], Path | None]:
+def parse_mounts(text: str) -> tuple[dict[str, Path], Path | None]:
     """The v1 controllers with their mount points, and the v2 mount point if there is one."""
     hierarchies: dict[str, Path] = {}
     unified = None

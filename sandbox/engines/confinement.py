@@ -82,6 +82,14 @@ def known_apparmor(profile: str | None) -> str | None:
     return profile
 
 
+def apparmor_is_on() -> bool:
+    """Whether this kernel confines by AppArmor, whatever is loaded."""
+    try:
+        return Path("/sys/module/apparmor/parameters/enabled").read_text().strip() == "Y"
+    except OSError:
+        return False
+
+
 def masked_proc() -> list[str]:
     """The paths of MASKED_PROC that this kernel has."""
     return [f"/proc/{name}" for name in MASKED_PROC if os.path.exists(f"/proc/{name}")]

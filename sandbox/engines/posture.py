@@ -15,12 +15,32 @@ FILTERED = "2"
 
 
 @dataclass(frozen=True, slots=True)
+class Subject:
+    """A sandbox as the host's kernel knows it: its PID 1 and all processes of its group, that one first.
+
+    `uid` is the host's of the program; None where it is not the sandbox's own (gVisor).
+    """
+
+    pid: int
+    processes: tuple[int, ...]
+    uid: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Expected:
     """`uid` is the host's; a relaxed sandbox has neither `seccomp` nor `no_new_privileges`."""
 
     uid: int
     seccomp: bool = True
     no_new_privileges: bool = True
+
+
+def subject_of(pid: int, group: list[int], expected: Expected | None) -> Subject:
+    """The subject of a sandbox with that PID 1 and these processes. Raises EngineError if it is gone."""
+    if pid not in group:
+        raise EngineError("a sandbox ended before it was measured")
+    beside = sorted(set(group) - {pid})
+    return Subject(pid, (pid, *beside), expected.uid if expected is not None else None)
 
 
 def check_posture(pid: int, expected: Expected, text: str | None = None) -> None:

@@ -120,7 +120,7 @@ def test_idle_connections_hold_no_thread(service):
         began = time.monotonic()
         assert service.get("/healthz", token=None).status == 200
         assert service.run("bash", "echo hi")["stdout"] == "hi\n"
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
     finally:
         for connection in idle:
             connection.close()
@@ -137,7 +137,7 @@ def test_lingering_connections_do_not_stop_the_service(service):
         for _ in range(5):
             began = time.monotonic()
             assert service.get("/healthz", token=None).status == 200
-            assert time.monotonic() - began < 0.5
+            assert time.monotonic() - began < 1.5
     finally:
         for connection in lingering:
             connection.close()

@@ -240,6 +240,45 @@ def test_doctor_shows_settings_and_requirements_but_no_secret(port):
     assert "MISSING" not in done.stdout
 
 
+def confinement(text):
+    """The rows of that part of the page, by layer."""
+    rows = text.partition("Confinement\n")[2].partition("\n\n")[0].splitlines()[1:]
+    return {row.split()[0]: " ".join(row.split()[1:]) for row in rows if row.split()}
+
+
+def test_doctor_shows_each_layer_of_a_running_service(service):
+    done = make(service.port, "doctor", STATE_DIR=str(service.state))
+    rows = confinement(done.stdout)
+    for layer in (
+        "user_namespace",
+        "capabilities",
+        "no_new_privileges",
+        "seccomp",
+        "masked",
+        "cgroup",
+        "descriptors",
+    ):
+        assert rows[layer].startswith("required in force"), done.stdout
+    assert rows["landlock"].startswith(("- reported", "not here without"))
+    assert "apparmor" in rows
+    assert "MISSING" not in done.stdout
+
+
+def test_doctor_measures_by_itself_where_no_service_runs(port):
+    """In a state directory of its own: the one of this module may have a service by now."""
+    own = {"STATE_DIR": f"{STATE}-doctor"}
+    done = make(port, "doctor", **own)
+    rows = confinement(done.stdout)
+    assert rows["seccomp"].startswith("required in force"), done.stdout
+    assert done.returncode == 0
+    relaxed = make(port, "doctor", DISABLE_SANDBOX_SECURITY="1", **own)
+    assert "RELAXED" in confinement(relaxed.stdout)["seccomp"]
+    assert "RELAXED" not in confinement(relaxed.stdout)["masked"]
+    wrong = make(port, "doctor", SECCOMP_PROFILE="/nowhere.json", **own)
+    assert wrong.returncode != 0
+    assert "SECCOMP_PROFILE=/nowhere.json" in wrong.stdout
+
+
 def test_doctor_fails_when_a_setting_is_wrong(port):
     done = make(port, "doctor", MAX_RUNS="none")
     assert done.returncode != 0

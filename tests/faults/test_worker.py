@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -256,9 +257,20 @@ def test_a_configuration_that_cannot_work_is_refused_at_start(service, state, se
 def test_relaxing_security_is_loud(start_worker):
     worker = start_worker(DISABLE_SANDBOX_SECURITY="1")
     result = worker.run("bash", "grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status")
-    assert result["isolation"]["seccomp"] is None
+    assert (result["isolation"]["seccomp"], result["isolation"]["apparmor"]) == (None, None)
+    assert result["isolation"]["relaxed"] is True
     assert result["stdout"] == "NoNewPrivs:\t0\nSeccomp:\t0\n"
-    assert "DISABLE_SANDBOX_SECURITY" in worker.log.read_text()
+    lines = [json.loads(line) for line in worker.log.read_text().splitlines()]
+    assert [line["level"] for line in lines if "DISABLE_SANDBOX_SECURITY" in line["message"]] == ["ERROR"]
+    # What it does not name is required as ever, and what it names is not claimed.
+    posture = worker.dispatcher.status()["posture"]
+    assert not {"seccomp", "apparmor", "no_new_privileges"} & set(posture)
+    assert {"capabilities", "masked", "mounts", "namespaces"} <= set(posture)
+    assert set(posture.values()) == {"ok"}
+
+
+def test_what_is_not_relaxed_does_not_say_so(start_worker):
+    assert start_worker().run("bash", "true")["isolation"]["relaxed"] is False
 
 
 def test_only_api_and_root_may_speak_to_the_worker(start_worker):

@@ -142,7 +142,7 @@ def test_others_are_not(code):
         ({"env": {"MPLBACKEND": "svg"}}, ""),
         ({"interpreter": "cold"}, ""),
         ({"files": (JobFile("data.csv", b""),), "env": {"MODE": "x"}}, "science"),
-        ({"inputs": (JobInput("inputs/a.py", "0" * 64, 1),)}, "science"),
+        ({"inputs": (JobInput("inputs/a.py", "upload", "0" * 64, 1),)}, "science"),
     ],
 )
 def test_what_could_come_before_a_library_or_change_it_takes_the_plain_template(fields, flavour):

@@ -142,6 +142,7 @@ class DockerEngine:
             user_namespace=False,
             image=image.digest,
             platform=_platform(self._daemon.about.runtimes.get(self.runtime, ())),
+            relaxed=self._relaxed,
         )
 
     def reap(self) -> int:

@@ -20,7 +20,7 @@ from sandbox.engines.confinement import AGENT_PIDS, tmpfs_sizes
 from sandbox.engines.docker.container import NANO
 from sandbox.engines.docker.daemon import Daemon
 from sandbox.engines.docker.stream import AttachStream
-from sandbox.engines.posture import Expected, check_posture
+from sandbox.engines.posture import Expected, Subject, check_posture, subject_of
 from sandbox.engines.syscalls import resize_tmpfs
 from sandbox.engines.traits import Traits
 from sandbox.images import Image
@@ -87,6 +87,11 @@ class DockerSandbox:
         """Hold PID 1 against what must be in force; see `Sandbox.measure`."""
         if self._expected is not None:
             check_posture(self._pid, self._expected)
+
+    def subject(self) -> Subject:
+        """Where the host's kernel tells of it; see `Sandbox.subject`."""
+        assert self._group is not None
+        return subject_of(self._pid, self._group.pids(), self._expected)
 
     def apply(self, limits: Limits) -> bool:
         """Put a job's limits in force and start counting; see `Sandbox.apply`."""

@@ -247,6 +247,7 @@ class OciEngine:
             user_namespace=self._runtime.traits.user_namespace,
             image=image.digest,
             platform=self._runtime.platform,
+            relaxed=self._relaxed,
         )
 
     def reap(self) -> int:

@@ -18,7 +18,7 @@ from sandbox.engines import EngineError, NotConfined, Stats
 from sandbox.engines.cgroups import Bounds, Group
 from sandbox.engines.compiling import close_build_directory
 from sandbox.engines.confinement import AGENT_PIDS, tmpfs_sizes
-from sandbox.engines.posture import Expected, check_posture
+from sandbox.engines.posture import Expected, Subject, check_posture, subject_of
 from sandbox.engines.syscalls import resize_tmpfs
 from sandbox.engines.traits import Traits
 from sandbox.images import Image
@@ -83,6 +83,11 @@ class OciSandbox:
         except NotConfined:
             self.disproved()
             raise
+
+    def subject(self) -> Subject:
+        """Where the host's kernel tells of it; see `Sandbox.subject`."""
+        assert self.group is not None
+        return subject_of(self._pid, self.group.pids(), self.expected)
 
     def apply(self, limits: Limits) -> bool:
         """Put a job's limits in force and start counting; see `Sandbox.apply`."""

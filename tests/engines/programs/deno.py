@@ -106,7 +106,7 @@ WARM_AND_COLD = {
     "handlers": (
         "addEventListener('error', (e) => { console.log('error', e.message); e.preventDefault(); });\n"
         "addEventListener('unhandledrejection', (e) => { console.log('rejection', e.reason); e.preventDefault(); });\n"
-        "Promise.reject(3); setTimeout(() => { throw new Error('t'); })",
+        "Promise.reject(3); setTimeout(() => { throw new Error('t'); }, 300)",
         {},
     ),
     "stack": ("console.log(new Error('x').stack)", {}),

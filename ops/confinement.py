@@ -1,0 +1,76 @@
+"""What confines a sandbox here, layer by layer, for `make doctor`: told by the running service, or measured now.
+
+Standard library only: measuring is done by another process, which has the service's libraries.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from typing import Any
+
+from ops.environment import clean
+from ops.state import Place, is_running
+
+ANSWER_S = 10.0
+MEASURE_S = 120.0
+WORDS = {"ok": "in force", "missing": "MISSING", "relaxed": "RELAXED", "without": "without", "reported": "reported"}
+
+
+def show(place: Place) -> bool:
+    """Print the layers. False if one that is required is missing, or could not be looked at."""
+    print("Confinement")
+    found, why = (_of_service(place), "the service does not answer") if is_running(place) else _measured(place)
+    if found is None:
+        print(f"  not measured: {why}\n")
+        return why == NOT_YET
+    good = True
+    for posture in found:
+        print(f"  {posture['name']}")
+        for layer in posture["layers"]:
+            good = good and layer["state"] != "missing"
+            print(f"    {_line(layer)}")
+    print()
+    return good
+
+
+NOT_YET = "no image is built yet (make up builds them), or this is not root"
+
+
+def _line(layer: dict[str, Any]) -> str:
+    need = "required" if layer["required"] else "not here" if layer["state"] == "without" else "-"
+    mend = "" if layer["state"] in {"ok", "reported"} else f" -> {layer['mend']}"
+    return f"{layer['layer']:<20}{need:<10}{WORDS[layer['state']]:<10}{layer['detail']}{mend}"
+
+
+def _of_service(place: Place) -> list[dict[str, Any]] | None:
+    try:
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.settimeout(ANSWER_S)
+            asked.connect(str(place.run / "worker.sock"))
+            asked.sendall(b'{"op":"posture"}\n')
+            with asked.makefile("rb") as answer:
+                return list(json.loads(answer.readline())["posture"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _measured(place: Place) -> tuple[list[dict[str, Any]] | None, str]:
+    """A canary of the first image that is built, sent now: nothing of it stays."""
+    built = sorted(path.stem for path in place.images.glob("*.json"))
+    if not built or os.geteuid() != 0:
+        return None, NOT_YET
+    language = "python" if "python" in built else built[0]
+    argv = [sys.executable, "-m", "ops.posture", "--show", language]
+    try:
+        done = subprocess.run(
+            argv, env=clean(), capture_output=True, text=True, timeout=MEASURE_S, check=False, cwd=os.getcwd()
+        )
+        return [json.loads(done.stdout)], ""
+    except subprocess.TimeoutExpired:
+        return None, f"no canary came back within {MEASURE_S:.0f} s"
+    except ValueError:
+        return None, done.stderr.strip()[-500:] or f"a canary ended with {done.returncode}"

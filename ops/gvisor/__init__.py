@@ -1,0 +1,1 @@
+"""Building a current gVisor: which revision, of which modules, with which compiler, every one by its hash."""

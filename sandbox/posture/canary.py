@@ -1,0 +1,136 @@
+"""The canaries of one engine: each image's first sandbox is measured, and what was found is kept for who asks."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from sandbox.conversation import await_ready
+from sandbox.engines import Engine, EngineError, NotConfined, Sandbox
+from sandbox.engines.confinement import apparmor_is_on
+from sandbox.images import Image
+from sandbox.languages import Catalogue
+from sandbox.posture.facts import read_facts
+from sandbox.posture.golden import Finding, compare, load_golden
+from sandbox.posture.layers import BY_NAME
+
+log = logging.getLogger(__name__)
+
+#: Canaries at the same time, at the start.
+TOGETHER = 3
+#: A helper that a runtime leaves behind is in the sandbox's group for a moment, and processes come and go while an
+#: interpreter boots: what is missing is looked at again before it is believed.
+LOOKS, LOOK_AGAIN_S = 4, 0.25
+
+
+def settled(look: Callable[[], list[Finding]]) -> list[Finding]:
+    """The findings once nothing is missing any more, or those of the last look. Raises EngineError."""
+    for again in reversed(range(LOOKS)):
+        try:
+            found = look()
+        except EngineError:
+            if not again:
+                raise
+        else:
+            if not again or all(finding.state != "missing" for finding in found):
+                return found
+        time.sleep(LOOK_AGAIN_S)
+    raise AssertionError("looked at nothing")
+
+
+def _kind(sandbox: Sandbox) -> tuple[str, str]:
+    """What sandboxes have to share for one to stand for the others: the image, and how they are made."""
+    return sandbox.image.digest, sandbox.facts().source
+
+
+class Posture:
+    """What one engine's sandboxes are confined by, image by image. Safe to use from several threads."""
+
+    def __init__(self, engine: Engine, catalogue: Catalogue, *, apparmor: str | None, relaxed: bool) -> None:
+        """`apparmor` is the profile in use. Raises EngineUnusable where there is no posture file."""
+        self._engine = engine
+        self._catalogue = catalogue
+        self._golden = load_golden(engine.name, engine.runtime)
+        # Where the kernel has it, a label must be there: no profile in use is then what is missing.
+        self._apparmor = (apparmor or "runyard-sandbox") if apparmor_is_on() else None
+        self._relaxed = relaxed
+        self._lock = threading.Lock()
+        self._found: dict[str, list[Finding]] = {}
+        self._good: set[tuple[str, str]] = set()
+        #: Called, once, with the words about a layer that a sandbox made later turned out to lack.
+        self.on_failure: Callable[[str], None] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self._engine.name}/{self._engine.runtime}"
+
+    def inspect(self, sandbox: Sandbox) -> None:
+        """Measure a sandbox that is ready, unless one of its kind was found good before. Raises NotConfined."""
+        image = sandbox.image
+        if _kind(sandbox) in self._good:
+            return
+        problem = self._judge(sandbox)
+        if problem is not None:
+            if self.on_failure is not None:
+                self.on_failure(problem)
+            raise NotConfined(problem)
+
+    def _judge(self, sandbox: Sandbox) -> str | None:
+        """Remember how an image's canary stands; what is missing, in words. Raises EngineError."""
+        image = sandbox.image
+        findings = settled(lambda: self._findings(sandbox))
+        missing = [finding for finding in findings if finding.state == "missing"]
+        with self._lock:
+            self._found[image.language] = findings
+            if not missing:
+                self._good.add(_kind(sandbox))
+                return None
+        words = "; ".join(f"{one.layer} is not in force ({one.detail}) -> {one.mend}" for one in missing)
+        return f"{self.name}, image {image.language}: {words}"
+
+    def _findings(self, sandbox: Sandbox) -> list[Finding]:
+        language = self._catalogue.get(sandbox.image.language)
+        if language is None:
+            raise EngineError(f"no language for image {sandbox.image.language}")
+        facts = read_facts(sandbox.subject(), language)
+        return compare(facts, self._golden, apparmor=self._apparmor, relaxed=self._relaxed)
+
+    def send_canaries(self, images: Iterable[Image]) -> None:
+        """Make, measure and remove a sandbox of each image. Raises NotConfined.
+
+        One that cannot even be started is left to the pool, which tries again, and has its first one inspected.
+        """
+        with ThreadPoolExecutor(TOGETHER, thread_name_prefix="canary") as together:
+            problems = [problem for problem in together.map(self._send, images) if problem is not None]
+        if problems:
+            raise NotConfined(problems[0])
+
+    def _send(self, image: Image) -> str | None:
+        try:
+            with contextlib.ExitStack() as undo:
+                sandbox = self._engine.create(image)
+                undo.callback(sandbox.destroy)
+                await_ready(sandbox)
+                return self._judge(sandbox)
+        except EngineError as e:
+            log.error("a canary could not be measured", extra={"language": image.language, "reason": str(e)})  # noqa: TRY400
+            return None
+
+    def report(self) -> list[Finding]:
+        """Every layer as it stands in the image in which it stands worst."""
+        worst: dict[str, Finding] = {}
+        with self._lock:
+            for findings in self._found.values():
+                for finding in findings:
+                    kept = worst.get(finding.layer)
+                    if kept is None or (finding.state == "missing" and kept.state != "missing"):
+                        worst[finding.layer] = finding
+        return [worst[name] for name in BY_NAME if name in worst]
+
+    def summary(self) -> dict[str, str]:
+        """The required layers, by name: `ok` or `fail`."""
+        return {one.layer: "fail" if one.state == "missing" else "ok" for one in self.report() if one.required}

@@ -1,0 +1,138 @@
+"""A worker whose sandboxes lack one layer: `python tests/weakened.py LAYER`, settings from the environment.
+
+Each layer is taken away where the engine asks for it, as a runtime or a daemon would that silently ignores it. The
+rest is the worker itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import sandbox.engines.docker.engine as docker_engine
+import sandbox.engines.oci.engine as oci_engine
+from sandbox.engines import cgroups
+from sandbox.engines.syscalls import MS_RDONLY
+from worker.__main__ import main
+
+
+def _without_namespace(kind):
+    def weaken(spec):
+        spec["linux"]["namespaces"] = [entry for entry in spec["linux"]["namespaces"] if entry["type"] != kind]
+
+    return weaken
+
+
+def _without_user_namespace(spec):
+    _without_namespace("user")(spec)
+    del spec["linux"]["uidMappings"], spec["linux"]["gidMappings"]
+
+
+def _set(*path, value):
+    def weaken(spec):
+        for name in path[:-1]:
+            spec = spec[name]
+        spec[path[-1]] = value
+
+    return weaken
+
+
+def _some_capability(spec):
+    for kind in ("bounding", "permitted", "effective"):
+        spec["process"]["capabilities"][kind] = ["CAP_NET_RAW"]
+
+
+def _mount_of_the_host(spec):
+    spec["mounts"].append(
+        {
+            "destination": "/srv",
+            "type": "bind",
+            "source": "/usr/share",
+            "options": ["bind", "ro", "nosuid", "nodev"],
+        }
+    )
+
+
+def _one_size(spec):
+    work = next(entry for entry in spec["mounts"] if entry["destination"] == "/work")
+    work["options"] = [option for option in work["options"] if not option.startswith(("size=", "nr_inodes="))]
+
+
+def _work_with_setuid(spec):
+    work = next(entry for entry in spec["mounts"] if entry["destination"] == "/work")
+    work["options"].remove("nosuid")
+
+
+OCI = {
+    "user_namespace": _without_user_namespace,
+    "identity": _set("process", "user", value={"uid": 1000, "gid": 1000, "additionalGids": [4]}),
+    "capabilities": _some_capability,
+    # Without it no filter can be put in force either: the runtime refuses that by itself.
+    "no_new_privileges": lambda spec: (spec["process"].update(noNewPrivileges=False), spec["linux"].pop("seccomp")),
+    "seccomp": lambda spec: spec["linux"].pop("seccomp"),
+    "namespaces.network": _without_namespace("network"),
+    "namespaces.ipc": _without_namespace("ipc"),
+    "namespaces.uts": lambda spec: (_without_namespace("uts")(spec), spec.pop("hostname")),
+    "namespaces.cgroup": _without_namespace("cgroup"),
+    "mounts.host": _mount_of_the_host,
+    "mounts.size": _one_size,
+    "mounts.nosuid": _work_with_setuid,
+    "masked": _set("linux", "maskedPaths", value=[]),
+    "read_only": _set("linux", "readonlyPaths", value=[]),
+    "oom": _set("process", "oomScoreAdj", value=0),
+    "environment": lambda spec: spec["process"]["env"].append("LD_PRELOAD=/work/x.so"),
+    "rlimits": _set("process", "rlimits", value=[]),
+}
+DOCKER = {
+    "seccomp": lambda body: body["HostConfig"].update(SecurityOpt=["no-new-privileges:true", "seccomp=unconfined"]),
+    "no_new_privileges": lambda body: body["HostConfig"]["SecurityOpt"].pop(0),
+    "capabilities": lambda body: body["HostConfig"].update(CapDrop=[], CapAdd=["NET_RAW"], Privileged=False),
+    "root": lambda body: body["HostConfig"].update(ReadonlyRootfs=False),
+    "masked": lambda body: body["HostConfig"].update(MaskedPaths=["/proc/kcore"]),
+    "namespaces": lambda body: body["HostConfig"].update(IpcMode="host"),
+    "mounts": lambda body: body["HostConfig"].update(Binds=["/usr/share:/srv:ro"]),
+    "cgroup": lambda body: body["HostConfig"].update(Memory=0, MemorySwap=0),
+}
+
+
+def weaken(layer: str) -> None:
+    """Take a layer away, from either engine."""
+    if layer == "root":
+        OCI["root"] = _set("root", "readonly", value=False)
+        mount = oci_engine.mount
+
+        def mount_writable(source, target, kind, flags, data=None):
+            if kind == "overlay":
+                above = [f"{os.path.dirname(target)}.{name}" for name in ("upper", "work")]
+                for path in above:
+                    os.mkdir(path)
+                data = f"{data},upperdir={above[0]},workdir={above[1]}"
+                flags &= ~MS_RDONLY
+            mount(source, target, kind, flags, data)
+
+        oci_engine.mount = mount_writable
+    if layer.startswith("cgroup."):
+        name = {"cgroup.memory": "memory", "cgroup.pids": "pids.max", "cgroup.cpu": "cfs_quota"}[layer]
+        write = cgroups._write
+        cgroups._write = lambda path, value: None if name in path.rpartition("/")[2] else write(path, value)
+        return
+    build, configure = oci_engine.spec.build_spec, docker_engine.container_config
+
+    def build_spec(**arguments):
+        spec = json.loads(build(**arguments))
+        OCI[layer](spec)
+        return json.dumps(spec)
+
+    def container_config(*arguments, **named):
+        body = configure(*arguments, **named)
+        DOCKER[layer](body)
+        return body
+
+    oci_engine.spec.build_spec = build_spec
+    docker_engine.container_config = container_config
+
+
+if __name__ == "__main__":
+    weaken(sys.argv[1])
+    sys.exit(main())
