@@ -129,6 +129,11 @@ class Isolation(Answered):
     user_namespace: bool
     image: str
     platform: str | None = Field(description="gVisor's means of catching system calls; null elsewhere.")
+    relaxed: bool = Field(
+        default=False,
+        description="Whether DISABLE_SANDBOX_SECURITY was set. Runs of an older version do not have it.",
+        json_schema_extra=may_be_absent,
+    )
 
 
 class Run(Answered):

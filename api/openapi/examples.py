@@ -80,6 +80,7 @@ RUN: dict[str, Any] = {
         "user_namespace": True,
         "image": f"sha256:{_HASH}",
         "platform": None,
+        "relaxed": False,
     },
     "created_at": "2026-11-21T10:00:00.000Z",
     "started_at": "2026-11-21T10:00:00.001Z",

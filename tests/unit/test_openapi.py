@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import re
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 
 import jsonschema_rs
 import pytest
 from flask import Blueprint
 from pydantic import BaseModel
-from test_api_app import Api
+from test_api_app import RUN_FIELDS, Api
 
 from api.errors import ApiError
-from api.openapi import examples
+from api.openapi import answers, examples
 from api.openapi.__main__ import application
 from api.openapi.answers import Error, File, Health, LanguageList, Run
 from api.openapi.declare import Json, operation
@@ -22,6 +23,7 @@ from api.openapi.document import Undeclared, document
 from api.openapi.faults import ANYWHERE, FAULTS
 from api.openapi.text import as_yaml
 from api.schemas import RunIn, parse_run
+from sandbox import job
 
 REPO = Path(__file__).resolve().parents[2]
 SPEC = REPO / "api" / "openapi" / "spec.yaml"
@@ -207,6 +209,16 @@ def test_examples_of_answers(model, example):
 def test_examples_of_requests(spec, name):
     parse_run(examples.RUN_REQUESTS[name])
     validator(spec, spec["components"]["schemas"]["RunIn"]).validate(examples.RUN_REQUESTS[name])
+
+
+@pytest.mark.parametrize("name", ["Isolation", "Limits", "Usage", "Compile"])
+def test_what_the_worker_says_of_a_run_has_a_field_in_its_model(name):
+    said = [field.name for field in fields(getattr(job, name))]
+    assert list(getattr(answers, name).model_fields) == said
+
+
+def test_the_run_has_the_fields_of_its_model():
+    assert [*RUN_FIELDS, "request"] == list(Run.model_fields)
 
 
 GOOD = {"language": "python", "code": "1"}
