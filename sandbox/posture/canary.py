@@ -70,7 +70,6 @@ class Posture:
 
     def inspect(self, sandbox: Sandbox) -> None:
         """Measure a sandbox that is ready, unless one of its kind was found good before. Raises NotConfined."""
-        image = sandbox.image
         if _kind(sandbox) in self._good:
             return
         problem = self._judge(sandbox)
