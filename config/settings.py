@@ -134,6 +134,18 @@ class Settings(BaseSettings):
         None,
         description="OCI runtime of the engine; when unset `oci` takes crun, else runc, and `docker` takes runc.",
     )
+    sandbox_source: Literal["auto", "template", "pool"] = Field(
+        "pool",
+        description="Where warm sandboxes come from: `pool` is a container for each; `template` forks them from a "
+        "booted interpreter (engine `oci` with crun or runc, no AppArmor profile); `auto` is `template` where that "
+        "can be, else `pool`.",
+    )
+    template_runs: int = Field(
+        1000, ge=1, le=1_000_000, description="Sandboxes of one template, then it is replaced."
+    )
+    template_minutes: float = Field(
+        60, gt=0, le=10_080, description="Minutes of one template, then it is replaced."
+    )
     docker_host: str = Field(
         "unix:///var/run/docker.sock", description="The Docker daemon's socket; it must be on this host."
     )

@@ -131,12 +131,17 @@ class Executor:
 
     def _sandbox_for(self, plan: Plan) -> tuple[Sandbox, Source]:
         """A sandbox with the plan's limits in force. One that already holds more is given up for a lean one."""
-        sandbox, source = self._pool.take(plan.language)
+        if plan.container:
+            return self._sized(self._pool.make_cold(plan.language, hold=plan.warm), plan), "cold"
+        sandbox, source = self._pool.take(plan.language, plan.flavour)
         if self._apply(sandbox, plan):
             return sandbox, source
-        sandbox = self._pool.make_cold(plan.language)
+        return self._sized(self._pool.make_cold(plan.language), plan), "cold"
+
+    def _sized(self, sandbox: Sandbox, plan: Plan) -> Sandbox:
+        """The sandbox with the plan's limits in force. Raises EngineError for one that holds more."""
         if self._apply(sandbox, plan):
-            return sandbox, "cold"
+            return sandbox
         raise EngineError(f"a sandbox does not fit into {plan.limits.memory_mb} MiB")
 
     def _apply(self, sandbox: Sandbox, plan: Plan) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,39 @@ class Compiler:
         return [_filled(part, entry) for part in self.argv]
 
 
+#: An import this far into a program is not looked for.
+LOOK_BYTES = 64 * 1024
+#: Files that Python may import in place of a module of that name.
+IMPORTABLE = (".py", ".pyc", ".so")
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """A template with `modules` imported, for programs that import one of `when`.
+
+    `env` begins the names of variables that those read while they are imported.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    wanted: re.Pattern[bytes]
+    env: tuple[str, ...]
+
+    def suits(self, entry: bytes, env: Iterable[str], files: Iterable[str]) -> bool:
+        """Whether a program is to be run in it, by a look at its text; `files` are its paths beside the entry."""
+        return (
+            self.wanted.search(entry[:LOOK_BYTES]) is not None
+            and not any(name.startswith(self.env) for name in env)
+            and not any(_may_be_imported(path) for path in files)
+        )
+
+
+def _may_be_imported(path: str) -> bool:
+    """Whether a file beneath /work could stand for a module that a template has imported from elsewhere."""
+    first, slash, _ = path.partition("/")
+    return first != "inputs" if slash else first.endswith(IMPORTABLE)
+
+
 @dataclass(frozen=True, slots=True, eq=False)  # each is itself: compared and hashed by identity
 class Language:
     """What `runner.toml` says. `slot_mb` is the measured memory of one warm sandbox.
@@ -53,6 +87,7 @@ class Language:
     warm_argv: tuple[str, ...]
     slot_mb: int
     compiler: Compiler | None = None
+    flavours: tuple[Flavour, ...] = ()
 
     def command(self, entry: str) -> list[str]:
         """The cold command for an entry file."""
@@ -130,7 +165,14 @@ def _read(path: Path) -> Language:
         warm_argv=tuple(warm.get("argv", ())),
         slot_mb=warm.get("slot_mb", 12),
         compiler=_read_compiler(data.get("compile")),
+        flavours=tuple(_read_flavour(name, table) for name, table in data.get("template", {}).items()),
     )
+
+
+def _read_flavour(name: str, data: dict[str, Any]) -> Flavour:
+    names = "|".join(re.escape(module) for module in data["when"])
+    wanted = re.compile(rf"^[ \t]*(?:import|from)\b[^\n]*\b(?:{names})\b".encode(), re.MULTILINE)
+    return Flavour(name, tuple(data["modules"]), wanted, tuple(data.get("env", ())))
 
 
 def _read_compiler(data: dict[str, Any] | None) -> Compiler | None:

@@ -44,6 +44,10 @@ class Plan:
     stdin: bytes
     warm: bool
     compiling: CompilePlan | None = None
+    #: Which of the language's templates suits best; none in particular when empty.
+    flavour: str = ""
+    #: Whether the sandbox must be a container of its own.
+    container: bool = False
 
     @property
     def memory_mb(self) -> int:
@@ -80,7 +84,17 @@ def make_plan(job: Job, catalogue: Catalogue) -> Plan:
         stdin=_encoded("stdin", job.stdin, rules.MAX_STDIN_BYTES),
         warm=warm,
         compiling=_compiling(language, named, limits),
+        flavour=_flavour(language, job, entry, files) if warm else "",
+        container=job.isolation == "container",
     )
+
+
+def _flavour(language: Language, job: Job, entry: str, files: tuple[tuple[str, bytes], ...]) -> str:
+    contents = dict(files)
+    program = contents.pop(entry)
+    beside = [*contents, *(item.path for item in job.inputs)]
+    suiting = (flavour.name for flavour in language.flavours if flavour.suits(program, job.env, beside))
+    return next(suiting, "")
 
 
 def _compiling(language: Language, entry: str, limits: Limits) -> CompilePlan | None:

@@ -38,10 +38,11 @@ class NotReady(Exception):
 
 @dataclass(slots=True)
 class _Shelf:
-    """One language's ready sandboxes. `making` are on their way."""
+    """One language's ready sandboxes, or those of one flavour of it. `making` are on their way."""
 
     language: Language
     size: int
+    flavour: str = ""
     ready: deque[Sandbox] = field(default_factory=deque)
     making: int = 0
     paused: bool = False
@@ -63,6 +64,9 @@ class WarmPool:
         self._engine = engine
         self._images = images
         self._shelves = {language.id: _Shelf(language, size) for language, size in sizes.items()}
+        if engine.has_templates:
+            for (language, flavour), size in flavour_sizes(sizes).items():
+                self._shelves[_name(language, flavour)] = _Shelf(language, size, flavour)
         self._metrics = metrics or Metrics()
         self._inspect = inspect
         self._change = threading.Condition()
@@ -89,28 +93,36 @@ class WarmPool:
         """Raises NotReady for a language whose image is not built."""
         self._image(language)
 
-    def take(self, language: Language) -> tuple[Sandbox, Source]:
-        """A ready sandbox: from the shelf, or made now if that is empty. Raises NotReady, EngineError."""
-        sandbox, source = self._taken(language)
+    def take(self, language: Language, flavour: str = "") -> tuple[Sandbox, Source]:
+        """A ready sandbox: from the shelf, or made now if that is empty. Raises NotReady, EngineError.
+
+        `flavour` is that of the template to prefer, where there is one.
+        """
+        sandbox, source = self._taken(language, flavour if _name(language, flavour) in self._shelves else "")
+        if sandbox.facts().source == "template":
+            source = "template"
         self._metrics.taken.labels(language.id, source).inc()
         return sandbox, source
 
-    def _taken(self, language: Language) -> tuple[Sandbox, Source]:
-        image = self._image(language)
-        if (sandbox := self._from_shelf(language, image)) is not None:
+    def _taken(self, language: Language, flavour: str) -> tuple[Sandbox, Source]:
+        image, shelf = self._image(language), self._shelves[_name(language, flavour)]
+        if (sandbox := self._from_shelf(shelf, image)) is not None:
             return sandbox, "pool"
         self._metrics.misses.labels(language.id).inc()
         with self._starts:
             # One may have become ready in the time spent waiting for a turn.
-            if (sandbox := self._from_shelf(language, image)) is not None:
+            if (sandbox := self._from_shelf(shelf, image)) is not None:
                 return sandbox, "pool"
-            return self._make(image, hold=True), "cold"
+            return self._make(image, flavour=flavour), "cold"
 
-    def make_cold(self, language: Language) -> Sandbox:
-        """A sandbox made now, without an interpreter started ahead. Raises NotReady, EngineError."""
+    def make_cold(self, language: Language, *, hold: bool = False) -> Sandbox:
+        """A sandbox made now as a container of its own, without an interpreter started ahead unless `hold`.
+
+        Raises NotReady, EngineError.
+        """
         image = self._image(language)
         with self._starts:
-            sandbox = self._make(image, hold=False)
+            sandbox = self._make(image, hold=hold, container=True)
         self._metrics.taken.labels(language.id, "cold").inc()
         return sandbox
 
@@ -146,11 +158,10 @@ class WarmPool:
             raise NotReady(language.id)
         return image
 
-    def _from_shelf(self, language: Language, image: Image) -> Sandbox | None:
+    def _from_shelf(self, shelf: _Shelf, image: Image) -> Sandbox | None:
         """The longest-waiting sandbox of the current image that is still alive."""
         while True:
             with self._change:
-                shelf = self._shelves[language.id]
                 if not shelf.ready:
                     return None
                 sandbox = shelf.ready.popleft()
@@ -160,18 +171,18 @@ class WarmPool:
                 return sandbox
             self.discard(sandbox)
 
-    def _make(self, image: Image, *, hold: bool) -> Sandbox:
+    def _make(self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False) -> Sandbox:
         began = time.monotonic()
         try:
-            sandbox = self._started(image, hold=hold)
+            sandbox = self._started(image, hold=hold, flavour=flavour, container=container)
         except EngineError:
             self._metrics.engine_errors.labels("start").inc()
             raise
         self._metrics.starts.labels(image.language).observe(time.monotonic() - began)
         return sandbox
 
-    def _started(self, image: Image, *, hold: bool) -> Sandbox:
-        sandbox = self._engine.create(image, hold=hold)
+    def _started(self, image: Image, *, hold: bool, flavour: str, container: bool) -> Sandbox:
+        sandbox = self._engine.create(image, hold=hold, flavour=flavour, container=container)
         try:
             self._note_landlock(await_ready(sandbox))
             sandbox.measure()
@@ -195,7 +206,7 @@ class WarmPool:
             sandbox: Sandbox | None = None
             try:
                 with self._starts:
-                    sandbox = self._make(image, hold=True)
+                    sandbox = self._make(image, flavour=shelf.flavour)
             except EngineError as e:
                 log.error(  # noqa: TRY400  # the text says it; this may come every few seconds
                     "a warm sandbox could not be made",
@@ -266,6 +277,20 @@ class WarmPool:
 
 def _fullness(shelf: _Shelf) -> float:
     return (len(shelf.ready) + shelf.making) / max(shelf.size, 1)
+
+
+def _name(language: Language, flavour: str) -> str:
+    return f"{language.id}/{flavour}" if flavour else language.id
+
+
+def flavour_sizes(sizes: dict[Language, int]) -> dict[tuple[Language, str], int]:
+    """How many warm sandboxes of each flavour of a language: half of what that has, if it has any."""
+    return {
+        (language, flavour.name): (size + 1) // 2
+        for language, size in sizes.items()
+        for flavour in language.flavours
+        if size
+    }
 
 
 def pool_sizes(

@@ -16,7 +16,7 @@ from sandbox.engines import EngineUnusable, NotConfined
 from sandbox.executor import Executor
 from sandbox.languages import Catalogue, Language
 from sandbox.metrics import Metrics
-from sandbox.pool import WarmPool, pool_sizes
+from sandbox.pool import WarmPool, flavour_sizes, pool_sizes
 from sandbox.posture.canary import Posture
 from storage import areas
 from storage.errors import StorageUnavailable
@@ -41,7 +41,7 @@ class Service:
         self.catalogue = Catalogue.load(only=settings.languages)
         machine_mb = _machine_memory_mb()
         sizes = self._pool_sizes(settings, machine_mb)
-        slots = sum(sizes.values()) + settings.max_runs + SLOTS_FOR_THE_DYING
+        slots = sum(sizes.values()) + sum(flavour_sizes(sizes).values()) + settings.max_runs + SLOTS_FOR_THE_DYING
         self.engine, self.images = open_engine(settings, self.catalogue, slots=slots)
         self.admission = Admission(
             max_runs=settings.max_runs,

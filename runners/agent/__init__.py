@@ -26,3 +26,6 @@ kernel's OOM killer is steered to the program first.
 
 Nothing happens on import, no thread is started, nothing is opened before the stream is there.
 """
+
+#: Names of modules that a template has imported ahead for programs; `template.py` fills it.
+ready = frozenset()

@@ -18,6 +18,10 @@ OUTPUTS = "/work/outputs"
 
 def serve(mode, hold_argv):
     """Be PID 1 until the sandbox ends. Returns only in a forked, released child: its (args, env pairs)."""
+    if os.getuid() == 0:  # a template's container: no sandbox has that uid
+        from agent.template import branch
+
+        branch()
     agent = Pid1()
     try:
         released = agent.prepare(mode, hold_argv)

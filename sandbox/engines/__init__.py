@@ -123,9 +123,15 @@ class Engine(Protocol):
     @property
     def runtime(self) -> str: ...
 
-    def create(self, image: Image, *, hold: bool = True) -> Sandbox:
+    @property
+    def has_templates(self) -> bool:
+        """Whether sandboxes are forked from templates, of which a language may have several flavours."""
+        ...
+
+    def create(self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False) -> Sandbox:
         """A fresh sandbox of a runner image under the default limits; `hold` starts its interpreter ahead.
 
+        `flavour` names the template to prefer; `container` is for one that comes from none.
         Raises EngineError.
         """
         ...

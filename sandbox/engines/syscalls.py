@@ -18,8 +18,11 @@ MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 PR_SET_CHILD_SUBREAPER = 36
 # x86-64 numbers of the mount API of Linux 5.2, see fspick(2) and fsconfig(2).
+SYS_OPEN_TREE = 428
 SYS_FSCONFIG = 431
 SYS_FSPICK = 433
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 FSPICK_NO_AUTOMOUNT = 4
 FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
@@ -56,6 +59,12 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 def unmount(target: str) -> None:
     """Detach a mount at once; what still uses it keeps it until it ends. See umount2(2)."""
     _checked(f"umount {target}", _libc.umount2(target.encode(), MNT_DETACH))
+
+
+def detached_copy(path: str) -> int:
+    """A copy of the mount at `path` that lies nowhere: a descriptor, with which it goes. See open_tree(2)."""
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
+    return _checked("open_tree", _libc.syscall(SYS_OPEN_TREE, AT_FDCWD, path.encode(), flags))
 
 
 def become_subreaper() -> None:

@@ -42,6 +42,11 @@ def settled(look: Callable[[], list[Finding]]) -> list[Finding]:
     raise AssertionError("looked at nothing")
 
 
+def _kind(sandbox: Sandbox) -> tuple[str, str]:
+    """What sandboxes have to share for one to stand for the others: the image, and how they are made."""
+    return sandbox.image.digest, sandbox.facts().source
+
+
 class Posture:
     """What one engine's sandboxes are confined by, image by image. Safe to use from several threads."""
 
@@ -55,7 +60,7 @@ class Posture:
         self._relaxed = relaxed
         self._lock = threading.Lock()
         self._found: dict[str, list[Finding]] = {}
-        self._good: set[str] = set()
+        self._good: set[tuple[str, str]] = set()
         #: Called, once, with the words about a layer that a sandbox made later turned out to lack.
         self.on_failure: Callable[[str], None] | None = None
 
@@ -64,9 +69,8 @@ class Posture:
         return f"{self._engine.name}/{self._engine.runtime}"
 
     def inspect(self, sandbox: Sandbox) -> None:
-        """Measure a sandbox that is ready, unless one of its image was found good before. Raises NotConfined."""
-        image = sandbox.image
-        if image.digest in self._good:
+        """Measure a sandbox that is ready, unless one of its kind was found good before. Raises NotConfined."""
+        if _kind(sandbox) in self._good:
             return
         problem = self._judge(sandbox)
         if problem is not None:
@@ -82,7 +86,7 @@ class Posture:
         with self._lock:
             self._found[image.language] = findings
             if not missing:
-                self._good.add(image.digest)
+                self._good.add(_kind(sandbox))
                 return None
         words = "; ".join(f"{one.layer} is not in force ({one.detail}) -> {one.mend}" for one in missing)
         return f"{self.name}, image {image.language}: {words}"

@@ -18,6 +18,8 @@ class Column:
 
     engine: str
     runtime: str
+    #: Where its warm sandboxes come from.
+    source: str = "pool"
     uid: int | None = 1000
     user_namespace: bool = True
     #: Whether our profile is in force.
@@ -30,12 +32,14 @@ class Column:
     fill_s: float = 60
     #: Within this a program has begun that is not warm.
     begun_ms: int = 300
+    #: Only in `make test-all`.
+    slow: bool = False
     #: Names of tests, or of one case of a test as `name[case]`, with the reason.
     cannot: dict[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
-        return f"{self.engine}/{self.runtime}"
+        return f"{self.engine}/{self.runtime}" + (f"/{self.source}" if self.source != "pool" else "")
 
 
 #: What follows from a kernel of the sandbox's own, whichever release of it.
@@ -76,7 +80,9 @@ COLUMNS = {
     column.id: column
     for column in (
         SERVICE,
+        Column("oci", "crun", "template"),
         Column("oci", "runc"),
+        Column("oci", "runc", "template", slow=True),
         Column(
             "oci",
             "runsc",

@@ -21,18 +21,24 @@ from dispatch.unix import UnixDispatcher
 from sandbox.job import Job, JobFile
 
 START_TIMEOUT_S = 400
-#: Rows of these modules are about the agent and the languages: one column tells.
+#: Rows of these modules are about the agent and the languages: one column tells, and one that starts agents otherwise.
 ONE_COLUMN = {"test_warm_equals_cold", "test_samples", "test_compiled"}
+TELLING = (SERVICE.id, "oci/crun/template")
 
 
 def pytest_generate_tests(metafunc):
     if "column" in metafunc.fixturenames:
         names = chosen()
         if metafunc.module.__name__ in ONE_COLUMN:
-            names = [name for name in names if name == SERVICE.id]
+            names = [name for name in names if name in TELLING]
         # The first row of a column waits for its worker, under Docker for images to be loaded.
-        rows = [pytest.param(name, marks=pytest.mark.timeout(START_TIMEOUT_S)) for name in names]
+        rows = [pytest.param(name, marks=_marks(COLUMNS[name])) for name in names]
         metafunc.parametrize("column", rows, indirect=True, scope="session")
+
+
+def _marks(column):
+    timeout = pytest.mark.timeout(START_TIMEOUT_S)
+    return [timeout, pytest.mark.slow] if column.slow else timeout
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +80,7 @@ def dispatcher(service, column, request):
         made.close()
         return
     settings = {"ENGINE": column.engine, "RUNTIME": column.runtime, "WARM_POOL": column.warm_pool}
+    settings["SANDBOX_SOURCE"] = column.source
     settings["UID_BASE"] = str(0x7900_0000)
     if column.engine == "docker":
         settings["DOCKER_HOST"] = request.getfixturevalue("dockerd").host

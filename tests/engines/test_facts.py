@@ -18,8 +18,8 @@ def test_two_is_two(run, column):
     assert bool(result["isolation"]["seccomp"]) is column.seccomp
 
 
-def test_a_waiting_sandbox_is_used_as_soon_as_there_is_one(run):
-    until(lambda: run("python", "print(1)")["isolation"]["source"] == "pool" or time.sleep(0.5))
+def test_a_waiting_sandbox_is_used_as_soon_as_there_is_one(run, column):
+    until(lambda: run("python", "print(1)")["isolation"]["source"] == column.source or time.sleep(0.5))
 
 
 @pytest.mark.parametrize(

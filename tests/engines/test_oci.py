@@ -11,7 +11,7 @@ import pytest
 from columns import chosen
 from workers import Worker, until
 
-RUNTIMES = [name.partition("/")[2] for name in chosen() if name.startswith("oci/")]
+RUNTIMES = sorted({name.split("/")[1] for name in chosen() if name.startswith("oci/")})
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ BASE = 0x7A00_0000
 @pytest.fixture
 def slots(monkeypatch):
     """Two of them, without their namespaces: those take root."""
-    monkeypatch.setattr(module, "_user_namespace", lambda _first: -1)
+    monkeypatch.setattr(module, "make_user_namespace", lambda _owner, _mapping: -1)
     return Slots(BASE, 2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -306,6 +307,9 @@ class Engine:
 class Sandbox:
     def __init__(self, language="bash", digest="sha256:1"):
         self.image = Image(language, digest, ())
+
+    def facts(self):
+        return SimpleNamespace(source="pool")
 
     def subject(self):
         return Subject(1, (1,), 1000)

@@ -31,6 +31,9 @@ class FakeSandbox:
     def kill(self):
         pass
 
+    def facts(self):
+        return SimpleNamespace(source="pool")
+
     def measure(self):
         if self.loose:
             raise NotConfined("Seccomp")
@@ -42,12 +45,14 @@ class FakeSandbox:
 
 
 class FakeEngine:
+    has_templates = False
+
     def __init__(self):
         self.made = []
         self.failures = 0
         self.loose = False
 
-    def create(self, image, *, hold=True):
+    def create(self, image, *, hold=True, flavour="", container=False):
         if self.failures:
             self.failures -= 1
             raise EngineError("no")

@@ -77,7 +77,19 @@ class DockerEngine:
         )
         self._uids = Uids(settings.uid_base, slots)
 
-    def create(self, image: Image, *, hold: bool = True) -> DockerSandbox:
+    @property
+    def has_templates(self) -> bool:
+        """False: each of its sandboxes is a container of its own."""
+        return False
+
+    def create(
+        self,
+        image: Image,
+        *,
+        hold: bool = True,
+        flavour: str = "",  # noqa: ARG002  # without templates all are alike
+        container: bool = False,  # noqa: ARG002
+    ) -> DockerSandbox:
         """A sandbox of `image` under the default limits, its agent starting; see `Engine.create`."""
         language = self._catalogue.get(image.language)
         if language is None:

@@ -27,7 +27,16 @@ class Crun:
         self._root = root
         root.mkdir(mode=0o700, exist_ok=True)
 
-    def start(self, name: str, bundle: str, config: bytes, stream_fd: int, enter: Callable[[int], None]) -> int:
+    def start(
+        self,
+        name: str,
+        bundle: str,
+        config: bytes,
+        stream_fd: int,
+        enter: Callable[[int], None],
+        *,
+        limited: bool = True,  # noqa: ARG002  # the configuration does
+    ) -> int:
         """Start a sandbox; see `Runtime.start`."""
         pid_file = f"{bundle}/pid"
         arguments = [f"--root={self._root}", "--cgroup-manager=disabled", "run", "--detach"]

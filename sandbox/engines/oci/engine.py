@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import threading
+from dataclasses import replace
 
 from config.settings import Settings
 from sandbox.engines import EngineError, EngineUnusable
@@ -29,6 +30,8 @@ from sandbox.engines.oci.devices import make_device_layer
 from sandbox.engines.oci.runtime import open_runtime
 from sandbox.engines.oci.sandbox import OciSandbox, kill_all
 from sandbox.engines.oci.slots import Slot, Slots
+from sandbox.engines.oci.templates.filter import compile_filter
+from sandbox.engines.oci.templates.source import Making, TemplateSource
 from sandbox.engines.posture import Expected
 from sandbox.engines.syscalls import (
     MS_NOSUID,
@@ -74,16 +77,62 @@ class OciEngine:
         self._filter: bytes | None = None
         self._specs: dict[tuple[str, bool, bool], str] = {}
         self._lock = threading.Lock()
+        self._templates = self._open_templates(settings)
+
+    def _open_templates(self, settings: Settings) -> TemplateSource | None:
+        """The source of forked sandboxes, if one is wanted and can be. Raises EngineUnusable."""
+        if settings.sandbox_source == "pool":
+            return None
+        reason = self._no_templates()
+        if reason is None:
+            return TemplateSource(
+                Making(
+                    self._slots,
+                    self._cgroups,
+                    self._runtime,
+                    self._instance,
+                    self._place,
+                    self._mount_root,
+                    _remove_bundle,
+                    unmount,
+                ),
+                seccomp=compile_filter(self._seccomp.data) if self._seccomp else b"",
+                relaxed=self._relaxed,
+                most_runs=settings.template_runs,
+                most_seconds=settings.template_minutes * 60,
+            )
+        if settings.sandbox_source == "template":
+            raise EngineUnusable(f"SANDBOX_SOURCE=template: {reason}")
+        log.info("sandboxes are containers of their own: %s", reason)
+        return None
+
+    def _no_templates(self) -> str | None:
+        """Why no sandbox can be forked from a template here, or None."""
+        if not (self._runtime.traits.user_namespace and self._runtime.traits.seccomp):
+            return f"{self.runtime} cannot be told to run a template"
+        if self._apparmor is not None:
+            return "how a template's children come under an AppArmor profile has not been measured"
+        return None
 
     @property
     def runtime(self) -> str:
         return self._runtime.name
 
-    def create(self, image: Image, *, hold: bool = True) -> OciSandbox:
+    @property
+    def has_templates(self) -> bool:
+        return self._templates is not None
+
+    def create(self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False) -> OciSandbox:
         """A sandbox of `image` under the default limits, its agent starting; see `Engine.create`."""
         language = self._catalogue.get(image.language)
         if language is None:
             raise EngineError(f"no language for image {image.language}")
+        templates = self._templates
+        if hold and not container and templates is not None and not templates.is_resting(image, flavour):
+            try:
+                return self._branch(templates, image, language, flavour)
+            except EngineError as e:
+                log.warning("a sandbox is made as a container: %s", e, extra={"language": language.id})
         bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
         ours, theirs = socket.socketpair()
         sandbox = OciSandbox(secrets.token_hex(8), image, self.facts(image), bounds, ours, self._runtime.traits)
@@ -96,6 +145,29 @@ class OciEngine:
                 raise EngineError(f"cannot make a sandbox: {e}") from e
             raise
         return sandbox
+
+    def _branch(self, templates: TemplateSource, image: Image, language: Language, flavour: str) -> OciSandbox:
+        """A sandbox forked from a template. Raises EngineError."""
+        bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
+        ours, theirs = socket.socketpair()
+        facts = replace(self.facts(image), source="template")
+        sandbox = OciSandbox(secrets.token_hex(8), image, facts, bounds, ours, self._runtime.traits)
+        try:
+            with theirs:
+                templates.branch(sandbox, language, flavour, theirs)
+        except BaseException:
+            sandbox.destroy()
+            raise
+        return sandbox
+
+    def _mount_root(self, bundle: str, image: Image) -> str:
+        """Make a bundle's directory and mount a sandbox's own root in it; its path."""
+        root = f"{bundle}/root"
+        os.mkdir(bundle)
+        os.mkdir(root)
+        layers = ":".join((str(self._devices), *image.layers))
+        mount("overlay", root, "overlay", MS_RDONLY | MS_NOSUID, f"lowerdir={layers}")
+        return root
 
     def _build(self, sandbox: OciSandbox, language: Language, theirs: socket.socket, *, hold: bool) -> None:
         undo = sandbox.undo
@@ -189,6 +261,8 @@ class OciEngine:
 
     def close(self) -> None:
         """Give back what the engine holds; every sandbox must be destroyed by now."""
+        if self._templates is not None:
+            self._templates.close()
         self._runtime.close()
         self._slots.close()
         with contextlib.suppress(OSError):

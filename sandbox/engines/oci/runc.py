@@ -37,13 +37,22 @@ class Runc:
         self._instance = instance
         root.mkdir(mode=0o700, exist_ok=True)
 
-    def start(self, name: str, bundle: str, config: bytes, stream_fd: int, enter: Callable[[int], None]) -> int:  # noqa: ARG002  # see above
+    def start(
+        self,
+        name: str,
+        bundle: str,
+        config: bytes,
+        stream_fd: int,
+        enter: Callable[[int], None],  # noqa: ARG002  # see above
+        *,
+        limited: bool = True,
+    ) -> int:
         """Start a sandbox; see `Runtime.start`."""
         pid_file = f"{bundle}/pid"
         os.symlink(CONFIG_PATH, f"{bundle}/config.json")
         arguments = [f"--root={self._root}", "run", "--detach"]
         arguments += [f"--bundle={bundle}", f"--pid-file={pid_file}", name]
-        self._launcher.run(arguments, stream_fd, config, _limit)
+        self._launcher.run(arguments, stream_fd, config, _limit if limited else _leave)
         return read_pid(pid_file)
 
     def compiled_filter(self, name: str) -> bytes | None:  # noqa: ARG002  # it leaves none
@@ -59,6 +68,10 @@ class Runc:
 
     def close(self) -> None:
         self._launcher.close()
+
+
+def _leave(_pid: int) -> None:
+    """Leave a process with the worker's own resource limits."""
 
 
 def _limit(pid: int) -> None:

@@ -39,7 +39,16 @@ class Runsc:
         self.platform: str | None = best_platform(known_flags())
         root.mkdir(mode=0o700, exist_ok=True)
 
-    def start(self, name: str, bundle: str, config: bytes, stream_fd: int, enter: Callable[[int], None]) -> int:
+    def start(
+        self,
+        name: str,
+        bundle: str,
+        config: bytes,
+        stream_fd: int,
+        enter: Callable[[int], None],
+        *,
+        limited: bool = True,  # noqa: ARG002  # the configuration does
+    ) -> int:
         """Start a sandbox; see `Runtime.start`."""
         pid_file = f"{bundle}/pid"
         with open(f"{bundle}/config.json", "wb") as file:

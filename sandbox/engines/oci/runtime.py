@@ -27,11 +27,21 @@ class Runtime(Protocol):
         """By which means gVisor comes between the program and the host; None of other runtimes."""
         ...
 
-    def start(self, name: str, bundle: str, config: bytes, stream_fd: int, enter: Callable[[int], None]) -> int:
+    def start(
+        self,
+        name: str,
+        bundle: str,
+        config: bytes,
+        stream_fd: int,
+        enter: Callable[[int], None],
+        *,
+        limited: bool = True,
+    ) -> int:
         """Start a sandbox whose PID 1 has `stream_fd` as descriptors 0 and 1; the host's pid of it.
 
         `enter` moves a process into the sandbox's control group; a runtime that can be moved there before it
-        does anything is. Raises EngineError with the runtime's words.
+        does anything is. `limited` holds it to a sandbox's resource limits where the configuration cannot. Raises
+        EngineError with the runtime's words.
         """
         ...
 

@@ -10,10 +10,11 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 
-from sandbox.engines import EngineError, Stats
+from sandbox.engines import EngineError, NotConfined, Stats
 from sandbox.engines.cgroups import Bounds, Group
 from sandbox.engines.compiling import close_build_directory
 from sandbox.engines.confinement import AGENT_PIDS, tmpfs_sizes
@@ -48,6 +49,8 @@ class OciSandbox:
         self._traits = traits
         #: What PID 1 must show of itself; None where the host cannot see it (gVisor).
         self.expected: Expected | None = None
+        #: Called when it is not confined as it must be: whoever makes more of its kind is to know.
+        self.disproved: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._pid = 0
         self._pidfd = -1
@@ -73,8 +76,13 @@ class OciSandbox:
 
     def measure(self) -> None:
         """Hold PID 1 against what must be in force; see `Sandbox.measure`."""
-        if self.expected is not None:
+        if self.expected is None:
+            return
+        try:
             check_posture(self._pid, self.expected)
+        except NotConfined:
+            self.disproved()
+            raise
 
     def subject(self) -> Subject:
         """Where the host's kernel tells of it; see `Sandbox.subject`."""

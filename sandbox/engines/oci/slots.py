@@ -33,12 +33,15 @@ class Slots:
 
     def __init__(self, uid_base: int, count: int) -> None:
         # The first range above the base holds the uid of the api process.
-        last = uid_base + (count + 1) * IDS_PER_SLOT
+        last = uid_base + (count + 2) * IDS_PER_SLOT  # the range after the last slot's is the templates' own
         if last > 2**31:
             raise EngineError(f"UID_BASE={uid_base} leaves no room for {count} slots below 2^31")
         self._change = threading.Condition()
+        self.count = count
+        #: Of every slot's first uid the lowest; the slots' ranges follow one upon the other.
+        self.first_uid = uid_base + IDS_PER_SLOT
         self._all = [
-            Slot(n, first, _user_namespace(first))
+            Slot(n, first, make_user_namespace(first, [(0, first, IDS_PER_SLOT)]))
             for n in range(count)
             for first in (uid_base + (n + 1) * IDS_PER_SLOT,)
         ]
@@ -63,16 +66,19 @@ class Slots:
             os.close(slot.user_namespace)
 
 
-def _user_namespace(first: int) -> int:
-    """Make a user namespace owned by host uid `first` that maps 0..65535 to it and its followers."""
+def make_user_namespace(owner: int, mapping: list[tuple[int, int, int]]) -> int:
+    """Make a user namespace owned by host uid `owner`; a descriptor that keeps it.
+
+    `mapping` is of (first id inside, first id on the host, count).
+    """
     ready_read, ready_write = os.pipe()
     hold_read, hold_write = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             os.setgroups([])
-            os.setresgid(first, first, first)
-            os.setresuid(first, first, first)
+            os.setresgid(owner, owner, owner)
+            os.setresuid(owner, owner, owner)
             unshare(CLONE_NEWUSER)
             os.write(ready_write, b"1")
             os.close(hold_write)
@@ -83,10 +89,10 @@ def _user_namespace(first: int) -> int:
     try:
         if os.read(ready_read, 1) != b"1":
             raise EngineError("this kernel does not let a user namespace be made")
-        mapping = f"0 {first} {IDS_PER_SLOT}"
+        text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in mapping)
         for name in ("uid_map", "gid_map"):
             with open(f"/proc/{pid}/{name}", "w") as file:
-                file.write(mapping)
+                file.write(text)
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(hold_write)

@@ -80,7 +80,7 @@ def build_spec(
             "process": process,
             "root": {"path": ROOT_MARK, "readonly": True},
             "hostname": HOSTNAME,
-            "mounts": _mounts(memory_bytes, build_bytes, own_devices=traits.own_devices),
+            "mounts": mounts(memory_bytes, build_bytes, own_devices=traits.own_devices),
             "linux": linux,
             "annotations": annotations,
         }
@@ -91,7 +91,8 @@ def _mapping() -> dict[str, Any]:
     return {"containerID": 0, "hostID": FIRST_UID_MARK.strip('"'), "size": IDS_PER_SLOT}
 
 
-def _mounts(memory_bytes: int, build_bytes: int, *, own_devices: bool) -> list[dict[str, Any]]:
+def mounts(memory_bytes: int, build_bytes: int, *, own_devices: bool) -> list[dict[str, Any]]:
+    """Every mount of a sandbox but its root, as the configuration has them."""
     size = tmpfs_sizes(memory_bytes)
     owned = [f"uid={RUN_UID}", f"gid={RUN_UID}", "mode=0700"]
 
@@ -117,7 +118,7 @@ def _mounts(memory_bytes: int, build_bytes: int, *, own_devices: bool) -> list[d
             f"nr_inodes={MAX_INODES}",
             *owned,
         ),
-        *([] if own_devices else _devices()),
+        *([] if own_devices else devices()),
         tmpfs(
             "/dev/shm",
             "nosuid",
@@ -130,7 +131,8 @@ def _mounts(memory_bytes: int, build_bytes: int, *, own_devices: bool) -> list[d
     ]
 
 
-def _devices() -> list[dict[str, Any]]:
+def devices() -> list[dict[str, Any]]:
+    """The mounts of /dev, upon the layer that `devices.py` makes."""
     return [
         # The sandbox's own /dev (devices.py) upon itself: told so, the runtime makes no nodes there. The root's own
         # nosuid must be named again: in a user namespace a mount cannot lose it, and runc would try.

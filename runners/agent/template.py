@@ -1,0 +1,212 @@
+"""A template: a booted interpreter that never runs a program, and forks a fresh sandbox whenever it is told to.
+
+Theory of operation
+===================
+A template's container is told from a sandbox by its uid: it is root of a user namespace of its own, which maps one
+range of ids for each slot. PID 1 forks at once and does nothing from then on but wait until it has no child left:
+the sandboxes live in pid namespaces beneath its own, and must outlive the template if that dies. The other is the
+template. It reads the walls (see `enclosure.py`), imports what it is to have ready, says so, and then, for each
+message with a sandbox's stream and root:
+
+* clones a child into new namespaces and writes its id maps, which only a process of the parent namespace may;
+* the child says one byte on its stream, by which the host learns its pid; the host puts it into its control group
+  and answers with one byte; the child puts the walls up and returns from `branch`, PID 1 of a new sandbox, to serve
+  one job as any other.
+
+No byte of a job ever reaches the template: it has no end of a sandbox's stream but for the moment of forking. It is
+single-threaded whenever it forks; a library that has started threads has to let them go, or there is no template.
+
+When the host hangs up the template ends; its children do not.
+"""
+
+import _signal
+import _socket
+import atexit
+import os
+import sys
+
+import agent
+from agent import enclosure, kernel
+from agent.frames import unpack
+
+NAMESPACES = (
+    kernel.CLONE_NEWUSER
+    | kernel.CLONE_NEWPID
+    | kernel.CLONE_NEWNS
+    | kernel.CLONE_NEWNET
+    | kernel.CLONE_NEWIPC
+    | kernel.CLONE_NEWUTS
+)
+MAX_MESSAGE = 128 * 1024
+DESCRIPTORS = 2
+#: OpenSSL tells a fork by its pid. A program is not to come by the template's number.
+TEMPLATE_PID = 30_000
+READY = b"ready"
+HELLO, GO = b"h", b"g"
+
+
+def branch():
+    """Be a template. Returns only in a child that has become a sandbox, its stream at descriptors 0 and 1."""
+    try:
+        _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+        _keep()
+        control = _control()
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")  # before the one that keeps the sandboxes, should their group run out of memory
+    except BaseException:  # nobody to tell
+        os._exit(1)
+    try:
+        walls_bytes, modules = unpack(control.recv(MAX_MESSAGE))
+        walls = enclosure.Walls(walls_bytes)
+        _prepare(unpack(modules))
+        # Children are reaped by the kernel: nobody here asks how one ended. A sandbox sets its own.
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)
+        control.send(READY)
+        _serve(control, walls)
+    except BaseException as e:  # whatever it was, no program is ever to run in this process
+        try:
+            control.send(f"!{type(e).__name__}: {e}"[:400].encode())
+        finally:
+            os._exit(1)
+
+
+def _serve(control, walls):
+    """Fork sandboxes until the host hangs up. Returns only in one of them."""
+    while True:
+        message, descriptors = _receive(control)
+        if not message:
+            os._exit(0)
+        try:
+            pid, gate = _clone(unpack(message)[0])
+        except OSError:
+            pid = -1  # the host sees the stream close
+        if pid == 0:
+            control.detach()  # a descriptor that is closed here, with a number that will be another's
+            _become(walls, gate, *descriptors)
+            return
+        for fd in descriptors:
+            os.close(fd)
+
+
+def _keep():
+    """PID 1: fork the template, then only wait, until neither it nor a sandbox of its making is left."""
+    with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+        file.write(str(TEMPLATE_PID - 1))
+    if os.fork() == 0:
+        return
+    os.closerange(0, 1024)
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            os._exit(0)
+
+
+def _control():
+    """The socket to the host, off the standard descriptors."""
+    control = _socket.socket(fileno=os.dup(0))
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+    return control
+
+
+def _prepare(modules):
+    """Import what is to be ready, and see that no thread is left of it."""
+    if modules:
+        before = set(sys.modules)
+        kept = {}
+        atexit.register(_leave_alone, kept)  # first of all, so last to be called
+        for name in modules:
+            __import__(name.decode())
+        kept.update((name, sys.modules[name]) for name in set(sys.modules) - before)
+        kernel.keep_for_ever(kept)
+        # The agent's own go when the program comes; all else may be a part of these.
+        agent.ready = frozenset(name for name in sys.modules if name.partition(".")[0] != "agent")
+        # Libraries with threads of their own end them before a fork and begin them again when needed.
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        import gc
+
+        gc.collect()
+        gc.freeze()  # a collection in a child would otherwise write to, and so copy, every object's page
+        # But what will be the program's own is to be collected as ever.
+        main = sys.modules["__main__"]
+        kernel.collect_again(main)
+        kernel.collect_again(main.__dict__)
+    if len(os.listdir("/proc/self/task")) != 1:
+        raise RuntimeError("a template must have a single thread")
+
+
+def _leave_alone(kept):
+    """At a program's end: have the interpreter not take these modules apart, object by object.
+
+    That would write to every page of theirs, and so copy it, for tens of milliseconds. What is the program's own is
+    taken apart as ever.
+    """
+    for name, module in kept.items():
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+
+
+def _receive(control):
+    """One message with its descriptors; an empty one at the end."""
+    space = _socket.CMSG_SPACE(4 * DESCRIPTORS)
+    message, ancillary, _, _ = control.recvmsg(MAX_MESSAGE, space, _socket.MSG_CMSG_CLOEXEC)
+    descriptors = []
+    for _, kind, data in ancillary:
+        if kind == _socket.SCM_RIGHTS:
+            descriptors += [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]
+    return message, descriptors
+
+
+def _clone(first_id):
+    """Clone a child whose ids 0..65535 are those from `first_id` on here.
+
+    Returns (pid, -1), and (0, its gate) in the child.
+    """
+    gate, release = os.pipe2(os.O_CLOEXEC)
+    pid = kernel.clone(NAMESPACES)
+    if pid == 0:
+        os.close(release)
+        return 0, gate
+    os.close(gate)
+    try:
+        place = f"/proc/{pid}/"
+        mapping = b"0 %s 65536" % first_id
+        for name, text in (("setgroups", b"deny"), ("uid_map", mapping), ("gid_map", mapping)):
+            fd = os.open(place + name, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, text)
+            finally:
+                os.close(fd)
+        os.write(release, GO)
+    finally:
+        os.close(release)
+    return pid, -1
+
+
+def _become(walls, gate, stream, root):
+    """In the child: become a sandbox. Whatever goes wrong ends it; the host sees its stream close."""
+    try:
+        os.write(stream, HELLO)
+        if os.read(gate, 1) != GO or os.read(stream, 1) != GO:
+            os._exit(1)
+        for target in (0, 1):
+            os.dup2(stream, target)
+        os.dup2(root, 3)
+        os.closerange(4, 1024)
+        enclosure.enclose(walls, 3)
+    except BaseException as e:  # it must not go on as a second template, or as half a sandbox
+        _say(e)
+        os._exit(1)
+
+
+def _say(error):
+    """Leave the host a word about a child that has failed, in place of its `ready`."""
+    try:
+        os.write(0, f"!{error}"[:400].encode())
+    except OSError:
+        pass

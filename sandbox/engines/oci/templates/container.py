@@ -1,0 +1,149 @@
+"""One template: its container, the socket over which it is told to fork, and when it is replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import struct
+import threading
+import time
+from contextlib import ExitStack
+
+from sandbox.engines import EngineError
+from sandbox.engines.cgroups import Group
+from sandbox.engines.oci.sandbox import kill_all
+from sandbox.frames import pack
+
+log = logging.getLogger(__name__)
+
+#: With the libraries to import; on a machine under load.
+BOOT_TIMEOUT_S = 60.0
+#: A template answers within a millisecond or two; one that does not for so long is no more use.
+HELLO_TIMEOUT_S = 10.0
+READY, HELLO, GO, FAILED = b"ready", b"h", b"g", b"!"
+UCRED = struct.Struct("iII")
+MAX_MESSAGE = 1024
+
+
+class Template:
+    """A template's container. `close` once: it goes when the last of its children has gone."""
+
+    def __init__(self, name: str, control: socket.socket) -> None:
+        """`control` is the worker's end of the SOCK_SEQPACKET pair whose other end the container has."""
+        self.id = name
+        self.undo = ExitStack()
+        self.group: Group | None = None
+        self.branched = 0
+        self._control = control
+        self._lock = threading.Lock()
+        self._children = 0
+        self._closed = False
+        self._keeper = -1
+        self._process = -1
+        self._born = time.monotonic()
+
+    def born(self, pid: int) -> None:
+        """PID 1 of the container, which keeps the children, is the host's `pid`."""
+        try:
+            self._keeper = os.pidfd_open(pid)
+        except ProcessLookupError as e:
+            raise EngineError("a template's container ended at once") from e
+
+    def boot(self, walls: bytes, modules: tuple[str, ...]) -> None:
+        """Tell it what a sandbox is and what to import, and wait until it has. Raises EngineError."""
+        self._control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._control.settimeout(BOOT_TIMEOUT_S)
+        try:
+            self._control.send(pack([walls, pack(name.encode() for name in modules)]))
+            said, pid = receive_with_pid(self._control, MAX_MESSAGE)
+            if said == READY:
+                self._process = os.pidfd_open(pid)
+        except OSError as e:
+            raise EngineError(f"a template did not get ready: {e}") from e
+        if said != READY:
+            raise EngineError(f"a template did not get ready: {said.decode('utf-8', 'replace') or 'it ended'}")
+        self._control.settimeout(HELLO_TIMEOUT_S)
+        self._born = time.monotonic()
+
+    def is_fit(self, *, most: int, seconds: float) -> bool:
+        """Whether it lives, and is neither old nor worn."""
+        return self.is_alive() and self.branched < most and time.monotonic() - self._born < seconds
+
+    def is_alive(self) -> bool:
+        """Whether the process that forks is there. It says nothing unasked: a word means that it is not."""
+        poller = select.poll()
+        poller.register(self._control, select.POLLIN)
+        return not self._closed and not poller.poll(0)
+
+    def branch(self, first_id: int, stream_fd: int, root_fd: int) -> None:
+        """Have it fork a sandbox with that stream and root, which says HELLO on the stream. Raises EngineError."""
+        with self._lock:
+            if self._closed:
+                raise EngineError("the template is closed")
+            try:
+                socket.send_fds(self._control, [pack([str(first_id).encode()])], [stream_fd, root_fd])
+            except OSError as e:
+                raise EngineError(f"a template cannot be reached: {e}") from e
+            self.branched += 1
+            self._children += 1
+
+    def child_gone(self) -> None:
+        """A sandbox that it forked is dead, or was never born."""
+        with self._lock:
+            self._children -= 1
+            last = self._closed and self._children == 0
+        if last:
+            self._bury()
+
+    def close(self, *, kill: bool = False) -> None:
+        """Let it fork no more; what it has forked lives on. With `kill` it is not trusted to end by itself."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            last = self._children == 0
+        self._control.close()
+        if kill and self._process >= 0:
+            _kill(self._process)
+        if last:
+            self._bury()
+
+    def _bury(self) -> None:
+        """Remove the container: there is nobody in it but the keeper, and a template that ends."""
+        for fd in (self._process, self._keeper):
+            if fd >= 0:
+                _kill(fd)
+                if fd == self._keeper:
+                    _wait(fd)
+                os.close(fd)
+        self._process = self._keeper = -1
+        if self.group is not None:
+            kill_all(self.group)
+        try:
+            self.undo.close()
+        except (OSError, EngineError):
+            log.exception("a template was not removed in full", extra={"template": self.id})
+
+
+def receive_with_pid(stream: socket.socket, size: int) -> tuple[bytes, int]:
+    """One message and its sender's pid on the host, as the kernel says it; SO_PASSCRED must be set."""
+    data, ancillary, _, _ = stream.recvmsg(size, socket.CMSG_SPACE(UCRED.size))
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            return data, UCRED.unpack(content)[0]
+    return data, 0
+
+
+def _kill(pidfd: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+def _wait(pidfd: int) -> None:
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    poller.poll(HELLO_TIMEOUT_S * 1000)
