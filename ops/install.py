@@ -30,7 +30,13 @@ PACKAGES = {
 #: The runtimes of the engine oci. A Docker daemon is its owner's business, with the runtimes it knows.
 RUNTIME_PACKAGES = {"crun": "/usr/bin/crun", "runc": "/usr/sbin/runc", "runsc": "/usr/bin/runsc"}
 #: What the tests of every engine and runtime stand on.
-TEST_PACKAGES = {**RUNTIME_PACKAGES, "docker.io": "/usr/sbin/dockerd", "docker-compose": "/usr/bin/docker-compose"}
+TEST_PACKAGES = {
+    **RUNTIME_PACKAGES,
+    "docker.io": "/usr/sbin/dockerd",
+    "docker-compose": "/usr/bin/docker-compose",
+    # Redis's tools hold its server too, and unlike its own package start none.
+    "redis-tools": "/usr/bin/redis-check-rdb",
+}
 LOCK = "requirements.lock"
 #: What traces take beside it, where they are sent to somebody.
 TRACES_LOCK = "requirements-otel.lock"
