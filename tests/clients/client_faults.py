@@ -89,7 +89,7 @@ def fault_server():
 
 
 class Wire:
-    """A TCP proxy whose connections can be cut. `cut_at` cuts each once once it has brought those bytes."""
+    """A TCP proxy whose connections can be cut. `cut_at` cuts one behind those bytes."""
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)
@@ -146,12 +146,16 @@ class Wire:
                     data = end.recv(65536)
                     if not data:
                         return
-                    (server if end is client else client).sendall(data)
-                    if end is server:
-                        passed = (passed + data)[-1_000_000:]
-                        if self.cut_at and self.cut_at[0] in passed:
-                            self.cut_at.pop(0)
-                            return
+                    if end is client:
+                        server.sendall(data)
+                        continue
+                    whole, before = passed + data, len(passed)
+                    if self.cut_at and (found := whole.find(self.cut_at[0])) >= 0:
+                        # Just that far and no further, however much came at once.
+                        client.sendall(whole[before : found + len(self.cut_at.pop(0))])
+                        return
+                    client.sendall(data)
+                    passed = whole[-1_000_000:]
 
 
 @contextmanager

@@ -70,9 +70,10 @@ async def call(tools, asked):
         "__request__": host_request(asked.get("contents", {}), asked.get("token", TOKEN)),
     }
     calling = getattr(tools, asked["method"])(**asked["arguments"], **({} if asked.get("bare") else injected))
-    if "stop_after_s" in asked:
+    if "stop_at" in asked:  # as a user who has seen that in the status line
         task = asyncio.ensure_future(calling)
-        await asyncio.sleep(asked["stop_after_s"])
+        while not task.done() and not any(asked["stop_at"] in json.dumps(event) for event in events):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
         task.cancel()
         try:
             await task

@@ -221,7 +221,7 @@ def read_until(descriptor, pattern):
 
 
 def test_a_broken_wire_is_said_and_the_output_goes_on(runyard, cut):
-    cut.cut_at = [b'"data":"line 1']
+    cut.cut_at = [b"line 1"]
     code, out, err = runyard(
         "exec", "-r", "bash", "for i in 0 1 2 3; do echo line $i; sleep 0.3; done", RUNYARD_URL=cut.url
     )
@@ -428,3 +428,19 @@ def test_the_wheel_holds_all_of_it(tmp_path):
         capture_output=True, text=True, timeout=SECONDS, check=True,
     )  # fmt: skip
     assert done.stdout == "runyard, version 0.1.0\n"
+
+
+def test_a_key_is_made_used_rotated_and_deleted(here, client):
+    code, out, err = here("keys", "create")
+    text = out.decode().strip()
+    assert (code, text.startswith("ry_"), b"not shown again" in err) == (0, True, True), err
+    own = {"RUNYARD_API_KEY": text}
+    assert here("exec", "-r", "bash", "echo mine", **own)[:2] == (0, b"mine\n")
+    assert json.loads(here("keys", "show", **own)[1])["plan"] == "free"
+    assert "by_language" in json.loads(here("usage", "--from", time.strftime("%Y-%m-%d", time.gmtime()), **own)[1])
+    code, out, err = here("keys", "rotate", **own)
+    newer = {"RUNYARD_API_KEY": out.decode().strip()}
+    assert (code, newer != own, b"valid until" in err) == (0, True, True), err
+    assert here("keys", "delete", "--yes", **newer)[0] == 0
+    code, _, err = here("runs", "list", **newer)
+    assert (code, b"RUNYARD_API_KEY" in err) == (125, True)

@@ -189,13 +189,13 @@ def test_keys_and_usage_are_asked_for_as_the_api_has_them(faults, faulty):
     assert faulty.keys.me().raw["runs_left"] == 3
     assert faulty.keys.rotate().key == "ry_x"
     faulty.keys.delete()
-    assert faulty.usage("2026-01-01T00:00:00Z")["runs"] == 1
+    assert faulty.usage("2026-01-01")["runs"] == 1
     assert [(seen.method, seen.path) for seen in faults.seen] == [
         ("POST", "/v1/keys"),
         ("GET", "/v1/keys/me"),
         ("POST", "/v1/keys/me/rotate"),
         ("DELETE", "/v1/keys/me"),
-        ("GET", "/v1/usage?from=2026-01-01T00%3A00%3A00Z"),
+        ("GET", "/v1/usage?from=2026-01-01"),
     ]
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -27,6 +28,13 @@ from runyard import (
 
 def texts(events, kind="stdout"):
     return "".join(event.data for event in events if event.event == kind)
+
+
+def exhaust(client):
+    """Spend tokens quicker than one a second, whatever else the machine does."""
+    for _ in range(200):
+        with suppress(NotFound):
+            client.runs.cancel("run_unknown")
 
 
 def until_ended(client, run_id):
@@ -50,12 +58,12 @@ def test_a_program_runs_with_everything_that_may_accompany_it(client):
 
 
 def test_a_run_is_streamed_as_it_prints(client):
-    with client.runs.stream("python", "import time\nprint('one')\ntime.sleep(1.5)\nprint('two')") as stream:
+    with client.runs.stream("python", "import time\nprint('one')\ntime.sleep(3)\nprint('two')") as stream:
         arrived = [(time.monotonic(), event) for event in stream]
         run = stream.result()
     pieces = [(at, event.text) for at, event in arrived if event.text]
     assert "".join(text for _, text in pieces) == run.stdout == "one\ntwo\n"
-    assert pieces[-1][0] - pieces[0][0] > 0.7  # the first was not held back until the second
+    assert pieces[-1][0] - pieces[0][0] > 0.5  # the first was not held back until the second
     assert [event.seq for _, event in arrived] == list(range(1, len(arrived) + 1))
 
 
@@ -81,7 +89,7 @@ def test_leaving_the_events_of_a_run_leaves_it_alone(client):
 
 def test_a_cut_connection_is_said_and_the_stream_goes_on(service, cut):
     """The wire breaks twice while output comes; every event arrives, each once, and the run is not ended."""
-    cut.cut_at = [b'"data":"line 2', b'"data":"line 5']
+    cut.cut_at = [b"line 2", b"line 5"]
     notices = []
     code = "import time\nfor i in range(8):\n    print('line', i); time.sleep(0.3)"
     with (
@@ -99,7 +107,7 @@ def test_a_cut_connection_is_said_and_the_stream_goes_on(service, cut):
 
 def test_a_stream_that_cannot_go_on_says_after_which_event(service, client, cut):
     with Client(cut.url, service.token, retries=RetryPolicy(retries=1, first_s=0.01)) as through:
-        stream = through.runs.stream("bash", "echo up; sleep 3; echo done")
+        stream = through.runs.stream("bash", "echo up; sleep 6; echo done")
         first = next(event for event in stream if event.text)
         cut.close()
         with pytest.raises(StreamLost) as lost:
@@ -185,7 +193,7 @@ def test_a_full_rate_is_waited_out(service):
         assert [client.runs.create("bash", f"echo {i}").stdout for i in range(4)] == [f"{i}\n" for i in range(4)]
     hasty = Client(service.url, service.slow_token, retries=RetryPolicy(retries=0))
     with hasty as client, pytest.raises(RateLimited) as refused:
-        [client.runs.create("bash", "true") for _ in range(6)]
+        exhaust(client)
     assert refused.value.retry_after_s >= 1
 
 
@@ -265,7 +273,7 @@ def test_the_asyncio_client_does_the_same(service, cut):
                 await client.runs.wait(live.id, timeout_s=0.2)
             await client.runs.cancel(live.id)
             assert (await client.runs.wait(live.id)).status == "cancelled"
-        cut.cut_at = [b'"data":"line 2']
+        cut.cut_at = [b"line 2"]
         quick = RetryPolicy(first_s=0.01)
         async with AsyncClient(cut.url, service.token, retries=quick) as client:
             code = "for i in 0 1 2 3 4; do echo line $i; sleep 0.2; done"

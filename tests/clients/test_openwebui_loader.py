@@ -241,8 +241,8 @@ def test_limits_and_long_outputs(host):
 
 
 def test_a_call_that_is_stopped_cancels_its_run(host, service):
-    mark = f"sleep 50 # {time.monotonic_ns()}"
-    (answer,) = host(called("run_bash", code=mark) | {"stop_after_s": 2})["answers"]
+    mark = f"while :; do echo it runs; sleep 0.3; done # {time.monotonic_ns()}"
+    (answer,) = host(called("run_bash", code=mark) | {"stop_at": "it runs"})["answers"]
     assert answer["result"] == "stopped"
     newest = service.get("/v1/runs?limit=5&language=bash").body["data"]
     (run,) = [

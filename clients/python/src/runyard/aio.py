@@ -53,7 +53,7 @@ class AsyncClient:
         return await self._do(self._operations.languages())
 
     async def usage(self, begin: str | None = None, end: str | None = None) -> dict[str, Any]:
-        """What this key used, between two RFC 3339 times."""
+        """What this key used, from one day (`YYYY-MM-DD`, UTC) to another, both included; else this month."""
         return await self._do(self._operations.usage(begin, end))
 
     async def health(self) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Client:
         return self._do(self._operations.languages())
 
     def usage(self, begin: str | None = None, end: str | None = None) -> dict[str, Any]:
-        """What this key used, between two RFC 3339 times."""
+        """What this key used, from one day (`YYYY-MM-DD`, UTC) to another, both included; else this month."""
         return self._do(self._operations.usage(begin, end))
 
     def health(self) -> dict[str, Any]:

@@ -50,8 +50,8 @@ def delete(session: Session) -> None:
 
 
 @click.command()
-@click.option("--from", "begin", metavar="TIME", help="From this time on, RFC 3339.")
-@click.option("--to", "end", metavar="TIME", help="Up to this time.")
+@click.option("--from", "begin", metavar="DAY", help="The first day, YYYY-MM-DD in UTC.")
+@click.option("--to", "end", metavar="DAY", help="The last day, included.")
 @click.pass_obj
 def usage(session: Session, begin: str | None, end: str | None) -> None:
     """What the key in use has used, as JSON."""
