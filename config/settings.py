@@ -132,6 +132,12 @@ class Settings(BaseSettings):
         None, description="Warm sandboxes per language, `python=8,node=4`; from POOL_MEMORY_MB when unset."
     )
 
+    gvisor_pool: OptionalText = Field(
+        None,
+        description="Warm sandboxes under gVisor, `python=2`, for runs that ask for it; one of each language that "
+        "was asked for when unset; `off` does not offer it.",
+    )
+
     database_url: OptionalText = Field(
         None,
         description="Where runs, keys and usage are kept: `postgresql://…`; SQLite in STATE_DIR/db when unset.",

@@ -10,6 +10,7 @@ import pytest
 
 from ops.posture import joined
 from sandbox.engines import EngineError, EngineUnusable, NotConfined
+from sandbox.engines.oci.runsc import options_for
 from sandbox.engines.posture import Expected, Subject, subject_of
 from sandbox.images import Image
 from sandbox.languages import Catalogue
@@ -396,3 +397,11 @@ def test_images_must_agree_but_for_what_may_differ(facts):
     other["masked"]["/sys"] = "open"
     with pytest.raises(ValueError, match=r"go: masked\./sys is 'open'"):
         joined({"bash": facts, "go": other})
+
+
+def test_a_current_gvisor_is_nobody_on_the_host():
+    assert options_for("  -directfs\n\tdirectly access the container filesystems") == [
+        "--network=none",
+        "--directfs=false",
+    ]
+    assert options_for("  -platform string") == ["--network=none"]

@@ -50,8 +50,8 @@ class OciEngine:
 
     name = "oci"
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, *, slots: int) -> None:
-        """Claim what the engine needs of this process. Raises EngineUnusable saying what is missing.
+    def __init__(self, settings: Settings, catalogue: Catalogue, *, slots: int, beside: bool = False) -> None:
+        """Claim what the engine needs of this process; `beside` another one, that is done. Raises EngineUnusable.
 
         Must be called before the process has threads: user namespaces are made by forking.
         """
@@ -64,9 +64,10 @@ class OciEngine:
         self._instance = instance_name(settings.state_dir)
         self._cgroups = open_cgroups(self._instance)
         self._slots = Slots(settings.uid_base, slots)
-        become_subreaper()
-        private_mounts()
-        self._place = settings.run_dir / "sandboxes"
+        if not beside:
+            become_subreaper()
+            private_mounts()
+        self._place = settings.run_dir / ("gvisor" if beside else "sandboxes")
         self._place.mkdir(mode=0o711, parents=True, exist_ok=True)
         mount("tmpfs", str(self._place), "tmpfs", MS_NOSUID, "mode=0711,size=64m")
         self._devices = make_device_layer(self._place)
