@@ -104,7 +104,7 @@ class Settings(BaseSettings):
         "unix:///var/run/docker.sock", description="The Docker daemon's socket; it must be on this host."
     )
     seccomp_profile: OptionalText = Field(None, description="Path of a seccomp profile to use instead.")
-    apparmor_profile: OptionalText = Field(None, description="Name of an AppArmor profile to use.")
+    apparmor_profile: OptionalText = Field(None, description="Name of a loaded AppArmor profile to use instead.")
     disable_sandbox_security: bool = Field(
         False,
         description="Run without seccomp, AppArmor and no-new-privileges: for finding faults, never for service.",

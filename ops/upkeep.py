@@ -62,6 +62,7 @@ def _engines_under_test() -> dict[str, str]:
         return install.TEST_PACKAGES
     words = {word for name in chosen.split(",") for word in name.strip().split("/")}
     named = {"docker.io" if word == "docker" else word for word in words} | {"crun"}  # the service's own
+    named |= {"apparmor", "systemd"}
     return {name: pattern for name, pattern in install.TEST_PACKAGES.items() if name in named}
 
 

@@ -12,6 +12,7 @@ import threading
 
 from config.settings import Settings
 from sandbox.engines import EngineError, EngineUnusable
+from sandbox.engines.apparmor import profile_in_force
 from sandbox.engines.cgroups import Bounds, open_cgroups, remove_empty
 from sandbox.engines.confinement import (
     AGENT_PIDS,
@@ -21,7 +22,6 @@ from sandbox.engines.confinement import (
     RUN_UID,
     build_bytes,
     instance_name,
-    known_apparmor,
     load_profile,
 )
 from sandbox.engines.oci import spec
@@ -59,7 +59,7 @@ class OciEngine:
             raise EngineUnusable("engine oci needs root")
         self._relaxed = settings.disable_sandbox_security
         self._seccomp = None if self._relaxed else load_profile(settings.seccomp_profile)
-        self._apparmor = None if self._relaxed else known_apparmor(settings.apparmor_profile)
+        self._apparmor = None if self._relaxed else profile_in_force(settings.apparmor_profile)
         self._catalogue = catalogue
         self._instance = instance_name(settings.state_dir)
         self._cgroups = open_cgroups(self._instance)
