@@ -180,8 +180,8 @@ class WarmPool:
         sandbox = self._engine.create(image, hold=hold)
         try:
             await_ready(sandbox)
-            sandbox.measure()
             self._inspect(sandbox)
+            sandbox.measure()
             self.confined = True
         except BaseException as e:
             if isinstance(e, NotConfined):

@@ -18,6 +18,7 @@ FROM_ELSEWHERE = {
     "queue_timeout",
     "interrupted",
     "idempotency_key_in_use",
+    "not_supported",
 }
 UNDOCUMENTED = {"request_timeout"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from sandbox.posture.facts import named_capabilities, named_uid
 from sandbox.posture.golden import FOLDER, compare, golden_path, load_golden
 from sandbox.posture.layers import LAYERS
 from sandbox.posture.mounts import parse_mountinfo
+from worker.privileges import KEPT
 
 GOLDEN = sorted(path.stem for path in FOLDER.glob("*.json"))
 WITHOUT_OURS = {"oci-runsc", "docker-runsc"}
@@ -405,3 +407,12 @@ def test_a_current_gvisor_is_nobody_on_the_host():
         "--directfs=false",
     ]
     assert options_for("  -platform string") == ["--network=none"]
+
+
+# -- the worker's own rights ---------------------------------------------------------------------------
+
+
+def test_the_page_of_confinement_names_each_capability_and_its_reason():
+    page = (FOLDER.parents[1] / "docs" / "confinement.md").read_text()
+    rows = dict(re.findall(r"^\| `(CAP_[A-Z_]+)` \| (.+?) \|$", page, re.MULTILINE))
+    assert rows == {name: reason for name, (_, reason) in KEPT.items()}
