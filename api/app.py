@@ -16,6 +16,7 @@ from api.ids import request_id
 from api.languages import Languages
 from api.metrics import Metrics
 from api.places import Places
+from api.routes import docs as docs_routes
 from api.routes import files as files_routes
 from api.routes import runs as runs_routes
 from api.routes import service as service_routes
@@ -33,6 +34,14 @@ from storage.signing import keys_in_force
 if TYPE_CHECKING:
     from dispatch import Dispatcher
     from storage.areas import ApiAreas
+
+#: Every route, each with its `@operation`: the specification is made of them.
+BLUEPRINTS = (
+    runs_routes.blueprint,
+    files_routes.blueprint,
+    service_routes.blueprint,
+    docs_routes.blueprint,
+)
 
 
 def create_app(
@@ -81,9 +90,8 @@ def create_app(
     )
     app.before_request(lambda: access.begin(request))
     errors.init_app(app)
-    app.register_blueprint(runs_routes.blueprint)
-    app.register_blueprint(files_routes.blueprint)
-    app.register_blueprint(service_routes.blueprint)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
     app.after_request(_add_headers)
     return app
 

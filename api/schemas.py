@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from api import schema_rules
 from api.errors import ApiError, invalid
 from sandbox.job import (
     INPUTS,
@@ -38,7 +39,7 @@ _SHOWN_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 class FileIn(BaseModel):
     """A file of a request: inline `content`, or the `id` of an uploaded one."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=schema_rules.file)
 
     path: str
     content: str | None = None
@@ -47,9 +48,9 @@ class FileIn(BaseModel):
 
 
 class RunIn(BaseModel):
-    """The body of `POST /v1/runs`."""
+    """The body of `POST /v1/runs`. Null is the same as leaving a field out."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=schema_rules.run)
 
     language: str
     code: str | None = None

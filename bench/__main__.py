@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import cpu, dockerd, latency, memory, queueing, report, stream, throughput
+from bench import cpu, dockerd, engines, files, latency, memory, queueing, report, stream, throughput
 from bench.dockerd import Docker
 from bench.plot import draw
 from bench.report import Table
@@ -49,7 +49,7 @@ class Subject:
     tables: Callable[[Any], list[Table]]
 
 
-#: In the order of measuring. The queue's comes last: it restarts the service with other settings.
+#: In the order of measuring. The last ones restart the service with other settings.
 SUBJECTS = {
     "latency": Subject(lambda service, effort, _: latency.measure(service, effort.calls), latency.tables),
     "throughput": Subject(
@@ -57,8 +57,12 @@ SUBJECTS = {
     ),
     "stream": Subject(lambda service, effort, _: stream.measure(service, effort.lines), stream.tables),
     "cpu": Subject(lambda service, effort, _: cpu.measure(service, effort.calls * 2), cpu.tables),
+    "files": Subject(lambda service, effort, _: files.measure(service, effort.calls), files.tables),
     "memory": Subject(lambda service, _, __: memory.slots(service), memory.slot_tables),
     "idle": Subject(lambda service, effort, _: memory.idle(service, effort.seconds), memory.idle_tables),
+    "engines": Subject(
+        lambda service, effort, docker: engines.measure(service, effort.calls // 4, docker), engines.tables
+    ),
     "queue": Subject(lambda service, effort, _: queueing.measure(service, effort.seconds), queueing.tables),
 }
 
@@ -75,7 +79,7 @@ def main() -> int:
     with ExitStack() as stack:
         stack.callback(service.down)
         service.up()
-        docker = _docker(service, stack) if options.docker and "throughput" in chosen else None
+        docker = _docker(service, stack) if options.docker and {"throughput", "engines"} & set(chosen) else None
         for name in chosen:
             began = time.monotonic()
             try:

@@ -7,6 +7,7 @@ network, which is the cheaper way and what the service does too.
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from pathlib import Path
 from bench import bare, programs
 from bench.sampling import Step
 from ops import install
+from sandbox.engines.oci.runsc import best_platform, known_flags
+from sandbox.engines.runtimes import find_runtime
 
 IMAGE = "runyard-bench"
 UP_WITHIN_S = 60.0
@@ -29,7 +32,8 @@ class Docker:
     """The daemon's command line."""
 
     def __init__(self, socket: Path) -> None:
-        self._command = ("docker", "--host", f"unix://{socket}")
+        self.host = f"unix://{socket}"
+        self._command = ("docker", "--host", self.host)
 
     def step(self) -> Step:
         """A step that runs the hello in a fresh container and removes it."""
@@ -68,6 +72,7 @@ def running(layers: Sequence[str]) -> Iterator[Docker]:
     with tempfile.TemporaryDirectory(prefix="runyard-bench-docker-", dir="/var/lib") as folder:
         place = Path(folder)
         log = place / "log"
+        (place / "daemon.json").write_text(json.dumps({"runtimes": _runtimes()}))
         with log.open("wb") as out, subprocess.Popen(_dockerd(place), stdout=out, stderr=out) as daemon:
             try:
                 docker = Docker(place / "socket")
@@ -78,10 +83,20 @@ def running(layers: Sequence[str]) -> Iterator[Docker]:
                 _stop(daemon, place)
 
 
+def _runtimes() -> dict[str, object]:
+    """gVisor, where it is installed, beside what the daemon knows by itself."""
+    path = find_runtime("runsc")
+    if path is None:
+        return {}
+    arguments = [f"--platform={best_platform(known_flags())}", "--network=none"]
+    return {"runsc": {"path": path, "runtimeArgs": arguments}}
+
+
 def _dockerd(place: Path) -> list[str]:
     """Nothing of the host is touched: no bridge, no packet filter, no forwarding."""
     return [
         "dockerd",
+        f"--config-file={place}/daemon.json",
         f"--data-root={place}/data",
         f"--exec-root={place}/exec",
         f"--pidfile={place}/pid",

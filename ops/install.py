@@ -34,6 +34,7 @@ RUNTIME_PACKAGES = {"crun": "/usr/bin/crun", "runc": "/usr/sbin/runc", "runsc": 
 TEST_PACKAGES = {
     **RUNTIME_PACKAGES,
     "docker.io": "/usr/sbin/dockerd",
+    "docker-compose": "/usr/bin/docker-compose",
     "apparmor": "/usr/sbin/apparmor_parser",
     "systemd": "/usr/bin/systemd-analyze",
 }

@@ -26,14 +26,15 @@ HEADER = "# Made by `make lock` from {source}: change that, not this.\n"
 
 
 def lock_service() -> None:
-    """`requirements.lock`; with the same versions what traces take, and all that with the tools of `make check`."""
+    """`requirements.lock`; with the same versions what traces take, then all that and the tools."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     service = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
     _compile("requirements.lock", service)
     traces = project["project"]["optional-dependencies"]["otel"]
     _compile("requirements-otel.lock", [*traces, f"-c {ROOT / 'requirements.lock'}"])
     same = [f"-c {ROOT / name}" for name in ("requirements.lock", "requirements-otel.lock")]
-    _compile("requirements-dev.lock", [*service, *traces, *project["dependency-groups"]["dev"], *same])
+    client = tomllib.loads((ROOT / "clients/python/pyproject.toml").read_text())["project"]["dependencies"]
+    _compile("requirements-dev.lock", [*service, *traces, *client, *project["dependency-groups"]["dev"], *same])
 
 
 def _compile(name: str, wanted: list[str]) -> None:

@@ -61,8 +61,9 @@ def _engines_under_test() -> dict[str, str]:
     if not chosen:
         return install.TEST_PACKAGES
     words = {word for name in chosen.split(",") for word in name.strip().split("/")}
-    named = {"docker.io" if word == "docker" else word for word in words} | {"crun"}  # the service's own
-    named |= {"apparmor", "systemd"}
+    named = words | {"crun", "apparmor", "systemd"}  # the service's own, and what judges its files
+    if "docker" in words:
+        named |= {"docker.io", "docker-compose"}
     return {name: pattern for name, pattern in install.TEST_PACKAGES.items() if name in named}
 
 

@@ -58,9 +58,13 @@ class Dockerd:
 
     def remove(self) -> None:
         """Stop, and leave nothing."""
+        self.rest()
+        shutil.rmtree(self.place)
+
+    def rest(self) -> None:
+        """Stop, and leave its data, but nothing mounted."""
         self.stop()
         mounts = [line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
         for point in reversed(mounts):
             if point.startswith(f"{self.place}/"):
                 subprocess.run(["umount", "-l", point], check=True)
-        shutil.rmtree(self.place)

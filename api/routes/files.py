@@ -12,6 +12,12 @@ from api.context import context, require_caller
 from api.errors import JSON, ApiError, invalid
 from api.ids import now_ms, rfc3339
 from api.lists import list_body, parse_list
+from api.openapi import examples
+from api.openapi.answers import File as FileAnswer
+from api.openapi.answers import FileDeleted, FileList
+from api.openapi.declare import Json, Query, RequestBody, operation
+from api.openapi.faults import LISTED
+from api.openapi.parameters import DOWNLOAD, FORM, PAGING
 from api.uploads import Upload, receive
 from config.ids import new_id
 from records.files import Blob as NamedBlob
@@ -32,9 +38,22 @@ blueprint = Blueprint("files", __name__)
 #: A smaller file fits into the socket's buffer: however slowly it is read, no thread waits for that.
 SMALL_BYTES = 64 * 1024
 MAX_ID = 100
+_PATH = {"file_id": "The file's id."}
 
 
 @blueprint.post("/v1/files")
+@operation(
+    "Bring a file",
+    tag="files",
+    description="One `file` that has a filename, to be given to runs by its id.",
+    body=RequestBody({"multipart/form-data": FORM}),
+    answers={200: Json("It is kept.", FileAnswer, {"brought": examples.FILE})},
+    errors=(
+        "invalid_multipart", "incomplete_body", "missing_field", "unknown_field", "invalid_value", "too_many",
+        "file_too_large", "storage_quota_exceeded", "unsupported_media_type", "unsupported_content_encoding",
+        "overloaded", "storage_unavailable",
+    ),
+)  # fmt: skip
 def create_file() -> Response:
     """Keep the one file of a multipart body.
 
@@ -55,6 +74,14 @@ def create_file() -> Response:
 
 
 @blueprint.get("/v1/files")
+@operation(
+    "Your files, a page at a time",
+    tag="files",
+    description="Those that you brought, and the artifacts of your runs.",
+    query=PAGING,
+    answers={200: Json("The newest first, unless `order=asc`.", FileList, {"one": examples.page(examples.FILE)})},
+    errors=LISTED,
+)
 def list_files() -> Response:
     """The caller's files, uploads and artifacts, a page at a time, the newest first unless `order=asc`."""
     caller = require_caller(reading=True)
@@ -65,6 +92,13 @@ def list_files() -> Response:
 
 
 @blueprint.get("/v1/files/<file_id>")
+@operation(
+    "What is known of a file",
+    tag="files",
+    path=_PATH,
+    answers={200: Json("The file.", FileAnswer, {"brought": examples.FILE})},
+    errors=("file_not_found",),
+)
 def get_file(file_id: str) -> Response:
     """What is known of a file. 404 for one that is unknown, forgotten or another's."""
     caller = require_caller(reading=True)
@@ -72,6 +106,13 @@ def get_file(file_id: str) -> Response:
 
 
 @blueprint.delete("/v1/files/<file_id>")
+@operation(
+    "Forget a file",
+    tag="files",
+    path=_PATH,
+    answers={200: Json("It is forgotten.", FileDeleted)},
+    errors=("file_not_found",),
+)
 def delete_file(file_id: str) -> Response:
     """Forget a file. Who is fetching it gets the rest of it; its bytes go once no other file has them."""
     caller = require_caller(reading=False)
@@ -81,6 +122,22 @@ def delete_file(file_id: str) -> Response:
 
 
 @blueprint.get("/v1/files/<file_id>/content")
+@operation(
+    "The bytes of a file",
+    tag="files",
+    description=(
+        "With the token of its owner, or by a signed link, which needs none. Always an attachment. `HEAD` works."
+    ),
+    auth=("key", "link"),
+    path=_PATH,
+    query=(
+        Query("Range", "One range: `bytes=0-99`.", {"type": "string"}, where="header"),
+        Query("If-Range", "The ETag that the range is of.", {"type": "string"}, where="header"),
+        Query("If-None-Match", "The ETag that is there already.", {"type": "string"}, where="header"),
+    ),
+    answers=DOWNLOAD,
+    errors=("file_not_found", "unknown_field", "file_damaged", "overloaded", "storage_unavailable"),
+)
 def get_content(file_id: str) -> Response:
     """The bytes of a file, or one range of them, for its owner or whoever has a signed link.
 

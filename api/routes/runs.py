@@ -14,11 +14,17 @@ from api.access import audit
 from api.body import DRAIN_STRANGER_S, drain, parse_object, read_json_body
 from api.context import context, require_caller, signer
 from api.errors import JSON, ApiError, ErrorObject, invalid
-from api.events import NDJSON, SSE, media_type, parse_after, rendered
+from api.events import MAX_SEQ, NDJSON, SSE, media_type, parse_after, rendered
 from api.ids import is_run_id
-from api.lists import list_body, parse_include, parse_list, parse_status
+from api.lists import STATUSES, list_body, parse_include, parse_list, parse_status
+from api.openapi import examples
+from api.openapi.answers import Run as RunAnswer
+from api.openapi.answers import RunDeleted, RunList
+from api.openapi.declare import Answer, Json, Query, RequestBody, operation
+from api.openapi.faults import JSON_BODY, LISTED
+from api.openapi.parameters import EVENTS, IDEMPOTENCY, PAGING
 from api.runs import Order, RanBefore
-from api.schemas import parse_run
+from api.schemas import RunIn, parse_run
 from dispatch import ClientGone
 from records.runs import IdempotencyKey
 
@@ -37,9 +43,34 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 CLIENT_GONE = 499
 #: A smaller answer fits into the socket's buffer: however slowly it is read, no thread waits for that.
 LARGE_ANSWER_BYTES = 64 * 1024
+_PATH = {"run_id": "The run's id."}
 
 
 @blueprint.post("/v1/runs")
+@operation(
+    "Run a program",
+    tag="runs",
+    description=(
+        "Answers when the run has ended, with its events as they happen (`stream`), or at once (`background`). "
+        "A client that goes away cancels its run, unless that is in the background."
+    ),
+    query=(IDEMPOTENCY,),
+    body=RequestBody({JSON: RunIn}, examples.RUN_REQUESTS),
+    answers={
+        200: Answer(
+            "The run has ended, whatever became of its program; or its events, with `stream`.",
+            {JSON: RunAnswer, **EVENTS},
+            {"ended": examples.RUN, NDJSON: examples.NDJSON, SSE: examples.SSE},
+        ),
+        202: Json("It waits, in the background.", RunAnswer, {"queued": examples.QUEUED}),
+    },
+    errors=(
+        *JSON_BODY, "too_long", "too_many", "invalid_path", "duplicate_path", "invalid_base64", "unknown_language",
+        "limit_below_minimum", "limit_exceeds_maximum", "not_supported", "not_acceptable", "file_not_found@400",
+        "files_too_large", "idempotency_key_in_use", "idempotency_key_used", "idempotency_mismatch", "worker_lost",
+        "file_damaged", "overloaded", "language_not_ready", "worker_unavailable", "storage_unavailable",
+    ),
+)  # fmt: skip
 def create_run() -> Response:
     """Run a program: answer with the run when it has ended, with its events as they happen, or at once.
 
@@ -74,6 +105,17 @@ def create_run() -> Response:
 
 
 @blueprint.get("/v1/runs")
+@operation(
+    "Your runs, a page at a time",
+    tag="runs",
+    query=(
+        *PAGING,
+        Query("status", "Only runs of this status.", {"type": "string", "enum": list(STATUSES)}),
+        Query("language", "Only runs of this language, by id or alias.", {"type": "string"}),
+    ),
+    answers={200: Json("The newest first, unless `order=asc`.", RunList, {"one": examples.page(examples.RUN)})},
+    errors=(*LISTED, "unknown_language", "worker_unavailable", "overloaded"),
+)
 def list_runs() -> Response:
     """The caller's runs, a page at a time, the newest first unless `order=asc`."""
     caller = require_caller(reading=True)
@@ -96,6 +138,14 @@ def list_runs() -> Response:
 
 
 @blueprint.get("/v1/runs/<run_id>")
+@operation(
+    "One run, in any state",
+    tag="runs",
+    path=_PATH,
+    query=(Query("include", "The request that made it, too.", {"type": "string", "enum": ["request"]}),),
+    answers={200: Json("The run.", RunAnswer, {"ended": examples.RUN, "queued": examples.QUEUED})},
+    errors=("run_not_found", "invalid_value", "unknown_field", "overloaded"),
+)
 def get_run(run_id: str) -> Response:
     """One run of the caller's, in any state; with `include=request` what made it.
 
@@ -112,6 +162,14 @@ def get_run(run_id: str) -> Response:
 
 
 @blueprint.delete("/v1/runs/<run_id>")
+@operation(
+    "Forget an ended run",
+    tag="runs",
+    description="Its request, events and artifacts are forgotten with it.",
+    path=_PATH,
+    answers={200: Json("It is forgotten.", RunDeleted)},
+    errors=("run_not_found", "run_not_ended"),
+)
 def delete_run(run_id: str) -> Response:
     """Forget an ended run, its events and artifacts. 409 while it lives."""
     caller = require_caller(reading=False)
@@ -125,6 +183,14 @@ def delete_run(run_id: str) -> Response:
 
 
 @blueprint.post("/v1/runs/<run_id>/cancel")
+@operation(
+    "End a run early",
+    tag="runs",
+    description="Everything it started is dead before the answer comes. One that has ended is answered as it is.",
+    path=_PATH,
+    answers={200: Json("The run, ended.", RunAnswer)},
+    errors=("run_not_found", "worker_unavailable"),
+)
 def cancel_run(run_id: str) -> Response:
     """End a run early and answer with it; one that has ended is answered as it is."""
     caller = require_caller(reading=False)
@@ -136,6 +202,22 @@ def cancel_run(run_id: str) -> Response:
 
 
 @blueprint.get("/v1/runs/<run_id>/events")
+@operation(
+    "Follow a run, live or again",
+    tag="runs",
+    path=_PATH,
+    query=(
+        Query("after", "Only events with a greater number.", {"type": "integer", "minimum": 0, "maximum": MAX_SEQ}),
+        Query(
+            "Last-Event-ID",
+            "The same, and stronger, for server-sent events.",
+            {"type": "integer", "minimum": 0, "maximum": MAX_SEQ},
+            where="header",
+        ),
+    ),
+    answers={200: Answer("To the run's end.", EVENTS, {NDJSON: examples.NDJSON, SSE: examples.SSE})},
+    errors=("run_not_found", "invalid_value", "unknown_field", "not_acceptable", "overloaded"),
+)
 def get_events(run_id: str) -> Response:
     """The events of a run, live or again: those after `after`, or after `Last-Event-ID` for SSE."""
     caller = require_caller(reading=True)
@@ -145,8 +227,9 @@ def get_events(run_id: str) -> Response:
     if len(request.args.getlist("after")) > 1:
         raise invalid("after: is given twice", param="after")
     after = parse_after(request.args.get("after"), "after")
+    last = parse_after(request.headers.get("Last-Event-ID"), "Last-Event-ID")
     if media == SSE and "Last-Event-ID" in request.headers:
-        after = parse_after(request.headers["Last-Event-ID"], "Last-Event-ID")
+        after = last
     run = _run(run_id, caller)
     messages = context().follower.follow(run, after, signer(), client_fd=_client_fd())
     return _events(messages, media, context().readers.take())

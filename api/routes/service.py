@@ -12,6 +12,9 @@ from api import metrics
 from api.context import context
 from api.errors import JSON, ApiError
 from api.languages import worker_unavailable
+from api.openapi import examples
+from api.openapi.answers import Alive, Health, LanguageList
+from api.openapi.declare import Answer, Json, operation
 from dispatch import WorkerUnavailable
 from records.errors import RecordsUnavailable
 
@@ -21,6 +24,13 @@ OK, FAIL = "ok", "fail"
 
 
 @blueprint.get("/v1/languages")
+@operation(
+    "The languages, and which are ready",
+    tag="service",
+    auth=("none",),
+    answers={200: Json("All of them.", LanguageList, {"one": examples.LANGUAGES})},
+    errors=("worker_unavailable",),
+)
 def languages() -> Response:
     """The languages, and which of them are ready."""
     try:
@@ -31,18 +41,34 @@ def languages() -> Response:
 
 
 @blueprint.get("/v1/health")
+@operation(
+    "How the service is",
+    tag="service",
+    auth=("none",),
+    answers={200: Json("Always: `ok`, or `degraded` with what fails.", Health, {"ok": examples.HEALTH})},
+)
 def health() -> Response:
     """Always 200: `ok`, or `degraded` with what fails."""
     return _json(_report("degraded"))
 
 
 @blueprint.get("/healthz")
+@operation("Whether the process answers", tag="service", auth=("none",), answers={200: Json("It does.", Alive)})
 def alive() -> Response:
     """Answer at all."""
     return _json({"status": OK})
 
 
 @blueprint.get("/readyz")
+@operation(
+    "Whether runs can be taken",
+    tag="service",
+    auth=("none",),
+    answers={
+        200: Json("They can.", Health, {"ok": examples.HEALTH}),
+        503: Json("They cannot.", Health, {"down": examples.DOWN}, {"Retry-After": "In seconds."}),
+    },
+)
 def ready() -> Response:
     """Whether runs can be taken: 200 or 503, with the names of the checks and how each went."""
     report = _report(FAIL)
@@ -50,6 +76,13 @@ def ready() -> Response:
 
 
 @blueprint.get("/metrics")
+@operation(
+    "Numbers for Prometheus",
+    tag="service",
+    auth=("none", "metrics"),
+    answers={200: Answer("In the text format.", {"text/plain": {"type": "string"}})},
+    errors=("overloaded",),
+)
 def show_metrics() -> Response:
     """The numbers of api and worker for Prometheus. 401 without METRICS_TOKEN, where that is set."""
     token = context().metrics_token

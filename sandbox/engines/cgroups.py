@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,10 @@ class Group(Protocol):
 
     def stats(self) -> Stats: ...
 
+    def used_bytes(self) -> int:
+        """The memory in use now."""
+        ...
+
     def pids(self) -> list[int]: ...
 
     def remove(self) -> None:
@@ -80,7 +85,9 @@ def open_cgroups(instance: str, mounts: str | None = None) -> Cgroups:
     return CgroupsV2(unified, instance)
 
 
-def group_of(pid: int, bounds: Bounds, mounts: str | None = None, membership: str | None = None) -> Group:
+def group_of(
+    pid: int, bounds: Bounds, mounts: str | None = None, membership: str | None = None
+) -> GroupV1 | GroupV2:
     """The group that somebody else has put a process into, already held to `bounds`.
 
     Raises EngineError if it cannot be seen from here. The texts are those of /proc, for tests.
@@ -92,7 +99,7 @@ def group_of(pid: int, bounds: Bounds, mounts: str | None = None, membership: st
     if all(name in hierarchies for name in NEEDED):
         paths = {name: f"{hierarchies[name]}{v1.get(name, '/')}" for name in NEEDED}
         memsw = os.path.exists(f"{paths['memory']}/memory.memsw.limit_in_bytes")
-        group: Group = GroupV1(paths, memsw=memsw, bounds=bounds)
+        group: GroupV1 | GroupV2 = GroupV1(paths, memsw=memsw, bounds=bounds)
         shown = paths["pids"]
     elif unified is not None and v2 is not None:
         shown = f"{unified}{v2}"
@@ -110,10 +117,12 @@ def parse_membership(text: str) -> tuple[dict[str, str], str | None]:
     v2 = None
     for line in text.splitlines():
         number, controllers, path = line.split(":", 2)
+        # From a cgroup namespace of its own, another's path begins with as many `..` as lead to the root.
+        whole = re.sub(r"^(/\.\.)+(?=/)", "", path)
         if number == "0" and not controllers:
-            v2 = path
+            v2 = whole
         else:
-            v1.update(dict.fromkeys(controllers.split(","), path))
+            v1.update(dict.fromkeys(controllers.split(","), whole))
     return v1, v2
 
 
@@ -257,7 +266,7 @@ class GroupV1:
         raising = old is not None and size > old
         lowering = old is not None and size < old
         # Asked to lower a limit below what is in use, the kernel reclaims, and answers EBUSY if that is not enough.
-        if lowering and not reclaim and size < int(_read(self._memory("usage_in_bytes"))):
+        if lowering and not reclaim and size < self.used_bytes():
             return False
         order = [both, memory] if raising else [memory, both]
         try:
@@ -269,6 +278,14 @@ class GroupV1:
                 return False
             raise
         return True
+
+    def used_bytes(self) -> int:
+        return int(_read(self._memory("usage_in_bytes")))
+
+    @property
+    def limits_file(self) -> str:
+        """One that is written to change its bounds."""
+        return self._memory("limit_in_bytes")
 
     def _memory(self, name: str) -> str:
         return f"{self._paths['memory']}/memory.{name}"
@@ -348,13 +365,21 @@ class GroupV2:
         return True
 
     def _is_below(self, size: int, *, reclaim: bool) -> bool:
-        used = int(_read(f"{self._path}/memory.current"))
+        used = self.used_bytes()
         if used > size and reclaim:
             # Not by memory.max, which kills what it cannot reclaim. EAGAIN: less was reclaimed than asked for.
             with contextlib.suppress(OSError):
                 _write(f"{self._path}/memory.reclaim", used - size)
-            used = int(_read(f"{self._path}/memory.current"))
+            used = self.used_bytes()
         return used <= size
+
+    def used_bytes(self) -> int:
+        return int(_read(f"{self._path}/memory.current"))
+
+    @property
+    def limits_file(self) -> str:
+        """One that is written to change its bounds."""
+        return f"{self._path}/memory.max"
 
     def start_counting(self) -> None:
         _write(f"{self._path}/cpu.weight", RUN_WEIGHT_V2)

@@ -745,6 +745,8 @@ def test_last_event_id_counts_for_server_sent_events_only(api):
     assert [event["seq"] for event in events_of(lines)] == [1, 2, 3]
     odd = api.client.get(url, headers=AUTH | {"Accept": "text/event-stream", "Last-Event-ID": "x"})
     assert assert_envelope(odd, 400, "invalid_value")["param"] == "Last-Event-ID"
+    unread = api.client.get(url, headers=AUTH | {"Last-Event-ID": "x"})
+    assert assert_envelope(unread, 400, "invalid_value")["param"] == "Last-Event-ID"
 
 
 def test_readers_are_bounded(make_api):

@@ -19,6 +19,7 @@ from sandbox.engines.compiling import close_build_directory
 from sandbox.engines.confinement import AGENT_PIDS, tmpfs_sizes
 from sandbox.engines.docker.container import NANO
 from sandbox.engines.docker.daemon import Daemon
+from sandbox.engines.docker.measured import MeasuredGroup, is_writable
 from sandbox.engines.docker.stream import AttachStream
 from sandbox.engines.posture import Expected, Subject, check_posture, subject_of
 from sandbox.engines.syscalls import resize_tmpfs
@@ -70,13 +71,20 @@ class DockerSandbox:
         """The container's PID 1 runs as the host's `pid`. Raises EngineError if this host does not see it."""
         try:
             self._pidfd = os.pidfd_open(pid)
-            self._group = group_of(pid, self._traits.with_headroom(self._bounds))
+            self._group = self._group_of(pid)
         except (OSError, EngineError) as e:
             raise EngineError(
                 f"process {pid} of a new container is not to be seen here: it ended at once, or the daemon is on "
                 f"another host or outside of this process namespace ({e})"
             ) from e
         self._pid = pid
+
+    def _group_of(self, pid: int) -> Group:
+        held = self._traits.with_headroom(self._bounds)
+        found = group_of(pid, held)
+        if is_writable(found):
+            return found
+        return MeasuredGroup(found, held, lambda bounds: self._daemon.update(self.container, update_of(bounds)))
 
     @property
     def pid(self) -> int:
@@ -138,7 +146,7 @@ class DockerSandbox:
         """Raise the memory limit after the program's end; see `Sandbox.lend_memory`."""
         assert self._group is not None
         lent = replace(self._bounds, memory_bytes=self._bounds.memory_bytes + reserve_mb * MIB)
-        with contextlib.suppress(FileNotFoundError):  # the agent has died; that shows elsewhere
+        with contextlib.suppress(FileNotFoundError, EngineError):  # the agent has died; that shows elsewhere
             self._group.set(self._traits.with_headroom(lent))
 
     def stats(self) -> Stats:

@@ -1,0 +1,260 @@
+"""What the service answers, as models.
+
+Answers are not made of them, which would cost every run its time: they are written down once as the document's
+schemas, and `tests/api/test_openapi_answers.py` holds real answers to them, where a field that is not here is an
+error. To clients a field may be added at any time, so the document does not say that there are no others.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.lists import LIMIT_MAX
+from sandbox.job import MAX_SKIPPED_LISTED, Status
+
+Count = Annotated[int, Field(ge=0)]
+Time = Annotated[
+    str,
+    Field(
+        pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
+        json_schema_extra={"format": "date-time"},
+        description="RFC 3339, in UTC.",
+    ),
+]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+RunId = Annotated[str, Field(pattern=r"^run_[A-Za-z0-9]{24,64}$")]
+FileId = Annotated[str, Field(pattern=r"^file_[A-Za-z0-9]{24,64}$")]
+
+
+def may_be_absent(schema: dict[str, Any]) -> None:
+    """A field that is left out, not null, where there is nothing to say."""
+    schema.pop("default", None)
+
+
+def _open(schema: dict[str, Any]) -> None:
+    schema.pop("additionalProperties", None)
+    schema["required"] = [name for name in schema["properties"] if name in schema.get("required", ())]
+
+
+class Answered(BaseModel):
+    """What every model of an answer has: no conversion, and no field that is not named."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra=_open)
+
+
+class ErrorObject(Answered):
+    """What went wrong. `code` is stable; `message` is for people; `param` is the dotted path of a field."""
+
+    message: str
+    type: Literal[
+        "invalid_request_error", "authentication_error", "permission_error", "rate_limit_error", "server_error"
+    ]
+    param: str | None
+    code: str
+
+
+class Error(Answered):
+    """Every error of every kind. `run_id` is there when it was a run's."""
+
+    error: ErrorObject
+    run_id: RunId | None = Field(default=None, json_schema_extra=may_be_absent)
+
+
+class Usage(Answered):
+    """What the program used; compiling is not counted."""
+
+    wall_ms: Count
+    cpu_ms: Count
+    max_rss_mb: Count = Field(description="The peak of all the sandbox's memory.")
+    queue_ms: Count = Field(description="How long the run waited for a place.")
+
+
+class Compile(Answered):
+    """What the compiler said, of a language that is compiled first."""
+
+    stdout: str
+    stderr: str
+    exit_code: int | None = Field(description="Null: it was killed.")
+    wall_ms: Count
+
+
+class Artifact(Answered):
+    """A file that the program left in /work/outputs, with a link that needs no token."""
+
+    id: FileId
+    name: str
+    path: str = Field(description="Beneath /work/outputs.")
+    size: Count
+    sha256: Sha256
+    content_type: str
+    url: str | None = Field(description="Good until `expires_at`; null once the file is forgotten.")
+    expires_at: Time | None
+
+
+class SkippedArtifact(Answered):
+    """A file that was left out, and why."""
+
+    path: str
+    reason: Literal[
+        "symlink", "special_file", "too_large", "too_many", "too_deep", "unreadable", "changed", "bad_name",
+        "not_stored",
+    ]  # fmt: skip
+
+
+class Limits(Answered):
+    """The limits that were in force."""
+
+    timeout_ms: Count
+    cpu_ms: Count
+    memory_mb: Count
+    cpus: Annotated[float, Field(gt=0)]
+    pids: Count
+    max_output_bytes: Count
+    max_artifact_bytes: Count
+    max_artifact_files: Count
+
+
+class Isolation(Answered):
+    """The confinement that was in force for this run: facts, not wishes."""
+
+    engine: str
+    runtime: str
+    source: Literal["pool", "template", "cold"]
+    network: Literal["none"]
+    seccomp: Digest | None
+    apparmor: str | None
+    user_namespace: bool
+    image: str
+    platform: str | None = Field(description="gVisor's means of catching system calls; null elsewhere.")
+    relaxed: bool = Field(
+        default=False,
+        description="Whether DISABLE_SANDBOX_SECURITY was set. Runs of an older version do not have it.",
+        json_schema_extra=may_be_absent,
+    )
+
+
+class Run(Answered):
+    """A run, in any state. A program that fails is a run like any other: look at `status`."""
+
+    id: RunId
+    object: Literal["run"]
+    status: Status
+    language: str
+    exit_code: int | None
+    signal: str | None
+    timed_out: bool
+    oom_killed: bool
+    cancelled: bool
+    stdout: str
+    stderr: str
+    stdout_truncated: bool
+    stderr_truncated: bool
+    usage: Usage
+    compile: Compile | None
+    artifacts: list[Artifact]
+    skipped_artifacts: Annotated[list[SkippedArtifact], Field(max_length=MAX_SKIPPED_LISTED)]
+    skipped_artifacts_count: Count
+    limits: Limits
+    metadata: dict[str, str]
+    code_sha256: Sha256
+    isolation: Isolation | None = Field(description="Null while it has no sandbox.")
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    error: ErrorObject | None = Field(description="Why the service failed it, where `status` is `error`.")
+    request: dict[str, Any] | None = Field(
+        default=None,
+        description="What made it, as it was sent: with `include=request`.",
+        json_schema_extra=may_be_absent,
+    )
+
+
+class File(Answered):
+    """A file that was brought, or an artifact of a run."""
+
+    id: FileId
+    object: Literal["file"]
+    name: str
+    size: Count
+    sha256: Sha256
+    content_type: str
+    created_at: Time
+
+
+Row = TypeVar("Row", bound=BaseModel)
+
+
+class Page(Answered, Generic[Row]):
+    """A page of a list. The next one is the one `after` its `last_id`."""
+
+    object: Literal["list"]
+    data: Annotated[list[Row], Field(max_length=LIMIT_MAX)]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class RunList(Page[Run]):
+    """Runs, a page at a time."""
+
+
+class FileList(Page[File]):
+    """Files, a page at a time."""
+
+
+class RunDeleted(Answered):
+    """The run is forgotten, with its request, events and artifacts."""
+
+    id: RunId
+    object: Literal["run"]
+    deleted: Literal[True]
+
+
+class FileDeleted(Answered):
+    """The file is forgotten."""
+
+    id: FileId
+    object: Literal["file"]
+    deleted: Literal[True]
+
+
+class Package(Answered):
+    """A library that programs can use."""
+
+    name: str
+    version: str
+
+
+class Language(Answered):
+    """A language that programs can be written in."""
+
+    id: str
+    aliases: list[str]
+    version: str | None = Field(description="Null while its image is not built.")
+    entry_file: str = Field(description="Where `code` is written, beneath /work.")
+    packages: list[Package]
+    ready: bool
+    example: str
+
+
+class LanguageList(Answered):
+    """All languages."""
+
+    object: Literal["list"]
+    data: list[Language]
+
+
+class Health(Answered):
+    """What is checked, and how each went."""
+
+    status: Literal["ok", "degraded", "fail"]
+    checks: dict[str, Literal["ok", "fail"]]
+
+
+class Alive(Answered):
+    """The process answers."""
+
+    status: Literal["ok"]

@@ -1,0 +1,109 @@
+"""How a route says what it takes and what it answers: a decorator beneath the blueprint's own.
+
+    @blueprint.get("/v1/things/<thing_id>")
+    @operation("One thing", tag="things", path={"thing_id": "The thing's id."}, answers={200: Json("…", Thing)},
+               errors=("thing_not_found",))
+    def get_thing(thing_id: str) -> Response:
+
+It changes nothing of how the route works: the document is made of it, and tests hold the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel
+
+JSON = "application/json"
+ATTRIBUTE = "openapi_operation"
+
+Schema = dict[str, Any]
+#: The model of a body, or a schema where there is none.
+Body = type[BaseModel] | Schema
+#: Who may call: nobody is asked, a key, the admin's token, a signed link, the token of the metrics.
+Auth = Literal["none", "key", "admin", "link", "metrics"]
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One status that is no error: what it means, and its body by media type."""
+
+    description: str
+    content: Mapping[str, Body] = field(default_factory=dict)
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    #: Headers of its own, by name: what each says.
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A parameter of the query, or a header that a client may send."""
+
+    name: str
+    description: str
+    schema: Schema
+    where: Literal["query", "header"] = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBody:
+    """What is sent: its model or schema by media type, with examples by name."""
+
+    content: Mapping[str, Body]
+    examples: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """All that the document says of one route; `errors` are codes of `faults.FAULTS`."""
+
+    summary: str
+    tag: str
+    answers: Mapping[int, Answer]
+    errors: tuple[str, ...] = ()
+    auth: tuple[Auth, ...] = ("key",)
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: tuple[Query, ...] = ()
+    body: RequestBody | None = None
+    description: str | None = None
+
+
+def operation(
+    summary: str,
+    *,
+    tag: str,
+    answers: Mapping[int, Answer],
+    errors: tuple[str, ...] = (),
+    auth: tuple[Auth, ...] = ("key",),
+    path: Mapping[str, str] | None = None,
+    query: tuple[Query, ...] = (),
+    body: RequestBody | None = None,
+    description: str | None = None,
+) -> Callable[[View], View]:
+    """Say what a route is. Codes that every route of that `auth` can answer need not be named."""
+    said = Operation(summary, tag, answers, errors, auth, path or {}, query, body, description)
+
+    def mark(view: View) -> View:
+        setattr(view, ATTRIBUTE, said)
+        return view
+
+    return mark
+
+
+def declared(view: Callable[..., Any]) -> Operation | None:
+    """What a route says of itself; None if it says nothing."""
+    found = getattr(view, ATTRIBUTE, None)
+    return found if isinstance(found, Operation) else None
+
+
+def Json(  # noqa: N802  # reads as the type of an answer
+    description: str,
+    model: Body,
+    examples: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """An answer that is JSON."""
+    return Answer(description, {JSON: model}, examples or {}, headers or {})

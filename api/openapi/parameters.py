@@ -1,0 +1,67 @@
+"""Parameters, forms and answers that several routes share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.events import NDJSON, SSE
+from api.lists import LIMIT_DEFAULT, LIMIT_MAX, MAX_CURSOR
+from api.openapi.declare import Answer, Query
+
+PAGING = (
+    Query(
+        "limit",
+        "How many at most.",
+        {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
+    ),
+    Query(
+        "after",
+        "The `last_id` of the page before.",
+        {"type": "string", "minLength": 1, "maxLength": MAX_CURSOR},
+    ),
+    Query(
+        "order", "The newest first, or the oldest.", {"type": "string", "enum": ["desc", "asc"], "default": "desc"}
+    ),
+)
+
+IDEMPOTENCY = Query(
+    "Idempotency-Key",
+    "The same key with the same body is the same run, for 24 hours.",
+    {"type": "string", "pattern": r"^[\x21-\x7e]{1,255}$"},
+    where="header",
+)
+
+#: OpenAPI has no parameter of the name Accept: what a stream can be is told by the answers' media types.
+_LINES: dict[str, Any] = {
+    "type": "string",
+    "description": "One `Event` as JSON a line.",
+    "contentMediaType": "application/json",
+    "contentSchema": {"$ref": "#/components/schemas/Event"},
+}
+_SENT: dict[str, Any] = {
+    "type": "string",
+    "description": "Server-sent events: `id` is `seq`, `event` the kind, `data` an `Event` as JSON.",
+    "contentMediaType": "application/json",
+    "contentSchema": {"$ref": "#/components/schemas/Event"},
+}
+EVENTS: dict[str, Any] = {NDJSON: _LINES, SSE: _SENT}
+
+FORM: dict[str, Any] = {
+    "type": "object",
+    "required": ["file"],
+    "additionalProperties": False,
+    "properties": {
+        "file": {"type": "string", "format": "binary", "description": "With a filename."},
+        "purpose": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"},
+    },
+}
+
+_BYTES: dict[str, Any] = {"*/*": {"type": "string", "format": "binary"}}
+_ETAG = {"ETag": "Names the bytes."}
+DOWNLOAD = {
+    200: Answer("All of it.", _BYTES, headers=_ETAG),
+    206: Answer("The range.", _BYTES, headers=_ETAG | {"Content-Range": "Which part of how much."}),
+    302: Answer("At the S3 server, with S3_PRESIGN.", headers={"Location": "Where, for a while."}),
+    304: Answer("It is there already.", headers=_ETAG),
+    416: Answer("There is no such range.", headers={"Content-Range": "How much there is."}),
+}

@@ -1,0 +1,103 @@
+"""The specification as JSON, and Swagger UI over it: everything from this service, with no other host named."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import orjson
+from flask import Blueprint, Response, current_app, request
+
+from api.context import context
+from api.errors import JSON, ApiError, http_error
+from api.openapi.declare import Answer, Json, operation
+from api.openapi.document import HIDDEN, document
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+blueprint = Blueprint("docs", __name__)
+
+#: Swagger UI sets styles on elements by script only, which a policy without 'unsafe-inline' allows.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+PAGE_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+#: What the page loads: the type of each, and whether it is of Swagger UI or ours.
+_ASSETS = {
+    "swagger-ui-bundle.js": ("text/javascript; charset=utf-8", "swagger"),
+    "swagger-ui.css": ("text/css; charset=utf-8", "swagger"),
+    "favicon-32x32.png": ("image/png", "swagger"),
+    "start.js": ("text/javascript; charset=utf-8", "own"),
+}
+#: Where an application keeps its specification, once somebody has asked for it.
+EXTENSION = "runyard.openapi"
+_HTML = "text/html; charset=utf-8"
+
+
+@blueprint.get("/openapi.json")
+@operation(
+    "This document",
+    tag="service",
+    auth=("none",),
+    answers={
+        200: Json("OpenAPI 3.1.", {"type": "object", "required": ["openapi", "info", "paths"]}),
+        304: Answer("It is there already."),
+    },
+    errors=("overloaded",),
+)
+def specification() -> Response:
+    """The specification of what this service answers."""
+    known = current_app.extensions
+    if EXTENSION not in known:
+        known[EXTENSION] = orjson.dumps(document(current_app))
+    return _cached(known[EXTENSION], JSON)
+
+
+@blueprint.get("/docs")
+@operation("A page that shows it", tag=HIDDEN, auth=("none",), answers={200: Answer("HTML.", {"text/html": {}})})
+def page() -> Response:
+    """Swagger UI over the specification."""
+    return _cached(_own("docs.html"), _HTML)
+
+
+@blueprint.get("/docs/<name>")
+@operation("What the page loads", tag=HIDDEN, auth=("none",), path={"name": ""}, answers={200: Answer("A file.")})
+def asset(name: str) -> Response:
+    """A file of the page; 404 for any other name."""
+    if name not in _ASSETS:
+        raise ApiError(404, http_error(404).message, code="not_found")
+    kind, whose = _ASSETS[name]
+    return _cached(_own(name) if whose == "own" else _swagger(name), kind)
+
+
+@cache
+def _own(name: str) -> bytes:
+    return _read(files("api.openapi") / "page" / name)
+
+
+@cache
+def _swagger(name: str) -> bytes:
+    return _read(files("flask_swagger_ui") / "dist" / name)
+
+
+def _read(path: Traversable) -> bytes:
+    return path.read_bytes()
+
+
+def _cached(body: bytes, kind: str) -> Response:
+    """An answer that need not be sent twice. A long one takes a reader's place: it may be read slowly."""
+    give_back = context().readers.take()
+    response = Response(body, content_type=kind, headers=PAGE_HEADERS | {"Cache-Control": "no-cache"})
+    response.set_etag(hashlib.sha256(body).hexdigest()[:32])
+    response.make_conditional(request)
+    response.call_on_close(give_back)
+    return response

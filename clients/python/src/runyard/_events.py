@@ -1,0 +1,166 @@
+"""The events of a run: read line by line, and gone on with when the connection breaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runyard._calls import act, answered, fetch, item
+from runyard._retry import RetryPolicy, exchange
+from runyard._steps import Call, Chunk, Close, Emit, Operation, Pause, parsed
+from runyard.errors import Conflict, ConnectionFailed, ProtocolError, StreamLost
+from runyard.models import Event, Row, Run
+
+if TYPE_CHECKING:
+    from runyard._steps import Notice
+
+#: The service says something every five seconds.
+SILENCE_S = 30.0
+#: A run with both outputs at their ceiling, every character escaped, and more than enough beside it.
+MAX_LINE_BYTES = 128 * 1024 * 1024
+_NDJSON = {"Accept": "application/x-ndjson", "Accept-Encoding": "identity"}
+
+
+class LineBuffer:
+    """Cuts bytes into lines at newlines alone: output holds characters that Python takes for line ends too."""
+
+    def __init__(self, most: int = MAX_LINE_BYTES) -> None:
+        self._held = bytearray()
+        self._looked = 0
+        self._most = most
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that this completes, without their ends. Raises ProtocolError."""
+        self._held += data
+        lines = []
+        while (end := self._held.find(b"\n", self._looked)) >= 0:
+            lines.append(bytes(self._held[:end]))
+            del self._held[: end + 1]
+            self._looked = 0
+        self._looked = len(self._held)
+        if self._looked > self._most:
+            raise ProtocolError(f"an event is longer than {self._most} bytes")
+        return lines
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a reader of events is: of which run, after which event, and whether the run is known to have ended."""
+
+    run_id: str | None
+    after: int = 0
+    #: The closing event's run; of an `error` event there is only its id.
+    run: Run | None = None
+    closed: bool = False
+
+
+class Following:
+    """A run that is followed: one that was there, or, with a `start`, one that is started for it."""
+
+    def __init__(
+        self, place: Place, policy: RetryPolicy, *, start: Call | None = None, notice: Notice | None = None
+    ) -> None:
+        self.place = place
+        self._policy = policy
+        self._start = start
+        self._notice = notice
+        self._begun = False
+
+    @property
+    def must_cancel(self) -> bool:
+        """Whether nobody else will wait for the run: it was started here and is not known to have ended."""
+        return self._start is not None and self._begun and not self.place.closed
+
+    def events(self) -> Operation[None]:
+        """Start the run if that is to be done, and emit its events to the end."""
+        if self._start is not None and self.place.run_id is None:
+            self._begun = True
+            self.place.run_id = yield from submitted(self._start, self._policy)
+        yield from followed(self.place, self._policy, self._notice)
+
+    def result(self) -> Operation[Run]:
+        """The run as it ended; of one whose status is `error` it is asked for."""
+        if self.place.run is not None:
+            return self.place.run
+        return (yield from answered(fetch(item("runs", self._id())), self._policy, Run.of))
+
+    def cancelled(self) -> Operation[Run | None]:
+        """Cancel it, also when it is not known yet whether its start had arrived."""
+        self._begun = False
+        if self.place.run_id is None:
+            if self._start is None:
+                return None
+            # The same Idempotency-Key: the run that was started, or else one that is cancelled at once.
+            self.place.run_id = yield from submitted(self._start, RetryPolicy(retries=0))
+        return (yield from answered(act(item("runs", self._id(), "cancel"), safe=True), self._policy, Run.of))
+
+    def _id(self) -> str:
+        assert self.place.run_id is not None
+        return self.place.run_id
+
+
+def submitted(call: Call, policy: RetryPolicy) -> Operation[str]:
+    """Have a run in the background; its id, also when an earlier attempt had already started it."""
+    try:
+        reply = yield from exchange(call, policy, outlast=False)
+    except Conflict as e:
+        if e.code == "idempotency_key_in_use" and e.run_id is not None:
+            return e.run_id
+        raise
+    return Row(reply.json(), "run").text("id")
+
+
+def followed(place: Place, policy: RetryPolicy, notice: Notice | None) -> Operation[None]:
+    """Emit the events after `place.after` to the closing one, each once, whatever becomes of the connection.
+
+    Raises StreamLost once the policy's attempts have brought no event, ApiError for what the service refuses.
+    """
+    assert place.run_id is not None
+    attempt = 0
+    while True:
+        before = place.after
+        call = Call(
+            "GET",
+            item("runs", place.run_id, "events"),
+            {"after": place.after},
+            headers=_NDJSON,
+            silence_s=SILENCE_S,
+        )
+        try:
+            yield from exchange(call, policy, notice, opened=True)
+            if (yield from _read(place)):
+                return
+            broken = ConnectionFailed("the service ended the stream before the run did")
+        except ConnectionFailed as e:
+            broken = e
+        attempt = 1 if place.after > before else attempt + 1
+        if not policy.again(attempt, None):
+            raise StreamLost(
+                f"the events of {place.run_id} broke off after event {place.after}: {broken}",
+                run_id=place.run_id,
+                after=place.after,
+            ) from broken
+        pause_s = policy.pause_s(attempt, None)
+        if notice is not None:
+            notice(broken, pause_s)
+        yield Pause(pause_s)
+
+
+def _read(place: Place) -> Operation[bool]:
+    """Emit what the opened reply brings; whether the closing event was among it."""
+    buffer = LineBuffer()
+    while (data := (yield Chunk())) is not None:
+        for line in buffer.feed(data):
+            event = Event.of(parsed(line))
+            if event.seq <= place.after:
+                continue
+            place.after = event.seq
+            if event.last:
+                place.closed = True
+                place.run = event.data if isinstance(event.data, Run) else None
+                yield Close()
+            yield Emit(event)
+            if event.last:
+                return True
+    yield Close()
+    return False

@@ -1,0 +1,166 @@
+"""The bytes of files: there with progress, back with their length and hash checked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+from urllib.parse import parse_qsl, urlsplit
+
+from runyard._calls import item
+from runyard._retry import RetryPolicy, exchange
+from runyard._steps import Call, Chunk, Close, Operation, Pause, Upload
+from runyard.errors import ConfigError, ConnectionFailed, DownloadError, PermissionDenied
+from runyard.models import Artifact, File
+
+#: Told how far an upload or a download is: bytes done, bytes in all.
+Progress = Callable[[int, int], None]
+
+
+class Watched(io.RawIOBase):
+    """A file that is being sent, and says how far it is. Begins anew with every attempt."""
+
+    def __init__(self, source: BinaryIO, progress: Progress | None) -> None:
+        self._source = source
+        self._progress = progress
+        self._start = source.tell()
+        self.size = source.seek(0, os.SEEK_END) - self._start
+        self.seek(0)
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._source.read(size)
+        if self._progress is not None:
+            self._progress(self.tell(), self.size)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_SET:
+            offset += self._start
+        return self._source.seek(offset, whence) - self._start
+
+    def tell(self) -> int:
+        return self._source.tell() - self._start
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
+#: What may be uploaded: a file's path, its bytes, or a file that is open for reading bytes and can be sought in.
+Source = str | Path | bytes | BinaryIO
+
+
+@contextmanager
+def opened(source: Source, name: str | None, purpose: str | None, progress: Progress | None) -> Iterator[Upload]:
+    """A source as something to be sent, for as long as the block lasts. Raises OSError."""
+    if isinstance(source, str | Path):
+        with Path(source).open("rb") as found:
+            yield _upload(found, name or Path(source).name, purpose, progress)
+    elif isinstance(source, bytes):
+        yield _upload(io.BytesIO(source), name or "file", purpose, progress)
+    else:
+        own = getattr(source, "name", None)
+        own_name = Path(own).name if isinstance(own, str) else ""
+        yield _upload(source, name or own_name or "file", purpose, progress)
+
+
+def _upload(source: BinaryIO, name: str, purpose: str | None, progress: Progress | None) -> Upload:
+    return Upload(name, cast("BinaryIO", Watched(source, progress)), purpose)
+
+
+def downloaded(
+    file: Artifact | File | str, into: BinaryIO, policy: RetryPolicy, progress: Progress | None = None
+) -> Operation[int]:
+    """Write a file's bytes to `into`; how many. A broken connection is gone on with where it was.
+
+    An artifact is fetched by its signed link, which needs no key, and by its id once that has expired.
+    Raises DownloadError when what came is not what the service said the file is.
+    """
+    start = into.tell()
+    call = (
+        _by_id(file)
+        if isinstance(file, str) or not isinstance(file, Artifact) or not file.url
+        else _by_link(file.url)
+    )
+    try:
+        yield from _fetched(call, into, start, file, policy, progress)
+    except PermissionDenied:
+        if call.with_key or isinstance(file, str):
+            raise
+        yield from _fetched(_by_id(file), into, start, file, policy, progress)
+    return into.tell() - start
+
+
+def _fetched(  # the parts of one download
+    call: Call,
+    into: BinaryIO,
+    start: int,
+    file: Artifact | File | str,
+    policy: RetryPolicy,
+    progress: Progress | None,
+) -> Operation[None]:
+    size = None if isinstance(file, str) else file.size
+    digest, attempt = hashlib.sha256(), 0
+    while True:
+        done = into.tell() - start
+        ranged = Call(
+            call.method,
+            call.path,
+            call.query,
+            headers={"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {}),
+            with_key=call.with_key,
+        )
+        if size is not None and done == size > 0:
+            break  # all of it came before the connection broke
+        try:
+            reply = yield from exchange(ranged, policy, opened=True)
+            if done and reply.status != 206:
+                yield Close()
+                raise DownloadError("the service does not go on with a download that broke off")
+            total = size if size is not None else done + int(reply.headers.get("content-length", 0))
+            yield from _copied(into, start, digest, total, size, progress)
+            break
+        except ConnectionFailed:
+            attempt = attempt + 1 if into.tell() - start == done else 1
+            if not policy.again(attempt, None):
+                raise
+            yield Pause(policy.pause_s(attempt, None))
+    if isinstance(file, str):
+        return
+    if into.tell() - start != file.size or (file.sha256 and digest.hexdigest() != file.sha256):
+        raise DownloadError(f"{file.id}: what came is not the file: its length or its hash differs")
+
+
+def _copied(  # the parts of one download
+    into: BinaryIO, start: int, digest: hashlib._Hash, total: int, size: int | None, progress: Progress | None
+) -> Operation[None]:
+    while (data := (yield Chunk())) is not None:
+        if size is not None and into.tell() - start + len(data) > size:
+            raise DownloadError(f"more came than the file's {size} bytes")
+        into.write(data)
+        digest.update(data)
+        if progress is not None:
+            progress(into.tell() - start, total)
+    yield Close()
+
+
+def _by_id(file: Artifact | File | str) -> Call:
+    return Call("GET", item("files", file if isinstance(file, str) else file.id, "content"))
+
+
+def _by_link(url: str) -> Call:
+    """A signed link, wherever it leads: no key goes with it. Raises ConfigError for what is none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as e:
+        raise ConfigError("the service answered a link that is no address") from e
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.username is not None:
+        raise ConfigError("the service answered a link that is not http(s)")
+    address = f"{parts.scheme}://{parts.netloc}{parts.path}"
+    return Call("GET", address, dict(parse_qsl(parts.query, keep_blank_values=True)), with_key=False)

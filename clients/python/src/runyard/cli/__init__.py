@@ -1,0 +1,79 @@
+"""The command line `runyard`: a program's output on stdout and stderr as it comes, its exit code as the own.
+
+What this tool itself has to say goes to stderr, each line with `runyard: ` before it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import click
+
+from runyard._version import __version__
+from runyard.cli import doctor, files, keys, runs
+from runyard.cli.completion import completion
+from runyard.cli.execute import execute
+from runyard.cli.session import Session
+from runyard.cli.speech import explain, say
+from runyard.errors import RunyardError
+
+#: What `runyard` itself could not do; the same as of docker and podman. A wrong use of it is 2.
+FAILED = 125
+
+
+class _Commands(click.Group):
+    """All commands. A reader of our output that went away is no error of ours: click would make it one."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            found = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Nor may the interpreter say so while it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        return found
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--url", metavar="URL", help="The service's address [RUNYARD_URL, http://localhost:8080].")
+@click.option("--api-key", metavar="KEY", help="The key; others may see it here, so rather use RUNYARD_API_KEY.")
+@click.version_option(__version__, prog_name="runyard")
+@click.pass_context
+def cli(context: click.Context, url: str | None, api_key: str | None) -> None:
+    """Run untrusted code with Runyard."""
+    context.obj = context.with_resource(Session(url, api_key))
+
+
+for command in (
+    execute,
+    doctor.languages,
+    runs.runs,
+    files.files,
+    keys.keys,
+    keys.usage,
+    doctor.doctor,
+    completion,
+):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code. Nothing that goes wrong on the way is a traceback."""
+    try:
+        code = cli.main(args=arguments, prog_name="runyard", standalone_mode=False)
+    except click.ClickException as e:
+        e.show()
+        return e.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 128 + signal.SIGINT
+    except RunyardError as e:
+        explain(e)
+        return FAILED
+    except OSError as e:
+        say(f"{e.filename}: {e.strerror}" if e.filename is not None else str(e))
+        return FAILED
+    return code if isinstance(code, int) else 0

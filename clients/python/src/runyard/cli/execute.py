@@ -1,0 +1,255 @@
+"""`runyard exec`: run a program as if it were here."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
+
+import click
+
+from runyard.cli import inputs
+from runyard.cli.exits import SERVICE_FAILED, exit_code, sentence
+from runyard.cli.session import Session
+from runyard.cli.speech import Meter, as_json, explain, say
+from runyard.cli.units import MEBIBYTES, MILLISECONDS, PAIR
+from runyard.errors import RunyardError
+from runyard.saving import saving
+
+if TYPE_CHECKING:
+    from runyard._calls import InlineFile, RunOptions
+    from runyard._sync import EventStream
+    from runyard.client import Client
+    from runyard.models import Event, Run
+
+
+class Stopped(BaseException):
+    """A signal that ends this process: its run must end first."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@click.command("exec", short_help="Run a program; its output and its exit code are this command's.")
+@click.argument("source", required=False)
+@click.argument("arguments", nargs=-1)
+@click.option(
+    "-r", "--runtime", "-l", "--language", metavar="LANGUAGE",
+    shell_complete=lambda _c, _p, begun: [name for name in inputs.LANGUAGES if name.startswith(begun)],
+    help="The language; told by the file's ending where it is left out.",
+)  # fmt: skip
+@click.option("-c", "--code", help="The program itself, where SOURCE could be taken for a file.")
+@click.option("--entry", metavar="FILE", help="SOURCE is a folder: the file in it that begins.")
+@click.option("--stdin", "given_input", metavar="FILE", help="The program's input; - is this command's own.")
+@click.option("-f", "--file", "attached", multiple=True, metavar="FILE[=PATH]", help="Put a file into inputs/.")
+@click.option("-t", "--timeout", type=MILLISECONDS, help="Wall clock: 10 (seconds), 1.5s, 500ms, 1m.")
+@click.option("-m", "--memory", type=MEBIBYTES, help="Memory: 256 (MiB), 512m, 1g.")
+@click.option("--cpus", type=click.FloatRange(min=0, min_open=True), help="Processors, 0.5 for a half.")
+@click.option("--limit", "limits", multiple=True, type=PAIR, metavar="NAME=NUMBER", help="Any limit of the API.")
+@click.option(
+    "-e", "--env", "env", multiple=True, type=PAIR, metavar="NAME[=VALUE]", help="An environment variable."
+)
+@click.option("--isolation", type=click.Choice(["default", "container", "gvisor"]), help="The wall around it.")
+@click.option(
+    "-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Save what it wrote to outputs/ there."
+)
+@click.option("--json", "json_", is_flag=True, help="Print the run as JSON once it has ended, and nothing else.")
+@click.option("-d", "--detach", is_flag=True, help="Print the run's id and do not wait for it.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing about how it went.")
+@click.pass_obj
+def execute(  # one argument per option
+    session: Session,
+    source: str | None,
+    arguments: tuple[str, ...],
+    runtime: str | None,
+    code: str | None,
+    entry: str | None,
+    given_input: str | None,
+    attached: tuple[str, ...],
+    timeout: int | None,
+    memory: int | None,
+    cpus: float | None,
+    limits: tuple[tuple[str, str | None], ...],
+    env: tuple[tuple[str, str | None], ...],
+    isolation: str | None,
+    out: Path | None,
+    json_: bool,
+    detach: bool,
+    quiet: bool,
+) -> int:
+    r"""Run SOURCE and pass on its output as it comes.
+
+    SOURCE is code, a file, a folder (with --entry), or - for a program on stdin. What follows it are the program's
+    arguments; put -- before those that begin with a dash.
+
+    \b
+      runyard exec --runtime python "print(1+1)"
+      runyard exec ./script.py -- --fast in.csv
+      runyard exec --entry main.py ./src/
+      echo 'puts 1+1' | runyard exec --runtime ruby -
+      runyard exec plot.py --file data.csv --out results/
+
+    The exit code is the program's. 124: it timed out. 137: it ran out of memory, or was killed. 128+N: signal N
+    ended it. 130: it was cancelled (Ctrl-C does that). 125: it could not be run. 2: a wrong use of this command.
+    """
+    if source == "-" and given_input == "-":
+        raise click.UsageError("stdin can be the program or its input, not both")
+    chosen = inputs.program(source, code, runtime, entry)
+    options: RunOptions = {"args": list(arguments), "env": inputs.environment(env)}
+    _set_limits(options, timeout, memory, cpus, limits)
+    if chosen.entrypoint is not None:
+        options["entrypoint"] = chosen.entrypoint
+    if given_input is not None:
+        options["stdin"] = inputs.input_text(given_input) or ""
+    if isolation is not None:
+        options["isolation"] = isolation  # type: ignore[typeddict-item]  # one of the three, by click's word
+    files = [inputs.attachment(given) for given in attached]
+    if detach and out is not None:
+        raise click.UsageError("--detach does not wait for what --out would save")
+
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(_signals())
+            uploaded = _upload(stack, session.client, files, keep=detach)
+            options["files"] = [*chosen.files, *uploaded]
+            if detach:
+                run = session.client.runs.start(chosen.language, chosen.code, **options)
+                as_json(run.raw) if json_ else click.echo(run.id)
+                return 0
+            notice = None if quiet else _lost
+            stream = session.client.runs.stream(chosen.language, chosen.code, notice=notice, **options)
+            run = _watch(stream, live=not json_)
+            if json_:
+                as_json(run.raw)
+            elif not quiet:
+                _tell(run, saved=out is not None)
+            kept = out is None or save_all(session.client, run, out, quiet=quiet or json_)
+    except Stopped as stopped:
+        return 128 + stopped.number
+    return exit_code(run) or (0 if kept else SERVICE_FAILED)
+
+
+def _set_limits(
+    options: RunOptions,
+    timeout: int | None,
+    memory: int | None,
+    cpus: float | None,
+    others: Sequence[tuple[str, str | None]],
+) -> None:
+    named = {"timeout_ms": timeout, "memory_mb": memory, "cpus": cpus}
+    found = {name: inputs.limit(name, value) for name, value in others}
+    found |= {name: value for name, value in named.items() if value is not None}
+    if found:
+        options["limits"] = found  # type: ignore[typeddict-item]  # the service knows which there are
+
+
+def _upload(stack: ExitStack, client: Client, files: Sequence[tuple[Path, str]], *, keep: bool) -> list[InlineFile]:
+    """Bring the files; they are forgotten again when the command ends, unless its run goes on without it."""
+    found: list[InlineFile] = []
+    for path, target in files:
+        meter = Meter(path.name)
+        file = client.files.upload(path, progress=meter)
+        meter.end()
+        if not keep:
+            stack.callback(_forget, client, file.id)
+        found.append({"path": target, "id": file.id})
+    return found
+
+
+def _forget(client: Client, file_id: str) -> None:
+    with suppress(RunyardError):  # it expires by itself
+        client.files.delete(file_id)
+
+
+def _watch(stream: EventStream, *, live: bool) -> Run:
+    """Pass on what it prints, to its end; whatever ends this ends the run."""
+    try:
+        for event in stream:
+            if live:
+                pass_on(event)
+        return stream.result()
+    except Stopped as stopped:
+        say("cancelling the run; once more to leave it")
+        _cancel(stream)
+        raise stopped from None
+    except BaseException:
+        _cancel(stream)
+        raise
+
+
+def _cancel(stream: EventStream) -> None:
+    try:
+        run = stream.close()
+    except RunyardError as e:
+        explain(e)
+        return
+    if run is not None and run.ended:
+        say(f"{run.id} is {run.status}")
+
+
+def pass_on(event: Event) -> None:
+    if event.text:
+        target: BinaryIO = sys.stdout.buffer if event.event == "stdout" else sys.stderr.buffer
+        target.write(event.text.encode(errors="replace"))
+        target.flush()
+
+
+def _lost(error: RunyardError, pause_s: float) -> None:
+    say(f"{error}; going on where it was in {pause_s:.1f} s")
+
+
+def _tell(run: Run, *, saved: bool) -> None:
+    """What cannot be seen in the output and the exit code."""
+    if run.compile is not None:
+        sys.stdout.flush()
+        sys.stderr.buffer.write((run.compile.stdout + run.compile.stderr).encode(errors="replace"))
+        sys.stderr.flush()
+    if said := sentence(run):
+        say(said)
+    for name in ("stdout", "stderr"):
+        if getattr(run, f"{name}_truncated"):
+            say(
+                f"{name} was cut after {run.limits.get('max_output_bytes', '?')} bytes (--limit max_output_bytes=N)"
+            )
+    if run.skipped_artifacts_count:
+        listed = ", ".join(f"{skipped.path} ({skipped.reason})" for skipped in run.skipped_artifacts[:5])
+        say(f"{run.skipped_artifacts_count} of its files were not kept: {listed}")
+    if run.artifacts and not saved:
+        say(f"it left {len(run.artifacts)} files; --out DIR saves them, or `runyard runs save {run.id} DIR`")
+
+
+def save_all(client: Client, run: Run, folder: Path, *, quiet: bool) -> bool:
+    """Whether all that it left could be saved."""
+    good = True
+    for saved in saving(run.artifacts, folder, client.files.download):
+        if saved.error is not None:
+            good = False
+            say(f"not saved: {saved.error}")
+        elif not quiet:
+            say(f"saved {saved.path} ({saved.artifact.size} bytes)")
+    return good
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Every signal that ends a process is the exception Stopped; a second one ends it at once."""
+    numbers = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        for other in numbers:
+            signal.signal(other, signal.SIG_DFL)
+        raise Stopped(number)
+
+    before = {
+        number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) != signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

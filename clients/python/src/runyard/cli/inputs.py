@@ -1,0 +1,170 @@
+"""What `runyard exec` sends: a program from the command line, a file, a folder or stdin, and what goes with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runyard.text import shown
+
+if TYPE_CHECKING:
+    from runyard._calls import InlineFile
+
+#: Of the API; said here before anything is read.
+MAX_INLINE_FILES = 64
+MAX_BODY_BYTES = 16 * 1024 * 1024
+#: Languages by the ending of a program's file, where --runtime does not say.
+ENDINGS = {
+    ".py": "python",
+    ".js": "node",
+    ".mjs": "node",
+    ".cjs": "node",
+    ".ts": "typescript",
+    ".rb": "ruby",
+    ".php": "php",
+    ".go": "go",
+    ".rs": "rust",
+    ".sh": "bash",
+}
+LANGUAGES = sorted({*ENDINGS.values(), "deno", "bun"})
+_SKIPPED = frozenset({"__pycache__", "node_modules"})
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is to run: `code`, or one of `files` as `entrypoint`."""
+
+    language: str
+    code: str | None = None
+    entrypoint: str | None = None
+    files: list[InlineFile] = field(default_factory=list)
+
+
+def program(source: str | None, code: str | None, runtime: str | None, entry: str | None) -> Program:
+    """The program that the arguments name. Raises click.UsageError, OSError."""
+    if code is not None:
+        if source is not None or entry is not None:
+            raise click.UsageError("give --code, or SOURCE, not both (arguments of the program come after --)")
+        return Program(_language(runtime, None), code)
+    if source is None:
+        raise click.UsageError("give a SOURCE: code, a file, a folder with --entry, or - for stdin")
+    if entry is not None:
+        return _folder(Path(source), entry, runtime)
+    if source == "-":
+        return Program(_language(runtime, None), _text(sys.stdin.buffer.read(), "stdin"))
+    if _is_path(source):
+        return _file(Path(source), runtime)
+    return Program(_language(runtime, None), source)
+
+
+def input_text(given: str | None) -> str | None:
+    """The program's stdin: from a file, or ours for `-`. Raises click.UsageError, OSError."""
+    if given is None:
+        return None
+    if given == "-":
+        return _text(sys.stdin.buffer.read(), "--stdin")
+    return _text(Path(given).read_bytes(), "--stdin")
+
+
+def environment(pairs: Sequence[tuple[str, str | None]]) -> dict[str, str]:
+    """`NAME=VALUE`s; a NAME alone has the value that it has here. Raises click.UsageError."""
+    found = {}
+    for name, given in pairs:
+        value = os.environ.get(name) if given is None else given
+        if value is None:
+            raise click.UsageError(f"--env {name}: is not set here; write {name}=VALUE")
+        found[name] = value
+    return found
+
+
+def attachment(given: str) -> tuple[Path, str]:
+    """A `--file`: which one, and its path under /work/inputs. `FILE=PATH` unless a file is called so."""
+    if os.path.isfile(given):
+        return Path(given), Path(given).name
+    path, equals, target = given.rpartition("=")
+    if equals and path and target and os.path.isfile(path):
+        return Path(path), target
+    raise click.UsageError(f"--file {given}: there is no such file")
+
+
+def limit(name: str, value: str | None) -> int | float:
+    """The value of a `--limit`. Raises click.UsageError."""
+    try:
+        text = value or ""
+        return float(text) if "." in text else int(text)
+    except ValueError as e:
+        raise click.UsageError(f"--limit {name}: must be NAME=NUMBER") from e
+
+
+def _is_path(source: str) -> bool:
+    """Whether it is a file rather than code: one that is there, or what only a path looks like."""
+    if "\n" in source or "\0" in source or len(source) > 4096:
+        return False
+    if os.path.exists(source):
+        return True
+    looks = source.startswith(("./", "../", "/", "~/")) or Path(source).suffix in ENDINGS
+    return looks and not any(char.isspace() or char in "()\"';" for char in source)
+
+
+def _language(runtime: str | None, path: Path | None) -> str:
+    found = runtime or (ENDINGS.get(path.suffix.lower()) if path is not None else None)
+    if found is None:
+        raise click.UsageError("--runtime: say which language it is, for example --runtime python")
+    return found
+
+
+def _file(path: Path, runtime: str | None) -> Program:
+    if path.is_dir():
+        raise click.UsageError(f"{path}: is a folder; say which of its files begins: --entry main.py")
+    language = _language(runtime, path)
+    content = path.read_bytes()
+    if len(content) > MAX_BODY_BYTES:
+        raise click.UsageError(f"{path}: {len(content)} bytes, more than the {MAX_BODY_BYTES} of a whole request")
+    return Program(language, entrypoint=path.name, files=[{"path": path.name, "content": content}])
+
+
+def _folder(top: Path, entry: str, runtime: str | None) -> Program:
+    """All ordinary files beneath it, but hidden ones, caches and links."""
+    if not top.is_dir():
+        raise click.UsageError(f"{top}: --entry goes with a folder, and this is none")
+    entry = Path(entry).as_posix()
+    language = _language(runtime, Path(entry))
+    files: list[InlineFile] = []
+    total = 0
+    for path in _walk(top):
+        content = path.read_bytes()
+        total += len(content)
+        files.append({"path": path.relative_to(top).as_posix(), "content": content})
+        if len(files) > MAX_INLINE_FILES or total > MAX_BODY_BYTES:
+            raise click.UsageError(
+                f"{top}: has more than {MAX_INLINE_FILES} files or {MAX_BODY_BYTES} bytes; bring data with --file"
+            )
+    if all(file["path"] != entry for file in files):
+        raise click.UsageError(f"--entry {entry}: there is no such file in {top}")
+    return Program(language, entrypoint=entry, files=files)
+
+
+def _walk(top: Path) -> list[Path]:
+    found = []
+    for folder, names, files in os.walk(top):
+        names[:] = sorted(name for name in names if not name.startswith(".") and name not in _SKIPPED)
+        for name in sorted(files):
+            path = Path(folder) / name
+            if not name.startswith(".") and path.suffix != ".pyc" and not path.is_symlink() and path.is_file():
+                found.append(path)
+    return found
+
+
+def _text(content: bytes, what: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as e:
+        raise click.UsageError(
+            f"{shown(what)}: is not UTF-8 at byte {e.start}; what is not text goes with --file"
+        ) from e

@@ -1,0 +1,66 @@
+"""`runyard keys` and `runyard usage`."""
+
+from __future__ import annotations
+
+import click
+
+from runyard.cli.session import Session
+from runyard.cli.speech import as_json, say
+from runyard.config import config_path
+from runyard.models import Key
+
+
+@click.group()
+def keys() -> None:
+    """The key in use: create, show, rotate, delete."""
+
+
+@keys.command()
+@click.option("--json", "json_", is_flag=True, help="As JSON.")
+@click.pass_obj
+def create(session: Session, json_: bool) -> None:
+    """Make a key, where the service lets anybody. It is shown this once."""
+    _show_new(session.client.keys.create(), json_=json_)
+
+
+@keys.command()
+@click.pass_obj
+def show(session: Session) -> None:
+    """What is known of the key in use, as JSON."""
+    as_json(session.client.keys.me().raw)
+
+
+@keys.command()
+@click.option("--json", "json_", is_flag=True, help="As JSON.")
+@click.pass_obj
+def rotate(session: Session, json_: bool) -> None:
+    """A new key in place of the one in use."""
+    key = session.client.keys.rotate()
+    _show_new(key, json_=json_)
+    say(f"the one in use is valid until {key.raw.get('previous_valid_until')}")
+
+
+@keys.command()
+@click.confirmation_option("--yes", prompt="Delete the key that is in use?")
+@click.pass_obj
+def delete(session: Session) -> None:
+    """Delete the key in use."""
+    session.client.keys.delete()
+    say("deleted")
+
+
+@click.command()
+@click.option("--from", "begin", metavar="TIME", help="From this time on, RFC 3339.")
+@click.option("--to", "end", metavar="TIME", help="Up to this time.")
+@click.pass_obj
+def usage(session: Session, begin: str | None, end: str | None) -> None:
+    """What the key in use has used, as JSON."""
+    as_json(session.client.usage(begin, end))
+
+
+def _show_new(key: Key, *, json_: bool) -> None:
+    if json_:
+        as_json(key.raw)
+        return
+    click.echo(key.key)
+    say(f"keep it: it is not shown again. Use it as RUNYARD_API_KEY, or as api_key in {config_path()}")

@@ -1,0 +1,106 @@
+"""What the command line says itself, on stderr; tables and JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+
+import click
+
+from runyard.config import config_path
+from runyard.errors import ApiError, ConnectionFailed, RunyardError
+from runyard.text import shown, shown_lines
+
+_OPTIONS = {
+    "limits.timeout_ms": "--timeout",
+    "limits.memory_mb": "--memory",
+    "limits.cpus": "--cpus",
+    "language": "--runtime",
+    "stdin": "--stdin",
+}
+_HINTS = {
+    "unknown_language": "`runyard languages` lists them",
+    "language_not_ready": "it is still being built; `runyard languages` says when it is ready",
+    "storage_quota_exceeded": "`runyard files delete` makes room",
+    "idempotency_key_used": "its run was deleted; begin anew with another key",
+    "file_not_found": "`runyard files list` shows what is there",
+    "run_not_found": "`runyard runs list` shows what is there",
+}
+
+
+def say(text: str) -> None:
+    """A line of our own. What strangers put into it does nothing to a terminal."""
+    for line in text.split("\n"):
+        click.echo(f"runyard: {shown(line)}", err=True)
+
+
+def explain(error: RunyardError) -> None:
+    """What went wrong, the field or option that it is about, and what can be done."""
+    say(str(error))
+    if isinstance(error, ApiError):
+        facts = [f"{name} {value}" for name, value in _facts(error) if value is not None]
+        say(f"  ({', '.join(facts)})")
+        if hint := _hint(error):
+            say(f"  {hint}")
+    elif isinstance(error, ConnectionFailed):
+        say("  `runyard doctor` looks at the way there")
+
+
+def table(rows: Iterable[Sequence[object]], heads: Sequence[str]) -> None:
+    """Columns on stdout, as wide as they must be."""
+    texts = [tuple(heads), *(tuple("" if cell is None else shown(str(cell)) for cell in row) for row in rows)]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(heads))]
+    for row in texts:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def as_json(value: object) -> None:
+    """JSON on stdout; every character that a terminal would act on is escaped."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def lines(text: str) -> str:
+    """Text of a stranger for a terminal, in its lines."""
+    return shown_lines(text)
+
+
+class Meter:
+    """How far a transfer is, on one line of a terminal; elsewhere nothing."""
+
+    def __init__(self, what: str) -> None:
+        self._what = shown(what)
+        self._live = sys.stderr.isatty()
+        self._said = ""
+
+    def __call__(self, done: int, size: int) -> None:
+        text = f"runyard: {self._what}  {100 * done // size if size else 100:3d}%  {done} of {size} bytes"
+        if self._live and text != self._said:
+            click.echo(f"\r{text}\x1b[K", err=True, nl=False)
+            self._said = text
+
+    def end(self) -> None:
+        """The line is complete."""
+        if self._said:
+            click.echo("", err=True)
+
+
+def _facts(error: ApiError) -> list[tuple[str, object]]:
+    option = _OPTIONS.get(error.param or "")
+    return [
+        ("option" if option else "field", option or error.param),
+        ("code", error.code),
+        ("status", error.status),
+        ("run", error.run_id),
+        ("request", error.request_id),
+    ]
+
+
+def _hint(error: ApiError) -> str | None:
+    if error.status == 401:
+        return f"set RUNYARD_API_KEY, or api_key in {config_path()}"
+    if error.code in _HINTS:
+        return _HINTS[error.code]
+    if error.retry_after_s is not None:
+        return f"try again in {error.retry_after_s:.0f} s"
+    return None

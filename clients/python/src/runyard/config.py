@@ -1,0 +1,134 @@
+"""Where the service is and with which key: arguments, then the environment, then the config file.
+
+The file is TOML, `~/.config/runyard/config.toml` (`$XDG_CONFIG_HOME`; `RUNYARD_CONFIG` names another):
+
+    url = "http://localhost:8080"
+    api_key = "ry_…"
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from runyard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_URL = "http://localhost:8080"
+#: The key of a service that `make up` started on this machine. It is never sent anywhere else unasked.
+DEVELOPMENT_KEY = "dev_123"
+_KNOWN = {"url", "api_key"}
+_MAX_FILE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The address without a trailing slash, and the key if there is one. Where each came from is for `doctor`."""
+
+    url: str
+    api_key: str | None
+    url_from: str = "default"
+    api_key_from: str = "default"
+
+    @classmethod
+    def load(
+        cls, url: str | None = None, api_key: str | None = None, *, environ: Mapping[str, str] | None = None
+    ) -> Config:
+        """From arguments, the environment and the config file, the first that has it. Raises ConfigError."""
+        env = os.environ if environ is None else environ
+        path = config_path(env)
+        stored = _read(path, required="RUNYARD_CONFIG" in env)
+        address, url_from = _first(
+            ("argument", url),
+            ("RUNYARD_URL", env.get("RUNYARD_URL")),
+            (str(path), stored.get("url")),
+            ("default", DEFAULT_URL),
+        )
+        checked = check_url(address or DEFAULT_URL, url_from)
+        key, key_from = _first(
+            ("argument", api_key),
+            ("RUNYARD_API_KEY", env.get("RUNYARD_API_KEY")),
+            (str(path), stored.get("api_key")),
+            ("default", DEVELOPMENT_KEY if is_local(checked) else None),
+        )
+        return cls(checked, check_key(key, key_from), url_from, key_from)
+
+
+def config_path(environ: Mapping[str, str] | None = None) -> Path:
+    """The config file, whether it is there or not."""
+    env = os.environ if environ is None else environ
+    if named := env.get("RUNYARD_CONFIG"):
+        return Path(named)
+    base = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME") or os.path.expanduser("~"), ".config")
+    return Path(base) / "runyard" / "config.toml"
+
+
+def check_url(url: str, where: str) -> str:
+    """The address without a trailing slash. Raises ConfigError naming where it came from."""
+    try:
+        parts = urlsplit(url)
+        bad = parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
+    except ValueError:
+        bad = True
+        parts = urlsplit("")
+    if bad or parts.query or parts.fragment or not url.isprintable() or " " in url:
+        raise ConfigError(f"url ({where}): must be http(s)://host[:port][/path], for example {DEFAULT_URL}")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(f"url ({where}): must not hold a user name or password; the key is RUNYARD_API_KEY")
+    return url.rstrip("/")
+
+
+def check_key(key: str | None, where: str) -> str | None:
+    """The key. Raises ConfigError for what cannot stand in a header; its text is never repeated."""
+    if key is None:
+        return None
+    if not key.isascii() or not key.isprintable() or " " in key or len(key) > 512:
+        raise ConfigError(f"api key ({where}): must be at most 512 visible ASCII characters")
+    return key
+
+
+def is_local(url: str) -> bool:
+    """Whether the address is this machine's own."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _first(*candidates: tuple[str, str | None]) -> tuple[str | None, str]:
+    return next(((value, where) for where, value in candidates if value), (None, "nowhere"))
+
+
+def _read(path: Path, *, required: bool) -> dict[str, str]:
+    """What the config file says; nothing if there is none. Raises ConfigError."""
+    try:
+        with path.open("rb") as opened:
+            text = opened.read(_MAX_FILE_BYTES + 1)
+    except FileNotFoundError as e:
+        if required:
+            raise ConfigError(f"RUNYARD_CONFIG: there is no file {path}") from e
+        return {}
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
+    if len(text) > _MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: is larger than {_MAX_FILE_BYTES} bytes")
+    try:
+        parsed = tomllib.loads(text.decode())
+    except ValueError as e:  # also what is not UTF-8
+        raise ConfigError(f"{path}: is not TOML: {e}") from e
+    unknown = sorted(parsed.keys() - _KNOWN)
+    if unknown:
+        raise ConfigError(f"{path}: {unknown[0]!r}: there is no such setting; known are api_key and url")
+    if wrong := [name for name, value in parsed.items() if not isinstance(value, str)]:
+        raise ConfigError(f"{path}: {wrong[0]}: must be a string")
+    return {name: str(value) for name, value in parsed.items()}

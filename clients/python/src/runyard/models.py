@@ -1,0 +1,337 @@
+"""What the service answers, as frozen objects.
+
+Each keeps the JSON it was made of in `raw`, so that a field that a newer service adds is not lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Generic, Self, TypeVar
+
+from runyard.errors import ProtocolError
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+#: The states of a run that has not ended.
+LIVE = frozenset({"queued", "running"})
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run took: milliseconds, and mebibytes at its peak."""
+
+    wall_ms: int = 0
+    cpu_ms: int = 0
+    max_rss_mb: int = 0
+    queue_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compile:
+    """What the compiler said of a program in Go or Rust; `exit_code` is None when it was killed."""
+
+    stdout: str
+    stderr: str
+    exit_code: int | None
+    wall_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a run left. Its names are whatever the program chose: never join them to a path unchecked."""
+
+    id: str
+    name: str
+    path: str
+    size: int
+    sha256: str
+    content_type: str
+    #: A link that needs no key until `expires_at`; None once the file is gone.
+    url: str | None
+    expires_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedArtifact:
+    """A file that a run left and the service did not keep, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailure:
+    """Why the service failed a run whose status is `error`."""
+
+    message: str
+    type: str | None
+    param: str | None
+    code: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run, in any state. Facts that are not known yet are None, zero or empty."""
+
+    id: str
+    status: str
+    language: str
+    exit_code: int | None
+    signal: str | None
+    stdout: str
+    stderr: str
+    stdout_truncated: bool
+    stderr_truncated: bool
+    timed_out: bool
+    oom_killed: bool
+    cancelled: bool
+    usage: Usage
+    compile: Compile | None
+    artifacts: tuple[Artifact, ...]
+    skipped_artifacts: tuple[SkippedArtifact, ...]
+    skipped_artifacts_count: int
+    limits: dict[str, int | float]
+    metadata: dict[str, str]
+    created_at: str | None
+    started_at: str | None
+    finished_at: str | None
+    error: RunFailure | None
+    raw: Json = field(repr=False, compare=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing about it changes any more."""
+        return self.status not in LIVE
+
+    @property
+    def ok(self) -> bool:
+        """Whether the program exited with 0."""
+        return self.status == "succeeded"
+
+    @classmethod
+    def of(cls, data: object) -> Self:
+        """From the API's JSON. Raises ProtocolError."""
+        row = Row(data, "run")
+        return cls(
+            id=row.text("id"),
+            status=row.text("status"),
+            language=row.text("language", ""),
+            exit_code=row.number_or_none("exit_code"),
+            signal=row.text_or_none("signal"),
+            stdout=row.text("stdout", ""),
+            stderr=row.text("stderr", ""),
+            stdout_truncated=row.flag("stdout_truncated"),
+            stderr_truncated=row.flag("stderr_truncated"),
+            timed_out=row.flag("timed_out"),
+            oom_killed=row.flag("oom_killed"),
+            cancelled=row.flag("cancelled"),
+            usage=_usage(row.part("usage")),
+            compile=_compile(row.part("compile")),
+            artifacts=tuple(artifact(item) for item in row.items("artifacts")),
+            skipped_artifacts=tuple(_skipped(item) for item in row.items("skipped_artifacts")),
+            skipped_artifacts_count=row.number("skipped_artifacts_count", 0),
+            limits=row.part("limits") or {},
+            metadata=row.part("metadata") or {},
+            created_at=row.text_or_none("created_at"),
+            started_at=row.text_or_none("started_at"),
+            finished_at=row.text_or_none("finished_at"),
+            error=_failure(row.part("error")),
+            raw=row.data,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a run. `data` is text for stdout and stderr, a Run for `result`, else the API's JSON."""
+
+    seq: int
+    event: str
+    data: Any
+    t_ms: int
+
+    @property
+    def last(self) -> bool:
+        """Whether it closes the stream."""
+        return self.event in ("result", "error")
+
+    @property
+    def text(self) -> str:
+        """What the program printed, of an event of output; else empty."""
+        return self.data if self.event in ("stdout", "stderr") and isinstance(self.data, str) else ""
+
+    @classmethod
+    def of(cls, parsed: object) -> Self:
+        """From the API's JSON. Raises ProtocolError."""
+        row = Row(parsed, "event")
+        kind, data = row.text("event"), row.data.get("data")
+        return cls(row.number("seq"), kind, Run.of(data) if kind == "result" else data, row.number("t_ms", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that the service keeps: one that was brought, or an artifact."""
+
+    id: str
+    name: str
+    size: int
+    sha256: str
+    content_type: str
+    created_at: str | None
+    raw: Json = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, data: object) -> Self:
+        """From the API's JSON. Raises ProtocolError."""
+        row = Row(data, "file")
+        return cls(
+            row.text("id"),
+            row.text("name", ""),
+            row.number("size"),
+            row.text("sha256", ""),
+            row.text("content_type", ""),
+            row.text_or_none("created_at"),
+            row.data,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """A language that programs may be in, and whether it is built."""
+
+    id: str
+    aliases: tuple[str, ...]
+    version: str
+    entry_file: str
+    ready: bool
+    example: str
+    raw: Json = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, data: object) -> Self:
+        """From the API's JSON. Raises ProtocolError."""
+        row = Row(data, "language")
+        aliases = tuple(str(alias) for alias in row.items("aliases"))
+        version = row.data.get("version")
+        return cls(
+            row.text("id"),
+            aliases,
+            "" if version is None else str(version),
+            row.text("entry_file", ""),
+            row.flag("ready"),
+            row.text("example", ""),
+            row.data,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key. `key` is there only in the answer that made it."""
+
+    id: str
+    key: str | None
+    plan: str | None
+    prefix: str | None
+    created_at: str | None
+    raw: Json = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, data: object) -> Self:
+        """From the API's JSON. Raises ProtocolError."""
+        row = Row(data, "key")
+        optional = (row.text_or_none(name) for name in ("key", "plan", "prefix", "created_at"))
+        key, plan, prefix, created_at = optional
+        return cls(row.text("id"), key, plan, prefix, created_at, row.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A page of a list, the newest first unless asked otherwise; `after=last_id` is the next."""
+
+    data: tuple[T, ...]
+    last_id: str | None
+    has_more: bool
+
+
+class Row:
+    """A JSON object of the service, read field by field. Raises ProtocolError for what has not the right type."""
+
+    def __init__(self, data: object, what: str) -> None:
+        if not isinstance(data, dict):
+            raise ProtocolError(f"the service answered something else where a {what} was expected")
+        self.data: Json = data
+        self._what = what
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self.data.get(name, default)
+        return value if isinstance(value, str) else self._wrong(name)
+
+    def text_or_none(self, name: str) -> str | None:
+        value = self.data.get(name)
+        return value if isinstance(value, str) or value is None else self._wrong(name)
+
+    def number(self, name: str, default: int | None = None) -> int:
+        value = self.data.get(name, default)
+        return value if isinstance(value, int) and not isinstance(value, bool) else self._wrong(name)
+
+    def number_or_none(self, name: str) -> int | None:
+        return None if self.data.get(name) is None else self.number(name)
+
+    def flag(self, name: str) -> bool:
+        return self.data.get(name) is True
+
+    def part(self, name: str) -> Json | None:
+        value = self.data.get(name)
+        return value if isinstance(value, dict) or value is None else self._wrong(name)
+
+    def items(self, name: str) -> list[Any]:
+        value = self.data.get(name)
+        if value is None:
+            return []
+        return value if isinstance(value, list) else self._wrong(name)
+
+    def _wrong(self, name: str) -> Any:  # noqa: ANN401  # it never returns; every reader's own type will do
+        raise ProtocolError(f"{self._what}.{name}: missing, or not of the type that the API gives it")
+
+
+def artifact(data: object) -> Artifact:
+    """From the API's JSON. Raises ProtocolError."""
+    row = Row(data, "artifact")
+    return Artifact(
+        row.text("id"),
+        row.text("name", ""),
+        row.text("path", ""),
+        row.number("size"),
+        row.text("sha256", ""),
+        row.text("content_type", ""),
+        row.text_or_none("url"),
+        row.text_or_none("expires_at"),
+    )
+
+
+def _usage(data: Json | None) -> Usage:
+    row = Row(data or {}, "usage")
+    return Usage(*(row.number(name, 0) for name in ("wall_ms", "cpu_ms", "max_rss_mb", "queue_ms")))
+
+
+def _compile(data: Json | None) -> Compile | None:
+    if data is None:
+        return None
+    row = Row(data, "compile")
+    return Compile(
+        row.text("stdout", ""), row.text("stderr", ""), row.number_or_none("exit_code"), row.number("wall_ms", 0)
+    )
+
+
+def _skipped(data: object) -> SkippedArtifact:
+    row = Row(data, "skipped_artifact")
+    return SkippedArtifact(row.text("path", ""), row.text("reason", ""))
+
+
+def _failure(data: Json | None) -> RunFailure | None:
+    if data is None:
+        return None
+    row = Row(data, "error")
+    return RunFailure(
+        row.text("message", ""), row.text_or_none("type"), row.text_or_none("param"), row.text_or_none("code")
+    )

@@ -1,0 +1,80 @@
+"""`python -m ops.contained api|worker`: one of the two as a container's only process, without a supervisor.
+
+What the supervisor does beforehand is done here; then this process becomes the other. With `--check` it is a
+container's health check. A worker's runner images are those of the compose file, unless RUNNER_IMAGE_<LANG> says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import urllib.request
+from pathlib import Path
+
+from config.settings import IMAGE_PREFIX, Settings, SettingsError, load_settings
+from ops.programs import PYTHON
+from sandbox.engines.syscalls import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT, mount
+from storage.errors import StorageMisconfigured
+from storage.layout import make_areas
+
+EX_CONFIG = 78
+CGROUPS = "/sys/fs/cgroup"
+IMAGE = "runyard/runner-{language}"
+CHECK_TIMEOUT_S = 8.0
+
+
+def start(what: str, settings: Settings) -> None:
+    """Become the api or the worker. Raises StorageMisconfigured or OSError where that cannot be."""
+    env = dict(os.environ)
+    if what == "api":
+        os.umask(0o077)
+        argv = [*PYTHON, "-m", "gunicorn", "-c", "python:api.gunicorn_conf", "api.app:create_app()"]
+    else:
+        os.umask(0o022)
+        make_areas(settings.storage, settings.api_uid)
+        _close_cgroups()
+        for language in (name.strip() for name in (settings.languages or "").split(",") if name.strip()):
+            env.setdefault(f"{IMAGE_PREFIX}{language.upper()}", IMAGE.format(language=language))
+        argv = [*PYTHON, "-m", "worker"]
+    os.execve(argv[0], argv, env)  # noqa: S606  # this process is to be that one
+
+
+def check(what: str, settings: Settings) -> bool:
+    """Whether it answers."""
+    if what == "api":
+        address = f"http://127.0.0.1:{settings.port}/healthz"
+        with urllib.request.urlopen(address, timeout=CHECK_TIMEOUT_S) as reply:
+            return bool(reply.status == 200)
+    from dispatch.unix import UnixDispatcher  # only a worker is asked through its socket
+
+    return "languages" in UnixDispatcher(settings.worker_socket).status()
+
+
+def _close_cgroups() -> None:
+    """Make read-only what is mounted beneath /sys/fs/cgroup: older engines do that for the topmost mount alone."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        point = line.split(" ")[1]
+        if point.startswith(f"{CGROUPS}/"):
+            mount("none", point, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def main() -> int:
+    """0 for a check that went well; otherwise it returns only to say what is wrong."""
+    parser = argparse.ArgumentParser(prog="ops.contained", description=__doc__)
+    parser.add_argument("what", choices=["api", "worker"])
+    parser.add_argument("--check", action="store_true", help="only ask whether it answers")
+    options = parser.parse_args()
+    try:
+        settings = load_settings()
+        if options.check:
+            return 0 if check(options.what, settings) else 1
+        start(options.what, settings)
+    except (SettingsError, StorageMisconfigured, OSError) as e:
+        print(f"{options.what}: {e}", file=sys.stderr)
+        return EX_CONFIG
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
