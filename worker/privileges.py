@@ -19,6 +19,7 @@ KEPT: dict[str, tuple[int, str]] = {
     "CAP_CHOWN": (0, "gives the socket to api's group; runc gives its fifo to the sandbox"),
     "CAP_DAC_OVERRIDE": (1, "reads uploads, which are api's alone, and makes control groups"),
     "CAP_FOWNER": (3, "sets modes when it unpacks an image that was made elsewhere"),
+    "CAP_FSETID": (4, "keeps api's group on the directories of artifacts"),
     "CAP_KILL": (5, "kills programs, which run under the uids of their slots"),
     "CAP_SETGID": (6, "becomes a slot's first gid, that its user namespace be its own, and writes the gid map"),
     "CAP_SETUID": (7, "the same with uids"),
@@ -27,6 +28,7 @@ KEPT: dict[str, tuple[int, str]] = {
     "CAP_SYS_ADMIN": (21, "mounts, makes and joins namespaces"),
     "CAP_MKNOD": (27, "makes the six device nodes, and the marks of deletion of imported images"),
 }
+CAP_SETPCAP = 8
 PR_CAPBSET_DROP, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
 SYS_CAPSET, CAPABILITY_VERSION_3 = 126, 0x2008_0522
 
@@ -40,9 +42,12 @@ def drop_privileges() -> None:
         return
     kept = sum(1 << number for number, _ in KEPT.values()) & permitted()
     libc = ctypes.CDLL(None, use_errno=True)
-    for number in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
-        if not kept >> number & 1:
-            _checked(libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0), "prctl(PR_CAPBSET_DROP)")
+    if permitted() >> CAP_SETPCAP & 1:
+        for number in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
+            if not kept >> number & 1:
+                _checked(libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0), "prctl(PR_CAPBSET_DROP)")
+    else:  # in a container without it, the container's own set bounds what can be had
+        log.warning("the bounding set stays as it is, without CAP_SETPCAP")
     _checked(libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "prctl(PR_CAP_AMBIENT)")
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     low, high = kept & 0xFFFF_FFFF, kept >> 32
