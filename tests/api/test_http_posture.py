@@ -36,7 +36,7 @@ def test_readyz_names_every_required_layer(service):
     assert checks["posture"] == "ok"
     layers = {name.removeprefix("posture."): state for name, state in checks.items() if name.startswith("posture.")}
     assert layers.keys() >= REQUIRED
-    assert layers.keys() <= REQUIRED | {"apparmor", "build_directory"}
+    assert layers.keys() <= REQUIRED | {"apparmor", "build_directory", "gvisor"}
     assert set(checks.values()) == {"ok"}
 
 
