@@ -201,6 +201,13 @@ def test_what_is_not_enforced_is_refused(kernel, name, words):
         profile_in_force(name)
 
 
+def test_where_the_list_cannot_be_seen_the_canary_judges(kernel, monkeypatch, tmp_path):
+    kernel(LIST)
+    monkeypatch.setattr(apparmor, "LOADED", tmp_path / "nowhere")
+    assert profile_in_force(None) == PROFILE
+    assert profile_in_force("mine") == "mine"
+
+
 def test_our_own_is_loaded_where_it_is_not(kernel, tmp_path):
     parser = tmp_path / "parser"
     parser.write_text(
