@@ -26,7 +26,8 @@ MEND = f"apt-get install apparmor, then apparmor_parser -r -W {SOURCE}"
 def profile_in_force(wanted: str | None) -> str | None:
     """The profile to ask for: APPARMOR_PROFILE, or this service's own, loaded if need be.
 
-    None on a kernel without AppArmor. Where its list cannot be seen, the name is for the canary to judge. Raises EngineUnusable where it has it and the profile is not enforced.
+    None on a kernel without AppArmor. Where its list cannot be seen, the name is for the canary to judge.
+    Raises EngineUnusable where it has it and the profile is not enforced.
     """
     if not apparmor_is_on():
         if wanted is not None:
