@@ -12,7 +12,7 @@ RUNYARD_TEST_STATE ?= /var/lib/runyard-test
 export RUNYARD_TEST_STATE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs doctor posture images gc runsc check test test-all bench lock clean python dev test-setup
+.PHONY: help up down status logs doctor posture images gc keys runsc check test test-all bench lock clean python dev test-setup
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ runsc: python ## build a current gVisor into /usr/local/bin, faster than Debian'
 
 gc: python ## remove expired files, and image layers that nothing uses (while no service runs)
 	@$(SYSTEM) ops.upkeep gc
+
+keys: python ## stored keys without HTTP: list; KEYS="create --plan free --label ci", KEYS="revoke key_…"
+	@$(SYSTEM) ops.keys $(KEYS)
 
 check: dev ## lint, types, layers, unit tests
 	@$(DEV)/ruff check .

@@ -8,18 +8,25 @@ from flask import Flask, Response, g, request
 
 from api import errors
 from api.access import ENVIRON_KEY, Access
-from api.auth import Authenticator
+from api.auth import Administrator, Authenticator
 from api.context import EXTENSION, Context
 from api.events import Follower
 from api.filekeeper import FileKeeper
 from api.ids import request_id
 from api.languages import Languages
+from api.limits.addresses import client_address
+from api.limits.bucket import Bucket
+from api.limits.limiter import Limiter
 from api.metrics import Metrics
 from api.places import Places
+from api.plans import load_plans
+from api.routes import admin_keys as admin_keys_routes
 from api.routes import docs as docs_routes
 from api.routes import files as files_routes
+from api.routes import keys as keys_routes
 from api.routes import runs as runs_routes
 from api.routes import service as service_routes
+from api.routes import usage as usage_routes
 from api.runs import Runs
 from api.storagecheck import StorageCheck
 from config.settings import Settings, load_settings
@@ -32,6 +39,7 @@ from storage.links import Links
 from storage.signing import keys_in_force
 
 if TYPE_CHECKING:
+    from config.values import Network
     from dispatch import Dispatcher
     from storage.areas import ApiAreas
 
@@ -41,6 +49,9 @@ BLUEPRINTS = (
     files_routes.blueprint,
     service_routes.blueprint,
     docs_routes.blueprint,
+    keys_routes.blueprint,
+    usage_routes.blueprint,
+    admin_keys_routes.blueprint,
 )
 
 
@@ -54,6 +65,7 @@ def create_app(
     started.
     """
     settings = settings or load_settings()
+    plans = load_plans(settings)
     dispatcher = dispatcher or UnixDispatcher(settings.worker_socket, queue_wait_s=settings.queue_wait_s)
     storage = storage or for_api(settings)
     if records is None:
@@ -63,7 +75,14 @@ def create_app(
         Retention(records.retention, policy).start()
         FileKeeper(records.files, storage, dispatcher).start()
     languages = Languages(dispatcher)
-    runs = Runs(dispatcher, records.runs, languages, records.files, keep_files_ms=settings.keep_files_ms)
+    runs = Runs(
+        dispatcher,
+        records.runs,
+        languages,
+        records.files,
+        keep_files_ms=settings.keep_files_ms,
+        siblings=settings.api_processes > 1,
+    )
     runs.start()
     app = Flask("runyard", static_folder=None, template_folder=None)
     # A doubled slash is another path, not a redirect with a page of HTML.
@@ -76,7 +95,14 @@ def create_app(
         metrics=metrics,
         metrics_token=settings.metrics_token,
         settings=settings,
-        authenticator=Authenticator(settings.keys()),
+        authenticator=Authenticator(settings.keys(), records.keys, plans),
+        administrator=Administrator(settings.admin_token),
+        plans=plans,
+        limiter=Limiter(
+            url=settings.ratelimit_url,
+            strangers=Bucket(settings.address_rps, settings.address_burst),
+            keys_an_hour=settings.keys_per_hour,
+        ),
         dispatcher=dispatcher,
         languages=languages,
         runs=runs,
@@ -88,12 +114,22 @@ def create_app(
         waiters=Places(settings.waiting_places, "Too many runs are being waited for."),
         readers=Places(settings.event_readers, "Too many clients are reading events or long answers."),
     )
+    if trusted := settings.trusted():
+        app.before_request(lambda: _note_address(trusted))
     app.before_request(lambda: access.begin(request))
     errors.init_app(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     app.after_request(_add_headers)
     return app
+
+
+def _note_address(trusted: tuple[Network, ...]) -> None:
+    """From here on the request is its client's, for the limits and for the log alike."""
+    forwarded = ",".join(request.headers.getlist("X-Forwarded-For"))
+    environ = request.environ
+    # In both places: the request has read it already, and the log is written from the environ.
+    request.remote_addr = environ["REMOTE_ADDR"] = client_address(environ.get("REMOTE_ADDR"), forwarded, trusted)
 
 
 def _add_headers(response: Response) -> Response:

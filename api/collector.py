@@ -3,6 +3,10 @@
 One thread listens to the worker, writes down what it says of such runs, and acknowledges every result once it is
 recorded. A run that the worker should have and has not is over: it ends `error`. So do, at the start of this
 process, the runs that an earlier one accepted and the worker does not know.
+
+Where there are several processes (`siblings`) each of them is told of every result. One that another expects is
+left to that one; and what looks like an earlier process's run may be about to be dispatched by a sibling, so it is
+given up only if the worker still does not know it after a while.
 """
 
 from __future__ import annotations
@@ -42,6 +46,8 @@ RECONNECT_S = 0.1
 RECONNECT_MOST_S = 1.0
 #: With no worker for so long, what it had is given up.
 GONE_S = 10.0
+#: By then whatever a sibling has accepted is with the worker, or refused.
+SETTLED_S = 15.0
 #: Between tries to write down what must not be lost.
 INSIST_S = 0.5
 
@@ -59,8 +65,11 @@ class _Expected:
 class Collector:
     """Sees that every run under way comes to an end in the store. Safe from any thread."""
 
-    def __init__(self, dispatcher: Dispatcher, store: RunStore, *, keep_files_ms: int) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, store: RunStore, *, keep_files_ms: int, siblings: bool = False
+    ) -> None:
         self._keep_files_ms = keep_files_ms
+        self._siblings = siblings
         self._dispatcher = dispatcher
         self._store = store
         self._expected: dict[str, _Expected] = {}
@@ -103,6 +112,8 @@ class Collector:
 
     def _listen(self) -> None:
         self._insist(self._recover)
+        if self._siblings:
+            threading.Thread(target=self._look_again, name="collector-again", daemon=True).start()
         pause_s = RECONNECT_S
         gone_at = time.monotonic()
         while not self._stopped.is_set():
@@ -129,7 +140,19 @@ class Collector:
             if run.id not in self._expected:
                 bytes_in = len(self._store.request(run.owner, run.id) or b"")
                 facts = RunFacts.recorded(run, bytes_in, self._keep_files_ms)
-                self._expected[run.id] = _Expected(facts, INTERRUPTED, sure_at=float("-inf"))
+                sure_at = time.monotonic() if self._siblings else float("-inf")
+                self._expected[run.id] = _Expected(facts, INTERRUPTED, sure_at=sure_at)
+
+    def _look_again(self) -> None:
+        """Ask the worker once more for what it has, when nothing of a sibling's can be on its way to it."""
+        while not self._stopped.wait(SETTLED_S):
+            connected_at = time.monotonic()
+            try:
+                told = next(self._dispatcher.collect())
+            except (WorkerUnavailable, WorkerLost, StopIteration):
+                continue
+            self._hear(told, connected_at)
+            return
 
     def _hear(self, told: Collected, connected_at: float) -> None:
         if told.kind == "runs":
@@ -159,7 +182,13 @@ class Collector:
             self._insist(lambda: self._store.finish(run_id, FIRST_ATTEMPT, end))
             reached("recorded")
             self.drop(run_id)
+        elif self._siblings and self._insist(lambda: self._is_open(run_id)):
+            return
         self._dispatcher.acknowledge(run_id)
+
+    def _is_open(self, run_id: str) -> bool:
+        """Whether a run has no end yet: a sibling is about to record it, or one that is started again will be."""
+        return any(run.id == run_id for run in self._store.unfinished())
 
     def _give_up_all_but(self, known: Container[str], since: float) -> None:
         """End the runs that the worker had before `since` and has not now."""

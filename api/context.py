@@ -9,15 +9,19 @@ from flask import current_app, g, request
 
 from api.access import note_caller
 from api.errors import ApiError
+from api.limits.addresses import UNKNOWN
 from api.signer import Signer, origin
 
 if TYPE_CHECKING:
     from api.access import Access
-    from api.auth import Authenticator, Caller
+    from api.auth import Administrator, Authenticator, Caller
     from api.events import Follower
     from api.languages import Languages
+    from api.limits.bucket import Decision
+    from api.limits.limiter import Limiter
     from api.metrics import Metrics
     from api.places import Places
+    from api.plans import Plans
     from api.runs import Runs
     from api.storagecheck import StorageCheck
     from config.settings import Settings
@@ -39,6 +43,9 @@ class Context:
     metrics_token: str | None
     settings: Settings
     authenticator: Authenticator
+    administrator: Administrator
+    plans: Plans
+    limiter: Limiter
     dispatcher: Dispatcher
     languages: Languages
     runs: Runs
@@ -64,21 +71,61 @@ def signer() -> Signer:
     return Signer(found.links, public or origin(request.scheme, request.headers.get("Host", "")))
 
 
-def require_caller(*, reading: bool) -> Caller:
-    """Who calls, with a token of the right bucket spent. Raises ApiError 401 or 429."""
+def require_caller(*, reading: bool, disabled_too: bool = False) -> Caller:
+    """Who calls, with a token of the right bucket spent. Raises ApiError 401, 403 or 429."""
+    found, address = context(), client()
     try:
-        caller = context().authenticator.authenticate(request.headers.get("Authorization"))
-    except ApiError as e:
-        context().access.refused(e.error.code, request.remote_addr)
-        raise
-    note_caller(request.environ, caller)
-    decision = caller.spend(reading=reading)
-    g.rate_headers = headers = decision.headers()
-    if not decision.allowed:
-        raise ApiError(
-            429,
-            f"This key may make {decision.limit} requests at once; try again in {headers['Retry-After']} s.",
-            code="rate_limit_exceeded",
-            headers={"Retry-After": headers["Retry-After"]},
+        caller = found.authenticator.authenticate(
+            request.headers.get("Authorization"),
+            may_ask=lambda: found.limiter.may_ask(address),
+            disabled_too=disabled_too,
         )
+    except ApiError as e:
+        raise _refused(e, address) from e
+    note_caller(request.environ, caller)
+    decision = found.limiter.spend(caller.id, caller.reads if reading else caller.runs, reading=reading)
+    g.rate_headers = decision.headers()
+    if not decision.allowed:
+        raise _too_many(f"This key may make {decision.limit} requests at once", decision)
     return caller
+
+
+def require_admin() -> None:
+    """The caller has the token of the admin calls. Raises ApiError 401 or 429."""
+    try:
+        context().administrator.check(request.headers.get("Authorization"))
+    except ApiError as e:
+        raise _refused(e, client()) from e
+
+
+def require_stranger() -> None:
+    """Take one of the requests that an address may make without a token. Raises ApiError 429."""
+    decision = context().limiter.stranger(client(), reading=True)
+    if not decision.allowed:
+        raise _too_many("Too many requests without a token from this address", decision)
+
+
+def client() -> str:
+    """The address that this request is counted under."""
+    return request.remote_addr or UNKNOWN
+
+
+def _refused(e: ApiError, address: str) -> ApiError:
+    """What is answered to a token that is none: that, or that the address has tried too many."""
+    if e.status == 403:  # a good one of a plan that is no more
+        return e
+    context().access.refused(e.error.code, request.remote_addr)
+    decision = context().limiter.stranger(address)
+    if decision.allowed and e.status != 429:
+        return e
+    return _too_many("Too many wrong tokens from this address", decision)
+
+
+def _too_many(what: str, decision: Decision) -> ApiError:
+    g.rate_headers = decision.headers()
+    return ApiError(
+        429,
+        f"{what}; try again in {decision.retry_after} s.",
+        code="rate_limit_exceeded",
+        headers={"Retry-After": decision.retry_after},
+    )

@@ -20,8 +20,8 @@ _settings = load_settings()
 bind = f"[{_settings.bind}]:{_settings.port}" if ":" in _settings.bind else f"{_settings.bind}:{_settings.port}"
 worker_class = Worker
 logger_class = Logger
-# One process: the keys' buckets and the runs are in its memory. A run waits on a thread of its own.
-workers = 1
+# Several share the keys' buckets in Redis (the settings see to that). A run waits on a thread of its own.
+workers = _settings.api_processes
 threads = _settings.api_threads
 #: Connections that wait for a request hold a descriptor and no thread.
 worker_connections = threads + 1024

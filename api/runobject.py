@@ -110,7 +110,13 @@ class RunFacts:
             keep_files_ms=keep_files_ms,
         )
 
-    def accepted(self, status: Literal["queued", "running"], body: bytes, quota: Quota | None = None) -> NewRun:
+    def accepted(
+        self,
+        status: Literal["queued", "running"],
+        body: bytes,
+        quota: Quota | None = None,
+        storage_bytes: int | None = None,
+    ) -> NewRun:
         """The run as it is recorded before it is dispatched."""
         started_at = self.created_at if status == "running" else None
         return NewRun(
@@ -122,6 +128,7 @@ class RunFacts:
             request=body,
             status=status,
             quota=quota,
+            storage_bytes=storage_bytes,
         )
 
     def live(self, status: Status, started_at: str | None = None) -> bytes:

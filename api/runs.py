@@ -14,6 +14,7 @@ from api.errors import ApiError, ErrorObject, error_type, invalid
 from api.events import Message, closing, replayed
 from api.ids import now
 from api.languages import Languages, worker_unavailable
+from api.quota import may_have, no_more, within_plan
 from api.runobject import ResultError, RunFacts, result_error
 from api.schemas import RunRequest, check_entry_file
 from config import tracing
@@ -26,6 +27,7 @@ from sandbox.job import Job, JobInput, Refusal
 
 if TYPE_CHECKING:
     from api.auth import Caller
+    from api.plans import Plan
     from api.signer import Signer
     from records.files import FileStore
     from records.runs import RunStore
@@ -92,13 +94,14 @@ class Runs:
         files: FileStore,
         *,
         keep_files_ms: int,
+        siblings: bool = False,
     ) -> None:
         self._dispatcher = dispatcher
         self._store = store
         self._languages = languages
         self._files = files
         self._keep_files_ms = keep_files_ms
-        self._collector = Collector(dispatcher, store, keep_files_ms=keep_files_ms)
+        self._collector = Collector(dispatcher, store, keep_files_ms=keep_files_ms, siblings=siblings)
 
     def start(self) -> None:
         """Take up what an earlier process left, and listen to the worker."""
@@ -178,6 +181,7 @@ class Runs:
         request, caller = order.request, order.caller
         language = self._languages.find(request.language)
         check_entry_file(request, language.entry_file)
+        request = within_plan(request, caller.plan, language.pids_default)
         facts = RunFacts.of(
             request,
             owner=caller.id,
@@ -189,7 +193,8 @@ class Runs:
         bind_also(run_id=facts.id)
         self._collector.expect(facts)
         try:
-            accepted = self._store.accept(facts.accepted(status, order.body), order.idempotency)
+            run = facts.accepted(status, order.body, *may_have(caller.plan, request, facts.created_at_ms))
+            accepted = self._store.accept(run, order.idempotency)
         except BaseException as e:
             self._collector.drop(facts.id)
             if isinstance(e, RecordsUnavailable):
@@ -210,7 +215,7 @@ class Runs:
         audit("run.accepted", key=caller.id, language=language.id)
         reached("accepted")
         progress = _Progress(facts, self._store, facts.created_at if status == "running" else None)
-        return facts, _job(facts, request, inputs), progress
+        return facts, _job(facts, request, inputs, caller.plan), progress
 
     def _inputs(self, order: Order) -> tuple[JobInput, ...]:
         """Which bytes the files are that were given by id. Raises ApiError naming the first that is not there."""
@@ -224,7 +229,7 @@ class Runs:
         return tuple(found)
 
     def _not_again(self, caller: Caller, found: object) -> Exception:
-        """What is answered to a request whose Idempotency-Key was used before."""
+        """What is answered to a request that was made before, or that the key's plan does not allow any more."""
         if isinstance(found, Duplicate):
             run = self._store.get(caller.id, found.run_id)
             if run is not None and run.ended:
@@ -243,7 +248,7 @@ class Runs:
                 code="idempotency_mismatch",
                 param="Idempotency-Key",
             )
-        raise AssertionError(found)
+        return no_more(caller, found)
 
     def _streamed(
         self,
@@ -342,7 +347,7 @@ def _run(facts: RunFacts, end: RunEnd) -> Run:
     )
 
 
-def _job(facts: RunFacts, request: RunRequest, inputs: tuple[JobInput, ...]) -> Job:
+def _job(facts: RunFacts, request: RunRequest, inputs: tuple[JobInput, ...], plan: Plan | None) -> Job:
     return Job(
         run_id=facts.id,
         language=facts.language,
@@ -358,4 +363,6 @@ def _job(facts: RunFacts, request: RunRequest, inputs: tuple[JobInput, ...]) -> 
         isolation=request.isolation,
         request_id=bound().get("request_id", ""),
         traceparent=tracing.current(),
+        most_running=None if plan is None else plan.concurrency,
+        most_waiting=None if plan is None else plan.queue,
     )

@@ -99,7 +99,7 @@ def parse_run(data: dict[str, Any]) -> RunRequest:
     try:
         body = RunIn.model_validate(data)
     except ValidationError as e:
-        raise _shape_error(e) from e
+        raise shape_error(e) from e
     _check_offered(body)
     files, inputs = _files(body.files or [])
     _check_program(body, files)
@@ -281,7 +281,7 @@ _SENTENCES = {
 }
 
 
-def _shape_error(e: ValidationError) -> ApiError:
+def shape_error(e: ValidationError) -> ApiError:
     """The first problem Pydantic found, as one sentence naming the field."""
     problem = e.errors(include_url=False, include_input=False)[0]
     kind, loc, context = problem["type"], problem["loc"], problem.get("ctx", {})

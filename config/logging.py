@@ -36,8 +36,10 @@ ALWAYS = ("audit", "access")
 _BEARER = re.compile(r"(?i)(\bbearer\s+)[^\s\"',]+")
 _TOKEN = re.compile(r"(?i)(\b(?:token|x-amz-signature|x-amz-security-token)=)[^\s&\"'#]+")
 _NUMBERS = (int, bool, NoneType)
-_SUSPECT = ("bearer", "token=", "x-amz-signature=")
-_SECRETS = ("METRICS_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+#: A stored key, wherever it stands: its prefix, which is shown on purpose, is shorter.
+_KEY = re.compile(r"\bry_[0-9A-Za-z]{38}")
+_SUSPECT = ("bearer", "token=", "x-amz-signature=", "ry_")
+_SECRETS = ("METRICS_TOKEN", "ADMIN_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 #: `name=value,name=value`, as OpenTelemetry reads them; each value is a credential.
 _SECRET_HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 
@@ -128,7 +130,7 @@ class Formatter(JsonFormatter):
 
     def _text(self, text: str) -> str:
         if self._hides_something(text):
-            text = _TOKEN.sub(rf"\1{MASK}", _BEARER.sub(rf"\1{MASK}", text))
+            text = _KEY.sub(MASK, _TOKEN.sub(rf"\1{MASK}", _BEARER.sub(rf"\1{MASK}", text)))
             text = self._secrets.sub(MASK, text) if self._secrets else text
         return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
 

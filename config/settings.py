@@ -17,12 +17,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from config.values import (
     MIN_SIGNING_KEY_LENGTH,
     Bucket,
+    Network,
     parse_base_url,
+    parse_networks,
+    parse_ratelimit_url,
     parse_signing_keys,
     parse_storage_url,
 )
 
 METRICS_TOKEN = re.compile(r"[\x21-\x7e]{8,256}")
+ADMIN_TOKEN = re.compile(r"[\x21-\x7e]{16,256}")
 DEVELOPMENT_KEYS = "dev_123:dev:1000:1000"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 #: One variable a language: the image to run instead of the one built here.
@@ -56,11 +60,41 @@ class Settings(BaseSettings):
     bind: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8080, ge=1, le=65535, description="Port the API listens on.")
     allow_insecure_bind: bool = Field(
-        False, description="Allow a development token on an address other than loopback."
+        False, description="Allow a development token, or keys for anybody, on an address other than loopback."
     )
     api_keys: OptionalText = Field(
         None, description="Static tokens, `token:label:rps:burst`, comma-separated; replaces dev_123."
     )
+    self_service_keys: Annotated[bool | None, BeforeValidator(_blank_is_unset)] = Field(
+        None,
+        description="Whether anybody may make a key of the plan `free`; unset is `1` in development on loopback.",
+    )
+    keys_per_hour: int = Field(20, ge=1, le=100_000, description="Keys that one address may make in an hour.")
+    key_grace_s: int = Field(
+        86_400, ge=0, le=31_536_000, description="Seconds for which a key that was rotated is still good."
+    )
+    admin_token: OptionalText = Field(
+        None, description="The bearer token of `/v1/admin/…`; those calls are closed when unset."
+    )
+    plans_file: Path | None = Field(
+        None, description="The plans of stored keys, TOML that api's account can read; those shipped when unset."
+    )
+    ratelimit_url: OptionalText = Field(
+        None,
+        description="Redis or Valkey for the buckets of several processes, `redis://…`; in memory when unset.",
+    )
+    api_processes: int = Field(1, ge=1, le=64, description="Processes of api; several need RATELIMIT_URL.")
+    trusted_proxies: OptionalText = Field(
+        None,
+        description="Addresses and networks, comma-separated, whose `X-Forwarded-For` is believed; else none.",
+    )
+    address_rps: float = Field(
+        50,
+        gt=0,
+        le=1_000_000,
+        description="Requests a second with a wrong token, of one address; ten times that to look around.",
+    )
+    address_burst: int = Field(500, ge=1, le=1_000_000, description="Such requests at once, of one address.")
     public_base_url: OptionalText = Field(
         None, description="How clients reach this service, for links; as each request reached it when unset."
     )
@@ -193,6 +227,25 @@ class Settings(BaseSettings):
             raise ValueError("METRICS_TOKEN: must be 8 to 256 visible ASCII characters")
         return value
 
+    @field_validator("admin_token")
+    @classmethod
+    def _admin_token_cannot_be_guessed(cls, value: str | None) -> str | None:
+        if value is not None and not ADMIN_TOKEN.fullmatch(value):
+            raise ValueError("ADMIN_TOKEN: must be 16 to 256 visible ASCII characters")
+        return value
+
+    @field_validator("ratelimit_url")
+    @classmethod
+    def _ratelimit_url_parses(cls, value: str | None) -> str | None:
+        return None if value is None else parse_ratelimit_url(value)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _trusted_proxies_parse(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_networks(value)
+        return value
+
     @field_validator("public_base_url", "s3_endpoint_url", "otel_exporter_otlp_endpoint")
     @classmethod
     def _base_url_parses(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -212,6 +265,20 @@ class Settings(BaseSettings):
                 f"BIND={self.bind} with the development token dev_123 is refused: "
                 "set API_KEYS, or ALLOW_INSECURE_BIND=1"
             )
+        if self.self_service_keys:
+            raise ValueError(
+                f"BIND={self.bind} with SELF_SERVICE_KEYS=1 gives everybody there a key: "
+                "set SELF_SERVICE_KEYS=0, or ALLOW_INSECURE_BIND=1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _several_processes_share_their_buckets(self) -> Settings:
+        if self.api_processes > 1 and self.ratelimit_url is None:
+            raise ValueError(
+                f"API_PROCESSES={self.api_processes} without RATELIMIT_URL is refused: "
+                "each process would have buckets of its own"
+            )
         return self
 
     def keys(self) -> tuple[ApiKey, ...]:
@@ -219,6 +286,17 @@ class Settings(BaseSettings):
         if self.api_keys is not None:
             return parse_api_keys(self.api_keys)
         return parse_api_keys(DEVELOPMENT_KEYS) if self.runyard_env == "development" else ()
+
+    @property
+    def self_service(self) -> bool:
+        """Whether anybody may make a key."""
+        if self.self_service_keys is not None:
+            return self.self_service_keys
+        return self.runyard_env == "development" and (self.bind in LOOPBACK or self.allow_insecure_bind)
+
+    def trusted(self) -> tuple[Network, ...]:
+        """The proxies that are believed."""
+        return () if self.trusted_proxies is None else parse_networks(self.trusted_proxies)
 
     def signing_keys(self) -> tuple[str, ...]:
         """What `SIGNING_KEY` holds, the newest first; nothing when it is unset."""

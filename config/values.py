@@ -5,6 +5,7 @@ Each function raises ValueError whose message begins with the variable's name an
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -17,6 +18,10 @@ _PREFIX = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _PATH = re.compile(r"(/[A-Za-z0-9._~%-]+)*/?")
 MAX_PREFIX_LENGTH = 512
+#: Of the servers that keep buckets; what comes after it is the client's business.
+RATELIMIT_SCHEMES = ("redis", "rediss", "redis+unix", "valkey", "valkeys", "valkey+unix")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +80,34 @@ def parse_signing_keys(text: str, *, min_length: int) -> tuple[str, ...]:
         if len(key) < min_length:
             raise ValueError(f"SIGNING_KEY: key {number} is shorter than {min_length} characters")
     return keys
+
+
+def parse_ratelimit_url(text: str) -> str:
+    """The URL of the server that keeps the buckets. It may hold a password, so no message shows it."""
+    problem = "RATELIMIT_URL: must be redis://host:port/number, or valkey://, rediss://, redis+unix:///path"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as e:
+        raise ValueError(problem) from e
+    if not text.isprintable() or parts.scheme not in RATELIMIT_SCHEMES or port == 0 or parts.fragment:
+        raise ValueError(problem)
+    local = parts.scheme.endswith("+unix")
+    if (local and not parts.path) or (not local and not _HOST.fullmatch(parts.hostname or "")):
+        raise ValueError(problem)
+    if not local and not re.fullmatch(r"/?|/\d{1,4}", parts.path):
+        raise ValueError(f"{problem}; the path is the number of a database")
+    return text
+
+
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """Addresses and networks, comma-separated."""
+    found: list[Network] = []
+    for number, entry in enumerate((part.strip() for part in text.split(",") if part.strip()), start=1):
+        try:
+            found.append(ipaddress.ip_network(entry))
+        except ValueError as e:
+            raise ValueError(
+                f"TRUSTED_PROXIES: entry {number} is not an address or a network such as 10.0.0.0/8"
+            ) from e
+    return tuple(found)

@@ -13,7 +13,7 @@ from ops.environment import clean
 from ops.images.store import Store
 from ops.state import Place, is_running
 
-SECRET = frozenset({"API_KEYS", "SIGNING_KEY", "DATABASE_URL", "METRICS_TOKEN"})
+SECRET = frozenset({"ADMIN_TOKEN", "API_KEYS", "DATABASE_URL", "METRICS_TOKEN", "RATELIMIT_URL", "SIGNING_KEY"})
 #: Set for the second attempt, by an interpreter that has the libraries of the settings table.
 TRIED = "RUNYARD_DOCTOR_TRIED"
 

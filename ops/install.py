@@ -37,6 +37,8 @@ TEST_PACKAGES = {
     "docker-compose": "/usr/bin/docker-compose",
     "apparmor": "/usr/sbin/apparmor_parser",
     "systemd": "/usr/bin/systemd-analyze",
+    # Redis's tools hold its server too, and unlike its own package start none.
+    "redis-tools": "/usr/bin/redis-check-rdb",
 }
 #: Where the kernel has AppArmor its profile is required, and this loads it.
 APPARMOR = {"apparmor": "/usr/sbin/apparmor_parser"}

@@ -17,14 +17,20 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: The worker neither knows a token nor where the API listens.
 API_ONLY = frozenset(
     {
+        "ADMIN_TOKEN",
         "ALLOW_INSECURE_BIND",
         "API_KEYS",
+        "API_PROCESSES",
         "BIND",
         "DATABASE_URL",
         "METRICS_TOKEN",
+        "PLANS_FILE",
         "PORT",
         "PUBLIC_BASE_URL",
+        "RATELIMIT_URL",
+        "SELF_SERVICE_KEYS",
         "SIGNING_KEY",
+        "TRUSTED_PROXIES",
     }
 )
 #: How traces are made and sent, under the names of OpenTelemetry.

@@ -16,6 +16,7 @@ import sys
 import time
 from contextlib import suppress
 
+from api.plans import load_plans
 from config.logging import setup
 from config.settings import Settings, SettingsError, load_settings, unused_variables
 from ops import host, programs
@@ -139,6 +140,10 @@ def _names_set(settings: Settings) -> list[str]:
 def _problem(settings: Settings) -> str | None:
     if os.geteuid() != 0:
         return "the service must be started as root: it makes namespaces and control groups"
+    try:
+        load_plans(settings)
+    except SettingsError as e:
+        return str(e)
     return unusable(settings.state_dir)
 
 

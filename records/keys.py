@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from records.page import Page
+from records.page import Order, Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +66,18 @@ class KeyStore(Protocol):
         ...
 
     def find(self, digest: bytes) -> StoredKey | None:
-        """The key of that digest, or whose previous one it is within its grace; not a revoked one."""
+        """The key of that digest, or whose previous one it is within its grace; not a revoked one.
+
+        Asked for each request of a stored key, so that what was changed is in force at once in every process.
+        """
         ...
 
     def get(self, key_id: str) -> StoredKey | None:
         """The key of that id, revoked or not."""
         ...
 
-    def list(self, *, limit: int, after: str | None = None) -> Page[StoredKey]:
-        """All keys, the newest first. Raises UnknownCursor."""
+    def list(self, *, limit: int, after: str | None = None, order: Order = "desc") -> Page[StoredKey]:
+        """All keys, the newest first unless asked otherwise. Raises UnknownCursor."""
         ...
 
     def update(
@@ -84,11 +87,18 @@ class KeyStore(Protocol):
         ...
 
     def rotate(
-        self, key_id: str, actor: Actor, *, digest: bytes, prefix: str, previous_until_ms: int
+        self,
+        key_id: str,
+        actor: Actor,
+        *,
+        digest: bytes,
+        prefix: str,
+        previous_until_ms: int,
+        current: bytes | None = None,
     ) -> StoredKey | None:
         """Give it a new digest; the one it had is good until then, and the one before that no longer.
 
-        None if there is no such key, or it is revoked.
+        None if there is no such key, it is revoked, or `current` is given and is not its digest any more.
         """
         ...
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from records.files import NewFile
+from records.files import NewFile, OverStorage
 from records.page import Order, Page
 from records.usage import NOTHING_USED, Quota, RunUsage
 
@@ -44,6 +44,8 @@ class NewRun:
     status: Literal["queued", "running"] = "queued"
     #: Counted in the transaction that accepts the run, and only then.
     quota: Quota | None = None
+    #: Refused if its owner keeps so many bytes of files already: there would be no room for its artifacts.
+    storage_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ class RunStore(Protocol):
 
     def accept(
         self, run: NewRun, idempotency: IdempotencyKey | None = None
-    ) -> Accepted | Duplicate | Mismatch | OverQuota:
+    ) -> Accepted | Duplicate | Mismatch | OverQuota | OverStorage:
         """Keep a run before it is dispatched. Of any number of duplicates in parallel exactly one is accepted.
 
         After RecordsUnavailable the run may have been kept all the same (the answer to the commit was lost):

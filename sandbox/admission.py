@@ -3,6 +3,9 @@
 Fair between keys: places go round the keys that wait, one run each, so that a key with fifty waiting runs
 delays another's first by at most one round. Within a key the order is that of arrival. A run too large for
 the memory that is free holds up those behind it rather than being passed by for ever.
+
+A key may have a share: so many runs at the same time, and so many that wait. One that has its runs at a time is
+passed by until one of them ends; nobody else waits for it.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import os
 import select
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 
 from sandbox.live import LiveRun
@@ -29,8 +32,23 @@ class Overloaded(AdmissionError):
     """The queue is full, or the run has waited as long as one may."""
 
 
+class ShareUsed(AdmissionError):
+    """The key has all the runs that it may have, running and waiting."""
+
+
 class LeftQueue(AdmissionError):
     """The run was ended while it waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one key may have of the places and of the queue; None is no bound but everybody's."""
+
+    running: int | None = None
+    waiting: int | None = None
+
+
+NO_BOUND = Share()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +63,12 @@ class Load:
 class Place:
     """A run's place: held already, or waited for."""
 
-    __slots__ = ("deadline", "held", "key", "memory_mb", "wake_fd")
+    __slots__ = ("deadline", "held", "key", "memory_mb", "most_running", "wake_fd")
 
-    def __init__(self, key: str, memory_mb: int, deadline: float) -> None:
+    def __init__(self, key: str, memory_mb: int, deadline: float, most_running: int | None = None) -> None:
         self.key = key
         self.memory_mb = memory_mb
+        self.most_running = most_running
         self.held = False
         self.deadline = deadline
         self.wake_fd = -1
@@ -66,16 +85,22 @@ class Admission:
         self._lock = threading.Lock()
         self._running = 0
         self._used_mb = 0
+        self._running_of: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[Place]] = OrderedDict()
         self._waiting_count = 0
 
-    def enter(self, key: str, memory_mb: int) -> Place:
-        """A place, or one in the queue for it; give it back by `leave`. Raises Overloaded when that is full."""
-        place = Place(key, memory_mb, time.monotonic() + self._queue_wait_s)
+    def enter(self, key: str, memory_mb: int, share: Share = NO_BOUND) -> Place:
+        """A place, or one in the queue for it; give it back by `leave`.
+
+        Raises Overloaded when that is full, ShareUsed when the key's part of it is.
+        """
+        place = Place(key, memory_mb, time.monotonic() + self._queue_wait_s, share.running)
         with self._lock:
-            if not self._waiting and self._fits(memory_mb):
+            if self._next() is None and not self._waiting.get(key) and self._may_run(place):
                 self._occupy(place)
                 return place
+            if share.waiting is not None and len(self._waiting.get(key, ())) >= share.waiting:
+                raise ShareUsed
             if self._waiting_count >= self._queue_max:
                 raise Overloaded("the queue is full")
             place.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -108,6 +133,9 @@ class Admission:
             if place.held:
                 self._running -= 1
                 self._used_mb -= place.memory_mb
+                self._running_of[place.key] -= 1
+                if not self._running_of[place.key]:
+                    del self._running_of[place.key]
             else:
                 queue = self._waiting[place.key]
                 queue.remove(place)
@@ -151,14 +179,24 @@ class Admission:
     def _occupy(self, place: Place) -> None:
         self._running += 1
         self._used_mb += place.memory_mb
+        self._running_of[place.key] += 1
         place.held = True
 
+    def _may_run(self, place: Place) -> bool:
+        return self._within_share(place) and self._fits(place.memory_mb)
+
+    def _within_share(self, place: Place) -> bool:
+        return place.most_running is None or self._running_of[place.key] < place.most_running
+
+    def _next(self) -> Place | None:
+        """The run that is to have the next place that it fits: the first of those whose key may have one more."""
+        return next((queue[0] for queue in self._waiting.values() if self._within_share(queue[0])), None)
+
     def _admit_next(self) -> None:
-        while self._waiting:
-            key, queue = next(iter(self._waiting.items()))
-            place = queue[0]
+        while (place := self._next()) is not None:
             if not self._fits(place.memory_mb):
                 return
+            key, queue = place.key, self._waiting[place.key]
             queue.popleft()
             self._waiting_count -= 1
             if queue:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from config.faults import reached
-from sandbox.admission import Admission, LeftQueue, Overloaded, Place
+from sandbox.admission import Admission, LeftQueue, Overloaded, Place, Share, ShareUsed
 from sandbox.conversation import Conversation, Storage
 from sandbox.engines import EngineError, Sandbox
 from sandbox.job import (
@@ -71,11 +71,15 @@ class Executor:
             plan = make_plan(job, self._catalogue)
             pool = self._pool_for(job)
             pool.check(plan.language)
-            return Accepted(plan, self._admission.enter(job.key, plan.memory_mb), time.monotonic(), pool)
+            share = Share(job.most_running, job.most_waiting)
+            place = self._admission.enter(job.key, plan.memory_mb, share)
+            return Accepted(plan, place, time.monotonic(), pool)
         except JobInvalid as e:
             return Refusal(400, e.message, e.code, e.param)
         except NotReady:
             return _not_ready(plan)
+        except ShareUsed:
+            return _share_used(job)
         except Overloaded as e:
             return _overloaded(e)
 
@@ -178,6 +182,12 @@ def _since(moment: float) -> int:
 
 def _overloaded(e: Overloaded) -> Refusal:
     return Refusal(503, f"the service is overloaded: {e}", "overloaded", None, RETRY_OVERLOADED_S)
+
+
+def _share_used(job: Job) -> Refusal:
+    running = "" if job.most_running is None else f"{job.most_running} runs at the same time and "
+    message = f"this key may have {running}{job.most_waiting} that wait; try again when one has ended"
+    return Refusal(429, message, "too_many_runs", None, RETRY_OVERLOADED_S)
 
 
 def _not_ready(plan: Plan) -> Refusal:

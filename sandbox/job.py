@@ -201,6 +201,7 @@ class Job:
     """One run as the worker receives it.
 
     `language` may be an alias. `limits` holds only what was asked. `key` is whose run it is, for fairness.
+    `most_running` and `most_waiting` are that key's share of the places and of the queue; None is no bound.
     `interpreter` "cold" starts the language's interpreter anew instead of the waiting one. `live`: somebody
     watches its output, so the language should not hold it back. `request_id` and `traceparent` say which
     request and which trace it belongs to: for the log and the traces alone.
@@ -222,6 +223,8 @@ class Job:
     live: bool = False
     request_id: str = ""
     traceparent: str = ""
+    most_running: int | None = None
+    most_waiting: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON-ready data; file contents as base64."""

@@ -39,6 +39,8 @@ def read_job(data: object) -> Job:
     for name, pattern in _MARKS.items():
         text = _text(name, data.get(name, ""))
         values[name] = text if pattern.fullmatch(text) else ""
+    for name in ("most_running", "most_waiting"):
+        values[name] = _share(name, data.get(name))
     values["args"] = tuple(_text(f"args.{n}", v) for n, v in enumerate(_list("args", data.get("args", []))))
     values["env"] = {_text("env", k): _text(f"env.{k}", v) for k, v in _dict("env", data.get("env", {})).items()}
     values["limits"] = dict(_dict("limits", data.get("limits", {})))
@@ -52,6 +54,12 @@ def read_job(data: object) -> Job:
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise JobInvalid(f"{name}: must be a string", param=name, code="invalid_type")
+    return value
+
+
+def _share(name: str, value: object) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise JobInvalid(f"{name}: must be a number of runs", param=name, code="invalid_type")
     return value
 
 

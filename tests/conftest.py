@@ -24,6 +24,7 @@ PORT = int(os.environ.get("RUNYARD_TEST_PORT", "18080"))
 TOKEN = "dev_123"
 OTHER_TOKEN = "other_456"
 SLOW_TOKEN = "slow_789"
+ADMIN_TOKEN = "admin_123_of_the_tests"
 READY_TIMEOUT_S = 600
 
 
@@ -155,6 +156,16 @@ def _dumps(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
+def _plans() -> Path:
+    """The tests' plans, where the account of api can read them."""
+    place = STATE / "test-plans.toml"
+    STATE.mkdir(parents=True, exist_ok=True)
+    if not place.exists() or place.read_bytes() != (REPO / "tests/plans.toml").read_bytes():
+        place.write_bytes((REPO / "tests/plans.toml").read_bytes())
+        place.chmod(0o644)
+    return place
+
+
 def make(*arguments: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
     """`make` in the repository as a user would call it, for the tests' own service."""
     environment = {
@@ -164,6 +175,8 @@ def make(*arguments: str, check: bool = True, **variables: str) -> subprocess.Co
     }
     environment |= {"STATE_DIR": str(STATE), "PORT": str(PORT)}
     environment |= {"API_KEYS": f"{TOKEN}:dev:1000:1000,{OTHER_TOKEN}:other:1000:1000,{SLOW_TOKEN}:slow:1:2"}
+    # A client's address is what it says in X-Forwarded-For, so that each test can have one of its own.
+    environment |= {"ADMIN_TOKEN": ADMIN_TOKEN, "TRUSTED_PROXIES": "127.0.0.1", "PLANS_FILE": str(_plans())}
     environment |= variables
     done = subprocess.run(
         ["make", "--no-print-directory", *arguments],

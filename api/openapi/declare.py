@@ -54,6 +54,8 @@ class RequestBody:
 
     content: Mapping[str, Body]
     examples: Mapping[str, Any] = field(default_factory=dict)
+    #: False where the body may be missing.
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ def _operation(
     if said.body is not None:
         examples = {name: {"value": value} for name, value in said.body.examples.items()}
         made["requestBody"] = {
-            "required": True,
+            "required": said.body.required,
             "content": {
                 media: {"schema": schemas.of(body, "validation")} | ({"examples": examples} if examples else {})
                 for media, body in said.body.content.items()

@@ -56,11 +56,15 @@ FAULTS: dict[str, Fault] = {
     "too_many": Fault(400, "args: 65 entries, the maximum is 64", "args"),
     "unknown_field": Fault(400, "colour: there is no such field", "colour"),
     "unknown_language": Fault(400, "language: is not known here; known are: bash, python", "language"),
+    "unknown_plan": Fault(400, "plan: unknown; known are free, pro, unlimited", "plan"),
     "file_not_found@400": Fault(400, "files.0.id: there is no such file", "files.0.id"),
     # 401, 403
     "missing_token": Fault(401, "Give a token: 'Authorization: Bearer <token>'."),
     "malformed_token": Fault(401, "The header must be 'Authorization: Bearer <token>'."),
     "invalid_token": Fault(401, "This token is not known here."),
+    "disabled_key": Fault(401, "This key is disabled."),
+    "self_service_off": Fault(403, "Keys are given out by this service's operator alone."),
+    "unknown_plan@403": Fault(403, "This key's plan is not offered any more: ask the operator."),
     "link_expired": Fault(403, "token: the link has expired", "token"),
     "link_invalid": Fault(403, "token: the link is not valid", "token"),
     # 404, 405, 408, 409
@@ -69,6 +73,10 @@ FAULTS: dict[str, Fault] = {
     "file_not_found": Fault(404, "There is no such file.", "id"),
     "method_not_allowed": Fault(405, "This path does not know that method."),
     "request_timeout": Fault(408, "The request did not arrive in time."),
+    "key_not_found": Fault(404, "There is no such key.", "id"),
+    "static_key": Fault(409, "This key is set by API_KEYS, and only there."),
+    "key_already_rotated": Fault(409, "This key was rotated before: only the newest can be rotated."),
+    "key_revoked": Fault(409, "This key was revoked, for good.", "id"),
     "run_not_ended": Fault(409, "The run has not ended: cancel it first.", "id"),
     "idempotency_key_in_use": Fault(409, "Idempotency-Key: its run has not ended", "Idempotency-Key", run_id=True),
     "idempotency_key_used": Fault(409, "Idempotency-Key: its run was deleted", "Idempotency-Key", run_id=True),
@@ -86,6 +94,8 @@ FAULTS: dict[str, Fault] = {
     "expectation_failed": Fault(417, "The expectation cannot be met."),
     "idempotency_mismatch": Fault(422, "Idempotency-Key: was used with another request", "Idempotency-Key"),
     "rate_limit_exceeded": Fault(429, "This key may make 2 requests at once; try again in 1 s."),
+    "quota_exceeded": Fault(429, "This key has had all of its 50 runs (plan free); they do not come back."),
+    "too_many_runs": Fault(429, "this key may have 2 runs at the same time and 4 that wait; try again"),
     "headers_too_large": Fault(431, "The headers are too large."),
     # 500 and more
     "internal_error": Fault(500, "The service failed to answer this request."),
@@ -107,9 +117,17 @@ ANYWHERE = (
 
 _BY_AUTH: dict[Auth, tuple[str, ...]] = {
     "none": (),
-    "key": ("missing_token", "malformed_token", "invalid_token", "rate_limit_exceeded", "records_unavailable"),
+    "key": (
+        "missing_token",
+        "malformed_token",
+        "invalid_token",
+        "disabled_key",
+        "unknown_plan@403",
+        "rate_limit_exceeded",
+        "records_unavailable",
+    ),
     "admin": ("missing_token", "malformed_token", "invalid_token", "rate_limit_exceeded", "records_unavailable"),
-    "link": ("link_expired", "link_invalid"),
+    "link": ("link_expired", "link_invalid", "rate_limit_exceeded"),
     "metrics": ("invalid_token",),
 }
 #: Of a JSON body, whatever it should hold.

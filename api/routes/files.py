@@ -8,7 +8,7 @@ import orjson
 from flask import Blueprint, Response, request
 
 from api.body import DRAIN_STRANGER_S, drain
-from api.context import context, require_caller
+from api.context import context, require_caller, require_stranger
 from api.errors import JSON, ApiError, invalid
 from api.ids import now_ms, rfc3339
 from api.lists import list_body, parse_list
@@ -29,6 +29,7 @@ from storage.names import FileName
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from api.auth import Caller
     from records.files import File
     from storage import BlobReader
     from storage.download import Plan
@@ -67,8 +68,8 @@ def create_file() -> Response:
         drain(request, DRAIN_STRANGER_S)
         raise
     try:
-        upload = _receive(caller.id)
-        return _json(_object(_keep(caller.id, upload)))
+        upload = _receive(caller)
+        return _json(_object(_keep(caller, upload)))
     finally:
         give_back()
 
@@ -164,16 +165,23 @@ def get_content(file_id: str) -> Response:
 # -- bringing one ----------------------------------------------------------------------------------
 
 
-def _receive(owner: str) -> Upload:
+def _quota_bytes(caller: Caller) -> int:
+    """What the key may keep in all."""
+    plan = caller.plan
+    if plan is None or plan.storage_bytes is None:
+        return context().settings.storage_quota_bytes
+    return plan.storage_bytes
+
+
+def _receive(caller: Caller) -> Upload:
     """Store what the body brings, within what a file may have and what the key may still keep."""
-    settings, files = context().settings, context().records.files
-    most = settings.max_upload_bytes
-    room = settings.storage_quota_bytes - files.stored_bytes(owner)
+    most = context().settings.max_upload_bytes
+    room = _quota_bytes(caller) - context().records.files.stored_bytes(caller.id)
     try:
         return receive(request, context().storage.uploads.writer, max_bytes=max(0, min(most, room)))
     except BlobTooLarge as e:
         if room < most:
-            raise _over_quota() from e
+            raise _over_quota(caller) from e
         raise ApiError(
             413,
             f"file: is larger than the maximum of {most} bytes",
@@ -182,12 +190,12 @@ def _receive(owner: str) -> Upload:
         ) from e
 
 
-def _keep(owner: str, upload: Upload) -> File:
+def _keep(caller: Caller, upload: Upload) -> File:
     """The record of what was stored."""
     settings, files = context().settings, context().records.files
     name, created_at_ms = FileName.of(upload.given_name), now_ms()
     kept = files.put(
-        owner,
+        caller.id,
         NewFile(
             id=new_id("file"),
             name=name.name,
@@ -199,20 +207,19 @@ def _keep(owner: str, upload: Upload) -> File:
             expires_at_ms=created_at_ms + settings.keep_files_ms,
             purpose=upload.purpose,
         ),
-        limit_bytes=settings.storage_quota_bytes,
+        limit_bytes=_quota_bytes(caller),
     )
     if isinstance(kept, OverStorage):
         # Others were quicker. If nobody else has these bytes, they are removed as a deleted file's are.
         files.abandon([NamedBlob("upload", upload.blob.sha256)])
-        raise _over_quota()
+        raise _over_quota(caller)
     return kept
 
 
-def _over_quota() -> ApiError:
-    quota = context().settings.storage_quota_bytes
+def _over_quota(caller: Caller) -> ApiError:
     return ApiError(
         413,
-        f"file: this key may keep {quota} bytes of files; delete some, or wait until they expire",
+        f"file: this key may keep {_quota_bytes(caller)} bytes of files; delete some, or wait until they expire",
         code="storage_quota_exceeded",
         param="file",
     )
@@ -231,7 +238,8 @@ def _owned(file_id: str) -> tuple[File, int]:
 
 
 def _linked(file_id: str) -> tuple[File, int]:
-    """The file that a signed link opens, and for how long it does. Raises ApiError 403 or 404."""
+    """The file that a signed link opens, and for how long it does. Raises ApiError 403, 404 or 429."""
+    require_stranger()
     try:
         ttl_s = context().links.verify(file_id, request.args["token"])
     except LinkExpired as e:

@@ -68,6 +68,7 @@ _PATH = {"run_id": "The run's id."}
         *JSON_BODY, "too_long", "too_many", "invalid_path", "duplicate_path", "invalid_base64", "unknown_language",
         "limit_below_minimum", "limit_exceeds_maximum", "not_supported", "not_acceptable", "file_not_found@400",
         "files_too_large", "idempotency_key_in_use", "idempotency_key_used", "idempotency_mismatch", "worker_lost",
+        "quota_exceeded", "too_many_runs", "storage_quota_exceeded",
         "file_damaged", "overloaded", "language_not_ready", "worker_unavailable", "storage_unavailable",
     ),
 )  # fmt: skip

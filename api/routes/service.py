@@ -9,7 +9,7 @@ import orjson
 from flask import Blueprint, Response, request
 
 from api import metrics
-from api.context import context
+from api.context import context, require_stranger
 from api.errors import JSON, ApiError
 from api.languages import worker_unavailable
 from api.openapi import examples
@@ -29,10 +29,11 @@ OK, FAIL = "ok", "fail"
     tag="service",
     auth=("none",),
     answers={200: Json("All of them.", LanguageList, {"one": examples.LANGUAGES})},
-    errors=("worker_unavailable",),
+    errors=("worker_unavailable", "rate_limit_exceeded"),
 )
 def languages() -> Response:
     """The languages, and which of them are ready."""
+    require_stranger()
     try:
         catalogue = context().languages.catalogue()
     except WorkerUnavailable as e:

@@ -61,6 +61,7 @@ class SqlFiles:
     def __init__(self, database: Database, clock: Callable[[], int]) -> None:
         self._database = database
         self._clock = clock
+        self._stored = database.prepare(_STORED)
         new = database.insert(storage)
         self._charge = new.on_conflict_do_update(
             index_elements=[storage.c.owner],
@@ -87,6 +88,11 @@ class SqlFiles:
         if used is not None:
             return OverStorage(used, most)
         return File(**{column.name: _row(owner, "upload", file)[column.name] for column in _COLUMNS})
+
+    def over(self, connection: Connection, owner: str, limit_bytes: int) -> OverStorage | None:
+        """Whether the owner keeps so much already, inside somebody's transaction."""
+        used = self._stored(connection, {"owner": owner}).scalar() or 0
+        return OverStorage(used, limit_bytes) if used >= limit_bytes else None
 
     def get(self, owner: str, file_id: str) -> File | None:
         """See `FileStore.get`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
+from records.files import OverStorage
 from records.packing import pack, unpack
 from records.page import Order, Page
 from records.runs import (
@@ -75,7 +76,7 @@ _STATE = select(table.c.seq, table.c.ended_at_ms).where(*_THIS)
 class _RefusedError(Exception):
     """Rolls the transaction back with the reason as its answer."""
 
-    def __init__(self, answer: Duplicate | Mismatch | OverQuota) -> None:
+    def __init__(self, answer: Duplicate | Mismatch | OverQuota | OverStorage) -> None:
         self.answer = answer
 
 
@@ -99,7 +100,7 @@ class SqlRuns:
 
     def accept(
         self, run: NewRun, idempotency: IdempotencyKey | None = None
-    ) -> Accepted | Duplicate | Mismatch | OverQuota:
+    ) -> Accepted | Duplicate | Mismatch | OverQuota | OverStorage:
         """See `RunStore.accept`."""
         key = None if idempotency is None else key_digest(idempotency.key)
         request = pack(run.request)
@@ -122,6 +123,8 @@ class SqlRuns:
                 _refuse(self._idempotency.claim(connection, run, idempotency, key))
             if run.quota is not None:
                 _refuse(self._usage.count(connection, run.owner, run.quota))
+            if run.storage_bytes is not None:
+                _refuse(self._files.over(connection, run.owner, run.storage_bytes))
             seq = self._insert(connection, row).scalar_one()
             if row["request"] is None:
                 self._insert_request(connection, {"run_seq": seq, "body": request})
@@ -288,6 +291,6 @@ def _document(document: bytes) -> dict[str, int | bytes]:
     return {"document_bytes": len(document), "document": pack(document)}
 
 
-def _refuse(answer: Duplicate | Mismatch | OverQuota | None) -> None:
+def _refuse(answer: Duplicate | Mismatch | OverQuota | OverStorage | None) -> None:
     if answer is not None:
         raise _RefusedError(answer)

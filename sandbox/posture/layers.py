@@ -44,7 +44,7 @@ LAYERS = (
     Layer(
         "apparmor",
         "the profile, enforced",
-        "on the host: apt-get install apparmor, apparmor_parser -r -W apparmor/runyard-sandbox; see APPARMOR_PROFILE",
+        "apt-get install apparmor, apparmor_parser -r -W apparmor/runyard-sandbox on the host; see APPARMOR_PROFILE",
         need="kernel",
         relaxable=True,
     ),

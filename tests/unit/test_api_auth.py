@@ -2,78 +2,189 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.auth import Authenticator
+from api.auth import REMEMBERED, Administrator, Authenticator
 from api.errors import ApiError
-from config.settings import ApiKey
+from api.keyring import Keyring
+from api.keytext import digest, new_key_text
+from api.plans import load_plans
+from config.settings import ApiKey, Settings
+from records import migrate, open_records
+from records.keys import Actor, NewKey
 
 KEYS = (ApiKey("dev_123", "dev", 1000, 1000), ApiKey("other-token", "dev", 1, 1))
+PLANS = load_plans(Settings())
+
+
+class Counting:
+    """The key store, and how often it was asked."""
+
+    def __init__(self, keys):
+        self._keys = keys
+        self.asked = 0
+
+    def find(self, given):
+        self.asked += 1
+        return self._keys.find(given)
 
 
 @pytest.fixture(scope="module")
-def authenticator():
-    return Authenticator(KEYS)
+def records(tmp_path_factory):
+    url = f"sqlite:///{tmp_path_factory.mktemp('db')}/db.sqlite"
+    migrate(url)
+    opened = open_records(url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def store(records):
+    return Counting(records.keys)
+
+
+@pytest.fixture
+def keyring(records):
+    return Keyring(records.keys, records.usage, PLANS)
+
+
+@pytest.fixture
+def authenticator(store):
+    return Authenticator(KEYS, store, PLANS)
+
+
+def refused(authenticator, header, **options):
+    with pytest.raises(ApiError) as caught:
+        authenticator.authenticate(header, **options)
+    return caught.value
 
 
 @pytest.mark.parametrize("header", ["Bearer dev_123", "bearer dev_123", "BEARER  dev_123", "Bearer dev_123 "])
-def test_known(authenticator, header):
+def test_known(authenticator, store, header):
     assert authenticator.authenticate(header).label == "dev"
+    assert store.asked == 0
 
 
-@pytest.mark.parametrize(
-    ("header", "code"),
-    [
-        (None, "missing_token"),
-        ("", "missing_token"),
-        ("Bearer", "malformed_token"),
-        ("Bearer ", "malformed_token"),
-        ("dev_123", "malformed_token"),
-        ("Basic dev_123", "malformed_token"),
-        ("Bearer a b", "malformed_token"),
-        ("Bearer dev_12", "invalid_token"),
-        ("Bearer dev_1234", "invalid_token"),
-        ("Bearer DEV_123", "invalid_token"),
-        ("Bearer é\xff", "invalid_token"),
-        ("Bearer \ud800", "invalid_token"),
-        ("Bearer " + "x" * 1_000_000, "invalid_token"),
-        ("Bearer dev_123\0", "invalid_token"),
-    ],
-)
-def test_refused(authenticator, header, code):
-    with pytest.raises(ApiError) as caught:
-        authenticator.authenticate(header)
-    assert caught.value.status == 401
-    assert caught.value.error.code == code
-    assert caught.value.headers["WWW-Authenticate"].startswith("Bearer")
-    assert "dev_123" not in caught.value.error.message
+MALFORMED = [
+    (None, "missing_token"),
+    ("", "missing_token"),
+    ("Bearer", "malformed_token"),
+    ("Bearer ", "malformed_token"),
+    ("dev_123", "malformed_token"),
+    ("Basic dev_123", "malformed_token"),
+    ("Bearer a b", "malformed_token"),
+    ("Bearer dev_12", "invalid_token"),
+    ("Bearer dev_1234", "invalid_token"),
+    ("Bearer DEV_123", "invalid_token"),
+    ("Bearer é\xff", "invalid_token"),
+    ("Bearer \ud800", "invalid_token"),
+    ("Bearer " + "x" * 1_000_000, "invalid_token"),
+    ("Bearer dev_123\0", "invalid_token"),
+    ("Bearer ry_" + "a" * 38, "invalid_token"),
+    ("Bearer ry_" + "a" * 1_000_000, "invalid_token"),
+    ("Bearer sk-proj-" + "a" * 40, "invalid_token"),
+    ("Bearer ghp_" + "a" * 36, "invalid_token"),
+]
 
 
-@given(st.text())
-def test_no_text_is_a_token_or_an_accident(header):
-    with pytest.raises(ApiError) as caught:
-        Authenticator(KEYS).authenticate(header)
-    assert caught.value.status == 401
+@pytest.mark.parametrize(("header", "code"), MALFORMED)
+def test_refused_without_a_look_at_the_database(authenticator, store, header, code):
+    e = refused(authenticator, header)
+    assert (e.status, e.error.code) == (401, code)
+    assert e.headers["WWW-Authenticate"].startswith("Bearer")
+    assert "dev_123" not in e.error.message
+    assert store.asked == 0
 
 
-def test_two_tokens_of_one_label_are_two_owners(authenticator):
+@pytest.mark.parametrize(("header", "code"), MALFORMED)
+def test_the_admin_token_is_read_the_same_way(header, code):
+    for administrator in (Administrator("an-admin-token-1"), Administrator(None)):
+        with pytest.raises(ApiError) as caught:
+            administrator.check(header)
+        assert (caught.value.status, caught.value.error.code) == (401, code)
+
+
+def test_the_admin_token():
+    Administrator("an-admin-token-1").check("Bearer an-admin-token-1")
+    for administrator, token in ((Administrator(None), "an-admin-token-1"), (Administrator("a" * 16), "a" * 15)):
+        with pytest.raises(ApiError):
+            administrator.check(f"Bearer {token}")
+
+
+@given(header=st.text())
+def test_no_text_is_a_token_or_an_accident(records, header):
+    assert refused(Authenticator(KEYS, records.keys, PLANS), header).status == 401
+
+
+def test_two_tokens_of_one_label_are_two_owners(authenticator, records):
     first = authenticator.authenticate("Bearer dev_123")
     second = authenticator.authenticate("Bearer other-token")
     assert first.id != second.id
     assert "dev_123" not in first.id
-    assert Authenticator(KEYS).authenticate("Bearer dev_123").id == first.id
+    assert Authenticator(KEYS, records.keys, PLANS).authenticate("Bearer dev_123").id == first.id
+    assert (first.plan, first.stored) == (None, None)
 
 
-def test_no_key_no_entry():
-    with pytest.raises(ApiError):
-        Authenticator(()).authenticate("Bearer dev_123")
+def test_no_key_no_entry(records):
+    refused(Authenticator((), records.keys, PLANS), "Bearer dev_123")
 
 
-def test_reading_and_running_have_buckets_of_their_own():
-    caller = Authenticator(KEYS).authenticate("Bearer other-token")
-    assert [caller.spend(reading=False).allowed for _ in range(2)] == [True, False]
-    reads = [caller.spend(reading=True) for _ in range(11)]
-    assert [read.allowed for read in reads] == [True] * 10 + [False]
-    assert reads[0].limit == 10
+def test_reading_and_running_have_buckets_of_their_own(authenticator):
+    caller = authenticator.authenticate("Bearer other-token")
+    assert (caller.runs.rate, caller.runs.burst) == (1, 1)
+    assert (caller.reads.rate, caller.reads.burst) == (10, 10)
+
+
+def test_a_stored_key_is_what_its_row_says_at_each_request(authenticator, keyring):
+    made = keyring.make("free", "test", label="ci")
+    header = f"Bearer {made.text}"
+    caller = authenticator.authenticate(header)
+    assert (caller.id, caller.label, caller.plan.name) == (made.stored.id, "ci", "free")
+    assert caller.runs == PLANS.get("free").bucket
+    keyring.change(made.stored.id, "admin", plan="pro", disabled=None)
+    assert authenticator.authenticate(header).plan.name == "pro"
+    keyring.change(made.stored.id, "admin", plan=None, disabled=True)
+    assert refused(authenticator, header).error.code == "disabled_key"
+    assert authenticator.authenticate(header, disabled_too=True).stored.disabled
+    keyring.change(made.stored.id, "admin", plan=None, disabled=False)
+    assert authenticator.authenticate(header).id == made.stored.id
+    keyring.revoke(made.stored.id, "admin")
+    assert refused(authenticator, header).error.code == "invalid_token"
+
+
+def test_a_plan_that_is_gone_is_said_and_is_no_401(authenticator, records):
+    text = new_key_text()
+    now_ms = time.time_ns() // 1_000_000
+    new = NewKey("key_" + "p" * 28, digest(text), text[:8], "gone", now_ms)
+    records.keys.create(new, Actor("test", now_ms))
+    e = refused(authenticator, f"Bearer {text}")
+    assert (e.status, e.error.code) == (403, "unknown_plan")
+
+
+def test_an_invented_key_is_looked_up_once(authenticator, store):
+    header = f"Bearer {new_key_text()}"
+    for _ in range(5):
+        assert refused(authenticator, header).error.code == "invalid_token"
+    assert store.asked == 1
+
+
+def test_a_flood_of_invented_keys_is_not_looked_up_at_all(authenticator, store, keyring):
+    made = keyring.make("free", "test")
+    authenticator.authenticate(f"Bearer {made.text}")
+    asked = store.asked
+    for _ in range(100):
+        assert refused(authenticator, f"Bearer {new_key_text()}", may_ask=lambda: False).status == 429
+    assert store.asked == asked
+    caller = authenticator.authenticate(f"Bearer {made.text}", may_ask=lambda: False)
+    assert caller.id == made.stored.id, "one that was good before is not locked out by its neighbours"
+
+
+def test_what_is_remembered_is_bounded(authenticator):
+    for number in range(REMEMBERED + 100):
+        authenticator._unknown.add(b"%d" % number)
+    assert len(authenticator._unknown._digests) == REMEMBERED
+    assert b"0" not in authenticator._unknown

@@ -16,6 +16,7 @@ FROM_ELSEWHERE = {
     "limit_below_minimum",
     "limit_exceeds_maximum",
     "queue_timeout",
+    "too_many_runs",
     "interrupted",
     "idempotency_key_in_use",
     "not_supported",

@@ -18,6 +18,11 @@ def bare(monkeypatch):
         "ENGINE",
         "ALLOW_INSECURE_BIND",
         "DATABASE_URL",
+        "SELF_SERVICE_KEYS",
+        "API_PROCESSES",
+        "RATELIMIT_URL",
+        "TRUSTED_PROXIES",
+        "ADMIN_TOKEN",
     ):
         monkeypatch.delenv(name, raising=False)
 
@@ -111,3 +116,81 @@ def test_a_database_of_another_kind_is_refused_without_showing_its_url(monkeypat
     with pytest.raises(SettingsError, match="DATABASE_URL") as refused:
         load_settings()
     assert "secret" not in str(refused.value)
+
+
+def test_anybody_may_make_a_key_in_development_on_loopback_or_where_it_is_said(monkeypatch):
+    assert not load_settings().self_service
+    monkeypatch.setenv("SELF_SERVICE_KEYS", "1")
+    assert load_settings().self_service
+    monkeypatch.setenv("SELF_SERVICE_KEYS", "")
+    monkeypatch.setenv("RUNYARD_ENV", "development")
+    assert load_settings().self_service
+    monkeypatch.setenv("SELF_SERVICE_KEYS", "0")
+    assert not load_settings().self_service
+
+
+def test_open_self_service_stays_on_loopback(monkeypatch):
+    monkeypatch.setenv("RUNYARD_ENV", "development")
+    monkeypatch.setenv("API_KEYS", "a_real_token:x")
+    monkeypatch.setenv("BIND", "0.0.0.0")
+    assert not load_settings().self_service, "the default of development is for this machine alone"
+    monkeypatch.setenv("SELF_SERVICE_KEYS", "1")
+    with pytest.raises(SettingsError, match="SELF_SERVICE_KEYS"):
+        load_settings()
+    monkeypatch.setenv("ALLOW_INSECURE_BIND", "1")
+    assert load_settings().self_service
+
+
+def test_several_processes_need_a_place_for_their_buckets(monkeypatch):
+    monkeypatch.setenv("API_PROCESSES", "2")
+    with pytest.raises(SettingsError, match="API_PROCESSES=2 without RATELIMIT_URL"):
+        load_settings()
+    monkeypatch.setenv("RATELIMIT_URL", "redis://127.0.0.1:6379/0")
+    assert load_settings().api_processes == 2
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h", "rediss://u:p@h:1/2", "valkey://h/3", "redis+unix:///run/x", "valkeys://[::1]:7"]
+)
+def test_where_buckets_may_be(monkeypatch, url):
+    monkeypatch.setenv("RATELIMIT_URL", url)
+    assert load_settings().ratelimit_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "memory://",
+        "http://secret@h",
+        "redis://",
+        "redis://:secret@h:99999",
+        "redis+unix://",
+        "redis://h/secret",
+        "x",
+    ],
+)
+def test_where_they_may_not_is_refused_without_showing_it(monkeypatch, url):
+    monkeypatch.setenv("RATELIMIT_URL", url)
+    with pytest.raises(SettingsError, match="RATELIMIT_URL") as refused:
+        load_settings()
+    assert "secret" not in str(refused.value)
+
+
+def test_proxies_and_the_admin_token(monkeypatch):
+    assert load_settings().trusted() == ()
+    monkeypatch.setenv("TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8,2001:db8::/32")
+    assert [str(network) for network in load_settings().trusted()] == [
+        "127.0.0.1/32",
+        "10.0.0.0/8",
+        "2001:db8::/32",
+    ]
+    for wrong in ("10.0.0.1/8", "localhost", "*", "10.0.0.0/33"):
+        monkeypatch.setenv("TRUSTED_PROXIES", wrong)
+        with pytest.raises(SettingsError, match="TRUSTED_PROXIES: entry 1"):
+            load_settings()
+    monkeypatch.delenv("TRUSTED_PROXIES")
+    for wrong in ("short-secret", "s p a c e s secret 1234", "é" * 20):
+        monkeypatch.setenv("ADMIN_TOKEN", wrong)
+        with pytest.raises(SettingsError, match="ADMIN_TOKEN") as refused:
+            load_settings()
+        assert "secret" not in str(refused.value)

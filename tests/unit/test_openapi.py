@@ -104,13 +104,9 @@ def test_a_route_declared_elsewhere_is_picked_up(spec):
     found = document(app)
     said = found["paths"]["/v1/things/{thing_id}"]["get"]
     assert (said["operationId"], said["description"]) == ("get_thing", "What it is.")
-    assert sorted(said["responses"]) == ["200", "401", "404", "429", "500", "503", "default"]
+    assert sorted(said["responses"]) == ["200", "401", "403", "404", "429", "500", "503", "default"]
     assert found["components"]["schemas"]["Thing"]["required"] == ["name"]
-    assert [tag["name"] for tag in found["tags"]] == [
-        *(tag["name"] for tag in spec["tags"][:2]),
-        "usage",
-        "service",
-    ]
+    assert [tag["name"] for tag in found["tags"]] == [tag["name"] for tag in spec["tags"]]
 
 
 def test_a_path_whose_parts_are_not_described_is_an_error():

@@ -95,6 +95,21 @@ def test_the_token_of_the_metrics_is_apis_alone(settings, monkeypatch):
     assert "METRICS_TOKEN" not in {**programs.worker(closed).env, **programs.builder(closed).env}
 
 
+def test_what_is_about_keys_is_apis_alone(settings, monkeypatch):
+    given = {
+        "ADMIN_TOKEN": "an-admin-token-1",
+        "RATELIMIT_URL": "redis://:s3cret@h",
+        "TRUSTED_PROXIES": "127.0.0.1",
+    }
+    given |= {"SELF_SERVICE_KEYS": "0", "API_PROCESSES": "2", "PLANS_FILE": "/x"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    closed = Settings()
+    assert given.items() <= programs.api(closed).env.items()
+    for program in (programs.worker(closed), programs.builder(closed)):
+        assert not set(given) & set(program.env)
+
+
 def test_the_api_is_told_its_keys_and_gives_up_every_privilege(settings):
     program = programs.api(settings)
     assert program.env["API_KEYS"] == "t0ken:a:1:1"

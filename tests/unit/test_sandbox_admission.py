@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sandbox.admission import Admission, LeftQueue, Overloaded
+from sandbox.admission import Admission, LeftQueue, Overloaded, Share, ShareUsed
 from sandbox.live import LiveRun, Outlet
 
 
@@ -139,3 +139,49 @@ def test_no_descriptor_is_left_after_waiting():
     for run in runs:
         run.end()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_key_has_its_share_of_the_places_and_of_the_queue():
+    places = admission(max_runs=10)
+    share = Share(running=2, waiting=1)
+    first, second = places.enter("a", 1, share), places.enter("a", 1, share)
+    third = places.enter("a", 1, share)
+    assert (first.held, second.held, third.held) == (True, True, False)
+    with pytest.raises(ShareUsed):
+        places.enter("a", 1, share)
+    other = places.enter("b", 1)
+    assert other.held, "nobody else waits for it"
+    places.leave(other)
+    assert not third.held
+    places.leave(first)
+    assert third.held
+    for place in (second, third):
+        places.leave(place)
+    load = places.load()
+    assert (load.running, load.waiting, load.memory_mb) == (0, 0, 0)
+    assert not places._running_of
+
+
+def test_a_key_at_its_share_is_passed_by_and_comes_first_once_it_may():
+    places = admission(max_runs=2)
+    share = Share(running=1, waiting=5)
+    runs = [places.enter("a", 1, share) for _ in range(2)]
+    full = places.enter("b", 1)
+    waiting = [places.enter("b", 1), places.enter("c", 1)]
+    assert (runs[0].held, runs[1].held, full.held) == (True, False, True)
+    places.leave(full)
+    assert waiting[0].held, "a, which is first in the queue, has its one place already"
+    places.leave(runs[0])
+    assert runs[1].held
+    assert not waiting[1].held
+    places.leave(waiting[0])
+    assert waiting[1].held
+
+
+def test_a_share_of_no_waiting():
+    places = admission(max_runs=1)
+    held = places.enter("b", 1)
+    with pytest.raises(ShareUsed):
+        places.enter("a", 1, Share(running=1, waiting=0))
+    places.leave(held)
+    assert places.enter("a", 1, Share(running=1, waiting=0)).held

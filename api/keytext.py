@@ -1,0 +1,46 @@
+"""The text of a stored key: `ry_`, 32 random characters, and 6 that are told from them.
+
+The last six are a CRC-32 in base 62, so that scanners of leaked secrets can tell a key from what only looks like
+one, and so that a mistyped or invented one is refused without a look at the database. They are no secret: whoever
+wants to can compute them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import string
+import zlib
+
+PREFIX = "ry"
+#: What is kept of a key in the clear, to be recognised by.
+SHOWN = 8
+_RANDOM = 32
+_CHECKSUM = 6
+_DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_FORM = re.compile(f"{PREFIX}_[0-9A-Za-z]{{{_RANDOM + _CHECKSUM}}}")
+
+
+def new_key_text() -> str:
+    """A key that nobody has yet, of 190 random bits."""
+    text = f"{PREFIX}_" + "".join(secrets.choice(_DIGITS) for _ in range(_RANDOM))
+    return text + _checksum(text)
+
+
+def is_key_text(text: str) -> bool:
+    """Whether it has the form of a key and the checksum is right."""
+    return _FORM.fullmatch(text) is not None and text[-_CHECKSUM:] == _checksum(text[:-_CHECKSUM])
+
+
+def digest(text: str) -> bytes:
+    """What is kept of a key: a plain hash, as what it is of cannot be guessed."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _checksum(text: str) -> str:
+    value, digits = zlib.crc32(text.encode()), ""
+    for _ in range(_CHECKSUM):
+        value, digit = divmod(value, len(_DIGITS))
+        digits = _DIGITS[digit] + digits
+    return digits

@@ -1,0 +1,70 @@
+"""Answers about keys and usage as the document shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.openapi.examples import page
+
+_ID, _AT = "key_Ab3dE5fG7hJ9kL1mN3pQ5rS7tU9v", "2026-11-21T10:00:00.000Z"
+
+NEW_KEY: dict[str, Any] = {
+    "id": _ID,
+    "object": "key",
+    "key": "ry_EXAMPLEexampleEXAMPLEexampleEXAMPLE000",
+    "plan": "free",
+    "created_at": _AT,
+}
+ROTATED_KEY: dict[str, Any] = {**NEW_KEY, "previous_valid_until": "2026-11-22T10:00:00.000Z"}
+KEY: dict[str, Any] = {
+    "id": _ID,
+    "object": "key",
+    "plan": "free",
+    "created_at": _AT,
+    "prefix": "ry_EXAMP",
+    "label": "laptop",
+    "limits": {
+        "timeout_ms": 10000,
+        "cpu_ms": 10000,
+        "memory_mb": 512,
+        "cpus": 1.0,
+        "pids": 256,
+        "max_output_bytes": 1048576,
+        "max_artifact_bytes": 10485760,
+        "max_artifact_files": 10,
+    },
+    "runs_left": 49,
+    "runs_reset_at": None,
+    "disabled": False,
+}
+ADMIN_KEY: dict[str, Any] = {**KEY, "revoked_at": None, "previous_valid_until": None}
+KEY_PAGE = page(ADMIN_KEY)
+AUDIT_PAGE = page(
+    {
+        "id": "17",
+        "object": "audit_entry",
+        "created_at": _AT,
+        "actor": "admin",
+        "action": "key.update",
+        "subject": _ID,
+        "detail": {"plan": "pro"},
+    }
+)
+_USED = {
+    "runs": 3,
+    "cpu_seconds": 0.5,
+    "wall_seconds": 1.25,
+    "gb_seconds": 0.3125,
+    "bytes_in": 300,
+    "bytes_out": 12,
+}
+USAGE: dict[str, Any] = {
+    "object": "usage",
+    "from": "2026-11-01",
+    "to": "2026-11-21",
+    "plan": "free",
+    "runs": 3,
+    "runs_limit": 50,
+    **{name: value for name, value in _USED.items() if name != "runs"},
+    "by_language": {"python": _USED},
+}

@@ -1,0 +1,157 @@
+"""`make keys`: stored keys without HTTP, whether the service runs or not.
+
+    make keys                                       all of them, the newest first
+    make keys KEYS="create --plan pro --label bob"  a new one, on stdout, this once
+    make keys KEYS="revoke key_…"                   end one at once and for good
+
+The settings are those of the environment, as for `make up`: STATE_DIR, DATABASE_URL, PLANS_FILE. The database
+belongs to api's account, so this process becomes that account before it opens it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from ops.environment import clean
+from ops.state import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from api.keyring import Keyring
+    from api.plans import Plans
+    from config.settings import Settings
+    from records import Records
+    from records.keys import StoredKey
+
+OPERATOR = "operator"
+#: Set for the second attempt, by an interpreter that has the service's libraries.
+TRIED = "RUNYARD_KEYS_TRIED"
+PAGE = 100
+FAILED, MISUSED = 1, 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 when it is done; 1 when it cannot be; 2 for a command that is none."""
+    options = _parser().parse_args(argv)
+    _find_libraries()
+    from config.settings import SettingsError, load_settings
+    from records.errors import RecordsUnavailable
+
+    os.environ.setdefault("RUNYARD_ENV", "development")  # as make up does
+    try:
+        settings = load_settings()
+        _become_api(settings)
+        return _do(options, settings)
+    except (SettingsError, RecordsUnavailable, OSError, ValueError) as e:
+        print(f"make keys: {e}", file=sys.stderr)
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make keys", description=__doc__, usage='make keys KEYS="…"')
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("list", help="all keys, the newest first")
+    create = commands.add_parser("create", help="make a key and show it, this once")
+    create.add_argument("--plan", required=True, help="one of the plans of PLANS_FILE")
+    create.add_argument("--label", default="", help="at most 64 of A-Z a-z 0-9 _ . -")
+    revoke = commands.add_parser("revoke", help="end a key at once and for good")
+    revoke.add_argument("id", help="its id, key_…, as list shows it")
+    return parser
+
+
+def _find_libraries() -> None:
+    """Go on in the installed service's interpreter, unless this one can already do what is asked.
+
+    With its own copy of the code: api's account need not be able to read the checkout.
+    """
+    if importlib.util.find_spec("sqlalchemy") and importlib.util.find_spec("pydantic_settings"):
+        return
+    python = Place.of_environment().python
+    if not python.exists() or os.environ.get(TRIED):
+        print("make keys: the service is not installed: make up first", file=sys.stderr)
+        sys.exit(FAILED)
+    argv = [str(python), "-P", "-s", "-m", "ops.keys", *sys.argv[1:]]
+    os.execve(python, argv, {**clean(), TRIED: "1"})  # noqa: S606
+
+
+def _become_api(settings: Settings) -> None:
+    """What root writes beside the database, api could not write any more."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(settings.api_uid)
+        os.setuid(settings.api_uid)
+    os.umask(0o077)
+
+
+def _do(options: argparse.Namespace, settings: Settings) -> int:
+    from api.keyring import Keyring
+    from api.plans import load_plans
+    from records import migrate, open_records
+
+    plans = load_plans(settings)
+    migrate(settings.database)
+    records = open_records(settings.database, connections=1)
+    try:
+        keyring = Keyring(records.keys, records.usage, plans)
+        if options.command == "create":
+            return _create(keyring, plans, options.plan, options.label)
+        if options.command == "revoke":
+            return _revoke(keyring, options.id)
+        return _list(records, keyring)
+    finally:
+        records.close()
+
+
+def _create(keyring: Keyring, plans: Plans, plan: str, label: str) -> int:
+    from api.keyring import LABEL_RULE, is_label
+
+    if plan not in plans:
+        print(f"make keys: there is no plan {plan!r}; known are {', '.join(plans)}", file=sys.stderr)
+        return MISUSED
+    if not is_label(label):
+        print(f"make keys: label: {LABEL_RULE}", file=sys.stderr)
+        return MISUSED
+    made = keyring.make(plan, OPERATOR, label=label)
+    print(f"{made.stored.id}, plan {plan}: the key is shown this once", file=sys.stderr)
+    print(made.text)
+    return 0
+
+
+def _revoke(keyring: Keyring, key_id: str) -> int:
+    if not keyring.revoke(key_id, OPERATOR):
+        print("make keys: there is no such key, or it is revoked", file=sys.stderr)
+        return FAILED
+    print(f"{key_id} is revoked", file=sys.stderr)
+    return 0
+
+
+def _list(records: Records, keyring: Keyring) -> int:
+    from api.ids import rfc3339
+
+    print(f"{'id':<33}{'prefix':<10}{'plan':<12}{'left':>8}  {'state':<10}{'made':<26}label")
+    for key in _all(records):
+        left = keyring.left(key).runs
+        state = "revoked" if key.revoked_at_ms is not None else "disabled" if key.disabled else "good"
+        shown = "-" if left is None else str(left)
+        made = rfc3339(key.created_at_ms)
+        print(f"{key.id:<33}{key.prefix:<10}{key.plan:<12}{shown:>8}  {state:<10}{made:<26}{key.label}")
+    return 0
+
+
+def _all(records: Records) -> Iterator[StoredKey]:
+    after = None
+    while True:
+        page = records.keys.list(limit=PAGE, after=after)
+        yield from page.items
+        if not page.has_more:
+            return
+        after = page.items[-1].id
+
+
+if __name__ == "__main__":
+    sys.exit(main())
