@@ -44,7 +44,7 @@ LAYERS = (
     Layer(
         "apparmor",
         "the profile, enforced",
-        "apt-get install apparmor, apparmor_parser -r -W apparmor/runyard-sandbox on the host; see APPARMOR_PROFILE",
+        "apt-get install apparmor, apparmor_parser -r -W apparmor/runyard-sandbox on the host; or APPARMOR_PROFILE",
         need="kernel",
         relaxable=True,
     ),
