@@ -30,7 +30,7 @@ from sandbox.job import (
     path_problem,
 )
 
-Isolation = Literal["default", "container"]
+Isolation = Literal["default", "container", "gvisor"]
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHOWN_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
@@ -62,7 +62,7 @@ class RunIn(BaseModel):
     limits: dict[str, Any] | None = None
     stream: bool | None = None
     background: bool | None = None
-    isolation: Literal["default", "container", "gvisor"] | None = None
+    isolation: Isolation | None = None
     metadata: Annotated[dict[str, str], Field(max_length=MAX_METADATA)] | None = None
 
 
@@ -118,7 +118,7 @@ def parse_run(data: dict[str, Any]) -> RunRequest:
         stdin=body.stdin or "",
         env=env,
         limits=_limits(body.limits or {}),
-        isolation="container" if body.isolation == "container" else "default",
+        isolation=body.isolation or "default",
         metadata=metadata,
         inputs=inputs,
         stream=bool(body.stream),
@@ -145,8 +145,6 @@ def _check_offered(body: RunIn) -> None:
     """What API.md describes and this version does not do is said, never ignored."""
     if body.stream and body.background:
         raise invalid("stream: a run in the background is not streamed; follow its events", param="stream")
-    if body.isolation == "gvisor":
-        raise invalid("isolation: gvisor is not available here", param="isolation", code="not_supported")
 
 
 def _check_program(body: RunIn, files: tuple[JobFile, ...]) -> None:

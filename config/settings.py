@@ -150,7 +150,7 @@ class Settings(BaseSettings):
         "unix:///var/run/docker.sock", description="The Docker daemon's socket; it must be on this host."
     )
     seccomp_profile: OptionalText = Field(None, description="Path of a seccomp profile to use instead.")
-    apparmor_profile: OptionalText = Field(None, description="Name of an AppArmor profile to use.")
+    apparmor_profile: OptionalText = Field(None, description="Name of a loaded AppArmor profile to use instead.")
     disable_sandbox_security: bool = Field(
         False,
         description="Run without seccomp, AppArmor and no-new-privileges: for finding faults, never for service.",
@@ -176,6 +176,12 @@ class Settings(BaseSettings):
     )
     warm_pool: OptionalText = Field(
         None, description="Warm sandboxes per language, `python=8,node=4`; from POOL_MEMORY_MB when unset."
+    )
+
+    gvisor_pool: OptionalText = Field(
+        None,
+        description="Warm sandboxes under gVisor, `python=2`, for runs that ask for it; one of each language that "
+        "was asked for when unset; `off` does not offer it.",
     )
 
     database_url: OptionalText = Field(

@@ -30,13 +30,18 @@ PACKAGES = {
 #: The runtimes of the engine oci. A Docker daemon is its owner's business, with the runtimes it knows.
 RUNTIME_PACKAGES = {"crun": "/usr/bin/crun", "runc": "/usr/sbin/runc", "runsc": "/usr/bin/runsc"}
 #: What the tests of every engine and runtime stand on.
+#: And the tools that judge the profile and the units.
 TEST_PACKAGES = {
     **RUNTIME_PACKAGES,
     "docker.io": "/usr/sbin/dockerd",
     "docker-compose": "/usr/bin/docker-compose",
+    "apparmor": "/usr/sbin/apparmor_parser",
+    "systemd": "/usr/bin/systemd-analyze",
     # Redis's tools hold its server too, and unlike its own package start none.
     "redis-tools": "/usr/bin/redis-check-rdb",
 }
+#: Where the kernel has AppArmor its profile is required, and this loads it.
+APPARMOR = {"apparmor": "/usr/sbin/apparmor_parser"}
 LOCK = "requirements.lock"
 #: What traces take beside it, where they are sent to somebody.
 TRACES_LOCK = "requirements-otel.lock"
@@ -51,10 +56,16 @@ class InstallError(Exception):
 
 def needed_packages() -> dict[str, str]:
     """PACKAGES, and the runtime that ENGINE and RUNTIME of this process's environment ask for."""
+    packages = PACKAGES | (APPARMOR if _kernel_has_apparmor() else {})
     if os.environ.get("ENGINE") == "docker":
-        return PACKAGES
+        return packages
     runtime = os.environ.get("RUNTIME") or "crun"
-    return PACKAGES | {name: pattern for name, pattern in RUNTIME_PACKAGES.items() if name == runtime}
+    return packages | {name: pattern for name, pattern in RUNTIME_PACKAGES.items() if name == runtime}
+
+
+def _kernel_has_apparmor() -> bool:
+    enabled = Path("/sys/module/apparmor/parameters/enabled")
+    return enabled.exists() and enabled.read_text().strip() == "Y"
 
 
 def missing_packages(wanted: dict[str, str] | None = None) -> list[str]:

@@ -24,6 +24,7 @@ from config.settings import Settings, SettingsError, load_settings
 from ops import host
 from sandbox.conversation import await_ready
 from sandbox.engines import Engine, EngineError, EngineUnusable
+from sandbox.engines.apparmor import PROFILE
 from sandbox.engines.confinement import apparmor_is_on
 from sandbox.images import Images
 from sandbox.languages import Catalogue, Language
@@ -34,7 +35,6 @@ from worker.engines import open_engine
 
 #: Until a Docker daemon has loaded the images.
 LOADED_WITHIN_S = 300.0
-PROFILE = "runyard-sandbox"
 
 
 @contextlib.contextmanager

@@ -50,6 +50,7 @@ ALLOCATOR = {
 PYTHON = (sys.executable, "-P", "-s")
 #: A child of a supervisor that was killed is told to stop by the kernel (PR_SET_PDEATHSIG).
 UNTIL_PARENT_ENDS = ("setpriv", "--pdeathsig", "TERM")
+API_COMMAND = (*PYTHON, "-m", "gunicorn", "-c", "python:api.gunicorn_conf", "api.app:create_app()")
 
 
 def worker(settings: Settings) -> Program:
@@ -57,7 +58,9 @@ def worker(settings: Settings) -> Program:
     settings_env = {name: value for name, value in _settings(settings).items() if name.upper() not in API_ONLY}
     images = {name: value for name, value in os.environ.items() if name.startswith(IMAGE_PREFIX)}
     env = {**_s3(settings), **_traces(settings), **settings_env, **images, **ALLOCATOR}
-    return Program("worker", (*UNTIL_PARENT_ENDS, *PYTHON, "-m", "worker"), env)
+    # Relaxed sandboxes must be able to gain privileges, which nothing beneath such a worker could.
+    bound = () if settings.disable_sandbox_security else ("--no-new-privs",)
+    return Program("worker", (*UNTIL_PARENT_ENDS, *bound, *PYTHON, "-m", "worker"), env)
 
 
 def api(settings: Settings) -> Program:
@@ -73,12 +76,7 @@ def api(settings: Settings) -> Program:
         "--ambient-caps=-all",
         "--bounding-set=-all",
         "--pdeathsig=TERM",
-        *PYTHON,
-        "-m",
-        "gunicorn",
-        "-c",
-        "python:api.gunicorn_conf",
-        "api.app:create_app()",
+        *API_COMMAND,
     )
     own = {"HOME": str(settings.api_home), "PROMETHEUS_MULTIPROC_DIR": str(settings.api_home / "metrics")}
     env = {**_s3(settings), **_traces(settings), **_settings(settings), **ALLOCATOR, **own}

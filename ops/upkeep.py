@@ -65,7 +65,8 @@ def _engines_under_test() -> dict[str, str]:
     if not chosen:
         return install.TEST_PACKAGES
     words = {word for name in chosen.split(",") for word in name.strip().split("/")}
-    named = words | {"crun", "redis-tools"}  # the service's own, and that of the buckets
+    # The service's own, what judges its files, and that of the buckets.
+    named = words | {"crun", "apparmor", "systemd", "redis-tools"}
     if "docker" in words:
         named |= {"docker.io", "docker-compose"}
     return {name: pattern for name, pattern in install.TEST_PACKAGES.items() if name in named}

@@ -44,12 +44,22 @@ class Accepted:
     plan: Plan
     place: Place
     at: float
+    pool: WarmPool
 
 
 class Executor:
     """Runs jobs, each on the caller's thread."""
 
-    def __init__(self, catalogue: Catalogue, pool: WarmPool, admission: Admission, storage: Storage) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        pool: WarmPool,
+        admission: Admission,
+        storage: Storage,
+        gvisor: WarmPool | None = None,
+    ) -> None:
+        """`gvisor` has the sandboxes of runs that ask for it; None where there is none."""
+        self._gvisor = gvisor
         self._catalogue = catalogue
         self._storage = storage
         self._pool = pool
@@ -59,9 +69,11 @@ class Executor:
         """Check a job and enter the queue, without waiting. What is accepted must be given to `run`."""
         try:
             plan = make_plan(job, self._catalogue)
-            self._pool.check(plan.language)
+            pool = self._pool_for(job)
+            pool.check(plan.language)
             share = Share(job.most_running, job.most_waiting)
-            return Accepted(plan, self._admission.enter(job.key, plan.memory_mb, share), time.monotonic())
+            place = self._admission.enter(job.key, plan.memory_mb, share)
+            return Accepted(plan, place, time.monotonic(), pool)
         except JobInvalid as e:
             return Refusal(400, e.message, e.code, e.param)
         except NotReady:
@@ -70,6 +82,17 @@ class Executor:
             return _share_used(job)
         except Overloaded as e:
             return _overloaded(e)
+
+    def _pool_for(self, job: Job) -> WarmPool:
+        if job.isolation != "gvisor":
+            return self._pool
+        if self._gvisor is None:
+            raise JobInvalid(
+                "isolation: gvisor is not available here; the service has no runsc",
+                param="isolation",
+                code="not_supported",
+            )
+        return self._gvisor
 
     def give_up(self, accepted: Accepted) -> None:
         """Give back the place of a job that is not run after all."""
@@ -92,7 +115,7 @@ class Executor:
             live.marks.admitted = time.monotonic()
             reached("leased")
             live.status("running", queue_ms=queue_ms)
-            return self._run(plan, queue_ms, live)
+            return self._run(plan, accepted.pool, queue_ms, live)
         except Overloaded as e:
             refusal = _overloaded(e)
             return refusal if refusable else _never_ran(plan, accepted, live, refusal.message, "queue_timeout")
@@ -110,12 +133,12 @@ class Executor:
         finally:
             self._admission.leave(place)
 
-    def _run(self, plan: Plan, queue_ms: int, live: LiveRun) -> Result:
-        self._pool.run_begins()
+    def _run(self, plan: Plan, pool: WarmPool, queue_ms: int, live: LiveRun) -> Result:
+        pool.run_begins()
         started_at = _now()
         sandbox: Sandbox | None = None
         try:
-            sandbox, source = self._sandbox_for(plan)
+            sandbox, source = self._sandbox_for(plan, pool)
             reached("created")
             live.marks.ready = time.monotonic()
             spoken = Conversation(sandbox, plan, live, self._storage).speak()
@@ -126,31 +149,31 @@ class Executor:
             return _failed(plan, started_at, queue_ms, live)
         finally:
             if sandbox is not None:
-                self._pool.discard(sandbox)
-            self._pool.run_ends()
+                pool.discard(sandbox)
+            pool.run_ends()
 
-    def _sandbox_for(self, plan: Plan) -> tuple[Sandbox, Source]:
+    def _sandbox_for(self, plan: Plan, pool: WarmPool) -> tuple[Sandbox, Source]:
         """A sandbox with the plan's limits in force. One that already holds more is given up for a lean one."""
         if plan.container:
-            return self._sized(self._pool.make_cold(plan.language, hold=plan.warm), plan), "cold"
-        sandbox, source = self._pool.take(plan.language, plan.flavour)
-        if self._apply(sandbox, plan):
+            return self._sized(pool.make_cold(plan.language, hold=plan.warm), plan, pool), "cold"
+        sandbox, source = pool.take(plan.language, plan.flavour)
+        if self._apply(sandbox, plan, pool):
             return sandbox, source
-        return self._sized(self._pool.make_cold(plan.language), plan), "cold"
+        return self._sized(pool.make_cold(plan.language), plan, pool), "cold"
 
-    def _sized(self, sandbox: Sandbox, plan: Plan) -> Sandbox:
+    def _sized(self, sandbox: Sandbox, plan: Plan, pool: WarmPool) -> Sandbox:
         """The sandbox with the plan's limits in force. Raises EngineError for one that holds more."""
-        if self._apply(sandbox, plan):
+        if self._apply(sandbox, plan, pool):
             return sandbox
         raise EngineError(f"a sandbox does not fit into {plan.limits.memory_mb} MiB")
 
-    def _apply(self, sandbox: Sandbox, plan: Plan) -> bool:
+    def _apply(self, sandbox: Sandbox, plan: Plan, pool: WarmPool) -> bool:
         fits = False
         try:
             fits = sandbox.apply(plan.limits)
         finally:
             if not fits:
-                self._pool.discard(sandbox)
+                pool.discard(sandbox)
         return fits
 
 

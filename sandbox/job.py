@@ -218,7 +218,7 @@ class Job:
     env: dict[str, str] = field(default_factory=dict)
     limits: dict[str, int | float] = field(default_factory=dict)
     key: str = ""
-    isolation: Literal["default", "container"] = "default"
+    isolation: Literal["default", "container", "gvisor"] = "default"
     interpreter: Literal["warm", "cold"] = "warm"
     live: bool = False
     request_id: str = ""

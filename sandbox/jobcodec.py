@@ -28,7 +28,7 @@ def read_job(data: object) -> Job:
     for name in _OPTIONAL_TEXT:
         value = data.get(name)
         values[name] = None if value is None else _text(name, value)
-    for name, allowed in (("isolation", ("default", "container")), ("interpreter", ("warm", "cold"))):
+    for name, allowed in (("isolation", ("default", "container", "gvisor")), ("interpreter", ("warm", "cold"))):
         value = data.get(name, allowed[0])
         if value not in allowed:
             raise JobInvalid(f"{name}: must be one of {', '.join(allowed)}", param=name)

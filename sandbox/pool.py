@@ -145,6 +145,14 @@ class WarmPool:
         with self._change:
             self._change.notify_all()
 
+    def keep_one(self, language: Language) -> None:
+        """Have at least one of a language warm from now on."""
+        with self._change:
+            shelf = self._shelves[language.id]
+            if shelf.size == 0:
+                shelf.size = 1
+                self._change.notify_all()
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Ready and wanted, by language."""
         with self._change:
@@ -185,8 +193,8 @@ class WarmPool:
         sandbox = self._engine.create(image, hold=hold, flavour=flavour, container=container)
         try:
             self._note_landlock(await_ready(sandbox))
-            sandbox.measure()
             self._inspect(sandbox)
+            sandbox.measure()
             self.confined = True
         except BaseException as e:
             if isinstance(e, NotConfined):
@@ -294,24 +302,24 @@ def flavour_sizes(sizes: dict[Language, int]) -> dict[tuple[Language, str], int]
 
 
 def pool_sizes(
-    languages: list[Language], *, memory_mb: int, wanted: str | None, most: int = 16
+    languages: list[Language], *, memory_mb: int, wanted: str | None, most: int = 16, name: str = "WARM_POOL"
 ) -> dict[Language, int]:
     """How many warm sandboxes of each language: as `wanted` says (`python=8,node=4`), else by memory.
 
     Every language gets the same share of the memory, as many slots as fit, at least one and at most `most`.
-    Raises ValueError for a wish that cannot be read.
+    Raises ValueError, naming the setting, for a wish that cannot be read.
     """
     if wanted is not None:
-        return _wished(languages, wanted)
+        return _wished(languages, wanted, name)
     share = memory_mb / max(len(languages), 1)
     return {lang: max(1, min(most, int(share // lang.slot_mb))) if memory_mb else 0 for lang in languages}
 
 
-def _wished(languages: list[Language], wanted: str) -> dict[Language, int]:
+def _wished(languages: list[Language], wanted: str, setting: str) -> dict[Language, int]:
     sizes = {language.id: 0 for language in languages}
     for entry in wanted.split(","):
         name, _, count = entry.strip().partition("=")
         if name not in sizes or not count.isdigit() or int(count) > 256:
-            raise ValueError(f"WARM_POOL: {entry.strip()[:40]!r} is not LANGUAGE=0..256")
+            raise ValueError(f"{setting}: {entry.strip()[:40]!r} is not LANGUAGE=0..256")
         sizes[name] = int(count)
     return {language: sizes[language.id] for language in languages}

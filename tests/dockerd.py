@@ -12,7 +12,7 @@ from pathlib import Path
 
 import docker
 
-from sandbox.engines.oci.runsc import best_platform, known_flags
+from sandbox.engines.oci.runsc import best_platform, known_flags, options_for
 from sandbox.engines.runtimes import find_runtime
 
 STARTED_WITHIN_S = 30
@@ -26,7 +26,10 @@ class Dockerd:
         self.host = f"unix://{place}/docker.sock"
         place.mkdir(mode=0o755, parents=True, exist_ok=True)
         platform = best_platform(known_flags())
-        runsc = {"path": find_runtime("runsc"), "runtimeArgs": [f"--platform={platform}", "--network=none"]}
+        runsc = {
+            "path": find_runtime("runsc"),
+            "runtimeArgs": [f"--platform={platform}", *options_for(known_flags())],
+        }
         runtimes = {"runsc": runsc, "crun": {"path": find_runtime("crun")}}
         (place / "daemon.json").write_text(json.dumps({"runtimes": runtimes}))
         self.start()

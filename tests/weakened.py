@@ -14,7 +14,7 @@ import sandbox.engines.docker.engine as docker_engine
 import sandbox.engines.oci.engine as oci_engine
 from sandbox.engines import cgroups
 from sandbox.engines.syscalls import MS_RDONLY
-from worker.__main__ import main
+from worker import __main__ as worker_main
 
 
 def _without_namespace(kind):
@@ -98,6 +98,9 @@ DOCKER = {
 
 def weaken(layer: str) -> None:
     """Take a layer away, from either engine."""
+    if layer == "user_namespace":
+        # Outside of one a runtime cannot take from a program what the worker may not take: it would not start any.
+        worker_main.drop_privileges = lambda: None
     if layer == "root":
         OCI["root"] = _set("root", "readonly", value=False)
         mount = oci_engine.mount
@@ -135,4 +138,4 @@ def weaken(layer: str) -> None:
 
 if __name__ == "__main__":
     weaken(sys.argv[1])
-    sys.exit(main())
+    sys.exit(worker_main.main())

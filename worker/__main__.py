@@ -14,8 +14,10 @@ from config.logging import setup
 from config.settings import SettingsError, load_settings
 from config.tracing import open_tracer
 from sandbox.engines import EngineUnusable
+from sandbox.engines.apparmor import profile_in_force
 from storage.errors import StorageError, StorageMisconfigured
 from worker.observe import Observer
+from worker.privileges import drop_privileges
 from worker.server import Server
 from worker.service import Service
 
@@ -35,6 +37,9 @@ def main() -> int:
         settings = load_settings()
         setup("worker", settings.log_level)
         _all_descriptors()
+        if not settings.disable_sandbox_security:
+            profile_in_force(settings.apparmor_profile)  # loading one takes a capability that is not kept
+        drop_privileges()
         service = Service(settings)
         fallen_short: list[str] = []
         service.posture.on_failure = functools.partial(_stop_for, fallen_short)

@@ -21,6 +21,7 @@ from sandbox.posture.canary import Posture
 from storage import areas
 from storage.errors import StorageUnavailable
 from worker.engines import open_engine
+from worker.gvisor import RUNSC, GvisorPool, gvisor_engine
 from worker.observe import Observer, watch
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,14 @@ class Service:
         )
         self.pool = WarmPool(self.engine, self.images, sizes, self.metrics, inspect=self.posture.inspect)
         watch(self.metrics.registry, self.admission, self.pool)
-        self.executor = Executor(self.catalogue, self.pool, self.admission, RunBlobs(self.blobs))
+        self.gvisor = self._open_gvisor(settings, slots)
+        self.executor = Executor(
+            self.catalogue,
+            self.pool,
+            self.admission,
+            RunBlobs(self.blobs),
+            self.pool if self.engine.runtime.startswith(RUNSC) else self.gvisor,
+        )
         self.observer = Observer(self.metrics)
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch_for_images, name="images", daemon=True)
@@ -69,6 +77,12 @@ class Service:
             memory_mb = min(1024, machine_mb // 16)
         return pool_sizes(list(self.catalogue), memory_mb=memory_mb, wanted=settings.warm_pool)
 
+    def _open_gvisor(self, settings: Settings, slots: int) -> GvisorPool | None:
+        engine = gvisor_engine(settings, self.catalogue, self.engine, slots_before=slots)
+        if engine is None:
+            return None
+        return GvisorPool(settings, self.catalogue, engine, self.images, self.metrics)
+
     def start(self) -> None:
         """Reap, send the canaries, then begin to fill the pool. Raises EngineUnusable naming a missing layer."""
         left = self.engine.reap()
@@ -76,6 +90,8 @@ class Service:
             log.warning("removed what a dead worker had left", extra={"sandboxes": left})
         self._measure()
         self.pool.start()
+        if self.gvisor is not None:
+            self.gvisor.start()
         self._watcher.start()
         threading.Thread(target=self._clean_storage, name="clean", daemon=True).start()
 
@@ -120,15 +136,30 @@ class Service:
             "runtime": self.engine.runtime,
             "languages": [self._describe(language) for language in self.catalogue],
             "pool": self.pool.counts(),
+            "gvisor_pool": self.gvisor.counts() if self.gvisor is not None else {},
             "queue": {"waiting": load.waiting, "running": load.running},
             "confined": self.pool.confined,
             "landlock": self.pool.landlock,
-            "posture": self.posture.summary(),
+            "posture": self._summary(),
+            "isolations": self._isolations(),
         }
+
+    def _summary(self) -> dict[str, str]:
+        """The required layers; under `gvisor`, once somebody has asked for it, all of its own together."""
+        summary = self.posture.summary()
+        if self.gvisor is not None and (own := self.gvisor.posture.summary()):
+            summary["gvisor"] = "ok" if set(own.values()) == {"ok"} else "fail"
+        return summary
+
+    def _isolations(self) -> list[str]:
+        has_gvisor = self.gvisor is not None or self.engine.runtime.startswith(RUNSC)
+        return ["default", "container", *(["gvisor"] if has_gvisor else [])]
 
     def postures(self) -> list[dict[str, Any]]:
         """How every layer stands: names, states, what was measured and how to mend it. For the machine's owner."""
-        return [{"name": self.posture.name, "layers": [asdict(found) for found in self.posture.report()]}]
+        every = [self.posture, *([self.gvisor.posture] if self.gvisor is not None else [])]
+        told = [{"name": one.name, "layers": [asdict(found) for found in one.report()]} for one in every]
+        return [one for one in told if one["layers"]]
 
     def _describe(self, language: Language) -> dict[str, Any]:
         image = self.images.get(language.id)
@@ -147,6 +178,8 @@ class Service:
         """Take the pool and the engine apart; no run is under way any more."""
         self._closing.set()
         self.pool.close()
+        if self.gvisor is not None:
+            self.gvisor.close()
         self.engine.close()
 
 

@@ -71,17 +71,6 @@ def load_profile(override: str | None) -> Profile:
     return Profile(data=data, digest="sha256:" + hashlib.sha256(text).hexdigest())
 
 
-def known_apparmor(profile: str | None) -> str | None:
-    """The AppArmor profile to ask for; a name that the kernel does not know is refused rather than ignored."""
-    loaded = Path("/sys/kernel/security/apparmor/profiles")
-    if profile is None:
-        return None
-    names = loaded.read_text().splitlines() if loaded.exists() else []
-    if not any(line.rpartition(" ")[0] == profile for line in names):
-        raise EngineUnusable(f"APPARMOR_PROFILE={profile}: this kernel has no such profile loaded")
-    return profile
-
-
 def apparmor_is_on() -> bool:
     """Whether this kernel confines by AppArmor, whatever is loaded."""
     try:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sandbox.conversation import await_ready
 from sandbox.engines import Engine, EngineError, NotConfined, Sandbox
+from sandbox.engines.apparmor import PROFILE
 from sandbox.engines.confinement import apparmor_is_on
 from sandbox.images import Image
 from sandbox.languages import Catalogue
@@ -56,7 +57,7 @@ class Posture:
         self._catalogue = catalogue
         self._golden = load_golden(engine.name, engine.runtime)
         # Where the kernel has it, a label must be there: no profile in use is then what is missing.
-        self._apparmor = (apparmor or "runyard-sandbox") if apparmor_is_on() else None
+        self._apparmor = (apparmor or PROFILE) if apparmor_is_on() else None
         self._relaxed = relaxed
         self._lock = threading.Lock()
         self._found: dict[str, list[Finding]] = {}

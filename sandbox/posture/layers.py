@@ -27,7 +27,11 @@ LAYERS = (
         "uids of its own, none of them the host's root",
         "sysctl user.max_user_namespaces=65536 kernel.unprivileged_userns_clone=1, and " + RUNTIME,
     ),
-    Layer("identity", "the slot's uid and gid, no further groups", RUNTIME),
+    Layer(
+        "identity",
+        "the slot's uid and gid, no further groups; under gVisor nobody's",
+        RUNTIME + "; a current runsc of a Docker daemon's with --directfs=false in its runtimeArgs",
+    ),
     Layer("capabilities", "none, in all five sets", RUNTIME),
     Layer("no_new_privileges", "no program gains any", RUNTIME, relaxable=True),
     Layer(
@@ -40,7 +44,7 @@ LAYERS = (
     Layer(
         "apparmor",
         "the profile, enforced",
-        "apt-get install apparmor, then apparmor_parser -r -W apparmor/runyard-sandbox; look at APPARMOR_PROFILE",
+        "apt-get install apparmor, apparmor_parser -r -W apparmor/runyard-sandbox on the host; or APPARMOR_PROFILE",
         need="kernel",
         relaxable=True,
     ),

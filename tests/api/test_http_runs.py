@@ -149,10 +149,49 @@ def test_health_answers_while_runs_wait(service):
     assert codes == [200] * 24
 
 
-def test_what_is_not_offered_yet_is_said(service):
-    reply = service.post("/v1/runs", json={"language": "python", "code": "x", "isolation": "gvisor"})
-    assert (reply.status, reply.body["error"]["param"]) == (400, "isolation")
-    assert reply.body["error"]["code"] == "not_supported"
+def test_an_isolation_that_there_is_not_is_said(service):
+    for odd in ("kata", "", 1, "gVisor"):
+        reply = service.post("/v1/runs", json={"language": "python", "code": "x", "isolation": odd})
+        assert (reply.status, reply.body["error"]["param"]) == (400, "isolation")
+
+
+def test_gvisor_is_had_for_the_asking(service):
+    code = "print(open('/proc/version').read())"
+    plain = service.run(code=code)
+    run = service.run(code=code, isolation="gvisor", limits={"timeout_ms": 30_000})
+    assert run["status"] == "succeeded", run
+    assert (run["isolation"]["runtime"], run["isolation"]["seccomp"]) == ("runsc", None)
+    assert run["isolation"]["platform"] in {"systrap", "ptrace"}
+    assert plain["isolation"]["runtime"] != "runsc"
+    assert run["stdout"] != plain["stdout"]  # another kernel answers
+    deadline = time.monotonic() + 20  # what the worker says of itself is remembered for a while
+    while "posture.gvisor" not in (checks := service.get("/readyz", token=None).body["checks"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert checks["posture.gvisor"] == "ok"
+
+
+def test_gvisor_has_a_warm_pool_of_its_own(service):
+    """One of each language that was asked for is kept."""
+    deadline = time.monotonic() + 60
+    source = None
+    while source != "pool" and time.monotonic() < deadline:
+        run = service.run("bash", "echo 1", isolation="gvisor", limits={"timeout_ms": 30_000})
+        assert run["stdout"] == "1\n"
+        source = run["isolation"]["source"]
+    assert source == "pool"
+    assert service.run("bash", "echo 1", isolation="container")["isolation"]["runtime"] != "runsc"
+
+
+def test_gvisor_streams_and_runs_in_the_background_as_the_others(service):
+    asked = {"language": "bash", "code": "echo 1", "isolation": "gvisor", "background": True}
+    accepted = service.post("/v1/runs", json=asked)
+    assert accepted.status == 202
+    with service.events(
+        json={"language": "bash", "code": "echo 1", "isolation": "gvisor", "stream": True}
+    ) as events:
+        last = [event for _, event in events][-1]
+    assert (last["event"], last["data"]["isolation"]["runtime"]) == ("result", "runsc")
 
 
 def test_large_output_comes_back_whole(service):

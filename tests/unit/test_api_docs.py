@@ -19,6 +19,7 @@ FROM_ELSEWHERE = {
     "too_many_runs",
     "interrupted",
     "idempotency_key_in_use",
+    "not_supported",
 }
 UNDOCUMENTED = {"request_timeout"}
 

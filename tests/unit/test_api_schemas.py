@@ -184,7 +184,6 @@ BAD = {
     "stream in the background": (program(stream=True, background=True), "stream", "invalid_value", "background"),
     "stream string": (program(stream="false"), "stream", "invalid_type", "true or false"),
     "stream number": (program(stream=0), "stream", "invalid_type", "true or false"),
-    "gvisor": (program(isolation="gvisor"), "isolation", "not_supported", "gvisor"),
     "isolation": (program(isolation="none"), "isolation", "invalid_value", "'container'"),
     "isolation null byte": (program(isolation="default\0"), "isolation", "invalid_value", "'container'"),
     "limits list": (program(limits=[]), "limits", "invalid_type", "object"),

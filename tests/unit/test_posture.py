@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pytest
 
 from ops.posture import joined
 from sandbox.engines import EngineError, EngineUnusable, NotConfined
+from sandbox.engines.oci.runsc import options_for
 from sandbox.engines.posture import Expected, Subject, subject_of
 from sandbox.images import Image
 from sandbox.languages import Catalogue
@@ -20,6 +22,7 @@ from sandbox.posture.facts import named_capabilities, named_uid
 from sandbox.posture.golden import FOLDER, compare, golden_path, load_golden
 from sandbox.posture.layers import LAYERS
 from sandbox.posture.mounts import parse_mountinfo
+from worker.privileges import KEPT
 
 GOLDEN = sorted(path.stem for path in FOLDER.glob("*.json"))
 WITHOUT_OURS = {"oci-runsc", "docker-runsc"}
@@ -400,3 +403,20 @@ def test_images_must_agree_but_for_what_may_differ(facts):
     other["masked"]["/sys"] = "open"
     with pytest.raises(ValueError, match=r"go: masked\./sys is 'open'"):
         joined({"bash": facts, "go": other})
+
+
+def test_a_current_gvisor_is_nobody_on_the_host():
+    assert options_for("  -directfs\n\tdirectly access the container filesystems") == [
+        "--network=none",
+        "--directfs=false",
+    ]
+    assert options_for("  -platform string") == ["--network=none"]
+
+
+# -- the worker's own rights ---------------------------------------------------------------------------
+
+
+def test_the_page_of_confinement_names_each_capability_and_its_reason():
+    page = (FOLDER.parents[1] / "docs" / "confinement.md").read_text()
+    rows = dict(re.findall(r"^\| `(CAP_[A-Z_]+)` \| (.+?) \|$", page, re.MULTILINE))
+    assert rows == {name: reason for name, (_, reason) in KEPT.items()}

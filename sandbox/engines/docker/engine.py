@@ -11,6 +11,7 @@ from pathlib import Path
 
 from config.settings import Settings
 from sandbox.engines import EngineError, EngineUnusable
+from sandbox.engines.apparmor import profile_in_force
 from sandbox.engines.cgroups import Bounds
 from sandbox.engines.confinement import (
     AGENT_PIDS,
@@ -21,7 +22,6 @@ from sandbox.engines.confinement import (
     RUN_UID,
     build_bytes,
     instance_name,
-    known_apparmor,
     load_profile,
 )
 from sandbox.engines.docker.container import Confinement, container_config
@@ -65,7 +65,7 @@ class DockerEngine:
         self._traits = traits_of(self.runtime)
         self._relaxed = settings.disable_sandbox_security
         self._seccomp = None if self._relaxed else load_profile(settings.seccomp_profile)
-        self._apparmor = None if self._relaxed else known_apparmor(settings.apparmor_profile)
+        self._apparmor = None if self._relaxed else profile_in_force(settings.apparmor_profile)
         self._instance = instance_name(settings.state_dir)
         self._owner = owner_name(os.getpid())
         self._confinement = Confinement(

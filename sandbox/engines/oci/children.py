@@ -7,9 +7,16 @@ sandbox's pids cgroup. So one thread waits for whatever ends, and keeps the stat
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable
+
+
+@functools.cache
+def the_children() -> Children:
+    """Those of this process: two who wait for whatever ends would take each other's."""
+    return Children()
 
 
 class Children:

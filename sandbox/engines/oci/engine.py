@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from config.settings import Settings
 from sandbox.engines import EngineError, EngineUnusable
+from sandbox.engines.apparmor import profile_in_force
 from sandbox.engines.cgroups import Bounds, open_cgroups, remove_empty
 from sandbox.engines.confinement import (
     AGENT_PIDS,
@@ -22,7 +23,6 @@ from sandbox.engines.confinement import (
     RUN_UID,
     build_bytes,
     instance_name,
-    known_apparmor,
     load_profile,
 )
 from sandbox.engines.oci import spec
@@ -53,8 +53,8 @@ class OciEngine:
 
     name = "oci"
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, *, slots: int) -> None:
-        """Claim what the engine needs of this process. Raises EngineUnusable saying what is missing.
+    def __init__(self, settings: Settings, catalogue: Catalogue, *, slots: int, beside: bool = False) -> None:
+        """Claim what the engine needs of this process; `beside` another one, that is done. Raises EngineUnusable.
 
         Must be called before the process has threads: user namespaces are made by forking.
         """
@@ -62,14 +62,15 @@ class OciEngine:
             raise EngineUnusable("engine oci needs root")
         self._relaxed = settings.disable_sandbox_security
         self._seccomp = None if self._relaxed else load_profile(settings.seccomp_profile)
-        self._apparmor = None if self._relaxed else known_apparmor(settings.apparmor_profile)
+        self._apparmor = None if self._relaxed else profile_in_force(settings.apparmor_profile)
         self._catalogue = catalogue
         self._instance = instance_name(settings.state_dir)
         self._cgroups = open_cgroups(self._instance)
         self._slots = Slots(settings.uid_base, slots)
-        become_subreaper()
-        private_mounts()
-        self._place = settings.run_dir / "sandboxes"
+        if not beside:
+            become_subreaper()
+            private_mounts()
+        self._place = settings.run_dir / ("gvisor" if beside else "sandboxes")
         self._place.mkdir(mode=0o711, parents=True, exist_ok=True)
         mount("tmpfs", str(self._place), "tmpfs", MS_NOSUID, "mode=0711,size=64m")
         self._devices = make_device_layer(self._place)

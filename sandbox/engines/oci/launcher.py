@@ -17,7 +17,7 @@ import signal
 from collections.abc import Callable
 
 from sandbox.engines import EngineError, EngineUnusable
-from sandbox.engines.oci.children import Children
+from sandbox.engines.oci.children import the_children
 from sandbox.engines.runtimes import find_runtime
 
 START_TIMEOUT_S = 10.0
@@ -43,7 +43,7 @@ class Launcher:
         if path is None:
             raise EngineUnusable(f"{name} is not installed: apt-get install {name}")
         self._name = name
-        self._children = Children()
+        self._children = the_children()
         self._binary = os.memfd_create(name, os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
         with open(path, "rb") as source:
             size, sent = os.fstat(source.fileno()).st_size, 0

@@ -36,7 +36,9 @@ class Runsc:
     def __init__(self, root: Path) -> None:
         self._launcher = Launcher(self.name, gated=True)
         self._root = root
-        self.platform: str | None = best_platform(known_flags())
+        flags = known_flags()
+        self.platform: str | None = best_platform(flags)
+        self._options = options_for(flags)
         root.mkdir(mode=0o700, exist_ok=True)
 
     def start(
@@ -53,7 +55,7 @@ class Runsc:
         pid_file = f"{bundle}/pid"
         with open(f"{bundle}/config.json", "wb") as file:
             file.write(config)
-        arguments = [f"--root={self._root}", f"--platform={self.platform}", "--network=none", "--ignore-cgroups"]
+        arguments = [f"--root={self._root}", f"--platform={self.platform}", *self._options, "--ignore-cgroups"]
         arguments += ["run", "--detach", f"--bundle={bundle}", f"--pid-file={pid_file}", name]
         self._launcher.run(arguments, stream_fd, b"\n", enter)
         return read_pid(pid_file)
@@ -69,6 +71,15 @@ class Runsc:
 
     def close(self) -> None:
         self._launcher.close()
+
+
+def options_for(flags: str) -> list[str]:
+    """How it is started, by what `runsc flags` says it knows.
+
+    Without directfs its kernel reaches files through a helper alone, and is nobody on the host; with it, the
+    default of current releases, it is the host's root with the capabilities of one over files.
+    """
+    return ["--network=none", *(["--directfs=false"] if "directfs" in flags else [])]
 
 
 def best_platform(flags: str) -> str:

@@ -1,0 +1,68 @@
+"""The fewest capabilities that a worker works with, and no way back to the others.
+
+The list is measured: without any one of them some runtime does not start a sandbox, and the suites of every engine
+and runtime run under it. What is dropped here is dropped from the
+bounding set too, so that no program that the worker starts gains it by being root's. See capabilities(7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+#: Number and what it is for. docs/confinement.md has this table, held to it by a test.
+KEPT: dict[str, tuple[int, str]] = {
+    "CAP_CHOWN": (0, "gives the socket to api's group; runc gives its fifo to the sandbox"),
+    "CAP_DAC_OVERRIDE": (1, "reads uploads, which are api's alone, and makes control groups"),
+    "CAP_FOWNER": (3, "sets modes when it unpacks an image that was made elsewhere"),
+    "CAP_FSETID": (4, "keeps api's group on the directories of artifacts"),
+    "CAP_KILL": (5, "kills programs, which run under the uids of their slots"),
+    "CAP_SETGID": (6, "becomes a slot's first gid, that its user namespace be its own, and writes the gid map"),
+    "CAP_SETUID": (7, "the same with uids"),
+    "CAP_SYS_CHROOT": (18, "lets runc join a mount namespace, and gVisor's helpers change their root"),
+    "CAP_SYS_PTRACE": (19, "measures sandboxes, and resizes their mounts, through /proc/PID"),
+    "CAP_SYS_ADMIN": (21, "mounts, makes and joins namespaces"),
+    "CAP_MKNOD": (27, "makes the six device nodes, and the marks of deletion of imported images"),
+}
+CAP_SETPCAP = 8
+PR_CAPBSET_DROP, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
+SYS_CAPSET, CAPABILITY_VERSION_3 = 126, 0x2008_0522
+
+
+def drop_privileges() -> None:
+    """Give up every capability that is not in KEPT, for good. To be called before there are threads.
+
+    Raises OSError if the kernel refuses.
+    """
+    if os.geteuid() != 0:
+        return
+    kept = sum(1 << number for number, _ in KEPT.values()) & permitted()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if permitted() >> CAP_SETPCAP & 1:
+        for number in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
+            if not kept >> number & 1:
+                _checked(libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0), "prctl(PR_CAPBSET_DROP)")
+    else:  # in a container without it, the container's own set bounds what can be had
+        log.warning("the bounding set stays as it is, without CAP_SETPCAP")
+    _checked(libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "prctl(PR_CAP_AMBIENT)")
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    low, high = kept & 0xFFFF_FFFF, kept >> 32
+    data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)  # effective, permitted, inheritable
+    _checked(libc.syscall(SYS_CAPSET, header, data), "capset")
+    log.info("capabilities", extra={"kept": [name for name, (number, _) in KEPT.items() if kept >> number & 1]})
+
+
+def permitted() -> int:
+    """The capabilities that this thread may have, as a bit mask."""
+    lines = Path("/proc/thread-self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("CapPrm:")), 16)
+
+
+def _checked(result: int, name: str) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
