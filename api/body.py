@@ -36,11 +36,6 @@ LARGE_BODY_BYTES = 1024 * 1024
 _LARGE_BODIES = Semaphore(2)
 
 
-def read_json_object(request: Request) -> dict[str, Any]:
-    """The JSON object a request carries. Raises ApiError 400, 413 or 415."""
-    return parse_object(read_json_body(request))
-
-
 def read_json_body(request: Request) -> bytes:
     """The bytes of a body that says it is JSON. Raises ApiError 400, 413 or 415."""
     _check_type(request)

@@ -1,10 +1,8 @@
-"""Names and times as the API writes them."""
+"""Names of requests and runs as the API takes them."""
 
 from __future__ import annotations
 
 import re
-import time
-from datetime import UTC, datetime
 
 from config.ids import new_id
 
@@ -19,18 +17,3 @@ def request_id(given: str | None) -> str:
 
 def is_run_id(text: str) -> bool:
     return _RUN_ID.fullmatch(text) is not None
-
-
-def now_ms() -> int:
-    """The present moment in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
-
-
-def rfc3339(moment_ms: int) -> str:
-    """A moment as RFC 3339 in UTC with milliseconds."""
-    return datetime.fromtimestamp(moment_ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
-
-
-def now() -> str:
-    """The present moment as RFC 3339 in UTC with milliseconds."""
-    return rfc3339(now_ms())

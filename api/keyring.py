@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from api.ids import now_ms, rfc3339
 from api.keytext import SHOWN, digest, new_key_text
+from config.clock import now_ms, rfc3339
 from config.ids import new_id
 from records.keys import Actor, NewKey
 from sandbox.job import LIMIT_RULES

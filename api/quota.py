@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from api.errors import ApiError, invalid
-from api.ids import now_ms, rfc3339
+from config.clock import now_ms, rfc3339
 from records.files import OverStorage
 from records.runs import OverQuota
 from sandbox.job import LIMIT_RULES, JobInvalid

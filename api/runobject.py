@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from api.errors import ErrorObject, error_type
-from api.ids import now, now_ms, rfc3339
+from config.clock import now, now_ms, rfc3339
 from config.ids import new_id
 from records.files import NewFile
 from records.runs import Event, NewRun, RunEnd

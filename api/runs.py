@@ -12,12 +12,12 @@ from api.access import audit
 from api.collector import LOST, Collector
 from api.errors import ApiError, ErrorObject, error_type, invalid
 from api.events import Message, closing, replayed
-from api.ids import now
 from api.languages import Languages, worker_unavailable
 from api.quota import may_have, no_more, within_plan
 from api.runobject import ResultError, RunFacts, result_error
 from api.schemas import RunRequest, check_entry_file
 from config import tracing
+from config.clock import now
 from config.faults import reached
 from config.logging import bind_also, bound
 from dispatch import ClientGone, Dispatcher, WorkerLost, WorkerUnavailable

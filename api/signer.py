@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from api.ids import rfc3339
+from config.clock import rfc3339
 
 if TYPE_CHECKING:
     from storage.links import Links

@@ -131,7 +131,7 @@ def _revoke(keyring: Keyring, key_id: str) -> int:
 
 
 def _list(records: Records, keyring: Keyring) -> int:
-    from api.ids import rfc3339
+    from config.clock import rfc3339
 
     print(f"{'id':<33}{'prefix':<10}{'plan':<12}{'left':>8}  {'state':<10}{'made':<26}label")
     for key in _all(records):

@@ -11,10 +11,11 @@ Nothing outside of this room sees SQL. SQLAlchemy is loaded when a database is o
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from config.clock import now_ms
 
 if TYPE_CHECKING:
     from records.files import FileStore
@@ -64,20 +65,16 @@ def open_records(
     from records.sql.runs import SqlRuns
     from records.sql.usage import SqlUsage
 
-    now_ms = clock or _now_ms
+    moment_ms = clock or now_ms
     database = Database(parse_url(url), connections=connections, wait_s=wait_s)
-    files, usage = SqlFiles(database, now_ms), SqlUsage(database)
+    files, usage = SqlFiles(database, moment_ms), SqlUsage(database)
     runs = SqlRuns(database, files, usage)
     return Records(
         runs=runs,
         files=files,
-        keys=SqlKeys(database, now_ms),
+        keys=SqlKeys(database, moment_ms),
         usage=usage,
         retention=SqlRetention(database, runs, files),
         ping=database.ping,
         close=database.close,
     )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -20,7 +20,6 @@ from records.files import NewFile, OverStorage
 from records.page import Order, Page
 from records.usage import NOTHING_USED, Quota, RunUsage
 
-LIVE = frozenset({"queued", "running"})
 ENDED = frozenset({"error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"})
 FIRST_ATTEMPT = 1
 #: How long an Idempotency-Key is remembered.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 
+from config.clock import now
 from config.faults import reached
 from sandbox.admission import Admission, LeftQueue, Overloaded, Place, Share, ShareUsed
 from sandbox.conversation import Conversation, Storage
@@ -135,7 +135,7 @@ class Executor:
 
     def _run(self, plan: Plan, pool: WarmPool, queue_ms: int, live: LiveRun) -> Result:
         pool.run_begins()
-        started_at = _now()
+        started_at = now()
         sandbox: Sandbox | None = None
         try:
             sandbox, source = self._sandbox_for(plan, pool)
@@ -175,10 +175,6 @@ class Executor:
             if not fits:
                 pool.discard(sandbox)
         return fits
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _since(moment: float) -> int:
@@ -239,7 +235,7 @@ def _result(  # one argument per source of facts
         skipped_artifacts_count=receiver.skipped_count,
         isolation=isolation,
         started_at=started_at,
-        finished_at=_now(),
+        finished_at=now(),
         timeline=live.log.timeline(),
     )
 
@@ -261,7 +257,7 @@ def _failed(plan: Plan, started_at: str, queue_ms: int, live: LiveRun) -> Result
         limits=plan.limits,
         usage=Usage(queue_ms=queue_ms),
         started_at=started_at,
-        finished_at=_now(),
+        finished_at=now(),
         error=JobError("the sandbox could not be provided; the run was not started", "engine_error"),
         timeline=live.log.timeline(),
     )
@@ -273,7 +269,7 @@ def _never_ran(plan: Plan, accepted: Accepted, live: LiveRun, message: str, code
         language=plan.language.id,
         limits=plan.limits,
         usage=Usage(queue_ms=_since(accepted.at)),
-        finished_at=_now(),
+        finished_at=now(),
         error=JobError(message, code),
         timeline=live.log.timeline(),
     )
@@ -286,6 +282,6 @@ def _cancelled(plan: Plan, accepted: Accepted, live: LiveRun) -> Result:
         limits=plan.limits,
         cancelled=True,
         usage=Usage(queue_ms=_since(accepted.at)),
-        finished_at=_now(),
+        finished_at=now(),
         timeline=live.log.timeline(),
     )

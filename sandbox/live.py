@@ -14,11 +14,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import orjson
 
+from config.clock import now
 from sandbox.events import Event, EventLog
 
 #: A listener that is so far behind its run holds the program's pipes up.
@@ -141,7 +141,7 @@ class LiveRun:
     def status(self, status: Status, **more: int) -> None:
         """It waits, or it runs. Heard by whoever wants the status alone, where it had to wait."""
         self._waited = self._waited or status == "queued"
-        info = {"id": self.id, "language": self.language, "status": status, "at": _now(), **more}
+        info = {"id": self.id, "language": self.language, "status": status, "at": now(), **more}
         self.info = info
         self.say("info", info)
         if self._on_status is not None:
@@ -195,7 +195,3 @@ class LiveRun:
 
 def _line(event: Event) -> bytes:
     return orjson.dumps(event.to_json(), option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

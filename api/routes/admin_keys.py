@@ -10,7 +10,6 @@ from flask import Blueprint, Response, request
 from api.body import DRAIN_STRANGER_S, drain
 from api.context import context, require_admin
 from api.errors import JSON, ApiError, invalid
-from api.ids import rfc3339
 from api.lists import parse_list
 from api.openapi import examples_keys as examples
 from api.openapi.declare import Json, Query, RequestBody, operation
@@ -30,6 +29,7 @@ from api.schemas_keys import (
     parsed,
     unknown_plan,
 )
+from config.clock import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

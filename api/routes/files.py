@@ -10,7 +10,6 @@ from flask import Blueprint, Response, request
 from api.body import DRAIN_STRANGER_S, drain
 from api.context import context, require_caller, require_stranger
 from api.errors import JSON, ApiError, invalid
-from api.ids import now_ms, rfc3339
 from api.lists import list_body, parse_list
 from api.openapi import examples
 from api.openapi.answers import File as FileAnswer
@@ -19,6 +18,7 @@ from api.openapi.declare import Json, Query, RequestBody, operation
 from api.openapi.faults import LISTED
 from api.openapi.parameters import DOWNLOAD, FORM, PAGING
 from api.uploads import Upload, receive
+from config.clock import now_ms, rfc3339
 from config.ids import new_id
 from records.files import Blob as NamedBlob
 from records.files import NewFile, OverStorage

@@ -10,13 +10,13 @@ from flask import Blueprint, Response, g, request
 from api.body import DRAIN_STRANGER_S, drain, parse_object, read_json_body
 from api.context import client, context, require_caller, require_stranger
 from api.errors import JSON, ApiError
-from api.ids import rfc3339
 from api.keyring import Keyring, ceilings
 from api.openapi import examples_keys as examples
 from api.openapi.declare import Json, RequestBody, operation
 from api.openapi.faults import JSON_BODY
 from api.plans import SELF_SERVICE
 from api.schemas_keys import KeyDeletedOut, KeyOut, NewKeyIn, NewKeyOut, RotatedKeyOut, label_of, parsed
+from config.clock import rfc3339
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
