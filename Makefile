@@ -53,6 +53,8 @@ check: dev ## lint, types, layers, unit tests
 	@$(DEV)/mypy
 	@$(DEV)/lint-imports
 	@$(DEV)/pytest -q tests/unit
+	@# Two real tests that cannot be loaded together are better known now than after the images are built.
+	@found=$$($(DEV)/pytest -qq --collect-only --ignore=tests/unit tests 2>&1) || { echo "$$found" >&2; exit 1; }
 
 test: check test-setup ## check, and everything on real containers (root)
 	@$(DEV)/pytest -q -m 'not slow' --ignore=tests/unit tests
