@@ -11,6 +11,7 @@ import orjson
 from werkzeug.datastructures import MIMEAccept
 
 from api.errors import invalid
+from api.query import whole_number
 from dispatch import EventsUnknown, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
 
@@ -56,11 +57,7 @@ def rendered(messages: Iterator[Message], media: str) -> Iterator[bytes]:
 
 def parse_after(text: str | None, name: str) -> int:
     """A sequence number as a client gives it. Raises ApiError 400 naming where it stood."""
-    if text is None:
-        return 0
-    if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) > MAX_SEQ:
-        raise invalid(f"{name}: must be an integer from 0 to {MAX_SEQ}", param=name)
-    return int(text)
+    return whole_number(text, name, 0, MAX_SEQ, default=0)
 
 
 def closing(run: Run, seq: int, t_ms: int, signer: Signer) -> Message:

@@ -8,11 +8,18 @@ from config.ids import new_id
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _RUN_ID = re.compile(r"run_[A-Za-z0-9]{24,64}")
+#: No id of ours is longer: the rest of a longer text is not looked for in the records.
+MAX_ID = 100
 
 
 def request_id(given: str | None) -> str:
     """The client's own id of this request if it is a sane one, else a new one."""
     return given if given is not None and _REQUEST_ID.fullmatch(given) else new_id("req")
+
+
+def bounded(text: str) -> str:
+    """An id as it is looked up, however much was sent as one."""
+    return text[:MAX_ID]
 
 
 def is_run_id(text: str) -> bool:

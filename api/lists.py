@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import orjson
 
 from api.errors import invalid
+from api.query import whole_number
 from sandbox.job import Status
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def parse_list(arguments: MultiDict[str, str], filters: tuple[str, ...] = ()) ->
     if after is not None and not 0 < len(after) <= MAX_CURSOR:
         raise invalid("after: is not an id of this list", param="after", code="invalid_cursor")
     return Asked(
-        _limit(given.get("limit")),
+        whole_number(given.get("limit"), "limit", 1, LIMIT_MAX, LIMIT_DEFAULT),
         after,
         "asc" if order == "asc" else "desc",
         {name: given[name] for name in filters if name in given},
@@ -86,11 +87,3 @@ def _once(arguments: MultiDict[str, str], known: tuple[str, ...]) -> dict[str, s
         if len(values) > 1:
             raise invalid(f"{name}: is given twice", param=name)
     return arguments.to_dict()
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return LIMIT_DEFAULT
-    if not (text.isascii() and text.isdigit() and len(text) <= 9) or not 1 <= int(text) <= LIMIT_MAX:
-        raise invalid(f"limit: must be an integer from 1 to {LIMIT_MAX}", param="limit")
-    return int(text)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RETRY_S = 2
+#: A smaller answer fits into the socket's buffer: however slowly it is read, no thread waits for that.
+SMALL_BYTES = 64 * 1024
 
 
 class Places:
@@ -41,3 +43,11 @@ class Places:
                 given_back = True
 
         return give_back
+
+    def take_to_send(self, size: int) -> Callable[[], None]:
+        """A place for an answer of `size` bytes, where one can be kept waiting by it. Raises ApiError 503."""
+        return self.take() if size > SMALL_BYTES else _nothing
+
+
+def _nothing() -> None:
+    """No place was taken."""

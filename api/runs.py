@@ -12,6 +12,7 @@ from api.access import audit
 from api.collector import LOST, Collector
 from api.errors import ApiError, ErrorObject, error_type, invalid
 from api.events import Message, closing, replayed
+from api.ids import bounded
 from api.languages import Languages, worker_unavailable
 from api.quota import may_have, no_more, within_plan
 from api.runobject import ResultError, RunFacts, result_error
@@ -37,8 +38,6 @@ log = logging.getLogger(__name__)
 _UNEXPECTED = ErrorObject("The service failed to run this.", error_type(500), None, "internal_error")
 #: A cancelled run is waited for so long: the agent kills at once, and is given two seconds to say so.
 CANCEL_S = 10.0
-#: What is longer is no file's.
-MAX_FILE_ID = 100
 CANCEL_LOOK_S = 0.005
 CANCEL_LOOK_MOST_S = 0.1
 
@@ -222,7 +221,7 @@ class Runs:
         """Which bytes the files are that were given by id. Raises ApiError naming the first that is not there."""
         found: list[JobInput] = []
         for item in order.request.inputs:
-            file = self._files.get(order.caller.id, item.id[:MAX_FILE_ID])
+            file = self._files.get(order.caller.id, bounded(item.id))
             if file is None:
                 param = f"files.{item.index}.id"
                 raise invalid(f"{param}: there is no such file", param=param, code="file_not_found")

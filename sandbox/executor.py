@@ -118,20 +118,23 @@ class Executor:
             return self._run(plan, accepted.pool, queue_ms, live)
         except Overloaded as e:
             refusal = _overloaded(e)
-            return refusal if refusable else _never_ran(plan, accepted, live, refusal.message, "queue_timeout")
+            code = "queue_timeout"
         except LeftQueue:
             if live.stop == "cancelled":
-                return _cancelled(plan, accepted, live)
-            stopping = Refusal(503, "the service is stopping", "overloaded", None, RETRY_OVERLOADED_S)
-            return stopping if refusable else _never_ran(plan, accepted, live, stopping.message, "interrupted")
+                return unrun(plan, live, None, queue_ms=_since(accepted.at))
+            refusal = Refusal(503, "the service is stopping", "overloaded", None, RETRY_OVERLOADED_S)
+            code = "interrupted"
         except NotReady:
             refusal = _not_ready(plan)
-            return refusal if refusable else _never_ran(plan, accepted, live, refusal.message, refusal.code)
+            code = refusal.code
         except StorageError as e:
             refusal = _no_input(e)
-            return refusal if refusable else _never_ran(plan, accepted, live, refusal.message, refusal.code)
+            code = refusal.code
         finally:
             self._admission.leave(place)
+        if refusable:
+            return refusal
+        return unrun(plan, live, JobError(refusal.message, code), queue_ms=_since(accepted.at))
 
     def _run(self, plan: Plan, pool: WarmPool, queue_ms: int, live: LiveRun) -> Result:
         pool.run_begins()
@@ -146,7 +149,8 @@ class Executor:
             return _result(plan, spoken, replace(sandbox.facts(), source=source), started_at, queue_ms, live)
         except (EngineError, OSError):
             log.exception("a run failed through the service's fault")
-            return _failed(plan, started_at, queue_ms, live)
+            error = JobError("the sandbox could not be provided; the run was not started", "engine_error")
+            return unrun(plan, live, error, queue_ms=queue_ms, started_at=started_at)
         finally:
             if sandbox is not None:
                 pool.discard(sandbox)
@@ -250,38 +254,23 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _failed(plan: Plan, started_at: str, queue_ms: int, live: LiveRun) -> Result:
+def unrun(
+    plan: Plan,
+    live: LiveRun,
+    error: JobError | None,
+    *,
+    queue_ms: int = 0,
+    started_at: str | None = None,
+) -> Result:
+    """The end of a run whose program did not run to one: cancelled while it waited, or, with an error, failed."""
     return Result(
-        status="error",
+        status="cancelled" if error is None else "error",
         language=plan.language.id,
         limits=plan.limits,
+        cancelled=error is None,
         usage=Usage(queue_ms=queue_ms),
         started_at=started_at,
         finished_at=now(),
-        error=JobError("the sandbox could not be provided; the run was not started", "engine_error"),
-        timeline=live.log.timeline(),
-    )
-
-
-def _never_ran(plan: Plan, accepted: Accepted, live: LiveRun, message: str, code: str) -> Result:
-    return Result(
-        status="error",
-        language=plan.language.id,
-        limits=plan.limits,
-        usage=Usage(queue_ms=_since(accepted.at)),
-        finished_at=now(),
-        error=JobError(message, code),
-        timeline=live.log.timeline(),
-    )
-
-
-def _cancelled(plan: Plan, accepted: Accepted, live: LiveRun) -> Result:
-    return Result(
-        status="cancelled",
-        language=plan.language.id,
-        limits=plan.limits,
-        cancelled=True,
-        usage=Usage(queue_ms=_since(accepted.at)),
-        finished_at=now(),
+        error=error,
         timeline=live.log.timeline(),
     )

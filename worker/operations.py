@@ -36,7 +36,7 @@ import orjson
 
 from config.faults import reached
 from config.logging import bind
-from sandbox.executor import Accepted
+from sandbox.executor import Accepted, unrun
 from sandbox.job import Job, JobError, JobInvalid, Refusal, Result
 from sandbox.live import LiveRun, Outlet
 from storage import SHA256
@@ -174,13 +174,7 @@ class Operations:
             outcome = self._service.executor.run(accepted, live)
         except Exception:
             log.exception("a run failed unexpectedly")
-            outcome = Result(
-                status="error",
-                language=accepted.plan.language.id,
-                limits=accepted.plan.limits,
-                error=JobError("the service failed to run this", "internal_error"),
-                timeline=live.log.timeline(),
-            )
+            outcome = unrun(accepted.plan, live, JobError("the service failed to run this", "internal_error"))
         if isinstance(outcome, Refusal):
             self._runs.refused(live.id)
         else:

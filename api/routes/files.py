@@ -10,6 +10,7 @@ from flask import Blueprint, Response, request
 from api.body import DRAIN_STRANGER_S, drain
 from api.context import context, require_caller, require_stranger
 from api.errors import JSON, ApiError, invalid
+from api.ids import bounded
 from api.lists import list_body, parse_list
 from api.openapi import examples
 from api.openapi.answers import File as FileAnswer
@@ -27,7 +28,6 @@ from storage.errors import BlobTooLarge, LinkError, LinkExpired
 from storage.names import FileName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
 
     from api.auth import Caller
     from records.files import File
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 blueprint = Blueprint("files", __name__)
 
-#: A smaller file fits into the socket's buffer: however slowly it is read, no thread waits for that.
-SMALL_BYTES = 64 * 1024
-MAX_ID = 100
 _PATH = {"file_id": "The file's id."}
 
 
@@ -103,7 +100,7 @@ def list_files() -> Response:
 def get_file(file_id: str) -> Response:
     """What is known of a file. 404 for one that is unknown, forgotten or another's."""
     caller = require_caller(reading=True)
-    return _json(_object(_file(context().records.files.get(caller.id, file_id[:MAX_ID]))))
+    return _json(_object(_file(context().records.files.get(caller.id, bounded(file_id)))))
 
 
 @blueprint.delete("/v1/files/<file_id>")
@@ -117,7 +114,7 @@ def get_file(file_id: str) -> Response:
 def delete_file(file_id: str) -> Response:
     """Forget a file. Who is fetching it gets the rest of it; its bytes go once no other file has them."""
     caller = require_caller(reading=False)
-    if not context().records.files.delete(caller.id, file_id[:MAX_ID]):
+    if not context().records.files.delete(caller.id, bounded(file_id)):
         raise _no_such_file()
     return _json({"id": file_id, "object": "file", "deleted": True})
 
@@ -233,7 +230,7 @@ def _owned(file_id: str) -> tuple[File, int]:
     caller = require_caller(reading=True)
     if request.args:
         raise invalid("the query has an unknown parameter; known is: token", code="unknown_field")
-    file = _file(context().records.files.get(caller.id, file_id[:MAX_ID]))
+    file = _file(context().records.files.get(caller.id, bounded(file_id)))
     return file, context().settings.link_ttl_s
 
 
@@ -251,7 +248,7 @@ def _linked(file_id: str) -> tuple[File, int]:
 
 def _content(plan: Plan, blob: Blob, store: BlobReader) -> Response:
     assert plan.span is not None
-    give_back: Callable[[], None] = context().readers.take() if plan.span.length > SMALL_BYTES else _nothing
+    give_back = context().readers.take_to_send(plan.span.length)
     try:
         content = store.open(blob, plan.span.offset, plan.span.length)
         response = _reply(plan, b"")
@@ -271,10 +268,6 @@ def _reply(plan: Plan, body: bytes) -> Response:
     # Whether it is a part was decided by the plan, not by what the framework makes of the body.
     response.automatically_set_content_length = False
     return response
-
-
-def _nothing() -> None:
-    """No place was taken."""
 
 
 # -- all of them -----------------------------------------------------------------------------------

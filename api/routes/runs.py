@@ -23,6 +23,7 @@ from api.openapi.answers import RunDeleted, RunList
 from api.openapi.declare import Answer, Json, Query, RequestBody, operation
 from api.openapi.faults import JSON_BODY, LISTED
 from api.openapi.parameters import EVENTS, IDEMPOTENCY, PAGING
+from api.places import SMALL_BYTES
 from api.runs import Order, RanBefore
 from api.schemas import RunIn, parse_run
 from dispatch import ClientGone
@@ -41,8 +42,6 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 #: Nobody reads it: the status says in a log what became of the request (a custom of other servers).
 CLIENT_GONE = 499
-#: A smaller answer fits into the socket's buffer: however slowly it is read, no thread waits for that.
-LARGE_ANSWER_BYTES = 64 * 1024
 _PATH = {"run_id": "The run's id."}
 
 
@@ -135,7 +134,7 @@ def list_runs() -> Response:
     sign = signer().document
     rows = [(run.id, orjson.Fragment(sign(run.document))) for run in page.items]
     body = list_body(rows, has_more=page.has_more)
-    return _bytes(body, context().readers.take() if len(body) > LARGE_ANSWER_BYTES else None)
+    return _bytes(body, context().readers.take_to_send(len(body)))
 
 
 @blueprint.get("/v1/runs/<run_id>")
@@ -159,7 +158,7 @@ def get_run(run_id: str) -> Response:
     if include:
         made_by = context().records.runs.request(caller.id, run.id) or b"null"
         document = document[:-1] + b',"request":' + made_by + b"}"
-    return _bytes(document, context().readers.take() if len(document) > LARGE_ANSWER_BYTES else None)
+    return _bytes(document, context().readers.take_to_send(len(document)))
 
 
 @blueprint.delete("/v1/runs/<run_id>")
@@ -276,7 +275,7 @@ def _bytes(body: bytes, give_back: Callable[[], None] | None = None, *, status: 
     """An answer; a place that was taken is given back once nobody can be kept waiting by it."""
     response = Response(body, status, content_type=JSON)
     if give_back is not None:
-        if len(body) > LARGE_ANSWER_BYTES:
+        if len(body) > SMALL_BYTES:
             response.call_on_close(give_back)
         else:
             give_back()
