@@ -19,9 +19,9 @@ STARTED_WITHIN_S = 30
 
 
 class Dockerd:
-    """A running dockerd beneath `place`."""
+    """A running dockerd beneath `place` that knows these runtimes beside its own runc."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, runtimes: tuple[str, ...] = ("runsc", "crun")) -> None:
         self.place = place
         self.host = f"unix://{place}/docker.sock"
         place.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -30,8 +30,8 @@ class Dockerd:
             "path": find_runtime("runsc"),
             "runtimeArgs": [f"--platform={platform}", *options_for(known_flags())],
         }
-        runtimes = {"runsc": runsc, "crun": {"path": find_runtime("crun")}}
-        (place / "daemon.json").write_text(json.dumps({"runtimes": runtimes}))
+        known = {"runsc": runsc, "crun": {"path": find_runtime("crun")}}
+        (place / "daemon.json").write_text(json.dumps({"runtimes": {name: known[name] for name in runtimes}}))
         self.start()
 
     def start(self) -> None:

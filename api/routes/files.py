@@ -28,7 +28,6 @@ from storage.errors import BlobTooLarge, LinkError, LinkExpired
 from storage.names import FileName
 
 if TYPE_CHECKING:
-
     from api.auth import Caller
     from records.files import File
     from storage import BlobReader

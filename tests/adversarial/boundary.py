@@ -105,7 +105,9 @@ CASES: dict[str, Case] = {
         "for f in {state} {state}/log/service.log {state}/db {state}/run/worker.sock /var/run/docker.sock "
         "/run/containerd/containerd.sock /etc/shadow /.dockerenv /root/.bash_history /proc/1/root/etc/shadow; do\n"
         '  cat "$f" 2>/dev/null && echo "read $f"\n'
-        "done; echo end"
+        "done; echo end",
+        # An empty file that Docker makes in each container, and that nothing but Landlock keeps from being read.
+        on={"docker/runsc": {"stdout": "read /.dockerenv\nend\n"}},
     ),
     "climbing out": bash("cd /work; cat ../../../../../../{state}/log/service.log 2>/dev/null; cd /..; [ $PWD = / ] && echo end"),
     "other names for the root": python(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from columns import chosen
+from dockerd import Dockerd
 from workers import Worker, until
 
 from config.settings import Settings
@@ -210,18 +211,42 @@ def test_a_daemon_that_goes_away_is_a_clear_fault_and_its_return_is_noticed(work
 
 def start_and_fail(state, service, **settings):
     worker = Worker(state, service.state / "images", **settings)
-    code = worker.process.wait(30)
-    worker.dispatcher.close()
+    try:
+        code = worker.process.wait(30)
+    finally:
+        worker.end()
     return code, worker.log.read_text()
 
 
-def test_what_is_missing_at_the_start_is_named(state, service, dockerd):
+@pytest.fixture
+def bare_dockerd(state):
+    """A daemon that knows no runtime but its own."""
+    daemon = Dockerd(state / "dockerd", runtimes=())
+    yield daemon
+    daemon.remove()
+
+
+def test_what_is_missing_at_the_start_is_named(state, service, bare_dockerd):
     nowhere = f"unix:///nonexistent/{secrets.token_hex(4)}.sock"
     code, said = start_and_fail(state, service, ENGINE="docker", DOCKER_HOST=nowhere)
     assert code == 78
     assert "apt-get install docker.io" in said
     assert nowhere in said
-    code, said = start_and_fail(state, service, ENGINE="docker", DOCKER_HOST=dockerd.host, RUNTIME="crun")
+    code, said = start_and_fail(state, service, ENGINE="docker", DOCKER_HOST=bare_dockerd.host, RUNTIME="crun")
     assert code == 78
     assert "RUNTIME=crun: the Docker daemon has no such runtime" in said
     assert "apt-get install crun" in said
+
+
+def test_a_daemon_that_knows_crun_runs_by_it_as_confined_as_by_runc(state, service, dockerd):
+    worker = Worker(
+        state, service.state / "images", ENGINE="docker", RUNTIME="crun", DOCKER_HOST=dockerd.host,
+        WARM_POOL="bash=1", LANGUAGES="bash", UID_BASE=str(UID_BASE),
+    )  # fmt: skip
+    try:
+        worker.wait_until_filled(180)
+        result = worker.run("bash", "echo hi")
+        assert (result["stdout"], result["isolation"]["runtime"]) == ("hi\n", "crun")
+        assert set(worker.dispatcher.status()["posture"].values()) == {"ok"}
+    finally:
+        worker.end()
