@@ -88,8 +88,8 @@ def main() -> int:
                 _say(f"{name} could not be measured: {e}")
                 continue
             tables[name] = SUBJECTS[name].tables(results[name])
+            print("\n" + "\n".join(table.text() for table in tables[name]), flush=True)
             _say(f"{name}: {time.monotonic() - began:.0f} s")
-    print("\n" + "\n".join(table.text() for found in tables.values() for table in found))
     complete = len(tables) == len(chosen)
     if whole and complete:
         results["load_average_after"] = round(os.getloadavg()[0], 1)

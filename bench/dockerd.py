@@ -20,7 +20,7 @@ from pathlib import Path
 from bench import bare, programs
 from bench.sampling import Step
 from ops import install
-from sandbox.engines.oci.runsc import best_platform, known_flags
+from sandbox.engines.oci.runsc import best_platform, known_flags, options_for
 from sandbox.engines.runtimes import find_runtime
 
 IMAGE = "runyard-bench"
@@ -88,7 +88,8 @@ def _runtimes() -> dict[str, object]:
     path = find_runtime("runsc")
     if path is None:
         return {}
-    arguments = [f"--platform={best_platform(known_flags())}", "--network=none"]
+    known = known_flags()
+    arguments = [f"--platform={best_platform(known)}", *options_for(known)]
     return {"runsc": {"path": path, "runtimeArgs": arguments}}
 
 

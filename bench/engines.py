@@ -13,6 +13,7 @@ from bench.dockerd import Docker
 from bench.report import Table
 from bench.sampling import FAILURES, Samples, paced, ratio
 from bench.service import Service
+from dispatch import WorkerUnavailable
 from sandbox.engines.runtimes import find_runtime
 
 GAP_MS = 100
@@ -35,7 +36,7 @@ def measure(service: Service, count: int, docker: Docker | None) -> list[dict[st
         try:
             service.up(**settings)
             rows += _column(service, f"{engine}/{runtime}", count)
-        except (*FAILURES, SystemExit) as e:
+        except (*FAILURES, WorkerUnavailable, SystemExit) as e:
             print(f"{engine}/{runtime} could not be measured: {e}", file=sys.stderr, flush=True)
     service.up()
     return rows
