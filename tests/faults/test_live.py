@@ -13,6 +13,8 @@ import time
 import pytest
 from workers import pids, until
 
+from dispatch.unix import UnixDispatcher
+
 LONG = {"timeout_ms": 60_000}
 
 
@@ -45,8 +47,10 @@ def test_five_hundred_waiting_runs_silence_nothing(start_service, request):
         connection.request("POST", "/v1/runs", body, headers)
         waiting.append(connection)
     request.addfinalizer(lambda: [connection.close() for connection in waiting])
+    with contextlib.closing(UnixDispatcher(service.worker_socket)) as worker:
+        until(lambda: worker.status()["queue"]["waiting"] == 500, 60)
     last = service.submit("bash", "echo last")
-    until(lambda: events_of_first(service, last)["position"] >= 400, 60)
+    until(lambda: events_of_first(service, last)["position"] == 501, 20)
     began = time.monotonic()
     for _ in range(20):
         assert service.get("/v1/health", token=None).body["status"] == "ok"

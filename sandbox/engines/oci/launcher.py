@@ -10,10 +10,12 @@ to a control group, held to limits): so everything that it starts is born so.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import os
 import signal
+import time
 from collections.abc import Callable
 
 from sandbox.engines import EngineError, EngineUnusable
@@ -29,6 +31,22 @@ CONFIG_FD = 9
 CONFIG_PATH = f"/dev/fd/{CONFIG_FD}"
 #: Waits for the pipe, whatever is then read there, and becomes the runtime: for one that wants a seekable file.
 GATE = ["/bin/sh", "-c", f'read -r _ <&{CONFIG_FD}; exec {CONFIG_FD}<&-; exec "$0" "$@"']
+#: The kernel has pages of a file that was just written in hand for a moment, and for longer on a busy machine.
+SEAL_TIMEOUT_S, SEAL_AGAIN_S = 10.0, 0.05
+
+
+def seal(memory_file: int) -> None:
+    """Let nobody change a memory file any more, once nobody can be about to. Raises OSError."""
+    deadline = time.monotonic() + SEAL_TIMEOUT_S
+    while True:
+        try:
+            fcntl.fcntl(memory_file, fcntl.F_ADD_SEALS, ALL_SEALS)
+        except OSError as e:
+            if e.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(SEAL_AGAIN_S)
+        else:
+            return
 
 
 class Launcher:
@@ -49,7 +67,10 @@ class Launcher:
             size, sent = os.fstat(source.fileno()).st_size, 0
             while sent < size:
                 sent += os.sendfile(self._binary, source.fileno(), None, size - sent)
-        fcntl.fcntl(self._binary, fcntl.F_ADD_SEALS, ALL_SEALS)
+        try:
+            seal(self._binary)
+        except OSError as e:
+            raise EngineUnusable(f"a copy of {name} cannot be sealed: {e.strerror}") from e
         executable = f"/proc/{os.getpid()}/fd/{self._binary}"
         self._executable, self._argv = (GATE[0], [*GATE, executable]) if gated else (executable, [name])
 
