@@ -113,7 +113,7 @@ class WarmPool:
             # One may have become ready in the time spent waiting for a turn.
             if (sandbox := self._from_shelf(shelf, image)) is not None:
                 return sandbox, "pool"
-            return self._make(image, flavour=flavour), "cold"
+            return self._make_for_run(image, flavour=flavour), "cold"
 
     def make_cold(self, language: Language, *, hold: bool = False) -> Sandbox:
         """A sandbox made now as a container of its own, without an interpreter started ahead unless `hold`.
@@ -122,7 +122,7 @@ class WarmPool:
         """
         image = self._image(language)
         with self._starts:
-            sandbox = self._make(image, hold=hold, container=True)
+            sandbox = self._make_for_run(image, hold=hold, container=True)
         self._metrics.taken.labels(language.id, "cold").inc()
         return sandbox
 
@@ -178,6 +178,18 @@ class WarmPool:
             if sandbox.image.digest == image.digest and is_waiting(sandbox):
                 return sandbox
             self.discard(sandbox)
+
+    def _make_for_run(
+        self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False
+    ) -> Sandbox:
+        """As `_make`, and once more if it fails: nothing of the run has been started, so it need not be lost."""
+        try:
+            return self._make(image, hold=hold, flavour=flavour, container=container)
+        except NotConfined:
+            raise
+        except EngineError as e:
+            log.warning("a sandbox could not be made; trying once more: %s", e, extra={"language": image.language})
+        return self._make(image, hold=hold, flavour=flavour, container=container)
 
     def _make(self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False) -> Sandbox:
         began = time.monotonic()

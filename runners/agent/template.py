@@ -9,9 +9,9 @@ template. It reads the walls (see `enclosure.py`), imports what it is to have re
 message with a sandbox's stream and root:
 
 * clones a child into new namespaces and writes its id maps, which only a process of the parent namespace may;
-* the child says one byte on its stream, by which the host learns its pid; the host puts it into its control group
-  and answers with one byte; the child puts the walls up and returns from `branch`, PID 1 of a new sandbox, to serve
-  one job as any other.
+* the child, which has no further need of the template once they are there, says one byte on its stream, by which
+  the host learns its pid; the host puts it into its control group and answers with one byte; the child puts the
+  walls up and returns from `branch`, PID 1 of a new sandbox, to serve one job as any other.
 
 No byte of a job ever reaches the template: it has no end of a sandbox's stream but for the moment of forking. It is
 single-threaded whenever it forks; a library that has started threads has to let them go, or there is no template.
@@ -191,8 +191,10 @@ def _clone(first_id):
 def _become(walls, gate, stream, root):
     """In the child: become a sandbox. Whatever goes wrong ends it; the host sees its stream close."""
     try:
+        if os.read(gate, 1) != GO:
+            os._exit(1)
         os.write(stream, HELLO)
-        if os.read(gate, 1) != GO or os.read(stream, 1) != GO:
+        if os.read(stream, 1) != GO:
             os._exit(1)
         for target in (0, 1):
             os.dup2(stream, target)

@@ -10,6 +10,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -308,6 +309,41 @@ def test_a_template_that_ends_or_hangs_costs_no_run_its_result(start, runtime, h
     for code in ("print(1)", "import numpy"):  # each flavour, down to those that the old one had made ready
         until(lambda code=code: worker.run(code=code)["isolation"]["source"] == "template", 60)
     until(lambda: worker.run(code="import numpy") and templates(worker).isdisjoint(before), 60)
+
+
+def test_a_template_killed_at_any_moment_costs_no_run_its_result(start):
+    worker = start(WARM_POOL="python=0")
+    results = []
+
+    def go():
+        results.extend(worker.run(code="print('done')") for _ in range(4))
+
+    for moment in range(12):
+        for _ in range(2):  # one that never worked would not be replaced at once
+            until(lambda: worker.run(code="print(1)")["isolation"]["source"] == "template", 60)
+        (template,) = templates(worker)
+        process = template_process(worker, template)
+        thread = threading.Thread(target=go)
+        thread.start()
+        time.sleep(moment * 0.0007)
+        os.kill(process, signal.SIGKILL)
+        thread.join(60)
+    assert [result["stdout"] for result in results] == ["done\n"] * 48, results
+
+
+def test_no_run_falls_between_a_template_and_its_successor(start):
+    worker = start(TEMPLATE_RUNS="3")
+    sources = []
+
+    def go():
+        sources.extend(worker.run(code="print(1)")["isolation"]["source"] for _ in range(15))
+
+    threads = [threading.Thread(target=go) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert sources == ["template"] * 45
 
 
 def test_a_template_is_replaced_after_so_many_sandboxes(start):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 
 import pytest
 
-from sandbox.engines import EngineUnusable
+from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.confinement import PROFILES, READONLY_PATHS, masked_proc, rlimits, tmpfs_sizes
 from sandbox.engines.oci.templates import namespace
+from sandbox.engines.oci.templates.container import Template, TemplateClosed
 from sandbox.engines.oci.templates.filter import compile_filter
 from sandbox.engines.oci.templates.spec import build_template_spec
 from sandbox.engines.oci.templates.walls import build_walls
@@ -152,6 +154,26 @@ def test_what_could_come_before_a_library_or_change_it_takes_the_plain_template(
 def test_a_container_is_asked_for_by_the_run():
     assert plan("1", isolation="container").container is True
     assert plan("1").container is False
+
+
+def test_a_template_that_was_closed_is_told_from_one_that_fails():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs, socket.socket() as stream:
+        template = Template("template-1", ours)
+        template.branch(65536, stream.fileno(), stream.fileno())
+        assert template.is_alive()
+        template.close()
+        assert not template.is_alive()
+        with pytest.raises(TemplateClosed):
+            template.branch(65536, stream.fileno(), stream.fileno())
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    template = Template("template-2", ours)
+    theirs.close()
+    assert not template.is_alive()
+    with pytest.raises(EngineError, match="cannot be reached") as caught:
+        template.branch(65536, 0, 0)
+    assert not isinstance(caught.value, TemplateClosed)
+    template.close()
 
 
 def test_a_flavour_has_half_of_what_its_language_has():

@@ -168,6 +168,22 @@ def test_a_failing_engine_is_tried_again_not_hammered(monkeypatch):
     pool.close()
 
 
+@pytest.mark.parametrize("take", [WarmPool.take, WarmPool.make_cold])
+def test_a_run_is_not_lost_to_one_failure_to_make_a_sandbox(take):
+    engine = FakeEngine()
+    images = SimpleNamespace(get=lambda _name: Image("python", "sha256:1", ("/x",)))
+    pool = WarmPool(engine, images, {PYTHON: 0})
+    pool.start()
+    engine.failures = 1
+    take(pool, PYTHON)
+    engine.failures = 2
+    with pytest.raises(EngineError):
+        take(pool, PYTHON)
+    assert engine.failures == 0
+    pool.close()
+    engine.made[0].destroy()
+
+
 def test_a_sandbox_that_is_not_confined_is_never_handed_out(monkeypatch):
     monkeypatch.setattr("sandbox.pool.RETRY_S", 0.02)
     engine = FakeEngine()

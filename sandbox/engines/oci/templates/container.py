@@ -29,6 +29,10 @@ UCRED = struct.Struct("iII")
 MAX_MESSAGE = 1024
 
 
+class TemplateClosed(EngineError):
+    """It was replaced meanwhile: there is another, or none."""
+
+
 class Template:
     """A template's container. `close` once: it goes when the last of its children has gone."""
 
@@ -75,15 +79,21 @@ class Template:
 
     def is_alive(self) -> bool:
         """Whether the process that forks is there. It says nothing unasked: a word means that it is not."""
-        poller = select.poll()
-        poller.register(self._control, select.POLLIN)
-        return not self._closed and not poller.poll(0)
+        with self._lock:  # else it might be closed under the poll
+            if self._closed:
+                return False
+            poller = select.poll()
+            poller.register(self._control, select.POLLIN)
+            return not poller.poll(0)
 
     def branch(self, first_id: int, stream_fd: int, root_fd: int) -> None:
-        """Have it fork a sandbox with that stream and root, which says HELLO on the stream. Raises EngineError."""
+        """Have it fork a sandbox with that stream and root, which says HELLO on the stream.
+
+        Raises TemplateClosed, and EngineError for one that does not do it.
+        """
         with self._lock:
             if self._closed:
-                raise EngineError("the template is closed")
+                raise TemplateClosed("the template is closed")
             try:
                 socket.send_fds(self._control, [pack([str(first_id).encode()])], [stream_fd, root_fd])
             except OSError as e:
@@ -106,7 +116,7 @@ class Template:
                 return
             self._closed = True
             last = self._children == 0
-        self._control.close()
+            self._control.close()
         if kill and self._process >= 0:
             _kill(self._process)
         if last:

@@ -20,7 +20,15 @@ from sandbox.engines.oci import spec
 from sandbox.engines.oci.runtime import Runtime
 from sandbox.engines.oci.sandbox import OciSandbox
 from sandbox.engines.oci.slots import Slots
-from sandbox.engines.oci.templates.container import GO, HELLO, HELLO_TIMEOUT_S, Template, receive_with_pid
+from sandbox.engines.oci.templates.container import (
+    BOOT_TIMEOUT_S,
+    GO,
+    HELLO,
+    HELLO_TIMEOUT_S,
+    Template,
+    TemplateClosed,
+    receive_with_pid,
+)
 from sandbox.engines.oci.templates.namespace import TemplateNamespace
 from sandbox.engines.oci.templates.spec import build_template_spec
 from sandbox.engines.oci.templates.walls import build_walls
@@ -49,6 +57,11 @@ class _Place:
     booting: bool = False
     not_before: float = 0.0
     change: threading.Condition = field(default_factory=threading.Condition)
+
+    def await_boot(self, timeout_s: float) -> bool:
+        """Wait until none is being booted; whether that has come to pass."""
+        with self.change:
+            return self.change.wait_for(lambda: not self.booting, timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +99,9 @@ class TemplateSource:
         self._places: dict[tuple[str, str], _Place] = {}
         self._lock = threading.Lock()
         self._closed = False
+        #: Templates whose containers are not removed yet.
+        self._there = 0
+        self._gone = threading.Condition()
 
     def is_resting(self, image: Image, flavour: str) -> bool:
         """Whether this image's templates of a flavour have failed a moment ago."""
@@ -97,15 +113,18 @@ class TemplateSource:
         What fails costs the template its place: the next call makes another.
         """
         place = self._place(sandbox.image, flavour)
-        template = self._template(place, sandbox.image, language)
-        sandbox.disproved = lambda: self._disprove(place, template)
         try:
-            self._branch(template, sandbox, theirs)
-        except (EngineError, OSError) as e:
-            self._discard(place, template)
-            raise EngineError(f"a template did not make a sandbox: {e}") from e
+            first_id = self._prepare(sandbox)
+            root = self._detached_root(sandbox.id, sandbox.image)
+        except OSError as e:
+            raise EngineError(f"cannot make a sandbox: {e}") from e
+        try:
+            self._fork(place, sandbox, language, first_id, theirs, root)
+        finally:
+            os.close(root)
 
-    def _branch(self, template: Template, sandbox: OciSandbox, theirs: socket.socket) -> None:
+    def _prepare(self, sandbox: OciSandbox) -> int:
+        """Give a sandbox its slot and its control group; the first of its ids as a template knows them."""
         making, undo, stream = self._making, sandbox.undo, sandbox.stream
         slot = making.slots.take()
         undo.callback(making.slots.give_back, slot)
@@ -118,13 +137,41 @@ class TemplateSource:
         group.set(sandbox.bounds)
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         stream.settimeout(HELLO_TIMEOUT_S)
-        root = self._detached_root(sandbox.id, sandbox.image)
+        return self._namespace.first_id(slot)
+
+    def _fork(  # what a template is sent, and who is to send it
+        self,
+        place: _Place,
+        sandbox: OciSandbox,
+        language: Language,
+        first_id: int,
+        theirs: socket.socket,
+        root: int,
+    ) -> None:
+        """Have the template of the place fork a sandbox that is prepared. Raises EngineError."""
+        while True:
+            template = self._template(place, sandbox.image, language)
+            try:
+                template.branch(first_id, theirs.fileno(), root)
+            except TemplateClosed:
+                continue  # replaced since it was looked up: its successor is there, or a reason why not
+            except EngineError:
+                self._discard(place, template)
+                raise
+            break
+        sandbox.undo.callback(template.child_gone)
+        sandbox.disproved = lambda: self._disprove(place, template)
         try:
-            template.branch(self._namespace.first_id(slot), theirs.fileno(), root)
-            undo.callback(template.child_gone)
-        finally:
-            os.close(root)
-        theirs.close()  # or its end would not be seen here
+            theirs.close()  # or its end would not be seen here
+            self._welcome(sandbox)
+        except (EngineError, OSError) as e:
+            self._discard(place, template)
+            raise EngineError(f"a template did not make a sandbox: {e}") from e
+
+    def _welcome(self, sandbox: OciSandbox) -> None:
+        """Put a child that is there into its control group, and let it go on."""
+        stream, group = sandbox.stream, sandbox.group
+        assert group is not None
         said, pid = receive_with_pid(stream, len(HELLO))
         if said != HELLO or pid <= 0:
             raise EngineError("no child came of it")
@@ -160,7 +207,7 @@ class TemplateSource:
             if place.booting:
                 if current is not None and current.is_alive():
                     return current
-                if not place.change.wait_for(lambda: not place.booting, HELLO_TIMEOUT_S):
+                if not place.await_boot(HELLO_TIMEOUT_S):
                     raise EngineError("a template is still booting")
                 if place.template is None:
                     raise EngineError("a template could not be booted")
@@ -221,6 +268,9 @@ class TemplateSource:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         template = Template(f"template-{secrets.token_hex(8)}", ours)
         undo, name = template.undo, template.id
+        with self._gone:
+            self._there += 1
+        undo.callback(self._note_gone)
         try:
             with theirs:
                 group = making.cgroups.create(name)
@@ -266,8 +316,13 @@ class TemplateSource:
             quotas=self._namespace.quotas,
         )
 
+    def _note_gone(self) -> None:
+        with self._gone:
+            self._there -= 1
+            self._gone.notify_all()
+
     def close(self) -> None:
-        """Let every template go; every sandbox must be destroyed by now."""
+        """Let every template go, and wait for it; every sandbox must be destroyed by now."""
         with self._lock:
             self._closed = True
             places = list(self._places.values())
@@ -276,4 +331,10 @@ class TemplateSource:
                 template, place.template = place.template, None
             if template is not None:
                 template.close(kill=True)
+        deadline = time.monotonic() + BOOT_TIMEOUT_S
+        for place in places:
+            place.await_boot(deadline - time.monotonic())  # what is booting now is let go as soon as it has
+        with self._gone:
+            if not self._gone.wait_for(lambda: self._there == 0, deadline - time.monotonic()):
+                log.error("templates are left", extra={"templates": self._there})
         os.close(self._namespace.fd)
