@@ -205,9 +205,8 @@ class Pid1:
 
     def discard_held(self):
         """End the waiting interpreter, which had the pipes, and make new ones."""
-        pid, go_fd = self.held
-        os.kill(pid, _signal.SIGKILL)
-        os.waitpid(pid, 0)
+        _, go_fd = self.held
+        self.kill_everything()  # it may be a script yet, with a child at work
         os.close(go_fd)
         clear_hold()
         self.streams.renew()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from programs import LANGUAGES
 
@@ -20,6 +22,14 @@ def test_warm_equals_cold(run, language, code, fields):
     cold = run(language, code, interpreter="cold", **fields)
     warm = run(language, code, interpreter="warm", **fields)
     assert {name: warm[name] for name in compared} == {name: cold[name] for name in compared}
+
+
+def test_nothing_is_left_of_an_interpreter_that_is_ended_at_any_moment_of_its_start(run):
+    """It is ended where a program asks for one started anew; on a busy machine it has not come far by then."""
+    code = "p Dir.children('/tmp')"
+    jobs = [lambda: run("ruby", code, interpreter="cold")["stdout"]] * 24
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda job: job(), jobs)) == ["[]\n"] * 24
 
 
 @pytest.mark.parametrize("interpreter", ["warm", "cold"])
