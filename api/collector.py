@@ -66,8 +66,16 @@ class Collector:
     """Sees that every run under way comes to an end in the store. Safe from any thread."""
 
     def __init__(
-        self, dispatcher: Dispatcher, store: RunStore, *, keep_files_ms: int, siblings: bool = False
+        self,
+        dispatcher: Dispatcher,
+        store: RunStore,
+        *,
+        keep_files_ms: int,
+        siblings: bool = False,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_lost` is called when the worker has gone away."""
+        self._on_lost = on_lost
         self._keep_files_ms = keep_files_ms
         self._siblings = siblings
         self._dispatcher = dispatcher
@@ -126,6 +134,7 @@ class Collector:
                 pass
             except WorkerLost:
                 gone_at = time.monotonic()
+                self._on_lost()
             except Exception:
                 log.exception("collecting results failed")
                 gone_at = time.monotonic()

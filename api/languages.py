@@ -7,7 +7,7 @@ A language that was ready may be used from memory for a while: the worker checks
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,11 @@ class Languages:
                 retry_after_s=NOT_READY_RETRY_S,
             )
         return language
+
+    def forget(self) -> None:
+        """The worker has gone away: what it said is not to be shown for another moment."""
+        with self._lock:  # what is being asked now may have been answered before
+            self._catalogue = replace(self._catalogue, taken_at=float("-inf"))
 
     def name_of(self, name: str) -> str:
         """The id of a language by id or alias, ready or not. Raises ApiError 400 or 503."""

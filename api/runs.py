@@ -100,7 +100,9 @@ class Runs:
         self._languages = languages
         self._files = files
         self._keep_files_ms = keep_files_ms
-        self._collector = Collector(dispatcher, store, keep_files_ms=keep_files_ms, siblings=siblings)
+        self._collector = Collector(
+            dispatcher, store, keep_files_ms=keep_files_ms, siblings=siblings, on_lost=languages.forget
+        )
 
     def start(self) -> None:
         """Take up what an earlier process left, and listen to the worker."""
@@ -321,6 +323,8 @@ class Runs:
         if isinstance(e, ClientGone):
             self._collector.leave(facts.id)
             raise e
+        if isinstance(e, WorkerUnavailable | WorkerLost):
+            self._languages.forget()
         if isinstance(e, WorkerUnavailable):
             self._discard(facts)
             return worker_unavailable()

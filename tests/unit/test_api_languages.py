@@ -63,6 +63,20 @@ def test_the_memory_of_languages():
     assert worker.asked == 4
 
 
+def test_a_worker_that_has_gone_is_not_shown_for_another_moment():
+    worker, clock = FakeWorker(), Clock()
+    languages = Languages(worker, clock)
+    languages.catalogue()
+    worker.down = True
+    assert languages.catalogue().languages, "an answer a moment old will do"
+    languages.forget()
+    with pytest.raises(WorkerUnavailable):
+        languages.catalogue()
+    worker.down = False
+    clock.at += 0.3
+    assert languages.find("python").ready
+
+
 def test_a_worker_that_hangs_is_waited_for_once():
     worker, clock = FakeWorker(), Clock()
     worker.down = True
