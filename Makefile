@@ -57,10 +57,10 @@ check: dev ## lint, types, layers, unit tests
 	@found=$$($(DEV)/pytest -qq --collect-only --ignore=tests/unit tests 2>&1) || { echo "$$found" >&2; exit 1; }
 
 test: check test-setup ## check, and everything on real containers (root)
-	@$(DEV)/pytest -q --reruns 1 -m 'not slow' --ignore=tests/unit tests
+	@$(DEV)/pytest -q -m 'not slow' --ignore=tests/unit tests
 
 test-all: check runsc test-setup ## test, and what takes longer
-	@$(DEV)/pytest -q --reruns 1 --ignore=tests/unit tests
+	@$(DEV)/pytest -q --ignore=tests/unit tests
 
 bench: dev ## measure, as ratios to a bare interpreter's start; BENCH=quick, BENCH="latency stream", BENCH=--docker
 	@$(DEV)/python -m bench $(BENCH)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from again import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401  # hooks
 
 REPO = Path(__file__).resolve().parent.parent
 STATE = Path(os.environ.get("RUNYARD_TEST_STATE", "/var/lib/runyard-test"))

@@ -274,6 +274,5 @@ def _remove_bundle(bundle: str) -> None:
     for name in ("pid", "config.json"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{bundle}/{name}")
-    with contextlib.suppress(FileNotFoundError):  # the engine is closed, and its place gone with all in it
-        os.rmdir(f"{bundle}/root")
-        os.rmdir(bundle)
+    os.rmdir(f"{bundle}/root")
+    os.rmdir(bundle)
