@@ -135,10 +135,10 @@ class Settings(BaseSettings):
         description="OCI runtime of the engine; when unset `oci` takes crun, else runc, and `docker` takes runc.",
     )
     sandbox_source: Literal["auto", "template", "pool"] = Field(
-        "pool",
+        "auto",
         description="Where warm sandboxes come from: `pool` is a container for each; `template` forks them from a "
         "booted interpreter (engine `oci` with crun or runc, no AppArmor profile); `auto` is `template` where that "
-        "can be, else `pool`.",
+        "can be and the sandboxes are measured to be as confined, else `pool`.",
     )
     template_runs: int = Field(
         1000, ge=1, le=1_000_000, description="Sandboxes of one template, then it is replaced."

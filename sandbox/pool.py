@@ -30,6 +30,8 @@ STARTS = (os.cpu_count() or 1) + 1
 FILLERS = min(STARTS - 1, 8)
 #: After a failure to make a sandbox, before the next try for that language.
 RETRY_S = 2.0
+#: The most that wait of one language: containers, and what is forked, which is there again in milliseconds.
+MOST, MOST_FORKED = 16, 8
 
 
 class NotReady(Exception):
@@ -314,7 +316,7 @@ def flavour_sizes(sizes: dict[Language, int]) -> dict[tuple[Language, str], int]
 
 
 def pool_sizes(
-    languages: list[Language], *, memory_mb: int, wanted: str | None, most: int = 16, name: str = "WARM_POOL"
+    languages: list[Language], *, memory_mb: int, wanted: str | None, most: int = MOST, name: str = "WARM_POOL"
 ) -> dict[Language, int]:
     """How many warm sandboxes of each language: as `wanted` says (`python=8,node=4`), else by memory.
 

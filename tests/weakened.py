@@ -12,6 +12,8 @@ import sys
 
 import sandbox.engines.docker.engine as docker_engine
 import sandbox.engines.oci.engine as oci_engine
+import sandbox.engines.oci.templates.source as oci_template_source
+import sandbox.engines.oci.templates.walls as oci_walls
 from sandbox.engines import cgroups
 from sandbox.engines.syscalls import MS_RDONLY
 from worker import __main__ as worker_main
@@ -95,10 +97,31 @@ DOCKER = {
     "mounts": lambda body: body["HostConfig"].update(Binds=["/usr/share:/srv:ro"]),
     "cgroup": lambda body: body["HostConfig"].update(Memory=0, MemorySwap=0),
 }
+#: What a template's children are told to put up, without one of its walls.
+WALLS = {
+    "seccomp": lambda _: {"seccomp": b""},
+    "no_new_privileges": lambda _: {"no_new_privileges": False, "seccomp": b""},
+    "masked": lambda walls: setattr(walls, "masked_proc", list),
+    "read_only": lambda walls: setattr(walls, "READONLY_PATHS", ()),
+    "oom": lambda walls: setattr(walls, "OOM_SCORE_ADJ", 0),
+    "rlimits": lambda walls: setattr(walls, "rlimits", dict),
+    "mounts.nosuid": lambda walls: walls.FLAGS.pop("nosuid"),
+}
+
+
+def weaken_template(layer: str) -> None:
+    """Take a wall away from what is forked; containers keep theirs."""
+    build, template_source, walls = oci_walls.build_walls, oci_template_source, oci_walls
+    changed = WALLS[layer](walls)
+    template_source.build_walls = lambda **given: build(**given | (changed if isinstance(changed, dict) else {}))
 
 
 def weaken(layer: str) -> None:
     """Take a layer away, from either engine."""
+    kind, _, wall = layer.partition(":")
+    if kind == "template":
+        weaken_template(wall)
+        return
     if layer == "user_namespace":
         # Outside of one a runtime cannot take from a program what the worker may not take: it would not start any.
         worker_main.drop_privileges = lambda: None

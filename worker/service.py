@@ -16,7 +16,7 @@ from sandbox.engines import EngineUnusable, NotConfined
 from sandbox.executor import Executor
 from sandbox.languages import Catalogue, Language
 from sandbox.metrics import Metrics
-from sandbox.pool import WarmPool, flavour_sizes, pool_sizes
+from sandbox.pool import MOST, MOST_FORKED, WarmPool, flavour_sizes, pool_sizes
 from sandbox.posture.canary import Posture
 from storage import areas
 from storage.errors import StorageUnavailable
@@ -75,7 +75,8 @@ class Service:
         memory_mb = settings.pool_memory_mb
         if memory_mb is None:
             memory_mb = min(1024, machine_mb // 16)
-        return pool_sizes(list(self.catalogue), memory_mb=memory_mb, wanted=settings.warm_pool)
+        most = MOST_FORKED if self.engine.has_templates else MOST
+        return pool_sizes(list(self.catalogue), memory_mb=memory_mb, wanted=settings.warm_pool, most=most)
 
     def _open_gvisor(self, settings: Settings, slots: int) -> GvisorPool | None:
         engine = gvisor_engine(settings, self.catalogue, self.engine, slots_before=slots)

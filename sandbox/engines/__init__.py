@@ -78,6 +78,10 @@ class Sandbox(Protocol):
         """Where the host's kernel tells of it. Raises EngineError if it is gone."""
         ...
 
+    def disprove(self) -> bool:
+        """It lacks a layer. Whether the engine makes its kind in another way from now on."""
+        ...
+
     def apply(self, limits: Limits) -> bool:
         """Put the limits of a job in force. False if this sandbox already holds more than they allow."""
         ...

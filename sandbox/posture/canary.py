@@ -48,6 +48,14 @@ def _kind(sandbox: Sandbox) -> tuple[str, str]:
     return sandbox.image.digest, sandbox.facts().source
 
 
+def _is_replaced(sandbox: Sandbox, problem: str) -> bool:
+    """Whether the engine goes on without what this was made from."""
+    replaced = sandbox.disprove()
+    if replaced:
+        log.error("sandboxes are made in another way, as these are not confined as they must be: %s", problem)
+    return replaced
+
+
 class Posture:
     """What one engine's sandboxes are confined by, image by image. Safe to use from several threads."""
 
@@ -74,10 +82,13 @@ class Posture:
         if _kind(sandbox) in self._good:
             return
         problem = self._judge(sandbox)
-        if problem is not None:
-            if self.on_failure is not None:
-                self.on_failure(problem)
-            raise NotConfined(problem)
+        if problem is None:
+            return
+        if _is_replaced(sandbox, problem):
+            raise EngineError(problem)
+        if self.on_failure is not None:
+            self.on_failure(problem)
+        raise NotConfined(problem)
 
     def _judge(self, sandbox: Sandbox) -> str | None:
         """Remember how an image's canary stands; what is missing, in words. Raises EngineError."""
@@ -115,7 +126,10 @@ class Posture:
                 sandbox = self._engine.create(image)
                 undo.callback(sandbox.destroy)
                 await_ready(sandbox)
-                return self._judge(sandbox)
+                problem = self._judge(sandbox)
+                if problem is None or not _is_replaced(sandbox, problem):
+                    return problem
+            return self._send(image)  # of what it is made from instead
         except EngineError as e:
             log.error("a canary could not be measured", extra={"language": image.language, "reason": str(e)})  # noqa: TRY400
             return None

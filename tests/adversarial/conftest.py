@@ -1,4 +1,4 @@
-"""The service itself (oci/crun), and what must hold of it after every case of this folder."""
+"""The service itself (oci/crun/template), and what must hold of it after every case of this folder."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 import resources
 from rows import Case, filled, judge
 
-COLUMN = "oci/crun"
+COLUMN = "oci/crun/template"
 
 
 def rows():

@@ -33,7 +33,7 @@ def test_the_readmes_curl_answers_as_it_says(service):
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
     run = json.loads(done.stdout)
     assert (run["stdout"], run["status"], run["object"]) == ("2\n", "succeeded", "run")
-    assert run["isolation"]["source"] == "pool"
+    assert run["isolation"]["source"] == "template"
 
 
 def test_the_readmes_plot_is_a_picture(service, tmp_path):

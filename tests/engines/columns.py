@@ -75,12 +75,12 @@ def _gvisor() -> dict[str, str]:
     return GVISOR | (GVISOR_CURRENT if best_platform(known_flags()) == "systrap" else GVISOR_2022)
 
 
-SERVICE = Column("oci", "crun")
+SERVICE = Column("oci", "crun", "template")
 COLUMNS = {
     column.id: column
     for column in (
         SERVICE,
-        Column("oci", "crun", "template"),
+        Column("oci", "crun"),
         Column("oci", "runc"),
         Column("oci", "runc", "template", slow=True),
         Column(

@@ -1,7 +1,7 @@
 """Jobs given to the worker directly, over its own socket: what HTTP adds is not looked at here.
 
 One suite judges every engine and runtime: a test that uses `run` is a row, the columns are in columns.py. The
-column oci/crun is the service itself; the others have workers of their own, on the images that it has built.
+column oci/crun/template is the service itself; the others have workers of their own, on the images that it has built.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sandbox.job import Job, JobFile
 START_TIMEOUT_S = 400
 #: Rows of these modules are about the agent and the languages: one column tells, and one that starts agents otherwise.
 ONE_COLUMN = {"test_warm_equals_cold", "test_samples", "test_compiled"}
-TELLING = (SERVICE.id, "oci/crun/template")
+TELLING = (SERVICE.id, "oci/crun")
 
 
 def pytest_generate_tests(metafunc):

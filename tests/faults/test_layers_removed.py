@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from weakened import OCI
+from weakened import OCI, WALLS
 from workers import until
 
+from config.ids import new_id
+from dispatch.unix import UnixDispatcher
+from sandbox.job import Job
 from storage.layout import make_areas
 
 REPO = Path(__file__).resolve().parents[2]
@@ -33,6 +36,7 @@ def start_weakened(state):
             "UID_BASE": str(UID_BASE),
             "LANGUAGES": "bash",
             "WARM_POOL": "bash=1",
+            "SANDBOX_SOURCE": "pool",
         }
         with open(log, "ab") as out:
             argv = [sys.executable, str(REPO / "tests/weakened.py"), layer]
@@ -65,6 +69,27 @@ def test_a_missing_layer_stops_the_service_and_is_named(service, start_weakened,
     assert f"{name} is not in force" in said
     mend = said.partition(f"{name} is not in force")[2]
     assert "-> " in mend
+
+
+@pytest.mark.parametrize("layer", WALLS)
+def test_a_template_whose_children_lack_a_layer_is_used_no_more(service, start_weakened, state, layer):
+    process, log = start_weakened(f"template:{layer}", service.state / "images", SANDBOX_SOURCE="auto")
+    dispatcher = UnixDispatcher(state / "run" / "worker.sock")
+    until(lambda: "worker serves" in log.read_text() or process.poll() is not None, 60)
+    result = dispatcher.run(Job(run_id=new_id("run"), language="bash", code="echo hi", key="test"))
+    layers = dispatcher.status()["posture"]
+    dispatcher.close()
+    assert f"{layer.partition('.')[0]} is not in force" in log.read_text()
+    assert result["stdout"] == "hi\n"
+    assert result["isolation"]["source"] in ("pool", "cold")
+    assert set(layers.values()) == {"ok"}
+
+
+@pytest.mark.parametrize("layer", WALLS)
+def test_where_nothing_else_is_wanted_such_a_template_stops_the_service(service, start_weakened, layer):
+    process, log = start_weakened(f"template:{layer}", service.state / "images", SANDBOX_SOURCE="template")
+    assert process.wait(60) == 78, log.read_text()
+    assert f"{layer.partition('.')[0]} is not in force" in log.read_text()
 
 
 @pytest.mark.parametrize("layer", ["no_new_privileges", "seccomp"])

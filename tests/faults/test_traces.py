@@ -86,7 +86,7 @@ def test_a_request_is_one_trace_from_the_caller_to_the_sandbox(start_service, re
     assert about["runyard.request_id"] == reply.headers["x-request-id"]
     assert (about["http.route"], about["http.response.status_code"]) == ("/v1/runs", 200)
     assert attributes(run)["runyard.status"] == "succeeded"
-    assert attributes(sandbox)["runyard.source"] in {"pool", "cold"}
+    assert attributes(sandbox)["runyard.source"] in {"template", "pool", "cold"}
     slack_ns = 50_000_000
     assert began_ns - slack_ns <= queue.start_time_unix_nano <= queue.end_time_unix_nano
     assert queue.end_time_unix_nano <= sandbox.start_time_unix_nano + 1000

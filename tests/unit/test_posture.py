@@ -308,11 +308,15 @@ class Engine:
 
 
 class Sandbox:
-    def __init__(self, language="bash", digest="sha256:1"):
+    def __init__(self, language="bash", digest="sha256:1", *, replaceable=False):
         self.image = Image(language, digest, ())
+        self.replaceable = replaceable
 
     def facts(self):
-        return SimpleNamespace(source="pool")
+        return SimpleNamespace(source="template" if self.replaceable else "pool")
+
+    def disprove(self):
+        return self.replaceable
 
     def subject(self):
         return Subject(1, (1,), 1000)
@@ -345,6 +349,21 @@ def test_an_image_is_measured_once(posture):
     assert len(posture.reads) == 2
     assert set(posture.summary().values()) == {"ok"}
     assert not {"apparmor", "landlock"} & set(posture.summary())
+
+
+def test_what_can_be_made_in_another_way_is_refused_and_stops_nothing(posture, facts):
+    told = []
+    posture.on_failure = told.append
+    good, facts["seccomp"] = facts["seccomp"], {"Seccomp": "0", "filters": 0}
+    with pytest.raises(EngineError, match="seccomp is not in force") as refused:
+        posture.inspect(Sandbox(replaceable=True))
+    assert not isinstance(refused.value, NotConfined)
+    assert told == []
+    assert posture.summary()["seccomp"] == "fail"
+
+    facts["seccomp"] = good
+    posture.inspect(Sandbox())
+    assert posture.summary()["seccomp"] == "ok"
 
 
 def test_a_layer_that_is_missing_is_named_with_its_mend_and_told(posture, facts):

@@ -98,6 +98,10 @@ class DockerSandbox:
         if self._expected is not None:
             check_posture(self._pid, self._expected)
 
+    def disprove(self) -> bool:
+        """There is no other way; see `Sandbox.disprove`."""
+        return False
+
     def subject(self) -> Subject:
         """Where the host's kernel tells of it; see `Sandbox.subject`."""
         assert self._group is not None

@@ -86,26 +86,35 @@ class OciEngine:
             return None
         reason = self._no_templates()
         if reason is None:
-            return TemplateSource(
-                Making(
-                    self._slots,
-                    self._cgroups,
-                    self._runtime,
-                    self._instance,
-                    self._place,
-                    self._mount_root,
-                    _remove_bundle,
-                    unmount,
-                ),
-                seccomp=compile_filter(self._seccomp.data) if self._seccomp else b"",
-                relaxed=self._relaxed,
-                most_runs=settings.template_runs,
-                most_seconds=settings.template_minutes * 60,
-            )
+            try:
+                return self._template_source(settings)
+            except (EngineUnusable, OSError) as e:
+                reason = str(e)
         if settings.sandbox_source == "template":
             raise EngineUnusable(f"SANDBOX_SOURCE=template: {reason}")
         log.info("sandboxes are containers of their own: %s", reason)
         return None
+
+    def _template_source(self, settings: Settings) -> TemplateSource:
+        """Raises EngineUnusable or OSError where the machine lacks what it takes."""
+        making = Making(
+            self._slots,
+            self._cgroups,
+            self._runtime,
+            self._instance,
+            self._place,
+            self._mount_root,
+            _remove_bundle,
+            unmount,
+        )
+        return TemplateSource(
+            making,
+            seccomp=compile_filter(self._seccomp.data) if self._seccomp else b"",
+            relaxed=self._relaxed,
+            replaceable=settings.sandbox_source == "auto",
+            most_runs=settings.template_runs,
+            most_seconds=settings.template_minutes * 60,
+        )
 
     def _no_templates(self) -> str | None:
         """Why no sandbox can be forked from a template here, or None."""

@@ -49,8 +49,9 @@ class OciSandbox:
         self._traits = traits
         #: What PID 1 must show of itself; None where the host cannot see it (gVisor).
         self.expected: Expected | None = None
-        #: Called when it is not confined as it must be: whoever makes more of its kind is to know.
-        self.disproved: Callable[[], None] = lambda: None
+        #: Called when it is not confined as it must be: whoever makes more of its kind stops, and says whether
+        #: there is another way.
+        self.disproved: Callable[[], bool] = lambda: False
         self._lock = threading.Lock()
         self._pid = 0
         self._pidfd = -1
@@ -88,6 +89,10 @@ class OciSandbox:
         """Where the host's kernel tells of it; see `Sandbox.subject`."""
         assert self.group is not None
         return subject_of(self._pid, self.group.pids(), self.expected)
+
+    def disprove(self) -> bool:
+        """It lacks a layer; see `Sandbox.disprove`."""
+        return self.disproved()
 
     def apply(self, limits: Limits) -> bool:
         """Put a job's limits in force and start counting; see `Sandbox.apply`."""

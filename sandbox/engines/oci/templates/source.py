@@ -87,13 +87,19 @@ class TemplateSource:
         *,
         seccomp: bytes,
         relaxed: bool,
+        replaceable: bool,
         most_runs: int,
         most_seconds: float,
     ) -> None:
-        """To be made before the worker has threads. `seccomp` is the compiled filter, empty for none."""
+        """To be made before the worker has threads.
+
+        `seccomp` is the compiled filter, empty for none; `replaceable`: containers are as good, where a template's
+        sandboxes turn out not to be confined as they must be.
+        """
         self._making = making
         self._seccomp = seccomp
         self._relaxed = relaxed
+        self._replaceable = replaceable
         self._most_runs, self._most_seconds = most_runs, most_seconds
         self._namespace = TemplateNamespace(making.slots)
         self._places: dict[tuple[str, str], _Place] = {}
@@ -255,13 +261,14 @@ class TemplateSource:
         log.warning("a template is given up", extra={"template": template.id, "sandboxes": template.branched})
         template.close(kill=True)
 
-    def _disprove(self, place: _Place, template: Template) -> None:
-        """A sandbox of it was not confined as it must be: from now on containers, until somebody has looked."""
+    def _disprove(self, place: _Place, template: Template) -> bool:
+        """A sandbox of it was not confined as it must be: no more of them. Whether containers will do."""
         log.error("sandboxes are no longer made from this template", extra={"template": template.id})
         with place.change:
             place.template = None
             place.not_before = math.inf
         template.close()
+        return self._replaceable
 
     def _boot(self, image: Image, language: Language, flavour: str) -> Template:
         making = self._making
