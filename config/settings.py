@@ -140,6 +140,14 @@ class Settings(BaseSettings):
         "booted interpreter (engine `oci` with crun or runc, no AppArmor profile); `auto` is `template` where that "
         "can be and the sandboxes are measured to be as confined, else `pool`.",
     )
+    template_scope: Literal["service", "key"] = Field(
+        "service",
+        description="Whose runs share a template, and with it a memory layout and a hash seed: `service`, "
+        "everybody's; `key`, those of one key (for which there is no template yet at first: it gets containers).",
+    )
+    template_keys: int = Field(
+        8, ge=1, le=1000, description="Keys that may have templates at a time, with TEMPLATE_SCOPE=key."
+    )
     template_runs: int = Field(
         1000, ge=1, le=1_000_000, description="Sandboxes of one template, then it is replaced."
     )

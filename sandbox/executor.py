@@ -160,7 +160,7 @@ class Executor:
         """A sandbox with the plan's limits in force. One that already holds more is given up for a lean one."""
         if plan.container:
             return self._sized(pool.make_cold(plan.language, hold=plan.warm), plan, pool), "cold"
-        sandbox, source = pool.take(plan.language, plan.flavour)
+        sandbox, source = pool.take(plan.language, plan.flavour, plan.owner)
         if self._apply(sandbox, plan, pool):
             return sandbox, source
         return self._sized(pool.make_cold(plan.language), plan, pool), "cold"

@@ -48,6 +48,8 @@ class Plan:
     flavour: str = ""
     #: Whether the sandbox must be a container of its own.
     container: bool = False
+    #: Whose it is: where templates are not shared by all, the sandbox comes from one of this owner's.
+    owner: str = ""
 
     @property
     def memory_mb(self) -> int:
@@ -86,6 +88,7 @@ def make_plan(job: Job, catalogue: Catalogue) -> Plan:
         compiling=_compiling(language, named, limits),
         flavour=_flavour(language, job, entry, files) if warm else "",
         container=job.isolation == "container",
+        owner=job.key,
     )
 
 

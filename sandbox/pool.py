@@ -95,16 +95,31 @@ class WarmPool:
         """Raises NotReady for a language whose image is not built."""
         self._image(language)
 
-    def take(self, language: Language, flavour: str = "") -> tuple[Sandbox, Source]:
+    def take(self, language: Language, flavour: str = "", owner: str = "") -> tuple[Sandbox, Source]:
         """A ready sandbox: from the shelf, or made now if that is empty. Raises NotReady, EngineError.
 
-        `flavour` is that of the template to prefer, where there is one.
+        `flavour` is that of the template to prefer, where there is one. Where each owner has templates of its own,
+        it is forked from one now, if there is one yet.
         """
-        sandbox, source = self._taken(language, flavour if _name(language, flavour) in self._shelves else "")
+        found = self._forked_for(owner, language, flavour)
+        if found is None:
+            found = self._taken(language, flavour if _name(language, flavour) in self._shelves else "")
+        sandbox, source = found
         if sandbox.facts().source == "template":
             source = "template"
         self._metrics.taken.labels(language.id, source).inc()
         return sandbox, source
+
+    def _forked_for(self, owner: str, language: Language, flavour: str) -> tuple[Sandbox, Source] | None:
+        image = self._image(language)
+        if not self._engine.has_own_template(image, flavour, owner):
+            return None
+        try:
+            with self._starts:
+                return self._make(image, flavour=flavour, owner=owner), "cold"
+        except EngineError as e:
+            log.warning("no sandbox came of a key's template: %s", e, extra={"language": language.id})
+            return None
 
     def _taken(self, language: Language, flavour: str) -> tuple[Sandbox, Source]:
         image, shelf = self._image(language), self._shelves[_name(language, flavour)]
@@ -193,18 +208,22 @@ class WarmPool:
             log.warning("a sandbox could not be made; trying once more: %s", e, extra={"language": image.language})
         return self._make(image, hold=hold, flavour=flavour, container=container)
 
-    def _make(self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False) -> Sandbox:
+    def _make(
+        self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False, owner: str = ""
+    ) -> Sandbox:
         began = time.monotonic()
         try:
-            sandbox = self._started(image, hold=hold, flavour=flavour, container=container)
+            sandbox = self._started(
+                self._engine.create(image, hold=hold, flavour=flavour, container=container, owner=owner)
+            )
         except EngineError:
             self._metrics.engine_errors.labels("start").inc()
             raise
         self._metrics.starts.labels(image.language).observe(time.monotonic() - began)
         return sandbox
 
-    def _started(self, image: Image, *, hold: bool, flavour: str, container: bool) -> Sandbox:
-        sandbox = self._engine.create(image, hold=hold, flavour=flavour, container=container)
+    def _started(self, sandbox: Sandbox) -> Sandbox:
+        """That sandbox, once its agent is ready and it was measured; destroyed if that does not come to pass."""
         try:
             self._note_landlock(await_ready(sandbox))
             self._inspect(sandbox)

@@ -12,7 +12,7 @@ import sys
 
 import sandbox.engines.docker.engine as docker_engine
 import sandbox.engines.oci.engine as oci_engine
-import sandbox.engines.oci.templates.source as oci_template_source
+import sandbox.engines.oci.templates.boot as oci_template_boot
 import sandbox.engines.oci.templates.walls as oci_walls
 from sandbox.engines import cgroups
 from sandbox.engines.syscalls import MS_RDONLY
@@ -111,9 +111,9 @@ WALLS = {
 
 def weaken_template(layer: str) -> None:
     """Take a wall away from what is forked; containers keep theirs."""
-    build, template_source, walls = oci_walls.build_walls, oci_template_source, oci_walls
-    changed = WALLS[layer](walls)
-    template_source.build_walls = lambda **given: build(**given | (changed if isinstance(changed, dict) else {}))
+    build = oci_walls.build_walls
+    changed = WALLS[layer](oci_walls)
+    oci_template_boot.build_walls = lambda **given: build(**given | (changed if isinstance(changed, dict) else {}))
 
 
 def weaken(layer: str) -> None:

@@ -129,15 +129,21 @@ class Engine(Protocol):
 
     @property
     def has_templates(self) -> bool:
-        """Whether sandboxes are forked from templates, of which a language may have several flavours."""
+        """Whether sandboxes are forked ahead from templates, of which a language may have several flavours."""
         ...
 
-    def create(self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False) -> Sandbox:
+    def create(
+        self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False, owner: str = ""
+    ) -> Sandbox:
         """A fresh sandbox of a runner image under the default limits; `hold` starts its interpreter ahead.
 
-        `flavour` names the template to prefer; `container` is for one that comes from none.
+        `flavour` names the template to prefer, `owner` whose; `container` is for one that comes from none.
         Raises EngineError.
         """
+        ...
+
+    def has_own_template(self, image: Image, flavour: str, owner: str) -> bool:
+        """Where each owner has templates of its own: whether there is one; if not, one is booted meanwhile."""
         ...
 
     def reap(self) -> int:

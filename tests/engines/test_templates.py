@@ -366,3 +366,26 @@ def test_a_template_out_of_memory_is_replaced(start):
                     (group / bound).write_text((group / usage).read_text())
     assert [worker.run(code="print(1)")["stdout"] for _ in range(30)] == ["1\n"] * 30
     until(lambda: worker.run(code="print(1)")["isolation"]["source"] == "template", 60)
+
+
+def test_where_each_key_has_its_own_only_its_runs_share_a_layout(start):
+    """A first run gets a container, and has the key's template booted behind it."""
+    worker = start(TEMPLATE_SCOPE="key", WARM_POOL="python=2")
+    look = "import ctypes; print(hash('x'), ctypes.addressof(ctypes.c_int.in_dll(ctypes.pythonapi, 'Py_Version')))"
+    assert worker.run(code=look, key="a")["isolation"]["source"] in ("pool", "cold")
+    shared = {}
+    for key in ("a", "b"):
+        until(lambda key=key: worker.run(code=look, key=key)["isolation"]["source"] == "template", 30)
+        shared[key] = {worker.run(code=look, key=key)["stdout"] for _ in range(3)}
+    assert [len(seen) for seen in shared.values()] == [1, 1]
+    (hash_a, place_a), (hash_b, place_b) = (next(iter(seen)).split() for seen in shared.values())
+    assert hash_a != hash_b
+    assert place_a != place_b
+    assert len(templates(worker)) == 2
+
+
+def test_the_key_that_has_not_run_for_longest_loses_its_template(start):
+    worker = start(TEMPLATE_SCOPE="key", TEMPLATE_KEYS="1")
+    for key in ("a", "b", "a"):
+        until(lambda key=key: worker.run(code="print(1)", key=key)["isolation"]["source"] == "template", 30)
+        assert len(templates(worker)) == 1

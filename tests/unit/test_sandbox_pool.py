@@ -49,10 +49,14 @@ class FakeEngine:
 
     def __init__(self):
         self.made = []
+        self.owners = set()
         self.failures = 0
         self.loose = False
 
-    def create(self, image, *, hold=True, flavour="", container=False):
+    def has_own_template(self, image, flavour, owner):
+        return owner in self.owners
+
+    def create(self, image, *, hold=True, flavour="", container=False, owner=""):
         if self.failures:
             self.failures -= 1
             raise EngineError("no")

@@ -82,6 +82,10 @@ class DockerEngine:
         """False: each of its sandboxes is a container of its own."""
         return False
 
+    def has_own_template(self, image: Image, flavour: str, owner: str) -> bool:  # noqa: ARG002
+        """Never; see `Engine.has_own_template`."""
+        return False
+
     def create(
         self,
         image: Image,
@@ -89,6 +93,7 @@ class DockerEngine:
         hold: bool = True,
         flavour: str = "",  # noqa: ARG002  # without templates all are alike
         container: bool = False,  # noqa: ARG002
+        owner: str = "",  # noqa: ARG002
     ) -> DockerSandbox:
         """A sandbox of `image` under the default limits, its agent starting; see `Engine.create`."""
         language = self._catalogue.get(image.language)

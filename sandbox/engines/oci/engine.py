@@ -30,8 +30,10 @@ from sandbox.engines.oci.devices import make_device_layer
 from sandbox.engines.oci.runtime import open_runtime
 from sandbox.engines.oci.sandbox import OciSandbox, kill_all
 from sandbox.engines.oci.slots import Slot, Slots
+from sandbox.engines.oci.templates.boot import Making
 from sandbox.engines.oci.templates.filter import compile_filter
-from sandbox.engines.oci.templates.source import Making, TemplateSource
+from sandbox.engines.oci.templates.place import Wear
+from sandbox.engines.oci.templates.source import TemplateSource
 from sandbox.engines.posture import Expected
 from sandbox.engines.syscalls import (
     MS_NOSUID,
@@ -112,8 +114,8 @@ class OciEngine:
             seccomp=compile_filter(self._seccomp.data) if self._seccomp else b"",
             relaxed=self._relaxed,
             replaceable=settings.sandbox_source == "auto",
-            most_runs=settings.template_runs,
-            most_seconds=settings.template_minutes * 60,
+            wear=Wear(settings.template_runs, settings.template_minutes * 60),
+            most_owners=settings.template_keys if settings.template_scope == "key" else 0,
         )
 
     def _no_templates(self) -> str | None:
@@ -130,17 +132,35 @@ class OciEngine:
 
     @property
     def has_templates(self) -> bool:
-        return self._templates is not None
+        return self._templates is not None and not self._templates.by_owner
 
-    def create(self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False) -> OciSandbox:
+    def has_own_template(self, image: Image, flavour: str, owner: str) -> bool:
+        """Whether an owner's template can be forked from; see `Engine.has_own_template`."""
+        language, templates = self._catalogue.get(image.language), self._templates
+        if language is None or templates is None or not templates.by_owner or not owner:
+            return False
+        return templates.is_booted(image, language, flavour, owner)
+
+    def create(
+        self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False, owner: str = ""
+    ) -> OciSandbox:
         """A sandbox of `image` under the default limits, its agent starting; see `Engine.create`."""
         language = self._catalogue.get(image.language)
         if language is None:
             raise EngineError(f"no language for image {image.language}")
         templates = self._templates
-        if hold and not container and templates is not None and not templates.is_resting(image, flavour):
+        if templates is not None and not templates.by_owner:
+            owner = ""
+        elif not owner:
+            templates = None
+        if (
+            hold
+            and not container
+            and templates is not None
+            and not templates.is_resting(image, language, flavour, owner)
+        ):
             try:
-                return self._branch(templates, image, language, flavour)
+                return self._branch(templates, image, language, flavour, owner)
             except EngineError as e:
                 log.warning("a sandbox is made as a container: %s", e, extra={"language": language.id})
         bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
@@ -156,7 +176,9 @@ class OciEngine:
             raise
         return sandbox
 
-    def _branch(self, templates: TemplateSource, image: Image, language: Language, flavour: str) -> OciSandbox:
+    def _branch(
+        self, templates: TemplateSource, image: Image, language: Language, flavour: str, owner: str
+    ) -> OciSandbox:
         """A sandbox forked from a template. Raises EngineError."""
         bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
         ours, theirs = socket.socketpair()
@@ -164,7 +186,7 @@ class OciEngine:
         sandbox = OciSandbox(secrets.token_hex(8), image, facts, bounds, ours, self._runtime.traits)
         try:
             with theirs:
-                templates.branch(sandbox, language, flavour, theirs)
+                templates.branch(sandbox, language, flavour, owner, theirs)
         except BaseException:
             sandbox.destroy()
             raise

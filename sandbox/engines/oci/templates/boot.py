@@ -1,0 +1,133 @@
+"""How a template is booted: a container of its own, told what a sandbox is and what to import."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.engines import EngineError
+from sandbox.engines.cgroups import Bounds, Cgroups
+from sandbox.engines.confinement import BASE_ENV, DEFAULT_MEMORY_BYTES, build_bytes
+from sandbox.engines.oci import spec
+from sandbox.engines.oci.runtime import Runtime
+from sandbox.engines.oci.slots import Slots
+from sandbox.engines.oci.templates.container import BOOT_TIMEOUT_S, Template
+from sandbox.engines.oci.templates.namespace import TemplateNamespace
+from sandbox.engines.oci.templates.spec import build_template_spec
+from sandbox.engines.oci.templates.walls import build_walls
+from sandbox.images import Image
+from sandbox.job import MIB
+from sandbox.languages import Language
+
+log = logging.getLogger(__name__)
+
+#: Of a template's own control group. Beside its libraries, which are charged to it alone, there are the page tables
+#: of each child, made before that is moved to a group of its own.
+TEMPLATE_MEMORY_BYTES = 768 * MIB
+TEMPLATE_PIDS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What the engine lends: how it mounts a root at a bundle (undone by `undo`), and what it holds."""
+
+    slots: Slots
+    cgroups: Cgroups
+    runtime: Runtime
+    instance: str
+    place: Path
+    mount_root: Callable[[str, Image], str]
+    remove_bundle: Callable[[str], None]
+    unmount: Callable[[str], None]
+
+
+class Booter:
+    """Boots templates. Safe to use from several threads."""
+
+    def __init__(self, making: Making, namespace: TemplateNamespace, seccomp: bytes, *, relaxed: bool) -> None:
+        """`seccomp` is the compiled filter, empty for none."""
+        self._making = making
+        self._namespace = namespace
+        self._seccomp = seccomp
+        self._relaxed = relaxed
+        #: Templates whose containers are not removed yet.
+        self._there = 0
+        self._closed = False
+        self._change = threading.Condition()
+
+    def boot(self, image: Image, language: Language, flavour: str) -> Template:
+        """A template that is ready to fork. Raises EngineError or OSError."""
+        making = self._making
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        template = Template(f"template-{secrets.token_hex(8)}", ours)
+        undo, name = template.undo, template.id
+        try:
+            with theirs:
+                self._note_there()
+                undo.callback(self._note_gone)
+                group = making.cgroups.create(name)
+                undo.callback(group.remove)
+                template.group = group
+                group.set(Bounds(TEMPLATE_MEMORY_BYTES, float(os.cpu_count() or 1), TEMPLATE_PIDS))
+                bundle = f"{making.place}/{name}"
+                root = making.mount_root(bundle, image)
+                undo.callback(making.remove_bundle, bundle)
+                undo.callback(making.unmount, root)
+                undo.callback(making.runtime.forget, name)
+                config = self._config(language, name, root)
+                pid = making.runtime.start(name, bundle, config, theirs.fileno(), group.enter, limited=False)
+                template.born(pid)
+            modules = next((known.modules for known in language.flavours if known.name == flavour), ())
+            template.boot(self._walls(language), modules)
+        except BaseException:
+            template.close(kill=True)
+            raise
+        return template
+
+    def _note_there(self) -> None:
+        with self._change:
+            if self._closed:
+                raise EngineError("the engine is closed")
+            self._there += 1
+
+    def _note_gone(self) -> None:
+        with self._change:
+            self._there -= 1
+            self._change.notify_all()
+
+    def close(self) -> None:
+        """Boot no more, and wait until every template's container is removed; each must be closed, or booting."""
+        with self._change:
+            self._closed = True
+            if not self._change.wait_for(lambda: self._there == 0, BOOT_TIMEOUT_S):
+                log.error("templates are left", extra={"templates": self._there})
+
+    def _config(self, language: Language, name: str, root: str) -> bytes:
+        text = build_template_spec(
+            argv=language.agent_command(hold=True),
+            env={**BASE_ENV, **language.env},
+            mapping=self._namespace.mapping,
+        )
+        marks = {
+            spec.ROOT_MARK: root,
+            spec.USERNS_MARK: f"/proc/{os.getpid()}/fd/{self._namespace.fd}",
+            spec.GROUP_MARK: f"/{self._making.instance}/{name}",
+        }
+        for mark, value in marks.items():
+            text = text.replace(mark, value)
+        return text.encode()
+
+    def _walls(self, language: Language) -> bytes:
+        return build_walls(
+            memory_bytes=DEFAULT_MEMORY_BYTES,
+            build_bytes=build_bytes(language),
+            seccomp=self._seccomp,
+            no_new_privileges=not self._relaxed,
+            quotas=self._namespace.quotas,
+        )

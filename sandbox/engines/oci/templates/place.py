@@ -1,0 +1,148 @@
+"""One place for a template: which one is in use, when it is replaced, and when another may be tried."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from dataclasses import dataclass
+
+from sandbox.engines import EngineError
+from sandbox.engines.oci.templates.boot import Booter
+from sandbox.engines.oci.templates.container import HELLO_TIMEOUT_S, Template
+from sandbox.images import Image
+from sandbox.languages import Language
+
+log = logging.getLogger(__name__)
+
+#: After a template that could not be made, or did not make a sandbox: containers meanwhile.
+RETRY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wear:
+    """When a template is replaced."""
+
+    most_runs: int
+    most_seconds: float
+
+
+class Place:
+    """The template of one image, flavour and owner. Safe to use from several threads."""
+
+    def __init__(self, booter: Booter, image: Image, language: Language, flavour: str, wear: Wear) -> None:
+        self._booter = booter
+        self._image, self._language, self._flavour = image, language, flavour
+        self._wear = wear
+        self._template: Template | None = None
+        self._booting = False
+        self._closed = False
+        self._not_before = 0.0
+        self._change = threading.Condition()
+
+    def is_resting(self) -> bool:
+        """Whether its templates have failed a moment ago."""
+        return time.monotonic() < self._not_before
+
+    def is_booted(self) -> bool:
+        """Whether a template is there to fork."""
+        with self._change:
+            return self._template is not None and self._template.is_alive()
+
+    def get(self) -> Template:
+        """The template, booted if there is none; an old one serves until its successor is ready.
+
+        It may be closed by the time it is used, if it is replaced just then. Raises EngineError.
+        """
+        with self._change:
+            if self._closed or self.is_resting():
+                raise EngineError("templates rest")
+            current = self._template
+            if current is not None and current.is_fit(most=self._wear.most_runs, seconds=self._wear.most_seconds):
+                return current
+            if self._booting:
+                if current is not None and current.is_alive():
+                    return current
+                if not self._change.wait_for(lambda: not self._booting, HELLO_TIMEOUT_S):
+                    raise EngineError("a template is still booting")
+                if self._template is None:
+                    raise EngineError("a template could not be booted")
+                return self._template
+            self._booting = True
+        if current is not None and current.is_alive():
+            threading.Thread(target=self._replace_behind, name="template").start()
+            return current
+        return self._replace()
+
+    def boot_behind(self, turns: threading.Semaphore) -> None:
+        """Have it booted on a thread of its own, if it may be and there is a turn for it."""
+        with self._change:
+            if self._closed or self._booting or self.is_resting() or not turns.acquire(blocking=False):
+                return
+            self._booting = True
+
+        def boot() -> None:
+            try:
+                self._replace_behind()
+            finally:
+                turns.release()
+
+        threading.Thread(target=boot, name="template").start()
+
+    def _replace_behind(self) -> None:
+        try:
+            self._replace()
+        except EngineError as e:
+            log.warning("containers serve instead of templates: %s", e, extra={"language": self._language.id})
+
+    def _replace(self) -> Template:
+        """Boot a template and put it in the place of whatever is there. Raises EngineError."""
+        fresh: Template | None = None
+        began = time.monotonic()
+        try:
+            fresh = self._booter.boot(self._image, self._language, self._flavour)
+            seconds = round(time.monotonic() - began, 3)
+            extra = {"language": self._language.id, "flavour": self._flavour, "seconds": seconds}
+            log.info("a template is ready", extra=extra)
+        except (EngineError, OSError) as e:
+            raise EngineError(f"a template could not be booted: {e}") from e
+        finally:
+            with self._change:
+                old, self._template, self._booting = self._template, fresh, False
+                if fresh is None:
+                    self._not_before = max(self._not_before, time.monotonic() + RETRY_S)
+                elif self._closed:
+                    old, self._template = fresh, None
+                self._change.notify_all()
+            if old is not None:
+                old.close()
+        return fresh
+
+    def discard(self, template: Template) -> None:
+        """It is dead, wedged, or does not do what it is for."""
+        with self._change:
+            if self._template is template:
+                self._template = None
+                if template.branched <= 1:  # it never worked: leave it be for a while
+                    self._not_before = max(self._not_before, time.monotonic() + RETRY_S)
+        log.warning("a template is given up", extra={"template": template.id, "sandboxes": template.branched})
+        template.close(kill=True)
+
+    def disprove(self, template: Template) -> None:
+        """A sandbox of it was not confined as it must be: none is made of any template here from now on."""
+        log.error("sandboxes are no longer made from this template", extra={"template": template.id})
+        with self._change:
+            current, self._template = self._template, None
+            self._not_before = math.inf
+        template.close()
+        if current is not None:
+            current.close()
+
+    def close(self, *, kill: bool = False) -> None:
+        """Let its template go, and any that is still booting; what they have forked lives on."""
+        with self._change:
+            self._closed = True
+            template, self._template = self._template, None
+        if template is not None:
+            template.close(kill=kill)
