@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import cpu, dockerd, engines, files, latency, memory, queueing, report, stream, throughput
+from bench import cpu, dockerd, engines, files, latency, libraries, memory, queueing, report, stream, throughput
 from bench.dockerd import Docker
 from bench.plot import draw
 from bench.report import Table
@@ -58,6 +58,9 @@ SUBJECTS = {
     "stream": Subject(lambda service, effort, _: stream.measure(service, effort.lines), stream.tables),
     "cpu": Subject(lambda service, effort, _: cpu.measure(service, effort.calls * 2), cpu.tables),
     "files": Subject(lambda service, effort, _: files.measure(service, effort.calls), files.tables),
+    "libraries": Subject(
+        lambda service, effort, _: libraries.measure(service, effort.calls // 2), libraries.tables
+    ),
     "memory": Subject(lambda service, _, __: memory.slots(service), memory.slot_tables),
     "idle": Subject(lambda service, effort, _: memory.idle(service, effort.seconds), memory.idle_tables),
     "engines": Subject(

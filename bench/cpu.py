@@ -3,10 +3,11 @@
 Processes have CPU clocks and control groups count what ran in them, so the parts are read from outside over many
 runs: api and worker by their clocks; what is in the sandboxes' groups by the groups' parent, which remembers the
 dead ones. A warm sandbox's group holds its making only: what of that no living process of the group used, crun
-did. The hop is found by giving the same jobs to the worker directly, as api does, and reading this process's own
-clock. A program tells its own CPU up to its last line; the agent has the rest of a run. What the machine spent
-beside all of these, idle load and client subtracted, is the kernel's: taking sandboxes apart, mostly. That part is
-given only if nothing else to speak of ran on the machine.
+did. What a template does is counted in its own group, beside theirs. The hop is found by giving the same jobs to
+the worker directly, as api does, and reading this process's own clock. A program tells its own CPU up to its last
+line; the agent has the rest of a run. What the machine spent beside all of these, idle load and client subtracted,
+is the kernel's: taking sandboxes apart, mostly. That part is given only if nothing else to speak of ran on the
+machine.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from bench import programs
 from bench.clients import Client
 from bench.clocks import MS, busy_ns, cpu_ns, group_cpu_ns, group_pids
-from bench.layers import language_of
+from bench.layers import has_libraries, language_of
 from bench.report import Table
 from bench.service import Service
 from sandbox.job import Job
@@ -42,6 +43,7 @@ class _Reading:
     api: int
     worker: int
     sandboxes: int
+    templates: int
 
     @classmethod
     def now(cls, service: Service) -> _Reading:
@@ -53,6 +55,7 @@ class _Reading:
             cpu_ns(pids["api"]),
             cpu_ns(pids["worker"]),
             group_cpu_ns(service.group("cpuacct")),
+            sum(group_cpu_ns(group) for group in service.template_groups("cpuacct")),
         )
 
 
@@ -69,12 +72,13 @@ def measure(service: Service, count: int) -> dict[str, Any]:
     crun, boot = _making(service)  # of those that were made in the meantime
     client.close()
     hop = _hop(service, count)
-    api, worker, sandboxes = (
-        (getattr(after, part) - getattr(before, part)) / count for part in ("api", "worker", "sandboxes")
+    api, worker, sandboxes, templates = (
+        (getattr(after, part) - getattr(before, part)) / count
+        for part in ("api", "worker", "sandboxes", "templates")
     )
     machine = (after.machine - before.machine - idle * (after.at_s - before.at_s)) / count
     quiet = idle < IDLE_MAX_NS_PER_S
-    inside = sandboxes - crun - boot
+    inside = sandboxes - templates - crun - boot
     program = programs_ns / count
     ours = (after.client - before.client) / count
     steps = {
@@ -82,6 +86,7 @@ def measure(service: Service, count: int) -> dict[str, Any]:
         "hop": hop,
         "engine": worker,
         "crun": crun,
+        "template": templates,
         "boot": boot,
         "agent": inside - program,
         "program": program,
@@ -112,7 +117,7 @@ def _making(service: Service) -> tuple[float, float]:
     crun, boot = [], []
     for group in service.sandbox_groups("cpuacct"):
         pids = group_pids(group)
-        if language_of(pids, service) != LANGUAGE:
+        if language_of(pids, service) != LANGUAGE or has_libraries(pids):
             continue
         living = cpu_ns(pids)
         boot.append(living)
@@ -146,8 +151,9 @@ STEPS = {
     "http": "api: HTTP, JSON, the record",
     "hop": "api: to the worker and back",
     "engine": "worker: slot, group, mounts, conversation",
-    "crun": "crun: making the next sandbox",
-    "boot": "booting the next agent and interpreter",
+    "crun": "crun: making the next sandbox, where it is a container",
+    "template": "template: forking the next sandbox",
+    "boot": "the next sandbox, until it waits",
     "agent": "agent: fork, pipes, finalisation, exit",
     "program": "the program, by its own clock",
     "kernel": "the kernel, outside all of these",
@@ -159,6 +165,6 @@ def tables(found: dict[str, Any]) -> list[Table]:
     total = found["total_ms"]
     shown = Table(f"CPU of a python run by step, refilling included: {total} ms", ("", "ms", "share"))
     for name, said in STEPS.items():
-        ms = found["steps_ms"][name]
+        ms = found["steps_ms"].get(name)
         shown.rows.append((said, ms, None if ms is None else f"{ms / total:.0%}"))
     return [shown]

@@ -20,3 +20,12 @@ def language_of(pids: list[int], service: Service) -> str | None:
             if ":".join(image.layers) in root:
                 return image.language
     return None
+
+
+def has_libraries(pids: list[int]) -> bool:
+    """Whether one of these processes has numpy loaded: the kind with libraries imported ahead."""
+    for pid in pids:
+        with suppress(OSError):
+            if "numpy" in Path(f"/proc/{pid}/maps").read_text():
+                return True
+    return False

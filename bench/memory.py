@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from bench.clocks import MIB, cpu_ns, group_memory_bytes, group_pids, memory_of
-from bench.layers import language_of
+from bench.layers import has_libraries, language_of
 from bench.report import Table
 from bench.service import Service
 
@@ -28,6 +28,8 @@ def slots(service: Service) -> list[dict[str, Any]]:
         pids = group_pids(group)
         language = language_of(pids, service)
         if language is not None:
+            if has_libraries(pids):
+                language += ", libraries imported"
             each = [memory_of(pid) for pid in pids]
             anonymous, share = sum(a for a, _ in each), sum(s for _, s in each)
             found.setdefault(language, []).append((group_memory_bytes(group), anonymous, share))

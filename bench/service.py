@@ -12,6 +12,7 @@ from typing import Any
 from bench.clients import Client
 from dispatch.unix import UnixDispatcher
 from ops.state import Place, cgroups, processes
+from sandbox.engines.oci.templates.container import TEMPLATE_PREFIX
 from sandbox.images import Image, ImageStore
 
 REPO = Path(__file__).resolve().parents[1]
@@ -127,6 +128,13 @@ class Service:
 
     def sandbox_groups(self, controller: str) -> list[Path]:
         """The control groups of its sandboxes."""
+        return [group for group in self._groups(controller) if not group.name.startswith(TEMPLATE_PREFIX)]
+
+    def template_groups(self, controller: str) -> list[Path]:
+        """The control groups of what its sandboxes are forked from."""
+        return [group for group in self._groups(controller) if group.name.startswith(TEMPLATE_PREFIX)]
+
+    def _groups(self, controller: str) -> list[Path]:
         return [Path(entry.path) for entry in os.scandir(self.group(controller)) if entry.is_dir()]
 
 

@@ -17,7 +17,7 @@ from sandbox.engines.confinement import BASE_ENV, DEFAULT_MEMORY_BYTES, build_by
 from sandbox.engines.oci import spec
 from sandbox.engines.oci.runtime import Runtime
 from sandbox.engines.oci.slots import Slots
-from sandbox.engines.oci.templates.container import BOOT_TIMEOUT_S, Template
+from sandbox.engines.oci.templates.container import BOOT_TIMEOUT_S, TEMPLATE_PREFIX, Template
 from sandbox.engines.oci.templates.namespace import TemplateNamespace
 from sandbox.engines.oci.templates.spec import build_template_spec
 from sandbox.engines.oci.templates.walls import build_walls
@@ -65,7 +65,7 @@ class Booter:
         """A template that is ready to fork. Raises EngineError or OSError."""
         making = self._making
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        template = Template(f"template-{secrets.token_hex(8)}", ours)
+        template = Template(f"{TEMPLATE_PREFIX}{secrets.token_hex(8)}", ours)
         undo, name = template.undo, template.id
         try:
             with theirs:

@@ -27,6 +27,8 @@ HELLO_TIMEOUT_S = 10.0
 READY, HELLO, GO, FAILED = b"ready", b"h", b"g", b"!"
 UCRED = struct.Struct("iII")
 MAX_MESSAGE = 1024
+#: Of a template's name, and so of its control group's; a sandbox's has hexadecimal digits alone.
+TEMPLATE_PREFIX = "template-"
 
 
 class TemplateClosed(EngineError):
