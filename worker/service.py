@@ -41,9 +41,11 @@ class Service:
         self.blobs = areas.for_worker(settings)
         self.catalogue = Catalogue.load(only=settings.languages)
         machine_mb = _machine_memory_mb()
-        sizes = self._pool_sizes(settings, machine_mb)
+        sizes = _pool_sizes(settings, self.catalogue, machine_mb, MOST)
         slots = sum(sizes.values()) + sum(flavour_sizes(sizes).values()) + settings.max_runs + SLOTS_FOR_THE_DYING
         self.engine, self.images = open_engine(settings, self.catalogue, slots=slots)
+        if self.engine.has_templates:
+            sizes = _pool_sizes(settings, self.catalogue, machine_mb, MOST_FORKED)
         self.admission = Admission(
             max_runs=settings.max_runs,
             memory_mb=settings.memory_budget_mb or machine_mb * 3 // 4,
@@ -70,13 +72,6 @@ class Service:
         self.observer = Observer(self.metrics)
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch_for_images, name="images", daemon=True)
-
-    def _pool_sizes(self, settings: Settings, machine_mb: int) -> dict[Language, int]:
-        memory_mb = settings.pool_memory_mb
-        if memory_mb is None:
-            memory_mb = min(1024, machine_mb // 16)
-        most = MOST_FORKED if self.engine.has_templates else MOST
-        return pool_sizes(list(self.catalogue), memory_mb=memory_mb, wanted=settings.warm_pool, most=most)
 
     def _open_gvisor(self, settings: Settings, slots: int) -> GvisorPool | None:
         engine = gvisor_engine(settings, self.catalogue, self.engine, slots_before=slots)
@@ -182,6 +177,13 @@ class Service:
         if self.gvisor is not None:
             self.gvisor.close()
         self.engine.close()
+
+
+def _pool_sizes(settings: Settings, catalogue: Catalogue, machine_mb: int, most: int) -> dict[Language, int]:
+    memory_mb = settings.pool_memory_mb
+    if memory_mb is None:
+        memory_mb = min(1024, machine_mb // 16)
+    return pool_sizes(list(catalogue), memory_mb=memory_mb, wanted=settings.warm_pool, most=most)
 
 
 def _machine_memory_mb() -> int:
