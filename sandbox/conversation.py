@@ -46,14 +46,22 @@ def await_ready(sandbox: Sandbox, timeout_s: float = READY_TIMEOUT_S) -> int:
     """
     sandbox.stream.settimeout(timeout_s)
     try:
-        head = _exactly(sandbox, frames.HEADER_BYTES)
-        length = int.from_bytes(head[1:], "big")
-        if head[:1] != frames.READY or length > frames.FROM_AGENT[frames.READY[0]]:
-            raise EngineError("the agent did not get ready")
-        said = _exactly(sandbox, length)
-        return frames.number(said) if said else 0  # an image of another's making may have an older agent
+        return _heard(sandbox)
     except (OSError, ProtocolError) as e:
+        sandbox.unready()
         raise EngineError(f"the agent did not get ready: {e}") from e
+    except EngineError:
+        sandbox.unready()
+        raise
+
+
+def _heard(sandbox: Sandbox) -> int:
+    head = _exactly(sandbox, frames.HEADER_BYTES)
+    length = int.from_bytes(head[1:], "big")
+    if head[:1] != frames.READY or length > frames.FROM_AGENT[frames.READY[0]]:
+        raise EngineError("the agent did not get ready")
+    said = _exactly(sandbox, length)
+    return frames.number(said) if said else 0  # an image of another's making may have an older agent
 
 
 def _exactly(sandbox: Sandbox, size: int) -> bytes:

@@ -98,21 +98,23 @@ DOCKER = {
     "cgroup": lambda body: body["HostConfig"].update(Memory=0, MemorySwap=0),
 }
 #: What a template's children are told to put up, without one of its walls.
+#: A child has no_new_privileges from its template, whatever it is told.
 WALLS = {
     "seccomp": lambda _: {"seccomp": b""},
-    "no_new_privileges": lambda _: {"no_new_privileges": False, "seccomp": b""},
     "masked": lambda walls: setattr(walls, "masked_proc", list),
     "read_only": lambda walls: setattr(walls, "READONLY_PATHS", ()),
     "oom": lambda walls: setattr(walls, "OOM_SCORE_ADJ", 0),
     "rlimits": lambda walls: setattr(walls, "rlimits", dict),
-    "mounts.nosuid": lambda walls: walls.FLAGS.pop("nosuid"),
+    "mounts.nosuid": lambda walls: walls.FLAGS.update(nosuid=0),
 }
+#: The kernel refuses such a mount: no child comes of the template at all.
+UNFINISHED = {"mounts": lambda walls: walls.FLAGS.pop("nosuid")}
 
 
 def weaken_template(layer: str) -> None:
     """Take a wall away from what is forked; containers keep theirs."""
     build = oci_walls.build_walls
-    changed = WALLS[layer](oci_walls)
+    changed = (WALLS | UNFINISHED)[layer](oci_walls)
     oci_template_boot.build_walls = lambda **given: build(**given | (changed if isinstance(changed, dict) else {}))
 
 

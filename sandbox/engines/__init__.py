@@ -78,6 +78,10 @@ class Sandbox(Protocol):
         """Where the host's kernel tells of it. Raises EngineError if it is gone."""
         ...
 
+    def unready(self) -> None:
+        """Its agent did not get ready: whoever makes its kind is to know."""
+        ...
+
     def disprove(self) -> bool:
         """It lacks a layer. Whether the engine makes its kind in another way from now on."""
         ...

@@ -47,8 +47,12 @@ def start_weakened(state):
     from sandbox.engines.confinement import instance_name
 
     for process in started:
-        process.kill()
-        process.wait()
+        process.terminate()  # where it serves after all, it has sandboxes to take apart
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+            process.wait()
     groups = [
         *Path("/sys/fs/cgroup").glob(f"*/{instance_name(state)}"),
         Path("/sys/fs/cgroup", instance_name(state)),
@@ -83,6 +87,22 @@ def test_a_template_whose_children_lack_a_layer_is_used_no_more(service, start_w
     assert result["stdout"] == "hi\n"
     assert result["isolation"]["source"] in ("pool", "cold")
     assert set(layers.values()) == {"ok"}
+
+
+@pytest.mark.parametrize("source", ["auto", "template"])
+def test_a_template_whose_children_cannot_finish_leaves_it_to_containers(service, start_weakened, state, source):
+    process, log = start_weakened(
+        "template:mounts", service.state / "images", SANDBOX_SOURCE=source, WARM_POOL="bash=2"
+    )
+    dispatcher = UnixDispatcher(state / "run" / "worker.sock")
+    until(lambda: "worker serves" in log.read_text() or process.poll() is not None, 60)
+    results = [
+        dispatcher.run(Job(run_id=new_id("run"), language="bash", code="echo hi", key="test")) for _ in range(4)
+    ]
+    dispatcher.close()
+    assert [result["stdout"] for result in results] == ["hi\n"] * 4, log.read_text()
+    assert {result["isolation"]["source"] for result in results} <= {"pool", "cold"}
+    assert "a template is given up" in log.read_text()
 
 
 @pytest.mark.parametrize("layer", WALLS)

@@ -98,6 +98,9 @@ class DockerSandbox:
         if self._expected is not None:
             check_posture(self._pid, self._expected)
 
+    def unready(self) -> None:
+        """Nothing is shared that could be at fault; see `Sandbox.unready`."""
+
     def disprove(self) -> bool:
         """There is no other way; see `Sandbox.disprove`."""
         return False

@@ -52,6 +52,8 @@ class OciSandbox:
         #: Called when it is not confined as it must be: whoever makes more of its kind stops, and says whether
         #: there is another way.
         self.disproved: Callable[[], bool] = lambda: False
+        #: Called when its agent did not get ready.
+        self.failed: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._pid = 0
         self._pidfd = -1
@@ -89,6 +91,10 @@ class OciSandbox:
         """Where the host's kernel tells of it; see `Sandbox.subject`."""
         assert self.group is not None
         return subject_of(self._pid, self.group.pids(), self.expected)
+
+    def unready(self) -> None:
+        """Its agent did not get ready; see `Sandbox.unready`."""
+        self.failed()
 
     def disprove(self) -> bool:
         """It lacks a layer; see `Sandbox.disprove`."""

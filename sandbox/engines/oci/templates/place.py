@@ -119,12 +119,12 @@ class Place:
                 old.close()
         return fresh
 
-    def discard(self, template: Template) -> None:
-        """It is dead, wedged, or does not do what it is for."""
+    def discard(self, template: Template, *, rest: bool = False) -> None:
+        """It is dead, wedged, or does not do what it is for; `rest`: the next may be no better."""
         with self._change:
             if self._template is template:
                 self._template = None
-                if template.branched <= 1:  # it never worked: leave it be for a while
+                if rest or template.branched <= 1:  # it never worked: leave it be for a while
                     self._not_before = max(self._not_before, time.monotonic() + RETRY_S)
         log.warning("a template is given up", extra={"template": template.id, "sandboxes": template.branched})
         template.close(kill=True)

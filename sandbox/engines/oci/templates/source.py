@@ -100,6 +100,7 @@ class TemplateSource:
         finally:
             os.close(root)
         sandbox.disproved = lambda: self._disprove(place, template)
+        sandbox.failed = lambda: place.discard(template, rest=True)
         try:
             theirs.close()  # or its end would not be seen here
             _welcome(sandbox)
