@@ -98,7 +98,7 @@ DOCKER = {
     "cgroup": lambda body: body["HostConfig"].update(Memory=0, MemorySwap=0),
 }
 #: What a template's children are told to put up, without one of its walls.
-#: A child has no_new_privileges from its template, whatever it is told.
+#: A child has no_new_privileges from its template, whatever the walls say.
 WALLS = {
     "seccomp": lambda _: {"seccomp": b""},
     "masked": lambda walls: setattr(walls, "masked_proc", list),

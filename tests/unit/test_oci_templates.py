@@ -94,7 +94,9 @@ def test_several_conditions_upon_one_argument_are_a_choice():
 
 
 def test_a_template_has_three_capabilities_and_hides_nothing_of_proc():
-    config = json.loads(build_template_spec(argv=["python3"], env={"A": "b"}, mapping=[(0, 5, 9)]))
+    config = json.loads(
+        build_template_spec(argv=["python3"], env={"A": "b"}, mapping=[(0, 5, 9)], no_new_privileges=True)
+    )
     assert set(config["process"]["capabilities"]["effective"]) == {"CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID"}
     assert config["process"]["noNewPrivileges"] is True
     assert "maskedPaths" not in config["linux"]

@@ -113,6 +113,7 @@ class Booter:
             argv=language.agent_command(hold=True),
             env={**BASE_ENV, **language.env},
             mapping=self._namespace.mapping,
+            no_new_privileges=not self._relaxed,
         )
         marks = {
             spec.ROOT_MARK: root,

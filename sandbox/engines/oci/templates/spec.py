@@ -17,8 +17,13 @@ from sandbox.engines.oci.spec import GROUP_MARK, ROOT_MARK, USERNS_MARK, devices
 CAPABILITIES = ["CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID"]
 
 
-def build_template_spec(*, argv: list[str], env: dict[str, str], mapping: list[tuple[int, int, int]]) -> str:
-    """The configuration as JSON text with the marks of `oci/spec.py` in it."""
+def build_template_spec(
+    *, argv: list[str], env: dict[str, str], mapping: list[tuple[int, int, int]], no_new_privileges: bool
+) -> str:
+    """The configuration as JSON text with the marks of `oci/spec.py` in it.
+
+    `no_new_privileges` is for the children's sake, who have it from their template, and could not be rid of it.
+    """
     sets: dict[str, list[str]] = dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES)
     mappings = [{"containerID": inside, "hostID": outside, "size": count} for inside, outside, count in mapping]
     return json.dumps(
@@ -31,7 +36,7 @@ def build_template_spec(*, argv: list[str], env: dict[str, str], mapping: list[t
                 "env": [f"{name}={value}" for name, value in env.items()],
                 "cwd": "/work",
                 "capabilities": {**sets, "inheritable": [], "ambient": []},
-                "noNewPrivileges": True,
+                "noNewPrivileges": no_new_privileges,
                 "oomScoreAdj": 0,
             },
             "root": {"path": ROOT_MARK, "readonly": True},
