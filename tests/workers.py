@@ -79,10 +79,22 @@ class Worker:
         found = [*root.glob(f"*/{self.group_name}"), root / self.group_name]
         return [parent for parent in found if parent.is_dir() and not parent.is_symlink()]
 
+    def run_groups(self) -> list[Path]:
+        """Those of sandboxes that runs are given, not of the templates that these are forked from."""
+        return [group for group in self.groups() if not group.name.startswith("template-")]
+
     def sandbox_processes(self) -> list[int]:
-        """Host pids of everything that runs in its sandboxes."""
+        """Host pids of everything that runs in its sandboxes, and in templates."""
+        return self._processes_of(self.groups())
+
+    def run_processes(self) -> list[int]:
+        """Host pids of everything that runs in sandboxes that runs are given."""
+        return self._processes_of(self.run_groups())
+
+    @staticmethod
+    def _processes_of(groups: list[Path]) -> list[int]:
         pids = set()
-        for group in self.groups():
+        for group in groups:
             try:
                 pids.update(map(int, (group / "cgroup.procs").read_text().split()))
             except OSError:

@@ -112,14 +112,14 @@ def test_a_sandbox_that_is_slow_to_die_is_removed_when_it_has(start_worker, free
     freeze, thaw = freezer
     worker = start_worker(WARM_POOL="bash=0")
     run = Running(worker, "bash", "sleep 50", limits={"timeout_ms": 3000})
-    until(lambda: "sleep" in map(name_of, worker.sandbox_processes()))
-    freeze(worker.sandbox_processes())
+    until(lambda: "sleep" in map(name_of, worker.run_processes()))
+    freeze(worker.run_processes())
     assert run.end()["timed_out"]
     until(lambda: "does not end" in worker.log.read_text(), 30)
-    assert worker.sandbox_processes() != []
+    assert worker.run_processes() != []
     assert worker.run("bash", "echo 2")["stdout"] == "2\n"
     thaw()
-    until(lambda: [group for group in worker.groups() if not group.name.startswith("template-")] == [], 30)
+    until(lambda: worker.run_groups() == [], 30)
     assert "not removed in full" not in worker.log.read_text()
 
 
