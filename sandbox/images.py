@@ -65,9 +65,9 @@ class OverriddenImages:
     """Some languages' images given by the service's owner, the others' from a store. Implements `Images`."""
 
     def __init__(self, given: dict[str, Image], store: Images) -> None:
-        self._given = given
+        self.given = given
         self._store = store
 
     def get(self, language: str) -> Image | None:
         """The given image of a language, or the store's."""
-        return self._given.get(language) or self._store.get(language)
+        return self.given.get(language) or self._store.get(language)

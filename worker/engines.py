@@ -11,14 +11,17 @@ from config.settings import IMAGE_PREFIX, Settings, image_overrides
 from sandbox.conversation import await_ready
 from sandbox.engines import Engine, EngineError, EngineUnusable
 from sandbox.engines.runtimes import RUNTIMES, find_runtime
-from sandbox.images import Image, Images, ImageStore, OverriddenImages
+from sandbox.images import Image, ImageStore, OverriddenImages
 from sandbox.languages import Catalogue
 
 log = logging.getLogger(__name__)
 
 
-def open_engine(settings: Settings, catalogue: Catalogue, *, slots: int) -> tuple[Engine, Images]:
-    """The engine that ENGINE asks for, and the images it starts. Raises EngineUnusable saying what to install."""
+def open_engine(settings: Settings, catalogue: Catalogue, *, slots: int) -> tuple[Engine, OverriddenImages]:
+    """The engine that ENGINE asks for, and the images it starts. Raises EngineUnusable saying what to install.
+
+    Starts no process that lives on: another engine may yet be opened. So the given images are untried.
+    """
     if settings.disable_sandbox_security:
         log.error(
             "DISABLE_SANDBOX_SECURITY=1: sandboxes run without seccomp, AppArmor and no-new-privileges, and every "
@@ -47,17 +50,17 @@ def oci_is_possible(runtime: str | None) -> bool:
     return os.geteuid() == 0 and any(find_runtime(name) for name in names)
 
 
-def _open_oci(settings: Settings, catalogue: Catalogue, slots: int) -> tuple[Engine, Images]:
+def _open_oci(settings: Settings, catalogue: Catalogue, slots: int) -> tuple[Engine, OverriddenImages]:
     from sandbox.engines.oci.engine import OciEngine  # each engine is loaded only where it is used
     from sandbox.engines.oci.imported import import_image
 
     imported = settings.state_dir / "imported"
     given = _overrides(catalogue, lambda language, where: import_image(language, Path(where), imported))
     engine = OciEngine(settings, catalogue, slots=slots)
-    return engine, _checked(engine, given, ImageStore(settings.images))
+    return engine, OverriddenImages(given, ImageStore(settings.images))
 
 
-def _open_docker(settings: Settings, catalogue: Catalogue, slots: int) -> tuple[Engine, Images]:
+def _open_docker(settings: Settings, catalogue: Catalogue, slots: int) -> tuple[Engine, OverriddenImages]:
     from sandbox.engines.docker.daemon import Daemon  # as above; the SDK takes a tenth of a second to load
     from sandbox.engines.docker.engine import DockerEngine
     from sandbox.engines.docker.images import LoadedImages, referenced_image
@@ -67,7 +70,7 @@ def _open_docker(settings: Settings, catalogue: Catalogue, slots: int) -> tuple[
     settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     images = LoadedImages(ImageStore(settings.images), daemon, settings.run_dir)
     engine = DockerEngine(settings, catalogue, daemon, slots=slots, image_missing=images.forget)
-    return engine, _checked(engine, given, images)
+    return engine, OverriddenImages(given, images)
 
 
 def _overrides(catalogue: Catalogue, find: Callable[[str, str], Image]) -> dict[str, Image]:
@@ -84,9 +87,9 @@ def _overrides(catalogue: Catalogue, find: Callable[[str, str], Image]) -> dict[
     return found
 
 
-def _checked(engine: Engine, given: dict[str, Image], store: Images) -> Images:
-    """The store behind the given images, each of which has been started once."""
-    for language, image in given.items():
+def try_given(engine: Engine, images: OverriddenImages) -> None:
+    """Start each image that the service's owner has given once. Raises EngineUnusable naming the variable."""
+    for language, image in images.given.items():
         try:
             sandbox = engine.create(image)
             try:
@@ -98,4 +101,3 @@ def _checked(engine: Engine, given: dict[str, Image], store: Images) -> Images:
                 f"{IMAGE_PREFIX}{language.upper()}: no sandbox starts from it; an image must be built by the "
                 f"runner's Dockerfile, with the agent in it ({e})"
             ) from e
-    return OverriddenImages(given, store)

@@ -20,7 +20,7 @@ from sandbox.pool import MOST, MOST_FORKED, WarmPool, flavour_sizes, pool_sizes
 from sandbox.posture.canary import Posture
 from storage import areas
 from storage.errors import StorageUnavailable
-from worker.engines import open_engine
+from worker.engines import open_engine, try_given
 from worker.gvisor import RUNSC, GvisorPool, gvisor_engine
 from worker.observe import Observer, watch
 
@@ -80,11 +80,19 @@ class Service:
         return GvisorPool(settings, self.catalogue, engine, self.images, self.metrics)
 
     def start(self) -> None:
-        """Reap, send the canaries, then begin to fill the pool. Raises EngineUnusable naming a missing layer."""
+        """Reap, try the given images, send the canaries, then begin to fill the pool.
+
+        Raises EngineUnusable naming an image or a missing layer.
+        """
         left = self.engine.reap()
         if left:
             log.warning("removed what a dead worker had left", extra={"sandboxes": left})
-        self._measure()
+        try:
+            try_given(self.engine, self.images)
+            self._measure()
+        except EngineUnusable:
+            self.engine.close()
+            raise
         self.pool.start()
         if self.gvisor is not None:
             self.gvisor.start()
@@ -98,7 +106,6 @@ class Service:
         try:
             self.posture.send_canaries(built)
         except NotConfined as e:
-            self.engine.close()
             raise EngineUnusable(
                 f"the service does not start, as sandboxes are not confined as they must be: {e}"
             ) from e
