@@ -113,7 +113,7 @@ def _control():
 
 
 def _prepare(modules):
-    """Import what is to be ready, and see that no thread is left of it."""
+    """Import what is to be ready, and see that no thread is left of it and that little is copied in a child."""
     if modules:
         before = set(sys.modules)
         kept = {}
@@ -128,16 +128,21 @@ def _prepare(modules):
         pid = os.fork()
         if pid == 0:
             os._exit(0)
-        import gc
-
-        gc.collect()
-        gc.freeze()  # a collection in a child would otherwise write to, and so copy, every object's page
-        # But what will be the program's own is to be collected as ever.
-        main = sys.modules["__main__"]
-        kernel.collect_again(main)
-        kernel.collect_again(main.__dict__)
+    _set_aside()
     if len(os.listdir("/proc/self/task")) != 1:
         raise RuntimeError("a template must have a single thread")
+
+
+def _set_aside():
+    """Have no child's collector look at what is here by now: that writes to, and so copies, every object's page."""
+    import gc
+
+    gc.collect()
+    gc.freeze()
+    # But what will be the program's own is to be collected as ever.
+    main = sys.modules["__main__"]
+    kernel.collect_again(main)
+    kernel.collect_again(main.__dict__)
 
 
 def _leave_alone(kept):
