@@ -24,12 +24,14 @@ from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger as GunicornLogger  # type: ignore[import-untyped]
 from gunicorn.http import errors as http_errors  # type: ignore[import-untyped]
 from gunicorn.http import wsgi
+from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
 from api.body import ARRIVAL_KEY
 from api.context import EXTENSION
 from api.errors import JSON, envelope, http_error
 from config.ids import new_id
+from config.pieces import PIECE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,6 +71,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self.wsgi: WSGIApplication
         self._arriving: dict[socket.socket, float] = {}
         wsgi.SERVER = "runyard"
+        read_bodies_by_pieces()
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
@@ -164,6 +167,11 @@ class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn is untyped
         ended = environ.pop(ENDED_KEY, None)
         if ended is not None:
             ended(environ, resp.status_code or 500, request_time.total_seconds(), resp.sent)
+
+
+def read_bodies_by_pieces() -> None:
+    """Have gunicorn take at most PIECE_BYTES of a body at once: it would make a mebibyte's room for each read."""
+    SocketUnreader.max_body_chunk = PIECE_BYTES
 
 
 def _closed(graceful: bool = False) -> None:  # noqa: FBT001, FBT002

@@ -17,6 +17,7 @@ from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDeco
 
 from api.body import arrival, drain
 from api.errors import ApiError, invalid
+from config.pieces import PIECE_BYTES
 from storage.errors import BlobTooLarge
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from storage import Blob, Writer
 
-READ_BYTES = 256 * 1024
 #: What a part's headers may be long, beside the bytes that came with them.
 HEADERS_BYTES = 16 * 1024
 #: What a body may hold beside the file.
@@ -171,7 +171,7 @@ def _length(request: Request, max_bytes: int) -> int:
 
 def _events(request: Request, boundary: bytes, max_bytes: int) -> Iterator[Event]:
     """The parts of the body and their bytes, as they arrive."""
-    decoder = MultipartDecoder(boundary, READ_BYTES + HEADERS_BYTES, max_parts=MAX_PARTS)
+    decoder = MultipartDecoder(boundary, PIECE_BYTES + HEADERS_BYTES, max_parts=MAX_PARTS)
     stream = cast("IO[bytes]", request.environ["wsgi.input"])
     left = request.content_length if request.content_length is not None else max_bytes + 1
     chunked = "HTTP_TRANSFER_ENCODING" in request.environ
@@ -186,7 +186,7 @@ def _events(request: Request, boundary: bytes, max_bytes: int) -> Iterator[Event
                 if not isinstance(event, Preamble):
                     yield event
                 continue
-            data = _read(stream, min(left, READ_BYTES)) if left else b""
+            data = _read(stream, min(left, PIECE_BYTES)) if left else b""
             left -= len(data)
             if left == 0 and request.content_length is None and chunked and data:
                 raise BlobTooLarge(max_bytes)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Literal, Protocol
 
 from config.faults import reached
+from config.pieces import PIECE_BYTES
 from sandbox import frames
 from sandbox.artifacts import Blobs, Receiver
 from sandbox.engines import EngineError, Sandbox, SandboxBroken, Stats
@@ -23,7 +24,6 @@ from sandbox.outcome import Ending
 from sandbox.plan import Plan
 from sandbox.spoken import Compiled, Spoken, Stream, streams
 
-READ_BYTES = 256 * 1024
 READY_TIMEOUT_S = 15.0
 #: Sending the job and its files; a sandbox that does not take them in this time is broken.
 SEND_TIMEOUT_S = 15.0
@@ -216,7 +216,7 @@ class Conversation:
     def _flush(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while self._outbox or self._fill():
-                sent = self._sandbox.stream.send(memoryview(self._outbox)[:READ_BYTES])
+                sent = self._sandbox.stream.send(memoryview(self._outbox)[:PIECE_BYTES])
                 del self._outbox[:sent]
         if not self._outbox and self._opening is None and not self._wall_deadline:
             self._begin()
@@ -228,7 +228,7 @@ class Conversation:
         """
         if self._opening is None:
             return False
-        while len(self._outbox) < READ_BYTES:
+        while len(self._outbox) < PIECE_BYTES:
             piece = next(self._opening, None)
             if piece is None:
                 self._opening = None
@@ -265,7 +265,7 @@ class Conversation:
 
     def _receive(self) -> None:
         try:
-            data = self._sandbox.stream.recv(READ_BYTES)
+            data = self._sandbox.stream.recv(PIECE_BYTES)
         except BlockingIOError:
             return
         if not data:

@@ -135,7 +135,8 @@ class FrameParser:
             end = at + HEADER_BYTES + length
             if len(buffer) < end:
                 break
-            frames.append(Frame(bytes(buffer[at : at + 1]), bytes(buffer[at + HEADER_BYTES : end])))
+            with memoryview(buffer) as view:  # or it would be copied twice
+                frames.append(Frame(bytes(view[at : at + 1]), bytes(view[at + HEADER_BYTES : end])))
             at = end
         del buffer[:at]
         return frames

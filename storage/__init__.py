@@ -28,11 +28,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from config.pieces import PIECE_BYTES
+
 SHA256 = re.compile(r"[0-9a-f]{64}")
 #: How young a blob is spared by `delete`, in seconds: longer than from storing one to its record being written.
 GRACE_S = 60.0
 #: Bytes handed over at once, on every way in and out.
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = PIECE_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from config.pieces import PIECE_BYTES
 from worker.operations import Connection, Operations
 from worker.runs import RunTable
 from worker.service import Service
@@ -22,7 +23,6 @@ log = logging.getLogger(__name__)
 
 #: A job at its largest: 16 MiB of body as JSON and base64, with room for escapes.
 MAX_LINE_BYTES = 128 * 1024 * 1024
-READ_BYTES = 256 * 1024
 BACKLOG = 1024
 #: A peer that takes nothing of what it is sent for so long is hung up.
 SEND_TIMEOUT_S = 60
@@ -128,7 +128,7 @@ def _lines(connection: socket.socket) -> Iterator[bytes]:
         searched = len(buffer)
         if searched > MAX_LINE_BYTES:
             return
-        data = connection.recv(READ_BYTES)
+        data = connection.recv(PIECE_BYTES)
         if not data:
             return
         buffer += data

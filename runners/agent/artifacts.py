@@ -12,7 +12,7 @@ from agent import frames
 ROOT = "/work/outputs"
 MAX_DEPTH = 32
 MAX_LISTED = 100
-CHUNK = 256 * 1024
+CHUNK = 64 * 1024
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 

@@ -30,9 +30,14 @@ SKIPPED = b"S"  # pack([path, reason])
 END = b"Z"  # decimal: how many were skipped in all
 
 
+def head(kind, size):
+    """What comes before a payload of `size` bytes."""
+    return kind + size.to_bytes(4, "big")
+
+
 def frame(kind, payload=b""):
     """One frame as bytes."""
-    return kind + len(payload).to_bytes(4, "big") + payload
+    return head(kind, len(payload)) + payload
 
 
 def pack(parts):

@@ -47,8 +47,19 @@ class Link:
 
     def send(self, kind, payload=b""):
         """Send a frame, or as much of it as the kernel takes now."""
-        self.unsent += frames.frame(kind, payload)
-        self.flush()
+        if self.unsent:
+            self.unsent += frames.frame(kind, payload)
+            self.flush()
+            return
+        head = frames.head(kind, len(payload))
+        try:
+            sent = os.writev(self.write_fd, (head, payload))
+        except BlockingIOError:
+            sent = 0
+        except OSError as e:
+            raise StreamClosed from e
+        if sent < len(head) + len(payload):
+            self.unsent += (head + payload)[sent:]
 
     def send_blocking(self, kind, payload=b""):
         """Send a frame and wait while too much is unsent; all of it after the last."""
