@@ -357,7 +357,7 @@ def test_a_full_disk_says_so_and_leaves_nothing_and_later_works_again(small_disk
     store = LocalStore(small_disk / "area")
     kept = store.put([b"k" * 1000], MIB)
     with pytest.raises(StorageFull, match=r"^storage is full$"):
-        store.put([b"x" * CHUNK_BYTES for _ in range(20)], 100 * MIB)
+        store.put([b"x" * MIB for _ in range(4)], 100 * MIB)
     assert os.listdir(small_disk / "area" / "tmp") == []
     filler = small_disk / "filler"
     fill(filler)
