@@ -27,10 +27,11 @@ SHELF = 2
 def measure(service: Service, count: int, docker: Docker | None) -> list[dict[str, Any]]:
     """A row for each language on each column that there is here; `bare` is the yardstick's, on each anew."""
     rows: list[dict[str, Any]] = []
+    shelves = _shelves(service)
     for engine, runtime in COLUMNS:
         if find_runtime(runtime) is None or (engine == "docker" and docker is None):
             continue
-        settings = {"ENGINE": engine, "RUNTIME": runtime, "WARM_POOL": _shelves(service)}
+        settings = {"ENGINE": engine, "RUNTIME": runtime, "WARM_POOL": shelves}
         if docker is not None:
             settings["DOCKER_HOST"] = docker.host
         try:
@@ -44,7 +45,8 @@ def measure(service: Service, count: int, docker: Docker | None) -> list[dict[st
 
 def _shelves(service: Service) -> str:
     pool = service.dispatcher.status()["pool"]
-    return ",".join(f"{language}={SHELF}" for language, shelf in pool.items() if shelf["size"])
+    plain = [language for language, shelf in pool.items() if shelf["size"] and "/" not in language]
+    return ",".join(f"{language}={SHELF}" for language in plain)
 
 
 def _column(service: Service, column: str, count: int) -> list[dict[str, Any]]:
