@@ -11,14 +11,12 @@ from typing import Any
 from bench import bare, programs
 from bench.dockerd import Docker
 from bench.report import Table
-from bench.sampling import FAILURES, Samples, paced, ratio
+from bench.sampling import FAILURES, alternated, ratio
 from bench.service import Service
 from dispatch import WorkerUnavailable
 from sandbox.engines.runtimes import find_runtime
 
 GAP_MS = 100
-WARM_UP = 2
-BLOCK = 5
 #: Engine, runtime, and how many sandboxes wait: what a client that pauses needs, and no more to start.
 COLUMNS = (("oci", "crun"), ("oci", "runc"), ("oci", "runsc"), ("docker", "runc"), ("docker", "runsc"))
 SHELF = 2
@@ -56,13 +54,7 @@ def _column(service: Service, column: str, count: int) -> list[dict[str, Any]]:
     for language in service.languages:
         request = programs.body(language["id"], programs.HELLO.get(language["id"], language["example"]))
         steps[language["id"]] = lambda request=request: client.run(request)  # type: ignore[misc]
-    found = {name: Samples() for name in steps}
-    for step in steps.values():
-        paced(Samples(), WARM_UP, GAP_MS / 1000, step)
-    for _ in range(-(-count // BLOCK)):
-        for name, step in steps.items():
-            service.settle()
-            paced(found[name], BLOCK, GAP_MS / 1000, step)
+    found = alternated(steps, count, GAP_MS / 1000, service.settle)
     client.close()
     yardstick = found["bare"].ms(0.5)
     return [

@@ -17,12 +17,10 @@ from bench import bare, programs
 from bench.clients import Client
 from bench.clocks import MIB, group_memory_bytes
 from bench.report import Table
-from bench.sampling import FAILURES, Samples, paced, ratio
+from bench.sampling import FAILURES, alternated, ratio
 from bench.service import Service
 
 GAP_MS = 100
-BLOCK = 5
-WARM_UP = 2
 MEMORY = {"memory_mb": 256}
 PANDAS = "import pandas as pd; print(pd.Series(range(1000)).sum())"
 PLOT = "import matplotlib.pyplot as plt; plt.plot([1, 4, 9]); plt.savefig('outputs/plot.png')"
@@ -46,13 +44,7 @@ def _latency(service: Service, count: int) -> list[dict[str, Any]]:
         "pandas": lambda: client.run(pandas),
         "plot, fetched by its link": lambda: _plotted(client, plot),
     }
-    found = {name: Samples() for name in steps}
-    for step in steps.values():
-        paced(Samples(), WARM_UP, GAP_MS / 1000, step)
-    for _ in range(-(-count // BLOCK)):
-        for name, step in steps.items():
-            service.settle()
-            paced(found[name], BLOCK, GAP_MS / 1000, step)
+    found = alternated(steps, count, GAP_MS / 1000, service.settle)
     client.close()
     yardstick = found["bare start"].ms(0.5)
     return [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 
 #: A call that is timed; it returns the seconds it took.
 Step = Callable[[], float]
+#: Calls of a step before its samples, and of each block of `alternated`.
+ALTERNATED_WARM_UP, ALTERNATED_BLOCK = 2, 5
 #: What a step may fail with: refused, broken off, not understood. Counted, never hidden.
 FAILURES = (RuntimeError, OSError, HTTPException, ValueError)
 
@@ -58,6 +60,20 @@ def paced(into: Samples, count: int, gap_s: float, step: Step) -> None:
         if gap_s:
             time.sleep(gap_s)
         into.take(step)
+
+
+def alternated(
+    steps: Mapping[str, Step], count: int, gap_s: float, settle: Callable[[], None]
+) -> dict[str, Samples]:
+    """About `count` samples of each step after an idle time, in blocks that alternate, `settle` before each."""
+    found = {name: Samples() for name in steps}
+    for step in steps.values():
+        paced(Samples(), ALTERNATED_WARM_UP, gap_s, step)
+    for _ in range(-(-count // ALTERNATED_BLOCK)):
+        for name, step in steps.items():
+            settle()
+            paced(found[name], ALTERNATED_BLOCK, gap_s, step)
+    return found
 
 
 def sustained(clients: int, seconds: float, step_of: Callable[[], Step]) -> Rate:

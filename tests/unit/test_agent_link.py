@@ -2,9 +2,7 @@
 
 import os
 import socket
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -12,10 +10,7 @@ SENT = [(b"O", b"a line\n"), (b"D", os.urandom(300_000)), (b"E", b""), (b"Z", b"
 
 
 @pytest.fixture
-def agent(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "runners"))
-    for name in [name for name in sys.modules if name == "agent" or name.startswith("agent.")]:
-        monkeypatch.delitem(sys.modules, name)
+def agent(fresh_agent):
     import agent.link
 
     return agent

@@ -1,16 +1,10 @@
 """What the agent does about the program's processes, where it needs no sandbox."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
 
 @pytest.fixture
-def program(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "runners"))
-    for name in [name for name in sys.modules if name == "agent" or name.startswith("agent.")]:
-        monkeypatch.delitem(sys.modules, name)
+def program(fresh_agent):
     from agent import program
 
     return program
