@@ -113,7 +113,9 @@ def compile_profile(profile: dict[str, Any]) -> bytes:
 
 
 class Filter:
-    """A program to ask: `filter(number, arguments)` is what the kernel would do."""
+    """A program to ask: `filter(number, arguments)` is what the kernel would do, in so many `steps`."""
+
+    steps: int
 
     def __init__(self, program: bytes) -> None:
         self.code = list(INSTRUCTION.iter_unpack(program))
@@ -124,10 +126,11 @@ class Filter:
 
     def simulate(self, data: bytes) -> int:
         """Run the program over one `struct seccomp_data`. KeyError for an instruction that no filter has."""
-        at = accumulator = 0
+        at = accumulator = self.steps = 0
         while True:
             code, if_true, if_false, k = self.code[at]
             at += 1
+            self.steps += 1
             if code == 0x06:  # RET K
                 return k
             if code == 0x20:  # LD W ABS
