@@ -5,8 +5,11 @@ behind the filter. Each step either holds or raises: a child that cannot finish 
 it. What the walls are is data that the host sends (`Walls`), the same from which it configures a runtime.
 """
 
+import _socket
+import fcntl
 import os
 import resource
+import struct
 
 from agent import kernel
 from agent.frames import unpack
@@ -127,10 +130,6 @@ def _bind(source, target, flags):
 
 def _raise_loopback():
     """Have the network namespace's own interface up, as every runtime does."""
-    import _socket
-    import fcntl
-    import struct
-
     socket = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
     try:
         request = fcntl.ioctl(socket, SIOCGIFFLAGS, struct.pack("16sh14x", b"lo", 0))

@@ -74,8 +74,12 @@ class Landlock:
         version = min(known, NEWEST)
         if version < OLDEST or _prctl(PR_GET_NO_NEW_PRIVS) != 1:
             return
-        children = _ruleset(version, RULES)
-        ours = _ruleset(version, RULES + ITS_OWN)
+        handled = (1 << RIGHTS[version]) - 1
+        children, ours = _ruleset(handled), _ruleset(handled)
+        for path, rights in RULES:
+            _allow(path, rights & handled, children, ours)
+        for path, rights in ITS_OWN:
+            _allow(path, rights & handled, ours)
         if _syscall(RESTRICT_SELF, ours, 0) != 0:
             raise OSError("landlock_restrict_self failed")
         os.close(ours)
@@ -94,23 +98,26 @@ class Landlock:
 landlock = Landlock()
 
 
-def _ruleset(version, rules):
-    """A descriptor of these rules, as far as this version has words for them."""
-    handled = (1 << RIGHTS[version]) - 1
+def _ruleset(handled):
+    """A descriptor of no rules yet, under which each of the `handled` rights is to be given by one."""
     fd = _syscall(CREATE_RULESET, handled.to_bytes(8, "little"), 8, 0)
     if fd < 0:
         raise OSError("landlock_create_ruleset failed")
-    for path, rights in rules:
-        try:
-            place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        # struct landlock_path_beneath_attr is packed: eight bytes of rights, four of a descriptor.
-        attribute = (rights & handled).to_bytes(8, "little") + place.to_bytes(4, "little")
-        if _syscall(ADD_RULE, fd, RULE_PATH_BENEATH, attribute, 0) != 0:
-            raise OSError(f"landlock_add_rule of {path} failed")
-        os.close(place)
     return fd
+
+
+def _allow(path, rights, *rulesets):
+    """Give these rights beneath a path, if it is there, in each of the sets. To open it is what costs."""
+    try:
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    # struct landlock_path_beneath_attr is packed: eight bytes of rights, four of a descriptor.
+    attribute = rights.to_bytes(8, "little") + place.to_bytes(4, "little")
+    for ruleset in rulesets:
+        if _syscall(ADD_RULE, ruleset, RULE_PATH_BENEATH, attribute, 0) != 0:
+            raise OSError(f"landlock_add_rule of {path} failed")
+    os.close(place)
 
 
 def _syscall(number, *arguments):
