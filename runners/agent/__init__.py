@@ -27,5 +27,6 @@ kernel's OOM killer is steered to the program first.
 Nothing happens on import, no thread is started, nothing is opened before the stream is there.
 """
 
-#: Names of modules that a template has imported ahead for programs; `template.py` fills it.
-ready = frozenset()
+#: What waits for a program in a template's children, told when the template has imported all it is to have ready: a
+#: callable that takes whether that is something for programs to find. None where there is nothing to tell.
+imported = None

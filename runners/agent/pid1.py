@@ -14,17 +14,21 @@ from agent.streams import Streams
 
 WORK = b"/work/"
 OUTPUTS = "/work/outputs"
+NO_JOB = frames.pack([b"0", b"", b"", b"", b"0", b"0", b"0", b"0", b"0", b"", b"", b"0"])
 
 
-def serve(mode, hold_argv):
-    """Be PID 1 until the sandbox ends. Returns only in a forked, released child: its (args, env pairs)."""
+def serve(mode, hold_argv, get_ready=None):
+    """Be PID 1 until the sandbox ends. Returns only in a forked, released child: its (args, env pairs).
+
+    `get_ready` is called in a forked child, before it waits.
+    """
     if os.getuid() == 0:  # a template's container: no sandbox has that uid
         from agent.template import branch
 
         branch()
     agent = Pid1()
     try:
-        released = agent.prepare(mode, hold_argv)
+        released = agent.prepare(mode, hold_argv, get_ready)
         if released is not None:
             return released
         agent.converse()
@@ -67,20 +71,29 @@ class Pid1:
 
     # -- before the job ----------------------------------------------------------------------------
 
-    def prepare(self, mode, hold_argv):
+    def prepare(self, mode, hold_argv, get_ready):
         """Start what can be started ahead. Non-None in the released child only."""
         landlock.confine()
         for name in ("/work/inputs", OUTPUTS):
             os.mkdir(name, 0o755)
         if mode == "fork":
-            pid, rest = start_forked(self.streams.pipes, self.own_descriptors())
+            pid, rest = start_forked(self.streams.pipes, self.own_descriptors(), get_ready)
             if pid is None:
                 return rest
             self.held = (pid, rest)
         elif mode == "hold":
             self.held = start_held(hold_argv, self.streams.pipes, self.own_descriptors())
+        self.rehearse()
         self.link.send(frames.READY, b"%d" % landlock.version)
         return None
+
+    def rehearse(self):
+        """Touch what taking a job will touch: since the fork what is written first is copied first, which takes as
+        long as all else that is done then.
+        """
+        frames.take_frames(bytearray(frames.frame(frames.STDIN_END)))
+        Job(NO_JOB)
+        self.wait(0)
 
     # -- the conversation --------------------------------------------------------------------------
 

@@ -120,9 +120,9 @@ def clear_hold(folder=HOLD_DIRECTORY):
     os.rmdir(folder)
 
 
-def start_forked(pipes, close):
+def start_forked(pipes, close, get_ready):
     """Fork the waiting copy of this interpreter. In PID 1: (pid, the pipe to release it). In the child, once
-    released: None, with arguments and environment in place; a child whose PID 1 is gone ends here.
+    released: None and its (arguments, environment); a child whose PID 1 is gone ends here.
     """
     wait_fd, go_fd = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
@@ -134,6 +134,7 @@ def start_forked(pipes, close):
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         settle_child(pipes, (*close, go_fd))
+        get_ready()
         message = read_message(wait_fd)
         os.close(wait_fd)
     except BaseException:

@@ -21,7 +21,6 @@ When the host hangs up the template ends; its children do not.
 
 import _signal
 import _socket
-import atexit
 import os
 import sys
 
@@ -114,21 +113,16 @@ def _control():
 
 def _prepare(modules):
     """Import what is to be ready, and see that no thread is left of it and that little is copied in a child."""
+    for name in modules:
+        __import__(name.decode())
     if modules:
-        before = set(sys.modules)
-        kept = {}
-        atexit.register(_leave_alone, kept)  # first of all, so last to be called
-        for name in modules:
-            __import__(name.decode())
-        kept.update((name, sys.modules[name]) for name in set(sys.modules) - before)
-        kernel.keep_for_ever(kept)
-        # The agent's own go when the program comes; all else may be a part of these.
-        agent.ready = frozenset(name for name in sys.modules if name.partition(".")[0] != "agent")
         # Libraries with threads of their own end them before a fork and begin them again when needed.
         pid = os.fork()
         if pid == 0:
             os._exit(0)
     __import__("agent.artifacts")  # a pooled sandbox imports it when there are some
+    if agent.imported is not None:
+        agent.imported(bool(modules))
     _set_aside()
     if len(os.listdir("/proc/self/task")) != 1:
         raise RuntimeError("a template must have a single thread")
@@ -144,17 +138,6 @@ def _set_aside():
     main = sys.modules["__main__"]
     kernel.collect_again(main)
     kernel.collect_again(main.__dict__)
-
-
-def _leave_alone(kept):
-    """At a program's end: have the interpreter not take these modules apart, object by object.
-
-    That would write to every page of theirs, and so copy it, for tens of milliseconds. What is the program's own is
-    taken apart as ever.
-    """
-    for name, module in kept.items():
-        if sys.modules.get(name) is module:
-            del sys.modules[name]
 
 
 def _receive(control):

@@ -268,6 +268,18 @@ def test_the_end_of_a_program_is_its_own(worker, code):
     assert (result["exit_code"], result["stdout"]) == (3, "bye\ngone\n")
 
 
+@pytest.mark.parametrize("imports", ["ctypes, os, sys", "ctypes, os, pandas, sys"])
+def test_after_the_last_line_python_is_not_taken_apart(worker, imports):
+    """It would be long gone when C calls its exit handlers."""
+    code = f"""
+import {imports}
+kind = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p)
+sys.handler = kind(lambda status, _, write=os.write: write(1, b"still here, %d" % status))
+ctypes.CDLL(None).on_exit(sys.handler, None)
+"""
+    assert run(worker, code, limits={"memory_mb": 512}) == "still here, 0"
+
+
 def test_a_file_of_the_programs_own_is_imported_before_a_library(worker):
     files = (JobFile("numpy.py", b"mine = 'the program\\'s own'\n"),)
     assert run(worker, "import numpy; print(numpy.mine)", files=files) == "the program's own\n"

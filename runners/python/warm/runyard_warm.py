@@ -11,17 +11,30 @@ import sys
 
 def wait_for_the_program():
     """Become the agent. Returns in the released child only, with arguments and environment in place."""
-    modules, path = set(sys.modules), sys.path[1:]
+    modules, path = frozenset(sys.modules), sys.path[1:]
     sys.path.insert(0, "/opt/runyard")
+    import agent
     from agent.pid1 import serve
 
     look_everywhere_once()
     caches = set(sys.path_importer_cache)
-    args, environment = serve("fork", [])
-    ready = sys.modules["agent"].ready  # what a template has imported for the program to find
-    if ready:
-        make_different()
-        caches.update(sys.path_importer_cache)
+    shared = share(agent, modules) if os.getuid() == 0 else None  # a template's container: no sandbox has that uid
+
+    def get_ready():
+        """In the child, before its program is there: what need not be done while somebody waits for it."""
+        if shared is not None:
+            shared.get_ready()
+        else:
+            for name in set(sys.modules) - modules:  # the line that imported this module removes that itself
+                del sys.modules[name]
+        sys.path[:] = path
+        if shared is not None and shared.libraries:
+            caches.update(sys.path_importer_cache)
+        for directory in [d for d in sys.path_importer_cache if d.startswith("/opt/runyard") or d not in caches]:
+            del sys.path_importer_cache[directory]
+        rehearse()
+
+    args, environment = serve("fork", [], get_ready)
     for key, value in environment:
         os.environb[key] = value
     if os.environ.get("PYTHONUNBUFFERED"):
@@ -29,26 +42,14 @@ def wait_for_the_program():
     arguments = [os.fsdecode(argument) for argument in args]
     sys.argv.extend(arguments)
     sys.orig_argv.extend(arguments)
-    sys.path[:] = path
-    for name in set(sys.modules) - modules - ready:  # the line that imported this module removes that itself
-        del sys.modules[name]
-    for directory in [d for d in sys.path_importer_cache if d.startswith("/opt/runyard") or d not in caches]:
-        del sys.path_importer_cache[directory]
 
 
-def make_different():
-    """Let nothing that the template's libraries drew at random be the same in two programs.
+def share(agent, modules):
+    """In a template: have its children share what it will have imported. `modules` were there before the agent."""
+    from runyard_shared import Shared
 
-    `random` sees to itself in every fork, as does what asks the kernel; numpy's old generator and OpenSSL's do not.
-    """
-    numpy = sys.modules.get("numpy.random")
-    if numpy is not None:
-        numpy.seed()
-    ssl = sys.modules.get("_ssl")
-    if ssl is not None:
-        ssl.RAND_add(os.urandom(32), 32.0)
-    if "matplotlib" in sys.modules:
-        os.makedirs(os.environ["MPLCONFIGDIR"], exist_ok=True)  # it has made one, elsewhere
+    agent.imported = (shared := Shared(modules)).imported
+    return shared
 
 
 def look_everywhere_once():
@@ -57,6 +58,17 @@ def look_everywhere_once():
         import _runyard_is_not_there  # noqa: F401
     except ModuleNotFoundError:
         pass
+
+
+def rehearse():
+    """Do once what Python does before a program's first line: what is touched for the first time takes longer."""
+    look_everywhere_once()
+    for hook in sys.path_hooks:
+        try:
+            hook(__file__)
+        except ImportError:
+            pass
+    exec("0", {})  # noqa: S102
 
 
 wait_for_the_program()

@@ -4,6 +4,68 @@ from programs import INPUT, Sample
 
 AN_OPTION_FOR_A_NAME = ("-c", "print('dash')")
 
+FINALIZED = """
+class A:
+    def __init__(self, name): self.name = name
+    def __del__(self): print('del', self.name, text, flush=True)
+text = 'text'
+"""
+#: What is seen of a program after its last line, by how that comes about.
+ENDS = {
+    "finalizers": FINALIZED + "_a, b = A('_a'), A('b'); c = [A('c')]; c.append(c)",
+    "finalizers after an error": FINALIZED + "a = A('a')\n1/0",
+    "finalizers after sys.exit": FINALIZED + "import sys; a = A('a'); sys.exit(3)",
+    "a finalizer of what builtins hold": FINALIZED + "import builtins; builtins.a = A('a')",
+    "a finalizer of what a library holds": FINALIZED + "import os; os.a = A('a')",
+    "a finalizer of what a class holds": FINALIZED + "A.kept = A('a')",
+    "a finalizer that fails": "class A:\n    def __del__(self): 1/0\na = A()",
+    "a finalizer that makes another": FINALIZED + "class B:\n    def __del__(self): A('late')\nb = B()",
+    "a generator": "def f():\n    try: yield\n    finally: print('closed')\ng = f(); next(g)",
+    "a coroutine never awaited": "async def f(): pass\nc = f()",
+    "weak references": "import weakref\nclass A: pass\na = A(); weakref.finalize(a, print, 'gone')",
+    "a file left open": "import os; f = os.fdopen(1, 'w', closefd=False); f.write('late')",
+    "a file left open, held by builtins": (
+        "import builtins, os; builtins.f = os.fdopen(1, 'w', closefd=False); builtins.f.write('late')"
+    ),
+    "a temporary directory": "import tempfile; t = tempfile.TemporaryDirectory(dir='/tmp')",
+    "stdout replaced": "import os, sys; sys.stdout = os.fdopen(1, 'w', closefd=False); print('late')",
+    "stdout in memory": "import io, sys; sys.stdout = io.StringIO(); print('lost')",
+    "stdout removed": "import sys; print('x'); del sys.stdout, sys.stderr",
+    "stdout closed": "import sys; print('x'); sys.stdout.close()",
+    "stdout's descriptor closed": "import os, sys; sys.stdout.write('x'); os.close(1)",
+    "buffers of C": "import ctypes; ctypes.CDLL(None).printf(b'late')",
+    "a thread": "import threading, time\nthreading.Thread(target=lambda: (time.sleep(.05), print('late'))).start()",
+    "a daemon": "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
+    "a busy daemon": "import threading\ndef f():\n    while True: pass\nthreading.Thread(target=f, daemon=True).start()",
+    "a thread pool": (
+        "import concurrent.futures as c, time; p = c.ThreadPoolExecutor(2)\n"
+        "p.submit(lambda: (time.sleep(.05), print('late')))"
+    ),
+    "a child": "import subprocess; subprocess.Popen(['sleep', '60'])",
+    "a process": (
+        "import multiprocessing as m\n"
+        "if __name__ == '__main__': m.get_context('fork').Process(target=print, args=('child',)).start()"
+    ),
+    "a fork that ends as its parent": FINALIZED + "import os; a = A(pid := os.fork() and 1); pid and os.wait()",
+    "exit hooks": "import atexit; [atexit.register(print, n) for n in 'ab']",
+    "exit hook that fails": "import atexit; atexit.register(lambda: 1/0); print('x')",
+    "exit hook that leaves": "import atexit, os; atexit.register(os._exit, 7); print('x', flush=True)",
+    "exit hook that raises SystemExit": "import atexit, sys; atexit.register(sys.exit, 7); print('x')",
+    "exit hooks cleared": "import atexit; atexit.register(print, 'x'); atexit._clear()",
+    "exit hooks run early": "import atexit; atexit.register(print, 'x'); atexit._run_exitfuncs(); print('after')",
+    "logging": "import logging; logging.basicConfig(level='INFO'); logging.info('x'); logging.shutdown()",
+    "modules gone": FINALIZED + "import sys; a = A('a'); sys.modules.clear()",
+    "main replaced": FINALIZED + "import sys; a = A('a'); sys.modules['__main__'] = sys",
+    "a module that is none": "import sys; sys.modules['x'] = 1; sys.modules[2] = None",
+    "an SystemExit that is caught": "try:\n    raise SystemExit(3)\nexcept SystemExit as e: print(e.code)",
+    "inspect": "import os; os.environ['PYTHONINSPECT'] = '1'; print('x')",
+    "a signal": FINALIZED + "import os, signal; a = A('a'); os.kill(os.getpid(), signal.SIGINT)",
+    "own tool": (
+        "import sys; m = sys.monitoring; m.use_tool_id(4, 'x'); m.set_events(4, m.events.PY_RETURN)\n"
+        "m.register_callback(4, m.events.PY_RETURN, print)\nlambda: 0"
+    ),
+}
+
 WARM_AND_COLD = {
     "argv": ("import sys; print(sys.argv, sys.orig_argv[1:])", {"args": ["a b", "é", "--x=1"]}),
     "file and main": ("print(__file__, __name__, __package__, __spec__, __doc__, sorted(globals()))", {}),
@@ -114,6 +176,9 @@ WARM_AND_COLD = {
     "encoding line": ("# -*- coding: latin-1 -*-\nprint(len('\u00e9'))", {}),
     "unicode": ("print('日本語 🎉', ascii('é'))", {}),
     "delete at exit": ("class A:\n    def __del__(self): print('del')\na = A()", {}),
+    **{f"end: {name}": (code, {}) for name, code in ENDS.items()},
+    "end: a helper's finalizer": ("import helper", {"files": {"helper.py": FINALIZED + "a = A('helper')"}}),
+    "monitoring": ("import sys; print([sys.monitoring.get_tool(number) for number in range(6)])", {}),
     "numpy": ("import numpy; print(numpy.arange(3).sum())", {}),
     "another entry": (None, {"entrypoint": "app/run.py", "files": {"app/run.py": "print(__file__)"}}),
     "main as entry": (None, {"entrypoint": "main.py", "files": {"main.py": "print(__file__)"}}),

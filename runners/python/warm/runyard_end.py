@@ -1,0 +1,168 @@
+"""End a program whose last line has been reached without taking the interpreter apart.
+
+Theory of operation
+===================
+Python ends by clearing every module, type and interned string there is, so that a leak would show. In a fork of a
+template that writes to, and so copies, pages of which the program has touched few, and takes longer than most
+programs do.
+
+So the first exit handler, which is the last to be called, does in Python's own order what a program can tell (see
+finalize_modules in its pylifecycle.c): it flushes the streams, lets go of the modules that have come since the
+program began, and collects what hangs on them, so that every `__del__` and `finally` is run. Then it calls exit(3),
+for the handlers and buffers of C. By then threads have been joined: Python does that before it calls exit handlers.
+
+It does so only where the outcome is certain. The status must be 0, as it is if the main module has returned (any
+other end, by `sys.exit` or an exception, is Python's own); and nothing may be left whose finalizer would yet be
+called, such as what a program has hung on a library's module. Else, or if anything is odd, Python ends as ever.
+
+Finalizers look at the stack, and warnings tell of it. What may call one is therefore a step that a generator
+yields, and that a loop in C calls: there is no frame of ours beneath it then.
+"""
+
+import _operator
+import _thread
+import _weakref
+import atexit
+import gc
+import itertools
+import sys
+from _collections import deque
+
+MAIN = "/work/main.py"
+#: One of sys.monitoring's six: it is given back before the program's first line.
+TOOL = 4
+TOOLS = range(6)
+#: With which Python would tell of a failing finalizer at length: by then it has no modules.
+TELLING = ("io", "linecache", "tokenize", "traceback", "warnings")
+#: Of `sys`, what Python lets go of first; not the paths and their caches, which a finalizer has no use for then.
+OF_SYS = ("argv", "ps1", "ps2", "last_exc", "last_type", "last_value", "last_traceback", "meta_path")
+
+
+class End:
+    """What is known of the program's end."""
+
+    def __init__(self, exit_now):
+        """In a template, before anything else has an exit handler. `exit_now` is exit(3), holding the lock."""
+        self.exit_now = exit_now
+        self.thread = 0
+        #: By name, the modules that are there when a program begins, but for its main one.
+        self.modules = {}
+        #: Iterables of (callable, arguments…), of which the last exit handler but one takes one after the other.
+        self.steps = []
+        #: And the last.
+        self.in_vain = []
+        atexit.register(deque(maxlen=0).extend, _called(self.in_vain))
+        atexit.register(deque(maxlen=0).extend, _called(itertools.chain.from_iterable(self.steps)))
+
+    def keep(self, modules, libraries):
+        """In a template: `modules` are there when a program begins, among them these `libraries`, by their names.
+
+        Even where Python is taken apart those are left alone: to write to every page of theirs, and so copy it,
+        takes tens of milliseconds.
+        """
+        self.modules.update(modules)
+        self.in_vain += [(sys.modules.pop, name, None) for name in libraries]
+
+    def watch(self):
+        """In a child that waits for its program, on the thread that is to run it."""
+        self.thread = _thread.get_ident()
+        monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on
+        if monitoring is not None:
+            monitoring.use_tool_id(TOOL, "runyard")
+            monitoring.register_callback(TOOL, monitoring.events.PY_START, self._started)
+            monitoring.register_callback(TOOL, monitoring.events.PY_RETURN, self._returned)
+            monitoring.set_events(TOOL, monitoring.events.PY_START)
+
+    def _started(self, code, _offset):
+        if code.co_filename == MAIN and code.co_name == "<module>":
+            monitoring = sys.monitoring
+            monitoring.set_events(TOOL, 0)
+            monitoring.set_local_events(TOOL, code, monitoring.events.PY_RETURN)
+            monitoring.register_callback(TOOL, monitoring.events.PY_START, None)
+            monitoring.free_tool_id(TOOL)
+
+    def _returned(self, _code, _offset, _value):
+        """The main module's code has been run, maybe not for the last time: it is an object like any other."""
+        last = sys._getframe(1).f_back is None and _thread.get_ident() == self.thread
+        if last and not self.steps and not _is_traced():
+            self.steps.append(self._end())
+
+    def _end(self):
+        """The steps of the end. Returns for Python to go on."""
+        if not _flush():
+            return
+        if gc.isenabled():
+            yield (gc.collect,)
+        of_sys = sys.__dict__
+        for name in OF_SYS:
+            if name in of_sys:
+                yield _operator.setitem, of_sys, name, None
+        for name in ("stdin", "stdout", "stderr"):
+            yield _operator.setitem, of_sys, name, of_sys.get(f"__{name}__")
+        loaded = sys.modules
+        names = self._the_programs(loaded)
+        references = [_weakref.ref(loaded[name]) for name in names if isinstance(loaded[name], type(sys))]
+        for name in (*names, *TELLING):
+            yield loaded.pop, name, None
+        yield (gc.collect,)
+        for reference in reversed(references):
+            yield from _clear(reference)
+        yield (gc.collect,)
+        if _nothing_to_finalize(self.steps[0]) and _flush():
+            self.exit_now(0)
+        for name in TELLING:
+            if name in self.modules:
+                loaded[name] = self.modules[name]
+
+    def _the_programs(self, loaded):
+        """The names of its main module and of those that it has imported, which are the latest to have come.
+
+        Should it have removed others one may be missed here; what then hangs on it is found before the end.
+        """
+        count = len(loaded) - len(self.modules) - ("__main__" in loaded)
+        latest = list(itertools.islice(reversed(loaded), max(0, count)))
+        return [name for name in ("__main__", *reversed(latest)) if name in loaded]
+
+
+def _called(steps):
+    """Each step's result, called when it is asked for."""
+    return itertools.starmap(_operator.call, steps)
+
+
+def _is_traced():
+    """Whether somebody watches what Python runs, and would see this."""
+    return sys.gettrace() or sys.getprofile() or any(map(sys.monitoring.get_tool, TOOLS))
+
+
+def _flush():
+    """Flush the standard streams. False if that fails: Python meets it again, says so, and has a status for it."""
+    try:
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name, None)
+            if stream is not None and not stream.closed:
+                stream.flush()
+    except BaseException:
+        return False
+    return True
+
+
+def _clear(reference):
+    """The steps that let go of a module's names, those with one underscore first."""
+    for own in (True, False):
+        module = reference()
+        if module is None:
+            return
+        names = object.__getattribute__(module, "__dict__")
+        del module
+        for name in list(names):
+            if own == (name[:1] == "_" and name[1:2] != "_") and name != "__builtins__":
+                yield _operator.setitem, names, name, None
+
+
+def _nothing_to_finalize(own):
+    """Whether no object but `own` that is younger than the template has a finalizer, be it Python's or C's."""
+    kinds = list(map(type, gc.get_objects()))
+    kinds.remove(type(own))
+    return not any(
+        "__del__" in base.__dict__ for kind in set(kinds) for base in type.__getattribute__(kind, "__mro__")
+    )

@@ -1,0 +1,66 @@
+"""What the children of a Python template share: the modules that it has imported, and how they are told apart.
+
+A page that a child writes to is copied, and to look at an object is to write to its count of references. So a child
+goes through no list of all modules: what it needs to know of them was noted in the template.
+"""
+
+import os
+import sys
+
+from agent.kernel import exit_now, keep_for_ever
+from runyard_end import End
+
+
+class Shared:
+    """In a template and its children."""
+
+    def __init__(self, modules):
+        """Before anything else has an exit handler. `modules` are the names of what Python itself has imported."""
+        self.pythons = modules
+        self.libraries = False
+        #: The names of what a child is to forget.
+        self.dropped = []
+        self.left = 0
+        self.end = End(exit_now)
+
+    def imported(self, libraries):
+        """In the template, when all is imported; `libraries` if that is something for programs to find."""
+        # The agent's modules go when the program comes; all else may be a part of the libraries.
+        stays = _is_not_ours if libraries else self.pythons.__contains__
+        self.libraries = libraries
+        self.dropped = [name for name in sys.modules if not stays(name)]
+        self.left = len(sys.modules)
+        kept = {name: module for name, module in sys.modules.items() if stays(name) and name != "__main__"}
+        keep_for_ever(kept)
+        self.end.keep(kept, [name for name in kept if name not in self.pythons])
+
+    def get_ready(self):
+        """In a child: forget the agent, be different from every other, and have the program's end seen to."""
+        loaded = sys.modules
+        while len(loaded) > self.left:
+            loaded.popitem()
+        for name in self.dropped:
+            if name != "runyard_warm":  # the line that imported it removes that itself
+                del loaded[name]
+        if self.libraries:
+            make_different()
+        self.end.watch()
+
+
+def _is_not_ours(name):
+    return name.partition(".")[0] != "agent" and not name.startswith("runyard_")
+
+
+def make_different():
+    """Let nothing that the template's libraries drew at random be the same in two programs.
+
+    `random` sees to itself in every fork, as does what asks the kernel; numpy's old generator and OpenSSL's do not.
+    """
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        numpy.seed()
+    ssl = sys.modules.get("_ssl")
+    if ssl is not None:
+        ssl.RAND_add(os.urandom(32), 32.0)
+    if "matplotlib" in sys.modules:
+        os.makedirs(os.environ["MPLCONFIGDIR"], exist_ok=True)  # it has made one, elsewhere
