@@ -100,9 +100,9 @@ def measure(service: Service, count: int) -> dict[str, Any]:
 
 
 def _read_around(service: Service, client: Client, count: int) -> tuple[_Reading, int, _Reading]:
-    """What the clocks show before and after so many runs, and what the programs say: while no template was replaced.
+    """What the clocks show before and after so many runs, and what the programs say.
 
-    The clock of one that is gone went with it.
+    Read again if a template was replaced: the clock of one that is gone went with it.
     """
     for _ in range(TRIES):
         before = _Reading.now(service)

@@ -47,12 +47,11 @@ def await_ready(sandbox: Sandbox, timeout_s: float = READY_TIMEOUT_S) -> int:
     sandbox.stream.settimeout(timeout_s)
     try:
         return _heard(sandbox)
-    except (OSError, ProtocolError) as e:
+    except (OSError, ProtocolError, EngineError) as e:
         sandbox.unready()
+        if isinstance(e, EngineError):
+            raise
         raise EngineError(f"the agent did not get ready: {e}") from e
-    except EngineError:
-        sandbox.unready()
-        raise
 
 
 def _heard(sandbox: Sandbox) -> int:

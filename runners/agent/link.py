@@ -47,19 +47,11 @@ class Link:
 
     def send(self, kind, payload=b""):
         """Send a frame, or as much of it as the kernel takes now."""
-        if self.unsent:
-            self.unsent += frames.frame(kind, payload)
-            self.flush()
-            return
         head = frames.head(kind, len(payload))
-        try:
-            sent = os.writev(self.write_fd, (head, payload))
-        except BlockingIOError:
-            sent = 0
-        except OSError as e:
-            raise StreamClosed from e
+        sent = 0 if self.unsent else self.write(head, payload)
         if sent < len(head) + len(payload):
             self.unsent += (head + payload)[sent:]
+            self.flush()
 
     def send_blocking(self, kind, payload=b""):
         """Send a frame and wait while too much is unsent; all of it after the last."""
@@ -67,11 +59,16 @@ class Link:
         self.flush_below(UNSENT_HIGH if kind != frames.END else 1)
 
     def flush(self):
+        """Send of what waits as much as the kernel takes now."""
+        while self.unsent and (sent := self.write(self.unsent)):
+            del self.unsent[:sent]
+
+    def write(self, *pieces):
+        """How many bytes of these the kernel takes now. Raises StreamClosed."""
         try:
-            while self.unsent:
-                del self.unsent[: os.write(self.write_fd, self.unsent)]
+            return os.writev(self.write_fd, pieces)
         except BlockingIOError:
-            pass
+            return 0
         except OSError as e:
             raise StreamClosed from e
 

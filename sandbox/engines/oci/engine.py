@@ -148,17 +148,10 @@ class OciEngine:
         language = self._catalogue.get(image.language)
         if language is None:
             raise EngineError(f"no language for image {image.language}")
-        templates = self._templates
-        if templates is not None and not templates.by_owner:
-            owner = ""
-        elif not owner:
-            templates = None
-        if (
-            hold
-            and not container
-            and templates is not None
-            and not templates.is_resting(image, language, flavour, owner)
-        ):
+        if self.has_templates:
+            owner = ""  # they are everybody's
+        templates = None if container or not hold else self._template_for(image, language, flavour, owner)
+        if templates is not None:
             try:
                 return self._branch(templates, image, language, flavour, owner)
             except EngineError as e:
@@ -175,6 +168,13 @@ class OciEngine:
                 raise EngineError(f"cannot make a sandbox: {e}") from e
             raise
         return sandbox
+
+    def _template_for(self, image: Image, language: Language, flavour: str, owner: str) -> TemplateSource | None:
+        """Where to fork from. None if a container is to be made."""
+        templates = self._templates
+        if templates is None or (templates.by_owner and not owner):
+            return None
+        return None if templates.is_resting(image, language, flavour, owner) else templates
 
     def _branch(
         self, templates: TemplateSource, image: Image, language: Language, flavour: str, owner: str
@@ -193,12 +193,16 @@ class OciEngine:
         return sandbox
 
     def _mount_root(self, bundle: str, image: Image) -> str:
-        """Make a bundle's directory and mount a sandbox's own root in it; its path."""
+        """Make a bundle's directory and mount a sandbox's own root in it; its path. Or nothing, and OSError."""
         root = f"{bundle}/root"
         os.mkdir(bundle)
         os.mkdir(root)
         layers = ":".join((str(self._devices), *image.layers))
-        mount("overlay", root, "overlay", MS_RDONLY | MS_NOSUID, f"lowerdir={layers}")
+        try:
+            mount("overlay", root, "overlay", MS_RDONLY | MS_NOSUID, f"lowerdir={layers}")
+        except OSError:
+            _remove_bundle(bundle)
+            raise
         return root
 
     def _build(self, sandbox: OciSandbox, language: Language, theirs: socket.socket, *, hold: bool) -> None:
@@ -214,17 +218,8 @@ class OciEngine:
         sandbox.group = group
         group.set(self._runtime.traits.with_headroom(sandbox.bounds))
         bundle = f"{self._place}/{sandbox.id}"
-        root = f"{bundle}/root"
-        os.mkdir(bundle)
+        root = self._mount_root(bundle, sandbox.image)
         undo.callback(_remove_bundle, bundle)
-        os.mkdir(root)
-        mount(
-            "overlay",
-            root,
-            "overlay",
-            MS_RDONLY | MS_NOSUID,
-            "lowerdir=" + ":".join((str(self._devices), *sandbox.image.layers)),
-        )
         undo.callback(unmount, root)
         undo.callback(self._runtime.forget, sandbox.id)
         config = self._config(sandbox.image, language, slot, bundle, hold=hold)
