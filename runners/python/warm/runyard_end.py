@@ -17,6 +17,9 @@ called, such as what a program has hung on a library's module. Else, or if anyth
 
 Finalizers look at the stack, and warnings tell of it. What may call one is therefore a step that a generator
 yields, and that a loop in C calls: there is no frame of ours beneath it then.
+
+Daemon threads are stopped by Python before it clears what they use, which nobody else can: with one alive, too,
+Python ends as ever.
 """
 
 import _operator
@@ -28,6 +31,9 @@ import itertools
 import sys
 from _collections import deque
 
+# A program may take them away.
+_getframe, gettrace, getprofile = sys._getframe, sys.gettrace, sys.getprofile
+monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on
 MAIN = "/work/main.py"
 #: One of sys.monitoring's six: it is given back before the program's first line.
 TOOL = 4
@@ -66,7 +72,6 @@ class End:
     def watch(self):
         """In a child that waits for its program, on the thread that is to run it."""
         self.thread = _thread.get_ident()
-        monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on
         if monitoring is not None:
             monitoring.use_tool_id(TOOL, "runyard")
             monitoring.register_callback(TOOL, monitoring.events.PY_START, self._started)
@@ -75,7 +80,6 @@ class End:
 
     def _started(self, code, _offset):
         if code.co_filename == MAIN and code.co_name == "<module>":
-            monitoring = sys.monitoring
             monitoring.set_events(TOOL, 0)
             monitoring.set_local_events(TOOL, code, monitoring.events.PY_RETURN)
             monitoring.register_callback(TOOL, monitoring.events.PY_START, None)
@@ -83,13 +87,14 @@ class End:
 
     def _returned(self, _code, _offset, _value):
         """The main module's code has been run, maybe not for the last time: it is an object like any other."""
-        last = sys._getframe(1).f_back is None and _thread.get_ident() == self.thread
+        last = _getframe(1).f_back is None and _thread.get_ident() == self.thread
         if last and not self.steps and not _is_traced():
             self.steps.append(self._end())
 
     def _end(self):
         """The steps of the end. Returns for Python to go on."""
-        if not _flush():
+        loaded = sys.__dict__.get("modules")
+        if type(loaded) is not dict or _thread._count() or not _flush():
             return
         if gc.isenabled():
             yield (gc.collect,)
@@ -99,7 +104,6 @@ class End:
                 yield _operator.setitem, of_sys, name, None
         for name in ("stdin", "stdout", "stderr"):
             yield _operator.setitem, of_sys, name, of_sys.get(f"__{name}__")
-        loaded = sys.modules
         names = self._the_programs(loaded)
         references = [_weakref.ref(loaded[name]) for name in names if isinstance(loaded[name], type(sys))]
         for name in (*names, *TELLING):
@@ -131,7 +135,7 @@ def _called(steps):
 
 def _is_traced():
     """Whether somebody watches what Python runs, and would see this."""
-    return sys.gettrace() or sys.getprofile() or any(map(sys.monitoring.get_tool, TOOLS))
+    return gettrace() or getprofile() or any(map(monitoring.get_tool, TOOLS))
 
 
 def _flush():

@@ -20,6 +20,23 @@ ENDS = {
     "a finalizer of what a class holds": FINALIZED + "A.kept = A('a')",
     "a finalizer that fails": "class A:\n    def __del__(self): 1/0\na = A()",
     "a finalizer that makes another": FINALIZED + "class B:\n    def __del__(self): A('late')\nb = B()",
+    "a finalizer that fails, and a hook": (
+        "import sys\nsys.unraisablehook = lambda u: print('hook', u.exc_type.__name__)\n"
+        "class A:\n    def __del__(self): 1/0\na = A()"
+    ),
+    "a finalizer that imports": "class A:\n    def __del__(self):\n        import json\n        print('in')\na = A()",
+    "a finalizer that looks around": (
+        "import inspect\nclass A:\n    def __del__(self): print(len(inspect.stack(0)), __name__)\na = A()"
+    ),
+    "a file left open, and warnings": "import warnings; warnings.simplefilter('always'); f = open('/dev/null')",
+    "sys without modules": "import sys; del sys.modules",
+    "sys with other modules": FINALIZED + "import sys; a = A('a'); sys.modules = {'x': sys}",
+    "sys without what we use": "import sys; del sys._getframe, sys.gettrace, sys.monitoring, sys.getprofile",
+    "main run again": "import sys\nif 'n' not in globals():\n    n = 1; exec(sys._getframe().f_code); sys.exit(3)",
+    "main run again by a thread": (
+        "import sys, threading\nif 'n' not in globals():\n    n = 1; code = sys._getframe().f_code\n"
+        "    t = threading.Thread(target=exec, args=(code, globals())); t.start(); t.join(); sys.exit(3)"
+    ),
     "a generator": "def f():\n    try: yield\n    finally: print('closed')\ng = f(); next(g)",
     "a coroutine never awaited": "async def f(): pass\nc = f()",
     "weak references": "import weakref\nclass A: pass\na = A(); weakref.finalize(a, print, 'gone')",
@@ -37,6 +54,10 @@ ENDS = {
     "a thread": "import threading, time\nthreading.Thread(target=lambda: (time.sleep(.05), print('late'))).start()",
     "a daemon": "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
     "a busy daemon": "import threading\ndef f():\n    while True: pass\nthreading.Thread(target=f, daemon=True).start()",
+    "a daemon that needs what is cleared": (
+        "import threading, time\ndef g(): time.sleep(0)\ndef f():\n    while True: g()\n"
+        "for _ in range(3): threading.Thread(target=f, daemon=True).start()"
+    ),
     "a thread pool": (
         "import concurrent.futures as c, time; p = c.ThreadPoolExecutor(2)\n"
         "p.submit(lambda: (time.sleep(.05), print('late')))"
