@@ -38,6 +38,8 @@ MAIN = "/work/main.py"
 #: One of sys.monitoring's six: it is given back before the program's first line.
 TOOL = 4
 TOOLS = range(6)
+#: Those that yield the steps of the end are alive then.
+GENERATOR, OWN_GENERATORS = type(_ for _ in ()), 2
 #: With which Python would tell of a failing finalizer at length: by then it has no modules.
 TELLING = ("io", "linecache", "tokenize", "traceback", "warnings")
 #: Of `sys`, what Python lets go of first; not the paths and their caches, which a finalizer has no use for then.
@@ -93,6 +95,13 @@ class End:
 
     def _end(self):
         """The steps of the end. Returns for Python to go on."""
+        try:
+            yield from self._take_leave()
+        except Exception:  # a program's objects may be of any kind
+            return
+
+    def _take_leave(self):
+        """The steps themselves."""
         loaded = sys.__dict__.get("modules")
         if type(loaded) is not dict or _thread._count() or not _flush():
             return
@@ -112,7 +121,7 @@ class End:
         for reference in reversed(references):
             yield from _clear(reference)
         yield (gc.collect,)
-        if _nothing_to_finalize(self.steps[0]) and _flush():
+        if _nothing_to_finalize() and _flush():
             self.exit_now(0)
         for name in TELLING:
             if name in self.modules:
@@ -163,10 +172,11 @@ def _clear(reference):
                 yield _operator.setitem, names, name, None
 
 
-def _nothing_to_finalize(own):
-    """Whether no object but `own` that is younger than the template has a finalizer, be it Python's or C's."""
+def _nothing_to_finalize():
+    """Whether nothing that is younger than the template has a finalizer, be it Python's or C's."""
     kinds = list(map(type, gc.get_objects()))
-    kinds.remove(type(own))
+    for _ in range(OWN_GENERATORS):
+        kinds.remove(GENERATOR)
     return not any(
         "__del__" in base.__dict__ for kind in set(kinds) for base in type.__getattribute__(kind, "__mro__")
     )

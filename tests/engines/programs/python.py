@@ -29,6 +29,15 @@ ENDS = {
         "import inspect\nclass A:\n    def __del__(self): print(len(inspect.stack(0)), __name__)\na = A()"
     ),
     "a file left open, and warnings": "import warnings; warnings.simplefilter('always'); f = open('/dev/null')",
+    "a class that shows nothing of itself": (
+        "class M(type):\n    def __getattribute__(c, n): raise RuntimeError(n)\nclass A(metaclass=M): pass\n"
+        "import builtins; builtins.a = A()"
+    ),
+    "an instance that claims another class": (
+        "import builtins, sys\nclass A:\n    @property\n    def __class__(self): raise RuntimeError\n"
+        "builtins.a = sys.modules['a'] = A()"
+    ),
+    "names that are no text": "globals()[1] = globals()[None] = 2",
     "sys without modules": "import sys; del sys.modules",
     "sys with other modules": FINALIZED + "import sys; a = A('a'); sys.modules = {'x': sys}",
     "sys without what we use": "import sys; del sys._getframe, sys.gettrace, sys.monitoring, sys.getprofile",
