@@ -67,6 +67,12 @@ def test_a_compiled_language_has_its_build_directory(enclosure):
     assert walls.no_new_privileges is False
 
 
+def test_the_profile_compiles_to_the_kernels_instructions():
+    program = compile_filter(json.loads((PROFILES / "default.json").read_text()))
+    assert len(program) % 8 == 0
+    assert 100 < len(program) // 8 < 4096
+
+
 def test_the_filter_answers_every_call_as_the_one_that_a_runtime_compiles():
     profile = json.loads((PROFILES / "default.json").read_text())
     runtimes, ours = Filter(compile_profile(profile)), Filter(compile_filter(profile))
