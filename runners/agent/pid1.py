@@ -255,12 +255,16 @@ class Pid1:
     # -- the end -----------------------------------------------------------------------------------
 
     def kill_everything(self):
-        """Kill every process of the sandbox but this one, and reap them all."""
-        try:
-            os.kill(-1, _signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        """Kill every process of the sandbox but this one, and reap them all.
+
+        Again after each that was reaped: under gVisor a process that is being forked is not met by the signal
+        that ends its parent. With the parent gone it is an orphan, and the next signal finds it.
+        """
         while True:
+            try:
+                os.kill(-1, _signal.SIGKILL)
+            except ProcessLookupError:
+                pass
             try:
                 pid, status = os.waitpid(-1, 0)
             except ChildProcessError:

@@ -167,6 +167,12 @@ def test_a_run_ends_with_its_main_process(run):
     assert time.monotonic() - began < 5
 
 
+def test_no_process_that_is_being_started_outlives_the_main_process(run):
+    starting = "for i in 1 2 3; do (for j in 1 2 3 4 5 6 7 8; do sleep 60 & done) & done; echo done"
+    for _ in range(8):
+        assert run("bash", starting, limits={"timeout_ms": 4000})["status"] == "succeeded"
+
+
 def test_orphans_are_reaped_while_the_program_runs(run):
     code = (
         "for i in $(seq 50); do ( (sleep 0.01) & ) ; done; sleep 0.5\n"
