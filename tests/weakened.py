@@ -14,7 +14,7 @@ import sandbox.engines.docker.engine as docker_engine
 import sandbox.engines.oci.engine as oci_engine
 import sandbox.engines.oci.templates.boot as oci_template_boot
 import sandbox.engines.oci.templates.walls as oci_walls
-from sandbox.engines import cgroups
+from sandbox.engines.cgroups import files
 from sandbox.engines.syscalls import MS_RDONLY
 from worker import __main__ as worker_main
 
@@ -143,8 +143,8 @@ def weaken(layer: str) -> None:
         oci_engine.mount = mount_writable
     if layer.startswith("cgroup."):
         name = {"cgroup.memory": "memory", "cgroup.pids": "pids.max", "cgroup.cpu": "cfs_quota"}[layer]
-        write = cgroups._write
-        cgroups._write = lambda path, value: None if name in path.rpartition("/")[2] else write(path, value)
+        write = files.write
+        files.write = lambda path, value: None if name in path.rpartition("/")[2] else write(path, value)
         return
     build, configure = oci_engine.spec.build_spec, docker_engine.container_config
 

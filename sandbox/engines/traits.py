@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sandbox.engines.cgroups import Bounds
+from sandbox.engines.cgroups.group import Bounds
 
 MIB = 1024 * 1024
 

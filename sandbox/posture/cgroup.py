@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.engines.cgroups import parse_membership, parse_mounts
+from sandbox.engines.cgroups.mounts import parse_membership, parse_mounts
 
 #: cgroup v1 says "without bound" by the largest multiple of a page in 63 bits.
 UNBOUNDED_V1 = 2**60

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from sandbox.engines import EngineError
-from sandbox.engines.cgroups import Bounds
+from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.confinement import MASKED_PROC
 from sandbox.engines.docker.archive import archive_of, write_layer
 from sandbox.engines.docker.container import Confinement, container_config

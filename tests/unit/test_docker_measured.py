@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from sandbox.engines import Stats
-from sandbox.engines.cgroups import Bounds, GroupV2, parse_membership
+from sandbox.engines.cgroups.group import Bounds
+from sandbox.engines.cgroups.mounts import parse_membership
+from sandbox.engines.cgroups.v2 import GroupV2
 from sandbox.engines.docker.measured import MeasuredGroup, is_writable
 
 MIB = 1024 * 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox.engines import EngineError
-from sandbox.engines.cgroups import Bounds
+from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.docker import sandbox as module
 from sandbox.engines.docker.sandbox import REMOVE_AGAIN_S, DockerSandbox
 from sandbox.engines.traits import Traits

@@ -7,17 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.engines import EngineError, EngineUnusable, cgroups
-from sandbox.engines.cgroups import (
-    Bounds,
-    CgroupsV1,
-    CgroupsV2,
-    GroupV1,
-    GroupV2,
-    directories_named,
-    group_of,
-    open_cgroups,
-)
+from sandbox.engines import EngineError, EngineUnusable
+from sandbox.engines.cgroups import files
+from sandbox.engines.cgroups.group import Bounds
+from sandbox.engines.cgroups.mounts import directories_named
+from sandbox.engines.cgroups.opening import group_of, open_cgroups
+from sandbox.engines.cgroups.v1 import CgroupsV1, GroupV1
+from sandbox.engines.cgroups.v2 import CgroupsV2, GroupV2
 
 MIB = 1024 * 1024
 
@@ -38,9 +34,9 @@ def v1(tmp_path):
         "cpuacct": {"cpuacct.usage": "7000000"},
         "pids": {"pids.max": "max", "cgroup.procs": "12\n34\n"},
     }
-    for name, files in content.items():
+    for name, contents in content.items():
         paths[name].mkdir()
-        for file, text in files.items():
+        for file, text in contents.items():
             (paths[name] / file).write_text(text)
     return GroupV1({name: str(path) for name, path in paths.items()}, memsw=True), tmp_path
 
@@ -106,7 +102,7 @@ def test_the_kernel_is_let_reclaim_before_less_memory_is_refused(version, reques
             return
         Path(path).write_text(str(value))
 
-    monkeypatch.setattr(cgroups, "_write", write)
+    monkeypatch.setattr(files, "write", write)
     assert group.set(Bounds(256 * MIB, 1.0, 65))
     assert not group.set(Bounds(40 * MIB, 1.0, 65))
     assert group.set(Bounds(40 * MIB, 1.0, 65), reclaim=True)

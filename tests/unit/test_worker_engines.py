@@ -9,7 +9,7 @@ import pytest
 
 from config.settings import Settings, image_overrides
 from sandbox.engines import EngineUnusable
-from sandbox.engines.cgroups import Bounds
+from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.docker.engine import _parent, _platform
 from sandbox.engines.oci.runsc import best_platform
 from sandbox.engines.runtimes import RUNTIMES

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.engines.cgroups import Bounds
+from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.confinement import (
     DEFAULT_MEMORY_BYTES,
     HOSTNAME,

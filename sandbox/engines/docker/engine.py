@@ -12,7 +12,7 @@ from pathlib import Path
 from config.settings import Settings
 from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.apparmor import profile_in_force
-from sandbox.engines.cgroups import Bounds
+from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.confinement import (
     AGENT_PIDS,
     BASE_ENV,

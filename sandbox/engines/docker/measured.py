@@ -11,7 +11,9 @@ import os
 from collections.abc import Callable
 
 from sandbox.engines import Stats
-from sandbox.engines.cgroups import Bounds, Group, GroupV1, GroupV2
+from sandbox.engines.cgroups.group import Bounds, Group
+from sandbox.engines.cgroups.v1 import GroupV1
+from sandbox.engines.cgroups.v2 import GroupV2
 
 
 class MeasuredGroup:

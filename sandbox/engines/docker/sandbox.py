@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from sandbox.engines import EngineError, Stats
-from sandbox.engines.cgroups import Bounds, Group, group_of
+from sandbox.engines.cgroups.group import Bounds, Group
+from sandbox.engines.cgroups.opening import group_of
 from sandbox.engines.compiling import close_build_directory
 from sandbox.engines.confinement import AGENT_PIDS, tmpfs_sizes
 from sandbox.engines.docker.container import NANO

@@ -14,7 +14,9 @@ from dataclasses import replace
 from config.settings import Settings
 from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.apparmor import profile_in_force
-from sandbox.engines.cgroups import Bounds, open_cgroups, remove_empty
+from sandbox.engines.cgroups.group import Bounds
+from sandbox.engines.cgroups.mounts import remove_empty
+from sandbox.engines.cgroups.opening import open_cgroups
 from sandbox.engines.confinement import (
     AGENT_PIDS,
     BASE_ENV,

@@ -17,7 +17,7 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 
-from sandbox.engines.cgroups import directories_named
+from sandbox.engines.cgroups.mounts import directories_named
 from sandbox.engines.confinement import rlimits
 from sandbox.engines.oci.crun import read_pid, remove_state
 from sandbox.engines.oci.launcher import CONFIG_PATH, Launcher

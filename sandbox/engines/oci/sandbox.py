@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from sandbox.engines import EngineError, NotConfined, Stats
-from sandbox.engines.cgroups import Bounds, Group
+from sandbox.engines.cgroups.group import Bounds, Group
 from sandbox.engines.compiling import close_build_directory
 from sandbox.engines.confinement import AGENT_PIDS, tmpfs_sizes
 from sandbox.engines.posture import Expected, Subject, check_posture, subject_of

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.engines import EngineError
-from sandbox.engines.cgroups import Bounds, Cgroups
+from sandbox.engines.cgroups.group import Bounds, Cgroups
 from sandbox.engines.confinement import BASE_ENV, DEFAULT_MEMORY_BYTES, build_bytes
 from sandbox.engines.oci import spec
 from sandbox.engines.oci.runtime import Runtime

@@ -14,7 +14,7 @@ import time
 from contextlib import ExitStack
 
 from sandbox.engines import EngineError
-from sandbox.engines.cgroups import Group
+from sandbox.engines.cgroups.group import Group
 from sandbox.engines.oci.sandbox import kill_all
 from sandbox.frames import pack
 

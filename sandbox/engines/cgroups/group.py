@@ -1,0 +1,58 @@
+"""What a sandbox's control group can do, whichever version the kernel has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sandbox.engines import Stats
+
+CPU_PERIOD_US = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a group holds a sandbox to. `pids` counts the agent too."""
+
+    memory_bytes: int
+    cpus: float
+    pids: int
+
+
+class Group(Protocol):
+    """One sandbox's control group."""
+
+    def enter(self, pid: int) -> None:
+        """Move a process in."""
+        ...
+
+    def set(self, bounds: Bounds, *, reclaim: bool = False) -> bool:
+        """Put bounds in force; False if more memory is already in use than they allow.
+
+        With `reclaim` the kernel is first let take back what is only cached.
+        """
+        ...
+
+    def start_counting(self) -> None:
+        """A program is about to run: count usage from here on, and let others go first."""
+        ...
+
+    def stats(self) -> Stats: ...
+
+    def used_bytes(self) -> int:
+        """The memory in use now."""
+        ...
+
+    def pids(self) -> list[int]: ...
+
+    def remove(self) -> None:
+        """Remove the group; its processes are dead."""
+        ...
+
+
+class Cgroups(Protocol):
+    """The place where this service keeps its groups."""
+
+    def create(self, name: str) -> Group: ...
+
+    def leftovers(self) -> list[Group]: ...

@@ -1,0 +1,60 @@
+"""Where the hierarchies of control groups are mounted, and where in them a process or a name is to be found."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+
+def read_mounts() -> str:
+    """What is mounted, as this process sees it: see proc_pid_mounts(5)."""
+    return Path("/proc/self/mounts").read_text()
+
+
+def parse_membership(text: str) -> tuple[dict[str, str], str | None]:
+    """The v1 controllers with a process's path in each, and its v2 path: see cgroups(7), /proc/PID/cgroup."""
+    v1: dict[str, str] = {}
+    v2 = None
+    for line in text.splitlines():
+        number, controllers, path = line.split(":", 2)
+        # From a cgroup namespace of its own, another's path begins with as many `..` as lead to the root.
+        whole = re.sub(r"^(/\.\.)+(?=/)", "", path)
+        if number == "0" and not controllers:
+            v2 = whole
+        else:
+            v1.update(dict.fromkeys(controllers.split(","), whole))
+    return v1, v2
+
+
+def parse_mounts(text: str) -> tuple[dict[str, Path], Path | None]:
+    """The v1 controllers with their mount points, and the v2 mount point if there is one."""
+    hierarchies: dict[str, Path] = {}
+    unified = None
+    for line in text.splitlines():
+        _, point, kind, options, *_ = line.split(" ")
+        if kind == "cgroup":
+            for option in options.split(","):
+                hierarchies.setdefault(option, Path(point))
+        elif kind == "cgroup2" and unified is None:
+            unified = Path(point)
+    return hierarchies, unified
+
+
+def directories_named(path: str, mounts: str | None = None) -> list[str]:
+    """The directories of a group's name in every hierarchy, also those of controllers that are not used here."""
+    text = read_mounts() if mounts is None else mounts
+    points = dict.fromkeys(
+        point for _, point, kind, *_ in (line.split(" ") for line in text.splitlines()) if kind.startswith("cgroup")
+    )
+    return [f"{point}/{path}" for point in points if os.path.isdir(f"{point}/{path}")]
+
+
+def remove_empty(instance: str) -> None:
+    """Remove the groups in which nobody is beneath a service's own, in every hierarchy."""
+    for parent in directories_named(instance):
+        for entry in os.scandir(parent):
+            if entry.is_dir(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(entry.path)

@@ -1,0 +1,52 @@
+"""Which version of control groups this machine has, and a service's place or a process's group in it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sandbox.engines import EngineError, EngineUnusable
+from sandbox.engines.cgroups.group import Bounds, Cgroups
+from sandbox.engines.cgroups.mounts import parse_membership, parse_mounts, read_mounts
+from sandbox.engines.cgroups.v1 import CgroupsV1, GroupV1
+from sandbox.engines.cgroups.v2 import CgroupsV2, GroupV2
+
+NEEDED = ("memory", "cpu", "cpuacct", "pids")
+
+
+def open_cgroups(instance: str, mounts: str | None = None) -> Cgroups:
+    """Whichever version this machine has; `instance` names the parent group of this service."""
+    text = read_mounts() if mounts is None else mounts
+    hierarchies, unified = parse_mounts(text)
+    missing = [name for name in NEEDED if name not in hierarchies]
+    if not missing:
+        return CgroupsV1({name: hierarchies[name] for name in NEEDED}, instance)
+    if unified is None:
+        raise EngineUnusable(f"cgroup controllers are not mounted: {', '.join(missing)}")
+    return CgroupsV2(unified, instance)
+
+
+def group_of(
+    pid: int, bounds: Bounds, mounts: str | None = None, membership: str | None = None
+) -> GroupV1 | GroupV2:
+    """The group that somebody else has put a process into, already held to `bounds`.
+
+    Raises EngineError if it cannot be seen from here. The texts are those of /proc, for tests.
+    """
+    text = read_mounts() if mounts is None else mounts
+    hierarchies, unified = parse_mounts(text)
+    member = Path(f"/proc/{pid}/cgroup").read_text() if membership is None else membership
+    v1, v2 = parse_membership(member)
+    if all(name in hierarchies for name in NEEDED):
+        paths = {name: f"{hierarchies[name]}{v1.get(name, '/')}" for name in NEEDED}
+        memsw = os.path.exists(f"{paths['memory']}/memory.memsw.limit_in_bytes")
+        group: GroupV1 | GroupV2 = GroupV1(paths, memsw=memsw, bounds=bounds)
+        shown = paths["pids"]
+    elif unified is not None and v2 is not None:
+        shown = f"{unified}{v2}"
+        group = GroupV2(shown, bounds=bounds)
+    else:
+        raise EngineError("cgroup controllers are not mounted")
+    if pid not in group.pids():
+        raise EngineError(f"the control group of process {pid} is not to be seen at {shown}")
+    return group

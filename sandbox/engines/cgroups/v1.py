@@ -1,0 +1,123 @@
+"""Control groups of version 1, also where a machine has both: a directory for each controller."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from sandbox.engines import Stats
+from sandbox.engines.cgroups import files
+from sandbox.engines.cgroups.group import CPU_PERIOD_US, Bounds, Group
+
+#: A program's share of busy processors, against 1024 of a sandbox that is still being made: twenty programs that
+#: use all they can must not starve the making of the twenty-first's sandbox.
+RUN_SHARES = 128
+
+
+class CgroupsV1:
+    """One directory per controller hierarchy."""
+
+    def __init__(self, mounts: dict[str, Path], instance: str) -> None:
+        self._parents = {name: str(point / instance) for name, point in mounts.items()}
+        for parent in set(self._parents.values()):
+            os.makedirs(parent, exist_ok=True)
+        self._memsw = os.path.exists(f"{self._parents['memory']}/memory.memsw.limit_in_bytes")
+
+    def create(self, name: str) -> Group:
+        paths = {controller: f"{parent}/{name}" for controller, parent in self._parents.items()}
+        for path in set(paths.values()):
+            os.mkdir(path)
+        return GroupV1(paths, memsw=self._memsw)
+
+    def leftovers(self) -> list[Group]:
+        names = {entry.name for parent in self._parents.values() for entry in os.scandir(parent) if entry.is_dir()}
+        return [
+            GroupV1({c: f"{parent}/{name}" for c, parent in self._parents.items()}, memsw=self._memsw)
+            for name in sorted(names)
+        ]
+
+
+class GroupV1:
+    """A sandbox's directories, one for each controller (some may be the same)."""
+
+    def __init__(self, paths: dict[str, str], *, memsw: bool, bounds: Bounds | None = None) -> None:
+        """`bounds` are those already in force."""
+        self._paths = paths
+        self._memsw = memsw
+        self._bounds = bounds
+        self._cpu_base_ns = 0
+        self._oom_base = 0
+
+    def enter(self, pid: int) -> None:
+        for path in set(self._paths.values()):
+            files.write(f"{path}/cgroup.procs", pid)
+
+    def set(self, bounds: Bounds, *, reclaim: bool = False) -> bool:
+        old = self._bounds
+        if (old is None or old.memory_bytes != bounds.memory_bytes) and not self._set_memory(
+            bounds.memory_bytes, old.memory_bytes if old else None, reclaim=reclaim
+        ):
+            return False
+        if old is None or old.pids != bounds.pids:
+            files.write(f"{self._paths['pids']}/pids.max", bounds.pids)
+        if old is None or old.cpus != bounds.cpus:
+            if old is None:
+                files.write(f"{self._paths['cpu']}/cpu.cfs_period_us", CPU_PERIOD_US)
+            files.write(f"{self._paths['cpu']}/cpu.cfs_quota_us", int(CPU_PERIOD_US * bounds.cpus))
+        self._bounds = bounds
+        return True
+
+    def _set_memory(self, size: int, old: int | None, *, reclaim: bool) -> bool:
+        """Memory ≤ memory+swap must hold at every step: raise the sum first, lower it last."""
+        memory = f"{self._paths['memory']}/memory.limit_in_bytes"
+        both = f"{self._paths['memory']}/memory.memsw.limit_in_bytes"
+        raising = old is not None and size > old
+        lowering = old is not None and size < old
+        # Asked to lower a limit below what is in use, the kernel reclaims, and answers EBUSY if that is not enough.
+        if lowering and not reclaim and size < self.used_bytes():
+            return False
+        order = [both, memory] if raising else [memory, both]
+        try:
+            for path in order:
+                if path == memory or self._memsw:
+                    files.write(path, size)
+        except OSError as e:
+            if e.errno == errno.EBUSY:
+                return False
+            raise
+        return True
+
+    def used_bytes(self) -> int:
+        return int(files.read(self._memory("usage_in_bytes")))
+
+    @property
+    def limits_file(self) -> str:
+        """One that is written to change its bounds."""
+        return self._memory("limit_in_bytes")
+
+    def _memory(self, name: str) -> str:
+        return f"{self._paths['memory']}/memory.{name}"
+
+    def start_counting(self) -> None:
+        files.write(f"{self._paths['cpu']}/cpu.shares", RUN_SHARES)
+        files.write(self._memory("max_usage_in_bytes"), 0)
+        self._cpu_base_ns = int(files.read(f"{self._paths['cpuacct']}/cpuacct.usage"))
+        self._oom_base = self._oom_kills()
+
+    def _oom_kills(self) -> int:
+        return files.keyed(files.read(self._memory("oom_control")), "oom_kill")
+
+    def stats(self) -> Stats:
+        return Stats(
+            cpu_ns=int(files.read(f"{self._paths['cpuacct']}/cpuacct.usage")) - self._cpu_base_ns,
+            memory_peak_bytes=int(files.read(self._memory("max_usage_in_bytes"))),
+            oom_kills=self._oom_kills() - self._oom_base,
+        )
+
+    def pids(self) -> list[int]:
+        return files.pids_in(self._paths["pids"])
+
+    def remove(self) -> None:
+        for path in set(self._paths.values()):
+            files.remove_directory(path)

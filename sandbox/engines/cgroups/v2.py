@@ -1,0 +1,104 @@
+"""Control groups of version 2: one directory for all controllers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from sandbox.engines import EngineUnusable, Stats
+from sandbox.engines.cgroups import files
+from sandbox.engines.cgroups.group import CPU_PERIOD_US, Bounds, Group
+
+#: A program's share of busy processors, against 100 of a sandbox that is still being made; see version 1.
+RUN_WEIGHT = 12
+
+
+class CgroupsV2:
+    """One unified hierarchy; controllers are handed down from the root to this service's group."""
+
+    def __init__(self, mount: Path, instance: str) -> None:
+        available = files.read(f"{mount}/cgroup.controllers").split()
+        missing = [name for name in ("memory", "cpu", "pids") if name not in available]
+        if missing:
+            raise EngineUnusable(f"cgroup v2 offers no controller {', '.join(missing)}")
+        self._parent = f"{mount}/{instance}"
+        os.makedirs(self._parent, exist_ok=True)
+        for directory in (str(mount), self._parent):
+            files.write(f"{directory}/cgroup.subtree_control", "+memory +cpu +pids")
+
+    def create(self, name: str) -> Group:
+        os.mkdir(f"{self._parent}/{name}")
+        return GroupV2(f"{self._parent}/{name}")
+
+    def leftovers(self) -> list[Group]:
+        return [GroupV2(entry.path) for entry in os.scandir(self._parent) if entry.is_dir()]
+
+
+class GroupV2:
+    """A sandbox's directory in the unified hierarchy."""
+
+    def __init__(self, path: str, *, bounds: Bounds | None = None) -> None:
+        """`bounds` are those already in force."""
+        self._path = path
+        self._bounds = bounds
+        self._cpu_base_us = 0
+        self._oom_base = 0
+
+    def enter(self, pid: int) -> None:
+        files.write(f"{self._path}/cgroup.procs", pid)
+
+    def set(self, bounds: Bounds, *, reclaim: bool = False) -> bool:
+        old = self._bounds
+        if old is None:
+            with contextlib.suppress(FileNotFoundError):  # a kernel without swap has no such file
+                files.write(f"{self._path}/memory.swap.max", 0)
+        if old is None or old.memory_bytes != bounds.memory_bytes:
+            if old and not self._is_below(bounds.memory_bytes, reclaim=reclaim):
+                return False
+            files.write(f"{self._path}/memory.max", bounds.memory_bytes)
+        if old is None or old.pids != bounds.pids:
+            files.write(f"{self._path}/pids.max", bounds.pids)
+        if old is None or old.cpus != bounds.cpus:
+            files.write(f"{self._path}/cpu.max", f"{int(CPU_PERIOD_US * bounds.cpus)} {CPU_PERIOD_US}")
+        self._bounds = bounds
+        return True
+
+    def _is_below(self, size: int, *, reclaim: bool) -> bool:
+        used = self.used_bytes()
+        if used > size and reclaim:
+            # Not by memory.max, which kills what it cannot reclaim. EAGAIN: less was reclaimed than asked for.
+            with contextlib.suppress(OSError):
+                files.write(f"{self._path}/memory.reclaim", used - size)
+            used = self.used_bytes()
+        return used <= size
+
+    def used_bytes(self) -> int:
+        return int(files.read(f"{self._path}/memory.current"))
+
+    @property
+    def limits_file(self) -> str:
+        """One that is written to change its bounds."""
+        return f"{self._path}/memory.max"
+
+    def start_counting(self) -> None:
+        files.write(f"{self._path}/cpu.weight", RUN_WEIGHT)
+        # memory.peak can be reset per descriptor only (Linux 6.12); so the peak here is that of the sandbox.
+        self._cpu_base_us = files.keyed(files.read(f"{self._path}/cpu.stat"), "usage_usec")
+        self._oom_base = files.keyed(files.read(f"{self._path}/memory.events"), "oom_kill")
+
+    def stats(self) -> Stats:
+        peak = f"{self._path}/memory.peak"
+        if not os.path.exists(peak):  # before Linux 5.19
+            peak = f"{self._path}/memory.current"
+        return Stats(
+            cpu_ns=(files.keyed(files.read(f"{self._path}/cpu.stat"), "usage_usec") - self._cpu_base_us) * 1000,
+            memory_peak_bytes=int(files.read(peak)),
+            oom_kills=files.keyed(files.read(f"{self._path}/memory.events"), "oom_kill") - self._oom_base,
+        )
+
+    def pids(self) -> list[int]:
+        return files.pids_in(self._path)
+
+    def remove(self) -> None:
+        files.remove_directory(self._path)
