@@ -11,7 +11,7 @@ from api.keytext import SHOWN, digest, new_key_text
 from config.clock import now_ms, rfc3339
 from config.ids import new_id
 from records.keys import Actor, NewKey
-from sandbox.job import LIMIT_RULES
+from sandbox.limits import LIMIT_RULES
 
 if TYPE_CHECKING:
     from api.plans import Plan, Plans

@@ -15,7 +15,7 @@ from api.limits.bucket import Bucket
 from api.limits.limiter import READ_FACTOR
 from config.settings import Settings, SettingsError
 from records.usage import Quota
-from sandbox.job import LIMIT_RULES, MIB, JobInvalid, LimitProblem, Limits, limit_problem
+from sandbox.limits import LIMIT_RULES, MIB, JobInvalid, LimitProblem, Limits, limit_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -13,7 +13,7 @@ from api.errors import ApiError, invalid
 from config.clock import now_ms, rfc3339
 from records.files import OverStorage
 from records.runs import OverQuota
-from sandbox.job import LIMIT_RULES, JobInvalid
+from sandbox.limits import LIMIT_RULES, JobInvalid
 
 if TYPE_CHECKING:
     from api.auth import Caller

@@ -14,7 +14,8 @@ from config.ids import new_id
 from records.files import NewFile
 from records.runs import Event, NewRun, RunEnd
 from records.usage import RunUsage
-from sandbox.job import LIMIT_RULES, JobError, Limits, Status
+from sandbox.job import JobError, Status
+from sandbox.limits import LIMIT_RULES, Limits
 
 if TYPE_CHECKING:
     from typing import Literal

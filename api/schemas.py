@@ -26,9 +26,9 @@ from sandbox.job import (
     MAX_STDIN_BYTES,
     MAX_STRING_BYTES,
     JobFile,
-    limit_problem,
     path_problem,
 )
+from sandbox.limits import limit_problem
 
 Isolation = Literal["default", "container", "gvisor"]
 

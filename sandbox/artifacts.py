@@ -16,7 +16,8 @@ from typing import Protocol
 from config.ids import new_id
 from sandbox import frames
 from sandbox.frames import ProtocolError
-from sandbox.job import MAX_ARTIFACTS_BYTES, MAX_SKIPPED_LISTED, Artifact, Limits, path_problem
+from sandbox.job import MAX_ARTIFACTS_BYTES, MAX_SKIPPED_LISTED, Artifact, path_problem
+from sandbox.limits import Limits
 from storage import Writer, media_types, names
 from storage.errors import StorageError, StorageUnavailable
 

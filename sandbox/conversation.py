@@ -16,7 +16,7 @@ from config.faults import reached
 from config.pieces import PIECE_BYTES
 from sandbox import frames
 from sandbox.artifacts import Blobs, Receiver
-from sandbox.engines import EngineError, Sandbox, SandboxBroken, Stats
+from sandbox.engines import Sandbox, SandboxBroken, Stats
 from sandbox.frames import Frame, FrameParser, ProtocolError, frame
 from sandbox.live import LiveRun
 from sandbox.opening import Inputs, opening
@@ -24,7 +24,6 @@ from sandbox.outcome import Ending
 from sandbox.plan import Plan
 from sandbox.spoken import Compiled, Spoken, Stream, streams
 
-READY_TIMEOUT_S = 15.0
 #: Sending the job and its files; a sandbox that does not take them in this time is broken.
 SEND_TIMEOUT_S = 15.0
 #: Files from storage have so much longer: what a slow store gives is no reason to end a run.
@@ -36,49 +35,6 @@ COLLECT_RESERVE_MB = 32
 STDIN_WINDOW_BYTES = 64 * 1024
 CPU_CHECK_MIN_S = 0.005
 Phase = Literal["compile", "run"]
-
-
-def await_ready(sandbox: Sandbox, timeout_s: float = READY_TIMEOUT_S) -> int:
-    """Wait for the agent's `ready`: the version of Landlock that it has put in force, 0 for none.
-
-    Nothing of a user's is in the sandbox yet, so it can be believed. Raises EngineError if it does not come, or
-    anything else does.
-    """
-    sandbox.stream.settimeout(timeout_s)
-    try:
-        return _heard(sandbox)
-    except (OSError, ProtocolError, EngineError) as e:
-        sandbox.unready()
-        if isinstance(e, EngineError):
-            raise
-        raise EngineError(f"the agent did not get ready: {e}") from e
-
-
-def _heard(sandbox: Sandbox) -> int:
-    head = _exactly(sandbox, frames.HEADER_BYTES)
-    length = int.from_bytes(head[1:], "big")
-    if head[:1] != frames.READY or length > frames.FROM_AGENT[frames.READY[0]]:
-        raise EngineError("the agent did not get ready")
-    said = _exactly(sandbox, length)
-    return frames.number(said) if said else 0  # an image of another's making may have an older agent
-
-
-def _exactly(sandbox: Sandbox, size: int) -> bytes:
-    """So many bytes and none that come after them. Raises EngineError at the end of the stream."""
-    got = b""
-    while len(got) < size:
-        piece = sandbox.stream.recv(size - len(got))
-        if not piece:
-            raise EngineError("the agent did not get ready")
-        got += piece
-    return got
-
-
-def is_waiting(sandbox: Sandbox) -> bool:
-    """Whether a warm sandbox still waits: it has said nothing more and has not hung up."""
-    poller = select.poll()
-    poller.register(sandbox.stream, select.POLLIN)
-    return not poller.poll(0)
 
 
 class Storage(Blobs, Inputs, Protocol):

@@ -11,19 +11,9 @@ from config.faults import reached
 from sandbox.admission import Admission, LeftQueue, Overloaded, Place, Share, ShareUsed
 from sandbox.conversation import Conversation, Storage
 from sandbox.engines import EngineError, Sandbox
-from sandbox.job import (
-    MIB,
-    Compile,
-    Isolation,
-    Job,
-    JobError,
-    JobInvalid,
-    Refusal,
-    Result,
-    Source,
-    Usage,
-)
+from sandbox.job import Compile, Isolation, Job, JobError, Refusal, Result, Source, Usage
 from sandbox.languages import Catalogue
+from sandbox.limits import MIB, JobInvalid
 from sandbox.live import LiveRun
 from sandbox.outcome import signal_name, status_of
 from sandbox.plan import Plan, make_plan

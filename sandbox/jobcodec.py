@@ -7,7 +7,8 @@ import binascii
 import re
 from typing import Any
 
-from sandbox.job import Job, JobFile, JobInput, JobInvalid
+from sandbox.job import Job, JobFile, JobInput
+from sandbox.limits import JobInvalid
 
 _TEXT = ("run_id", "language", "stdin", "key")
 _OPTIONAL_TEXT = ("code", "entrypoint")

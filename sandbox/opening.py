@@ -7,7 +7,8 @@ from typing import Protocol
 
 from sandbox import frames
 from sandbox.frames import frame, pack
-from sandbox.job import MAX_ARTIFACTS_BYTES, JobInput, Limits
+from sandbox.job import MAX_ARTIFACTS_BYTES, JobInput
+from sandbox.limits import Limits
 from sandbox.plan import CompilePlan, Plan
 from storage import Content
 

@@ -9,8 +9,10 @@ import re
 from dataclasses import dataclass, replace
 
 from sandbox import job as rules
-from sandbox.job import Job, JobInput, JobInvalid, Limits, path_problem
+from sandbox import limits as limit_rules
+from sandbox.job import Job, JobInput, path_problem
 from sandbox.languages import Catalogue, Language
+from sandbox.limits import JobInvalid, Limits
 from storage import Blob
 
 #: What a file takes of a tmpfs is a multiple of this.
@@ -107,11 +109,11 @@ def _compiling(language: Language, entry: str, limits: Limits) -> CompilePlan | 
         return None
     own = replace(
         limits,
-        timeout_ms=rules.COMPILE_TIMEOUT_MS,
-        cpu_ms=round(rules.COMPILE_TIMEOUT_MS * rules.COMPILE_CPUS),
+        timeout_ms=limit_rules.COMPILE_TIMEOUT_MS,
+        cpu_ms=round(limit_rules.COMPILE_TIMEOUT_MS * limit_rules.COMPILE_CPUS),
         memory_mb=max(limits.memory_mb, compiler.memory_mb),
-        cpus=rules.COMPILE_CPUS,
-        pids=max(limits.pids, rules.COMPILE_PIDS),
+        cpus=limit_rules.COMPILE_CPUS,
+        pids=max(limits.pids, limit_rules.COMPILE_PIDS),
     )
     return CompilePlan(argv=tuple(compiler.command(entry)), env=compiler.env, limits=own)
 
@@ -194,7 +196,7 @@ def _inputs(job: Job, files: tuple[tuple[str, bytes], ...], limits: Limits) -> t
             raise JobInvalid(f"inputs.{number}: names no blob", param=f"inputs.{number}") from e
         found[item.path] = b""
         sizes.append(item.size)
-    room = int(limits.memory_mb * rules.MIB * rules.WORK_SHARE)
+    room = int(limits.memory_mb * limit_rules.MIB * rules.WORK_SHARE)
     needed = sum(-(-size // PAGE_BYTES) * PAGE_BYTES for size in sizes)
     if job.inputs and needed > room:
         raise JobInvalid(

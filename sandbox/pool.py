@@ -16,12 +16,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sandbox.conversation import await_ready, is_waiting
 from sandbox.engines import Engine, EngineError, NotConfined, Sandbox
 from sandbox.images import Image, Images
 from sandbox.job import Source
 from sandbox.languages import Language
 from sandbox.metrics import Metrics
+from sandbox.pool_sizes import flavour_sizes
+from sandbox.readiness import await_ready, is_waiting
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,6 @@ STARTS = (os.cpu_count() or 1) + 1
 FILLERS = min(STARTS - 1, 8)
 #: After a failure to make a sandbox, before the next try for that language.
 RETRY_S = 2.0
-#: The most that wait of one language: containers, and what is forked, which is there again in milliseconds.
-MOST, MOST_FORKED = 16, 8
 
 
 class NotReady(Exception):
@@ -130,7 +129,7 @@ class WarmPool:
             # One may have become ready in the time spent waiting for a turn.
             if (sandbox := self._from_shelf(shelf, image)) is not None:
                 return sandbox, "pool"
-            return self._make_for_run(image, flavour=flavour), "cold"
+            return self._made_for_run(image, lambda: self._make(image, flavour=flavour)), "cold"
 
     def make_cold(self, language: Language, *, hold: bool = False) -> Sandbox:
         """A sandbox made now as a container of its own, without an interpreter started ahead unless `hold`.
@@ -139,7 +138,7 @@ class WarmPool:
         """
         image = self._image(language)
         with self._starts:
-            sandbox = self._make_for_run(image, hold=hold, container=True)
+            sandbox = self._made_for_run(image, lambda: self._make(image, hold=hold, container=True))
         self._metrics.taken.labels(language.id, "cold").inc()
         return sandbox
 
@@ -196,17 +195,17 @@ class WarmPool:
                 return sandbox
             self.discard(sandbox)
 
-    def _make_for_run(
-        self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False
-    ) -> Sandbox:
-        """As `_make`, and once more if it fails: nothing of the run has been started, so it need not be lost."""
+    def _made_for_run(self, image: Image, make: Callable[[], Sandbox]) -> Sandbox:
+        """What `make` makes, which is called once more if it fails: nothing of the run has been started, so it need
+        not be lost.
+        """
         try:
-            return self._make(image, hold=hold, flavour=flavour, container=container)
+            return make()
         except NotConfined:
             raise
         except EngineError as e:
             log.warning("a sandbox could not be made; trying once more: %s", e, extra={"language": image.language})
-        return self._make(image, hold=hold, flavour=flavour, container=container)
+        return make()
 
     def _make(
         self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False, owner: str = ""
@@ -322,37 +321,3 @@ def _fullness(shelf: _Shelf) -> float:
 
 def _name(language: Language, flavour: str) -> str:
     return f"{language.id}/{flavour}" if flavour else language.id
-
-
-def flavour_sizes(sizes: dict[Language, int]) -> dict[tuple[Language, str], int]:
-    """How many warm sandboxes of each flavour of a language: half of what that has, if it has any."""
-    return {
-        (language, flavour.name): (size + 1) // 2
-        for language, size in sizes.items()
-        for flavour in language.flavours
-        if size
-    }
-
-
-def pool_sizes(
-    languages: list[Language], *, memory_mb: int, wanted: str | None, most: int = MOST, name: str = "WARM_POOL"
-) -> dict[Language, int]:
-    """How many warm sandboxes of each language: as `wanted` says (`python=8,node=4`), else by memory.
-
-    Every language gets the same share of the memory, as many slots as fit, at least one and at most `most`.
-    Raises ValueError, naming the setting, for a wish that cannot be read.
-    """
-    if wanted is not None:
-        return _wished(languages, wanted, name)
-    share = memory_mb / max(len(languages), 1)
-    return {lang: max(1, min(most, int(share // lang.slot_mb))) if memory_mb else 0 for lang in languages}
-
-
-def _wished(languages: list[Language], wanted: str, setting: str) -> dict[Language, int]:
-    sizes = {language.id: 0 for language in languages}
-    for entry in wanted.split(","):
-        name, _, count = entry.strip().partition("=")
-        if name not in sizes or not count.isdigit() or int(count) > 256:
-            raise ValueError(f"{setting}: {entry.strip()[:40]!r} is not LANGUAGE=0..256")
-        sizes[name] = int(count)
-    return {language: sizes[language.id] for language in languages}

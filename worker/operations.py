@@ -37,7 +37,8 @@ import orjson
 from config.faults import reached
 from config.logging import bind
 from sandbox.executor import Accepted, unrun
-from sandbox.job import Job, JobError, JobInvalid, Refusal, Result
+from sandbox.job import Job, JobError, Refusal, Result
+from sandbox.limits import JobInvalid
 from sandbox.live import LiveRun, Outlet
 from storage import SHA256
 from storage.errors import StorageUnavailable

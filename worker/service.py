@@ -16,7 +16,8 @@ from sandbox.engines import EngineUnusable, NotConfined
 from sandbox.executor import Executor
 from sandbox.languages import Catalogue, Language
 from sandbox.metrics import Metrics
-from sandbox.pool import MOST, MOST_FORKED, WarmPool, flavour_sizes, pool_sizes
+from sandbox.pool import WarmPool
+from sandbox.pool_sizes import MOST, MOST_FORKED, flavour_sizes, pool_sizes
 from sandbox.posture.canary import Posture
 from storage import areas
 from storage.errors import StorageUnavailable

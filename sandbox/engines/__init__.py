@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sandbox.images import Image
-from sandbox.job import Isolation, Limits
+from sandbox.job import Isolation
+from sandbox.limits import Limits
 
 if TYPE_CHECKING:
     from sandbox.engines.posture import Subject

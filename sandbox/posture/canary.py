@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from sandbox.conversation import await_ready
 from sandbox.engines import Engine, EngineError, NotConfined, Sandbox
 from sandbox.engines.apparmor import PROFILE
 from sandbox.engines.confinement import apparmor_is_on
@@ -18,6 +17,7 @@ from sandbox.languages import Catalogue
 from sandbox.posture.facts import read_facts
 from sandbox.posture.golden import Finding, compare, load_golden
 from sandbox.posture.layers import BY_NAME
+from sandbox.readiness import await_ready
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from config.settings import Settings
 from dispatch import ClientGone, Collected, WorkerLost, WorkerUnavailable
 from records import migrate, open_records
 from records.errors import RecordsUnavailable
-from sandbox.job import Artifact, Isolation, JobError, Limits, Refusal, Result, Usage
+from sandbox.job import Artifact, Isolation, JobError, Refusal, Result, Usage
+from sandbox.limits import Limits
 from storage.areas import ApiAreas
 from storage.layout import ARTIFACTS, BLOBS, UPLOADS
 from storage.local import LocalReader, LocalStore

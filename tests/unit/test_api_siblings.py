@@ -12,7 +12,8 @@ from api.runobject import RunFacts
 from api.schemas import parse_run
 from dispatch import Collected, WorkerLost
 from records import migrate, open_records
-from sandbox.job import Limits, Result
+from sandbox.job import Result
+from sandbox.limits import Limits
 
 
 class Worker:

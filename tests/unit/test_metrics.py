@@ -17,7 +17,8 @@ from api.metrics import DIRECTORY, prepare
 from api.metrics import Metrics as ApiMetrics
 from dispatch import WorkerUnavailable
 from sandbox.admission import Admission
-from sandbox.job import Isolation, Job, JobError, Limits, Refusal, Result
+from sandbox.job import Isolation, Job, JobError, Refusal, Result
+from sandbox.limits import Limits
 from sandbox.live import LiveRun
 from sandbox.metrics import Metrics
 from worker.observe import Observer, watch

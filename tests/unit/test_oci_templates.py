@@ -20,7 +20,7 @@ from sandbox.engines.oci.templates.walls import build_walls
 from sandbox.job import Job, JobFile, JobInput
 from sandbox.languages import RUNNERS, Catalogue
 from sandbox.plan import make_plan
-from sandbox.pool import flavour_sizes
+from sandbox.pool_sizes import flavour_sizes
 
 CATALOGUE = Catalogue.load()
 PYTHON = CATALOGUE.get("python")

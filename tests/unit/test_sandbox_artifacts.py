@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from sandbox.artifacts import Receiver
 from sandbox.frames import ProtocolError, pack
-from sandbox.job import Limits, path_problem
+from sandbox.job import path_problem
+from sandbox.limits import Limits
 from storage.errors import StorageFull, StorageUnavailable
 from storage.intake import Intake
 

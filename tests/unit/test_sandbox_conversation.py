@@ -205,7 +205,7 @@ def test_a_program_too_large_for_its_own_memory_is_an_oom_and_is_not_run():
 
 
 def test_a_compiler_meets_its_own_clock_and_not_the_programs(monkeypatch):
-    monkeypatch.setattr("sandbox.job.COMPILE_TIMEOUT_MS", 150)
+    monkeypatch.setattr("sandbox.limits.COMPILE_TIMEOUT_MS", 150)
     monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
     spoken, told, _ = compile_and_run(b"", hang_up=False, limits={"timeout_ms": 20})
     assert (status_of(spoken.ending), spoken.compiled.exit_code) == ("timeout", None)

@@ -161,8 +161,9 @@ def test_the_agent_reads_the_job_that_the_host_writes(monkeypatch):
 
 
 def test_the_agent_reads_how_to_compile(monkeypatch):
-    from sandbox.job import COMPILE_TIMEOUT_MS, Job
+    from sandbox.job import Job
     from sandbox.languages import Catalogue
+    from sandbox.limits import COMPILE_TIMEOUT_MS
     from sandbox.opening import opening
     from sandbox.plan import make_plan
 

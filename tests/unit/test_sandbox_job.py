@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.job import Job, JobFile, JobInvalid
+from sandbox.job import Job, JobFile
+from sandbox.limits import JobInvalid
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),

@@ -14,7 +14,8 @@ from sandbox.engines import EngineError, NotConfined
 from sandbox.frames import frame
 from sandbox.images import Image
 from sandbox.languages import Catalogue
-from sandbox.pool import NotReady, WarmPool, pool_sizes
+from sandbox.pool import NotReady, WarmPool
+from sandbox.pool_sizes import pool_sizes
 
 CATALOGUE = Catalogue.load()
 PYTHON = CATALOGUE.get("python")

@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from sandbox.job import Limits, Result
+from sandbox.job import Result
+from sandbox.limits import Limits
 from sandbox.live import LiveRun, Outlet
 from worker.runs import Full, RunTable, Taken
 

@@ -28,7 +28,8 @@ class Shared:
         # The agent's modules go when the program comes; all else may be a part of the libraries.
         stays = _is_not_ours if libraries else self.pythons.__contains__
         self.libraries = libraries
-        self.dropped = [name for name in sys.modules if not stays(name)]
+        # The line that imported the first of them removes that itself.
+        self.dropped = [name for name in sys.modules if not stays(name) and name != "runyard_warm"]
         self.left = len(sys.modules)
         kept = {name: module for name, module in sys.modules.items() if stays(name) and name != "__main__"}
         keep_for_ever(kept)
@@ -40,8 +41,7 @@ class Shared:
         while len(loaded) > self.left:
             loaded.popitem()
         for name in self.dropped:
-            if name != "runyard_warm":  # the line that imported it removes that itself
-                del loaded[name]
+            del loaded[name]
         if self.libraries:
             make_different()
         self.end.watch()

@@ -197,10 +197,10 @@ class OciEngine:
     def _mount_root(self, bundle: str, image: Image) -> str:
         """Make a bundle's directory and mount a sandbox's own root in it; its path. Or nothing, and OSError."""
         root = f"{bundle}/root"
-        os.mkdir(bundle)
-        os.mkdir(root)
         layers = ":".join((str(self._devices), *image.layers))
+        os.mkdir(bundle)
         try:
+            os.mkdir(root)
             mount("overlay", root, "overlay", MS_RDONLY | MS_NOSUID, f"lowerdir={layers}")
         except OSError:
             _remove_bundle(bundle)
@@ -302,5 +302,6 @@ def _remove_bundle(bundle: str) -> None:
     for name in ("pid", "config.json"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{bundle}/{name}")
-    os.rmdir(f"{bundle}/root")
+    with contextlib.suppress(FileNotFoundError):  # it may not have come to that
+        os.rmdir(f"{bundle}/root")
     os.rmdir(bundle)

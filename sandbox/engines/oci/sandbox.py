@@ -22,7 +22,8 @@ from sandbox.engines.posture import Expected, Subject, check_posture, subject_of
 from sandbox.engines.syscalls import resize_tmpfs
 from sandbox.engines.traits import Traits
 from sandbox.images import Image
-from sandbox.job import MIB, Isolation, Limits
+from sandbox.job import Isolation
+from sandbox.limits import MIB, Limits
 
 log = logging.getLogger(__name__)
 

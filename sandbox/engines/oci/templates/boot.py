@@ -22,8 +22,8 @@ from sandbox.engines.oci.templates.namespace import TemplateNamespace
 from sandbox.engines.oci.templates.spec import build_template_spec
 from sandbox.engines.oci.templates.walls import build_walls
 from sandbox.images import Image
-from sandbox.job import MIB
 from sandbox.languages import Language
+from sandbox.limits import MIB
 
 log = logging.getLogger(__name__)
 
