@@ -12,6 +12,7 @@ from typing import Any
 
 from dispatch.unix import UnixDispatcher
 from ops.state import Place, cgroups, mounts, processes
+from sandbox.engines.oci.templates.container import TEMPLATE_PREFIX
 
 MIB = 1024 * 1024
 QUIET_WITHIN_S, REST_WITHIN_S = 20.0, 60.0
@@ -33,8 +34,10 @@ class Held:
 
     api: Part
     worker: Part
-    #: What must be the same to the last one.
+    #: What must be the same to the last one, without what is of templates.
     exact: dict[str, int]
+    #: One that was replaced is there until the last sandbox that it has forked is gone.
+    templates: int
 
 
 def settle(place: Place) -> dict[str, Any]:
@@ -61,27 +64,29 @@ def settle(place: Place) -> dict[str, Any]:
 def _at_rest(place: Place, status: dict[str, Any]) -> bool:
     full = all(shelf["ready"] == shelf["size"] for shelf in status["pool"].values())
     wanted = sum(shelf["size"] for shelf in status["pool"].values())
-    return full and not any(status["queue"].values()) and _sandboxes(place) == wanted
+    return full and not any(status["queue"].values()) and len(_groups(place, templates=False)) == wanted
 
 
 def held(place: Place) -> Held:
     """Look, from outside."""
-    inside = {pid for folder in cgroups(place) for pid in _pids(folder)}
-    alive = [pid for pid in processes(place) if pid not in inside]
+    templates = {pid for folder in cgroups(place) if _is_of_template(folder) for pid in _pids(folder)}
+    inside = {pid for folder in cgroups(place) for pid in _pids(folder)} - templates
+    alive = [pid for pid in processes(place) if pid not in inside | templates]
     parts = {name: [pid for pid in alive if mark in _argv(pid)] for name, mark in MARKS.items()}
     (worker,) = parts["worker"]
     return Held(
         api=_part(parts["api"]),
         worker=_part(parts["worker"]),
         exact={
-            "sandboxes": _sandboxes(place),
+            "sandboxes": len(_groups(place, templates=False)),
             "processes of the service": len(alive),
             "processes in sandboxes": len(inside),
-            "children of the worker": len(_children(worker)),
+            "children of the worker": len([pid for pid in _children(worker) if int(pid) not in templates]),
             "mounts of the worker": _mounts(worker, place),
             "mounts of the host": len(mounts(place)),
             "files at run time": _files(f"/proc/{worker}/root{place.run}"),
         },
+        templates=len(_groups(place, templates=True)),
     )
 
 
@@ -103,22 +108,30 @@ def _anonymous_bytes(pid: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon:"))
 
 
-def _sandboxes(place: Place) -> int:
-    return len(
-        [folder for folder in cgroups(place) if folder.parent.name == place.instance and "memory" in folder.parts]
-    )
+def _groups(place: Place, *, templates: bool) -> list[Path]:
+    """The control groups of templates, or those of sandboxes: one of each, and the one for memory."""
+    found = [
+        folder for folder in cgroups(place) if folder.parent.name == place.instance and "memory" in folder.parts
+    ]
+    return [folder for folder in found if _is_of_template(folder) == templates]
+
+
+def _is_of_template(path: Path | str) -> bool:
+    return any(part.startswith(TEMPLATE_PREFIX) for part in Path(path).parts)
 
 
 def _mounts(pid: int, place: Place) -> int:
     """Mounts of the service as a process of it sees them; those of others come and go."""
     lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
-    return sum(line.split(" ")[4].startswith(str(place.state_dir)) for line in lines)
+    points = [line.split(" ")[4] for line in lines]
+    return sum(point.startswith(str(place.state_dir)) and not _is_of_template(point) for point in points)
 
 
 def _files(place: str) -> int:
     """Directories and files of the service and its sandboxes, but not what is in the sandboxes' own roots."""
     found = 0
     for _, folders, files in os.walk(place):
+        folders[:] = [name for name in folders if not _is_of_template(name)]
         found += len(folders) + len(files)
         folders[:] = [name for name in folders if name != "root"]
     return found
