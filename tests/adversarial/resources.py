@@ -14,9 +14,9 @@ def case(language: str, code: str, *status: str, limits=SOON, **more) -> Case:
 
 CASES: dict[str, Case] = {
     "fork bomb": case("bash", ":(){ :|:& };:; sleep 9"),
-    "fork bomb in C's way": case("python", "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", "timeout", on=on_gvisor({"status": ("timeout", "killed")})),
+    "fork bomb in C's way": case("python", "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", "timeout", on=on_gvisor({"status": ("timeout", "killed", "oom")})),
     "fork bomb that flees its session": case(
-        "python", "import os\nwhile True:\n    try:\n        if os.fork() == 0: os.setsid()\n    except OSError: pass", "timeout", on=on_gvisor({"status": ("timeout", "killed")})),
+        "python", "import os\nwhile True:\n    try:\n        if os.fork() == 0: os.setsid()\n    except OSError: pass", "timeout", on=on_gvisor({"status": ("timeout", "killed", "oom")})),
     "thread bomb": case(
         "python",
         "import threading, time\nwhile True:\n    try: threading.Thread(target=time.sleep, args=(99,), daemon=True).start()\n"

@@ -44,7 +44,6 @@ class Column:
 
 #: What follows from a kernel of the sandbox's own, whichever release of it.
 GVISOR = {
-    "test_memory_of_the_main_process_is_an_oom": "the host kills gVisor's kernel: an oom, of no one process",
     "test_memory_of_a_child_is_a_fact_beside_success": "the host kills gVisor's kernel, and all with it",
     "test_what_was_written_before_an_oom_comes_back": "the files were in the memory of the kernel that was killed",
     "test_memory_can_be_raised_and_work_grows_with_it": "its tmpfs keeps the size that it was started with",

@@ -83,9 +83,12 @@ def test_a_program_that_resists_is_dead_at_its_time(run, column, code):
     assert result["usage"]["wall_ms"] < 3000
 
 
-def test_memory_of_the_main_process_is_an_oom(run):
+def test_memory_of_the_main_process_is_an_oom(run, column):
     result = run("python", "x = bytearray(400 << 20)", limits={"memory_mb": 64})
-    assert (result["status"], result["oom_killed"], result["signal"]) == ("oom", True, "SIGKILL")
+    assert (result["status"], result["oom_killed"]) == ("oom", True)
+    if column.own_kernel:
+        return  # that is who was killed, and no one process
+    assert result["signal"] == "SIGKILL"
     # A process that is being killed may still be charged a few pages beyond.
     assert 32 <= result["usage"]["max_rss_mb"] <= 68
 

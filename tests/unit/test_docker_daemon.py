@@ -42,7 +42,10 @@ NEWEST = ({"Version": "29.0.0", "ApiVersion": "1.52", "MinAPIVersion": "1.44"}, 
 
 
 class FakeDocker(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """Answers from `answers`: (method, path without version) to (status, body) or a number of seconds to hang."""
+    """Answers from `answers`: (method, path without version) to (status, body) or a number of seconds to hang.
+
+    A body that is a tuple is sent piece by piece, with hanging in between if a piece is a number.
+    """
 
     daemon_threads = True
 
@@ -73,12 +76,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         status, data = found
-        text = b"" if data is None else json.dumps(data).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
+        if isinstance(data, tuple):
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.send_pieces(data)
+            return
+        text = b"" if data is None else json.dumps(data).encode()
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
+
+    def send_pieces(self, pieces):
+        for piece in pieces:
+            if isinstance(piece, float):
+                time.sleep(piece)
+                self.close_connection = True
+                return
+            text = json.dumps(piece).encode() + b"\n"
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(text), text))
+            self.wfile.flush()
+        self.wfile.write(b"0\r\n\r\n")
 
     do_GET = do_POST = do_DELETE = answer  # noqa: N815  # the base class's names
 
@@ -130,18 +149,21 @@ def test_every_call_is_bounded_in_time(fake, monkeypatch):
     server, url = fake(*OLD)
     monkeypatch.setattr(module, "CALL_TIMEOUT_S", 0.2)
     daemon = Daemon(url)
+    silent, half_way = 1.0, (200, (1.0,))
     hangs = [
-        ("POST", "/containers/create", lambda: daemon.create("x", {})),
-        ("POST", "/containers/x/attach", lambda: daemon.attach("x")),
-        ("POST", "/containers/x/start", lambda: daemon.start("x")),
-        ("GET", "/containers/x/json", lambda: daemon.pid("x")),
-        ("POST", "/containers/x/update", lambda: daemon.update("x", {})),
-        ("DELETE", "/containers/x", lambda: daemon.remove("x")),
-        ("GET", "/containers/json", lambda: daemon.labelled({"a": "b"})),
-        ("GET", "/images/x/json", lambda: daemon.image("x")),
+        ("POST", "/containers/create", silent, lambda: daemon.create("x", {})),
+        ("POST", "/containers/x/attach", silent, lambda: daemon.attach("x")),
+        ("POST", "/containers/x/start", silent, lambda: daemon.start("x")),
+        ("GET", "/containers/x/json", silent, lambda: daemon.pid("x")),
+        ("POST", "/containers/x/update", silent, lambda: daemon.update("x", {})),
+        ("DELETE", "/containers/x", silent, lambda: daemon.remove("x")),
+        ("GET", "/containers/json", silent, lambda: daemon.labelled({"a": "b"})),
+        ("GET", "/images/x/json", silent, lambda: daemon.image("x")),
+        ("GET", "/events", silent, lambda: daemon.ran_out_of_memory("x", 0.0)),
+        ("GET", "/events", half_way, lambda: daemon.ran_out_of_memory("x", 0.0)),
     ]
-    for method, path, call in hangs:
-        server.answers[method, path] = 1.0
+    for method, path, answer, call in hangs:
+        server.answers[method, path] = answer
         began = time.monotonic()
         with pytest.raises(EngineError):
             call()
@@ -185,4 +207,22 @@ def test_a_container_that_ended_has_no_pid(fake):
     server.answers["GET", "/containers/x/json"] = (200, {"State": {"Pid": 0, "Status": "exited"}})
     with pytest.raises(EngineError, match="ended at once"):
         daemon.pid("x")
+    daemon.close()
+
+
+OOM, DIE = ({"Type": "container", "Action": action, "time": 1763790000} for action in ("oom", "die"))
+
+
+@pytest.mark.parametrize(
+    ("events", "found"), [((OOM, DIE, 1.0), True), ((DIE, 1.0), False), ((), False)], ids=["oom", "die", "nothing"]
+)
+def test_the_daemon_knows_whether_a_container_ran_out_of_memory(fake, events, found):
+    server, url = fake(*OLD)
+    daemon = Daemon(url)
+    server.answers["GET", "/events"] = (200, events)
+    began = time.monotonic()
+    assert daemon.ran_out_of_memory("x", 1763780000.5) is found
+    assert time.monotonic() - began < 0.9
+    (asked,) = [path for _, path, _ in server.calls if "/events" in path]
+    assert all(part in asked for part in ("since=1763780000.5", "until=", "%22oom%22", "%22die%22"))
     daemon.close()

@@ -1,10 +1,10 @@
-"""Taking a container apart when the daemon does not do it at the first word."""
+"""What a container has used when its group is gone; taking one apart when the daemon does not at the first word."""
 
 from __future__ import annotations
 
 import pytest
 
-from sandbox.engines import EngineError
+from sandbox.engines import EngineError, Stats
 from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.docker import sandbox as module
 from sandbox.engines.docker.sandbox import REMOVE_AGAIN_S, DockerSandbox
@@ -55,3 +55,28 @@ def test_a_daemon_that_never_removes_is_given_up_and_that_is_said(never_started,
     assert daemon.asked == len(REMOVE_AGAIN_S) + 1
     assert given_back == ["uid"]
     assert "a container was not removed" in caplog.text
+
+
+class Group:
+    """Is there until it is removed."""
+
+    def __init__(self):
+        self.removed = False
+
+    def stats(self):
+        if self.removed:
+            raise FileNotFoundError
+        return Stats(cpu_ns=5, memory_peak_bytes=7, oom_kills=0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kills"), [(True, 1), (False, 0), (EngineError("no"), 0)], ids=["oom", "no oom", "not known"]
+)
+def test_of_a_group_that_is_gone_the_daemon_knows_whether_memory_was_the_cause(never_started, answer, kills):
+    daemon = Daemon(answer)
+    daemon.ran_out_of_memory = lambda container, _since: daemon.remove(container)
+    sandbox, _ = never_started(daemon)
+    sandbox._group = group = Group()
+    sandbox.stats()
+    group.removed = True
+    assert sandbox.stats() == Stats(cpu_ns=5, memory_peak_bytes=7, oom_kills=kills)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
+from docker.utils import convert_filters
+from urllib3.exceptions import HTTPError
 
 from sandbox.engines import EngineError, EngineUnusable
 
@@ -22,6 +25,8 @@ CALL_TIMEOUT_S = 20
 LOAD_TIMEOUT_S = 300
 OLDEST_API = (1, 41)
 CONFLICT = 409
+#: From the end of a container's PID 1 until the daemon tells of it.
+END_EVENT_S = 2.0
 
 
 class ImageMissing(EngineError):
@@ -128,6 +133,22 @@ class Daemon:
             response = client._post_json(client._url("/containers/{0}/update", container), data=fields)
             client._result(response, True)
 
+    def ran_out_of_memory(self, container: str, since: float) -> bool:
+        """Whether the kernel has killed in a container for want of memory since then, in seconds since the epoch.
+
+        For one that is ending, or has ended and may be removed by now: waits for its end for a moment.
+        """
+        filters = {"container": container, "event": ["oom", "die"]}
+        asked = {"since": since, "until": time.time() + END_EVENT_S, "filters": convert_filters(filters)}
+        with _errors("events"):
+            client = self._client
+            # What the SDK's events does, but for the timeout that it leaves out.
+            answer = client._get(client._url("/events"), params=asked, stream=True, timeout=CALL_TIMEOUT_S)
+            with contextlib.closing(answer):
+                return next(
+                    (event["Action"] == "oom" for event in client._stream_helper(answer, decode=True)), False
+                )
+
     def remove(self, container: str) -> bool:
         """Kill and remove a container. False while the daemon is still about it; one that is gone is removed."""
         with _errors("remove"):
@@ -199,7 +220,7 @@ def take_over(found: Any) -> Attached:  # noqa: ANN401  # whatever the SDK retur
 def _errors(what: str) -> Iterator[None]:
     try:
         yield
-    except (DockerException, requests.RequestException) as e:
+    except (DockerException, requests.RequestException, HTTPError) as e:  # the last while reading a stream
         raise EngineError(f"docker {what}: {_short(e)}") from e
 
 

@@ -67,6 +67,7 @@ class DockerSandbox:
         self._lock = threading.Lock()
         self._group: Group | None = None
         self._stats = Stats(0, 0, 0)
+        self._applied_at = 0.0
         self._pid = 0
         self._pidfd = -1
         self._gone = False
@@ -124,6 +125,7 @@ class DockerSandbox:
                 # No program has run in there yet, so the path leads where it says.
                 resize_tmpfs(f"/proc/{self._pid}/root{path}", capacity)
         self._bounds = bounds
+        self._applied_at = time.time()
         self._group.start_counting()
         return True
 
@@ -163,9 +165,19 @@ class DockerSandbox:
     def stats(self) -> Stats:
         """What has been used since `apply`; of a sandbox that has ended, what was last read."""
         assert self._group is not None
-        with contextlib.suppress(OSError):  # the daemon removes the group when PID 1 ends
+        try:
             self._stats = self._group.stats()
+        except OSError:  # the daemon removes the group when PID 1 ends, by whose hand only it knows then
+            if not self._stats.oom_kills and self._out_of_memory():
+                self._stats = replace(self._stats, oom_kills=1)
         return self._stats
+
+    def _out_of_memory(self) -> bool:
+        try:
+            return self._daemon.ran_out_of_memory(self.container, self._applied_at)
+        except EngineError as e:
+            log.warning("how a sandbox ended is not known", extra={"sandbox": self.id, "reason": str(e)})
+            return False
 
     def facts(self) -> Isolation:
         """The confinement in force."""
