@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -151,6 +152,9 @@ class Runs:
             # Whoever follows its events wants to see what it prints when it is printed.
             refusal = self._dispatcher.submit(replace(job, live=True))
         except Exception as e:
+            if isinstance(e, WorkerLost):  # it may have been begun, and nobody will ask for it
+                with suppress(WorkerUnavailable):
+                    self._dispatcher.cancel(facts.id)
             raise self._failed(facts, progress, e) from e
         if refusal is not None:
             raise self._refused(facts, refusal)

@@ -901,6 +901,14 @@ def test_a_failed_run_is_answered_again_as_it_was(api):
     assert (again.status_code, again.json) == (500, first.json)
 
 
+def test_a_run_in_the_background_that_may_have_begun_when_its_worker_was_lost_is_cancelled(api):
+    api.worker.answer = WorkerLost("gone")
+    reply = api.post(background=True)
+    assert (reply.status_code, reply.json["error"]["code"]) == (500, "worker_lost")
+    assert api.worker.cancelled == [reply.json["run_id"]]
+    assert api.get(reply.json["run_id"]).json["status"] == "error"
+
+
 def test_a_streamed_run_is_streamed_again(api):
     api.worker.events = [info("running", "t1"), run_event(2, "stdout", "2\n")]
     api.worker.answer["timeline"] = [["info", {}, 0], ["stdout", 2, 2]]
