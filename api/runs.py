@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Generator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from api.access import audit
@@ -15,21 +15,19 @@ from api.errors import ApiError, ErrorObject, error_type, invalid
 from api.events import Message, closing, replayed
 from api.ids import bounded
 from api.languages import Languages, worker_unavailable
+from api.order import Order, Progress, RanBefore, ended_run, job_of
 from api.quota import may_have, no_more, within_plan
 from api.runobject import ResultError, RunFacts, result_error
-from api.schemas import RunRequest, check_entry_file
-from config import tracing
-from config.clock import now
+from api.schemas import check_entry_file
 from config.faults import reached
-from config.logging import bind_also, bound
+from config.logging import bind_also
 from dispatch import ClientGone, Dispatcher, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
-from records.runs import FIRST_ATTEMPT, Accepted, Duplicate, IdempotencyKey, Mismatch, Run, RunEnd
+from records.runs import FIRST_ATTEMPT, Accepted, Duplicate, Mismatch, Run, RunEnd
 from sandbox.job import Job, JobInput, Refusal
 
 if TYPE_CHECKING:
     from api.auth import Caller
-    from api.plans import Plan
     from api.signer import Signer
     from records.files import FileStore
     from records.runs import RunStore
@@ -41,46 +39,6 @@ _UNEXPECTED = ErrorObject("The service failed to run this.", error_type(500), No
 CANCEL_S = 10.0
 CANCEL_LOOK_S = 0.005
 CANCEL_LOOK_MOST_S = 0.1
-
-
-class RanBefore(Exception):
-    """A request of this Idempotency-Key was run before, and has ended: this is its run."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__(run.id)
-        self.run = run
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A request to run something: what, for whom, the body it came in, and its Idempotency-Key if it had one."""
-
-    request: RunRequest
-    caller: Caller
-    body: bytes = b"{}"
-    idempotency: IdempotencyKey | None = None
-
-
-@dataclass(slots=True)
-class _Progress:
-    """Writes down what the worker says of a run that had to wait."""
-
-    facts: RunFacts
-    store: RunStore
-    started_at: str | None = None
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        status = event["data"].get("status") if event.get("event") == "info" else None
-        try:
-            if status == "queued" and self.started_at is not None:
-                self.started_at = None
-                self.store.hold_back(self.facts.id, FIRST_ATTEMPT, self.facts.live("queued"))
-            elif status == "running" and self.started_at is None:
-                self.started_at = str(event["data"].get("at") or now())
-                document = self.facts.live("running", self.started_at)
-                self.store.begin(self.facts.id, FIRST_ATTEMPT, document)
-        except RecordsUnavailable:
-            log.warning("a run's status could not be written down")
 
 
 class Runs:
@@ -128,7 +86,7 @@ class Runs:
             raise self._refused(facts, answer)
         if ends[0].status == "error":
             raise ApiError.of_run(facts.id, result_error(answer))
-        return _run(facts, ends[0])
+        return ended_run(facts, ends[0])
 
     def stream(self, order: Order, signer: Signer, *, client_fd: int | None) -> Generator[Message, None, None]:
         """Run it and yield its events as they happen; to close the iterator cancels the run.
@@ -182,7 +140,7 @@ class Runs:
 
     # -- the steps of a life -----------------------------------------------------------------------
 
-    def _begin(self, order: Order, status: Literal["queued", "running"]) -> tuple[RunFacts, Job, _Progress]:
+    def _begin(self, order: Order, status: Literal["queued", "running"]) -> tuple[RunFacts, Job, Progress]:
         """Accept a run: from here on it has an end, whatever happens."""
         request, caller = order.request, order.caller
         language = self._languages.find(request.language)
@@ -220,8 +178,8 @@ class Runs:
             self._collector.expect(facts)
         audit("run.accepted", key=caller.id, language=language.id)
         reached("accepted")
-        progress = _Progress(facts, self._store, facts.created_at if status == "running" else None)
-        return facts, _job(facts, request, inputs, caller.plan), progress
+        progress = Progress(facts, self._store, facts.created_at if status == "running" else None)
+        return facts, job_of(facts, request, inputs, caller.plan), progress
 
     def _inputs(self, order: Order) -> tuple[JobInput, ...]:
         """Which bytes the files are that were given by id. Raises ApiError naming the first that is not there."""
@@ -259,7 +217,7 @@ class Runs:
     def _streamed(
         self,
         facts: RunFacts,
-        progress: _Progress,
+        progress: Progress,
         first: Message,
         messages: Generator[Message, None, None],
         signer: Signer,
@@ -291,7 +249,7 @@ class Runs:
             except ClientGone:
                 return
             end = facts.failed(LOST, progress.started_at)
-        run = _run(facts, end)
+        run = ended_run(facts, end)
         if collecting and end.events:
             yield from replayed(run, end.events, seq, signer)
         else:
@@ -322,7 +280,7 @@ class Runs:
         except RecordsUnavailable:
             self._collector.doubt(facts.id)
 
-    def _failed(self, facts: RunFacts, progress: _Progress, e: Exception) -> ApiError:
+    def _failed(self, facts: RunFacts, progress: Progress, e: Exception) -> ApiError:
         """What the worker's or our own failure makes of a run: the error to raise. Raises ClientGone."""
         if isinstance(e, ClientGone):
             self._collector.leave(facts.id)
@@ -340,37 +298,3 @@ class Runs:
             error = _UNEXPECTED
         self._collector.end(facts, facts.failed(error, progress.started_at))
         return ApiError.of_run(facts.id, error)
-
-
-def _run(facts: RunFacts, end: RunEnd) -> Run:
-    return Run(
-        facts.id,
-        facts.owner,
-        end.status,
-        facts.language,
-        FIRST_ATTEMPT,
-        facts.created_at_ms,
-        end.ended_at_ms,
-        end.document,
-    )
-
-
-def _job(facts: RunFacts, request: RunRequest, inputs: tuple[JobInput, ...], plan: Plan | None) -> Job:
-    return Job(
-        run_id=facts.id,
-        language=facts.language,
-        code=request.code,
-        entrypoint=request.entrypoint,
-        files=request.files,
-        inputs=inputs,
-        args=request.args,
-        stdin=request.stdin,
-        env=request.env,
-        limits=request.limits,
-        key=facts.owner,
-        isolation=request.isolation,
-        request_id=bound().get("request_id", ""),
-        traceparent=tracing.current(),
-        most_running=None if plan is None else plan.concurrency,
-        most_waiting=None if plan is None else plan.queue,
-    )

@@ -23,8 +23,8 @@ from api.openapi.answers import RunDeleted, RunList
 from api.openapi.declare import Answer, Json, Query, RequestBody, operation
 from api.openapi.faults import JSON_BODY, LISTED
 from api.openapi.parameters import EVENTS, IDEMPOTENCY, PAGING
+from api.order import Order, RanBefore
 from api.places import SMALL_BYTES
-from api.runs import Order, RanBefore
 from api.schemas import RunIn, parse_run
 from dispatch import ClientGone
 from records.runs import IdempotencyKey
