@@ -6,6 +6,7 @@ The builder (`ops`) writes `IMAGES_DIR/<language>.json` last and atomically; its
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,18 +37,18 @@ class ImageStore:
     """Reads pointers; remembers what it has read until the file changes."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = str(folder)  # as text: a run asks more than once, and a Path costs more than the kernel does
         self._cache: dict[str, tuple[int, Image]] = {}
 
     def get(self, language: str) -> Image | None:
         """The current image of a language, or None while it is not built."""
-        path = self._folder / f"{language}.json"
+        path = f"{self._folder}/{language}.json"
         try:
-            changed = path.stat().st_mtime_ns
+            changed = os.stat(path).st_mtime_ns
             cached = self._cache.get(language)
             if cached and cached[0] == changed:
                 return cached[1]
-            data = json.loads(path.read_text())
+            data = json.loads(Path(path).read_text())
         except (OSError, ValueError):
             return None
         image = Image(
