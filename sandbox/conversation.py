@@ -23,6 +23,7 @@ from sandbox.opening import Inputs, opening
 from sandbox.outcome import Ending
 from sandbox.plan import Plan
 from sandbox.spoken import Compiled, Spoken, Stream, streams
+from sandbox.stdin import StdinWindow
 
 #: Sending the job and its files; a sandbox that does not take them in this time is broken.
 SEND_TIMEOUT_S = 15.0
@@ -32,7 +33,6 @@ SEND_BYTES_PER_S = 4 * 1024 * 1024
 KILL_TIMEOUT_S = 2.0
 COLLECT_TIMEOUT_S = 2.0
 COLLECT_RESERVE_MB = 32
-STDIN_WINDOW_BYTES = 64 * 1024
 CPU_CHECK_MIN_S = 0.005
 Phase = Literal["compile", "run"]
 
@@ -55,9 +55,7 @@ class Conversation:
         self._outbox = bytearray()
         #: What is still to be said first; None when all of it has been.
         self._opening: Iterator[bytes] | None = opening(plan, storage)
-        self._stdin = memoryview(plan.stdin)
-        self._stdin_unacknowledged = 0
-        self._stdin_ended = False
+        self._stdin = StdinWindow(plan.stdin)
         self._out = streams(plan.limits.max_output_bytes)
         self._receiver = Receiver(plan.limits, storage)
         self._exit: tuple[int | None, int | None] | None = None
@@ -165,7 +163,7 @@ class Conversation:
         if self._phase == "compile":
             self._outbox += frame(frames.COMPILE)
         else:
-            self._queue_stdin()
+            self._outbox += self._stdin.due()
             self._outbox += frame(frames.GO)
 
     def _flush(self) -> None:
@@ -203,19 +201,6 @@ class Conversation:
         self._live.say("phase", {"name": self._phase})
         reached("started")
 
-    def _queue_stdin(self) -> None:
-        """Send as much of stdin as the window allows; the agent holds no more than that."""
-        room = STDIN_WINDOW_BYTES - self._stdin_unacknowledged
-        while self._stdin and room > 0:
-            piece = self._stdin[:room]
-            self._stdin = self._stdin[len(piece) :]
-            self._stdin_unacknowledged += len(piece)
-            room -= len(piece)
-            self._outbox += frame(frames.STDIN, bytes(piece))
-        if not self._stdin and not self._stdin_ended:
-            self._outbox += frame(frames.STDIN_END)
-            self._stdin_ended = True
-
     # -- from the agent ----------------------------------------------------------------------------
 
     def _receive(self) -> None:
@@ -236,7 +221,9 @@ class Conversation:
             if kind in self._out:
                 self._printed(self._out[kind], payload)
             elif kind == frames.STDIN_TAKEN and self._phase == "run":
-                self._stdin_taken(frames.number(payload))
+                self._stdin.taken(frames.number(payload))
+                self._outbox += self._stdin.due()
+                self._flush()
             elif kind == frames.COMPILED and self._phase == "compile":
                 self._compiler_ended(payload)
             elif kind == frames.EXIT and self._phase == "run":
@@ -262,13 +249,6 @@ class Conversation:
             self._live.output(stream.name, kept)
         else:
             stream.data += kept
-
-    def _stdin_taken(self, count: int) -> None:
-        if count > self._stdin_unacknowledged:
-            raise ProtocolError("more stdin taken than was sent")
-        self._stdin_unacknowledged -= count
-        self._queue_stdin()
-        self._flush()
 
     def _compiler_ended(self, payload: bytes) -> None:
         """The compiler and all that it started are dead. If all is well the program comes next, and no way back."""

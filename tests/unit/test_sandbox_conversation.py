@@ -19,6 +19,7 @@ from sandbox.languages import Catalogue
 from sandbox.live import LiveRun, Outlet
 from sandbox.outcome import status_of
 from sandbox.plan import make_plan
+from sandbox.stdin import WINDOW_BYTES
 from storage.errors import StorageUnavailable
 
 CATALOGUE = Catalogue.load()
@@ -339,7 +340,7 @@ def test_no_more_of_stdin_is_sent_than_the_agent_has_taken(monkeypatch):
     monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
     size = 1 << 20
     _, told, _ = converse(b"", hang_up=False, stdin="x" * size, limits={"timeout_ms": 100})
-    assert told.count(b"x") <= conversation.STDIN_WINDOW_BYTES + 100
+    assert told.count(b"x") <= WINDOW_BYTES + 100
     assert frame(frames.STDIN_END) not in told
 
 

@@ -1,0 +1,34 @@
+"""What a program is to read, handed to its agent as that is taken."""
+
+from __future__ import annotations
+
+from sandbox import frames
+from sandbox.frames import ProtocolError, frame
+
+WINDOW_BYTES = 64 * 1024
+
+
+class StdinWindow:
+    """One input; the agent holds no more of it than the window."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = memoryview(data)
+        self._unacknowledged = 0
+        self._ended = False
+
+    def due(self) -> bytes:
+        """The frames that may be sent now, behind the last of the input the word that it was all."""
+        room = WINDOW_BYTES - self._unacknowledged
+        piece, self._left = self._left[:room], self._left[room:]
+        self._unacknowledged += len(piece)
+        due = frame(frames.STDIN, bytes(piece)) if piece else b""
+        if not self._left and not self._ended:
+            self._ended = True
+            due += frame(frames.STDIN_END)
+        return due
+
+    def taken(self, count: int) -> None:
+        """The program has taken so many bytes. Raises ProtocolError if that is more than were sent."""
+        if count > self._unacknowledged:
+            raise ProtocolError("more stdin taken than was sent")
+        self._unacknowledged -= count
