@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from ops.containers import containers, remove
-from ops.state import Place, cgroups, mounts, processes, supervisor_pid
+from ops.state import Place, cgroups, mounts, processes, supervisor_pid, turn
 
 #: The supervisor's own bound is DRAIN_S + 5 + 3; then everything is killed.
 STOP_MARGIN_S = 16.0
@@ -37,7 +37,8 @@ def stop(place: Place, say: Say) -> list[str]:
         subprocess.run(["umount", "-l", point], capture_output=True, check=False)
     _until(lambda: not _remove_cgroups(place), KILL_WITHIN_S)
     for path in (place.pid_file, place.started):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
     return left_over(place)
 
 
@@ -90,13 +91,18 @@ def _drain_s() -> float:
         return DEFAULT_DRAIN_S
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def main() -> int:
     """0 when nothing is left."""
     if os.geteuid() != 0:
         print("make down: must be run as root", file=sys.stderr)
         return 1
     place = Place.of_environment()
-    left = stop(place, lambda text: print(text, file=sys.stderr, flush=True))
+    with turn(place, _say):
+        left = stop(place, _say)
     if left:
         print("make down: still there: " + ", ".join(left), file=sys.stderr)
         return 1

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -84,9 +85,30 @@ def unusable(state_dir: Path) -> str | None:
     if not state_dir.is_absolute():
         return f"STATE_DIR: {state_dir} must be an absolute path"
     for folder in (*reversed(state_dir.parents), state_dir):
+        if folder.exists() and not folder.is_dir():
+            return f"STATE_DIR: {folder} is not a directory"
         if folder.exists() and not folder.stat().st_mode & 0o001:
             return f"STATE_DIR: {folder} is closed to other accounts, and the api runs as one (chmod o+x {folder})"
     return None
+
+
+@contextlib.contextmanager
+def turn(place: Place, waits: Callable[[str], None]) -> Iterator[None]:
+    """Start or stop the service as the only one who does; `waits` is told if another has to finish first."""
+    try:
+        fd = os.open(place.state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):  # nobody has begun
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waits("waiting for another make up or make down of this service")
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def take_lock(place: Place) -> IO[str] | None:

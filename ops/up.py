@@ -23,7 +23,7 @@ from ops import install
 from ops.down import stop
 from ops.environment import clean
 from ops.install import InstallError
-from ops.state import DEFAULT_STATE_DIR, Place, is_running, processes, unusable
+from ops.state import DEFAULT_STATE_DIR, Place, is_running, processes, turn, unusable
 
 HEALTHY_WITHIN_S = 60.0
 POLL_S = 0.1
@@ -46,13 +46,21 @@ class Up:
     def run(self) -> None:
         """Raises InstallError with the sentence to show."""
         _check_machine()
+        try:
+            self._place.state_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise InstallError(f"STATE_DIR: {e}") from e
+        with turn(self._place, self._say):
+            self._start_if_needed()
+        self._greet()
+
+    def _start_if_needed(self) -> None:
         digest = install.code_digest()
         wanted = {"code": digest, "settings": _settings_digest()}
         if is_running(self._place):
             if self._is_as_wanted(wanted) and not self._images_outdated():
                 self._say("already running with this code and these settings")
-                self._wait_until_healthy(None)
-                return self._greet()
+                return self._wait_until_healthy(None)
             self._say("running with other code or settings: stopping it first")
             if stop(self._place, self._say):
                 raise InstallError("the running service could not be stopped")
@@ -63,8 +71,7 @@ class Up:
         self._install(digest)
         process = self._launch()
         self._place.started.write_text(json.dumps({**wanted, "url": self._url}))
-        self._wait_until_healthy(process)
-        return self._greet()
+        return self._wait_until_healthy(process)
 
     @property
     def _url(self) -> str:

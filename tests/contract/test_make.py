@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,17 @@ def test_a_warm_start_is_quick_and_every_language_becomes_ready(port):
 
 
 @pytest.mark.timeout(300)
+def test_those_who_start_it_at_once_start_it_once(port):
+    assert make(port, "down").returncode == 0
+    with ThreadPoolExecutor() as both:
+        first, second = both.map(lambda _: make(port, "up"), range(2))
+    assert (first.returncode, second.returncode) == (0, 0), first.stdout + second.stdout
+    said = first.stdout + second.stdout
+    assert said.count("waiting for another make up") == said.count("already running") == 1
+    assert hello(port) == (200, "2\n")
+
+
+@pytest.mark.timeout(300)
 def test_other_settings_restart_the_service(port):
     assert make(port, "up").returncode == 0
     before = supervisor_pid(Place(STATE))
@@ -193,6 +205,7 @@ def test_a_killed_worker_is_replaced_and_a_killed_supervisor_takes_everything_wi
         ({"LANGUAGES": "cobol"}, "there is no runner for cobol"),
         ({"STORAGE_DIR": "relative"}, "STORAGE_DIR: relative must be an absolute path"),
         ({"STATE_DIR": "relative"}, "STATE_DIR: relative must be an absolute path"),
+        ({"STATE_DIR": "/etc/passwd/state"}, "STATE_DIR: /etc/passwd is not a directory"),
     ],
 )
 @pytest.mark.timeout(300)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ops.children import FIRST_BACKOFF_S, Child, Program
 from ops.environment import clean
 from ops.images.run import Progress
 from ops.install import InstallError
-from ops.state import Place, cgroups, is_running, processes, take_lock, unusable
+from ops.state import Place, cgroups, is_running, processes, take_lock, turn, unusable
 from ops.up import Up
 from ops.upkeep import collect
 
@@ -196,6 +197,26 @@ def _alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+def test_who_starts_or_stops_a_service_waits_for_another_who_does(tmp_path):
+    place, said, order = Place(tmp_path), [], []
+
+    def second():
+        with turn(place, said.append):
+            order.append("second")
+
+    with turn(place, said.append):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        while not said:
+            time.sleep(0.005)
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]
+    assert said == ["waiting for another make up or make down of this service"]
+    with turn(Place(tmp_path / "none"), said.append):
+        assert len(said) == 1
 
 
 def test_only_the_lock_says_that_a_service_runs(tmp_path):
