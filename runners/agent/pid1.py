@@ -14,6 +14,8 @@ from agent.streams import Streams
 
 WORK = b"/work/"
 OUTPUTS = "/work/outputs"
+#: The killed die within a millisecond, where they get a processor.
+KILL_AGAIN_MS = 20
 NO_JOB = frames.pack([b"0", b"", b"", b"", b"0", b"0", b"0", b"0", b"0", b"", b"", b"0"])
 
 
@@ -257,20 +259,34 @@ class Pid1:
     def kill_everything(self):
         """Kill every process of the sandbox but this one, and reap them all.
 
-        Again after each that was reaped: under gVisor a process that is being forked is not met by the signal
-        that ends its parent. With the parent gone it is an orphan, and the next signal finds it.
+        Again while any is left: under gVisor a process that is being forked is not met by the signal that ends its
+        parent. Not after each that ends, since the kernel goes through every process of the host for it.
         """
         while True:
             try:
                 os.kill(-1, _signal.SIGKILL)
             except ProcessLookupError:
                 pass
-            try:
-                pid, status = os.waitpid(-1, 0)
-            except ChildProcessError:
+            if self.all_end():
                 return
+
+    def all_end(self):
+        """Reap children until there is none left. False if some are, and none of them has ended for a while."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
             if pid == self.main:
                 self.status = status
+            if pid == 0 and not self.is_told_of_an_end():
+                return False
+
+    def is_told_of_an_end(self):
+        """Whether a child has ended since it was last asked, or ends soon."""
+        poller = select.poll()
+        poller.register(self.wake, select.POLLIN)
+        return bool(poller.poll(KILL_AGAIN_MS) and os.read(self.wake, CHUNK))
 
     def ending(self):
         """How the main process ended and whether its outputs were cut, as the host reads it."""
