@@ -40,7 +40,9 @@ REPEAT_WITHIN_S = 0.05
 #: far behind: 64 MiB of 4 KiB pages.
 AUTOCHECKPOINT_PAGES = 16_384
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
-_CACHE_KIB = 16 * 1024
+#: What a connection keeps of the database in memory. All that readers have is void after each write of another
+#: connection, and the kernel has the file anyway: theirs is small, or eight would take 128 MiB for nothing.
+_WRITER_CACHE_KIB, _READER_CACHE_KIB = 16 * 1024, 2 * 1024
 
 
 def parse_url(text_url: str) -> URL:
@@ -66,8 +68,8 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._answers = True
         if self.is_sqlite:
-            self._writer = _sqlite_engine(url, size=1, wait_s=wait_s)
-            self._reader = _sqlite_engine(url, size=connections, wait_s=wait_s)
+            self._writer = _sqlite_engine(url, size=1, wait_s=wait_s, cache_kib=_WRITER_CACHE_KIB)
+            self._reader = _sqlite_engine(url, size=connections, wait_s=wait_s, cache_kib=_READER_CACHE_KIB)
         else:
             self._writer = self._reader = _postgresql_engine(url, size=connections, wait_s=wait_s)
 
@@ -179,7 +181,7 @@ def _may_repeat(error: DBAPIError) -> bool:
     return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in {"40001", "40P01"}
 
 
-def _sqlite_engine(url: URL, *, size: int, wait_s: float) -> Engine:
+def _sqlite_engine(url: URL, *, size: int, wait_s: float, cache_kib: int) -> Engine:
     engine = create_engine(
         url,
         poolclass=QueuePool,
@@ -198,7 +200,7 @@ def _sqlite_engine(url: URL, *, size: int, wait_s: float) -> Engine:
             "foreign_keys=ON",
             f"wal_autocheckpoint={AUTOCHECKPOINT_PAGES}",
             f"journal_size_limit={_WAL_KEPT_BYTES}",
-            f"cache_size=-{_CACHE_KIB}",
+            f"cache_size=-{cache_kib}",
         ):
             connection.execute(f"PRAGMA {pragma}")
 
