@@ -277,10 +277,11 @@ class Pid1:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return True
-            if pid == self.main:
+            if pid == 0:
+                if not self.is_told_of_an_end():
+                    return False
+            elif pid == self.main:
                 self.status = status
-            if pid == 0 and not self.is_told_of_an_end():
-                return False
 
     def is_told_of_an_end(self):
         """Whether a child has ended since it was last asked, or ends soon."""
