@@ -12,8 +12,9 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,6 +49,16 @@ def current() -> str:
     return _current.get()
 
 
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A span that has been, from `start` to `end` in seconds of the monotonic clock."""
+
+    name: str
+    start: float
+    end: float
+    attributes: Attributes
+
+
 class Tracer:
     """Records the spans of one process."""
 
@@ -70,12 +81,17 @@ class Tracer:
 
         return self._tracer.start_span(name, context=_context(parent), kind=SpanKind.SERVER)
 
-    def record(self, name: str, parent: str, start: float, end: float, attributes: Attributes) -> None:
-        """A span that has been, from `start` to `end` in seconds of the monotonic clock."""
+    def record(self, parent: str, phases: Iterable[Phase]) -> None:
+        """Spans that have been, all beneath `parent`.
+
+        The two clocks are compared once for all: what begins when another ends must not seem to begin earlier.
+        """
         offset_s = time.time() - time.monotonic()
-        begin_ns, end_ns = (round((moment + offset_s) * 1e9) for moment in (start, end))
-        span = self._tracer.start_span(name, _context(parent), attributes=attributes, start_time=begin_ns)
-        span.end(end_ns)
+        context = _context(parent)
+        for phase in phases:
+            begin_ns, end_ns = (round((moment + offset_s) * 1e9) for moment in (phase.start, phase.end))
+            span = self._tracer.start_span(phase.name, context, attributes=phase.attributes, start_time=begin_ns)
+            span.end(end_ns)
 
     def stop(self) -> None:
         """Send what is left."""

@@ -10,6 +10,7 @@ from prometheus_client import ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from config.tracing import Phase
 from sandbox.job import Refusal, Result
 
 if TYPE_CHECKING:
@@ -69,14 +70,14 @@ class Observer:
     def _trace(self, tracer: Tracer, job: Job, live: LiveRun, outcome: Result, now: float) -> None:
         marks = live.marks
         about = {"runyard.run_id": job.run_id, "runyard.language": outcome.language}
-        tracer.record("queue", job.traceparent, marks.accepted, marks.admitted or now, about)
+        phases = [Phase("queue", marks.accepted, marks.admitted or now, about)]
         if marks.admitted is not None:
             source = outcome.isolation.source if outcome.isolation else "none"
             found = {**about, "runyard.source": source}
-            tracer.record("sandbox", job.traceparent, marks.admitted, marks.ready or now, found)
+            phases.append(Phase("sandbox", marks.admitted, marks.ready or now, found))
         if marks.ready is not None:
-            ended = {**about, "runyard.status": outcome.status}
-            tracer.record("run", job.traceparent, marks.ready, now, ended)
+            phases.append(Phase("run", marks.ready, now, {**about, "runyard.status": outcome.status}))
+        tracer.record(job.traceparent, phases)
 
 
 class Gauges(Collector):

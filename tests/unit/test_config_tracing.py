@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from config.settings import Settings
-from config.tracing import NO_PARENT, open_tracer, parse_traceparent
+from config.tracing import NO_PARENT, Phase, open_tracer, parse_traceparent
 from sandbox.job import Job
 
 REPO = Path(__file__).resolve().parents[2]
@@ -69,6 +71,22 @@ def test_the_worker_takes_only_marks_that_look_like_some(request_id, traceparent
     assert read.traceparent.isascii()
     good = Job("run_1", "python", request_id="req_1.a-b", traceparent=GOOD)
     assert Job.from_json(good.to_json()) == good
+
+
+def test_a_phase_begins_no_earlier_than_the_one_before_it_ends_however_the_clocks_are_read(monkeypatch):
+    seen = InMemorySpanExporter()
+    monkeypatch.setattr("opentelemetry.exporter.otlp.proto.http.trace_exporter.OTLPSpanExporter", lambda: seen)
+    tracer = open_tracer("worker", "http://127.0.0.1:1")
+    assert tracer is not None
+    # Each look at the wall clock comes a little later after the look at the other one than the one before.
+    late_s = itertools.count()
+    monkeypatch.setattr("config.tracing.time.time", lambda: 1.8e9 - next(late_s))
+    tracer.record(GOOD, [Phase("queue", 1.25, 2.5, {}), Phase("sandbox", 2.5, 3.0, {})])
+    tracer.stop()
+    queue, sandbox = seen.get_finished_spans()
+    assert (queue.name, sandbox.name) == ("queue", "sandbox")
+    assert queue.end_time == sandbox.start_time
+    assert queue.end_time - queue.start_time == pytest.approx(1.25e9, abs=1000)
 
 
 @pytest.mark.parametrize("token", ["short", "a b c d e f", "ä" * 10, "x" * 257])
