@@ -70,8 +70,8 @@ def unshare(flags):
 
 def mount(source, target, kind, flags, data=None):
     """Mount a file system, see mount(2); all of them bytes or None."""
-    result = _libc.mount(source, target, kind, ctypes.c_ulong(flags), data)
-    _checked(f"mount on {target!r}", result)
+    if _libc.mount(source, target, kind, ctypes.c_ulong(flags), data) != 0:
+        _checked(f"mount on {target!r}", -1)
 
 
 def attach(fd, target):
@@ -123,9 +123,3 @@ def exit_now(status):
 def keep_for_ever(thing):
     """Have an object outlive even the interpreter's own end."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
-
-
-def collect_again(thing):
-    """Put an object that `gc.freeze` has set aside among the youngest that the collector looks at."""
-    ctypes.pythonapi.PyObject_GC_UnTrack(ctypes.py_object(thing))
-    ctypes.pythonapi.PyObject_GC_Track(ctypes.py_object(thing))

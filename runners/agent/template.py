@@ -22,10 +22,9 @@ When the host hangs up the template ends; its children do not.
 import _signal
 import _socket
 import os
-import sys
 
 import agent
-from agent import enclosure, kernel
+from agent import enclosure, kernel, sharing
 from agent.frames import unpack
 
 NAMESPACES = (
@@ -113,6 +112,8 @@ def _control():
 
 def _prepare(modules):
     """Import what is to be ready, and see that no thread is left of it and that little is copied in a child."""
+    if modules:
+        sharing.leave_openssl_as_it_is()
     for name in modules:
         __import__(name.decode())
     if modules:
@@ -123,21 +124,9 @@ def _prepare(modules):
     __import__("agent.artifacts")  # a pooled sandbox imports it when there are some
     if agent.imported is not None:
         agent.imported(bool(modules))
-    _set_aside()
+    sharing.share()
     if len(os.listdir("/proc/self/task")) != 1:
         raise RuntimeError("a template must have a single thread")
-
-
-def _set_aside():
-    """Have no child's collector look at what is here by now: that writes to, and so copies, every object's page."""
-    import gc
-
-    gc.collect()
-    gc.freeze()
-    # But what will be the program's own is to be collected as ever.
-    main = sys.modules["__main__"]
-    kernel.collect_again(main)
-    kernel.collect_again(main.__dict__)
 
 
 def _receive(control):

@@ -280,6 +280,36 @@ ctypes.CDLL(None).on_exit(sys.handler, None)
     assert run(worker, code, limits={"memory_mb": 512}) == "still here, 0"
 
 
+def test_to_refer_to_what_the_template_has_made_copies_none_of_it(worker):
+    """What it has made is immortal, so that a reference is not counted; what the program makes ends as ever."""
+    code = """
+import gc, pandas, re, sys, weakref
+
+def copied_kib():
+    return int(re.search(r"Private_Dirty:\\s+(\\d+)", open("/proc/self/smaps_rollup").read())[1])
+
+modules = list(sys.modules.values())
+before = copied_kib()
+for module in modules:
+    for thing in vars(module).values():
+        other = thing, thing
+print(copied_kib() - before)
+main = sys.modules["__main__"]
+print(max(sys.getrefcount(main), sys.getrefcount(main.__dict__)) < 1000)
+
+class C: pass
+
+c = C()
+c.itself, end = c, weakref.ref(c)
+del c
+gc.collect()
+print(end() is None)
+"""
+    copied_kib, *mortal = run(worker, code, limits={"memory_mb": 512}).split()
+    assert int(copied_kib) < 512
+    assert mortal == ["True", "True"]
+
+
 def test_a_file_of_the_programs_own_is_imported_before_a_library(worker):
     files = (JobFile("numpy.py", b"mine = 'the program\\'s own'\n"),)
     assert run(worker, "import numpy; print(numpy.mine)", files=files) == "the program's own\n"

@@ -50,9 +50,11 @@ class End:
     """What is known of the program's end."""
 
     def __init__(self, exit_now):
-        """In a template, before anything else has an exit handler. `exit_now` is exit(3), holding the lock."""
+        """In a template, on the thread that programs are to run on, before anything else has an exit handler.
+        `exit_now` is exit(3), holding the lock.
+        """
         self.exit_now = exit_now
-        self.thread = 0
+        self.thread = _thread.get_ident()  # a fork's is the same
         #: By name, the modules that are there when a program begins, but for its main one.
         self.modules = {}
         #: Iterables of (callable, arguments…), of which the last exit handler but one takes one after the other.
@@ -72,8 +74,9 @@ class End:
         self.in_vain += [(sys.modules.pop, name, None) for name in libraries]
 
     def watch(self):
-        """In a child that waits for its program, on the thread that is to run it."""
-        self.thread = _thread.get_ident()
+        """In a template, early: each function that is watched from then on is rewritten where it runs, which a
+        child would have to copy.
+        """
         if monitoring is not None:
             monitoring.use_tool_id(TOOL, "runyard")
             monitoring.register_callback(TOOL, monitoring.events.PY_START, self._started)

@@ -14,17 +14,22 @@ from runyard_end import End
 class Shared:
     """In a template and its children."""
 
-    def __init__(self, modules):
-        """Before anything else has an exit handler. `modules` are the names of what Python itself has imported."""
+    def __init__(self, modules, settle):
+        """Before anything else has an exit handler. `modules` are the names of what Python itself has imported;
+        `settle` does what is the same for every program: to be called when all is imported.
+        """
         self.pythons = modules
+        self.settle = settle
         self.libraries = False
         #: The names of what a child is to forget.
         self.dropped = []
         self.left = 0
         self.end = End(exit_now)
+        self.end.watch()
 
     def imported(self, libraries):
         """In the template, when all is imported; `libraries` if that is something for programs to find."""
+        self.settle(libraries)
         # The agent's modules go when the program comes; all else may be a part of the libraries.
         stays = _is_not_ours if libraries else self.pythons.__contains__
         self.libraries = libraries
@@ -36,7 +41,7 @@ class Shared:
         self.end.keep(kept, [name for name in kept if name not in self.pythons])
 
     def get_ready(self):
-        """In a child: forget the agent, be different from every other, and have the program's end seen to."""
+        """In a child: forget the agent, and be different from every other."""
         loaded = sys.modules
         while len(loaded) > self.left:
             loaded.popitem()
@@ -44,7 +49,6 @@ class Shared:
             del loaded[name]
         if self.libraries:
             make_different()
-        self.end.watch()
 
 
 def _is_not_ours(name):

@@ -8,6 +8,9 @@ been released, without a frame, module or path entry of the agent left behind, a
 import os
 import sys
 
+#: Code is rewritten by its first runs, until it is as quick as it gets.
+REHEARSALS = 1 if os.getuid() else 32
+
 
 def wait_for_the_program():
     """Become the agent. Returns in the released child only, with arguments and environment in place."""
@@ -18,21 +21,27 @@ def wait_for_the_program():
 
     look_everywhere_once()
     caches = set(sys.path_importer_cache)
-    shared = share(agent, modules) if os.getuid() == 0 else None  # a template's container: no sandbox has that uid
+
+    def settle(libraries):
+        """Have paths and caches as a program is to find them."""
+        sys.path[:] = path
+        if libraries:
+            caches.update(sys.path_importer_cache)
+        for directory in [d for d in sys.path_importer_cache if d.startswith("/opt/runyard") or d not in caches]:
+            del sys.path_importer_cache[directory]
+        for _ in range(REHEARSALS):
+            rehearse()
+
+    shared = share(agent, modules, settle) if os.getuid() == 0 else None  # no sandbox has a template's uid
 
     def get_ready():
         """In the child, before its program is there: what need not be done while somebody waits for it."""
         if shared is not None:
             shared.get_ready()
-        else:
-            for name in set(sys.modules) - modules:  # the line that imported this module removes that itself
-                del sys.modules[name]
-        sys.path[:] = path
-        if shared is not None and shared.libraries:
-            caches.update(sys.path_importer_cache)
-        for directory in [d for d in sys.path_importer_cache if d.startswith("/opt/runyard") or d not in caches]:
-            del sys.path_importer_cache[directory]
-        rehearse()
+            return
+        for name in set(sys.modules) - modules:  # the line that imported this module removes that itself
+            del sys.modules[name]
+        settle(libraries=False)
 
     args, environment = serve("fork", [], get_ready)
     for key, value in environment:
@@ -44,11 +53,11 @@ def wait_for_the_program():
     sys.orig_argv.extend(arguments)
 
 
-def share(agent, modules):
+def share(agent, modules, settle):
     """In a template: have its children share what it will have imported. `modules` were there before the agent."""
     from runyard_shared import Shared
 
-    agent.imported = (shared := Shared(modules)).imported
+    agent.imported = (shared := Shared(modules, settle)).imported
     return shared
 
 
