@@ -6,12 +6,15 @@ effect is read, from /proc/PID/status, see proc_pid_status(5).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from sandbox.engines import EngineError, NotConfined
 
 CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 FILTERED = "2"
+#: Only the lines that are looked at: there are sixty, and this is read for every sandbox.
+_FACT = re.compile(rf"^({'|'.join(CAPABILITY_SETS)}|Uid|Gid|NoNewPrivs|Seccomp):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def check_posture(pid: int, expected: Expected, text: str | None = None) -> None
                 text = file.read()
         except OSError as e:
             raise EngineError(f"a sandbox cannot be measured: {e}") from e
-    facts = {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+    facts = dict(_FACT.findall(text))
     wrong = [name for name in CAPABILITY_SETS if facts.get(name, "").strip("0") or name not in facts]
     wrong += [name for name in ("Uid", "Gid") if set(facts.get(name, "").split()) != {str(expected.uid)}]
     if expected.no_new_privileges and facts.get("NoNewPrivs") != "1":

@@ -110,6 +110,7 @@ class OciEngine:
             self._mount_root,
             _remove_bundle,
             unmount,
+            self._open_layers,
         )
         return TemplateSource(
             making,
@@ -197,7 +198,7 @@ class OciEngine:
     def _mount_root(self, bundle: str, image: Image) -> str:
         """Make a bundle's directory and mount a sandbox's own root in it; its path. Or nothing, and OSError."""
         root = f"{bundle}/root"
-        layers = ":".join((str(self._devices), *image.layers))
+        layers = ":".join(self._layers(image))
         os.mkdir(bundle)
         try:
             os.mkdir(root)
@@ -206,6 +207,20 @@ class OciEngine:
             _remove_bundle(bundle)
             raise
         return root
+
+    def _layers(self, image: Image) -> tuple[str, ...]:
+        """The directories of a sandbox's root, topmost first."""
+        return (str(self._devices), *image.layers)
+
+    def _open_layers(self, image: Image) -> tuple[int, ...]:
+        """The same, open. Raises OSError."""
+        with contextlib.ExitStack() as undo:
+            found = []
+            for path in self._layers(image):
+                found.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+                undo.callback(os.close, found[-1])
+            undo.pop_all()
+        return tuple(found)
 
     def _build(self, sandbox: OciSandbox, language: Language, theirs: socket.socket, *, hold: bool) -> None:
         undo = sandbox.undo

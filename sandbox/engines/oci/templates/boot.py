@@ -35,7 +35,10 @@ TEMPLATE_PIDS = 512
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """What the engine lends: how it mounts a root at a bundle (undone by `undo`), and what it holds."""
+    """What the engine lends: how it mounts a root at a bundle (undone by `undo`), and what it holds.
+
+    `open_layers` has the directories of a root, topmost first, whose descriptors are the caller's to close.
+    """
 
     slots: Slots
     cgroups: Cgroups
@@ -45,6 +48,7 @@ class Making:
     mount_root: Callable[[str, Image], str]
     remove_bundle: Callable[[str], None]
     unmount: Callable[[str], None]
+    open_layers: Callable[[Image], tuple[int, ...]]
 
 
 class Booter:
