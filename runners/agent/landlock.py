@@ -67,6 +67,13 @@ class Landlock:
     def __init__(self):
         self.version = 0
         self.children = -1
+        self.rules = RULES
+
+    def survey(self):
+        """In a template, whose children have the same image: find out once what need not be said of it."""
+        self.rules = [(path, rights) for path, rights in RULES if not _is_said_of_its_target(path, rights)]
+        _address("prctl")
+        _address("syscall")
 
     def confine(self):
         """In PID 1, once its mounts are there and before it says ready: make the rules, enter its domain."""
@@ -76,7 +83,7 @@ class Landlock:
             return
         handled = (1 << RIGHTS[version]) - 1
         children, ours = _ruleset(handled), _ruleset(handled)
-        for path, rights in RULES:
+        for path, rights in self.rules:
             _allow(path, rights & handled, children, ours)
         for path, rights in ITS_OWN:
             _allow(path, rights & handled, ours)
@@ -94,6 +101,7 @@ class Landlock:
             self.children = -1
 
 
+_addresses = {}
 #: PID 1's, and after a fork its children's.
 landlock = Landlock()
 
@@ -120,14 +128,31 @@ def _allow(path, rights, *rulesets):
     os.close(place)
 
 
+def _is_said_of_its_target(path, rights):
+    """Whether a path is a link into a tree where another rule gives as much (/bin, where that is /usr/bin)."""
+    target = os.path.realpath(path)
+    return target != path and any(target.startswith(f"{tree}/") and rights & ~given == 0 for tree, given in RULES)
+
+
 def _syscall(number, *arguments):
     """A call that the C library has no name for: its result, or -1. Pointers are bytes; see `set_dumpable`."""
-    import _ctypes
-
-    return _ctypes.call_function(_ctypes.dlsym(_ctypes.dlopen(None, 2), "syscall"), (number, *arguments))
+    return _call("syscall", number, *arguments)
 
 
 def _prctl(option):
+    return _call("prctl", option, 0, 0, 0, 0)
+
+
+def _call(name, *arguments):
     import _ctypes
 
-    return _ctypes.call_function(_ctypes.dlsym(_ctypes.dlopen(None, 2), "prctl"), (option, 0, 0, 0, 0))
+    return _ctypes.call_function(_address(name), arguments)
+
+
+def _address(name):
+    """Where a function of the C library is; looked up once, also for whoever is forked from here."""
+    if name not in _addresses:
+        import _ctypes
+
+        _addresses[name] = _ctypes.dlsym(_ctypes.dlopen(None, 2), name)
+    return _addresses[name]

@@ -26,6 +26,7 @@ import os
 import agent
 from agent import enclosure, kernel, sharing
 from agent.frames import unpack
+from agent.landlock import landlock
 
 NAMESPACES = (
     kernel.CLONE_NEWUSER
@@ -121,6 +122,7 @@ def _prepare(modules):
         pid = os.fork()
         if pid == 0:
             os._exit(0)
+    landlock.survey()
     __import__("agent.artifacts")  # a pooled sandbox imports it when there are some
     if agent.imported is not None:
         agent.imported(bool(modules))

@@ -113,6 +113,16 @@ def test_what_a_child_may_do_where(module, confined):
     landlock.enter()
 
 
+def test_of_a_link_into_a_tree_with_the_same_rights_nothing_is_said_twice(module, monkeypatch):
+    links = {"/bin": "/usr/bin", "/lib64": "/elsewhere", "/var": "/usr/var", "/tmp": "/usr/tmp"}
+    monkeypatch.setattr(module.os.path, "realpath", lambda path: links.get(path, path))
+    landlock = module.Landlock()
+    landlock.survey()
+    left_out = [rule for rule in module.RULES if rule not in landlock.rules]
+    # What is executed or read beneath /usr; but nothing is written there.
+    assert [path for path, _ in left_out] == ["/bin", "/var"]
+
+
 def test_a_child_that_cannot_be_confined_does_not_go_on(module, confined, monkeypatch):
     landlock, _ = confined(5)
     monkeypatch.setattr(module, "_syscall", lambda *_: -1)
