@@ -11,7 +11,7 @@ import resource
 from pathlib import Path
 
 from api import metrics
-from api.http_worker import Logger, Worker
+from api.http_worker import LINGERERS, Logger, Worker
 from config import logging as service_logging
 from config.settings import load_settings
 
@@ -22,7 +22,7 @@ worker_class = Worker
 logger_class = Logger
 # Several share the keys' buckets in Redis (the settings see to that). A run waits on a thread of its own.
 workers = _settings.api_processes
-threads = _settings.api_threads
+threads = _settings.api_threads + LINGERERS
 #: Connections that wait for a request hold a descriptor and no thread.
 worker_connections = threads + 1024
 backlog = 512

@@ -126,6 +126,22 @@ def test_idle_connections_hold_no_thread(service):
             connection.close()
 
 
+def test_connections_that_were_answered_hold_no_thread_for_long(service):
+    """A thread waits a moment for the next request of some of them; that keeps nobody else from being answered."""
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with contextlib.ExitStack() as undo:
+        kept = [undo.enter_context(connect(service)) for _ in range(300)]
+        for pause_s in (0, 0, 1):
+            time.sleep(pause_s)
+            for connection in kept:
+                connection.sendall(request)
+            began = time.monotonic()
+            for connection in kept:
+                assert read_reply(connection)[0] == 200
+            assert service.run("bash", "echo hi")["stdout"] == "hi\n"
+            assert time.monotonic() - began < 5
+
+
 def test_lingering_connections_do_not_stop_the_service(service):
     """A client that asks to close and then stays open is waited for, but not by the thread that accepts."""
     request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
