@@ -392,12 +392,21 @@ def test_a_small_program_is_quick_and_finds_nothing_but_its_own_file(run, langua
     assert run(language, looks[language])["stdout"] == f"inputs {MAIN[language]} outputs main "
 
 
+#: A function that takes its compiler a while, by its number.
+MUCH = {
+    "go": "func f%d(a []int) int { s := 0; for i, n := range a { s += n * i * %d }; return s }\n",
+    "rust": "#[allow(dead_code)]\nfn f%d(a: &[i64]) -> i64 { a.iter().map(|n| n * %d).sum() }\n",
+}
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_clocks_and_counters_are_the_programs_own(run, language):
     code = {
         "go": go("time.Sleep(50 * time.Millisecond)", "time"),
         "rust": rust("std::thread::sleep(std::time::Duration::from_millis(50));"),
     }[language]
+    # So much that also a quick machine needs longer to compile it than the program may run.
+    code += "".join(MUCH[language] % (number, number) for number in range(1000))
     result = run(language, code, limits={"cpu_ms": 60, "timeout_ms": 5000})
     assert result["status"] == "succeeded"
     assert result["usage"]["wall_ms"] >= 50
