@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from tests.conftest import REPO, TOKEN
 
@@ -76,8 +76,11 @@ class Visitor:
     def output(self):
         return self.page.locator("#terminal")
 
+    def shown_id(self) -> Locator:
+        return self.page.locator("#isolation-list dd").first
+
     def run_id(self) -> str:
-        return self.page.locator("#isolation-list dd").first.text_content() or ""
+        return self.shown_id().text_content() or ""
 
     def picture(self, name: str) -> None:
         PICTURES.mkdir(parents=True, exist_ok=True)

@@ -148,6 +148,8 @@ def test_history_shows_a_run_and_runs_it_again(visitor, service):
     expect(row).to_contain_text("once more seven")
     row.get_by_role("button", name="Run again").click()
     expect(visitor.page.locator("#part-result")).to_be_visible()
+    # Until then the other's result is there, with the same output.
+    expect(visitor.shown_id()).not_to_have_text(first)
     expect(visitor.output()).to_contain_text("once more seven")
     visitor.ends("succeeded")
     second = visitor.run_id()
@@ -156,6 +158,7 @@ def test_history_shows_a_run_and_runs_it_again(visitor, service):
     assert (made_by["args"], "once more" in made_by["code"]) == (["seven"], True)
     visitor.page.click("#tab-history")
     row.locator(".run-open").click()
+    expect(visitor.shown_id()).to_have_text(first)
     expect(visitor.output()).to_contain_text("once more seven")
     visitor.ends("succeeded")
     assert visitor.run_id() == first
