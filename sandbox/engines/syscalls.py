@@ -77,6 +77,7 @@ def detached_overlay(layers: Iterable[int]) -> int:
     lower = b":".join(paths)
     made = _checked("fsopen", _libc.syscall(SYS_FSOPEN, b"overlay", FSOPEN_CLOEXEC))
     try:
+        _configure(made, FSCONFIG_SET_STRING, b"source", b"overlay")  # as mount(2) would have it listed
         if len(lower) <= FSCONFIG_STRING_BYTES:
             _configure(made, FSCONFIG_SET_STRING, b"lowerdir", lower)
         else:

@@ -280,6 +280,12 @@ ctypes.CDLL(None).on_exit(sys.handler, None)
     assert run(worker, code, limits={"memory_mb": 512}) == "still here, 0"
 
 
+def test_the_root_is_listed_as_an_overlay_and_without_a_place_of_the_host(worker, service):
+    listed = run(worker, "print(*(line for line in open('/proc/self/mountinfo') if line.split()[4] == '/'))")
+    assert " - overlay overlay ro,lowerdir=" in listed
+    assert str(service.state / "images") not in listed
+
+
 def test_to_refer_to_what_the_template_has_made_copies_none_of_it(worker):
     """What it has made is immortal, so that a reference is not counted; what the program makes ends as ever."""
     code = """
