@@ -70,6 +70,7 @@ def unshare(flags):
 
 def mount(source, target, kind, flags, data=None):
     """Mount a file system, see mount(2); all of them bytes or None."""
+    # Fifty times for each sandbox: the name is put into words only for an error.
     if _libc.mount(source, target, kind, ctypes.c_ulong(flags), data) != 0:
         _checked(f"mount on {target!r}", -1)
 

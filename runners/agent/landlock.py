@@ -16,6 +16,8 @@ the agent says in its `ready` which version is in force, and the host has that r
 
 import os
 
+from agent.libc import call, find
+
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 VERSION_FLAG = 1
 RULE_PATH_BENEATH = 1
@@ -72,8 +74,8 @@ class Landlock:
     def survey(self):
         """In a template, whose children have the same image: find out once what need not be said of it."""
         self.rules = [(path, rights) for path, rights in RULES if not _is_said_of_its_target(path, rights)]
-        _address("prctl")
-        _address("syscall")
+        find("prctl")
+        find("syscall")
 
     def confine(self):
         """In PID 1, once its mounts are there and before it says ready: make the rules, enter its domain."""
@@ -101,7 +103,6 @@ class Landlock:
             self.children = -1
 
 
-_addresses = {}
 #: PID 1's, and after a fork its children's.
 landlock = Landlock()
 
@@ -135,24 +136,9 @@ def _is_said_of_its_target(path, rights):
 
 
 def _syscall(number, *arguments):
-    """A call that the C library has no name for: its result, or -1. Pointers are bytes; see `set_dumpable`."""
-    return _call("syscall", number, *arguments)
+    """A call that the C library has no name for either: its result, or -1."""
+    return call("syscall", number, *arguments)
 
 
 def _prctl(option):
-    return _call("prctl", option, 0, 0, 0, 0)
-
-
-def _call(name, *arguments):
-    import _ctypes
-
-    return _ctypes.call_function(_address(name), arguments)
-
-
-def _address(name):
-    """Where a function of the C library is; looked up once, also for whoever is forked from here."""
-    if name not in _addresses:
-        import _ctypes
-
-        _addresses[name] = _ctypes.dlsym(_ctypes.dlopen(None, 2), name)
-    return _addresses[name]
+    return call("prctl", option, 0, 0, 0, 0)

@@ -5,6 +5,7 @@ import os
 
 from agent.frames import pack, unpack
 from agent.landlock import landlock
+from agent.libc import call
 
 HOLD_FD = 3
 #: Where an interpreter that starts ahead may keep files until it waits.
@@ -167,15 +168,8 @@ def read_message(fd):
 
 
 def set_dumpable(value):
-    """Open (1) or close (0) this process's memory and descriptors to others of its uid. See prctl(2).
-
-    The standard library has no name for it, and `import ctypes` costs milliseconds that every sandbox would
-    pay; its C half alone costs a tenth of one.
-    """
-    import _ctypes
-
-    prctl = _ctypes.dlsym(_ctypes.dlopen(None, 2), "prctl")
-    if _ctypes.call_function(prctl, (PR_SET_DUMPABLE, value, 0, 0, 0)) != 0:
+    """Open (1) or close (0) this process's memory and descriptors to others of its uid. See prctl(2)."""
+    if call("prctl", PR_SET_DUMPABLE, value, 0, 0, 0) != 0:
         raise OSError("prctl(PR_SET_DUMPABLE) failed")
 
 

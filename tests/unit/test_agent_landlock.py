@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from pathlib import Path
 
 import pytest
 
-PATH = Path(__file__).resolve().parents[2] / "runners" / "agent" / "landlock.py"
 NO_NEW_PRIVS = 39
 
 
@@ -42,11 +39,10 @@ class Kernel:
 
 
 @pytest.fixture
-def module():
-    spec = importlib.util.spec_from_file_location("agent_landlock", PATH)
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+def module(fresh_agent):
+    from agent import landlock
+
+    return landlock
 
 
 @pytest.fixture
