@@ -1,15 +1,15 @@
 """The warm pool: sandboxes started ahead of need, each used once, made again in the background.
 
-Fillers sleep until there is something to make. While runs are going on they hold back as long as the pool is
-at least half full: on a small machine, making the next sandbox would slow the run that is under way. Taking
-apart what has been used happens on a thread of its own, after the reply.
+Fillers sleep until there is something to make. While runs are going on, and until the answer to the last has had
+the time to reach whoever waits for it, they hold back as long as the pool is at least half full: on a small
+machine, making the next sandbox would slow the run that is under way. Taking apart what has been used happens on a
+thread of its own, after the reply.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import queue
 import threading
 import time
 from collections import deque
@@ -20,6 +20,7 @@ from sandbox.engines import Engine, EngineError, NotConfined, Sandbox
 from sandbox.images import Image, Images
 from sandbox.job import Source
 from sandbox.languages import Language
+from sandbox.lull import Lull
 from sandbox.metrics import Metrics
 from sandbox.pool_sizes import flavour_sizes
 from sandbox.readiness import await_ready, is_waiting
@@ -31,6 +32,8 @@ STARTS = (os.cpu_count() or 1) + 1
 FILLERS = min(STARTS - 1, 8)
 #: After a failure to make a sandbox, before the next try for that language.
 RETRY_S = 2.0
+#: From a run's end here to its answer there: it is put together, recorded and sent in half of that.
+ANSWER_S = 0.002
 
 
 class NotReady(Exception):
@@ -77,11 +80,14 @@ class WarmPool:
         self.confined: bool | None = None
         #: The version of Landlock that its agent put in force, 0 where the kernel has none for it.
         self.landlock: int | None = None
-        self._used: queue.SimpleQueue[Sandbox | None] = queue.SimpleQueue()
+        #: Of the busy, those whose run has ended.
+        self._ended = 0
+        self._used: deque[Sandbox] = deque()
+        self._lull = Lull(ANSWER_S)
         # More would only slow each other down; waiting for a turn, a run may be handed one that is ready.
         self._starts = threading.Semaphore(STARTS)
         self._threads = [threading.Thread(target=self._fill, name=f"fill-{n}") for n in range(FILLERS)]
-        self._threads.append(threading.Thread(target=self._take_apart, name="take-apart"))
+        self._threads.append(threading.Thread(target=self._tidy_up, name="tidy-up"))
 
     def start(self) -> None:
         """Begin to fill."""
@@ -143,8 +149,9 @@ class WarmPool:
         return sandbox
 
     def discard(self, sandbox: Sandbox) -> None:
-        """Take a used sandbox apart, on another thread."""
-        self._used.put(sandbox)
+        """Take a used sandbox apart, on another thread and in a moment."""
+        self._used.append(sandbox)
+        self._lull.ask()
 
     def run_begins(self) -> None:
         """A run is under way: fillers hold back while the pool is half full."""
@@ -152,9 +159,10 @@ class WarmPool:
             self._busy += 1
 
     def run_ends(self) -> None:
+        """What it held the fillers from can be done in a moment."""
         with self._change:
-            self._busy -= 1
-            self._change.notify_all()
+            self._ended += 1
+        self._lull.ask()
 
     def images_changed(self) -> None:
         """Look again at what can be filled."""
@@ -283,6 +291,7 @@ class WarmPool:
                     image = self._images.get(shelf.language.id)
                     if image is not None:
                         shelf.making += 1
+                        self._change.notify()  # there may be more to make
                         return shelf, image
                 self._change.wait()
         return None
@@ -293,9 +302,17 @@ class WarmPool:
             return False
         return self._busy == 0 or coming < (shelf.size + 1) // 2
 
-    def _take_apart(self) -> None:
-        while (sandbox := self._used.get()) is not None:
-            sandbox.destroy()
+    def _tidy_up(self) -> None:
+        """Do what runs have left to do, whenever some have ended."""
+        goes_on = True
+        while goes_on:
+            goes_on = self._lull.wait()
+            with self._change:
+                self._busy -= self._ended
+                self._ended = 0
+                self._change.notify()
+            while self._used:
+                self._used.popleft().destroy()
 
     def close(self) -> None:
         """Stop filling and take everything apart."""
@@ -311,7 +328,7 @@ class WarmPool:
             self.discard(sandbox)
         for thread in self._threads[:-1]:
             thread.join()
-        self._used.put(None)
+        self._lull.end()
         self._threads[-1].join()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -68,15 +69,30 @@ class FakeEngine:
 
 
 @pytest.fixture
-def made():
-    engine = FakeEngine()
-    images = SimpleNamespace(current=Image("python", "sha256:1", ("/x",)))
-    images.get = lambda name: images.current
-    pool = WarmPool(engine, images, {PYTHON: 4})
-    pool.start()
-    yield engine, images, pool
-    pool.close()
+def made_with():
+    """Makes one pool, which is closed in the end."""
+    with ExitStack() as stack:
+
+        def make():
+            engine = FakeEngine()
+            images = SimpleNamespace(current=Image("python", "sha256:1", ("/x",)))
+            images.get = lambda name: images.current
+            pool = WarmPool(engine, images, {PYTHON: 4})
+            pool.start()
+            stack.callback(lambda: all_destroyed(engine))
+            stack.callback(pool.close)
+            return engine, images, pool
+
+        yield make
+
+
+def all_destroyed(engine):
     assert all(sandbox.destroyed.wait(5) for sandbox in engine.made)
+
+
+@pytest.fixture
+def made(made_with):
+    return made_with()
 
 
 def wait_until(condition):
@@ -159,6 +175,21 @@ def test_fillers_hold_back_while_a_run_is_on_and_the_pool_is_half_full(made):
     wait_until(lambda: full(pool))
     for sandbox in (first, second, third):
         pool.discard(sandbox)
+
+
+def test_after_a_run_fillers_hold_back_until_its_answer_is_there(monkeypatch, made_with):
+    monkeypatch.setattr("sandbox.pool.ANSWER_S", 0.3)
+    _, _, pool = made_with()
+    wait_until(lambda: full(pool))
+    pool.run_begins()
+    sandbox, _ = pool.take(PYTHON)
+    pool.discard(sandbox)
+    pool.run_ends()
+    time.sleep(0.1)
+    assert pool.counts()["python"]["ready"] == 3
+    assert not sandbox.destroyed.is_set()
+    wait_until(lambda: full(pool))
+    assert sandbox.destroyed.wait(5)
 
 
 def test_a_failing_engine_is_tried_again_not_hammered(monkeypatch):
