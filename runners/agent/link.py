@@ -53,6 +53,11 @@ class Link:
             self.unsent += (head + payload)[sent:]
             self.flush()
 
+    def send_bytes(self, whole_frames):
+        """Send what is framed already, or as much of it as the kernel takes now."""
+        self.unsent += whole_frames
+        self.flush()
+
     def send_blocking(self, kind, payload=b""):
         """Send a frame and wait while too much is unsent; all of it after the last."""
         self.send(kind, payload)

@@ -177,8 +177,8 @@ class Pid1:
         path, content = frames.unpack(payload)
         if self.file >= 0:
             os.close(self.file)
-        directory = os.path.dirname(WORK + path)
-        os.makedirs(directory, 0o755, exist_ok=True)
+        if b"/" in path:
+            os.makedirs(os.path.dirname(WORK + path), 0o755, exist_ok=True)
         self.file = os.open(WORK + path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         _write_all(self.file, content)
 
@@ -300,10 +300,10 @@ class Pid1:
 
     def report(self):
         outputs = has_outputs()
-        self.link.send(frames.EXIT, frames.pack([*self.ending(), b"1" if outputs else b"0"]))
+        last = frames.frame(frames.EXIT, frames.pack([*self.ending(), b"1" if outputs else b"0"]))
         if not outputs:
-            self.link.send(frames.END, b"0")
-            self.link.flush_below(1)
+            last += frames.frame(frames.END, b"0")  # in one piece: the host is woken for each
+        self.link.send_bytes(last)
         # Until the host hangs up: an engine whose control group goes with PID 1 reads the usage before that.
         while True:
             self.wait(None)

@@ -42,6 +42,21 @@ def test_frames_arrive_whole_and_in_order(agent, ends):
     assert arrived == b""
 
 
+def test_frames_in_one_piece_come_after_what_waits(agent, ends):
+    host, link = ends
+    link.send(b"D", bytes(agent.link.UNSENT_HIGH))
+    last = agent.frames.frame(b"X", b"exit") + agent.frames.frame(b"Z", b"0")
+    link.send_bytes(last)
+    arrived = bytearray()
+    reader = threading.Thread(target=read_all, args=(host, arrived))
+    reader.start()
+    link.flush_below(1)
+    host.shutdown(socket.SHUT_RD)
+    reader.join()
+    assert arrived.endswith(last)
+    assert [kind for kind, _ in agent.frames.take_frames(arrived)] == [b"D", b"X", b"Z"]
+
+
 def test_what_the_socket_does_not_take_waits(agent, ends):
     host, link = ends
     link.send(b"D", bytes(agent.link.UNSENT_HIGH))
