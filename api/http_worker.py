@@ -7,6 +7,7 @@
 * A connection is closed on the thread that served it: upstream lingers for up to two seconds on the one
   thread that accepts, which any client that asks for `Connection: close` and stays can bring about.
 * What the HTTP parser refuses is answered in the error shape of the API, without repeating what was sent.
+* The head of an answer and the first of its body are sent together: who waits is woken once.
 * The name and version of the server are not told.
 """
 
@@ -80,6 +81,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self._arriving: dict[socket.socket, float] = {}
         self._lingerers = threading.Semaphore(LINGERERS)
         wsgi.SERVER = "runyard"
+        wsgi.Response = Answer
         read_bodies_by_pieces()
 
     def load_wsgi(self) -> None:
@@ -178,6 +180,32 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         with suppress(OSError):
             util.write_nonblock(client, head.encode() + body)
         self._access.unread(request_id, status, len(body), addr[0] if isinstance(addr, tuple) else None)
+
+
+class Answer(wsgi.Response):  # type: ignore[misc]  # gunicorn is untyped
+    """An answer whose head goes with what comes first of its body."""
+
+    def write(self, arg: bytes) -> None:
+        if self.headers_sent or len(arg) > PIECE_BYTES:
+            super().write(arg)
+            return
+        held = _Held()
+        sock, self.sock = vars(self)["sock"], held
+        try:
+            super().write(arg)
+        finally:
+            self.sock = sock
+            sock.sendall(b"".join(held.pieces))
+
+
+class _Held:
+    """Stands in for a socket, and keeps what is to be sent."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def sendall(self, data: bytes) -> None:
+        self.pieces.append(data)
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn is untyped
