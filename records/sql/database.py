@@ -1,8 +1,8 @@
 """Connections and transactions: the same two verbs, `read` and `write`, over SQLite and PostgreSQL.
 
 SQLite has one writer at a time whatever one does, so there is one writing connection, handed from thread to thread
-by its pool, and a few for reading, which a writer never delays (WAL). Waiting for a connection is bounded. Joining
-several transactions into one commit was considered: a commit here is a write without a sync, and over
+(`writer.py`), and a few for reading, which a writer never delays (WAL). Waiting for a connection is bounded.
+Joining several transactions into one commit was considered: a commit here is a write without a sync, and over
 1 000 a second go through one connection, several times what the service can run.
 
 PostgreSQL has one small pool for both.
@@ -26,6 +26,7 @@ from sqlalchemy.pool import QueuePool
 
 from records.errors import RecordsUnavailable
 from records.sql.prepared import Prepared
+from records.sql.writer import CommitFailedError, Writer
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -70,6 +71,7 @@ class Database:
         if self.is_sqlite:
             self._writer = _sqlite_engine(url, size=1, wait_s=wait_s, cache_kib=_WRITER_CACHE_KIB)
             self._reader = _sqlite_engine(url, size=connections, wait_s=wait_s, cache_kib=_READER_CACHE_KIB)
+            self._one = Writer(self._writer, wait_s=wait_s)
         else:
             self._writer = self._reader = _postgresql_engine(url, size=connections, wait_s=wait_s)
 
@@ -108,6 +110,8 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
+        if self.is_sqlite:
+            self._one.close()
         self._reader.dispose()
         self._writer.dispose()
 
@@ -122,9 +126,11 @@ class Database:
             if _is_ours(e):
                 raise
             raise self._unavailable(e.orig) from e
-        except _CommitFailedError as e:
+        except CommitFailedError as e:
             raise self._unavailable(e.__cause__) from e
-        except sqlite3.DatabaseError as e:  # BEGIN and PRAGMA are said to the driver itself
+        except sqlite3.DatabaseError as e:  # from what is said to the driver itself
+            if isinstance(e, _SQLITES_OURS):
+                raise
             raise self._unavailable(e) from e
         if not self._answers:
             self._answers = True
@@ -149,25 +155,24 @@ class Database:
             return self._once(engine, work)
 
     def _once(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        if self.is_sqlite and engine is self._writer:
+            return self._one.transact(work)
         with engine.connect() as connection:
             if self.is_sqlite:
-                # Said here and not by an event: an engine with events looks for them at every statement.
                 driver = connection.connection.driver_connection
                 assert driver is not None
-                driver.execute("BEGIN IMMEDIATE" if engine is self._writer else "BEGIN")
+                driver.execute("BEGIN")
             result = work(connection)
             try:
                 connection.commit()
             except DBAPIError as e:
-                raise _CommitFailedError from e
+                raise CommitFailedError from e
             return result
 
 
-class _CommitFailedError(Exception):
-    """A commit was sent and not confirmed: not to be repeated."""
-
-
 _PING = text("SELECT 1")
+#: A statement or a value that no database would take, as its driver says it.
+_SQLITES_OURS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 
 
 def _is_ours(error: DBAPIError) -> bool:

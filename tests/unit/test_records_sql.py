@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+import sqlite3
 import threading
 
 import pytest
-from sqlalchemy import event
 
 from records import migrate, open_records
 from records.errors import RecordsUnavailable
@@ -34,20 +34,18 @@ def plans(opened):
     """Runs a call and says how SQLite finds the rows of each of its statements."""
     database = opened.runs._database
     seen = []
-
-    def note(connection, cursor, statement, parameters, context, executemany):
-        seen.append((statement, parameters[0] if executemany else parameters))
-
-    for engine in (database._reader, database._writer):
-        event.listen(engine, "before_cursor_execute", note)
+    for transact in (database.read, database.write):
+        transact(lambda connection: connection.connection.driver_connection.set_trace_callback(seen.append))
 
     def of(call):
         seen.clear()
         call()
+        assert seen
         found = []
-        for statement, parameters in tuple(seen):
+        # With the values in their places; what SQLite does by itself, to keep foreign keys, is told as a comment.
+        for statement in [text for text in seen if re.match("SELECT|INSERT|UPDATE|DELETE|WITH", text)]:
             raw = database._reader.raw_connection()
-            found += [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            found += [row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}")]
             raw.close()
         return found
 
@@ -120,6 +118,42 @@ def test_looking_up_and_ending_one_run_touch_only_it(opened, plans):
         lambda: opened.files.delete("key_a", "file_1"),
     ):
         assert_no_walk_over_a_table(plans(call))
+
+
+def test_what_fails_in_a_transaction_takes_all_of_it_back_and_the_next_is_made(opened):
+    database = opened.runs._database
+    opened.runs.accept(a_run(1))
+
+    def two_then_fail(connection):
+        opened.runs._insert(connection, inserted("run_2"))
+        connection.execute(runs.insert().values(inserted("run_3")))
+        opened.runs._insert(connection, inserted("run_1"))
+
+    with pytest.raises(sqlite3.IntegrityError):
+        database.write(two_then_fail)
+    assert opened.runs.accept(a_run(4)) == Accepted()
+    assert {run.id for run in opened.runs.list("key_a", limit=9).items} == {"run_1", "run_4"}
+
+
+def inserted(run_id):
+    row = dict.fromkeys(("id", "owner", "status", "language"), "queued") | {"id": run_id, "owner": "key_a"}
+    row |= dict.fromkeys(("attempt", "created_at_ms", "last_event_seq", "document_bytes"), 1)
+    return row | dict.fromkeys(("period", "idempotency_key", "request")) | {"document": b"\0{}"}
+
+
+def test_a_commit_that_fails_is_not_repeated_and_leaves_nothing_open(opened, monkeypatch):
+    times = []
+
+    def deferred(connection):
+        times.append(1)
+        driver = connection.connection.driver_connection
+        driver.execute("PRAGMA defer_foreign_keys=ON")  # so that it is the commit that finds it
+        driver.execute("INSERT INTO events VALUES (4711, 1, x'00')")
+
+    with pytest.raises(RecordsUnavailable):
+        opened.runs._database.write(deferred)
+    assert times == [1]
+    assert opened.runs.accept(a_run(1)) == Accepted()
 
 
 @pytest.mark.parametrize(
