@@ -74,8 +74,7 @@ def enclose(walls, root):
     """Become a sandbox on the detached mount `root`, a descriptor, which is closed."""
     kernel.unshare(kernel.CLONE_NEWCGROUP)  # in its own control group by now, so that this is what it sees
     os.setsid()
-    for name, bound in walls.quotas:
-        _write(b"/proc/sys/user/" + name, bound)
+    # While this process's own files are its own: with the change of ids below they become the kernel's.
     _write(b"/proc/self/oom_score_adj", walls.oom_score_adj)
     # Root of its own namespace: until now of no id that it knows, and so would be what it mounts.
     os.setresgid(0, 0, 0)
@@ -109,6 +108,10 @@ def _furnish(walls):
             kernel.mount(source, target, kind, flags, data)
         else:
             _bind(source, target, flags)
+    # By the new /proc: the old one keeps a name for each of these in each user namespace that there ever was, and
+    # the kernel goes through all of them.
+    for name, bound in walls.quotas:
+        _write(b"proc/sys/user/" + name, bound)
     for path in walls.masked_files:
         kernel.mount(b"dev/null", path, None, kernel.MS_BIND)
     empty = None
