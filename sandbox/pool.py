@@ -307,12 +307,17 @@ class WarmPool:
         goes_on = True
         while goes_on:
             goes_on = self._lull.wait()
-            with self._change:
+            self._let_fill()
+            while self._used:
+                self._used.popleft().destroy()
+                self._let_fill()  # the dead may have taken their time
+
+    def _let_fill(self) -> None:
+        with self._change:
+            if self._ended:
                 self._busy -= self._ended
                 self._ended = 0
                 self._change.notify()
-            while self._used:
-                self._used.popleft().destroy()
 
     def close(self) -> None:
         """Stop filling and take everything apart."""

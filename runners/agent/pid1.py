@@ -9,7 +9,15 @@ from agent import frames
 from agent.job import Job
 from agent.landlock import landlock
 from agent.link import CHUNK, UNSENT_HIGH, Link, StreamClosed
-from agent.program import clear_hold, release, set_dumpable, start_cold, start_forked, start_held
+from agent.program import (
+    clear_hold,
+    release,
+    set_dumpable,
+    start_cold,
+    start_forked,
+    start_held,
+    start_waiting,
+)
 from agent.streams import Streams
 
 WORK = b"/work/"
@@ -60,7 +68,9 @@ class Pid1:
         self.wake_write = wake_write
         _signal.signal(_signal.SIGCHLD, _nothing)
         _signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        #: What was started ahead, as (pid, the pipe to release it); and whether that executes what it is told to.
         self.held = None
+        self.executes = False
         self.job = None
         self.main = 0
         self.compiling = False
@@ -85,6 +95,9 @@ class Pid1:
             self.held = (pid, rest)
         elif mode == "hold":
             self.held = start_held(hold_argv, self.streams.pipes, self.own_descriptors())
+        else:
+            self.held = start_waiting(self.streams.pipes, self.own_descriptors())
+            self.executes = True
         self.rehearse()
         self.link.send(frames.READY, b"%d" % landlock.version)
         return None
@@ -187,8 +200,7 @@ class Pid1:
         job = self.job
         self.compiling = True
         self.about_to_start(job.compile_deadline_ms)
-        env = {**os.environb, **job.compile_env}
-        self.main = start_cold(job.compile_argv, env, self.streams.pipes, self.own_descriptors())
+        self.start(job.compile_argv, job.compile_env)
         self.streams.close_stdin()
 
     def go(self):
@@ -196,19 +208,28 @@ class Pid1:
         job = self.job
         self.about_to_start(job.deadline_ms)
         if job.warm and self.held:
-            self.main, go_fd = self.held
-            try:
-                release(go_fd, job.program_args, job.env)
-            except BrokenPipeError:  # the waiting interpreter has died; its end is reported like any other
-                os.close(go_fd)
+            self.release_held(job.program_args, job.env)
         else:
-            if self.held:
-                self.discard_held()
-            env = {**os.environb, **job.env}
-            argv = job.argv + job.program_args
-            self.main = start_cold(argv, env, self.streams.pipes, self.own_descriptors())
-        self.held = None
+            self.start(job.argv + job.program_args, job.env)
         self.streams.feed_stdin()
+
+    def start(self, argv, env):
+        """Have a main process execute this: the one that waits for it, or a new one."""
+        env = {**os.environb, **env}
+        if self.held and self.executes:
+            self.release_held(argv, env)
+            return
+        if self.held:
+            self.discard_held()
+        self.main = start_cold(argv, env, self.streams.pipes, self.own_descriptors())
+
+    def release_held(self, args, env):
+        """Let go what was started ahead."""
+        (self.main, go_fd), self.held = self.held, None
+        try:
+            release(go_fd, args, env)
+        except BrokenPipeError:  # it has died; its end is reported like any other
+            os.close(go_fd)
 
     def about_to_start(self, deadline_ms):
         """What comes before a main process: the files are complete, its deadline and its cap are set."""
@@ -220,7 +241,7 @@ class Pid1:
 
     def discard_held(self):
         """End the waiting interpreter, which had the pipes, and make new ones."""
-        _, go_fd = self.held
+        (_, go_fd), self.held = self.held, None
         self.kill_everything()  # it may be a script yet, with a child at work
         os.close(go_fd)
         clear_hold()

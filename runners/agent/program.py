@@ -83,9 +83,27 @@ def start_cold(argv, env, pipes, close):
         default_signals()
         settle_child(pipes, close)
         execute(argv, env)
-    except BaseException as e:  # whatever it was, this process must not go on as a second PID 1
-        os.write(2, f"cannot start {os.fsdecode(argv[0])}: {e}\n".encode())
+    except BaseException as e:
+        _cannot_start(argv, e)
+
+
+def _cannot_start(argv, error):
+    """Tell the program's own caller; whatever it was, this process must not go on as a second PID 1."""
+    os.write(2, f"cannot start {os.fsdecode(argv[0])}: {error}\n".encode())
     os._exit(127)
+
+
+def start_waiting(pipes, close):
+    """Fork a child that waits to be told what to execute. Returns (pid, the pipe by which it is told)."""
+    pid, rest = start_forked(pipes, close)
+    if pid is None:
+        argv, env = rest
+        try:
+            default_signals()
+            execute(argv, dict(env))
+        except BaseException as e:
+            _cannot_start(argv, e)
+    return pid, rest
 
 
 def start_held(argv, pipes, close):
@@ -121,7 +139,7 @@ def clear_hold(folder=HOLD_DIRECTORY):
     os.rmdir(folder)
 
 
-def start_forked(pipes, close, get_ready):
+def start_forked(pipes, close, get_ready=None):
     """Fork the waiting copy of this interpreter. In PID 1: (pid, the pipe to release it). In the child, once
     released: None and its (arguments, environment); a child whose PID 1 is gone ends here.
     """
@@ -135,7 +153,8 @@ def start_forked(pipes, close, get_ready):
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         settle_child(pipes, (*close, go_fd))
-        get_ready()
+        if get_ready is not None:
+            get_ready()
         message = read_message(wait_fd)
         os.close(wait_fd)
     except BaseException:

@@ -22,6 +22,12 @@ def test_a_waiting_sandbox_is_used_as_soon_as_there_is_one(run, column):
     until(lambda: run("python", "print(1)")["isolation"]["source"] == column.source or time.sleep(0.5))
 
 
+def test_a_command_is_executed_by_a_process_that_has_waited_for_it(run):
+    code = "read -r now _ </proc/uptime; s=($(</proc/$$/stat)); echo $(( ${now/./} - ${s[21]} ))"
+    # In hundredths of a second, from the fork of the process to the first line of the program.
+    until(lambda: int(run("bash", code)["stdout"]) > 30 or time.sleep(0.5))
+
+
 @pytest.mark.parametrize(
     ("code", "status", "exit_code", "signal"),
     [
