@@ -19,9 +19,8 @@ from agent.program import (
     start_waiting,
 )
 from agent.streams import Streams
+from agent.work import OUTPUTS, Arriving, has_outputs
 
-WORK = b"/work/"
-OUTPUTS = "/work/outputs"
 #: The killed die within a millisecond, where they get a processor.
 KILL_AGAIN_MS = 20
 NO_JOB = frames.pack([b"0", b"", b"", b"", b"0", b"0", b"0", b"0", b"0", b"", b"", b"0"])
@@ -76,7 +75,7 @@ class Pid1:
         self.compiling = False
         self.status = None
         self.deadline = None
-        self.file = -1
+        self.files = Arriving()
 
     def own_descriptors(self):
         return (self.link.read_fd, self.link.write_fd, self.wake, self.wake_write)
@@ -162,9 +161,9 @@ class Pid1:
 
     def handle(self, kind, payload):
         if kind == frames.FILE:
-            self.begin_file(payload)
+            self.files.begin(*frames.unpack(payload))
         elif kind == frames.MORE:
-            _write_all(self.file, payload)
+            self.files.more(payload)
         elif kind == frames.JOB:
             self.job = Job(payload)
         elif kind == frames.STDIN:
@@ -185,15 +184,6 @@ class Pid1:
             from agent.artifacts import Collector  # most runs leave nothing to collect
 
             Collector(self.job, self.link.send_blocking).collect()
-
-    def begin_file(self, payload):
-        path, content = frames.unpack(payload)
-        if self.file >= 0:
-            os.close(self.file)
-        if b"/" in path:
-            os.makedirs(os.path.dirname(WORK + path), 0o755, exist_ok=True)
-        self.file = os.open(WORK + path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        _write_all(self.file, content)
 
     def compile(self):
         """Start the compiler: in the image's environment, not the program's, and with nothing to read."""
@@ -233,9 +223,7 @@ class Pid1:
 
     def about_to_start(self, deadline_ms):
         """What comes before a main process: the files are complete, its deadline and its cap are set."""
-        if self.file >= 0:
-            os.close(self.file)
-            self.file = -1
+        self.files.end()
         self.deadline = time.monotonic() + deadline_ms / 1000
         self.streams.cap = self.job.max_output_bytes
 
@@ -332,20 +320,3 @@ class Pid1:
 
 def _nothing(_number, _frame):
     """A handler must exist for the wake-up descriptor to be written."""
-
-
-def _write_all(fd, data):
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def has_outputs():
-    """Whether there is anything to collect: an untouched directory needs no second exchange."""
-    try:
-        with os.scandir(OUTPUTS) as entries:
-            return next(entries, None) is not None or os.path.islink(OUTPUTS)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True

@@ -1,0 +1,46 @@
+"""The files beneath /work: those that the host sends, and whether a program has left any."""
+
+import os
+
+WORK = b"/work/"
+OUTPUTS = "/work/outputs"
+
+
+class Arriving:
+    """Files that come in pieces, one after the other."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self):
+        self.fd = -1
+
+    def begin(self, path, content):
+        """Begin a file; the one before it is complete."""
+        self.end()
+        if b"/" in path:
+            os.makedirs(os.path.dirname(WORK + path), 0o755, exist_ok=True)
+        self.fd = os.open(WORK + path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        self.more(content)
+
+    def more(self, content):
+        """More of the file begun last."""
+        view = memoryview(content)
+        while view:
+            view = view[os.write(self.fd, view) :]
+
+    def end(self):
+        """All files are complete."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def has_outputs():
+    """Whether there is anything to collect: an untouched directory needs no second exchange."""
+    try:
+        with os.scandir(OUTPUTS) as entries:
+            return next(entries, None) is not None or os.path.islink(OUTPUTS)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
