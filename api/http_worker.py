@@ -185,12 +185,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
 class Answer(wsgi.Response):  # type: ignore[misc]  # gunicorn is untyped
     """An answer whose head goes with what comes first of its body."""
 
+    sock: socket.socket | _Held
+
     def write(self, arg: bytes) -> None:
         if self.headers_sent or len(arg) > PIECE_BYTES:
             super().write(arg)
             return
         held = _Held()
-        sock, self.sock = vars(self)["sock"], held
+        sock, self.sock = self.sock, held
         try:
             super().write(arg)
         finally:

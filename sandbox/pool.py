@@ -291,7 +291,8 @@ class WarmPool:
                     image = self._images.get(shelf.language.id)
                     if image is not None:
                         shelf.making += 1
-                        self._change.notify()  # there may be more to make
+                        if any(map(self._wants, self._shelves.values())):
+                            self._change.notify()
                         return shelf, image
                 self._change.wait()
         return None

@@ -8,8 +8,8 @@ import os
 import stat
 
 from agent import frames
+from agent.work import OUTPUTS
 
-ROOT = "/work/outputs"
 MAX_DEPTH = 32
 MAX_LISTED = 100
 CHUNK = 64 * 1024
@@ -30,9 +30,9 @@ class Collector:
     def collect(self):
         """Send everything, then the count of what was left out."""
         try:
-            fd = os.open(ROOT, _OPEN_DIRECTORY)
+            fd = os.open(OUTPUTS, _OPEN_DIRECTORY)
         except OSError as e:
-            self.skip(b"outputs", _reason(e, ROOT))
+            self.skip(b"outputs", _reason(e, OUTPUTS))
         else:
             self.directory(fd, b"", 1)
         self.send(frames.END, b"%d" % self.skipped)

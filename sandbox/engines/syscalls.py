@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from collections.abc import Iterable
 
 CLONE_NEWNS = 0x0002_0000
@@ -33,10 +34,6 @@ FSCONFIG_CMD_CREATE = 6
 FSCONFIG_CMD_RECONFIGURE = 7
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 1, 2
 AT_FDCWD = -100
-
-CLOCK_MONOTONIC = 1
-TFD_CLOEXEC = 0o2000000
-_NO_INTERVAL = (0, 0)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -98,13 +95,13 @@ def detached_overlay(layers: Iterable[int]) -> int:
 
 def timer() -> int:
     """A descriptor that can be read (8 bytes) each time it has run out, see timerfd_create(2)."""
-    return _checked("timerfd_create", _libc.timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC))
+    return _checked("timerfd_create", _libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC))
 
 
 def set_timer(fd: int, seconds: float) -> None:
     """Let a timer run out once, so long from now."""
-    whole = int(seconds)
-    spec = (ctypes.c_long * 4)(*_NO_INTERVAL, whole, max(1, round((seconds - whole) * 1e9)))
+    whole, rest = divmod(max(1, round(seconds * 1e9)), 1_000_000_000)
+    spec = (ctypes.c_long * 4)(0, 0, whole, rest)  # no interval, and the time
     _checked("timerfd_settime", _libc.timerfd_settime(fd, 0, spec, None))
 
 

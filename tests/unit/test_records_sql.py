@@ -141,7 +141,7 @@ def inserted(run_id):
     return row | dict.fromkeys(("period", "idempotency_key", "request")) | {"document": b"\0{}"}
 
 
-def test_a_commit_that_fails_is_not_repeated_and_leaves_nothing_open(opened, monkeypatch):
+def test_a_commit_that_fails_is_not_repeated_and_leaves_nothing_open(opened):
     times = []
 
     def deferred(connection):

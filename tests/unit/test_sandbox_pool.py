@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -69,30 +68,15 @@ class FakeEngine:
 
 
 @pytest.fixture
-def made_with():
-    """Makes one pool, which is closed in the end."""
-    with ExitStack() as stack:
-
-        def make():
-            engine = FakeEngine()
-            images = SimpleNamespace(current=Image("python", "sha256:1", ("/x",)))
-            images.get = lambda name: images.current
-            pool = WarmPool(engine, images, {PYTHON: 4})
-            pool.start()
-            stack.callback(lambda: all_destroyed(engine))
-            stack.callback(pool.close)
-            return engine, images, pool
-
-        yield make
-
-
-def all_destroyed(engine):
+def made():
+    engine = FakeEngine()
+    images = SimpleNamespace(current=Image("python", "sha256:1", ("/x",)))
+    images.get = lambda name: images.current
+    pool = WarmPool(engine, images, {PYTHON: 4})
+    pool.start()
+    yield engine, images, pool
+    pool.close()
     assert all(sandbox.destroyed.wait(5) for sandbox in engine.made)
-
-
-@pytest.fixture
-def made(made_with):
-    return made_with()
 
 
 def wait_until(condition):
@@ -177,9 +161,14 @@ def test_fillers_hold_back_while_a_run_is_on_and_the_pool_is_half_full(made):
         pool.discard(sandbox)
 
 
-def test_after_a_run_fillers_hold_back_until_its_answer_is_there(monkeypatch, made_with):
+@pytest.fixture
+def slow_answers(monkeypatch):
     monkeypatch.setattr("sandbox.pool.ANSWER_S", 0.3)
-    _, _, pool = made_with()
+
+
+@pytest.mark.usefixtures("slow_answers")
+def test_after_a_run_fillers_hold_back_until_its_answer_is_there(made):
+    _, _, pool = made
     wait_until(lambda: full(pool))
     pool.run_begins()
     sandbox, _ = pool.take(PYTHON)
