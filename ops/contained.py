@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 from config.settings import IMAGE_PREFIX, Settings, SettingsError, load_settings
-from ops.programs import PYTHON
+from ops.programs import ALLOCATOR, PYTHON
 from sandbox.engines.syscalls import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT, mount
 from storage.errors import StorageMisconfigured
 from storage.layout import make_areas
@@ -26,7 +26,7 @@ CHECK_TIMEOUT_S = 8.0
 
 def start(what: str, settings: Settings) -> None:
     """Become the api or the worker. Raises StorageMisconfigured or OSError where that cannot be."""
-    env = dict(os.environ)
+    env = {**ALLOCATOR, **os.environ}
     if what == "api":
         os.umask(0o077)
         argv = [*PYTHON, "-m", "gunicorn", "-c", "python:api.gunicorn_conf", "api.app:create_app()"]
