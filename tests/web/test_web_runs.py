@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 from web_line import Line
 
 from tests.conftest import OTHER_TOKEN, TOKEN
@@ -148,7 +148,7 @@ def test_history_shows_a_run_and_runs_it_again(visitor, service):
     expect(row).to_contain_text("once more seven")
     row.get_by_role("button", name="Run again").click()
     expect(visitor.page.locator("#part-result")).to_be_visible()
-    # Until then the other's result is there, with the same output.
+    # Hidden, until the new one's is there.
     expect(visitor.shown_id()).not_to_have_text(first)
     expect(visitor.output()).to_contain_text("once more seven")
     visitor.ends("succeeded")
@@ -162,6 +162,52 @@ def test_history_shows_a_run_and_runs_it_again(visitor, service):
     expect(visitor.output()).to_contain_text("once more seven")
     visitor.ends("succeeded")
     assert visitor.run_id() == first
+
+
+def test_a_run_that_is_looked_up_is_waited_for_and_the_last_one_clicked_is_shown(visitor):
+    ids = []
+    for word in ("first", "second"):
+        visitor.write(f"print('the {word}')")
+        visitor.run()
+        expect(visitor.output()).to_contain_text(f"the {word}")
+        visitor.ends("succeeded")
+        ids.append(visitor.run_id())
+    answers: list[Route] = []
+    looked_up = re.compile("include=request")
+
+    def hold(route: Route) -> None:
+        answers.append(route)
+
+    visitor.page.route(looked_up, hold)
+    for one in reversed(ids):
+        visitor.page.click("#tab-history")
+        visitor.page.locator(f".run-row[data-run={one}] .run-open").click()
+        visitor.ends("loading")
+        expect(visitor.output()).to_be_hidden()
+        expect(visitor.page.locator("#isolation")).to_be_hidden()
+    for answer in reversed(answers):  # of what was clicked first it comes last
+        with visitor.page.expect_response(looked_up):
+            answer.continue_()
+    expect(visitor.shown_id()).to_have_text(ids[0])
+    expect(visitor.output()).to_contain_text("the first")
+    visitor.ends("succeeded")
+    assert "the first" in visitor.code()
+
+
+def test_a_run_that_is_gone_is_said_to_be(visitor, service):
+    visitor.write("print('short-lived')")
+    visitor.run()
+    visitor.ends("succeeded")
+    gone = visitor.run_id()
+    visitor.page.click("#tab-history")
+    row = visitor.page.locator(f".run-row[data-run={gone}] .run-open")
+    expect(row).to_be_visible()
+    assert service.request("DELETE", f"/v1/runs/{gone}").status == 200
+    row.click()
+    words = service.get(f"/v1/runs/{gone}").body["error"]["message"]
+    expect(visitor.page.locator("#problem")).to_contain_text(words)
+    expect(visitor.page.locator("#status")).to_be_hidden()
+    expect(visitor.output()).to_be_hidden()
 
 
 def test_a_bad_token_is_refused_in_the_services_words(visit, service):

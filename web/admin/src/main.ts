@@ -54,6 +54,13 @@ function complain(problem: unknown): void {
   result.problem(notice(problem, { goTo }));
 }
 
+/** Complain, and show no run. */
+function refuse(problem: unknown): void {
+  result.clear();
+  byId("status").hidden = true;
+  complain(problem);
+}
+
 function goTo(param: string): (() => void) | null {
   const field = program.field(param);
   if (!field) return null;
@@ -82,9 +89,7 @@ function run(): void {
     void runner.start(fitting(program.request(picker.value)));
   } catch (problem) {
     if (!(problem instanceof Unfit)) throw problem;
-    result.clear();
-    byId("status").hidden = true;
-    complain(problem);
+    refuse(problem);
   }
   if (matchMedia("(max-width: 999px)").matches) byId("results").scrollIntoView({ block: "start" });
 }
@@ -101,18 +106,17 @@ function setBusy(busy: boolean): void {
 }
 
 async function reopen(listed: Run, again: boolean): Promise<void> {
+  showPart("result");
+  const wanted = runner.awaitRun();
   try {
     const found = await call<Run>(`/v1/runs/${encodeURIComponent(listed.id)}?include=request`);
-    if (found.request) {
-      load(found.request);
-      if (again) return run();
-    } else if (again) {
-      return complain(new Unfit("", "The program of this run is not kept any more."));
-    }
-    showPart("result");
-    await runner.open(found.id);
+    if (!wanted()) return;
+    if (found.request) load(found.request);
+    if (!again) return await runner.open(found.id);
+    if (!found.request) throw new Unfit("", "The program of this run is not kept any more.");
+    run();
   } catch (problem) {
-    fill(byId("history-problem"), notice(problem));
+    if (wanted()) refuse(problem);
   }
 }
 

@@ -6,7 +6,7 @@ import { Terminal, type Stream } from "./terminal";
 import type { Artifact, Run, RunEvent } from "./types";
 
 const TITLES: Record<string, string> = {
-  sending: "Sending", queued: "Waiting", running: "Running", succeeded: "Succeeded", failed: "Failed",
+  loading: "Loading", sending: "Sending", queued: "Waiting", running: "Running", succeeded: "Succeeded", failed: "Failed",
   timeout: "Timed out", oom: "Out of memory", cancelled: "Cancelled", killed: "Killed", error: "Service error",
   lost: "Connection lost", refused: "Not started",
 };

@@ -51,6 +51,15 @@ export class Runner {
     await this.follow(mine.signal);
   }
 
+  /** Show nothing until a run that was made before is looked up. Gives whether that is still what is wanted. */
+  awaitRun(): () => boolean {
+    const mine = this.take();
+    this.result.clear();
+    this.result.status("loading");
+    this.hooks.busy(false);
+    return () => !mine.signal.aborted;
+  }
+
   /** Show a run that was made before, live if it still goes on. */
   async open(id: string): Promise<void> {
     const mine = this.take();
