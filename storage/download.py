@@ -71,7 +71,7 @@ def plan(asked: Asked, blob: Blob, name: str, kind: str) -> Plan:
         try:
             span = ranges.parse(asked.range, blob.size)
         except RangeNotSatisfiable:
-            return Plan(416, {**common, "Content-Range": f"bytes */{blob.size}", "Content-Length": "0"})
+            return Plan(416, {**common, "Content-Range": f"bytes */{blob.size}"})
     full = headers(name, kind) | common
     if span is not None:
         full |= {"Content-Range": span.content_range(blob.size), "Content-Length": str(span.length)}

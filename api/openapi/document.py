@@ -196,6 +196,8 @@ def _error_response(description: str, codes: list[str], also: dict[str, Any] | N
         headers["WWW-Authenticate"] = _header("Challenge")
     if statuses in ({429}, {503}):
         headers["Retry-After"] = _header("RetryAfter")
+    if statuses == {416}:
+        headers["Content-Range"] = _header("WholeLength")
     examples = {_name(code): {"$ref": f"#/components/examples/{_name(code)}"} for code in codes}
     schema: Schema = {"$ref": REF.format(model="Error")}
     if also is not None and JSON in also.get("content", {}):

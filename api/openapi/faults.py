@@ -91,6 +91,7 @@ FAULTS: dict[str, Fault] = {
         415, "The body must be JSON: send the header 'Content-Type: application/json'.", "Content-Type"
     ),
     "unsupported_content_encoding": Fault(415, "The body must not be compressed.", "Content-Encoding"),
+    "range_not_satisfiable": Fault(416, "Range: begins beyond the end of the file, which has 10 bytes", "Range"),
     "expectation_failed": Fault(417, "The expectation cannot be met."),
     "idempotency_mismatch": Fault(422, "Idempotency-Key: was used with another request", "Idempotency-Key"),
     "rate_limit_exceeded": Fault(429, "This key may make 2 requests at once; try again in 1 s."),

@@ -63,5 +63,4 @@ DOWNLOAD = {
     206: Answer("The range.", _BYTES, headers=_ETAG | {"Content-Range": "Which part of how much."}),
     302: Answer("At the S3 server, with S3_PRESIGN.", headers={"Location": "Where, for a while."}),
     304: Answer("It is there already.", headers=_ETAG),
-    416: Answer("There is no such range.", headers={"Content-Range": "How much there is."}),
 }

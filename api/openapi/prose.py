@@ -58,6 +58,11 @@ HEADERS: dict[str, Any] = {
         "required": True,
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
+    "WholeLength": {
+        "description": "How much there is.",
+        "required": True,
+        "schema": {"type": "string", "pattern": r"^bytes \*/[0-9]+$"},
+    },
     "Challenge": {"description": "Which token is missing.", "required": True, "schema": {"type": "string"}},
 }
 
@@ -69,6 +74,7 @@ STATUS_TEXTS = {
     409: "Not in this state.",
     413: "Too large.",
     415: "Not of the type that is taken here.",
+    416: "There is no such range.",
     422: "The Idempotency-Key was used for something else.",
     429: "This key's rate, quota or share is used up.",
     500: "The service failed, not the request.",

@@ -133,7 +133,14 @@ def delete_file(file_id: str) -> Response:
         Query("If-None-Match", "The ETag that is there already.", {"type": "string"}, where="header"),
     ),
     answers=DOWNLOAD,
-    errors=("file_not_found", "unknown_field", "file_damaged", "overloaded", "storage_unavailable"),
+    errors=(
+        "file_not_found",
+        "unknown_field",
+        "range_not_satisfiable",
+        "file_damaged",
+        "overloaded",
+        "storage_unavailable",
+    ),
 )
 def get_content(file_id: str) -> Response:
     """The bytes of a file, or one range of them, for its owner or whoever has a signed link.
@@ -150,6 +157,9 @@ def get_content(file_id: str) -> Response:
         file.content_type,
     )
     store = context().storage.uploads if file.area == "upload" else context().storage.artifacts
+    if plan.status == 416:
+        words = f"Range: begins beyond the end of the file, which has {blob.size} bytes"
+        raise ApiError(416, words, code="range_not_satisfiable", param="Range", headers=plan.headers)
     if plan.span is None:
         return _reply(plan, b"")
     address = store.presigned(blob, download.headers(file.name, file.content_type), ttl_s)
