@@ -67,6 +67,11 @@ def unmount(target: str) -> None:
     _checked(f"umount {target}", _libc.umount2(target.encode(), MNT_DETACH))
 
 
+def opened_path(fd: int) -> str:
+    """A path of this process's to what it has open, that does not tell where that lies."""
+    return f"/proc/self/fd/{fd}"
+
+
 def detached_overlay(layers: Iterable[int]) -> int:
     """A read-only overlay of these directories (descriptors, topmost first), mounted nowhere: a descriptor, with
     which it goes.
@@ -74,7 +79,7 @@ def detached_overlay(layers: Iterable[int]) -> int:
     To mount it somewhere and to unmount it again would have the kernel wait for all its processors. And what is in
     force does not tell where the layers lie. Before Linux 6.8 the kernel refuses more than about a dozen of them.
     """
-    paths = [b"/proc/self/fd/%d" % fd for fd in layers]
+    paths = [opened_path(fd).encode() for fd in layers]
     lower = b":".join(paths)
     made = _checked("fsopen", _libc.syscall(SYS_FSOPEN, b"overlay", FSOPEN_CLOEXEC))
     try:

@@ -133,6 +133,10 @@ CASES: dict[str, Case] = {
         "    attempt(os.open, path, os.O_WRONLY)\n"
         "    attempt(os.chmod, path, 0o777)\n"
     ),
+    "where the host keeps the service": bash(
+        "grep -h '{state}' /proc/self/mountinfo /proc/self/mounts /proc/self/mountstats /proc/self/maps /proc/self/environ "
+        "/proc/1/environ /proc/1/cmdline /proc/*/maps /proc/self/cgroup 2>/dev/null | cut -c-300; echo end"
+    ),
     # -- namespaces, mounts, roots -----------------------------------------------------------------
     "mounts": python(
         "os.makedirs('m', exist_ok=True)\n"

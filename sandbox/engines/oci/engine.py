@@ -28,7 +28,7 @@ from sandbox.engines.confinement import (
     load_profile,
 )
 from sandbox.engines.oci import spec
-from sandbox.engines.oci.devices import make_device_layer
+from sandbox.engines.oci.roots import Roots
 from sandbox.engines.oci.runtime import open_runtime
 from sandbox.engines.oci.sandbox import OciSandbox, kill_all
 from sandbox.engines.oci.slots import Slot, Slots
@@ -39,7 +39,6 @@ from sandbox.engines.oci.templates.source import TemplateSource
 from sandbox.engines.posture import Expected
 from sandbox.engines.syscalls import (
     MS_NOSUID,
-    MS_RDONLY,
     become_subreaper,
     mount,
     private_mounts,
@@ -77,7 +76,7 @@ class OciEngine:
         self._place = settings.run_dir / ("gvisor" if beside else "sandboxes")
         self._place.mkdir(mode=0o711, parents=True, exist_ok=True)
         mount("tmpfs", str(self._place), "tmpfs", MS_NOSUID, "mode=0711,size=64m")
-        self._devices = make_device_layer(self._place)
+        self._roots = Roots(self._place)
         self._runtime = open_runtime(settings.runtime, self._place / "runtime", self._instance)
         self._filter: bytes | None = None
         self._specs: dict[tuple[str, bool, bool], str] = {}
@@ -101,17 +100,7 @@ class OciEngine:
 
     def _template_source(self, settings: Settings) -> TemplateSource:
         """Raises EngineUnusable or OSError where the machine lacks what it takes."""
-        making = Making(
-            self._slots,
-            self._cgroups,
-            self._runtime,
-            self._instance,
-            self._place,
-            self._mount_root,
-            _remove_bundle,
-            unmount,
-            self._open_layers,
-        )
+        making = Making(self._slots, self._cgroups, self._runtime, self._instance, self._place, self._roots)
         return TemplateSource(
             making,
             seccomp=compile_filter(self._seccomp.data) if self._seccomp else b"",
@@ -195,33 +184,6 @@ class OciEngine:
             raise
         return sandbox
 
-    def _mount_root(self, bundle: str, image: Image) -> str:
-        """Make a bundle's directory and mount a sandbox's own root in it; its path. Or nothing, and OSError."""
-        root = f"{bundle}/root"
-        layers = ":".join(self._layers(image))
-        os.mkdir(bundle)
-        try:
-            os.mkdir(root)
-            mount("overlay", root, "overlay", MS_RDONLY | MS_NOSUID, f"lowerdir={layers}")
-        except OSError:
-            _remove_bundle(bundle)
-            raise
-        return root
-
-    def _layers(self, image: Image) -> tuple[str, ...]:
-        """The directories of a sandbox's root, topmost first."""
-        return (str(self._devices), *image.layers)
-
-    def _open_layers(self, image: Image) -> tuple[int, ...]:
-        """The same, open. Raises OSError."""
-        with contextlib.ExitStack() as undo:
-            found = []
-            for path in self._layers(image):
-                found.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-                undo.callback(os.close, found[-1])
-            undo.pop_all()
-        return tuple(found)
-
     def _build(self, sandbox: OciSandbox, language: Language, theirs: socket.socket, *, hold: bool) -> None:
         undo = sandbox.undo
         slot = self._slots.take()
@@ -235,29 +197,27 @@ class OciEngine:
         sandbox.group = group
         group.set(self._runtime.traits.with_headroom(sandbox.bounds))
         bundle = f"{self._place}/{sandbox.id}"
-        root = self._mount_root(bundle, sandbox.image)
-        undo.callback(_remove_bundle, bundle)
-        undo.callback(unmount, root)
+        root = self._roots.mount(bundle, sandbox.image)
+        undo.callback(self._roots.remove, bundle)
         undo.callback(self._runtime.forget, sandbox.id)
-        config = self._config(sandbox.image, language, slot, bundle, hold=hold)
+        config = self._config(sandbox, language, slot, root, hold=hold)
         pid = self._runtime.start(sandbox.id, bundle, config, theirs.fileno(), group.enter)
         sandbox.born(pid)
         if self._filter is None and self._seccomp is not None:
             self._filter = self._runtime.compiled_filter(sandbox.id)
 
-    def _config(self, image: Image, language: Language, slot: Slot, bundle: str, *, hold: bool) -> bytes:
+    def _config(self, sandbox: OciSandbox, language: Language, slot: Slot, root: str, *, hold: bool) -> bytes:
         compiled = self._filter is not None
-        key = (image.digest, hold, compiled)
+        key = (sandbox.image.digest, hold, compiled)
         text = self._specs.get(key)
         if text is None:
             text = self._specs[key] = self._spec(language, hold=hold)
-        root = f"{bundle}/root"
         namespace = f"/proc/{os.getpid()}/fd/{slot.user_namespace}"
         marks = {
             spec.ROOT_MARK: root,
             spec.USERNS_MARK: namespace,
             spec.FIRST_UID_MARK: str(slot.first_uid),
-            spec.GROUP_MARK: f"/{self._instance}/{bundle.rpartition('/')[2]}",
+            spec.GROUP_MARK: f"/{self._instance}/{sandbox.id}",
         }
         for mark, value in marks.items():
             text = text.replace(mark, value)
@@ -309,14 +269,6 @@ class OciEngine:
             self._templates.close()
         self._runtime.close()
         self._slots.close()
+        self._roots.close()
         with contextlib.suppress(OSError):
             unmount(str(self._place))
-
-
-def _remove_bundle(bundle: str) -> None:
-    for name in ("pid", "config.json"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{bundle}/{name}")
-    with contextlib.suppress(FileNotFoundError):  # it may not have come to that
-        os.rmdir(f"{bundle}/root")
-    os.rmdir(bundle)

@@ -7,7 +7,6 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from sandbox.engines import EngineError
 from sandbox.engines.cgroups.group import Bounds, Cgroups
 from sandbox.engines.confinement import BASE_ENV, DEFAULT_MEMORY_BYTES, build_bytes
 from sandbox.engines.oci import spec
+from sandbox.engines.oci.roots import Roots
 from sandbox.engines.oci.runtime import Runtime
 from sandbox.engines.oci.slots import Slots
 from sandbox.engines.oci.templates.container import BOOT_TIMEOUT_S, TEMPLATE_PREFIX, Template
@@ -35,20 +35,14 @@ TEMPLATE_PIDS = 512
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """What the engine lends: how it mounts a root at a bundle (undone by `undo`), and what it holds.
-
-    `open_layers` has the directories of a root, topmost first, whose descriptors are the caller's to close.
-    """
+    """What the engine lends."""
 
     slots: Slots
     cgroups: Cgroups
     runtime: Runtime
     instance: str
     place: Path
-    mount_root: Callable[[str, Image], str]
-    remove_bundle: Callable[[str], None]
-    unmount: Callable[[str], None]
-    open_layers: Callable[[Image], tuple[int, ...]]
+    roots: Roots
 
 
 class Booter:
@@ -80,9 +74,8 @@ class Booter:
                 template.group = group
                 group.set(Bounds(TEMPLATE_MEMORY_BYTES, float(os.cpu_count() or 1), TEMPLATE_PIDS))
                 bundle = f"{making.place}/{name}"
-                root = making.mount_root(bundle, image)
-                undo.callback(making.remove_bundle, bundle)
-                undo.callback(making.unmount, root)
+                root = making.roots.mount(bundle, image)
+                undo.callback(making.roots.remove, bundle)
                 undo.callback(making.runtime.forget, name)
                 config = self._config(language, name, root)
                 pid = making.runtime.start(name, bundle, config, theirs.fileno(), group.enter, limited=False)

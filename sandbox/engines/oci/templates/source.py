@@ -22,7 +22,6 @@ from sandbox.engines.oci.templates.namespace import TemplateNamespace
 from sandbox.engines.oci.templates.owners import Owners
 from sandbox.engines.oci.templates.place import Place, Wear
 from sandbox.engines.posture import Expected
-from sandbox.engines.syscalls import detached_overlay
 from sandbox.images import Image
 from sandbox.languages import Language
 
@@ -56,8 +55,6 @@ class TemplateSource:
         self._namespace = TemplateNamespace(making.slots)
         self._booter = Booter(making, self._namespace, seccomp, relaxed=relaxed)
         self._places: dict[tuple[str, str, str], Place] = {}
-        #: By the paths of an image's layers, the directories, open for as long as the service lives.
-        self._layers: dict[tuple[str, ...], tuple[int, ...]] = {}
         self._lock = threading.Lock()
         self.by_owner = most_owners > 0
         self._owners = Owners(most_owners, unused_s=wear.most_seconds)
@@ -94,7 +91,7 @@ class TemplateSource:
         place = self._place(sandbox.image, language, flavour, owner)
         try:
             first_id = self._prepare(sandbox)
-            root = self._detached_root(sandbox.image)
+            root = self._making.roots.detached(sandbox.image)
         except OSError as e:
             raise EngineError(f"cannot make a sandbox: {e}") from e
         try:
@@ -126,14 +123,6 @@ class TemplateSource:
         stream.settimeout(HELLO_TIMEOUT_S)
         return self._namespace.first_id(slot)
 
-    def _detached_root(self, image: Image) -> int:
-        """A sandbox's own mount of its image, to be attached in its mount namespace; gone with the last of it."""
-        with self._lock:
-            layers = self._layers.get(image.layers)
-            if layers is None:
-                layers = self._layers[image.layers] = self._making.open_layers(image)
-        return detached_overlay(layers)
-
     def _place(self, image: Image, language: Language, flavour: str, owner: str) -> Place:
         key = (image.digest, flavour, owner)
         with self._lock:
@@ -154,8 +143,7 @@ class TemplateSource:
         for place in places:
             place.close(kill=True)
         self._booter.close()
-        for fd in (self._namespace.fd, *(fd for layers in self._layers.values() for fd in layers)):
-            os.close(fd)
+        os.close(self._namespace.fd)
 
 
 def _forking(place: Place, sandbox: OciSandbox, first_id: int, stream_fd: int, root_fd: int) -> Template:

@@ -1,0 +1,86 @@
+"""The roots of sandboxes: read-only overlays of an image's layers, the device nodes on top.
+
+Layers are named to the kernel by descriptors, since whoever is in a mount can read how it was made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+
+from sandbox.engines.oci.devices import make_device_layer
+from sandbox.engines.syscalls import MS_NOSUID, MS_RDONLY, detached_overlay, mount, opened_path, unmount
+from sandbox.images import Image
+
+
+class Roots:
+    """Makes them, with a directory (the runtime's bundle) around each that is mounted. For several threads."""
+
+    def __init__(self, place: Path) -> None:
+        """`place`: on a file system that takes device nodes."""
+        self._devices = make_device_layer(place)
+        #: By the paths of an image's layers, the directories, topmost first, open until `close`.
+        self._opened: dict[tuple[str, ...], tuple[int, ...]] = {}
+        self._lock = threading.Lock()
+
+    def mount(self, bundle: str, image: Image) -> str:
+        """Make a bundle's directory and mount a root in it; its path. Or nothing, and OSError."""
+        root = f"{bundle}/root"
+        os.mkdir(bundle)
+        try:
+            os.mkdir(root)
+            lower = ":".join(map(opened_path, self._layers(image)))
+            mount("overlay", root, "overlay", MS_RDONLY | MS_NOSUID, f"lowerdir={lower}")
+        except OSError:
+            _remove(bundle)
+            raise
+        return root
+
+    def remove(self, bundle: str) -> None:
+        """Take both away again. What still uses the root keeps it until it ends."""
+        try:
+            unmount(f"{bundle}/root")
+        finally:
+            _remove(bundle)
+
+    def detached(self, image: Image) -> int:
+        """A root that is mounted nowhere, a descriptor, to be attached in a mount namespace; gone with the last
+        of it. Raises OSError.
+        """
+        return detached_overlay(self._layers(image))
+
+    def close(self) -> None:
+        """Let go of the layers."""
+        with self._lock:
+            opened, self._opened = self._opened, {}
+        for layers in opened.values():
+            for fd in layers:
+                os.close(fd)
+
+    def _layers(self, image: Image) -> tuple[int, ...]:
+        with self._lock:
+            layers = self._opened.get(image.layers)
+            if layers is None:
+                layers = self._opened[image.layers] = _open((str(self._devices), *image.layers))
+        return layers
+
+
+def _open(paths: tuple[str, ...]) -> tuple[int, ...]:
+    with contextlib.ExitStack() as undo:
+        found = []
+        for path in paths:
+            found.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            undo.callback(os.close, found[-1])
+        undo.pop_all()
+    return tuple(found)
+
+
+def _remove(bundle: str) -> None:
+    for name in ("pid", "config.json"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{bundle}/{name}")
+    with contextlib.suppress(FileNotFoundError):  # it may not have come to that
+        os.rmdir(f"{bundle}/root")
+    os.rmdir(bundle)
