@@ -11,7 +11,7 @@ from bench.report import Table
 from bench.sampling import Samples, Step, paced, ratio
 from bench.service import Service
 
-GAPS_MS = (0, 20, 100, 300)
+GAPS_MS = (0, 30, 100, 300)
 FEW_GAPS_MS = (0, 100)
 WARM_UP = 5
 #: Calls of one kind in a row. Without idle time between them: enough to empty the pool, as such a client does.
