@@ -98,7 +98,9 @@ def insists(target: Target) -> None:
     """Asks for the same run twice, and gets the same one."""
     nonce = target.nonce()
     body = body_of("bash", f"echo {nonce}")
-    (_, once), (_, again) = (target.request("POST", "/v1/runs", body, **{"Idempotency-Key": nonce}) for _ in "12")
+    answers = [target.request("POST", "/v1/runs", body, **{"Idempotency-Key": nonce}) for _ in "12"]
+    expect([status for status, _ in answers] == [200, 200], str(answers)[:300])
+    once, again = (run for _, run in answers)
     expect((once["id"], once["stdout"]) == (again["id"], f"{nonce}\n"), f"{once['id']} {again['id']}")
 
 

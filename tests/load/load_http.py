@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
 import socket
 import time
 from contextlib import closing
@@ -39,8 +40,8 @@ class Target:
     rng: Random
 
     def nonce(self) -> str:
-        """A text that no other run prints."""
-        return f"{self.rng.getrandbits(48):012x}"
+        """A text that no other run prints, nor did for the same test before: keys made of it are remembered."""
+        return secrets.token_hex(6)
 
     # -- one request -------------------------------------------------------------------------------
 
