@@ -1,9 +1,8 @@
 """The warm pool: sandboxes started ahead of need, each used once, made again in the background.
 
-Fillers sleep until there is something to make. While runs are going on, and until the answer to the last has had
-the time to reach whoever waits for it, they hold back as long as the pool is at least half full: on a small
-machine, making the next sandbox would slow the run that is under way. Taking apart what has been used happens on a
-thread of its own, after the reply.
+Fillers sleep until there is something to make. They hold back while runs are going on, and until the answer to the
+last has had the time to reach whoever waits for it. Taking apart what has been used happens on a thread of its own,
+after the reply.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from sandbox.engines import Engine, EngineError, NotConfined, Sandbox
 from sandbox.images import Image, Images
@@ -22,8 +20,8 @@ from sandbox.job import Source
 from sandbox.languages import Language
 from sandbox.lull import Lull
 from sandbox.metrics import Metrics
-from sandbox.pool_sizes import flavour_sizes
 from sandbox.readiness import await_ready, is_waiting
+from sandbox.shelves import Shelf, Shelves
 
 log = logging.getLogger(__name__)
 
@@ -38,18 +36,6 @@ ANSWER_S = 0.002
 
 class NotReady(Exception):
     """The language's image is not built yet."""
-
-
-@dataclass(slots=True)
-class _Shelf:
-    """One language's ready sandboxes, or those of one flavour of it. `making` are on their way."""
-
-    language: Language
-    size: int
-    flavour: str = ""
-    ready: deque[Sandbox] = field(default_factory=deque)
-    making: int = 0
-    paused: bool = False
 
 
 class WarmPool:
@@ -67,21 +53,13 @@ class WarmPool:
         """`inspect` is shown every sandbox that is ready, and may raise NotConfined."""
         self._engine = engine
         self._images = images
-        self._shelves = {language.id: _Shelf(language, size) for language, size in sizes.items()}
-        if engine.has_templates:
-            for (language, flavour), size in flavour_sizes(sizes).items():
-                self._shelves[_name(language, flavour)] = _Shelf(language, size, flavour)
+        self._shelves = Shelves(engine, sizes)
         self._metrics = metrics or Metrics()
         self._inspect = inspect
-        self._change = threading.Condition()
-        self._busy = 0
-        self._closed = False
         #: Whether the sandbox made last was confined as it must be; None before the first.
         self.confined: bool | None = None
         #: The version of Landlock that its agent put in force, 0 where the kernel has none for it.
         self.landlock: int | None = None
-        #: Of the busy, those whose run has ended.
-        self._ended = 0
         self._used: deque[Sandbox] = deque()
         self._lull = Lull(ANSWER_S)
         # More would only slow each other down; waiting for a turn, a run may be handed one that is ready.
@@ -108,7 +86,7 @@ class WarmPool:
         """
         found = self._forked_for(owner, language, flavour)
         if found is None:
-            found = self._taken(language, flavour if _name(language, flavour) in self._shelves else "")
+            found = self._taken(language, flavour)
         sandbox, source = found
         if sandbox.facts().source == "template":
             source = "template"
@@ -127,7 +105,7 @@ class WarmPool:
             return None
 
     def _taken(self, language: Language, flavour: str) -> tuple[Sandbox, Source]:
-        image, shelf = self._image(language), self._shelves[_name(language, flavour)]
+        image, shelf = self._image(language), self._shelves.find(language, flavour)
         if (sandbox := self._from_shelf(shelf, image)) is not None:
             return sandbox, "pool"
         self._metrics.misses.labels(language.id).inc()
@@ -135,7 +113,7 @@ class WarmPool:
             # One may have become ready in the time spent waiting for a turn.
             if (sandbox := self._from_shelf(shelf, image)) is not None:
                 return sandbox, "pool"
-            return self._made_for_run(image, lambda: self._make(image, flavour=flavour)), "cold"
+            return self._made_for_run(image, lambda: self._make(image, flavour=shelf.flavour)), "cold"
 
     def make_cold(self, language: Language, *, hold: bool = False) -> Sandbox:
         """A sandbox made now as a container of its own, without an interpreter started ahead unless `hold`.
@@ -155,34 +133,26 @@ class WarmPool:
 
     def run_begins(self) -> None:
         """A run is under way: fillers hold back while the pool is half full."""
-        with self._change:
-            self._busy += 1
+        self._shelves.run_begins()
 
     def run_ends(self) -> None:
         """What it held the fillers from can be done in a moment."""
-        with self._change:
-            self._ended += 1
+        self._shelves.run_ends()
         self._lull.ask()
 
     def images_changed(self) -> None:
         """Look again at what can be filled."""
-        with self._change:
-            self._change.notify_all()
+        self._shelves.look_again()
 
     def keep_one(self, language: Language) -> None:
         """Have at least one of a language warm from now on."""
-        with self._change:
-            shelf = self._shelves[language.id]
-            if shelf.size == 0:
-                shelf.size = 1
-                self._change.notify_all()
+        self._shelves.keep_one(language)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Ready and wanted, by language."""
-        with self._change:
-            return {name: {"ready": len(shelf.ready), "size": shelf.size} for name, shelf in self._shelves.items()}
+        return self._shelves.counts()
 
-    # -- the shelves -------------------------------------------------------------------------------
+    # -- making ------------------------------------------------------------------------------------
 
     def _image(self, language: Language) -> Image:
         image = self._images.get(language.id)
@@ -190,15 +160,12 @@ class WarmPool:
             raise NotReady(language.id)
         return image
 
-    def _from_shelf(self, shelf: _Shelf, image: Image) -> Sandbox | None:
+    def _from_shelf(self, shelf: Shelf, image: Image) -> Sandbox | None:
         """The longest-waiting sandbox of the current image that is still alive."""
         while True:
-            with self._change:
-                if not shelf.ready:
-                    return None
-                sandbox = shelf.ready.popleft()
-                if self._wants(shelf):
-                    self._change.notify()
+            sandbox = self._shelves.take(shelf)
+            if sandbox is None:
+                return None
             if sandbox.image.digest == image.digest and is_waiting(sandbox):
                 return sandbox
             self.discard(sandbox)
@@ -249,9 +216,8 @@ class WarmPool:
         self.landlock = version
 
     def _fill(self) -> None:
-        while (chosen := self._next_to_fill()) is not None:
+        while (chosen := self._shelves.next_to_fill(self._images.get)) is not None:
             shelf, image = chosen
-            sandbox: Sandbox | None = None
             try:
                 with self._starts:
                     sandbox = self._make(image, flavour=shelf.flavour)
@@ -260,74 +226,24 @@ class WarmPool:
                     "a warm sandbox could not be made",
                     extra={"language": shelf.language.id, "reason": str(e)},
                 )
-            with self._change:
-                shelf.making -= 1
-                if sandbox is None:
-                    self._pause(shelf)
-                elif not self._closed:
-                    shelf.ready.append(sandbox)
-                    sandbox = None
-            if sandbox is not None:
+                self._shelves.failed(shelf, RETRY_S)
+                continue
+            if not self._shelves.put(shelf, sandbox):
                 sandbox.destroy()
-
-    def _pause(self, shelf: _Shelf) -> None:
-        def resume() -> None:
-            with self._change:
-                shelf.paused = False
-                self._change.notify_all()
-
-        shelf.paused = True
-        timer = threading.Timer(RETRY_S, resume)
-        timer.daemon = True
-        timer.start()
-
-    def _next_to_fill(self) -> tuple[_Shelf, Image] | None:
-        """Wait for a shelf that wants filling, the emptiest first; None at the end."""
-        with self._change:
-            while not self._closed:
-                for shelf in sorted(self._shelves.values(), key=_fullness):
-                    if not self._wants(shelf):
-                        continue
-                    image = self._images.get(shelf.language.id)
-                    if image is not None:
-                        shelf.making += 1
-                        if any(map(self._wants, self._shelves.values())):
-                            self._change.notify()
-                        return shelf, image
-                self._change.wait()
-        return None
-
-    def _wants(self, shelf: _Shelf) -> bool:
-        coming = len(shelf.ready) + shelf.making
-        if shelf.paused or coming >= shelf.size:
-            return False
-        return self._busy == 0 or coming < (shelf.size + 1) // 2
 
     def _tidy_up(self) -> None:
         """Do what runs have left to do, whenever some have ended."""
         goes_on = True
         while goes_on:
             goes_on = self._lull.wait()
-            self._let_fill()
+            self._shelves.forget_ended()
             while self._used:
                 self._used.popleft().destroy()
-                self._let_fill()  # the dead may have taken their time
-
-    def _let_fill(self) -> None:
-        with self._change:
-            if self._ended:
-                self._busy -= self._ended
-                self._ended = 0
-                self._change.notify()
+                self._shelves.forget_ended()  # the dead may have taken their time
 
     def close(self) -> None:
         """Stop filling and take everything apart."""
-        with self._change:
-            self._closed = True
-            self._change.notify_all()
-            waiting = [sandbox for shelf in self._shelves.values() for sandbox in shelf.ready]
-            for shelf in self._shelves.values():
-                shelf.ready.clear()
+        waiting = self._shelves.close()
         for sandbox in waiting:
             sandbox.kill()
         for sandbox in waiting:
@@ -336,11 +252,3 @@ class WarmPool:
             thread.join()
         self._lull.end()
         self._threads[-1].join()
-
-
-def _fullness(shelf: _Shelf) -> float:
-    return (len(shelf.ready) + shelf.making) / max(shelf.size, 1)
-
-
-def _name(language: Language, flavour: str) -> str:
-    return f"{language.id}/{flavour}" if flavour else language.id

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sandbox.languages import Language
 
 #: The most that wait of one language: containers, and what is forked, which is there again in milliseconds.
 MOST, MOST_FORKED = 16, 8
 
 
-def flavour_sizes(sizes: dict[Language, int]) -> dict[tuple[Language, str], int]:
+def flavour_sizes(sizes: Mapping[Language, int]) -> dict[tuple[Language, str], int]:
     """How many warm sandboxes of each flavour of a language: half of what that has, if it has any."""
     return {
         (language, flavour.name): (size + 1) // 2
