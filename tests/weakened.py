@@ -12,6 +12,7 @@ import sys
 
 import sandbox.engines.docker.engine as docker_engine
 import sandbox.engines.oci.engine as oci_engine
+import sandbox.engines.oci.roots as oci_roots
 import sandbox.engines.oci.templates.boot as oci_template_boot
 import sandbox.engines.oci.templates.walls as oci_walls
 from sandbox.engines.cgroups import files
@@ -129,7 +130,7 @@ def weaken(layer: str) -> None:
         worker_main.drop_privileges = lambda: None
     if layer == "root":
         OCI["root"] = _set("root", "readonly", value=False)
-        mount = oci_engine.mount
+        mount = oci_roots.mount
 
         def mount_writable(source, target, kind, flags, data=None):
             if kind == "overlay":
@@ -140,7 +141,7 @@ def weaken(layer: str) -> None:
                 flags &= ~MS_RDONLY
             mount(source, target, kind, flags, data)
 
-        oci_engine.mount = mount_writable
+        oci_roots.mount = mount_writable
     if layer.startswith("cgroup."):
         name = {"cgroup.memory": "memory", "cgroup.pids": "pids.max", "cgroup.cpu": "cfs_quota"}[layer]
         write = files.write

@@ -135,7 +135,8 @@ CASES: dict[str, Case] = {
     ),
     "where the host keeps the service": bash(
         "grep -h '{state}' /proc/self/mountinfo /proc/self/mounts /proc/self/mountstats /proc/self/maps /proc/self/environ "
-        "/proc/1/environ /proc/1/cmdline /proc/*/maps /proc/self/cgroup 2>/dev/null | cut -c-300; echo end"
+        "/proc/1/environ /proc/1/cmdline /proc/*/maps /proc/self/cgroup 2>/dev/null | cut -c-300; echo end",
+        on={"docker/runc": "its daemon names its own layers by where they are"},
     ),
     # -- namespaces, mounts, roots -----------------------------------------------------------------
     "mounts": python(
