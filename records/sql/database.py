@@ -194,7 +194,7 @@ def _sqlite_engine(url: URL, *, size: int, wait_s: float, cache_kib: int) -> Eng
         pool_size=size,
         max_overflow=0,
         pool_timeout=wait_s,
-        pool_use_lifo=True,  # who has pages and statements at hand, and no more of them than are needed
+        pool_use_lifo=True,  # one reader at a time needs the pages of one connection
         hide_parameters=True,
         # The driver begins nothing by itself; `timeout` is how long another process's write is waited for.
         connect_args={"isolation_level": None, "timeout": wait_s, "check_same_thread": False},
