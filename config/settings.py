@@ -137,8 +137,8 @@ class Settings(BaseSettings):
     sandbox_source: Literal["auto", "template", "pool"] = Field(
         "auto",
         description="Where warm sandboxes come from: `pool` is a container for each; `template` forks them from a "
-        "booted interpreter (engine `oci` with crun or runc, no AppArmor profile); `auto` is `template` where that "
-        "can be and the sandboxes are measured to be as confined, else `pool`.",
+        "booted interpreter (engine `oci` with crun or runc); `auto` is `template` where that can be and the "
+        "sandboxes are measured to be as confined, else `pool`.",
     )
     template_scope: Literal["service", "key"] = Field(
         "service",

@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from config.runtime_versions import read_version
 from ops import containers, host, install
+from ops.environment import PATH
 from ops.state import Place
 
 NEEDED_CONTROLLERS = ("memory", "cpu", "pids")
@@ -26,6 +28,9 @@ SECCOMP_GET_ACTION_AVAIL = 2
 SYS_SECCOMP, SYS_LANDLOCK_CREATE_RULESET = 317, 444
 LANDLOCK_CREATE_RULESET_VERSION = 1
 FREE_DISK_MB = 3000
+#: Of those that the worker keeps (worker/privileges.py), what a container's root often lacks.
+NEEDED_CAPABILITIES = {"CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_MKNOD": 27}
+PROC_SYS = Path("/proc/sys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +57,55 @@ def all_checks(place: Place) -> Iterator[Check]:
     for name in ("setpriv", "unshare", "mount"):
         yield Check(name, shutil.which(name) is not None, "program", "apt-get install util-linux mount")
     yield from _engine()
+    yield from machine_checks()
+    yield _disk(place)
+
+
+def machine_checks() -> Iterator[Check]:
+    """Check what the engine oci requires of the kernel and of this process, and no package can bring."""
+    yield from _rights()
     yield from _cgroups()
     yield from _kernel()
-    yield _disk(place)
+
+
+def _rights() -> Iterator[Check]:
+    """Whether root here is root of the machine: in most containers it is not."""
+    container = _container()
+    place = f"in a container ({container})" if container else "on the machine itself"
+    whole = Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+    mend = "run the service on the machine itself, or with ENGINE=docker (docs/compose.md)"
+    yield Check("root of the machine", whole, place, f"root is mapped to another uid: {mend}")
+    status = Path("/proc/self/status").read_text()
+    held = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapPrm:")), 16)
+    missing = [name for name, number in NEEDED_CAPABILITIES.items() if not held >> number & 1]
+    detail = f"{place}, without {', '.join(missing)}" if missing else place
+    yield Check("capabilities", not missing, detail, f"add them to the container, or {mend}")
+
+
+def _container() -> str:
+    """Name the container manager that this process runs under, as systemd and Docker tell it; empty outside."""
+    for path in (Path("/run/systemd/container"), Path("/run/host/container-manager")):
+        if path.exists():
+            return path.read_text().strip() or "unknown"
+    return "docker" if Path("/.dockerenv").exists() else ""
 
 
 def _engine() -> Iterator[Check]:
     """What makes the sandboxes under this process's ENGINE and RUNTIME."""
     if os.environ.get("ENGINE") == "docker":
         yield _docker()
-    elif (runtime := os.environ.get("RUNTIME") or "crun") == "crun":
-        yield _crun()
+        return
+    runtime = os.environ.get("RUNTIME") or "crun"
+    path = shutil.which(runtime, path=PATH)
+    if runtime == "crun":
+        yield _crun(path)
     else:
-        path = shutil.which(runtime)
         mend = f"apt-get install {runtime} (make up does)"
         yield Check(f"{runtime} is there", path is not None, path or "not installed", mend)
+    if path is not None:
+        version = read_version(runtime, path)
+        mend = f"{version.problem}; run make test-all, or install a tested version"
+        yield Check(f"{runtime} is tested", version.is_tested, version.text, mend, required=False)
 
 
 def _docker() -> Check:
@@ -76,8 +115,7 @@ def _docker() -> Check:
     return Check("docker answers", said is not None, said or "nobody does", mend)
 
 
-def _crun() -> Check:
-    path = shutil.which("crun")
+def _crun(path: str | None) -> Check:
     if path is None:
         return Check("crun works", ok=False, detail="not installed", mend="apt-get install crun (make up does)")
     said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.split("\n")
@@ -118,8 +156,9 @@ def _kernel() -> Iterator[Check]:
         "user namespaces",
         _in_child(lambda: libc.unshare(CLONE_NEWUSER)),
         "kernel",
-        "sysctl user.max_user_namespaces",
+        "sysctl user.max_user_namespaces=65536",
     )
+    yield from _restrictions()
     yield Check(
         "mount namespaces", _in_child(lambda: libc.unshare(CLONE_NEWNS)), "kernel", "the service needs a whole root"
     )
@@ -138,8 +177,30 @@ def _kernel() -> Iterator[Check]:
     abi = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION)
     off = os.strerror(ctypes.get_errno() or errno.ENOSYS)
     yield Check(
-        "Landlock", abi > 0, f"ABI {abi}" if abi > 0 else off, "Linux 5.13 or newer, lsm=landlock", required=False
+        "Landlock", abi > 0, f"ABI {abi}" if abi > 0 else off, "Linux 5.19 or newer, lsm=landlock", required=False
     )
+
+
+def _restrictions() -> Iterator[Check]:
+    """Check the switches by which Debian and Ubuntu keep unprivileged users from making user namespaces."""
+    clone = _sysctl("kernel/unprivileged_userns_clone")
+    if clone is not None:
+        mend = "sysctl kernel.unprivileged_userns_clone=1; else each sandbox is a container, at twice the CPU"
+        yield Check(
+            "namespaces of templates", clone != "0", "kernel.unprivileged_userns_clone", mend, required=False
+        )
+    restricted = _sysctl("kernel/apparmor_restrict_unprivileged_userns")
+    if restricted is not None:
+        # The worker makes its namespaces with CAP_SYS_ADMIN, and templates hold it in theirs.
+        detail = "in force; it does not concern the service" if restricted != "0" else "off"
+        yield Check("AppArmor's bound on namespaces", ok=True, detail=detail, required=False)
+
+
+def _sysctl(name: str) -> str | None:
+    try:
+        return (PROC_SYS / name).read_text().strip()
+    except OSError:
+        return None
 
 
 def _disk(place: Place) -> Check:

@@ -23,7 +23,7 @@ from typing import Any
 from config.settings import Settings, SettingsError, load_settings
 from ops import host
 from sandbox.engines import Engine, EngineError, EngineUnusable
-from sandbox.engines.apparmor import PROFILE
+from sandbox.engines.apparmor import PROFILE, load_own
 from sandbox.engines.confinement import apparmor_is_on
 from sandbox.images import Images
 from sandbox.languages import Catalogue, Language
@@ -45,6 +45,8 @@ def opened(settings: Settings) -> Iterator[tuple[Engine, Images, Catalogue]]:
         state_dir.chmod(0o755)
         own = settings.model_copy(update={"state_dir": state_dir, "images_dir": settings.images})
         catalogue = Catalogue.load(only=settings.languages)
+        if not own.disable_sandbox_security:
+            load_own(own.apparmor_profile)
         engine, images = open_engine(own, catalogue, slots=4)
         try:
             yield engine, images, catalogue

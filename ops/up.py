@@ -19,7 +19,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ops import install
+from ops import checks, containers, host, install
 from ops.down import stop
 from ops.environment import clean
 from ops.install import InstallError
@@ -218,9 +218,22 @@ def _check_machine() -> None:
         raise InstallError("the service must be started as root: it makes namespaces and control groups")
     if platform.machine() != "x86_64":
         raise InstallError(f"only x86-64 is supported; this is {platform.machine()}")
+    if os.environ.get("ENGINE", "auto") in {"", "auto", "oci"}:
+        _check_kernel()
     problem = unusable(Path(os.environ.get("STATE_DIR") or DEFAULT_STATE_DIR))
     if problem:
         raise InstallError(problem)
+
+
+def _check_kernel() -> None:
+    """Raises InstallError with each requirement of the engine oci that this machine lacks, and the remedy."""
+    if os.environ.get("ENGINE") != "oci" and containers.version() is not None:
+        return  # a Docker daemon may serve instead
+    host.prepare()  # controllers that only have to be mounted are not missing
+    missing = [check for check in checks.machine_checks() if check.required and not check.ok]
+    if missing:
+        lines = "\n".join(f"    {check.name}: {check.detail} -> {check.mend}" for check in missing)
+        raise InstallError(f"this machine cannot run sandboxes:\n{lines}")
 
 
 def _settings_digest() -> str:

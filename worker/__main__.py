@@ -14,7 +14,7 @@ from config.logging import setup
 from config.settings import SettingsError, load_settings
 from config.tracing import open_tracer
 from sandbox.engines import EngineUnusable
-from sandbox.engines.apparmor import profile_in_force
+from sandbox.engines.apparmor import load_own, profile_in_force
 from storage.errors import StorageError, StorageMisconfigured
 from worker.observe import Observer
 from worker.privileges import drop_privileges
@@ -22,6 +22,8 @@ from worker.server import Server
 from worker.service import Service
 
 EX_CONFIG = 78
+#: The supervisor, or systemd, starts the worker again; it then loads its own AppArmor profiles.
+EX_RESTART = 75
 #: How long a thread may hold the interpreter while another has bytes to move; Python's default is 5 ms.
 SWITCH_INTERVAL_S = 0.0005
 
@@ -38,11 +40,14 @@ def main() -> int:
         setup("worker", settings.log_level)
         _all_descriptors()
         if not settings.disable_sandbox_security:
-            profile_in_force(settings.apparmor_profile)  # loading one takes a capability that is not kept
+            load_own(settings.apparmor_profile)  # this takes a capability that is not kept
+            profile_in_force(settings.apparmor_profile)
         drop_privileges()
         service = Service(settings)
         fallen_short: list[str] = []
+        replaced: list[str] = []
         service.posture.on_failure = functools.partial(_stop_for, fallen_short)
+        service.on_profile_change = functools.partial(_restart_for, replaced)
         service.start()
     except (SettingsError, EngineUnusable, StorageMisconfigured, ValueError) as e:
         log.critical("%s", e)
@@ -64,7 +69,9 @@ def main() -> int:
     service.close()
     if tracer is not None:
         tracer.stop()
-    return EX_CONFIG if fallen_short else 0
+    if fallen_short:
+        return EX_CONFIG
+    return EX_RESTART if replaced else 0
 
 
 def _stop_for(fallen_short: list[str], problem: str) -> None:
@@ -73,6 +80,13 @@ def _stop_for(fallen_short: list[str], problem: str) -> None:
         fallen_short.append(problem)
         log.critical("the service stops, as sandboxes are not confined as they must be: %s", problem)
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _restart_for(replaced: list[str], problem: str) -> None:
+    """Stop because an AppArmor profile in use has changed; the exit status asks for a restart, which loads it."""
+    replaced.append(problem)
+    log.critical("the worker restarts: %s", problem)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _all_descriptors() -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +14,7 @@ from config.settings import Settings
 from sandbox.admission import Admission
 from sandbox.blobs import RunBlobs
 from sandbox.engines import EngineUnusable, NotConfined
+from sandbox.engines.apparmor import ProfileWatch, profiles_in_use
 from sandbox.executor import Executor
 from sandbox.languages import Catalogue, Language
 from sandbox.metrics import Metrics
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 #: Sandboxes that are being taken apart still hold their slot.
 SLOTS_FOR_THE_DYING = 32
 IMAGE_CHECK_S = 1.0
+#: Between two looks at the AppArmor profiles in use: an administrator or a package may replace them at any time.
+PROFILE_CHECK_S = 5.0
 #: Between two looks for what dead writers of artifacts have left.
 CLEAN_S = 3600.0
 
@@ -71,6 +75,10 @@ class Service:
             self.pool if self.engine.runtime.startswith(RUNSC) else self.gvisor,
         )
         self.observer = Observer(self.metrics)
+        relaxed = settings.disable_sandbox_security
+        self._profiles = ProfileWatch([] if relaxed else profiles_in_use(settings.apparmor_profile))
+        #: Called, once, with the words about an AppArmor profile that is no longer what it was at the start.
+        self.on_profile_change: Callable[[str], None] | None = None
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch_for_images, name="images", daemon=True)
 
@@ -98,6 +106,8 @@ class Service:
         if self.gvisor is not None:
             self.gvisor.start()
         self._watcher.start()
+        if self._profiles.watches:
+            threading.Thread(target=self._watch_profiles, name="profiles", daemon=True).start()
         threading.Thread(target=self._clean_storage, name="clean", daemon=True).start()
 
     def _measure(self) -> None:
@@ -121,6 +131,15 @@ class Service:
                 missing -= built
                 log.info("languages became ready", extra={"languages": sorted(built)})
                 self.pool.images_changed()
+
+    def _watch_profiles(self) -> None:
+        """Report the first change of an AppArmor profile in use."""
+        while not self._closing.wait(PROFILE_CHECK_S):
+            problem = self._profiles.problem()
+            if problem is not None:
+                if self.on_profile_change is not None:
+                    self.on_profile_change(problem)
+                return
 
     def _clean_storage(self) -> None:
         """Remove what a killed worker had begun to store, at the start and now and then."""

@@ -16,13 +16,13 @@ HOST_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 NO_DOCS = [f"path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "info", "lintian")]
 
 
-def sources(mirror: str, security: str) -> str:
-    """The apt list of sources for the image's suite."""
-    return f"deb {mirror} {SUITE} main\ndeb {mirror} {SUITE}-updates main\ndeb {security} {SUITE}-security main\n"
+def sources(mirror: str, security: str, suite: str = SUITE) -> str:
+    """Return apt's list of sources for a suite of Debian, by default that of the images."""
+    return f"deb {mirror} {suite} main\ndeb {mirror} {suite}-updates main\ndeb {security} {suite}-security main\n"
 
 
-def host_sources() -> str:
-    """The same, from the mirror that this host uses itself: it may be the only one it can reach.
+def host_sources(suite: str = SUITE) -> str:
+    """Return the same from the mirror that this host uses itself: it may be the only one it can reach.
 
     `DEBIAN_MIRROR` and `DEBIAN_SECURITY_MIRROR` override it.
     """
@@ -31,7 +31,7 @@ def host_sources() -> str:
     security = os.environ.get("DEBIAN_SECURITY_MIRROR") or security or (main and f"{main}-security")
     if not main:
         raise HostLacks("base: apt's sources name no Debian mirror; set DEBIAN_MIRROR to one")
-    return sources(main, security)
+    return sources(main, security, suite)
 
 
 def bootstrap(target: Path, packages: list[str], env: dict[str, str]) -> None:

@@ -24,6 +24,7 @@ class Walls:
     """Everything about a child that is the same for each: mounts, masks, limits, the filter."""
 
     __slots__ = (
+        "apparmor",
         "cwd",
         "filter",
         "gid",
@@ -52,6 +53,7 @@ class Walls:
             quotas,
             self.filter,
             self.cwd,
+            self.apparmor,
         ) = unpack(payload)
         self.uid, self.gid, self.no_new_privileges = int(uid), int(gid), no_new_privileges == b"1"
         self.oom_score_adj = oom_score_adj
@@ -92,6 +94,9 @@ def enclose(walls, root):
     os.setresgid(walls.gid, walls.gid, walls.gid)
     os.setresuid(walls.uid, walls.uid, walls.uid)
     kernel.new_session_keyring()
+    if walls.apparmor:
+        # Before the next line: under no_new_privs a confined process may only change to a subset of its profile.
+        kernel.change_profile(walls.apparmor)
     if walls.no_new_privileges:
         kernel.forbid_new_privileges()
     kernel.drop_capabilities()

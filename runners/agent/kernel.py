@@ -5,6 +5,7 @@ x86-64 numbers. Each raises OSError with the call's name.
 """
 
 import ctypes
+import errno
 import os
 import struct
 
@@ -35,6 +36,7 @@ SECCOMP_SET_MODE_FILTER = 1
 CAPABILITY_VERSION_3 = 0x2008_0522
 INSTRUCTION_BYTES = 8
 HIGHEST_CAPABILITY = 63
+APPARMOR_LABEL = "/proc/self/attr/apparmor/current"
 
 # PyDLL keeps the interpreter's lock across a call: `clone` returns twice, and must find it held both times.
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -94,6 +96,19 @@ def new_session_keyring():
 def forbid_new_privileges():
     """See PR_SET_NO_NEW_PRIVS(2const)."""
     _checked("prctl", _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+def change_profile(name):
+    """Change this process's AppArmor profile for good, and see that it is enforced; see aa_change_profile(2).
+
+    The kernel accepts the change to a profile that only complains, so its answer is read back.
+    """
+    with open(APPARMOR_LABEL, "wb", buffering=0) as file:
+        file.write(b"changeprofile " + name)
+    with open(APPARMOR_LABEL, "rb") as file:
+        label = file.read().strip(b"\n\0")
+    if label != name + b" (enforce)":
+        raise OSError(errno.EACCES, f"the AppArmor label is {label!r} and must be {name!r} (enforce)")
 
 
 def shrink_bounding_set():

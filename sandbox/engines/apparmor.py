@@ -1,13 +1,17 @@
-"""The AppArmor profile of a sandbox: there wherever the kernel has AppArmor, and never taken on trust.
+"""The AppArmor profiles of sandboxes and templates: required wherever the kernel has AppArmor, never taken on trust.
 
-A daemon accepts the name of a profile that does not exist, and a profile in complain mode confines nothing. So the
-kernel's own list is looked at; the label itself is measured on each canary (`sandbox.posture`).
+A daemon accepts the name of a profile that does not exist, a profile in complain mode confines nothing, and a
+package may load another profile under the same name. So this service loads its own at each start, looks at the
+kernel's list, and remembers the kernel's hash of both (`ProfileWatch`). The label itself is measured on each canary
+(`sandbox.posture`), and each child of a template reads back its own.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.engines import EngineUnusable
@@ -15,16 +19,46 @@ from sandbox.engines.confinement import apparmor_is_on
 
 log = logging.getLogger(__name__)
 
-PROFILE = "runyard-sandbox"
-SOURCE = Path(__file__).resolve().parents[2] / "apparmor" / PROFILE
-LOADED = Path("/sys/kernel/security/apparmor/profiles")
+PROFILE, TEMPLATE_PROFILE = "runyard-sandbox", "runyard-template"
+PROFILES = Path(__file__).resolve().parents[2] / "apparmor"
+SOURCE = PROFILES / PROFILE
+KERNEL = Path("/sys/kernel/security/apparmor")
+LOADED = KERNEL / "profiles"
+#: One folder for each loaded profile, NAME.NUMBER, with its mode and a hash of its text: sha1 before Linux 6.8.
+POLICY = KERNEL / "policy/profiles"
+HASHES = ("sha256", "sha1")
 PARSER = "apparmor_parser"
 LOAD_TIMEOUT_S = 60
 MEND = f"apt-get install apparmor, then apparmor_parser -r -W {SOURCE}"
+#: Names that can stand in a profile's text without quotes. Another name has no template.
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateProfiles:
+    """The profile of a template, and that to which each of its children changes."""
+
+    template: str
+    sandbox: str
+
+
+def load_own(wanted: str | None) -> None:
+    """Load this service's profiles into the kernel, in place of whatever has their names. Takes CAP_MAC_ADMIN.
+
+    `wanted` is APPARMOR_PROFILE: a profile of the owner's own is not loaded here, the template's for it is. Does
+    nothing on a kernel without AppArmor, or where its list cannot be seen. Raises EngineUnusable.
+    """
+    if not apparmor_is_on() or not LOADED.exists():
+        return
+    if wanted is None:
+        _load(PROFILE)
+        _load(TEMPLATE_PROFILE)
+    elif PLAIN_NAME.fullmatch(wanted):
+        _load(_template_of(wanted), template_text(wanted))
 
 
 def profile_in_force(wanted: str | None) -> str | None:
-    """The profile to ask for: APPARMOR_PROFILE, or this service's own, loaded if need be.
+    """Return the profile to ask for: APPARMOR_PROFILE, or this service's own, loaded if need be.
 
     None on a kernel without AppArmor. Where its list cannot be seen, the name is for the canary to judge.
     Raises EngineUnusable where it has it and the profile is not enforced.
@@ -38,7 +72,7 @@ def profile_in_force(wanted: str | None) -> str | None:
         log.warning("the kernel's list of AppArmor profiles cannot be seen", extra={"profile": name})
         return name
     if wanted is None and loaded_mode(name) != "enforce":
-        _load()
+        _load(PROFILE)
     mode = loaded_mode(name)
     if mode != "enforce":
         found = "has no such profile loaded" if mode is None else f"has it in {mode} mode"
@@ -47,8 +81,38 @@ def profile_in_force(wanted: str | None) -> str | None:
     return name
 
 
+def template_profiles(sandbox: str) -> TemplateProfiles:
+    """Return the profiles of templates whose children are to be under `sandbox`. Raises EngineUnusable if there are
+    none, with what to do.
+    """
+    if not PLAIN_NAME.fullmatch(sandbox):
+        raise EngineUnusable(f"APPARMOR_PROFILE={sandbox}: a template needs a name of letters, digits and _ . -")
+    template = _template_of(sandbox)
+    mode = loaded_mode(template)
+    if LOADED.exists() and mode != "enforce":
+        found = "is not loaded" if mode is None else f"is in {mode} mode"
+        raise EngineUnusable(f"the AppArmor profile {template} {found} -> restart the service as root: it loads it")
+    return TemplateProfiles(template, sandbox)
+
+
+def profiles_in_use(wanted: str | None) -> list[str]:
+    """Return the names of the profiles of sandboxes and templates; `wanted` is APPARMOR_PROFILE."""
+    name = wanted or PROFILE
+    return [name, _template_of(name)] if apparmor_is_on() else []
+
+
+def template_text(sandbox: str) -> str:
+    """Return the text of the template's profile whose children change to `sandbox`, under a name of its own."""
+    text = (PROFILES / TEMPLATE_PROFILE).read_text()
+    return text.replace(TEMPLATE_PROFILE, _template_of(sandbox)).replace(f"-> {PROFILE},", f"-> {sandbox},")
+
+
+def _template_of(sandbox: str) -> str:
+    return TEMPLATE_PROFILE if sandbox == PROFILE else f"{TEMPLATE_PROFILE}.{sandbox}"
+
+
 def loaded_mode(name: str, text: str | None = None) -> str | None:
-    """`enforce`, `complain`, …; None for a profile that is not loaded, or where the list cannot be seen.
+    """Return `enforce`, `complain`, …; None for a profile that is not loaded, or where the list cannot be seen.
 
     `text` is that of the kernel's list, for tests.
     """
@@ -64,19 +128,65 @@ def loaded_mode(name: str, text: str | None = None) -> str | None:
     return None
 
 
-def _load() -> None:
+class ProfileWatch:
+    """Notices that a profile in use is removed, no longer enforced, or replaced by another of its name."""
+
+    def __init__(self, names: list[str]) -> None:
+        """`names` are profiles that are in force now. Those that this process cannot look at are not watched."""
+        states = {name: _state(name) for name in names}
+        self._states = {name: state for name, state in states.items() if state is not None}
+
+    @property
+    def watches(self) -> bool:
+        """Whether there is a profile to look at."""
+        return bool(self._states)
+
+    def problem(self) -> str | None:
+        """Return the change of a profile since the start with its remedy, None while there is none."""
+        for name, state in self._states.items():
+            now = _state(name)
+            if now == state:
+                continue
+            change = "is no longer loaded" if now is None else f"is in {now[0]} mode"
+            if now is not None and now[0] == state[0]:
+                change = "was replaced by another profile of the same name"
+            mend = "find out who changed it; the service loads its own at each start"
+            return f"the AppArmor profile {name} {change} -> {mend}"
+        return None
+
+
+def _state(name: str) -> tuple[str, str] | None:
+    """Return the mode of a loaded profile and the kernel's hash of it; None if there is none to be seen."""
+    for folder in POLICY.glob(f"{name}.*"):
+        try:
+            if (folder / "name").read_text().strip() != name:
+                continue
+            digest = next((path.read_text().strip() for kind in HASHES if (path := folder / kind).exists()), "")
+            return (folder / "mode").read_text().strip(), digest
+        except OSError:  # removed meanwhile
+            continue
+    return None
+
+
+def _load(name: str, text: str | None = None) -> None:
+    """Have the parser load a profile of PROFILES, or `text`, in place of one of that name.
+
+    Raises EngineUnusable with its words and the remedy.
+    """
+    options = ["--replace"] if text is not None else ["--replace", "--write-cache", str(PROFILES / name)]
     try:
         done = subprocess.run(
-            [PARSER, "--replace", "--write-cache", str(SOURCE)],
+            [PARSER, *options],
+            input=text,
             capture_output=True,
             text=True,
             timeout=LOAD_TIMEOUT_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as e:
-        raise EngineUnusable(f"the AppArmor profile {PROFILE} cannot be loaded: {e} -> {MEND}") from e
+        raise EngineUnusable(f"the AppArmor profile {name} cannot be loaded: {e} -> {MEND}") from e
     if done.returncode != 0:
         raise EngineUnusable(
-            f"the AppArmor profile {PROFILE} cannot be loaded: {done.stderr.strip()[-300:]} -> {MEND}"
+            f"the AppArmor profile {name} cannot be loaded: {done.stderr.strip()[-300:]} -> {MEND}"
         )
-    log.info("loaded the AppArmor profile", extra={"profile": PROFILE})
+    log.info("loaded the AppArmor profile", extra={"profile": name})

@@ -80,6 +80,14 @@ def apparmor_is_on() -> bool:
         return False
 
 
+def unprivileged_namespaces_are_off() -> bool:
+    """Whether this kernel lets only root of the host make user namespaces. The sysctl is Debian's and Ubuntu's."""
+    try:
+        return Path("/proc/sys/kernel/unprivileged_userns_clone").read_text().strip() == "0"
+    except OSError:
+        return False
+
+
 def masked_proc() -> list[str]:
     """The paths of MASKED_PROC that this kernel has."""
     return [f"/proc/{name}" for name in MASKED_PROC if os.path.exists(f"/proc/{name}")]

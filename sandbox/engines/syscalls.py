@@ -18,7 +18,10 @@ MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
+PR_SET_KEEPCAPS = 8
 PR_SET_CHILD_SUBREAPER = 36
+CAP_SYS_ADMIN = 21
+SYS_CAPSET, CAPABILITY_VERSION_3 = 126, 0x2008_0522
 # x86-64 numbers of the mount API of Linux 5.2, see fsopen(2), fsconfig(2), fsmount(2) and fspick(2).
 SYS_FSOPEN = 430
 SYS_FSCONFIG = 431
@@ -98,6 +101,14 @@ def detached_overlay(layers: Iterable[int]) -> int:
         os.close(made)
 
 
+def has_overlay() -> bool:
+    """Whether the kernel has the overlay file system; it loads the module if there is one."""
+    made = _libc.syscall(SYS_FSOPEN, b"overlay", FSOPEN_CLOEXEC)
+    if made >= 0:
+        os.close(made)
+    return bool(made >= 0)
+
+
 def timer() -> int:
     """A descriptor that can be read (8 bytes) each time it has run out, see timerfd_create(2)."""
     return _checked("timerfd_create", _libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC))
@@ -108,6 +119,22 @@ def set_timer(fd: int, seconds: float) -> None:
     whole, rest = divmod(max(1, round(seconds * 1e9)), 1_000_000_000)
     spec = (ctypes.c_long * 4)(0, 0, whole, rest)  # no interval, and the time
     _checked("timerfd_settime", _libc.timerfd_settime(fd, 0, spec, None))
+
+
+def become_user(uid: int) -> None:
+    """Change every uid and gid of this process to `uid`, without further groups; keep CAP_SYS_ADMIN alone.
+
+    The capability is for what a kernel lets no unprivileged user do, as making a user namespace on Ubuntu; by its
+    ids the process is that user's, and so is what it makes. See PR_SET_KEEPCAPS(2const).
+    """
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    _checked("prctl", _libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
+    os.setresuid(uid, uid, uid)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    kept = 1 << CAP_SYS_ADMIN
+    data = (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)  # effective, permitted, inheritable; then the upper halves
+    _checked("capset", _libc.syscall(SYS_CAPSET, header, data))
 
 
 def become_subreaper() -> None:

@@ -1,4 +1,4 @@
-"""The AppArmor profile compiles, by the very program that loads it."""
+"""The AppArmor profiles compile, by the very program that loads them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from sandbox.engines.apparmor import PROFILE, SOURCE
+from sandbox.engines.apparmor import PROFILE, PROFILES, SOURCE, TEMPLATE_PROFILE, template_text
 
 
 def compiled(path, *options):
@@ -17,10 +17,11 @@ def compiled(path, *options):
     return subprocess.run(argv, capture_output=True, timeout=60, check=False)
 
 
-def test_the_profile_compiles_without_a_warning():
+@pytest.mark.parametrize("name", [PROFILE, TEMPLATE_PROFILE])
+def test_the_profile_compiles_without_a_warning(name):
     """For a kernel with the features that the profile is written for, whatever this one has."""
     features = "/etc/apparmor.d/abi/3.0"
-    done = compiled(SOURCE, "--Werror", f"--policy-features={features}", f"--kernel-features={features}")
+    done = compiled(PROFILES / name, "--Werror", f"--policy-features={features}", f"--kernel-features={features}")
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -30,6 +31,12 @@ def test_it_is_the_one_that_is_asked_for_and_is_enforced():
     assert made.returncode == 0
     assert PROFILE.encode() in made.stdout
     assert b"complain" not in SOURCE.read_bytes()
+
+
+def test_the_templates_profile_for_a_profile_of_the_owners_compiles(tmp_path):
+    text = tmp_path / "profile"
+    text.write_text(template_text("mine"))
+    assert compiled(text, "--names").stdout.decode().split() == [f"{TEMPLATE_PROFILE}.mine"]
 
 
 def test_a_profile_with_a_mistake_does_not_compile(tmp_path):

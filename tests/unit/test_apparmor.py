@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from sandbox.engines import EngineUnusable, apparmor
-from sandbox.engines.apparmor import PROFILE, SOURCE, loaded_mode, profile_in_force
+from sandbox.engines.apparmor import (
+    PROFILE,
+    PROFILES,
+    SOURCE,
+    ProfileWatch,
+    TemplateProfiles,
+    load_own,
+    loaded_mode,
+    profile_in_force,
+    template_profiles,
+)
 
 LIST = "runyard-sandbox (enforce)\ndocker-default (enforce)\nlax (complain)\n/usr/sbin/ntpd (enforce)\nbad (unconfined)\n"
 
@@ -229,3 +240,103 @@ def test_what_cannot_be_loaded_stops_the_service_with_the_mend(kernel):
     kernel("", "/bin/true")  # says it has, and has not
     with pytest.raises(EngineUnusable, match="no such profile loaded"):
         profile_in_force(None)
+
+
+def test_our_own_are_loaded_at_each_start_whatever_has_their_names(kernel, tmp_path):
+    parser = tmp_path / "parser"
+    parser.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    parser.chmod(0o755)
+    kernel(LIST, parser)
+    load_own(None)
+    asked = [line.split()[-1] for line in (tmp_path / "asked").read_text().splitlines()]
+    assert asked == [str(PROFILES / "runyard-sandbox"), str(PROFILES / "runyard-template")]
+
+
+def test_a_profile_of_the_owners_gets_a_template_profile_that_leads_to_it(kernel, tmp_path):
+    parser = tmp_path / "parser"
+    parser.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\ncat >> {tmp_path}/text\n')
+    parser.chmod(0o755)
+    kernel(LIST, parser)
+    load_own("mine")
+    assert (tmp_path / "asked").read_text().split() == ["--replace"]
+    text = (tmp_path / "text").read_text()
+    assert "profile runyard-template.mine " in text
+    assert re.findall(r"change_profile -> (\S+),", text) == ["mine"]
+
+
+@pytest.mark.parametrize("parser", ["/bin/false", "/nowhere/parser"])
+def test_a_parser_that_fails_stops_the_service_though_a_profile_of_that_name_is_enforced(kernel, parser):
+    kernel(LIST, parser)
+    with pytest.raises(EngineUnusable, match=r"runyard-sandbox cannot be loaded.*apt-get install apparmor"):
+        load_own(None)
+
+
+@pytest.mark.parametrize(
+    ("listed", "words"),
+    [("", "is not loaded"), ("runyard-template (complain)\n", "is in complain mode")],
+)
+def test_a_template_profile_that_is_not_enforced_means_no_templates(kernel, listed, words):
+    kernel(LIST + listed)
+    with pytest.raises(EngineUnusable, match=f"runyard-template {words}"):
+        template_profiles(PROFILE)
+
+
+def test_an_enforced_template_profile_is_taken(kernel):
+    kernel(LIST + "runyard-template (enforce)\nrunyard-template.mine (enforce)\n")
+    assert template_profiles(PROFILE) == TemplateProfiles("runyard-template", PROFILE)
+    assert template_profiles("mine") == TemplateProfiles("runyard-template.mine", "mine")
+
+
+@pytest.mark.parametrize("name", ["a b", 'x", change_profile -> unconfined,"', "a//b", ""])
+def test_a_name_that_could_be_read_as_a_rule_has_no_template(kernel, name):
+    kernel(LIST)
+    with pytest.raises(EngineUnusable, match="a template needs a name of letters"):
+        template_profiles(name)
+
+
+def test_the_template_profile_executes_nothing_and_leads_to_the_sandboxes_alone():
+    text = re.sub(r"#[^\n]*", "", (PROFILES / "runyard-template").read_text())
+    rights = re.findall(r"^\s*(?:/|@\{PROC\})\S* ([a-z]+),", text, re.MULTILINE)
+    assert len(rights) >= 7
+    assert not [given for given in rights if "x" in given]
+    assert re.findall(r"change_profile[^,\n]*", text) == ["change_profile -> runyard-sandbox"]
+    assert set(re.findall(r"^\s*network (\w+)", text, re.MULTILINE)) == {"unix", "inet"}
+
+
+@pytest.fixture
+def policy(monkeypatch, tmp_path):
+    """The kernel's folder of one loaded profile; `policy(mode, hash)` writes it, `policy(None)` removes it."""
+
+    def have(mode, digest="1", kind="sha256"):
+        folder = tmp_path / "runyard-sandbox.17"
+        shutil.rmtree(folder, ignore_errors=True)
+        if mode is not None:
+            folder.mkdir()
+            for name, text in (("name", "runyard-sandbox"), ("mode", mode), (kind, digest)):
+                (folder / name).write_text(text + "\n")
+
+    monkeypatch.setattr(apparmor, "POLICY", tmp_path)
+    return have
+
+
+@pytest.mark.parametrize("kind", ["sha256", "sha1"])
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        ((None,), "is no longer loaded"),
+        (("complain",), "is in complain mode"),
+        (("enforce", "2"), "was replaced by another profile of the same name"),
+    ],
+)
+def test_a_profile_that_changes_while_the_service_runs_is_noticed(policy, kind, now, words):
+    policy("enforce", kind=kind)
+    watch = ProfileWatch([PROFILE])
+    assert watch.watches
+    assert watch.problem() is None
+    policy(*now, **({"kind": kind} if now[0] else {}))
+    assert f"the AppArmor profile runyard-sandbox {words}" in watch.problem()
+
+
+def test_nothing_is_watched_where_the_kernel_shows_nothing(policy):
+    policy(None)
+    assert not ProfileWatch([PROFILE]).watches

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from config.settings import Settings
 from sandbox.engines import EngineError, EngineUnusable
-from sandbox.engines.apparmor import profile_in_force
+from sandbox.engines.apparmor import profile_in_force, template_profiles
 from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.cgroups.mounts import remove_empty
 from sandbox.engines.cgroups.opening import open_cgroups
@@ -26,6 +26,7 @@ from sandbox.engines.confinement import (
     build_bytes,
     instance_name,
     load_profile,
+    unprivileged_namespaces_are_off,
 )
 from sandbox.engines.oci import spec
 from sandbox.engines.oci.roots import Roots
@@ -40,6 +41,7 @@ from sandbox.engines.posture import Expected
 from sandbox.engines.syscalls import (
     MS_NOSUID,
     become_subreaper,
+    has_overlay,
     mount,
     private_mounts,
     unmount,
@@ -63,6 +65,8 @@ class OciEngine:
         """
         if os.geteuid() != 0:
             raise EngineUnusable("engine oci needs root")
+        if not has_overlay():
+            raise EngineUnusable("this kernel has no overlay file system -> modprobe overlay")
         self._relaxed = settings.disable_sandbox_security
         self._seccomp = None if self._relaxed else load_profile(settings.seccomp_profile)
         self._apparmor = None if self._relaxed else profile_in_force(settings.apparmor_profile)
@@ -104,6 +108,7 @@ class OciEngine:
         return TemplateSource(
             making,
             seccomp=compile_filter(self._seccomp.data) if self._seccomp else b"",
+            apparmor=template_profiles(self._apparmor) if self._apparmor else None,
             relaxed=self._relaxed,
             replaceable=settings.sandbox_source == "auto",
             wear=Wear(settings.template_runs, settings.template_minutes * 60),
@@ -114,8 +119,8 @@ class OciEngine:
         """Why no sandbox can be forked from a template here, or None."""
         if not (self._runtime.traits.user_namespace and self._runtime.traits.seccomp):
             return f"{self.runtime} cannot be told to run a template"
-        if self._apparmor is not None:
-            return "how a template's children come under an AppArmor profile has not been measured"
+        if unprivileged_namespaces_are_off():
+            return "a template's children make user namespaces -> sysctl kernel.unprivileged_userns_clone=1"
         return None
 
     @property

@@ -13,14 +13,18 @@ import contextlib
 import errno
 import fcntl
 import functools
+import logging
 import os
 import signal
 import time
 from collections.abc import Callable
 
+from config.runtime_versions import read_version
 from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.oci.children import the_children
 from sandbox.engines.runtimes import find_runtime
+
+log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 10.0
 KILL_TIMEOUT_S = 5.0
@@ -60,6 +64,12 @@ class Launcher:
         path = find_runtime(name)
         if path is None:
             raise EngineUnusable(f"{name} is not installed: apt-get install {name}")
+        version = read_version(name, path)
+        log.log(
+            logging.INFO if version.is_tested else logging.WARNING,
+            "runtime found",
+            extra={"path": path, "version": version.text, "tested": version.problem or "yes"},
+        )
         self._name = name
         self._children = the_children()
         self._binary = os.memfd_create(name, os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)

@@ -11,12 +11,16 @@ import os
 import threading
 from dataclasses import dataclass
 
-from sandbox.engines import EngineError
+from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.confinement import IDS_PER_SLOT
-from sandbox.engines.syscalls import CLONE_NEWUSER, unshare
+from sandbox.engines.syscalls import CLONE_NEWUSER, become_user, unshare
 
 #: On an overloaded machine sandboxes may be used faster than they die: then the next one is made a little later.
 SLOT_WAIT_S = 10.0
+NO_USER_NAMESPACE = (
+    "this kernel does not let a user namespace be made -> sysctl user.max_user_namespaces=65536; in a container, "
+    "start it with CAP_SYS_ADMIN"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +80,7 @@ def make_user_namespace(owner: int, mapping: list[tuple[int, int, int]]) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            os.setgroups([])
-            os.setresgid(owner, owner, owner)
-            os.setresuid(owner, owner, owner)
+            become_user(owner)
             unshare(CLONE_NEWUSER)
             os.write(ready_write, b"1")
             os.close(hold_write)
@@ -88,7 +90,7 @@ def make_user_namespace(owner: int, mapping: list[tuple[int, int, int]]) -> int:
     os.close(ready_write)
     try:
         if os.read(ready_read, 1) != b"1":
-            raise EngineError("this kernel does not let a user namespace be made")
+            raise EngineUnusable(NO_USER_NAMESPACE)
         text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in mapping)
         for name in ("uid_map", "gid_map"):
             with open(f"/proc/{pid}/{name}", "w") as file:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.engines import EngineError
+from sandbox.engines.apparmor import TemplateProfiles
 from sandbox.engines.cgroups.group import Bounds, Cgroups
 from sandbox.engines.confinement import BASE_ENV, DEFAULT_MEMORY_BYTES, build_bytes
 from sandbox.engines.oci import spec
@@ -48,11 +49,20 @@ class Making:
 class Booter:
     """Boots templates. Safe to use from several threads."""
 
-    def __init__(self, making: Making, namespace: TemplateNamespace, seccomp: bytes, *, relaxed: bool) -> None:
+    def __init__(
+        self,
+        making: Making,
+        namespace: TemplateNamespace,
+        seccomp: bytes,
+        apparmor: TemplateProfiles | None,
+        *,
+        relaxed: bool,
+    ) -> None:
         """`seccomp` is the compiled filter, empty for none."""
         self._making = making
         self._namespace = namespace
         self._seccomp = seccomp
+        self._apparmor = apparmor
         self._relaxed = relaxed
         #: Templates whose containers are not removed yet.
         self._there = 0
@@ -111,6 +121,7 @@ class Booter:
             env={**BASE_ENV, **language.env},
             mapping=self._namespace.mapping,
             no_new_privileges=not self._relaxed,
+            apparmor=self._apparmor.template if self._apparmor else None,
         )
         marks = {
             spec.ROOT_MARK: root,
@@ -128,4 +139,5 @@ class Booter:
             seccomp=self._seccomp,
             no_new_privileges=not self._relaxed,
             quotas=self._namespace.quotas,
+            apparmor=self._apparmor.sandbox if self._apparmor else None,
         )

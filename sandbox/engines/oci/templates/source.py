@@ -7,6 +7,7 @@ import socket
 import threading
 
 from sandbox.engines import EngineError
+from sandbox.engines.apparmor import TemplateProfiles
 from sandbox.engines.confinement import RUN_UID
 from sandbox.engines.oci.sandbox import OciSandbox
 from sandbox.engines.oci.templates.boot import Booter, Making
@@ -37,6 +38,7 @@ class TemplateSource:
         making: Making,
         *,
         seccomp: bytes,
+        apparmor: TemplateProfiles | None,
         relaxed: bool,
         replaceable: bool,
         wear: Wear,
@@ -44,7 +46,8 @@ class TemplateSource:
     ) -> None:
         """To be made before the worker has threads.
 
-        `seccomp` is the compiled filter, empty for none; `replaceable`: containers are as good, where a template's
+        `seccomp` is the compiled filter, empty for none; `apparmor` names the profiles of templates and of their
+        children; `replaceable`: containers are as good, where a template's
         sandboxes turn out not to be confined as they must be; `most_owners`: each has its own, or, with none,
         they are everybody's.
         """
@@ -53,7 +56,7 @@ class TemplateSource:
         self._replaceable = replaceable
         self._wear = wear
         self._namespace = TemplateNamespace(making.slots)
-        self._booter = Booter(making, self._namespace, seccomp, relaxed=relaxed)
+        self._booter = Booter(making, self._namespace, seccomp, apparmor, relaxed=relaxed)
         self._places: dict[tuple[str, str, str], Place] = {}
         self._lock = threading.Lock()
         self.by_owner = most_owners > 0

@@ -18,27 +18,37 @@ CAPABILITIES = ["CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID"]
 
 
 def build_template_spec(
-    *, argv: list[str], env: dict[str, str], mapping: list[tuple[int, int, int]], no_new_privileges: bool
+    *,
+    argv: list[str],
+    env: dict[str, str],
+    mapping: list[tuple[int, int, int]],
+    no_new_privileges: bool,
+    apparmor: str | None = None,
 ) -> str:
-    """The configuration as JSON text with the marks of `oci/spec.py` in it.
+    """Return the configuration as JSON text with the marks of `oci/spec.py` in it.
 
-    `no_new_privileges` is for the children's sake, who have it from their template, and could not be rid of it.
+    `apparmor` is the template's own profile, None on a kernel without AppArmor. Under it nothing can be executed,
+    and each child sets no_new_privs after it has changed to its own profile, which that flag would forbid. Without
+    it the children inherit `no_new_privileges` from their template.
     """
     sets: dict[str, list[str]] = dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES)
     mappings = [{"containerID": inside, "hostID": outside, "size": count} for inside, outside, count in mapping]
+    process: dict[str, Any] = {
+        "terminal": False,
+        "user": {"uid": 0, "gid": 0, "umask": 0o022},
+        "args": argv,
+        "env": [f"{name}={value}" for name, value in env.items()],
+        "cwd": "/work",
+        "capabilities": {**sets, "inheritable": [], "ambient": []},
+        "noNewPrivileges": no_new_privileges and apparmor is None,
+        "oomScoreAdj": 0,
+    }
+    if apparmor is not None:
+        process["apparmorProfile"] = apparmor
     return json.dumps(
         {
             "ociVersion": "1.0.2",
-            "process": {
-                "terminal": False,
-                "user": {"uid": 0, "gid": 0, "umask": 0o022},
-                "args": argv,
-                "env": [f"{name}={value}" for name, value in env.items()],
-                "cwd": "/work",
-                "capabilities": {**sets, "inheritable": [], "ambient": []},
-                "noNewPrivileges": no_new_privileges,
-                "oomScoreAdj": 0,
-            },
+            "process": process,
             "root": {"path": ROOT_MARK, "readonly": True},
             "hostname": HOSTNAME,
             "mounts": _mounts(),

@@ -16,9 +16,17 @@ BIND = "bind"
 
 
 def build_walls(
-    *, memory_bytes: int, build_bytes: int, seccomp: bytes, no_new_privileges: bool, quotas: dict[str, int]
+    *,
+    memory_bytes: int,
+    build_bytes: int,
+    seccomp: bytes,
+    no_new_privileges: bool,
+    quotas: dict[str, int],
+    apparmor: str | None = None,
 ) -> bytes:
-    """One packed list. `seccomp` is the compiled filter, empty for none; `quotas` are bounds of /proc/sys/user."""
+    """Pack the list. `seccomp` is the compiled filter, empty for none; `quotas` are bounds of /proc/sys/user;
+    `apparmor` is the profile that the child changes to.
+    """
     made = mounts(memory_bytes, build_bytes, own_devices=False)
     return pack(
         [
@@ -36,6 +44,7 @@ def build_walls(
             pack(pack([name.encode(), _number(bound)]) for name, bound in quotas.items()),
             seccomp,
             b"/work",
+            (apparmor or "").encode(),
         ]
     )
 

@@ -1,0 +1,58 @@
+"""The versions of OCI runtimes that this service's tests have run on, and how an installed one compares.
+
+Standard library only: `make doctor` reads it before anything is installed.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+
+#: Oldest and newest version that the whole suite, or the suite on stock machines, has run on (docs/testing.md).
+TESTED: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {
+    "crun": ((1, 8), (1, 28)),
+    "runc": ((1, 1), (1, 3)),
+}
+VERSION = re.compile(r"version (\d+)\.(\d+)[^\s]*")
+ANSWER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeVersion:
+    """A runtime's version. `text` is the first line of its --version, `problem` is empty for a tested version."""
+
+    text: str
+    problem: str
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether the version lies between the oldest and the newest that were tested."""
+        return not self.problem
+
+
+def read_version(name: str, path: str) -> RuntimeVersion:
+    """Ask the binary at `path` for its version, and compare it with those that were tested."""
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=ANSWER_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as e:
+        return RuntimeVersion("no answer", f"{path} --version does not answer: {e}")
+    return compare(name, done.stdout)
+
+
+def compare(name: str, answer: str) -> RuntimeVersion:
+    """Compare the answer to --version with the tested versions of the runtime `name`."""
+    first = answer.partition("\n")[0].strip()
+    if name not in TESTED:
+        return RuntimeVersion(first, "")
+    found = VERSION.search(first)
+    if found is None:
+        return RuntimeVersion(first or "nothing", f"{name} --version does not name a version")
+    oldest, newest = TESTED[name]
+    version = (int(found[1]), int(found[2]))
+    span = f"tested are {'.'.join(map(str, oldest))} to {'.'.join(map(str, newest))}"
+    if version < oldest:
+        return RuntimeVersion(first, f"older than every tested version: {span}")
+    if version > newest:
+        return RuntimeVersion(first, f"newer than every tested version: {span}")
+    return RuntimeVersion(first, "")
