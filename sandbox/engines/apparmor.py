@@ -1,4 +1,4 @@
-"""The AppArmor profiles of sandboxes and templates: required wherever the kernel has AppArmor, never taken on trust.
+"""The AppArmor profiles of sandboxes and templates: required where the kernel has AppArmor, never taken on trust.
 
 A daemon accepts the name of a profile that does not exist, a profile in complain mode confines nothing, and a
 package may load another profile under the same name. So this service loads its own at each start, looks at the
