@@ -21,15 +21,17 @@ REPO = Path(__file__).resolve().parents[1]
 class Worker:
     """A worker process on images that the service has built."""
 
-    def __init__(self, state: Path, images: Path, **settings: str) -> None:
+    def __init__(self, state: Path, images: Path, *, inside: str | None = None, **settings: str) -> None:
+        """`inside` is a line of shell that is run before the worker, in a mount namespace that both share."""
         environment = {"PATH": os.environ["PATH"], "STATE_DIR": str(state), "IMAGES_DIR": str(images)}
         make_areas(state / "storage", int(settings.get("UID_BASE", 0x7000_0000)))
         self.state = state
         self.log = state / "worker.log"
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker"], cwd=REPO, env=environment | settings, stdout=log, stderr=log
-            )
+            argv = [sys.executable, "-m", "worker"]
+            if inside is not None:
+                argv = ["unshare", "--mount", "sh", "-c", f'{inside} && exec "$@"', "sh", *argv]
+            self.process = subprocess.Popen(argv, cwd=REPO, env=environment | settings, stdout=log, stderr=log)
         self.dispatcher = UnixDispatcher(state / "run" / "worker.sock")
 
     def wait_until_filled(self, seconds: float = 20) -> None:
@@ -45,7 +47,7 @@ class Worker:
             if all(shelf["ready"] == shelf["size"] for shelf in pool.values()):
                 return
             time.sleep(0.05)
-        raise AssertionError(f"the pool does not fill: {pool}")
+        raise AssertionError(f"the pool does not fill: {pool}\n{self.log.read_text()[-4000:]}")
 
     def run(self, language="python", code="print(1)", key="test", client_fd=None, **fields):
         job = Job(run_id=new_id("run"), language=language, code=code, key=key, **fields)

@@ -26,6 +26,7 @@ KEPT: dict[str, tuple[int, str]] = {
     "CAP_SYS_CHROOT": (18, "lets runc join a mount namespace, and gVisor's helpers change their root"),
     "CAP_SYS_PTRACE": (19, "measures sandboxes, and resizes their mounts, through /proc/PID"),
     "CAP_SYS_ADMIN": (21, "mounts, makes and joins namespaces"),
+    "CAP_SYS_NICE": (23, "lets crun 1.9 and newer reset the CPU affinity of a sandbox's first process"),
     "CAP_MKNOD": (27, "makes the six device nodes, and the marks of deletion of imported images"),
 }
 CAP_SETPCAP = 8

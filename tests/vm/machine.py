@@ -41,7 +41,6 @@ class Machine:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.start()
         return self
 
     def __exit__(
@@ -94,15 +93,23 @@ class Machine:
         argv = [*self._ssh("scp", "-P"), *map(str, sources), f"root@127.0.0.1:{target}"]
         subprocess.run(argv, check=True, capture_output=True)
 
+    def reboot(self) -> None:
+        """Restart as an owner would, and wait until a command runs again. Raises MachineError."""
+        self._end("systemctl reboot")  # by -no-reboot the emulator ends where the machine would start again
+        self.start()
+
     def poweroff(self) -> None:
         """Shut down as an owner would, so that the disk is consistent. Raises MachineError."""
+        self._end("systemctl poweroff")
+
+    def _end(self, command: str) -> None:
         assert self._process is not None
-        self.run("systemctl poweroff", timeout_s=CONNECT_TIMEOUT_S)
+        self.run(command, timeout_s=CONNECT_TIMEOUT_S)
         try:
             self._process.wait(POWEROFF_TIMEOUT_S)
         except subprocess.TimeoutExpired as e:
             self.kill()
-            raise MachineError(f"the machine did not power off within {POWEROFF_TIMEOUT_S:.0f} s") from e
+            raise MachineError(f"the machine did not end within {POWEROFF_TIMEOUT_S:.0f} s") from e
 
     def kill(self) -> None:
         """End the machine as a power cut would."""
