@@ -52,6 +52,10 @@ class Catalogue:
     confined: bool = True
     #: Each layer of confinement that is required: whether it was measured to be in force.
     posture: dict[str, bool] = field(default_factory=dict)
+    #: Whether a sandbox has started and others can be made.
+    sandboxes: bool = True
+    #: Languages whose sandboxes cannot be made.
+    failing: tuple[str, ...] = ()
 
 
 class Languages:
@@ -141,11 +145,21 @@ def _read(status: dict[str, Any], now: float) -> Catalogue:
     try:
         languages = tuple(_language(item) for item in status["languages"])
         posture = {str(name): state == "ok" for name, state in status.get("posture", {}).items()}
+        sandboxes = status.get("sandboxes", {})
+        failing = tuple(str(name) for name in sandboxes.get("failing", ()))
     except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise WorkerUnavailable("the worker's languages are not readable") from e
     by_name = {alias: item for item in languages for alias in item.public["aliases"]}
     by_name.update({item.id: item for item in languages})
-    return Catalogue(languages, by_name, now, confined=status.get("confined") is not False, posture=posture)
+    return Catalogue(
+        languages,
+        by_name,
+        now,
+        confined=status.get("confined") is not False,
+        posture=posture,
+        sandboxes=sandboxes.get("usable") is not False,
+        failing=failing,
+    )
 
 
 def _language(item: dict[str, Any]) -> Language:

@@ -14,16 +14,20 @@ TESTED: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {
     "crun": ((1, 8), (1, 28)),
     "runc": ((1, 1), (1, 3)),
 }
-VERSION = re.compile(r"version (\d+)\.(\d+)[^\s]*")
+VERSION = re.compile(r"version (\d+)\.(\d+)(?:\.(\d+))?")
 ANSWER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeVersion:
-    """A runtime's version. `text` is the first line of its --version, `problem` is empty for a tested version."""
+    """A runtime's version. `text` is the first line of its --version, `problem` is empty for a tested version.
+
+    `number` has three parts, or none where the version is not known.
+    """
 
     text: str
     problem: str
+    number: tuple[int, ...] = ()
 
     @property
     def is_tested(self) -> bool:
@@ -49,10 +53,11 @@ def compare(name: str, answer: str) -> RuntimeVersion:
     if found is None:
         return RuntimeVersion(first or "nothing", f"{name} --version does not name a version")
     oldest, newest = TESTED[name]
-    version = (int(found[1]), int(found[2]))
+    number = tuple(int(part or 0) for part in found.groups())
     span = f"tested are {'.'.join(map(str, oldest))} to {'.'.join(map(str, newest))}"
-    if version < oldest:
-        return RuntimeVersion(first, f"older than every tested version: {span}")
-    if version > newest:
-        return RuntimeVersion(first, f"newer than every tested version: {span}")
-    return RuntimeVersion(first, "")
+    problem = ""
+    if number[:2] < oldest:
+        problem = f"older than every tested version: {span}"
+    elif number[:2] > newest:
+        problem = f"newer than every tested version: {span}"
+    return RuntimeVersion(first, problem, number)

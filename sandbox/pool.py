@@ -14,7 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from config.repeats import RepeatedLog
+from sandbox.availability import Availability
 from sandbox.engines import Engine, EngineError, NotConfined, Sandbox
+from sandbox.engines.remedies import remedy_for
 from sandbox.images import Image, Images
 from sandbox.job import Source
 from sandbox.languages import Language
@@ -24,12 +27,11 @@ from sandbox.readiness import await_ready, is_waiting
 from sandbox.shelves import Shelf, Shelves
 
 log = logging.getLogger(__name__)
+repeated = RepeatedLog(log)
 
 #: Starts at the same time: one more than there are processors, since each also waits for the kernel a little.
 STARTS = (os.cpu_count() or 1) + 1
 FILLERS = min(STARTS - 1, 8)
-#: After a failure to make a sandbox, before the next try for that language.
-RETRY_S = 2.0
 #: From a run's end here to its answer there: it is put together, recorded and sent in half of that.
 ANSWER_S = 0.002
 
@@ -49,8 +51,12 @@ class WarmPool:
         metrics: Metrics | None = None,
         *,
         inspect: Callable[[Sandbox], None] = lambda _sandbox: None,
+        availability: Availability | None = None,
     ) -> None:
-        """`inspect` is shown every sandbox that is ready, and may raise NotConfined."""
+        """`inspect` is shown every sandbox that is ready, and may raise NotConfined; `availability` is told of each
+        attempt to make one.
+        """
+        self.availability = availability or Availability()
         self._engine = engine
         self._images = images
         self._shelves = Shelves(engine, sizes)
@@ -101,7 +107,8 @@ class WarmPool:
             with self._starts:
                 return self._make(image, flavour=flavour, owner=owner), "cold"
         except EngineError as e:
-            log.warning("no sandbox came of a key's template: %s", e, extra={"language": language.id})
+            message = "no sandbox came of a key's template: %s"
+            repeated.log(logging.WARNING, message, e, key=language.id, language=language.id)
             return None
 
     def _taken(self, language: Language, flavour: str) -> tuple[Sandbox, Source]:
@@ -179,7 +186,8 @@ class WarmPool:
         except NotConfined:
             raise
         except EngineError as e:
-            log.warning("a sandbox could not be made; trying once more: %s", e, extra={"language": image.language})
+            message = "a sandbox could not be made; trying once more: %s"
+            repeated.log(logging.WARNING, message, e, key=image.language, language=image.language)
         return make()
 
     def _make(
@@ -190,9 +198,11 @@ class WarmPool:
             sandbox = self._started(
                 self._engine.create(image, hold=hold, flavour=flavour, container=container, owner=owner)
             )
-        except EngineError:
+        except EngineError as e:
             self._metrics.engine_errors.labels("start").inc()
+            self.availability.failed(image.language, str(e))
             raise
+        self.availability.succeeded(image.language)
         self._metrics.starts.labels(image.language).observe(time.monotonic() - began)
         return sandbox
 
@@ -222,11 +232,11 @@ class WarmPool:
                 with self._starts:
                     sandbox = self._make(image, flavour=shelf.flavour)
             except EngineError as e:
-                log.error(  # noqa: TRY400  # the text says it; this may come every few seconds
-                    "a warm sandbox could not be made",
-                    extra={"language": shelf.language.id, "reason": str(e)},
-                )
-                self._shelves.failed(shelf, RETRY_S)
+                language = shelf.language.id
+                remedy = remedy_for(str(e))
+                message = "a warm sandbox could not be made"
+                repeated.log(logging.ERROR, message, key=language, language=language, reason=str(e), remedy=remedy)
+                self._shelves.failed(shelf)
                 continue
             if not self._shelves.put(shelf, sandbox):
                 sandbox.destroy()

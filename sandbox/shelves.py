@@ -16,6 +16,9 @@ from sandbox.images import Image
 from sandbox.languages import Language
 from sandbox.pool_sizes import flavour_sizes
 
+#: After the first failure to make a sandbox; twice as long after each further one in a row.
+RETRY_S, LONGEST_RETRY_S = 2.0, 60.0
+
 
 @dataclass(slots=True)
 class Shelf:
@@ -27,6 +30,8 @@ class Shelf:
     ready: deque[Sandbox] = field(default_factory=deque)
     making: int = 0
     paused: bool = False
+    #: In a row, of making one.
+    failures: int = 0
 
     @property
     def coming(self) -> int:
@@ -86,15 +91,20 @@ class Shelves:
         """What was on its way is there. False if it is not wanted any more."""
         with self._change:
             shelf.making -= 1
+            shelf.failures = 0
             if not self._closed:
                 shelf.ready.append(sandbox)
             return not self._closed
 
-    def failed(self, shelf: Shelf, pause_s: float) -> None:
-        """What was on its way will not come; so long no other is wanted."""
+    def failed(self, shelf: Shelf) -> None:
+        """Give up one that was to be made, and want no other for a while: longer after each failure in a row."""
         with self._change:
             shelf.making -= 1
+            if shelf.paused:  # another filler's failure has begun the pause
+                return
             shelf.paused = True
+            pause_s = min(LONGEST_RETRY_S, RETRY_S * 2**shelf.failures)
+            shelf.failures += 1
         timer = threading.Timer(pause_s, self._resume, [shelf])
         timer.daemon = True
         timer.start()

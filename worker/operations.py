@@ -21,6 +21,10 @@
     `{"metrics":{"text":…}}`: what the worker counts, in Prometheus's text format.
 `{"op":"posture"}`
     `{"posture":[{"name":…,"layers":[{…},…]}]}`: how each layer of confinement stands, engine by engine.
+`{"op":"sandboxes"}`, of root only
+    `{"sandboxes":{L:{"words":…,"times":N,"since":…,"remedy":…},…}}`: languages whose sandboxes cannot be made.
+`{"op":"canary","language":L}`, of root only
+    `{"canary":{"ok":true|false,"words":…,"remedy":…}}`, after a run of that language's example.
 """
 
 from __future__ import annotations
@@ -71,6 +75,8 @@ class Operations:
             "status": self._status,
             "metrics": self._metrics,
             "posture": self._posture,
+            "sandboxes": self._sandboxes,
+            "canary": self._canary,
         }
 
     def refuse_runs(self) -> None:
@@ -251,15 +257,30 @@ class Operations:
     def _posture(self, _request: dict[str, Any], connection: Connection) -> None:
         connection.send({"posture": self._service.postures()})
 
+    def _sandboxes(self, _request: dict[str, Any], connection: Connection) -> None:
+        if self._is_root(connection):
+            connection.send({"sandboxes": self._service.sandboxes()})
+
+    def _canary(self, request: dict[str, Any], connection: Connection) -> None:
+        if self._is_root(connection):
+            connection.send({"canary": self._service.canary(str(request.get("language")))})
+
+    def _is_root(self, connection: Connection) -> bool:
+        """Whether root asks: an engine's words tell of the host, which api must not know."""
+        if not connection.is_root:
+            connection.refuse(Refusal(403, "root alone may ask this", "forbidden"))
+        return connection.is_root
+
     def _metrics(self, _request: dict[str, Any], connection: Connection) -> None:
         connection.send({"metrics": {"text": self._service.metrics.text()}})
 
 
 class Connection:
-    """One connection of api's: `owed` are the runs whose result it has not acknowledged."""
+    """One connection of api's or of root's: `owed` are the runs whose result it has not acknowledged."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, uid: int) -> None:
         self.sock = sock
+        self.is_root = uid == 0
         self.owed: set[str] = set()
 
     def send(self, message: dict[str, Any]) -> None:

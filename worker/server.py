@@ -94,9 +94,10 @@ class Server:
             self._change.wait_for(lambda: not self._connections, END_S)
 
     def _connection(self, sock: socket.socket) -> None:
-        connection = Connection(sock)
+        uid = _peer_uid(sock)
+        connection = Connection(sock, uid)
         try:
-            if _peer_uid(sock) not in self._allowed_uids:
+            if uid not in self._allowed_uids:
                 log.warning("a stranger at the worker's socket was turned away")
                 return
             for line in _lines(sock):

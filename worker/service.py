@@ -10,13 +10,18 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from config.ids import new_id
 from config.settings import Settings
 from sandbox.admission import Admission
+from sandbox.availability import Availability
 from sandbox.blobs import RunBlobs
 from sandbox.engines import EngineUnusable, NotConfined
 from sandbox.engines.apparmor import ProfileWatch, profiles_in_use
+from sandbox.engines.remedies import remedy_for
 from sandbox.executor import Executor
+from sandbox.job import Job, Refusal
 from sandbox.languages import Catalogue, Language
+from sandbox.live import LiveRun
 from sandbox.metrics import Metrics
 from sandbox.pool import WarmPool
 from sandbox.pool_sizes import MOST, MOST_FORKED, flavour_sizes, pool_sizes
@@ -58,13 +63,22 @@ class Service:
             queue_wait_s=settings.queue_wait_s,
         )
         self.metrics = Metrics()
+        self.availability = Availability()
         self.posture = Posture(
             self.engine,
             self.catalogue,
             apparmor=settings.apparmor_profile,
             relaxed=settings.disable_sandbox_security,
+            availability=self.availability,
         )
-        self.pool = WarmPool(self.engine, self.images, sizes, self.metrics, inspect=self.posture.inspect)
+        self.pool = WarmPool(
+            self.engine,
+            self.images,
+            sizes,
+            self.metrics,
+            inspect=self.posture.inspect,
+            availability=self.availability,
+        )
         watch(self.metrics.registry, self.admission, self.pool)
         self.gvisor = self._open_gvisor(settings, slots)
         self.executor = Executor(
@@ -165,12 +179,14 @@ class Service:
             "landlock": self.pool.landlock,
             "posture": self._summary(),
             "isolations": self._isolations(),
+            "sandboxes": {"usable": self.availability.is_usable(), "failing": sorted(self.availability.failing())},
         }
 
     def _summary(self) -> dict[str, str]:
         """The required layers; under `gvisor`, once somebody has asked for it, all of its own together."""
         summary = self.posture.summary()
-        if self.gvisor is not None and (own := self.gvisor.posture.summary()):
+        if self.gvisor is not None and self.gvisor.posture.report():
+            own = self.gvisor.posture.summary()
             summary["gvisor"] = "ok" if set(own.values()) == {"ok"} else "fail"
         return summary
 
@@ -183,6 +199,33 @@ class Service:
         every = [self.posture, *([self.gvisor.posture] if self.gvisor is not None else [])]
         told = [{"name": one.name, "layers": [asdict(found) for found in one.report()]} for one in every]
         return [one for one in told if one["layers"]]
+
+    def sandboxes(self) -> dict[str, Any]:
+        """Return the languages whose sandboxes cannot be made, with the engine's words: for the machine's owner."""
+        return {
+            name: {**asdict(found), "remedy": remedy_for(found.words)}
+            for name, found in self.availability.failing().items()
+        }
+
+    def canary(self, name: str) -> dict[str, Any]:
+        """Run the example of a language as any job, and return `ok` with, if it is not, words and a remedy: for the
+        machine's owner.
+        """
+        language = self.catalogue.get(name)
+        if language is None:
+            return _canary(f"there is no language {name}: there are {self.catalogue.ids}")
+        job = Job(run_id=new_id("run"), language=language.id, code=language.example, key="canary")
+        accepted = self.executor.accept(job)
+        if isinstance(accepted, Refusal):
+            return _canary(accepted.message)
+        outcome = self.executor.run(accepted, LiveRun(job.run_id, language.id))
+        if isinstance(outcome, Refusal):
+            return _canary(outcome.message)
+        if outcome.status == "succeeded":
+            return _canary("")
+        failure = self.availability.failing().get(language.id)
+        reason = outcome.error.message if outcome.error is not None else outcome.stderr.strip()[-300:]
+        return _canary(failure.words if failure is not None else f"its run ended {outcome.status}: {reason}")
 
     def _describe(self, language: Language) -> dict[str, Any]:
         image = self.images.get(language.id)
@@ -204,6 +247,11 @@ class Service:
         if self.gvisor is not None:
             self.gvisor.close()
         self.engine.close()
+
+
+def _canary(words: str) -> dict[str, Any]:
+    """Return a canary's answer: it went well if there are no words."""
+    return {"ok": not words, "words": words, "remedy": remedy_for(words) if words else ""}
 
 
 def _pool_sizes(settings: Settings, catalogue: Catalogue, machine_mb: int, most: int) -> dict[Language, int]:

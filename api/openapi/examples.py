@@ -144,9 +144,23 @@ LANGUAGES: dict[str, Any] = {
 }
 DOWN: dict[str, Any] = {
     "status": "fail",
-    "checks": {"worker": "fail", "languages": "fail", "posture": "fail", "database": "ok", "storage": "ok"},
+    "checks": {
+        "worker": "fail",
+        "languages": "fail",
+        "sandboxes": "fail",
+        "posture": "fail",
+        "database": "ok",
+        "storage": "ok",
+    },
 }
 HEALTH: dict[str, Any] = {
     "status": "ok",
-    "checks": {"worker": "ok", "languages": "ok", "posture": "ok", "database": "ok", "storage": "ok"},
+    "checks": {
+        "worker": "ok",
+        "languages": "ok",
+        "sandboxes": "ok",
+        "posture": "ok",
+        "database": "ok",
+        "storage": "ok",
+    },
 }

@@ -50,7 +50,7 @@ def languages() -> Response:
 )
 def health() -> Response:
     """Always 200: `ok`, or `degraded` with what fails."""
-    return _json(_report("degraded"))
+    return _json(_report(_checks() | _failing_languages(), "degraded"))
 
 
 @blueprint.get("/healthz")
@@ -72,7 +72,7 @@ def alive() -> Response:
 )
 def ready() -> Response:
     """Whether runs can be taken: 200 or 503, with the names of the checks and how each went."""
-    report = _report(FAIL)
+    report = _report(_checks(), FAIL)
     return _json(report, 200 if report["status"] == OK else 503)
 
 
@@ -110,8 +110,7 @@ def _is_bearer(authorization: str | None, token: str) -> bool:
     return hmac.compare_digest(*digests) and scheme.lower() == "bearer"
 
 
-def _report(bad: str) -> dict[str, object]:
-    checks = _checks()
+def _report(checks: dict[str, str], bad: str) -> dict[str, object]:
     good = all(state == OK for state in checks.values())
     return {"status": OK if good else bad, "checks": checks}
 
@@ -124,14 +123,24 @@ def _worker_checks() -> dict[str, str]:
     try:
         catalogue = context().languages.catalogue()
     except WorkerUnavailable:
-        return {"worker": FAIL, "languages": FAIL, "posture": FAIL}
+        return {"worker": FAIL, "languages": FAIL, "sandboxes": FAIL, "posture": FAIL}
     confined = catalogue.confined and all(catalogue.posture.values())
     return {
         "worker": OK,
         "languages": OK if any(item.ready for item in catalogue.languages) else FAIL,
+        "sandboxes": OK if catalogue.sandboxes else FAIL,
         "posture": OK if confined else FAIL,
         **{f"posture.{layer}": OK if held else FAIL for layer, held in catalogue.posture.items()},
     }
+
+
+def _failing_languages() -> dict[str, str]:
+    """Name the languages whose sandboxes cannot be made. The others' runs are taken: the service is still ready."""
+    try:
+        failing = context().languages.catalogue().failing
+    except WorkerUnavailable:
+        return {}
+    return {f"sandboxes.{name}": FAIL for name in failing}
 
 
 def _database_check() -> str:

@@ -17,6 +17,8 @@ class Traits:
     sets_rlimits: bool = True
     #: It joins the slot's user namespace.
     user_namespace: bool = True
+    #: It is told the id maps of a user namespace that it joins; else it reads them there.
+    takes_id_maps: bool = True
     #: It puts the seccomp profile in force.
     seccomp: bool = True
     #: It makes /dev, /dev/pts and the masks of /proc by itself.

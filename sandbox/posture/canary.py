@@ -6,17 +6,19 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from sandbox.availability import Availability
 from sandbox.engines import Engine, EngineError, NotConfined, Sandbox
 from sandbox.engines.apparmor import PROFILE
 from sandbox.engines.confinement import apparmor_is_on
+from sandbox.engines.remedies import remedy_for
 from sandbox.images import Image
 from sandbox.languages import Catalogue
 from sandbox.posture.facts import read_facts
 from sandbox.posture.golden import Finding, compare, load_golden
-from sandbox.posture.layers import BY_NAME
+from sandbox.posture.layers import BY_NAME, LAYERS
 from sandbox.readiness import await_ready
 
 log = logging.getLogger(__name__)
@@ -59,8 +61,20 @@ def _is_replaced(sandbox: Sandbox, problem: str) -> bool:
 class Posture:
     """What one engine's sandboxes are confined by, image by image. Safe to use from several threads."""
 
-    def __init__(self, engine: Engine, catalogue: Catalogue, *, apparmor: str | None, relaxed: bool) -> None:
-        """`apparmor` is the profile in use. Raises EngineUnusable where there is no posture file."""
+    def __init__(
+        self,
+        engine: Engine,
+        catalogue: Catalogue,
+        *,
+        apparmor: str | None,
+        relaxed: bool,
+        availability: Availability | None = None,
+    ) -> None:
+        """`apparmor` is the profile in use; `availability` is told which canaries started.
+
+        Raises EngineUnusable where there is no posture file.
+        """
+        self._availability = availability or Availability()
         self._engine = engine
         self._catalogue = catalogue
         self._golden = load_golden(engine.name, engine.runtime)
@@ -127,11 +141,15 @@ class Posture:
                 undo.callback(sandbox.destroy)
                 await_ready(sandbox)
                 problem = self._judge(sandbox)
+                if problem is None:
+                    self._availability.succeeded(image.language)
                 if problem is None or not _is_replaced(sandbox, problem):
                     return problem
             return self._send(image)  # of what it is made from instead
         except EngineError as e:
-            log.error("a canary could not be measured", extra={"language": image.language, "reason": str(e)})  # noqa: TRY400
+            extra = {"language": image.language, "reason": str(e), "remedy": remedy_for(str(e))}
+            log.error("a canary could not be measured", extra=extra)  # noqa: TRY400
+            self._availability.failed(image.language, str(e))
             return None
 
     def report(self) -> list[Finding]:
@@ -146,5 +164,16 @@ class Posture:
         return [worst[name] for name in BY_NAME if name in worst]
 
     def summary(self) -> dict[str, str]:
-        """The required layers, by name: `ok` or `fail`."""
-        return {one.layer: "fail" if one.state == "missing" else "ok" for one in self.report() if one.required}
+        """Return the required layers, by name: `ok`, or `fail` for one that is missing or was never measured."""
+        unmeasured = dict.fromkeys(self._required(), "fail")
+        measured = {one.layer: "fail" if one.state == "missing" else "ok" for one in self.report() if one.required}
+        relaxed = {one.layer for one in self.report() if not one.required}
+        return {name: state for name, state in (unmeasured | measured).items() if name not in relaxed}
+
+    def _required(self) -> Iterator[str]:
+        """Yield the layers that every sandbox here must have, as far as that is known before one is measured."""
+        for layer in LAYERS:
+            needed = layer.need == "yes" or (layer.need == "kernel" and self._apparmor is not None)
+            # Only what is compiled has the place for it.
+            if needed and layer.name != "build_directory" and not (self._relaxed and layer.relaxable):
+                yield layer.name

@@ -11,6 +11,7 @@ import socket
 import threading
 from dataclasses import replace
 
+from config.repeats import RepeatedLog
 from config.settings import Settings
 from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.apparmor import profile_in_force, template_profiles
@@ -51,6 +52,7 @@ from sandbox.job import Isolation
 from sandbox.languages import Catalogue, Language
 
 log = logging.getLogger(__name__)
+repeated = RepeatedLog(log)
 
 
 class OciEngine:
@@ -152,7 +154,8 @@ class OciEngine:
             try:
                 return self._branch(templates, image, language, flavour, owner)
             except EngineError as e:
-                log.warning("a sandbox is made as a container: %s", e, extra={"language": language.id})
+                message = "a sandbox is made as a container: %s"
+                repeated.log(logging.WARNING, message, e, key=language.id, language=language.id)
         bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
         ours, theirs = socket.socketpair()
         sandbox = OciSandbox(secrets.token_hex(8), image, self.facts(image), bounds, ours, self._runtime.traits)

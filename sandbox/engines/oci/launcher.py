@@ -64,11 +64,11 @@ class Launcher:
         path = find_runtime(name)
         if path is None:
             raise EngineUnusable(f"{name} is not installed: apt-get install {name}")
-        version = read_version(name, path)
+        self.version = read_version(name, path)
         log.log(
-            logging.INFO if version.is_tested else logging.WARNING,
+            logging.INFO if self.version.is_tested else logging.WARNING,
             "runtime found",
-            extra={"path": path, "version": version.text, "tested": version.problem or "yes"},
+            extra={"path": path, "version": self.version.text, "tested": self.version.problem or "yes"},
         )
         self._name = name
         self._children = the_children()

@@ -70,8 +70,8 @@ def build_spec(
     }
     if traits.user_namespace:
         linux["namespaces"].append({"type": "user", "path": USERNS_MARK})
-        # Those of the namespace: runc wants to know them, though it need not make them.
-        linux["uidMappings"] = linux["gidMappings"] = [_mapping()]
+        if traits.takes_id_maps:
+            linux["uidMappings"] = linux["gidMappings"] = [_mapping()]
     if seccomp is not None and traits.seccomp:
         linux["seccomp"] = seccomp
     return json.dumps(

@@ -119,7 +119,7 @@ class Booter:
         text = build_template_spec(
             argv=language.agent_command(hold=True),
             env={**BASE_ENV, **language.env},
-            mapping=self._namespace.mapping,
+            mapping=self._namespace.mapping if self._making.runtime.traits.takes_id_maps else None,
             no_new_privileges=not self._relaxed,
             apparmor=self._apparmor.template if self._apparmor else None,
         )

@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import dataclass
 
+from config.repeats import RepeatedLog
 from sandbox.engines import EngineError
 from sandbox.engines.oci.templates.boot import Booter
 from sandbox.engines.oci.templates.container import HELLO_TIMEOUT_S, Template
@@ -15,6 +16,7 @@ from sandbox.images import Image
 from sandbox.languages import Language
 
 log = logging.getLogger(__name__)
+repeated = RepeatedLog(log)
 
 #: After a template that could not be made, or did not make a sandbox: containers meanwhile.
 RETRY_S = 30.0
@@ -94,7 +96,8 @@ class Place:
         try:
             self._replace()
         except EngineError as e:
-            log.warning("containers serve instead of templates: %s", e, extra={"language": self._language.id})
+            message = "containers serve instead of templates: %s"
+            repeated.log(logging.WARNING, message, e, key=self._language.id, language=self._language.id)
 
     def _replace(self) -> Template:
         """Boot a template and put it in the place of whatever is there. Raises EngineError."""
@@ -126,7 +129,8 @@ class Place:
                 self._template = None
                 if rest or template.branched <= 1:  # it never worked: leave it be for a while
                     self._not_before = max(self._not_before, time.monotonic() + RETRY_S)
-        log.warning("a template is given up", extra={"template": template.id, "sandboxes": template.branched})
+        given_up = {"language": self._language.id, "template": template.id, "sandboxes": template.branched}
+        repeated.log(logging.WARNING, "a template is given up", key=self._language.id, **given_up)
         template.close(kill=True)
 
     def disprove(self, template: Template) -> None:

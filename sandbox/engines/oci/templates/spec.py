@@ -21,18 +21,19 @@ def build_template_spec(
     *,
     argv: list[str],
     env: dict[str, str],
-    mapping: list[tuple[int, int, int]],
+    mapping: list[tuple[int, int, int]] | None,
     no_new_privileges: bool,
     apparmor: str | None = None,
 ) -> str:
     """Return the configuration as JSON text with the marks of `oci/spec.py` in it.
 
-    `apparmor` is the template's own profile, None on a kernel without AppArmor. Under it nothing can be executed,
-    and each child sets no_new_privs after it has changed to its own profile, which that flag would forbid. Without
-    it the children inherit `no_new_privileges` from their template.
+    `mapping` is that of the user namespace, for a runtime that takes it. `apparmor` is the template's own profile,
+    None on a kernel without AppArmor. Under it nothing can be executed, and each child sets no_new_privs after it has
+    changed to its own profile, which that flag would forbid. Without it the children inherit `no_new_privileges` from
+    their template.
     """
     sets: dict[str, list[str]] = dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES)
-    mappings = [{"containerID": inside, "hostID": outside, "size": count} for inside, outside, count in mapping]
+    ids = [{"containerID": inside, "hostID": outside, "size": count} for inside, outside, count in mapping or ()]
     process: dict[str, Any] = {
         "terminal": False,
         "user": {"uid": 0, "gid": 0, "umask": 0o022},
@@ -57,8 +58,7 @@ def build_template_spec(
                     *({"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network", "cgroup")),
                     {"type": "user", "path": USERNS_MARK},
                 ],
-                "uidMappings": mappings,
-                "gidMappings": mappings,
+                **({"uidMappings": ids, "gidMappings": ids} if ids else {}),
                 "cgroupsPath": GROUP_MARK,
             },
         }

@@ -1,0 +1,34 @@
+"""Advice for an operator about the words of an engine or a runtime that could not make a sandbox."""
+
+from __future__ import annotations
+
+import re
+
+NAMESPACES = (
+    "sysctl user.max_user_namespaces=65536 kernel.unprivileged_userns_clone=1; in a container, run it with "
+    "CAP_SYS_ADMIN"
+)
+#: A pattern of the words, and what to do; the first that matches is given.
+REMEDIES: tuple[tuple[str, str], ...] = (
+    ("affinity", "give the worker CAP_SYS_NICE: it is in its unit; a container needs --cap-add SYS_NICE"),
+    ("apparmor", "make sure that apparmor_parser is installed and restart the service, which loads its profiles"),
+    ("overlay", "modprobe overlay; the kernel needs CONFIG_OVERLAY_FS"),
+    ("user namespace|CLONE_NEWUSER|uid_map|unshare", NAMESPACES),
+    (
+        "cgroup|control group|memory\\.|pids\\.",
+        "mount the controllers memory, cpu and pids; make doctor lists them",
+    ),
+    ("seccomp|errno 524|ENOTSUPP", "look at SECCOMP_PROFILE and sysctl net.core.bpf_jit_limit"),
+    ("No space left", "free space in STATE_DIR and in /run"),
+    ("Too many open files", "raise LimitNOFILE of the worker, or sysctl fs.file-max"),
+    ("Cannot allocate memory|ENOMEM|temporarily unavailable", "free memory, or lower MAX_RUNS and WARM_POOL"),
+    ("not installed", "install the runtime: apt-get install crun"),
+    ("did not get ready", "see whether the machine is under load; else make images REFRESH=1"),
+)
+DEFAULT = "make doctor shows what this machine lacks"
+
+
+def remedy_for(words: str) -> str:
+    """Return what to do about an engine's words, in one sentence."""
+    found = next((advice for pattern, advice in REMEDIES if re.search(pattern, words, re.IGNORECASE)), None)
+    return found or DEFAULT
