@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from typing import Any
 
 from ops.environment import clean
 from ops.state import Place, is_running
+from ops.worker_socket import ask
 
-ANSWER_S = 10.0
 MEASURE_S = 120.0
 WORDS = {"ok": "in force", "missing": "MISSING", "relaxed": "RELAXED", "without": "without", "reported": "reported"}
 
@@ -47,15 +46,8 @@ def _line(layer: dict[str, Any]) -> str:
 
 
 def _of_service(place: Place) -> list[dict[str, Any]] | None:
-    try:
-        with socket.socket(socket.AF_UNIX) as asked:
-            asked.settimeout(ANSWER_S)
-            asked.connect(str(place.run / "worker.sock"))
-            asked.sendall(b'{"op":"posture"}\n')
-            with asked.makefile("rb") as answer:
-                return list(json.loads(answer.readline())["posture"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    found = (ask(place, {"op": "posture"}) or {}).get("posture")
+    return found if isinstance(found, list) else None
 
 
 def _measured(place: Place) -> tuple[list[dict[str, Any]] | None, str]:

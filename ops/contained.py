@@ -41,14 +41,16 @@ def start(what: str, settings: Settings) -> None:
 
 
 def check(what: str, settings: Settings) -> bool:
-    """Whether it answers."""
+    """Whether it answers, and of a worker whether each language that was tried has sandboxes."""
     if what == "api":
         address = f"http://127.0.0.1:{settings.port}/healthz"
         with urllib.request.urlopen(address, timeout=CHECK_TIMEOUT_S) as reply:
             return bool(reply.status == 200)
     from dispatch.unix import UnixDispatcher  # only a worker is asked through its socket
 
-    return "languages" in UnixDispatcher(settings.worker_socket).status()
+    status = UnixDispatcher(settings.worker_socket).status()
+    # Images may still be loading: then nothing has failed yet.
+    return "languages" in status and not status["sandboxes"]["failing"]
 
 
 def _close_cgroups() -> None:

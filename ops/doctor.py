@@ -12,6 +12,7 @@ from ops.checks import Check, all_checks
 from ops.environment import clean
 from ops.images.store import Store
 from ops.state import Place, is_running
+from ops.worker_socket import failing
 
 SECRET = frozenset({"ADMIN_TOKEN", "API_KEYS", "DATABASE_URL", "METRICS_TOKEN", "RATELIMIT_URL", "SIGNING_KEY"})
 #: Set for the second attempt, by an interpreter that has the libraries of the settings table.
@@ -27,6 +28,7 @@ def main() -> int:
     good = _show_settings(given)
     good = _show_checks(list(all_checks(place))) and good
     good = confinement.show(place) and good
+    good = _show_sandboxes(place) and good
     _show_service(place)
     return 0 if good else 1
 
@@ -69,6 +71,18 @@ def _show_checks(checks: list[Check]) -> bool:
         print(f"  {check.name:<26}{state:<8}{check.detail}{'' if check.ok else f' -> {check.mend}'}")
     print()
     return all(check.ok for check in checks if check.required)
+
+
+def _show_sandboxes(place: Place) -> bool:
+    """Print the languages whose sandboxes the running service cannot make, with the engine's own words."""
+    found = failing(place) if is_running(place) else {}
+    if not found:
+        return True
+    print("Sandboxes")
+    for name, one in found.items():
+        print(f"  {name:<26}FAILING since {one['since']}, {one['times']} times: {one['words']} -> {one['remedy']}")
+    print()
+    return False
 
 
 def _show_service(place: Place) -> None:

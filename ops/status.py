@@ -9,6 +9,7 @@ import urllib.request
 from typing import Any
 
 from ops.state import Place, supervisor_pid
+from ops.worker_socket import failing
 
 TIMEOUT_S = 5
 
@@ -27,6 +28,8 @@ def main() -> int:
     ready = _get(f"{url}/readyz")
     checks = ", ".join(f"{name} {state}" for name, state in ready.get("checks", {}).items())
     print(f"health: {ready.get('status', 'no answer')}{f' ({checks})' if checks else ''}")
+    for name, found in failing(place).items():
+        print(f"{name}: sandboxes cannot be made: {found['words']} -> {found['remedy']}")
     for language in _get(f"{url}/v1/languages").get("data", []):
         print(f"{language['id']}: {'ready' if language['ready'] else 'not built yet'} {language['version']}")
     return 0 if ready.get("status") == "ok" else 1

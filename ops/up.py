@@ -24,6 +24,7 @@ from ops.down import stop
 from ops.environment import clean
 from ops.install import InstallError
 from ops.state import DEFAULT_STATE_DIR, Place, is_running, processes, turn, unusable
+from ops.worker_socket import canary, failing
 
 HEALTHY_WITHIN_S = 60.0
 POLL_S = 0.1
@@ -149,15 +150,35 @@ class Up:
             try:
                 with urllib.request.urlopen(f"{self._url}/readyz", timeout=5) as answer:  # noqa: S310
                     if answer.status == 200:
-                        return
+                        return self._send_canary()
             except urllib.error.HTTPError as e:
                 said = e.read().decode(errors="replace")
             except OSError as e:
                 said = str(e)
+            self._check_sandboxes()
             time.sleep(POLL_S)
         raise InstallError(
             f"not healthy after {HEALTHY_WITHIN_S:.0f} s ({self._url}/readyz says: {said}); its log:\n"
             f"{self._log_tail()}\n(make down stops it)"
+        )
+
+    def _check_sandboxes(self) -> None:
+        """Raises InstallError with the engine's own words if the first language's sandboxes cannot be made."""
+        found = failing(self._place).get(_first_language())
+        if found is not None:
+            raise self._no_sandboxes(f"tried {found['times']} times: {found['words']}", found["remedy"])
+
+    def _send_canary(self) -> None:
+        """Run the first language's example as any job. Raises InstallError with the words about its failure."""
+        self._say(f"a canary in {_first_language()}")
+        words, remedy = canary(self._place, _first_language())
+        if words:
+            raise self._no_sandboxes(words, remedy)
+
+    def _no_sandboxes(self, words: str, remedy: str) -> InstallError:
+        return InstallError(
+            f"the service runs, but cannot run a program in {_first_language()}: {words}\n    -> {remedy}\n"
+            f"its log:\n{self._log_tail()}\n(make down stops it)"
         )
 
     def _log_tail(self) -> str:

@@ -182,7 +182,7 @@ def test_after_a_run_fillers_hold_back_until_its_answer_is_there(made):
 
 
 def test_a_failing_engine_is_tried_again_not_hammered(monkeypatch):
-    monkeypatch.setattr("sandbox.pool.RETRY_S", 0.05)
+    monkeypatch.setattr("sandbox.shelves.RETRY_S", 0.05)
     engine = FakeEngine()
     engine.failures = 3
     images = SimpleNamespace(get=lambda name: Image("python", "sha256:1", ("/x",)))
@@ -210,7 +210,7 @@ def test_a_run_is_not_lost_to_one_failure_to_make_a_sandbox(take):
 
 
 def test_a_sandbox_that_is_not_confined_is_never_handed_out(monkeypatch):
-    monkeypatch.setattr("sandbox.pool.RETRY_S", 0.02)
+    monkeypatch.setattr("sandbox.shelves.RETRY_S", 0.02)
     engine = FakeEngine()
     engine.loose = True
     images = SimpleNamespace(get=lambda _name: Image("python", "sha256:1", ("/x",)))

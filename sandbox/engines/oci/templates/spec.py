@@ -28,9 +28,9 @@ def build_template_spec(
     """Return the configuration as JSON text with the marks of `oci/spec.py` in it.
 
     `mapping` is that of the user namespace, for a runtime that takes it. `apparmor` is the template's own profile,
-    None on a kernel without AppArmor. Under it nothing can be executed, and each child sets no_new_privs after it has
-    changed to its own profile, which that flag would forbid. Without it the children inherit `no_new_privileges` from
-    their template.
+    None on a kernel without AppArmor. Under it nothing can be executed, and each child sets no_new_privs after it
+    has changed to its own profile, which that flag would forbid. Without it the children inherit
+    `no_new_privileges` from their template.
     """
     sets: dict[str, list[str]] = dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES)
     ids = [{"containerID": inside, "hostID": outside, "size": count} for inside, outside, count in mapping or ()]
