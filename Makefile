@@ -12,7 +12,7 @@ RUNYARD_TEST_STATE ?= /var/lib/runyard-test
 export RUNYARD_TEST_STATE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs doctor posture images gc keys runsc check test test-all bench lock web clean python dev test-setup
+.PHONY: help up down status logs doctor posture images gc keys runsc check test test-all test-vm bench lock web clean python dev test-setup
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ test: check test-setup ## check, and everything on real containers (root)
 
 test-all: check runsc test-setup ## test, and what takes longer
 	@$(DEV)/pytest -q --ignore=tests/unit tests
+
+test-vm: python ## the service on a stock Debian, booted under emulation (over an hour): SUITE=bookworm or trixie
+	@SUITE=$(SUITE) $(SYSTEM) tests.vm
 
 bench: dev ## measure, as ratios to a bare interpreter's start; BENCH=quick, BENCH="latency stream", BENCH=--docker
 	@$(DEV)/python -m bench $(BENCH)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slow_machine import default_limits, require_language
 
 REPO = Path(__file__).resolve().parent.parent
 STATE = Path(os.environ.get("RUNYARD_TEST_STATE", "/var/lib/runyard-test"))
@@ -101,6 +102,8 @@ class Service:
 
     def run(self, language="python", code=None, *, token=TOKEN, **fields) -> dict[str, Any]:
         """Run a program that the service is expected to accept; the run object."""
+        require_language(language)
+        fields = {**fields, "limits": default_limits(fields.get("limits"))}
         body = {"language": language, **fields}
         if code is not None:
             body["code"] = code

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from slow_machine import TIME_FACTOR
+
 from config.ids import new_id
 from dispatch import WorkerUnavailable
 from dispatch.unix import UnixDispatcher
@@ -35,7 +37,7 @@ class Worker:
         self.dispatcher = UnixDispatcher(state / "run" / "worker.sock")
 
     def wait_until_filled(self, seconds: float = 20) -> None:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * TIME_FACTOR
         pool: object = None
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text()
@@ -122,7 +124,7 @@ def pids(service, what: str) -> list[int]:
 
 def until(condition, seconds=10.0):
     """Wait for something that comes by itself."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * TIME_FACTOR
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.01)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from columns import COLUMNS, SERVICE, chosen
 from dockerd import Dockerd
+from slow_machine import default_limits, require_language
 from workers import Worker
 
 from config.ids import new_id
@@ -106,7 +107,9 @@ def run(dispatcher):
             JobFile(path, content.encode() if isinstance(content, str) else content)
             for path, content in (files or {}).items()
         )
+        require_language(language)
         fields["args"] = tuple(fields.get("args", ()))
+        fields["limits"] = default_limits(fields.get("limits"))
         job = Job(run_id=new_id("run"), language=language, code=code, files=made, key="test", **fields)
         result = dispatcher.run(job)
         assert isinstance(result, dict), result
