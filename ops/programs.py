@@ -7,6 +7,7 @@ import sys
 
 from config.settings import IMAGE_PREFIX, Settings
 from ops.children import Program
+from sandbox.engines.confinement import apparmor_is_on
 
 #: Nice enough that a build does not delay a run.
 BUILDER_NICE = "15"
@@ -61,8 +62,11 @@ def worker(settings: Settings) -> Program:
     settings_env = {name: value for name, value in _settings(settings).items() if name.upper() not in API_ONLY}
     images = {name: value for name, value in os.environ.items() if name.startswith(IMAGE_PREFIX)}
     env = {**_s3(settings), **_traces(settings), **settings_env, **images, **ALLOCATOR}
-    # Relaxed sandboxes must be able to gain privileges, which nothing beneath such a worker could.
-    bound = () if settings.disable_sandbox_security else ("--no-new-privs",)
+    # Relaxed sandboxes must be able to gain privileges, which nothing beneath such a worker could. And where templates
+    # have an AppArmor profile, their children change to another, which the kernel forbids under no_new_privs: each
+    # child, and each container, sets it for itself. The worker's bounding set is all that it may gain either way.
+    unbound = settings.disable_sandbox_security or apparmor_is_on()
+    bound = () if unbound else ("--no-new-privs",)
     return Program("worker", (*UNTIL_PARENT_ENDS, *bound, *PYTHON, "-m", "worker"), env)
 
 

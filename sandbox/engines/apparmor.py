@@ -27,6 +27,7 @@ LOADED = KERNEL / "profiles"
 #: One folder for each loaded profile, NAME.NUMBER, with its mode and a hash of its text: sha1 before Linux 6.8.
 POLICY = KERNEL / "policy/profiles"
 HASHES = ("sha256", "sha1")
+STATUS = Path("/proc/self/status")
 PARSER = "apparmor_parser"
 LOAD_TIMEOUT_S = 60
 MEND = f"apt-get install apparmor, then apparmor_parser -r -W {SOURCE}"
@@ -36,9 +37,9 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 @dataclass(frozen=True, slots=True)
 class TemplateProfiles:
-    """The profile of a template, and that to which each of its children changes."""
+    """The profile of a template, None where it must be unconfined, and that to which each of its children changes."""
 
-    template: str
+    template: str | None
     sandbox: str
 
 
@@ -84,7 +85,13 @@ def profile_in_force(wanted: str | None) -> str | None:
 def template_profiles(sandbox: str) -> TemplateProfiles:
     """Return the profiles of templates whose children are to be under `sandbox`. Raises EngineUnusable if there are
     none, with what to do.
+
+    Under no_new_privs, which a template inherits from the worker, the kernel lets a confined process change only to a
+    part of its own profile, an unconfined one to any. So where the worker is under it, templates are unconfined.
     """
+    if has_no_new_privileges():
+        log.warning("templates have no AppArmor profile: the worker was started with no_new_privs")
+        return TemplateProfiles(None, sandbox)
     if not PLAIN_NAME.fullmatch(sandbox):
         raise EngineUnusable(f"APPARMOR_PROFILE={sandbox}: a template needs a name of letters, digits and _ . -")
     template = _template_of(sandbox)
@@ -126,6 +133,11 @@ def loaded_mode(name: str, text: str | None = None) -> str | None:
         if known == name:
             return mode.strip("()")
     return None
+
+
+def has_no_new_privileges() -> bool:
+    """Whether this process is under no_new_privs, see PR_SET_NO_NEW_PRIVS(2const)."""
+    return "\nNoNewPrivs:\t1\n" in STATUS.read_text()
 
 
 class ProfileWatch:

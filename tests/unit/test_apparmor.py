@@ -281,6 +281,14 @@ def test_a_template_profile_that_is_not_enforced_means_no_templates(kernel, list
         template_profiles(PROFILE)
 
 
+def test_under_no_new_privileges_a_template_is_unconfined(kernel, monkeypatch, tmp_path):
+    """From a profile of its own the kernel would let no child change to the sandboxes'."""
+    kernel(LIST)
+    (tmp_path / "status").write_text("Seccomp:\t0\nNoNewPrivs:\t1\nx:\t1\n")
+    monkeypatch.setattr(apparmor, "STATUS", tmp_path / "status")
+    assert template_profiles(PROFILE) == TemplateProfiles(None, PROFILE)
+
+
 def test_an_enforced_template_profile_is_taken(kernel):
     kernel(LIST + "runyard-template (enforce)\nrunyard-template.mine (enforce)\n")
     assert template_profiles(PROFILE) == TemplateProfiles("runyard-template", PROFILE)
