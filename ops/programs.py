@@ -62,9 +62,10 @@ def worker(settings: Settings) -> Program:
     settings_env = {name: value for name, value in _settings(settings).items() if name.upper() not in API_ONLY}
     images = {name: value for name, value in os.environ.items() if name.startswith(IMAGE_PREFIX)}
     env = {**_s3(settings), **_traces(settings), **settings_env, **images, **ALLOCATOR}
-    # Relaxed sandboxes must be able to gain privileges, which nothing beneath such a worker could. And where templates
-    # have an AppArmor profile, their children change to another, which the kernel forbids under no_new_privs: each
-    # child, and each container, sets it for itself. The worker's bounding set is all that it may gain either way.
+    # Relaxed sandboxes must be able to gain privileges, which nothing beneath such a worker could. And where
+    # templates have an AppArmor profile, their children change to another, which the kernel forbids under
+    # no_new_privs: each child, and each container, sets it for itself. The worker cannot gain more than its bounding
+    # set either way.
     unbound = settings.disable_sandbox_security or apparmor_is_on()
     bound = () if unbound else ("--no-new-privs",)
     return Program("worker", (*UNTIL_PARENT_ENDS, *bound, *PYTHON, "-m", "worker"), env)

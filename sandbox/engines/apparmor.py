@@ -37,7 +37,7 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 @dataclass(frozen=True, slots=True)
 class TemplateProfiles:
-    """The profile of a template, None where it must be unconfined, and that to which each of its children changes."""
+    """The profile of a template, None where it must be unconfined, and the one to which its children change."""
 
     template: str | None
     sandbox: str
@@ -86,8 +86,8 @@ def template_profiles(sandbox: str) -> TemplateProfiles:
     """Return the profiles of templates whose children are to be under `sandbox`. Raises EngineUnusable if there are
     none, with what to do.
 
-    Under no_new_privs, which a template inherits from the worker, the kernel lets a confined process change only to a
-    part of its own profile, an unconfined one to any. So where the worker is under it, templates are unconfined.
+    Under no_new_privs, which a template inherits from the worker, the kernel lets a confined process change only to
+    a part of its own profile, an unconfined one to any. So where the worker is under it, templates are unconfined.
     """
     if has_no_new_privileges():
         log.warning("templates have no AppArmor profile: the worker was started with no_new_privs")
