@@ -64,8 +64,8 @@ def worker(settings: Settings) -> Program:
     env = {**_s3(settings), **_traces(settings), **settings_env, **images, **ALLOCATOR}
     # Relaxed sandboxes must be able to gain privileges, which nothing beneath such a worker could. And where
     # templates have an AppArmor profile, their children change to another, which the kernel forbids under
-    # no_new_privs: each child, and each container, sets it for itself. The worker cannot gain more than its bounding
-    # set either way.
+    # no_new_privs: each child, and each container, sets it for itself. The worker cannot gain more than its
+    # bounding set either way.
     unbound = settings.disable_sandbox_security or apparmor_is_on()
     bound = () if unbound else ("--no-new-privs",)
     return Program("worker", (*UNTIL_PARENT_ENDS, *bound, *PYTHON, "-m", "worker"), env)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
+import threading
 
 import pytest
 from seccomp_cases import flipped
@@ -67,6 +69,65 @@ def test_a_compiled_language_has_its_build_directory(enclosure):
     assert walls.no_new_privileges is False
 
 
+def test_a_child_changes_its_profile_before_it_may_not_any_more(enclosure, monkeypatch):
+    """Under no_new_privs the kernel refuses the change; without the uid of a program it would come too early."""
+    kernel, steps = enclosure.kernel, []
+    for module, names in (
+        (kernel, ("unshare", "attach", "become_root", "shrink_bounding_set", "new_session_keyring", "load_filter")),
+        (kernel, ("change_profile", "forbid_new_privileges", "drop_capabilities")),
+        (enclosure.os, ("setsid", "setresgid", "setresuid", "close", "chdir")),
+        (enclosure, ("_write", "_furnish", "_raise_loopback")),
+        (enclosure.resource, ("setrlimit",)),
+    ):
+        for name in names:
+            monkeypatch.setattr(module, name, lambda *given, name=name: steps.append((name, given)))
+    walls = enclosure.Walls(
+        build_walls(
+            memory_bytes=MIB,
+            build_bytes=0,
+            seccomp=b"12345678",
+            no_new_privileges=True,
+            quotas={},
+            apparmor="runyard-sandbox",
+        )
+    )
+    enclosure.enclose(walls, 3)
+    assert steps[-5:] == [
+        ("new_session_keyring", ()),
+        ("change_profile", (b"runyard-sandbox",)),
+        ("forbid_new_privileges", ()),
+        ("drop_capabilities", ()),
+        ("load_filter", (b"12345678",)),
+    ]
+    assert steps[-6] == ("setresuid", (1000, 1000, 1000))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [("runyard-sandbox (complain)", "must be"), ("unconfined", "must be"), ("runyard-sandbox (enforce)", None)],
+)
+def test_a_child_that_is_not_under_an_enforced_profile_ends(enclosure, monkeypatch, tmp_path, answer, words):
+    """The kernel accepts the change to a profile that only complains."""
+    label = tmp_path / "current"
+    os.mkfifo(label)
+
+    def kernels_part():
+        asked.append(label.read_bytes())
+        label.write_text(answer + "\n")
+
+    asked = []
+    kernel = threading.Thread(target=kernels_part)
+    kernel.start()
+    monkeypatch.setattr(enclosure.kernel, "APPARMOR_LABEL", str(label))
+    if words is None:
+        enclosure.kernel.change_profile(b"runyard-sandbox")
+    else:
+        with pytest.raises(OSError, match=words):
+            enclosure.kernel.change_profile(b"runyard-sandbox")
+    kernel.join()
+    assert asked == [b"changeprofile runyard-sandbox"]
+
+
 def test_the_profile_compiles_to_the_kernels_instructions():
     program = compile_filter(json.loads((PROFILES / "default.json").read_text()))
     assert len(program) % 8 == 0
@@ -127,9 +188,20 @@ def test_a_template_has_three_capabilities_and_hides_nothing_of_proc():
     )
     assert set(config["process"]["capabilities"]["effective"]) == {"CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID"}
     assert config["process"]["noNewPrivileges"] is True
+    assert "apparmorProfile" not in config["process"]
     assert "maskedPaths" not in config["linux"]
     assert config["root"]["readonly"] is True
     assert config["linux"]["uidMappings"] == [{"containerID": 0, "hostID": 5, "size": 9}]
+
+
+def test_a_template_under_a_profile_leaves_no_new_privileges_to_its_children():
+    made = build_template_spec(
+        argv=["python3"], env={}, mapping=None, no_new_privileges=True, apparmor="runyard-template"
+    )
+    config = json.loads(made)
+    assert config["process"]["apparmorProfile"] == "runyard-template"
+    assert config["process"]["noNewPrivileges"] is False
+    assert not {"uidMappings", "gidMappings"} & set(config["linux"])
 
 
 @pytest.mark.parametrize(("bound", "slots", "left", "each"), [("128", 4, "512", 128), ("9999", 4, "9999", 2499)])
