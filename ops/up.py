@@ -26,7 +26,8 @@ from ops.install import InstallError
 from ops.state import DEFAULT_STATE_DIR, Place, is_running, processes, turn, unusable
 from ops.worker_socket import canary, failing
 
-HEALTHY_WITHIN_S = 60.0
+#: On a machine that is emulated, or busy with its first images. What cannot work is found and told at once.
+HEALTHY_WITHIN_S = 180.0
 POLL_S = 0.1
 LOG_LINES = 20
 LONGEST_LOG_BYTES = 64 * 1024 * 1024
