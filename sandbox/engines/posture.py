@@ -31,11 +31,15 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """`uid` is the host's; a relaxed sandbox has neither `seccomp` nor `no_new_privileges`."""
+    """`uid` is the host's; a relaxed sandbox has neither `seccomp` nor `no_new_privileges`.
+
+    `apparmor` is the profile, None on a kernel without AppArmor.
+    """
 
     uid: int
     seccomp: bool = True
     no_new_privileges: bool = True
+    apparmor: str | None = None
 
 
 def subject_of(pid: int, group: list[int], expected: Expected | None) -> Subject:
@@ -46,17 +50,16 @@ def subject_of(pid: int, group: list[int], expected: Expected | None) -> Subject
     return Subject(pid, (pid, *beside), expected.uid if expected is not None else None)
 
 
-def check_posture(pid: int, expected: Expected, text: str | None = None) -> None:
-    """Hold PID 1 of a sandbox against what is expected; `text` is that of /proc/PID/status, for tests.
+def check_posture(pid: int, expected: Expected, text: str | None = None, label: str | None = None) -> None:
+    """Hold PID 1 of a sandbox against what is expected; `text` is that of /proc/PID/status, `label` that of its
+    AppArmor label, for tests.
 
     Raises NotConfined naming what is not in force, EngineError if there is nothing to see.
     """
     if text is None:
-        try:
-            with open(f"/proc/{pid}/status") as file:
-                text = file.read()
-        except OSError as e:
-            raise EngineError(f"a sandbox cannot be measured: {e}") from e
+        text = _read(pid, "status")
+    if label is None and expected.apparmor is not None:
+        label = _read(pid, "attr/apparmor/current")
     facts = dict(_FACT.findall(text))
     wrong = [name for name in CAPABILITY_SETS if facts.get(name, "").strip("0") or name not in facts]
     wrong += [name for name in ("Uid", "Gid") if set(facts.get(name, "").split()) != {str(expected.uid)}]
@@ -64,5 +67,15 @@ def check_posture(pid: int, expected: Expected, text: str | None = None) -> None
         wrong.append("NoNewPrivs")
     if expected.seccomp and facts.get("Seccomp") != FILTERED:
         wrong.append("Seccomp")
+    if expected.apparmor is not None and (label or "").strip("\n\0") != f"{expected.apparmor} (enforce)":
+        wrong.append(f"AppArmor (its label is {(label or '').strip()})")
     if wrong:
         raise NotConfined(f"a sandbox is not confined as it must be: {', '.join(wrong)}")
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        with open(f"/proc/{pid}/{name}") as file:
+            return file.read()
+    except OSError as e:
+        raise EngineError(f"a sandbox cannot be measured: {e}") from e

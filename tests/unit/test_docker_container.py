@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from sandbox.engines import EngineError
+from sandbox.engines import EngineError, NotConfined
 from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.confinement import MASKED_PROC
 from sandbox.engines.docker.archive import archive_of, write_layer
@@ -153,6 +153,18 @@ def test_what_is_not_in_force_is_named(now, then, named):
     assert now in STATUS
     with pytest.raises(EngineError, match=named):
         check_posture(1, EXPECTED, STATUS.replace(now, then))
+
+
+@pytest.mark.parametrize(
+    "label", ["unconfined\n", "runyard-sandbox (complain)\n", "docker-default (enforce)\n", ""]
+)
+def test_a_process_under_another_apparmor_label_is_not_confined(label):
+    with pytest.raises(NotConfined, match="AppArmor"):
+        check_posture(1, replace(EXPECTED, apparmor="runyard-sandbox"), STATUS, label)
+
+
+def test_a_process_under_its_apparmor_profile_passes():
+    check_posture(1, replace(EXPECTED, apparmor="runyard-sandbox"), STATUS, "runyard-sandbox (enforce)\n")
 
 
 def test_a_process_that_has_gone_is_not_confined():

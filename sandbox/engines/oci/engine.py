@@ -198,7 +198,10 @@ class OciEngine:
         undo.callback(self._slots.give_back, slot)
         if self._runtime.traits.seccomp:
             sandbox.expected = Expected(
-                slot.first_uid + RUN_UID, seccomp=not self._relaxed, no_new_privileges=not self._relaxed
+                slot.first_uid + RUN_UID,
+                seccomp=not self._relaxed,
+                no_new_privileges=not self._relaxed,
+                apparmor=self._apparmor,
             )
         group = self._cgroups.create(sandbox.id)
         undo.callback(group.remove)

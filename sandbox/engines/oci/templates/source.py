@@ -53,6 +53,7 @@ class TemplateSource:
         """
         self._making = making
         self._relaxed = relaxed
+        self._apparmor = apparmor.sandbox if apparmor is not None else None
         self._replaceable = replaceable
         self._wear = wear
         self._namespace = TemplateNamespace(making.slots)
@@ -116,7 +117,10 @@ class TemplateSource:
         slot = making.slots.take()
         undo.callback(making.slots.give_back, slot)
         sandbox.expected = Expected(
-            slot.first_uid + RUN_UID, seccomp=not self._relaxed, no_new_privileges=not self._relaxed
+            slot.first_uid + RUN_UID,
+            seccomp=not self._relaxed,
+            no_new_privileges=not self._relaxed,
+            apparmor=self._apparmor,
         )
         group = making.cgroups.create(sandbox.id)
         undo.callback(group.remove)
