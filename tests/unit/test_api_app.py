@@ -102,6 +102,8 @@ class FakeWorker:
         self.events = []
         self.asked = 0
         self.down = False
+        #: Of the worker's status, what is not always there.
+        self.reports = {}
 
     def run(self, job, *, client_fd=None, on_event=None, keep=None):
         self.jobs.append(job)
@@ -149,7 +151,7 @@ class FakeWorker:
         self.asked += 1
         if self.down:
             raise WorkerUnavailable("down")
-        return {"languages": self.languages}
+        return {"languages": self.languages, **self.reports}
 
     def metrics(self):
         if self.down:
@@ -482,6 +484,25 @@ def test_unknown_language_lists_the_known(api):
         assert error["param"] == "language"
         assert error["message"].endswith("go, python")
         assert len(error["message"]) < 200
+
+
+def test_a_service_that_cannot_make_a_sandbox_is_neither_ready_nor_healthy(api):
+    api.worker.reports = {
+        "sandboxes": {"usable": False, "failing": ["python"]},
+        "posture": {"seccomp": "fail", "root": "fail"},
+    }
+    ready, health = api.client.get("/readyz"), api.client.get("/v1/health")
+    assert (ready.status_code, health.status_code) == (503, 200)
+    assert (ready.json["status"], health.json["status"]) == ("fail", "degraded")
+    assert ready.json["checks"]["sandboxes"] == health.json["checks"]["sandboxes"] == "fail"
+    assert ready.json["checks"]["posture.seccomp"] == "fail"
+
+
+def test_one_language_without_sandboxes_leaves_the_service_ready_and_says_which(api):
+    api.worker.reports = {"sandboxes": {"usable": True, "failing": ["go"]}}
+    ready, health = api.client.get("/readyz"), api.client.get("/v1/health")
+    assert (ready.status_code, ready.json["checks"]["sandboxes"]) == (200, "ok")
+    assert (health.json["status"], health.json["checks"]["sandboxes.go"]) == ("degraded", "fail")
 
 
 def test_a_language_not_built_yet(api):

@@ -341,6 +341,29 @@ def posture(monkeypatch, facts):
     return made
 
 
+def test_a_layer_that_was_never_measured_does_not_count_as_in_force(posture):
+    summary = posture.summary()
+    assert set(summary.values()) == {"fail"}
+    assert {"seccomp", "capabilities", "root", "cgroup"} <= set(summary)
+    assert not {"apparmor", "landlock", "build_directory"} & set(summary)
+    posture.inspect(Sandbox())
+    assert set(posture.summary().values()) == {"ok"}
+    assert set(posture.summary()) >= set(summary)
+
+
+def test_apparmor_is_one_of_them_where_the_kernel_has_it(monkeypatch):
+    monkeypatch.setattr(canary, "apparmor_is_on", lambda: True)
+    made = canary.Posture(Engine(), Catalogue.load(), apparmor=None, relaxed=False)
+    assert made.summary()["apparmor"] == "fail"
+
+
+def test_what_is_relaxed_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(canary, "apparmor_is_on", lambda: True)
+    made = canary.Posture(Engine(), Catalogue.load(), apparmor=None, relaxed=True)
+    assert not {"seccomp", "apparmor", "no_new_privileges"} & set(made.summary())
+    assert made.summary()["capabilities"] == "fail"
+
+
 def test_an_image_is_measured_once(posture):
     for _ in range(3):
         posture.inspect(Sandbox())

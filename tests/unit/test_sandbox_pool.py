@@ -16,6 +16,7 @@ from sandbox.images import Image
 from sandbox.languages import Catalogue
 from sandbox.pool import NotReady, WarmPool
 from sandbox.pool_sizes import pool_sizes
+from sandbox.shelves import Shelves
 
 CATALOGUE = Catalogue.load()
 PYTHON = CATALOGUE.get("python")
@@ -191,6 +192,56 @@ def test_a_failing_engine_is_tried_again_not_hammered(monkeypatch):
     wait_until(lambda: full(pool))
     assert engine.failures == 0
     pool.close()
+
+
+def test_failures_in_a_row_are_tried_again_after_longer_and_longer_pauses(monkeypatch):
+    pauses = []
+
+    class Timer:
+        daemon = False
+
+        def __init__(self, seconds, resume, arguments):
+            pauses.append(seconds)
+            self._resume = lambda: resume(*arguments)
+
+        def start(self):
+            self._resume()
+
+    monkeypatch.setattr("sandbox.shelves.threading.Timer", Timer)
+    shelves = Shelves(FakeEngine(), {PYTHON: 4})
+    shelf = shelves.find(PYTHON, "")
+    for _ in range(7):
+        shelves.failed(shelf)
+    assert pauses == [2, 4, 8, 16, 32, 60, 60]
+    shelf.making += 1
+    shelves.put(shelf, FakeSandbox(None))
+    shelves.failed(shelf)
+    assert pauses[-1] == 2
+
+
+def test_fillers_that_fail_together_begin_one_pause(monkeypatch):
+    begun = []
+    monkeypatch.setattr(
+        "sandbox.shelves.threading.Timer", lambda seconds, *_: begun.append(seconds) or SimpleNamespace(start=int)
+    )
+    shelves = Shelves(FakeEngine(), {PYTHON: 4})
+    for _ in range(3):
+        shelves.failed(shelves.find(PYTHON, ""))
+    assert begun == [2]
+
+
+def test_each_attempt_is_counted_by_language(monkeypatch):
+    monkeypatch.setattr("sandbox.shelves.RETRY_S", 0.05)
+    engine = FakeEngine()
+    engine.failures = 2
+    images = SimpleNamespace(get=lambda _name: Image("python", "sha256:1", ("/x",)))
+    pool = WarmPool(engine, images, {PYTHON: 0})
+    with pytest.raises(EngineError):
+        pool.make_cold(PYTHON)
+    assert pool.availability.failing()["python"].words == "no"
+    pool.make_cold(PYTHON).destroy()
+    assert pool.availability.is_usable()
+    assert pool.availability.failing() == {}
 
 
 @pytest.mark.parametrize("take", [WarmPool.take, WarmPool.make_cold])

@@ -1,0 +1,72 @@
+"""Whether sandboxes can be made: counted by language, and told to operators with advice."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox.availability import Availability, Failure
+from sandbox.engines.remedies import DEFAULT, REMEDIES, remedy_for
+
+NOON = "2026-11-28T12:00:00.000Z"
+
+
+@pytest.fixture
+def availability():
+    return Availability(lambda: NOON)
+
+
+def test_before_a_sandbox_has_started_nothing_is_usable(availability):
+    assert not availability.is_usable()
+    assert availability.failing() == {}
+
+
+def test_one_failure_is_tried_again_and_the_second_in_a_row_counts(availability):
+    availability.succeeded("python")
+    availability.failed("python", "first")
+    assert availability.failing() == {}
+    assert availability.is_usable()
+    availability.failed("python", "second")
+    assert availability.failing() == {"python": Failure("second", 2, NOON)}
+    assert not availability.is_usable()
+
+
+def test_one_success_ends_it(availability):
+    for _ in range(5):
+        availability.failed("python", "x")
+    availability.succeeded("python")
+    assert availability.failing() == {}
+    assert availability.is_usable()
+    availability.failed("python", "y")  # counted anew
+    assert availability.failing() == {}
+
+
+def test_a_language_that_never_started_does_not_hide_behind_another(availability):
+    availability.succeeded("bash")
+    availability.failed("python", "x")
+    availability.failed("python", "x")
+    assert list(availability.failing()) == ["python"]
+    assert availability.is_usable()
+    availability.failed("bash", "x")
+    availability.failed("bash", "x")
+    assert not availability.is_usable()
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ("crun ended with 1: failed to reset affinity: Operation not permitted", "CAP_SYS_NICE"),
+        ("cannot make a sandbox: [Errno 28] No space left on device", "free space in STATE_DIR"),
+        ("this kernel does not let a user namespace be made", "user.max_user_namespaces"),
+        ("mount overlay on /x: No such device", "modprobe overlay"),
+        ("[Errno 13] Permission denied: '/proc/self/attr/apparmor/current'", "apparmor_parser"),
+        ("[Errno 24] Too many open files", "LimitNOFILE"),
+        ("crun ended with 1: write to `memory.max`: No such file", "mount the controllers"),
+    ],
+)
+def test_an_engines_words_get_the_advice_for_them(words, advice):
+    assert advice in remedy_for(words)
+
+
+def test_words_that_nobody_has_met_get_the_doctor():
+    assert remedy_for("something new") == DEFAULT
+    assert all(advice for _, advice in REMEDIES)
