@@ -214,9 +214,11 @@ def test_failures_in_a_row_are_tried_again_after_longer_and_longer_pauses(monkey
         shelves.failed(shelf)
     assert pauses == [2, 4, 8, 16, 32, 60, 60]
     shelf.making += 1
-    shelves.put(shelf, FakeSandbox(None))
+    sandbox = FakeSandbox(None)
+    shelves.put(shelf, sandbox)
     shelves.failed(shelf)
     assert pauses[-1] == 2
+    sandbox.destroy()
 
 
 def test_fillers_that_fail_together_begin_one_pause(monkeypatch):
