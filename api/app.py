@@ -113,7 +113,9 @@ def create_app(
         storage=storage,
         storage_check=StorageCheck(storage),
         links=Links(keys_in_force(settings), base_url=settings.base_url, ttl_s=settings.link_ttl_s),
-        waiters=Places(settings.waiting_places, "Too many runs are being waited for."),
+        waiters=Places(
+            settings.waiting_places, "Too many runs are being waited for.", reserved=settings.waiting_reserve
+        ),
         readers=Places(settings.event_readers, "Too many clients are reading events or long answers."),
     )
     if trusted := settings.trusted():

@@ -384,13 +384,21 @@ class Settings(BaseSettings):
 
     @property
     def api_threads(self) -> int:
-        """As many as may wait, as may run, as may read, and a reserve: a full queue must not silence health."""
-        return self.queue_max + self.max_runs + self.event_readers + self.api_reserve_threads
+        """As many as may wait, as may run, as may read, and a reserve: a full queue must not silence health.
+
+        Threads are made when they are first needed.
+        """
+        return self.waiting_places + self.event_readers + self.api_reserve_threads // 2
 
     @property
     def waiting_places(self) -> int:
         """Runs that may be waited for, with some room: the worker says when its queue is full."""
-        return self.queue_max + self.max_runs + self.api_reserve_threads // 2
+        return self.waiting_reserve + self.queue_max + self.max_runs + self.api_reserve_threads // 2
+
+    @property
+    def waiting_reserve(self) -> int:
+        """The part of them for keys that hold little, which is enough when one key holds all the rest."""
+        return self.queue_max + self.max_runs
 
 
 class ApiKey:

@@ -90,7 +90,7 @@ def create_run() -> Response:
     try:
         if order.request.background:
             return _document(context().runs.submit(order), status=202)
-        give_back = context().waiters.take()
+        give_back = context().waiters.take(caller.id)
         try:
             if order.request.stream:
                 return _events(context().runs.stream(order, signer(), client_fd=_client_fd()), media, give_back)

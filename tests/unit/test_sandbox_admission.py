@@ -159,7 +159,7 @@ def test_a_key_has_its_share_of_the_places_and_of_the_queue():
         places.leave(place)
     load = places.load()
     assert (load.running, load.waiting, load.memory_mb) == (0, 0, 0)
-    assert not places._running_of
+    assert not places._queue._keys
 
 
 def test_a_key_at_its_share_is_passed_by_and_comes_first_once_it_may():
