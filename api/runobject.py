@@ -166,9 +166,10 @@ class RunFacts:
 
     def _usage(self, result: dict[str, Any]) -> RunUsage:
         used = result["usage"]
+        compiling_ms = result["compile"]["cpu_ms"] if result["compile"] is not None else 0
         sizes = sum(item["size"] for item in result["artifacts"])
         return RunUsage(
-            cpu_ms=used["cpu_ms"],
+            cpu_ms=used["cpu_ms"] + compiling_ms,
             wall_ms=used["wall_ms"],
             memory_mb_ms=used["wall_ms"] * self.limits["memory_mb"],
             bytes_in=self.bytes_in,

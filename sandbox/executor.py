@@ -250,7 +250,8 @@ def _result(  # one argument per source of facts
 def _compile(compiled: Compiled | None) -> Compile | None:
     if compiled is None:
         return None
-    return Compile(_text(compiled.stdout), _text(compiled.stderr), compiled.exit_code, compiled.wall_ms)
+    stdout, stderr = _text(compiled.stdout), _text(compiled.stderr)
+    return Compile(stdout, stderr, compiled.exit_code, compiled.wall_ms, compiled.cpu_ms)
 
 
 def _text(data: bytes) -> str:

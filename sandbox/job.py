@@ -136,12 +136,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Compile:
-    """What the compile phase of a compiled language said. `exit_code` is null when the compiler was killed."""
+    """What the compile phase of a compiled language said. `exit_code` is null when the compiler was killed.
+
+    `cpu_ms` is what the sandbox's control group counted in that phase.
+    """
 
     stdout: str
     stderr: str
     exit_code: int | None
     wall_ms: int
+    cpu_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
