@@ -14,6 +14,7 @@ from api.events import Follower
 from api.filekeeper import FileKeeper
 from api.ids import request_id
 from api.languages import Languages
+from api.lease import Lease, acquire, this_instance
 from api.limits.addresses import client_address
 from api.limits.bucket import Bucket
 from api.limits.limiter import Limiter
@@ -70,9 +71,14 @@ def create_app(
     plans = load_plans(settings)
     dispatcher = dispatcher or UnixDispatcher(settings.worker_socket, queue_wait_s=settings.queue_wait_s)
     storage = storage or for_api(settings)
+    lease: Lease | None = None
     if records is None:
         migrate(settings.database)
-        records = open_records(settings.database, connections=settings.database_connections)
+        instance = this_instance(settings.api_home)
+        records = open_records(settings.database, connections=settings.database_connections, instance=instance.id)
+        acquire(records.leases, instance)  # taken by the master before; only held on to here
+        lease = Lease(records.leases, instance)
+        lease.start()
         policy = Policy(settings.runs_retention_days, settings.runs_retention_count)
         Retention(records.retention, policy).start()
         FileKeeper(records.files, storage, dispatcher).start()
@@ -84,6 +90,7 @@ def create_app(
         records.files,
         keep_files_ms=settings.keep_files_ms,
         siblings=settings.api_processes > 1,
+        lease=lease,
     )
     runs.start()
     app = Flask("runyard", static_folder=None, template_folder=None)

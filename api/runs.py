@@ -28,6 +28,7 @@ from sandbox.job import Job, JobInput, Refusal
 
 if TYPE_CHECKING:
     from api.auth import Caller
+    from api.lease import Lease
     from api.signer import Signer
     from records.files import FileStore
     from records.runs import RunStore
@@ -53,7 +54,10 @@ class Runs:
         *,
         keep_files_ms: int,
         siblings: bool = False,
+        lease: Lease | None = None,
     ) -> None:
+        """`lease` is what must be held for a run to be accepted; None where nobody else uses the database."""
+        self._lease = lease
         self._dispatcher = dispatcher
         self._store = store
         self._languages = languages
@@ -143,6 +147,8 @@ class Runs:
     def _begin(self, order: Order, status: Literal["queued", "running"]) -> tuple[RunFacts, Job, Progress]:
         """Accept a run: from here on it has an end, whatever happens."""
         request, caller = order.request, order.caller
+        if self._lease is not None and not self._lease.held:
+            raise RecordsUnavailable("another instance has the database")
         language = self._languages.find(request.language)
         check_entry_file(request, language.entry_file)
         request = within_plan(request, caller.plan, language.pids_default)

@@ -221,6 +221,9 @@ class RunStore(Protocol):
     def unfinished(self) -> Iterator[Run]:
         """Runs of all owners that are live, the oldest first: for recovery at start.
 
+        Those that this instance accepted, and those of instances whose lease is dead: another's that lives sees to
+        its own.
+
         None that is accepted after this call is among them, nor one that has ended by the time it would come.
         They are read in batches, so each step of the iterator may raise RecordsUnavailable.
         """

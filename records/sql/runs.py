@@ -27,6 +27,7 @@ from records.runs import (
 from records.sql import events as event_rows
 from records.sql import listing
 from records.sql.idempotency import Idempotency, key_digest
+from records.sql.leases import alive
 from records.sql.tables import files, requests
 from records.sql.tables import runs as table
 
@@ -83,13 +84,16 @@ class _RefusedError(Exception):
 class SqlRuns:
     """`RunStore`."""
 
-    def __init__(self, database: Database, files: SqlFiles, usage: SqlUsage) -> None:
+    def __init__(self, database: Database, files: SqlFiles, usage: SqlUsage, instance: str = "") -> None:
+        """`instance` accepts the runs, and recovers them beside those of dead instances."""
         self._database = database
+        self._instance = instance
+        self._alive = alive(database)
         self._idempotency = Idempotency(database)
         self._files = files
         self._usage = usage
         prepare = database.prepare
-        self._insert = prepare(_INSERT, _INSERTED)
+        self._insert = prepare(_INSERT.values(instance=instance or None), _INSERTED)
         self._insert_request = prepare(insert(requests), ("run_seq", "body"))
         self._insert_events = prepare(event_rows.INSERT, event_rows.COLUMNS)
         self._begin = prepare(_BEGIN, _DOCUMENT)
@@ -276,7 +280,8 @@ class SqlRuns:
 
     def _unfinished(self, last: int) -> Iterator[Run]:
         above = 0
-        while rows := self._database.read(partial(listing.unfinished, above=above, last=last)):
+        batch = partial(listing.unfinished, last=last, own=self._instance, alive=self._alive)
+        while rows := self._database.read(partial(batch, above=above)):
             for _, *row in rows:
                 yield listing.run_of(row)
             above = rows[-1].seq

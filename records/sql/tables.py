@@ -49,6 +49,8 @@ runs = Table(
     Column("request", LargeBinary),
     Column("document_bytes", Integer, nullable=False),
     Column("document", LargeBinary, nullable=False),
+    #: Which instance accepted it; None: one of before there were leases, or none at all.
+    Column("instance", Word),
 )
 Index("ix_runs_id", runs.c.id, unique=True)
 Index("ix_runs_owner", runs.c.owner, runs.c.seq)
@@ -59,6 +61,16 @@ _ended = runs.c.ended_at_ms.is_not(None)
 Index("ix_runs_ended", runs.c.ended_at_ms, runs.c.seq, sqlite_where=_ended, postgresql_where=_ended)
 _live = runs.c.ended_at_ms.is_(None)
 Index("ix_runs_live", runs.c.seq, sqlite_where=_live, postgresql_where=_live)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", Word, primary_key=True),
+    Column("host", Opaque, nullable=False),
+    Column("boot", Word, nullable=False),
+    Column("heartbeat_ms", BigInteger, nullable=False),
+)
+Index("ix_instances_heartbeat", instances.c.heartbeat_ms)
 
 requests = Table(
     "requests",
