@@ -20,7 +20,8 @@ from api.limits.bucket import Bucket
 from api.limits.limiter import Limiter
 from api.metrics import Metrics
 from api.places import Places
-from api.plans import load_plans
+from api.plans import Plans, load_plans
+from api.room import DiskReserve
 from api.routes import admin_keys as admin_keys_routes
 from api.routes import docs as docs_routes
 from api.routes import files as files_routes
@@ -43,6 +44,7 @@ from storage.signing import keys_in_force
 if TYPE_CHECKING:
     from config.values import Network
     from dispatch import Dispatcher
+    from records.keys import KeyStore
     from storage.areas import ApiAreas
 
 #: Every route, each with its `@operation`: the specification is made of them.
@@ -79,8 +81,7 @@ def create_app(
         acquire(records.leases, instance)  # taken by the master before; only held on to here
         lease = Lease(records.leases, instance)
         lease.start()
-        policy = Policy(settings.runs_retention_days, settings.runs_retention_count)
-        Retention(records.retention, policy).start()
+        Retention(records.retention, _policy(settings, plans, records.keys)).start()
         FileKeeper(records.files, storage, dispatcher).start()
     languages = Languages(dispatcher)
     runs = Runs(
@@ -119,6 +120,7 @@ def create_app(
         follower=Follower(dispatcher, records.runs),
         storage=storage,
         storage_check=StorageCheck(storage),
+        room=DiskReserve.of(settings),
         links=Links(keys_in_force(settings), base_url=settings.base_url, ttl_s=settings.link_ttl_s),
         waiters=Places(
             settings.waiting_places, "Too many runs are being waited for.", reserved=settings.waiting_reserve
@@ -133,6 +135,23 @@ def create_app(
         app.register_blueprint(blueprint)
     app.after_request(_add_headers)
     return app
+
+
+def _policy(settings: Settings, plans: Plans, keys: KeyStore) -> Policy:
+    """Return what is kept of ended runs: by age, by number, by bytes of all and of each stored key's plan."""
+    bounds = {name: plan.records_bytes for name in plans if (plan := plans.get(name)) is not None}
+
+    def key_bytes(owner: str) -> int | None:
+        key = keys.get(owner)
+        return bounds.get(key.plan) if key is not None else None
+
+    return Policy(
+        settings.runs_retention_days,
+        settings.runs_retention_count,
+        records_bytes=settings.records_quota_bytes,
+        least_key_bytes=min((bound for bound in bounds.values() if bound is not None), default=None),
+        key_bytes=key_bytes,
+    )
 
 
 def _note_address(trusted: tuple[Network, ...]) -> None:

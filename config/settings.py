@@ -201,6 +201,19 @@ class Settings(BaseSettings):
     runs_retention_count: int = Field(
         1_000_000, ge=1, le=100_000_000, description="Ended runs kept, of all keys together; the oldest go first."
     )
+    records_quota_mb: int = Field(
+        4096,
+        ge=1,
+        le=16_777_216,
+        description="MiB that the records of ended runs may take, of all keys together: the oldest runs of the "
+        "keys that keep the most go first.",
+    )
+    disk_reserve_mb: int = Field(
+        1024,
+        ge=0,
+        le=16_777_216,
+        description="MiB that stay free on the disks of records and files: below it new work is refused.",
+    )
     api_reserve_threads: int = Field(
         16, ge=4, le=256, description="Threads beyond those that runs may occupy, for health and GET."
     )
@@ -342,6 +355,14 @@ class Settings(BaseSettings):
         return self.storage_quota_mb * 1024 * 1024
 
     @property
+    def records_quota_bytes(self) -> int:
+        return self.records_quota_mb * 1024 * 1024
+
+    @property
+    def disk_reserve_bytes(self) -> int:
+        return self.disk_reserve_mb * 1024 * 1024
+
+    @property
     def keep_files_ms(self) -> int:
         return int(self.retention_hours * 3_600_000)
 
@@ -372,6 +393,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The URL of the database in force."""
         return self.database_url or f"sqlite:///{self.state_dir.absolute()}/db/runyard.sqlite"
+
+    @property
+    def database_file(self) -> Path:
+        """The file of an SQLite database."""
+        return Path(self.database.removeprefix("sqlite:///"))
 
     @property
     def worker_socket(self) -> Path:

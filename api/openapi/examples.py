@@ -144,9 +144,16 @@ LANGUAGES: dict[str, Any] = {
 }
 DOWN: dict[str, Any] = {
     "status": "fail",
-    "checks": {"worker": "fail", "languages": "fail", "posture": "fail", "database": "ok", "storage": "ok"},
+    "checks": {
+        "worker": "fail",
+        "languages": "fail",
+        "posture": "fail",
+        "database": "ok",
+        "storage": "ok",
+        "disk": "ok",
+    },
 }
 HEALTH: dict[str, Any] = {
     "status": "ok",
-    "checks": {"worker": "ok", "languages": "ok", "posture": "ok", "database": "ok", "storage": "ok"},
+    "checks": {"worker": "ok", "languages": "ok", "posture": "ok", "database": "ok", "storage": "ok", "disk": "ok"},
 }

@@ -109,6 +109,7 @@ FAULTS: dict[str, Fault] = {
     "language_not_ready": Fault(503, "language: go is not built yet", "language"),
     "worker_unavailable": Fault(503, "The worker cannot be reached; nothing was started."),
     "records_unavailable": Fault(503, "The database cannot be used now; nothing was started."),
+    "storage_low": Fault(503, "The service is short of disk space; nothing was started or kept."),
     "storage_unavailable": Fault(503, "The storage cannot be used now; nothing was kept."),
 }
 

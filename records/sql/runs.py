@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
@@ -28,6 +28,7 @@ from records.sql import events as event_rows
 from records.sql import listing
 from records.sql.idempotency import Idempotency, key_digest
 from records.sql.leases import alive
+from records.sql.sizes import ROW_BYTES, SqlSizes, kept_bytes
 from records.sql.tables import files, requests
 from records.sql.tables import runs as table
 
@@ -56,7 +57,10 @@ _BEGIN = update(table).where(*_ATTEMPT, table.c.status == "queued").values(statu
 _HOLD_BACK = update(table).where(*_ATTEMPT, table.c.status == "running").values(status="queued")
 _RETRY = update(table).where(*_ATTEMPT).values(status="queued", attempt=table.c.attempt + 1)
 _FINISH = (
-    update(table).where(*_ATTEMPT).returning(table.c.seq, table.c.owner, table.c.language, table.c.last_event_seq)
+    update(table)
+    .where(*_ATTEMPT)
+    .values(kept_bytes=kept_bytes())
+    .returning(table.c.seq, table.c.owner, table.c.language, table.c.last_event_seq, table.c.kept_bytes)
 )
 _HOLD = select(table.c.seq, table.c.last_event_seq).where(*_ATTEMPT).with_for_update()
 _ADVANCE = update(table).where(table.c.seq == bindparam("run_seq")).values(last_event_seq=bindparam("last"))
@@ -92,6 +96,7 @@ class SqlRuns:
         self._idempotency = Idempotency(database)
         self._files = files
         self._usage = usage
+        self._sizes = SqlSizes(database)
         prepare = database.prepare
         self._insert = prepare(_INSERT.values(instance=instance or None), _INSERTED)
         self._insert_request = prepare(insert(requests), ("run_seq", "body"))
@@ -175,7 +180,7 @@ class SqlRuns:
         """See `RunStore.finish`. Raises ValueError for a status that ends nothing."""
         if end.status not in ENDED:
             raise ValueError("the status is none of an ended run")
-        row = {
+        row: dict[str, Any] = {
             "run_id": run_id,
             "tried": attempt,
             "status": end.status,
@@ -183,6 +188,7 @@ class SqlRuns:
             **_document(end.document),
         }
         ready = event_rows.packed(end.events)
+        row["more"] = ROW_BYTES + len(row["document"]) + sum(len(chunk) for _, chunk in ready)
 
         def work(connection: Connection) -> bool:
             run = self._finish(connection, row).first()
@@ -194,6 +200,7 @@ class SqlRuns:
             if end.artifacts:
                 self._files.add_artifacts(connection, run.owner, run.seq, run_id, end.artifacts)
             self._usage.add(connection, run.owner, run.language, end.ended_at_ms, end.usage)
+            self._sizes.add(connection, run.owner, run.kept_bytes)
             return True
 
         return self._database.write(work)
@@ -289,7 +296,10 @@ class SqlRuns:
     def remove(self, connection: Connection, seqs: Sequence[int]) -> int:
         """Delete ended runs with all that is theirs, inside somebody's transaction. How many."""
         self._files.remove(connection, files.c.run_seq.in_(seqs))
-        return connection.execute(delete(table).where(table.c.seq.in_(seqs), ~_LIVE)).rowcount
+        which = (table.c.seq.in_(seqs), ~_LIVE)
+        gone = connection.execute(delete(table).where(*which).returning(table.c.owner, table.c.kept_bytes)).all()
+        self._sizes.take_back(connection, gone)
+        return len(gone)
 
 
 def _document(document: bytes) -> dict[str, int | bytes]:

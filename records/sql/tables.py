@@ -51,6 +51,8 @@ runs = Table(
     Column("document", LargeBinary, nullable=False),
     #: Which instance accepted it; None: one of before there were leases, or none at all.
     Column("instance", Word),
+    #: Bytes that it takes here with all that is its own; None while it is live.
+    Column("kept_bytes", BigInteger),
 )
 Index("ix_runs_id", runs.c.id, unique=True)
 Index("ix_runs_owner", runs.c.owner, runs.c.seq)
@@ -143,6 +145,13 @@ Index("ix_unnamed_blobs_since", unnamed_blobs.c.since_ms)
 
 storage = Table(
     "storage",
+    metadata,
+    Column("owner", Word, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+)
+
+record_bytes = Table(
+    "record_bytes",
     metadata,
     Column("owner", Word, primary_key=True),
     Column("bytes", BigInteger, nullable=False),

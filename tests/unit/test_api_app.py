@@ -417,7 +417,7 @@ def test_no_worker_from_the_start(api):
     ready = api.client.get("/readyz")
     assert (ready.status_code, ready.json["checks"]) == (
         503,
-        {"worker": "fail", "languages": "fail", "posture": "fail", "database": "ok", "storage": "ok"},
+        {"worker": "fail", "languages": "fail", "posture": "fail", "database": "ok", "storage": "ok", "disk": "ok"},
     )
     health = api.client.get("/v1/health")
     assert (health.status_code, health.json["status"]) == (200, "degraded")
@@ -495,7 +495,14 @@ def test_languages(api):
     assert list(reply.json["data"][0]) == ["id", "aliases", "version", "entry_file", "packages", "ready", "example"]
     assert api.client.get("/readyz").json == {
         "status": "ok",
-        "checks": {"worker": "ok", "languages": "ok", "posture": "ok", "database": "ok", "storage": "ok"},
+        "checks": {
+            "worker": "ok",
+            "languages": "ok",
+            "posture": "ok",
+            "database": "ok",
+            "storage": "ok",
+            "disk": "ok",
+        },
     }
 
 
