@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
@@ -19,6 +20,7 @@ from api.limits.addresses import client_address
 from api.limits.bucket import Bucket
 from api.limits.limiter import Limiter
 from api.metrics import Metrics
+from api.outputs import WholeRuns
 from api.places import Places
 from api.plans import Plans, load_plans
 from api.room import DiskReserve
@@ -83,6 +85,7 @@ def create_app(
         lease.start()
         Retention(records.retention, _policy(settings, plans, records.keys)).start()
         FileKeeper(records.files, storage, dispatcher).start()
+    records = replace(records, runs=WholeRuns(records.runs, storage))
     languages = Languages(dispatcher)
     runs = Runs(
         dispatcher,
@@ -92,6 +95,7 @@ def create_app(
         keep_files_ms=settings.keep_files_ms,
         siblings=settings.api_processes > 1,
         lease=lease,
+        uploads=storage.uploads,
     )
     runs.start()
     app = Flask("runyard", static_folder=None, template_folder=None)

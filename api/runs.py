@@ -21,10 +21,12 @@ from api.runobject import ResultError, RunFacts, result_error
 from api.schemas import check_entry_file
 from config.faults import reached
 from config.logging import bind_also
+from config.pieces import PIECE_BYTES
 from dispatch import ClientGone, Dispatcher, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
-from records.runs import FIRST_ATTEMPT, Accepted, Duplicate, Mismatch, Run, RunEnd
-from sandbox.job import Job, JobInput, Refusal
+from records.files import Blob as FileBlob
+from records.runs import FIRST_ATTEMPT, Accepted, Duplicate, Mismatch, Run, RunBlob, RunEnd
+from sandbox.job import MAX_RECORD_BYTES, Job, JobInput, Refusal
 
 if TYPE_CHECKING:
     from api.auth import Caller
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from api.signer import Signer
     from records.files import FileStore
     from records.runs import RunStore
+    from storage import BlobStore
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +58,14 @@ class Runs:
         keep_files_ms: int,
         siblings: bool = False,
         lease: Lease | None = None,
+        uploads: BlobStore | None = None,
     ) -> None:
-        """`lease` is what must be held for a run to be accepted; None where nobody else uses the database."""
+        """`lease` is what must be held for a run to be accepted; None where nobody else uses the database.
+
+        `uploads` is where requests are stored that are too large for a record; None keeps them all in records.
+        """
         self._lease = lease
+        self._uploads = uploads
         self._dispatcher = dispatcher
         self._store = store
         self._languages = languages
@@ -161,9 +169,12 @@ class Runs:
             keep_files_ms=self._keep_files_ms,
         )
         bind_also(run_id=facts.id)
+        blob = self._stored_request(order.body)
         self._collector.expect(facts)
         try:
-            run = facts.accepted(status, order.body, *may_have(caller.plan, request, facts.created_at_ms))
+            run = facts.accepted(
+                status, order.body, *may_have(caller.plan, request, facts.created_at_ms), blob=blob
+            )
             accepted = self._store.accept(run, order.idempotency)
         except BaseException as e:
             self._collector.drop(facts.id)
@@ -172,6 +183,8 @@ class Runs:
             raise
         if not isinstance(accepted, Accepted):
             self._collector.drop(facts.id)
+            if blob is not None:
+                self._files.abandon([FileBlob(blob.area, blob.sha256)])
             raise self._not_again(caller, accepted)
         try:
             # Only now: a request that was made before is answered as it was, whatever became of its files.
@@ -186,6 +199,17 @@ class Runs:
         reached("accepted")
         progress = Progress(facts, self._store, facts.created_at if status == "running" else None)
         return facts, job_of(facts, request, inputs, caller.plan), progress
+
+    def _stored_request(self, body: bytes) -> RunBlob | None:
+        """Store a request that is too large for a record. Raises StorageUnavailable.
+
+        If its run is not recorded after that, nothing names the blob, and the sweep removes it.
+        """
+        if self._uploads is None or len(body) <= MAX_RECORD_BYTES:
+            return None
+        pieces = (body[start : start + PIECE_BYTES] for start in range(0, len(body), PIECE_BYTES))
+        stored = self._uploads.put(pieces, len(body))
+        return RunBlob("request", "upload", stored.sha256, stored.size)
 
     def _inputs(self, order: Order) -> tuple[JobInput, ...]:
         """Which bytes the files are that were given by id. Raises ApiError naming the first that is not there."""

@@ -16,6 +16,7 @@ from sandbox.languages import Catalogue
 from sandbox.limits import MIB, JobInvalid
 from sandbox.live import LiveRun
 from sandbox.outcome import signal_name, status_of
+from sandbox.outputs import store_outputs
 from sandbox.plan import Plan, make_plan
 from sandbox.pool import NotReady, WarmPool
 from sandbox.spoken import Compiled, Spoken
@@ -142,7 +143,10 @@ class Executor:
             live.marks.ready = time.monotonic()
             spoken = Conversation(sandbox, plan, live, self._storage).speak()
             spoken.receiver.store(lambda artifact: live.say("artifact", asdict(artifact)))
-            return _result(plan, spoken, replace(sandbox.facts(), source=source), started_at, queue_ms, live)
+            facts = replace(sandbox.facts(), source=source)
+            result = _result(plan, spoken, facts, started_at, queue_ms, live)
+            outputs = store_outputs(self._storage, result.stdout, result.stderr)
+            return replace(result, outputs=outputs) if outputs else result
         except (EngineError, OSError):
             log.exception("a run failed through the service's fault")
             error = JobError("the sandbox could not be provided; the run was not started", "engine_error")

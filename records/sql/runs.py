@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from records.files import OverStorage
+from records.files import Blob, OverStorage
 from records.packing import pack, unpack
 from records.page import Order, Page
 from records.runs import (
@@ -22,10 +22,11 @@ from records.runs import (
     NewRun,
     OverQuota,
     Run,
+    RunBlob,
     RunEnd,
 )
+from records.sql import blobs, listing
 from records.sql import events as event_rows
-from records.sql import listing
 from records.sql.idempotency import Idempotency, key_digest
 from records.sql.leases import alive
 from records.sql.sizes import ROW_BYTES, SqlSizes, kept_bytes
@@ -135,6 +136,8 @@ class SqlRuns:
             if run.storage_bytes is not None:
                 _refuse(self._files.over(connection, run.owner, run.storage_bytes))
             seq = self._insert(connection, row).scalar_one()
+            if run.blob is not None:
+                blobs.add(connection, seq, (run.blob,))
             if row["request"] is None:
                 self._insert_request(connection, {"run_seq": seq, "body": request})
 
@@ -187,8 +190,10 @@ class SqlRuns:
             "ended_at_ms": end.ended_at_ms,
             **_document(end.document),
         }
+        in_storage = sum(blob.size for blob in end.blobs)
+        row["document_bytes"] += in_storage  # what a page of a list comes to
         ready = event_rows.packed(end.events)
-        row["more"] = ROW_BYTES + len(row["document"]) + sum(len(chunk) for _, chunk in ready)
+        row["more"] = ROW_BYTES + len(row["document"]) + sum(len(chunk) for _, chunk in ready) + in_storage
 
         def work(connection: Connection) -> bool:
             run = self._finish(connection, row).first()
@@ -197,6 +202,7 @@ class SqlRuns:
             new = event_rows.newer(end.events, ready, run.last_event_seq)
             if new:
                 self._insert_events.many(connection, event_rows.rows(run.seq, new))
+            blobs.add(connection, run.seq, end.blobs)
             if end.artifacts:
                 self._files.add_artifacts(connection, run.owner, run.seq, run_id, end.artifacts)
             self._usage.add(connection, run.owner, run.language, end.ended_at_ms, end.usage)
@@ -209,9 +215,12 @@ class SqlRuns:
         """See `RunStore.discard`."""
 
         def work(connection: Connection) -> bool:
+            request = blobs.find(connection, run_id, "request")
             gone = connection.execute(_DISCARD, {"run_id": run_id}).first()
             if gone is None:
                 return False
+            if request is not None:
+                self._files.unname(connection, [Blob(request.area, request.sha256)])
             if gone.idempotency_key is not None:
                 self._idempotency.release(connection, gone.owner, bytes(gone.idempotency_key), run_id)
             if gone.period is not None:
@@ -231,6 +240,15 @@ class SqlRuns:
         asked = {"run_id": run_id, "of": owner}
         row = self._database.read(lambda connection: connection.execute(_REQUEST, asked).first())
         return None if row is None else unpack(row.body)
+
+    def request_blob(self, owner: str, run_id: str) -> RunBlob | None:
+        """See `RunStore.request_blob`."""
+
+        def work(connection: Connection) -> RunBlob | None:
+            is_there = connection.execute(_STATE, {"run_id": run_id, "of": owner}).first() is not None
+            return blobs.find(connection, run_id, "request") if is_there else None
+
+        return self._database.read(work)
 
     def list(
         self,
@@ -296,6 +314,7 @@ class SqlRuns:
     def remove(self, connection: Connection, seqs: Sequence[int]) -> int:
         """Delete ended runs with all that is theirs, inside somebody's transaction. How many."""
         self._files.remove(connection, files.c.run_seq.in_(seqs))
+        self._files.unname(connection, blobs.remove(connection, seqs))
         which = (table.c.seq.in_(seqs), ~_LIVE)
         gone = connection.execute(delete(table).where(*which).returning(table.c.owner, table.c.kept_bytes)).all()
         self._sizes.take_back(connection, gone)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, func, select, update
 
+from records.sql.blobs import size_of_run
 from records.sql.tables import record_bytes as table
 from records.sql.tables import requests, runs
 
@@ -30,10 +31,10 @@ _LESS = update(table).where(table.c.owner == bindparam("of")).values(bytes=table
 
 
 def kept_bytes() -> ColumnElement[int]:
-    """Return what a run takes at its end: its request, and what is given as `more`."""
+    """Return what a run takes at its end: its request, wherever that is, and what is given as `more`."""
     body = select(func.length(requests.c.body)).where(requests.c.run_seq == runs.c.seq).scalar_subquery()
     request = func.coalesce(func.length(runs.c.request), body, 0)
-    return bindparam("more", type_=runs.c.kept_bytes.type) + request
+    return bindparam("more", type_=runs.c.kept_bytes.type) + request + func.coalesce(size_of_run(), 0)
 
 
 class SqlSizes:

@@ -81,6 +81,17 @@ requests = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
+run_blobs = Table(
+    "run_blobs",
+    metadata,
+    Column("run_seq", Seq, ForeignKey("runs.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("part", Word, primary_key=True),
+    Column("area", Word, nullable=False),
+    Column("sha256", Word, nullable=False),
+    Column("size", BigInteger, nullable=False),
+)
+Index("ix_run_blobs_blob", run_blobs.c.sha256, run_blobs.c.area)
+
 events = Table(
     "events",
     metadata,
