@@ -88,10 +88,14 @@ class Admission:
             now = self._clock()
             place = Place(key, memory_mb, now + self._queue_wait_s, share.running)
             evicted = self._queue.enter(place, now, share.waiting)
-            if not place.held:
-                place.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             if evicted is not None:
                 os.eventfd_write(evicted.wake_fd, 1)
+            if not place.held:
+                try:
+                    place.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+                except OSError:  # no descriptor is left: nobody would wait at this place
+                    self._queue.leave(place, now)
+                    raise
         return place
 
     def wait(self, place: Place, live: LiveRun) -> None:
