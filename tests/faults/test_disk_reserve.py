@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from workers import until
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "records"))
+
+from postgres import Postgres
 
 MIB = 1024 * 1024
 HELLO = {"language": "bash", "code": "echo hi"}
@@ -55,23 +61,44 @@ def test_below_the_reserve_new_work_is_refused_and_the_rest_goes_on(start_servic
     until(lambda: service.get("/v1/health", token=None).body["status"] == "ok")
 
 
-def test_random_outputs_of_one_key_stay_within_the_quota(start_service, state):
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request):
+    """Settings of a database."""
+    if request.param == "sqlite":
+        yield {}
+        return
+    server = Postgres()
+    yield {"DATABASE_URL": server.new_database()}
+    server.remove()
+
+
+def test_random_outputs_of_one_key_stay_within_the_quota(start_service, state, database):
     """The attack that grew a database by a gigabyte a minute; another key's run is still there."""
-    service = start_service(RECORDS_QUOTA_MB="24", API_KEYS="dev_123:dev:1000:1000,other_456:other:1000:1000")
+    service = start_service(RECORDS_QUOTA_MB="24", **database)
     kept = service.run("bash", "echo kept", token=service.other_token)
     code = "head -c 3000000 /dev/urandom | base64 -w 0"
-    limits = {"max_output_bytes": 8 * MIB}
-    runs = [service.run("bash", code, limits=limits)["id"] for _ in range(25)]
-
-    def size():
-        places = [*(state / "db").iterdir(), *(state / "storage").rglob("*")]
-        return sum(path.stat().st_size for path in places if path.is_file())
-
-    until(lambda: service.get(f"/v1/runs/{runs[0]}").status == 404, 30)
+    runs = [service.run("bash", code, limits={"max_output_bytes": 8 * MIB}) for _ in range(25)]
+    until(lambda: len(service.get("/v1/runs?limit=100").body["data"]) <= 6, 30)
     assert service.get(f"/v1/runs/{kept['id']}", token=service.other_token).body == kept
-    newest = service.get(f"/v1/runs/{runs[-1]}").body
-    assert len(newest["stdout"]) == 4_000_000
+    assert service.get(f"/v1/runs/{runs[-1]['id']}").body == runs[-1]
     listed = service.get("/v1/runs?limit=100").body["data"]
-    assert 2 <= len(listed) <= 8
-    # Removed blobs stay for a grace of minutes; the database itself is small at once.
-    assert sum(path.stat().st_size for path in (state / "db").iterdir()) < size()
+    assert listed == runs[: -len(listed) - 1 : -1], "the newest are there, and whole"
+    assert len(listed) >= 2
+    blobs = [path.stat().st_size for path in (state / "storage/artifacts/blobs").rglob("*") if path.is_file()]
+    assert blobs == [4_000_000] * 25, "those of forgotten runs go after a grace"
+    if not database:
+        assert sum(path.stat().st_size for path in (state / "db").iterdir()) < 8 * MIB
+
+
+def test_a_large_request_is_a_blob_of_apis(start_service, state, database):
+    service = start_service(**database)
+    request = {"language": "bash", "code": "wc -c <big", "files": [{"path": "big", "content": "x" * MIB}]}
+    run = service.post("/v1/runs", json=request).body
+    assert run["stdout"] == f"{MIB}\n"
+    told = service.get(f"/v1/runs/{run['id']}?include=request").body
+    assert told.pop("request") == request
+    assert told == run
+    (blob,) = [path for path in (state / "storage/uploads/blobs").rglob("*") if path.is_file()]
+    assert blob.stat().st_size > MIB
+    assert service.request("DELETE", f"/v1/runs/{run['id']}").status == 200
+    assert service.get("/v1/files").body["data"] == []
