@@ -18,7 +18,7 @@ from api.http_worker import LINGERERS, Logger, Worker
 from config import logging as service_logging
 from config.settings import SettingsError, load_settings
 from records import migrate, open_records
-from records.errors import RecordsUnavailable
+from records.errors import RecordsTooNew, RecordsUnavailable
 
 if TYPE_CHECKING:
     from records.leases import Instance
@@ -81,7 +81,7 @@ _taken: list[Instance] = []
 
 
 def _take_lease() -> None:
-    """Have the database for this instance alone; exit with 78 where another one that lives uses it."""
+    """Have the database for this instance alone; exit with 78 where one that lives, or a newer one, has it."""
     try:
         instance = lease.this_instance(_settings.api_home)
         migrate(_settings.database)
@@ -90,7 +90,10 @@ def _take_lease() -> None:
             lease.acquire(records.leases, instance)
         finally:
             records.close()
-    except SettingsError as e:
+    except (SettingsError, RecordsTooNew) as e:
         log.critical("%s", e)
         sys.exit(EX_CONFIG)
+    except RecordsUnavailable as e:
+        log.error("the api cannot start: %s", e)  # noqa: TRY400  # tried again by whoever keeps it
+        sys.exit(1)
     _taken.append(instance)

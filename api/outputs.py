@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
+from config.pieces import PIECE_BYTES
 from records.runs import RunBlob
+from sandbox.job import MAX_RECORD_BYTES
 from storage import Blob
 from storage.errors import BlobDamaged, BlobMissing
 
@@ -34,13 +36,24 @@ if TYPE_CHECKING:
         RunEnd,
         RunStore,
     )
-    from storage import BlobReader
+    from storage import BlobReader, BlobStore
     from storage.areas import ApiAreas
 
 log = logging.getLogger(__name__)
 
 _FIELD = "_blobs"
 _MARK = b"]}"
+
+
+def store_request(uploads: BlobStore | None, body: bytes) -> RunBlob | None:
+    """Store a request that is too large for a record, where there is a store. Raises StorageUnavailable.
+
+    If its run is not recorded after that, nothing names the blob, and the sweep removes it.
+    """
+    if uploads is None or len(body) <= MAX_RECORD_BYTES:
+        return None
+    stored = uploads.put((body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)), len(body))
+    return RunBlob("request", "upload", stored.sha256, stored.size)
 
 
 def marked(document: bytes, blobs: Sequence[RunBlob]) -> bytes:

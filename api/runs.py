@@ -16,17 +16,17 @@ from api.events import Message, closing, replayed
 from api.ids import bounded
 from api.languages import Languages, worker_unavailable
 from api.order import Order, Progress, RanBefore, ended_run, job_of
+from api.outputs import store_request
 from api.quota import may_have, no_more, within_plan
 from api.runobject import ResultError, RunFacts, result_error
 from api.schemas import check_entry_file
 from config.faults import reached
 from config.logging import bind_also
-from config.pieces import PIECE_BYTES
 from dispatch import ClientGone, Dispatcher, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
 from records.files import Blob as FileBlob
-from records.runs import FIRST_ATTEMPT, Accepted, Duplicate, Mismatch, Run, RunBlob, RunEnd
-from sandbox.job import MAX_RECORD_BYTES, Job, JobInput, Refusal
+from records.runs import FIRST_ATTEMPT, Accepted, Duplicate, Mismatch, Run, RunEnd
+from sandbox.job import Job, JobInput, Refusal
 
 if TYPE_CHECKING:
     from api.auth import Caller
@@ -169,7 +169,7 @@ class Runs:
             keep_files_ms=self._keep_files_ms,
         )
         bind_also(run_id=facts.id)
-        blob = self._stored_request(order.body)
+        blob = store_request(self._uploads, order.body)
         self._collector.expect(facts)
         try:
             run = facts.accepted(
@@ -199,17 +199,6 @@ class Runs:
         reached("accepted")
         progress = Progress(facts, self._store, facts.created_at if status == "running" else None)
         return facts, job_of(facts, request, inputs, caller.plan), progress
-
-    def _stored_request(self, body: bytes) -> RunBlob | None:
-        """Store a request that is too large for a record. Raises StorageUnavailable.
-
-        If its run is not recorded after that, nothing names the blob, and the sweep removes it.
-        """
-        if self._uploads is None or len(body) <= MAX_RECORD_BYTES:
-            return None
-        pieces = (body[start : start + PIECE_BYTES] for start in range(0, len(body), PIECE_BYTES))
-        stored = self._uploads.put(pieces, len(body))
-        return RunBlob("request", "upload", stored.sha256, stored.size)
 
     def _inputs(self, order: Order) -> tuple[JobInput, ...]:
         """Which bytes the files are that were given by id. Raises ApiError naming the first that is not there."""

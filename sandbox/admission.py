@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sandbox.fairqueue import AdmissionError, BeyondShare, FairQueue, Overloaded, Place, ShareUsed
+from sandbox.fairqueue import AdmissionError, BeyondShare, FairQueue, Overloaded, ShareUsed
 from sandbox.live import LiveRun
+from sandbox.places import Place
 
 __all__ = [
     "Admission",

@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sandbox.fairqueue import BeyondShare, FairQueue, Overloaded, Place, ShareUsed, reserve_of
+from sandbox.fairqueue import BeyondShare, FairQueue, Overloaded, ShareUsed
+from sandbox.places import Place, reserve_of
 
 NEVER = float("inf")
 
