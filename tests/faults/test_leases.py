@@ -115,6 +115,20 @@ def test_a_killed_owners_lease_ends_by_itself_and_its_own_restart_does_not_wait(
     assert instance_of(second) != instance_of(first)
 
 
+def test_make_up_of_a_second_instance_says_why_and_leaves_nothing_running(start, start_service, state):
+    server = Postgres()
+    try:
+        url = server.new_database()
+        first = start(url).wait()
+        with pytest.raises(AssertionError, match=SENTENCE):
+            start_service(DATABASE_URL=url)
+        assert not (state / "run/supervisor.pid").exists()
+        assert first.service.get("/healthz", token=None).status == 200
+        kill(first)
+    finally:
+        server.remove()
+
+
 def test_a_live_run_is_not_ended_by_a_second_instance(start_service, start):
     service = start_service()
     run_id = service.submit("bash", "echo begun; sleep 6; echo done", limits={"timeout_ms": 30_000})
