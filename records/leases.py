@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 #: After so long without a heartbeat an instance is dead.
-LEASE_MS = 15_000
+LEASE_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from builders import accepted, an_end, ended, events
 from sqlalchemy import create_engine, text
 
+from records import migrate
 from records.retention import Policy, Retention, sweep_bytes
 from records.sql.database import parse_url
+from records.sql.migrate import INCREMENTAL, alembic_config
 from records.sql.sizes import ROW_BYTES
 
 DAYS = 10_000.0
@@ -105,11 +109,29 @@ def test_sqlites_file_shrinks_again(own_records, empty_url):
     retention.stop()
 
 
+def test_a_file_from_before_is_made_shrinkable_at_the_next_start(tmp_path, open_at):
+    url, path = f"sqlite:///{tmp_path}/records.sqlite", tmp_path / "records.sqlite"
+
+    def mode(change=""):
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            if change:
+                connection.execute(f"PRAGMA auto_vacuum={change}")
+                connection.execute("VACUUM")
+            return connection.execute("PRAGMA auto_vacuum").fetchone()[0]
+
+    migrate(url)
+    records = open_at(url)
+    run_id = large(records, "a")
+    records.close()
+    assert mode() == INCREMENTAL
+    assert mode(change="0") == 0
+    assert not migrate(url)
+    assert mode() == INCREMENTAL
+    assert open_at(url).runs.get("a", run_id) is not None
+
+
 def test_what_was_kept_before_is_counted_by_the_migration(empty_url, open_at):
     from alembic import command
-
-    from records import migrate
-    from records.sql.migrate import alembic_config
 
     migrate(empty_url)
     records = open_at(empty_url)
