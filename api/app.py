@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
@@ -14,12 +15,15 @@ from api.events import Follower
 from api.filekeeper import FileKeeper
 from api.ids import request_id
 from api.languages import Languages
+from api.lease import Lease, acquire, this_instance
 from api.limits.addresses import client_address
 from api.limits.bucket import Bucket
 from api.limits.limiter import Limiter
 from api.metrics import Metrics
+from api.outputs import WholeRuns
 from api.places import Places
-from api.plans import load_plans
+from api.plans import Plans, load_plans
+from api.room import DiskReserve
 from api.routes import admin_keys as admin_keys_routes
 from api.routes import docs as docs_routes
 from api.routes import files as files_routes
@@ -42,6 +46,7 @@ from storage.signing import keys_in_force
 if TYPE_CHECKING:
     from config.values import Network
     from dispatch import Dispatcher
+    from records.keys import KeyStore
     from storage.areas import ApiAreas
 
 #: Every route, each with its `@operation`: the specification is made of them.
@@ -70,12 +75,17 @@ def create_app(
     plans = load_plans(settings)
     dispatcher = dispatcher or UnixDispatcher(settings.worker_socket, queue_wait_s=settings.queue_wait_s)
     storage = storage or for_api(settings)
+    lease: Lease | None = None
     if records is None:
         migrate(settings.database)
-        records = open_records(settings.database, connections=settings.database_connections)
-        policy = Policy(settings.runs_retention_days, settings.runs_retention_count)
-        Retention(records.retention, policy).start()
+        instance = this_instance(settings.api_home)
+        records = open_records(settings.database, connections=settings.database_connections, instance=instance.id)
+        acquire(records.leases, instance)  # taken by the master before; only held on to here
+        lease = Lease(records.leases, instance)
+        lease.start()
+        Retention(records.retention, _policy(settings, plans, records.keys)).start()
         FileKeeper(records.files, storage, dispatcher).start()
+    records = replace(records, runs=WholeRuns(records.runs, storage))
     languages = Languages(dispatcher)
     runs = Runs(
         dispatcher,
@@ -84,6 +94,8 @@ def create_app(
         records.files,
         keep_files_ms=settings.keep_files_ms,
         siblings=settings.api_processes > 1,
+        lease=lease,
+        uploads=storage.uploads,
     )
     runs.start()
     app = Flask("runyard", static_folder=None, template_folder=None)
@@ -112,8 +124,11 @@ def create_app(
         follower=Follower(dispatcher, records.runs),
         storage=storage,
         storage_check=StorageCheck(storage),
+        room=DiskReserve.of(settings),
         links=Links(keys_in_force(settings), base_url=settings.base_url, ttl_s=settings.link_ttl_s),
-        waiters=Places(settings.waiting_places, "Too many runs are being waited for."),
+        waiters=Places(
+            settings.waiting_places, "Too many runs are being waited for.", reserved=settings.waiting_reserve
+        ),
         readers=Places(settings.event_readers, "Too many clients are reading events or long answers."),
     )
     if trusted := settings.trusted():
@@ -124,6 +139,23 @@ def create_app(
         app.register_blueprint(blueprint)
     app.after_request(_add_headers)
     return app
+
+
+def _policy(settings: Settings, plans: Plans, keys: KeyStore) -> Policy:
+    """Return what is kept of ended runs: by age, by number, by bytes of all and of each stored key's plan."""
+    bounds = {name: plan.records_bytes for name in plans if (plan := plans.get(name)) is not None}
+
+    def key_bytes(owner: str) -> int | None:
+        key = keys.get(owner)
+        return bounds.get(key.plan) if key is not None else None
+
+    return Policy(
+        settings.runs_retention_days,
+        settings.runs_retention_count,
+        records_bytes=settings.records_quota_bytes,
+        least_key_bytes=min((bound for bound in bounds.values() if bound is not None), default=None),
+        key_bytes=key_bytes,
+    )
 
 
 def _note_address(trusted: tuple[Network, ...]) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from api.metrics import Metrics
     from api.places import Places
     from api.plans import Plans
+    from api.room import DiskReserve
     from api.runs import Runs
     from api.storagecheck import StorageCheck
     from config.settings import Settings
@@ -53,6 +54,7 @@ class Context:
     follower: Follower
     storage: ApiAreas
     storage_check: StorageCheck
+    room: DiskReserve
     links: Links
     #: For the threads of those who wait for a run, and of those who read what is long.
     waiters: Places

@@ -5,16 +5,28 @@ Start: `gunicorn -c python:api.gunicorn_conf 'api.app:create_app()'`.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import resource
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from api import metrics
+from api import lease, metrics
 from api.http_worker import LINGERERS, Logger, Worker
 from config import logging as service_logging
-from config.settings import load_settings
+from config.settings import SettingsError, load_settings
+from records import migrate, open_records
+from records.errors import RecordsTooNew, RecordsUnavailable
 
+if TYPE_CHECKING:
+    from records.leases import Instance
+
+log = logging.getLogger(__name__)
+
+#: The supervisor stops everything: this configuration cannot work.
+EX_CONFIG = 78
 _settings = load_settings()
 
 bind = f"[{_settings.bind}]:{_settings.port}" if ":" in _settings.bind else f"{_settings.bind}:{_settings.port}"
@@ -49,3 +61,39 @@ def on_starting(_server: object) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
+    _take_lease()
+
+
+def on_exit(_server: object) -> None:
+    """Give up the lease on the database, so that another instance need not wait for its end."""
+    if _taken:
+        records = open_records(_settings.database, connections=1, wait_s=1)
+        try:
+            records.leases.release(_taken[0])
+        except RecordsUnavailable:
+            log.warning("the lease on the database could not be given up; it ends by itself")
+        finally:
+            records.close()
+
+
+#: This instance, once it has its lease.
+_taken: list[Instance] = []
+
+
+def _take_lease() -> None:
+    """Have the database for this instance alone; exit with 78 where one that lives, or a newer one, has it."""
+    try:
+        instance = lease.this_instance(_settings.api_home)
+        migrate(_settings.database)
+        records = open_records(_settings.database, connections=1)
+        try:
+            lease.acquire(records.leases, instance)
+        finally:
+            records.close()
+    except (SettingsError, RecordsTooNew) as e:
+        log.critical("%s", e)
+        sys.exit(EX_CONFIG)
+    except RecordsUnavailable as e:
+        log.error("the api cannot start: %s", e)  # noqa: TRY400  # tried again by whoever keeps it
+        sys.exit(1)
+    _taken.append(instance)

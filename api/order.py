@@ -73,7 +73,7 @@ def ended_run(facts: RunFacts, end: RunEnd) -> Run:
         FIRST_ATTEMPT,
         facts.created_at_ms,
         end.ended_at_ms,
-        end.document,
+        end.answer or end.document,
     )
 
 

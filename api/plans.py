@@ -39,6 +39,7 @@ class _PlanIn(BaseModel):
     concurrency: Annotated[int, Field(ge=1, le=1024)] | None = None
     queue: Annotated[int, Field(ge=0, le=10_000)] | None = None
     storage_mb: Annotated[int, Field(ge=0, le=1_048_576)] | None = None
+    records_mb: Annotated[int, Field(ge=1, le=16_777_216)] | None = None
     limits: dict[str, int | float] = Field(default_factory=dict)
 
 
@@ -63,6 +64,8 @@ class Plan:
     concurrency: int | None = None
     queue: int | None = None
     storage_bytes: int | None = None
+    #: What the records of its ended runs may take.
+    records_bytes: int | None = None
     limits: Mapping[str, int | float] = field(default_factory=dict)
 
     def ceiling(self, limit: str) -> int | float:
@@ -179,6 +182,7 @@ def _plan(name: str, given: _PlanIn) -> Plan:
         concurrency=given.concurrency,
         queue=given.queue,
         storage_bytes=None if given.storage_mb is None else given.storage_mb * MIB,
+        records_bytes=None if given.records_mb is None else given.records_mb * MIB,
         limits=given.limits,
     )
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from api.errors import ErrorObject, error_type
+from api.outputs import marked
 from config.clock import now, now_ms, rfc3339
 from config.ids import new_id
 from records.files import NewFile
-from records.runs import Event, NewRun, RunEnd
+from records.runs import Event, NewRun, RunBlob, RunEnd
 from records.usage import RunUsage
 from sandbox.job import JobError, Status
 from sandbox.limits import LIMIT_RULES, Limits
@@ -117,6 +118,7 @@ class RunFacts:
         body: bytes,
         quota: Quota | None = None,
         storage_bytes: int | None = None,
+        blob: RunBlob | None = None,
     ) -> NewRun:
         """The run as it is recorded before it is dispatched."""
         started_at = self.created_at if status == "running" else None
@@ -126,7 +128,8 @@ class RunFacts:
             language=self.language,
             created_at_ms=self.created_at_ms,
             document=self.live(status, started_at),
-            request=body,
+            request=body if blob is None else b"",
+            blob=blob,
             status=status,
             quota=quota,
             storage_bytes=storage_bytes,
@@ -145,10 +148,21 @@ class RunFacts:
             error = _job_error(result["error"]) if status == "error" else None
             ended_at_ms = now_ms()
             forgotten_at_ms = ended_at_ms + self.keep_files_ms
+            document = self._document(status, result, result, error, forgotten_at_ms)
+            blobs = tuple(
+                RunBlob(item["part"], "artifact", item["sha256"], item["size"])
+                for item in result.get("outputs", ())
+            )
+            kept = document
+            if blobs:
+                facts = result | {blob.part: "" for blob in blobs}
+                kept = marked(self._document(status, facts, result, error, forgotten_at_ms), blobs)
             return RunEnd(
                 status=status,
                 ended_at_ms=ended_at_ms,
-                document=self._document(status, result, result, error, forgotten_at_ms),
+                document=kept,
+                blobs=blobs,
+                answer=document if blobs else None,
                 events=tuple(
                     Event(seq, orjson.dumps(entry)) for seq, entry in enumerate(result.get("timeline", ()), start=1)
                 ),
@@ -166,9 +180,10 @@ class RunFacts:
 
     def _usage(self, result: dict[str, Any]) -> RunUsage:
         used = result["usage"]
+        compiling_ms = result["compile"]["cpu_ms"] if result["compile"] is not None else 0
         sizes = sum(item["size"] for item in result["artifacts"])
         return RunUsage(
-            cpu_ms=used["cpu_ms"],
+            cpu_ms=used["cpu_ms"] + compiling_ms,
             wall_ms=used["wall_ms"],
             memory_mb_ms=used["wall_ms"] * self.limits["memory_mb"],
             bytes_in=self.bytes_in,

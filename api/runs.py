@@ -16,6 +16,7 @@ from api.events import Message, closing, replayed
 from api.ids import bounded
 from api.languages import Languages, worker_unavailable
 from api.order import Order, Progress, RanBefore, ended_run, job_of
+from api.outputs import store_request
 from api.quota import may_have, no_more, within_plan
 from api.runobject import ResultError, RunFacts, result_error
 from api.schemas import check_entry_file
@@ -23,14 +24,17 @@ from config.faults import reached
 from config.logging import bind_also
 from dispatch import ClientGone, Dispatcher, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
+from records.files import Blob as FileBlob
 from records.runs import FIRST_ATTEMPT, Accepted, Duplicate, Mismatch, Run, RunEnd
 from sandbox.job import Job, JobInput, Refusal
 
 if TYPE_CHECKING:
     from api.auth import Caller
+    from api.lease import Lease
     from api.signer import Signer
     from records.files import FileStore
     from records.runs import RunStore
+    from storage import BlobStore
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +57,15 @@ class Runs:
         *,
         keep_files_ms: int,
         siblings: bool = False,
+        lease: Lease | None = None,
+        uploads: BlobStore | None = None,
     ) -> None:
+        """`lease` is what must be held for a run to be accepted; None where nobody else uses the database.
+
+        `uploads` is where requests are stored that are too large for a record; None keeps them all in records.
+        """
+        self._lease = lease
+        self._uploads = uploads
         self._dispatcher = dispatcher
         self._store = store
         self._languages = languages
@@ -143,6 +155,8 @@ class Runs:
     def _begin(self, order: Order, status: Literal["queued", "running"]) -> tuple[RunFacts, Job, Progress]:
         """Accept a run: from here on it has an end, whatever happens."""
         request, caller = order.request, order.caller
+        if self._lease is not None and not self._lease.held:
+            raise RecordsUnavailable("another instance has the database")
         language = self._languages.find(request.language)
         check_entry_file(request, language.entry_file)
         request = within_plan(request, caller.plan, language.pids_default)
@@ -155,9 +169,12 @@ class Runs:
             keep_files_ms=self._keep_files_ms,
         )
         bind_also(run_id=facts.id)
+        blob = store_request(self._uploads, order.body)
         self._collector.expect(facts)
         try:
-            run = facts.accepted(status, order.body, *may_have(caller.plan, request, facts.created_at_ms))
+            run = facts.accepted(
+                status, order.body, *may_have(caller.plan, request, facts.created_at_ms), blob=blob
+            )
             accepted = self._store.accept(run, order.idempotency)
         except BaseException as e:
             self._collector.drop(facts.id)
@@ -166,6 +183,8 @@ class Runs:
             raise
         if not isinstance(accepted, Accepted):
             self._collector.drop(facts.id)
+            if blob is not None:
+                self._files.abandon([FileBlob(blob.area, blob.sha256)])
             raise self._not_again(caller, accepted)
         try:
             # Only now: a request that was made before is answered as it was, whatever became of its files.

@@ -40,6 +40,14 @@ class Client:
             raise RuntimeError(f"{response.status} {raw[:200]!r}")
         return raw
 
+    def post_any(self, path: str, body: bytes) -> bytes:
+        """A POST's answer, whichever 2xx it has. Raises RuntimeError for another status."""
+        response = self._request("POST", path, body, {})
+        raw = response.read()
+        if response.status >= http.client.MULTIPLE_CHOICES:
+            raise RuntimeError(f"{response.status} {raw[:200]!r}")
+        return raw
+
     def get(self, path: str) -> Any:  # JSON
         """A GET's answer, parsed."""
         return json.loads(self.call("GET", path))

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any
 
-from bench import programs
+from bench import programs, shares
 from bench.clocks import MS, cpu_ns
 from bench.report import Table
 from bench.sampling import FAILURES, Samples, paced, ratio
@@ -20,7 +20,8 @@ from bench.service import Service
 LENGTHS = (0, 10, 100, 300, 1000)
 #: As many runs at a time as keep two processors busy; what is beyond waits.
 MAX_RUNS = 8
-SETTINGS = {"MAX_RUNS": str(MAX_RUNS), "QUEUE_MAX": "1100", "QUEUE_WAIT_S": "300"}
+#: One key is not given the eighth of the queue that is for others.
+SETTINGS = {"MAX_RUNS": str(MAX_RUNS), "QUEUE_MAX": "1300", "QUEUE_WAIT_S": "300"}
 FILL_WITHIN_S = 60.0
 HEALTH_GAP_S = 0.1
 LANGUAGE = "bash"
@@ -28,9 +29,10 @@ STACK_BYTES = 256 * 1024
 
 
 def measure(service: Service, seconds: float) -> list[dict[str, Any]]:
-    """A row for each length of the queue. The service is restarted with room for it."""
+    """A row for each length of the queue, then one for each case of `bench.shares`. The service is restarted."""
     service.up(**SETTINGS)
-    return [_at(service, length, seconds) for length in LENGTHS]
+    rows = [_at(service, length, seconds) for length in LENGTHS]
+    return rows + shares.measure(service, seconds)
 
 
 class _Crowd:
@@ -119,7 +121,8 @@ def _health(client: Any) -> float:
 
 
 def tables(rows: list[dict[str, Any]]) -> list[Table]:
-    """One row a length."""
+    """One row a length, and one a case."""
+    rows, beside = [row for row in rows if "waiting" in row], [row for row in rows if "beside" in row]
     shown = Table(
         f"Cost of a {LANGUAGE} run by the number that wait ({MAX_RUNS} at a time run)",
         ("waiting", "runs/s", "of an empty queue", "api CPU ms", "worker CPU ms", "health p50 / p99 ms", "errors"),
@@ -136,4 +139,4 @@ def tables(rows: list[dict[str, Any]]) -> list[Table]:
                 row["errors"],
             )
         )
-    return [shown]
+    return [shown, shares.table(beside)] if beside else [shown]

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from sqlalchemy import create_engine, insert
+from sqlalchemy import create_engine, delete, func, insert, select
 
 from records import Records, migrate, open_records
 from records.packing import pack
@@ -27,6 +27,8 @@ from records.sql.database import parse_url
 from records.usage import RunUsage
 
 BATCH = 20_000
+#: What a run of the full database counts as.
+KEPT_BYTES = 1024
 OWNERS = 50
 #: One key has half of all runs: its lists are the hardest.
 BIG_OWNER = "key_0"
@@ -122,11 +124,19 @@ def fill(url: str, count: int) -> None:
                 "request": b"\0{}",
                 "document_bytes": len(DOCUMENT),
                 "document": document,
+                "kept_bytes": KEPT_BYTES if number < count else None,
             }
             for number in batch
         ]
         with engine.begin() as connection:
             connection.execute(insert(tables.runs), rows)
+    with engine.begin() as connection:
+        connection.execute(delete(tables.record_bytes))
+        runs = tables.runs.c
+        sums = (
+            select(runs.owner, func.sum(runs.kept_bytes)).where(runs.kept_bytes.is_not(None)).group_by(runs.owner)
+        )
+        connection.execute(insert(tables.record_bytes).from_select(["owner", "bytes"], sums))
     engine.dispose()
     print(f"\nfilled with {count:,} runs in {time.perf_counter() - start:.0f} s", flush=True)
 
@@ -151,6 +161,9 @@ def queries(records: Records, count: int) -> None:
         "list, by both": lambda: runs.list(BIG_OWNER, limit=100, status="error", language="go"),
         "list, a status that is none": lambda: runs.list(BIG_OWNER, limit=100, status="oom"),
         "list, both, none such": lambda: runs.list(BIG_OWNER, limit=100, status="failed", language="php"),
+        "bytes of all keys": records.retention.kept_bytes,
+        "sweep of 200 of one key": lambda: records.retention.sweep_key(BIG_OWNER, keep_bytes=_less_200(records)),
+        "the keys that keep the most": lambda: records.retention.largest_keys(above=0, most=100),
         "unfinished": lambda: list(runs.unfinished()),
         "sweep, nothing too old": lambda: retention.sweep_runs(ended_before_ms=0, keep_at_most=10**9),
         "sweep by age, 200 runs": lambda: retention.sweep_runs(ended_before_ms=NOW_MS, keep_at_most=10**9),
@@ -164,6 +177,11 @@ def queries(records: Records, count: int) -> None:
             call()
             took.append((time.perf_counter() - start) * 1000)
         print(f"{name:<28} {max(took):8.2f}   (median {statistics.median(took):.2f})", flush=True)
+
+
+def _less_200(records: Records) -> int:
+    """What the largest key keeps, less 200 runs."""
+    return records.retention.largest_keys(above=0, most=1)[0][1] - 200 * KEPT_BYTES
 
 
 if __name__ == "__main__":

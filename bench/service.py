@@ -17,7 +17,7 @@ from sandbox.images import Image, ImageStore
 
 REPO = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
-TOKEN = "bench_123"
+TOKEN, OTHER_TOKEN = "bench_123", "bench_456"
 READY_WITHIN_S = 900.0
 FILLED_WITHIN_S = 120.0
 POLL_S = 0.05
@@ -53,7 +53,7 @@ class Service:
         dropped = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "API_KEYS", "BIND")
         environment = {name: value for name, value in os.environ.items() if name not in dropped}
         environment |= {"STATE_DIR": str(self.state), "PORT": str(self.port)}
-        environment |= {"API_KEYS": f"{TOKEN}:bench:100000:100000"} | settings
+        environment |= {"API_KEYS": f"{TOKEN}:bench:100000:100000,{OTHER_TOKEN}:other:100000:100000"} | settings
         done = subprocess.run(
             ["make", "--no-print-directory", target], cwd=REPO, env=environment, check=False, stdout=2
         )
@@ -62,9 +62,9 @@ class Service:
 
     # -- asking it ---------------------------------------------------------------------------------
 
-    def client(self) -> Client:
+    def client(self, token: str = TOKEN) -> Client:
         """A client with a connection of its own."""
-        return Client(HOST, self.port, TOKEN)
+        return Client(HOST, self.port, token)
 
     @property
     def dispatcher(self) -> UnixDispatcher:

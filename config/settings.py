@@ -201,6 +201,19 @@ class Settings(BaseSettings):
     runs_retention_count: int = Field(
         1_000_000, ge=1, le=100_000_000, description="Ended runs kept, of all keys together; the oldest go first."
     )
+    records_quota_mb: int = Field(
+        4096,
+        ge=1,
+        le=16_777_216,
+        description="MiB that the records of ended runs may take, of all keys together: the oldest runs of the "
+        "keys that keep the most go first.",
+    )
+    disk_reserve_mb: int = Field(
+        1024,
+        ge=0,
+        le=16_777_216,
+        description="MiB that stay free on the disks of records and files: below it new work is refused.",
+    )
     api_reserve_threads: int = Field(
         16, ge=4, le=256, description="Threads beyond those that runs may occupy, for health and GET."
     )
@@ -342,6 +355,14 @@ class Settings(BaseSettings):
         return self.storage_quota_mb * 1024 * 1024
 
     @property
+    def records_quota_bytes(self) -> int:
+        return self.records_quota_mb * 1024 * 1024
+
+    @property
+    def disk_reserve_bytes(self) -> int:
+        return self.disk_reserve_mb * 1024 * 1024
+
+    @property
     def keep_files_ms(self) -> int:
         return int(self.retention_hours * 3_600_000)
 
@@ -374,6 +395,11 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.state_dir.absolute()}/db/runyard.sqlite"
 
     @property
+    def database_file(self) -> Path:
+        """The file of an SQLite database."""
+        return Path(self.database.removeprefix("sqlite:///"))
+
+    @property
     def worker_socket(self) -> Path:
         return self.run_dir / "worker.sock"
 
@@ -384,13 +410,21 @@ class Settings(BaseSettings):
 
     @property
     def api_threads(self) -> int:
-        """As many as may wait, as may run, as may read, and a reserve: a full queue must not silence health."""
-        return self.queue_max + self.max_runs + self.event_readers + self.api_reserve_threads
+        """As many as may wait, as may run, as may read, and a reserve: a full queue must not silence health.
+
+        Threads are made when they are first needed.
+        """
+        return self.waiting_places + self.event_readers + self.api_reserve_threads // 2
 
     @property
     def waiting_places(self) -> int:
         """Runs that may be waited for, with some room: the worker says when its queue is full."""
-        return self.queue_max + self.max_runs + self.api_reserve_threads // 2
+        return self.waiting_reserve + self.queue_max + self.max_runs + self.api_reserve_threads // 2
+
+    @property
+    def waiting_reserve(self) -> int:
+        """The part of them for keys that hold little, which is enough when one key holds all the rest."""
+        return self.queue_max + self.max_runs
 
 
 class ApiKey:

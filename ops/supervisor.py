@@ -2,8 +2,8 @@
 
 Children are started and stopped in order, within a bound: the worker goes first, so that api is there to record
 the ends of the runs it drains and to answer those who wait for them. One that dies is started again after
-a wait that grows; a worker that exits with 78 cannot work with this configuration, so everything stops. Between
-events the process sleeps in sigtimedwait: it costs nothing while nothing happens.
+a wait that grows; a worker or an api that exits with 78 cannot work with this configuration, so everything stops.
+Between events the process sleeps in sigtimedwait: it costs nothing while nothing happens.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._worker = Child(programs.worker(settings))
-        self._children = [self._worker, Child(programs.api(settings)), Child(programs.builder(settings))]
+        self._api = Child(programs.api(settings))
+        self._children = [self._worker, self._api, Child(programs.builder(settings))]
 
     def run(self) -> int:
         """Start everything, keep it, stop everything; the exit status."""
@@ -62,8 +63,8 @@ class Supervisor:
                 return 0
             for child in self._children:
                 status = child.ended()
-                if status == EX_CONFIG and child is self._worker:
-                    log.critical("the worker cannot work with this configuration: everything stops")
+                if status == EX_CONFIG and child in (self._worker, self._api):
+                    log.critical("the %s cannot work with this configuration: everything stops", child.program.name)
                     return EX_CONFIG
                 if status is not None:
                     child.plan_restart(status)

@@ -5,7 +5,8 @@
     records.runs.accept(...); records.runs.finish(...)
     records.close()
 
-What each part does is said by the Protocols in `records.runs`, `.files`, `.keys`, `.usage` and `.retention`.
+What each part does is said by the Protocols in `records.runs`, `.files`, `.keys`, `.usage`, `.leases` and
+`.retention`.
 Nothing outside of this room sees SQL. SQLAlchemy is loaded when a database is opened, not before.
 """
 
@@ -20,6 +21,7 @@ from config.clock import now_ms
 if TYPE_CHECKING:
     from records.files import FileStore
     from records.keys import KeyStore
+    from records.leases import LeaseStore
     from records.retention import RetentionStore
     from records.runs import RunStore
     from records.usage import UsageStore
@@ -34,6 +36,7 @@ class Records:
     keys: KeyStore
     usage: UsageStore
     retention: RetentionStore
+    leases: LeaseStore
     #: Raises RecordsUnavailable if the database does not answer.
     ping: Callable[[], None]
     close: Callable[[], None]
@@ -51,16 +54,23 @@ def migrate(url: str) -> bool:
 
 
 def open_records(
-    url: str, *, connections: int = 8, wait_s: float = 5, clock: Callable[[], int] | None = None
+    url: str,
+    *,
+    connections: int = 8,
+    wait_s: float = 5,
+    clock: Callable[[], int] | None = None,
+    instance: str = "",
 ) -> Records:
     """The database of that URL, migrated before. Nothing is connected until it is needed.
 
     `connections` are the most that are open (SQLite: for reading), `wait_s` how long a call may wait for one or
-    for a lock before it raises RecordsUnavailable, `clock` what tells the milliseconds since the epoch.
+    for a lock before it raises RecordsUnavailable, `clock` what tells the milliseconds since the epoch, `instance`
+    whose the runs are that are accepted (`records.leases`).
     """
     from records.sql.database import Database, parse_url
     from records.sql.files import SqlFiles
     from records.sql.keys import SqlKeys
+    from records.sql.leases import SqlLeases
     from records.sql.retention import SqlRetention
     from records.sql.runs import SqlRuns
     from records.sql.usage import SqlUsage
@@ -68,13 +78,14 @@ def open_records(
     moment_ms = clock or now_ms
     database = Database(parse_url(url), connections=connections, wait_s=wait_s)
     files, usage = SqlFiles(database, moment_ms), SqlUsage(database)
-    runs = SqlRuns(database, files, usage)
+    runs = SqlRuns(database, files, usage, instance)
     return Records(
         runs=runs,
         files=files,
         keys=SqlKeys(database, moment_ms),
         usage=usage,
         retention=SqlRetention(database, runs, files),
+        leases=SqlLeases(database),
         ping=database.ping,
         close=database.close,
     )

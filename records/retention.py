@@ -1,4 +1,4 @@
-"""How long things are kept, and the thread that sees to it."""
+"""How long things are kept, and how much of them, and the thread that sees to it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,29 @@ PAUSE_S = 0.02
 CHECKPOINT_S = 1.0
 SWEEP_S = 60.0
 STOP_WITHIN_S = 10.0
+#: Keys that are looked at in one pass over those that keep more than they may.
+MOST_KEYS = 100
+#: Freed pages of 4 KiB that are given back in one transaction, and those that are kept for what comes next.
+SHRINK_PAGES, SPARE_PAGES = 512, 1024
+
+
+def _no_bound(owner: str) -> int | None:  # noqa: ARG001
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Ended runs are kept for so many days after their end, and at most so many of all owners together."""
+    """Ended runs are kept for so many days after their end, and at most so many of all owners together.
+
+    `records_bytes` bounds what the runs of all keys take together, `key_bytes` returns the bound of one key, and
+    `least_key_bytes` is the least of such bounds; None is no bound.
+    """
 
     runs_days: float
     runs_count: int
+    records_bytes: int | None = None
+    least_key_bytes: int | None = None
+    key_bytes: Callable[[str], int | None] = _no_bound
 
 
 class RetentionStore(Protocol):
@@ -41,6 +56,22 @@ class RetentionStore(Protocol):
         """Ended runs that ended before that moment, or that are beyond the newest `keep_at_most` ended ones:
         the longest ended first, with their requests, events and artifacts. Live runs are never touched.
         """
+        ...
+
+    def sweep_key(self, owner: str, *, keep_bytes: int, batch: int = BATCH) -> int:
+        """Ended runs of one key, the oldest first, until all of its take at most `keep_bytes`."""
+        ...
+
+    def kept_bytes(self) -> int:
+        """Return the bytes that the ended runs of all keys take."""
+        ...
+
+    def largest_keys(self, *, above: int, most: int) -> list[tuple[str, int]]:
+        """Return the keys whose ended runs take the most, and more than `above` bytes, with those bytes."""
+        ...
+
+    def shrink(self, *, pages: int, spare_pages: int) -> int:
+        """Give freed pages of SQLite's file back to the file system, all but `spare_pages`; how many."""
         ...
 
     def expire_files(self, *, now_ms: int, batch: int = BATCH) -> int:
@@ -67,7 +98,7 @@ def sweep(store: RetentionStore, policy: Policy, now_ms: int, stop: Event | None
     total = 0
     for step in steps:
         removed = BATCH
-        while removed >= BATCH and not (stop is not None and stop.is_set()):
+        while removed >= BATCH and not _is_set(stop):
             removed = step()
             total += removed
             if removed:
@@ -75,8 +106,57 @@ def sweep(store: RetentionStore, policy: Policy, now_ms: int, stop: Event | None
     return total
 
 
+def sweep_bytes(store: RetentionStore, policy: Policy, stop: Event | None = None) -> int:
+    """Remove the oldest ended runs of keys that keep more than they may; how many. Raises RecordsUnavailable."""
+    total = 0
+    if policy.least_key_bytes is not None:
+        for owner, _ in store.largest_keys(above=policy.least_key_bytes, most=MOST_KEYS):
+            bound = policy.key_bytes(owner)
+            if bound is not None:
+                total += _sweep_key(store, owner, bound, stop)
+    if policy.records_bytes is not None:
+        total += _sweep_all(store, policy.records_bytes, stop)
+    return total
+
+
+def _sweep_all(store: RetentionStore, bound: int, stop: Event | None) -> int:
+    """Bring all keys together below the bound, at the cost of those that keep the most: no key can push out
+    what another keeps that has less.
+    """
+    total = 0
+    while (excess := store.kept_bytes() - bound) > 0 and not _is_set(stop):
+        removed = 0
+        largest = store.largest_keys(above=0, most=MOST_KEYS)
+        for number, (owner, used) in enumerate(largest):
+            # Down to the next one's size, and then both of them in turns.
+            following = largest[number + 1][1] if number + 1 < len(largest) else 0
+            keep = max(0, used - excess, min(following, used - 1))
+            removed = store.sweep_key(owner, keep_bytes=keep)
+            if removed:
+                break  # else it has live runs only
+        if not removed:
+            break
+        total += removed
+        time.sleep(PAUSE_S)
+    return total
+
+
+def _sweep_key(store: RetentionStore, owner: str, keep_bytes: int, stop: Event | None) -> int:
+    total, removed = 0, 1
+    while removed and not _is_set(stop):
+        removed = store.sweep_key(owner, keep_bytes=keep_bytes)
+        total += removed
+        if removed:
+            time.sleep(PAUSE_S)
+    return total
+
+
+def _is_set(stop: Event | None) -> bool:
+    return stop is not None and stop.is_set()
+
+
 class Retention:
-    """A thread that sweeps every minute and checkpoints every second. To be started after a fork."""
+    """A thread: sweeps every minute, bounds bytes and checkpoints every second. To be started after a fork."""
 
     def __init__(self, store: RetentionStore, policy: Policy, *, sweep_s: float = SWEEP_S) -> None:
         self._store = store
@@ -104,13 +184,20 @@ class Retention:
         while not self._stop.is_set():
             try:
                 self._store.checkpoint()
+                removed = sweep_bytes(self._store, self._policy, self._stop)
                 if time.monotonic() >= next_sweep:
                     next_sweep = time.monotonic() + self._sweep_s
-                    removed = sweep(self._store, self._policy, time.time_ns() // 1_000_000, self._stop)
-                    if removed:
-                        log.info("retention removed %d rows", removed)
+                    removed += sweep(self._store, self._policy, time.time_ns() // 1_000_000, self._stop)
+                if removed:
+                    log.info("retention removed %d rows", removed)
+                self._shrink()
             except RecordsUnavailable:
                 log.warning("retention has to wait for the database")
             except Exception:
                 log.exception("retention failed; it goes on")
             self._stop.wait(CHECKPOINT_S)
+
+    def _shrink(self) -> None:
+        while not self._stop.is_set() and self._store.shrink(pages=SHRINK_PAGES, spare_pages=SPARE_PAGES):
+            self._store.checkpoint()
+            time.sleep(PAUSE_S)

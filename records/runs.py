@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from records.files import NewFile, OverStorage
+from records.files import Area, NewFile, OverStorage
 from records.page import Order, Page
 from records.usage import NOTHING_USED, Quota, RunUsage
 
@@ -27,11 +27,21 @@ IDEMPOTENCY_MS = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
+class RunBlob:
+    """A part of a run that is too large for a record: the bytes are in storage, in the area of who wrote them."""
+
+    part: Literal["request", "stdout", "stderr"]
+    area: Area
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class NewRun:
     """A run that is being accepted.
 
-    `document` is the run object of the API as JSON, exactly as it is answered; `request` the body that made the
-    run. `status` is `running` where nothing will wait for a place: it saves `begin`.
+    `document` is the run object of the API as JSON, as it is answered but for outputs in storage; `request` the
+    body that made the run. `status` is `running` where nothing will wait for a place: it saves `begin`.
     """
 
     id: str
@@ -45,6 +55,8 @@ class NewRun:
     quota: Quota | None = None
     #: Refused if its owner keeps so many bytes of files already: there would be no room for its artifacts.
     storage_bytes: int | None = None
+    #: The request where it is in storage; `request` is empty then.
+    blob: RunBlob | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +144,10 @@ class RunEnd:
     events: tuple[Event, ...] = ()
     artifacts: tuple[NewFile, ...] = ()
     usage: RunUsage = NOTHING_USED
+    #: Outputs that are in storage, and not in the document.
+    blobs: tuple[RunBlob, ...] = ()
+    #: The document with those outputs in it, where there are any: it is answered, and not kept.
+    answer: bytes | None = None
 
 
 class RunStore(Protocol):
@@ -190,7 +206,11 @@ class RunStore(Protocol):
         ...
 
     def request(self, owner: str, run_id: str) -> bytes | None:
-        """The body that made the run, or None as for `get`."""
+        """The body that made the run, or None as for `get`. Empty for one that is in storage."""
+        ...
+
+    def request_blob(self, owner: str, run_id: str) -> RunBlob | None:
+        """The body that made the run where it is in storage; else None."""
         ...
 
     def list(
@@ -220,6 +240,9 @@ class RunStore(Protocol):
 
     def unfinished(self) -> Iterator[Run]:
         """Runs of all owners that are live, the oldest first: for recovery at start.
+
+        Those that this instance accepted, and those of instances whose lease is dead: another's that lives sees to
+        its own.
 
         None that is accepted after this call is among them, nor one that has ended by the time it would come.
         They are read in batches, so each step of the iterator may raise RecordsUnavailable.

@@ -254,7 +254,7 @@ class Conversation:
         """The compiler and all that it started are dead. If all is well the program comes next, and no way back."""
         kind, digits, _, _ = frames.unpack(payload, 4)
         code, _ = _end_of(kind, digits)
-        self._note_compiled(code)
+        self._note_compiled(code, self._sandbox.stats())
         if code != 0 or self._timed_out or self._stopped:
             self._finished = True
         elif self._sandbox.end_compiling():
@@ -264,10 +264,11 @@ class Conversation:
             self._stats = Stats(0, 0, 1)
             self._finished = True
 
-    def _note_compiled(self, exit_code: int | None) -> None:
-        """Keep what the compiler said; what is printed from here on is the program's."""
+    def _note_compiled(self, exit_code: int | None, stats: Stats) -> None:
+        """Keep what the compiler said and used; what is printed from here on is the program's."""
         out, err = (bytes(self._out[kind].data) for kind in (frames.STDOUT, frames.STDERR))
-        self._compiled = Compiled(out, err, exit_code, self._elapsed_ms(time.monotonic()))
+        wall_ms, cpu_ms = self._elapsed_ms(time.monotonic()), round(stats.cpu_ns / 1e6)
+        self._compiled = Compiled(out, err, exit_code, wall_ms, cpu_ms)
         self._out = streams(self._plan.limits.max_output_bytes)
 
     def _exited(self, payload: bytes) -> None:
@@ -297,9 +298,9 @@ class Conversation:
         ended_at = self._ended_at or time.monotonic()
         ran = self._phase == "run"
         if not ran:
-            stats = Stats(0, 0, stats.oom_kills)
             if self._compiled is None:
-                self._note_compiled(None)
+                self._note_compiled(None, stats)
+            stats = Stats(0, 0, stats.oom_kills)
         code, number = self._exit or (None, None)
         if self._timed_out or self._stopped:
             code = None if number is not None else code

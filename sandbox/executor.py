@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from config.clock import now
 from config.faults import reached
-from sandbox.admission import Admission, LeftQueue, Overloaded, Place, Share, ShareUsed
+from sandbox.admission import Admission, BeyondShare, LeftQueue, Overloaded, Place, Share, ShareUsed
 from sandbox.conversation import Conversation, Storage
 from sandbox.engines import EngineError, Sandbox
 from sandbox.job import Compile, Isolation, Job, JobError, Refusal, Result, Source, Usage
@@ -16,6 +16,7 @@ from sandbox.languages import Catalogue
 from sandbox.limits import MIB, JobInvalid
 from sandbox.live import LiveRun
 from sandbox.outcome import signal_name, status_of
+from sandbox.outputs import store_outputs
 from sandbox.plan import Plan, make_plan
 from sandbox.pool import NotReady, WarmPool
 from sandbox.spoken import Compiled, Spoken
@@ -68,6 +69,8 @@ class Executor:
             return Refusal(400, e.message, e.code, e.param)
         except NotReady:
             return _not_ready(plan)
+        except BeyondShare:
+            return _beyond_share()
         except ShareUsed:
             return _share_used(job)
         except Overloaded as e:
@@ -109,6 +112,9 @@ class Executor:
         except Overloaded as e:
             refusal = _overloaded(e)
             code = "queue_timeout"
+        except BeyondShare:
+            refusal = _beyond_share()
+            code = refusal.code
         except LeftQueue:
             if live.stop == "cancelled":
                 return unrun(plan, live, None, queue_ms=_since(accepted.at))
@@ -124,7 +130,8 @@ class Executor:
             self._admission.leave(place)
         if refusable:
             return refusal
-        return unrun(plan, live, JobError(refusal.message, code), queue_ms=_since(accepted.at))
+        kind = "rate_limit_error" if refusal.status == 429 else "server_error"
+        return unrun(plan, live, JobError(refusal.message, code, kind), queue_ms=_since(accepted.at))
 
     def _run(self, plan: Plan, pool: WarmPool, queue_ms: int, live: LiveRun) -> Result:
         pool.run_begins()
@@ -136,7 +143,10 @@ class Executor:
             live.marks.ready = time.monotonic()
             spoken = Conversation(sandbox, plan, live, self._storage).speak()
             spoken.receiver.store(lambda artifact: live.say("artifact", asdict(artifact)))
-            return _result(plan, spoken, replace(sandbox.facts(), source=source), started_at, queue_ms, live)
+            facts = replace(sandbox.facts(), source=source)
+            result = _result(plan, spoken, facts, started_at, queue_ms, live)
+            outputs = store_outputs(self._storage, result.stdout, result.stderr)
+            return replace(result, outputs=outputs) if outputs else result
         except (EngineError, OSError):
             log.exception("a run failed through the service's fault")
             error = JobError("the sandbox could not be provided; the run was not started", "engine_error")
@@ -182,6 +192,13 @@ def _overloaded(e: Overloaded) -> Refusal:
 def _share_used(job: Job) -> Refusal:
     running = "" if job.most_running is None else f"{job.most_running} runs at the same time and "
     message = f"this key may have {running}{job.most_waiting} that wait; try again when one has ended"
+    return Refusal(429, message, "too_many_runs", None, RETRY_OVERLOADED_S)
+
+
+def _beyond_share() -> Refusal:
+    message = (
+        "this key holds its share of the service, and the rest is in use; try again when one of its runs has ended"
+    )
     return Refusal(429, message, "too_many_runs", None, RETRY_OVERLOADED_S)
 
 
@@ -237,7 +254,8 @@ def _result(  # one argument per source of facts
 def _compile(compiled: Compiled | None) -> Compile | None:
     if compiled is None:
         return None
-    return Compile(_text(compiled.stdout), _text(compiled.stderr), compiled.exit_code, compiled.wall_ms)
+    stdout, stderr = _text(compiled.stdout), _text(compiled.stderr)
+    return Compile(stdout, stderr, compiled.exit_code, compiled.wall_ms, compiled.cpu_ms)
 
 
 def _text(data: bytes) -> str:

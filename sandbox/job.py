@@ -28,6 +28,8 @@ WORK_SHARE = 0.5
 #: Where files with an id land, beneath /work.
 INPUTS = "inputs"
 MAX_BODY_BYTES = 16 * MIB
+#: A request or an output of more bytes is stored as a blob: a database is no place for it.
+MAX_RECORD_BYTES = 256 * KIB
 
 Status = Literal["queued", "running", "error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"]
 #: `pool` and `cold` are what an engine answers; `template` is kept for the source of that name.
@@ -136,12 +138,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Compile:
-    """What the compile phase of a compiled language said. `exit_code` is null when the compiler was killed."""
+    """What the compile phase of a compiled language said. `exit_code` is null when the compiler was killed.
+
+    `cpu_ms` is what the sandbox's control group counted in that phase.
+    """
 
     stdout: str
     stderr: str
     exit_code: int | None
     wall_ms: int
+    cpu_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +160,15 @@ class Artifact:
     size: int
     sha256: str
     content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputBlob:
+    """An output that is stored as a blob of the artifacts' area, in UTF-8, beside being told."""
+
+    part: Literal["stdout", "stderr"]
+    sha256: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +226,8 @@ class Result:
     error: JobError | None = None
     #: The order and the lengths of the run's events; see `sandbox.events.EventLog.timeline`.
     timeline: list[list[Any]] = field(default_factory=list)
+    #: The outputs that are too large for a record.
+    outputs: tuple[OutputBlob, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-ready data, fields named as in API.md's run object."""

@@ -18,6 +18,7 @@ class Compiled:
     stderr: bytes
     exit_code: int | None
     wall_ms: int
+    cpu_ms: int
 
 
 @dataclass(slots=True)

@@ -41,11 +41,17 @@ class Api:
             "MAX_RUNS": "4",
             "EVENT_READERS": "4",
         }
-        argv = [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf", "api.app:create_app()"]
         self.log = self.state / "log"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(argv, cwd=REPO, env=environment | settings, stdout=log, stderr=log)
         self.service = Service("127.0.0.1", port, self.state)
+        self.environment = environment | settings
+        self.again()
+
+    def again(self):
+        """Start it, as it was started before; itself."""
+        argv = [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf", "api.app:create_app()"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(argv, cwd=REPO, env=self.environment, stdout=log, stderr=log)
+        return self
 
     def wait(self):
         """Until it answers; itself."""

@@ -88,10 +88,11 @@ class RunTable:
                     self._tell(_ended(run_id, run.result))
 
     def owed_artifacts(self) -> frozenset[str]:
-        """The hashes of artifacts that are in a result nobody has acknowledged: no record names them yet."""
+        """The hashes of blobs that are in a result nobody has acknowledged: no record names them yet."""
         with self._change:
             results = [run.result for run in self._runs.values() if run.result is not None]
-        return frozenset(artifact.sha256 for result in results for artifact in result.artifacts)
+        artifacts = {artifact.sha256 for result in results for artifact in result.artifacts}
+        return frozenset(artifacts | {output.sha256 for result in results for output in result.outputs})
 
     def refused(self, run_id: str) -> None:
         """A run was refused in the end: there is no result."""

@@ -79,6 +79,7 @@ class Compile(Answered):
     stderr: str
     exit_code: int | None = Field(description="Null: it was killed.")
     wall_ms: Count
+    cpu_ms: Count = Field(description="CPU time of the compiler. Counted in the key's usage.")
 
 
 class Artifact(Answered):

@@ -151,6 +151,7 @@ DOWN: dict[str, Any] = {
         "posture": "fail",
         "database": "ok",
         "storage": "ok",
+        "disk": "ok",
     },
 }
 HEALTH: dict[str, Any] = {
@@ -162,5 +163,6 @@ HEALTH: dict[str, Any] = {
         "posture": "ok",
         "database": "ok",
         "storage": "ok",
+        "disk": "ok",
     },
 }

@@ -96,7 +96,9 @@ FAULTS: dict[str, Fault] = {
     "idempotency_mismatch": Fault(422, "Idempotency-Key: was used with another request", "Idempotency-Key"),
     "rate_limit_exceeded": Fault(429, "This key may make 2 requests at once; try again in 1 s."),
     "quota_exceeded": Fault(429, "This key has had all of its 50 runs (plan free); they do not come back."),
-    "too_many_runs": Fault(429, "this key may have 2 runs at the same time and 4 that wait; try again"),
+    "too_many_runs": Fault(
+        429, "this key may have 2 runs at the same time and 4 that wait; try again when one has ended"
+    ),
     "headers_too_large": Fault(431, "The headers are too large."),
     # 500 and more
     "internal_error": Fault(500, "The service failed to answer this request."),
@@ -107,6 +109,7 @@ FAULTS: dict[str, Fault] = {
     "language_not_ready": Fault(503, "language: go is not built yet", "language"),
     "worker_unavailable": Fault(503, "The worker cannot be reached; nothing was started."),
     "records_unavailable": Fault(503, "The database cannot be used now; nothing was started."),
+    "storage_low": Fault(503, "The service is short of disk space; nothing was started or kept."),
     "storage_unavailable": Fault(503, "The storage cannot be used now; nothing was kept."),
 }
 

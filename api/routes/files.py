@@ -48,7 +48,7 @@ _PATH = {"file_id": "The file's id."}
     errors=(
         "invalid_multipart", "incomplete_body", "missing_field", "unknown_field", "invalid_value", "too_many",
         "file_too_large", "storage_quota_exceeded", "unsupported_media_type", "unsupported_content_encoding",
-        "overloaded", "storage_unavailable",
+        "overloaded", "storage_unavailable", "storage_low",
     ),
 )  # fmt: skip
 def create_file() -> Response:
@@ -59,6 +59,7 @@ def create_file() -> Response:
     """
     try:
         caller = require_caller(reading=False)
+        context().room.require()
         give_back = context().readers.take()
     except ApiError:
         drain(request, DRAIN_STRANGER_S)

@@ -69,6 +69,7 @@ _PATH = {"run_id": "The run's id."}
         "files_too_large", "idempotency_key_in_use", "idempotency_key_used", "idempotency_mismatch", "worker_lost",
         "quota_exceeded", "too_many_runs", "storage_quota_exceeded",
         "file_damaged", "overloaded", "language_not_ready", "worker_unavailable", "storage_unavailable",
+        "storage_low",
     ),
 )  # fmt: skip
 def create_run() -> Response:
@@ -80,6 +81,7 @@ def create_run() -> Response:
     """
     try:
         caller = require_caller(reading=False)
+        context().room.require()
     except ApiError:
         drain(request, DRAIN_STRANGER_S)
         raise
@@ -90,7 +92,7 @@ def create_run() -> Response:
     try:
         if order.request.background:
             return _document(context().runs.submit(order), status=202)
-        give_back = context().waiters.take()
+        give_back = context().waiters.take(caller.id)
         try:
             if order.request.stream:
                 return _events(context().runs.stream(order, signer(), client_fd=_client_fd()), media, give_back)

@@ -116,7 +116,8 @@ def _report(checks: dict[str, str], bad: str) -> dict[str, object]:
 
 
 def _checks() -> dict[str, str]:
-    return _worker_checks() | {"database": _database_check(), "storage": _storage_check()}
+    disk = OK if context().room.is_there() else FAIL
+    return _worker_checks() | {"database": _database_check(), "storage": _storage_check(), "disk": disk}
 
 
 def _worker_checks() -> dict[str, str]:

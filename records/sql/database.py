@@ -109,6 +109,25 @@ class Database:
             assert driver is not None
             driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
+    def shrink(self, pages: int, spare_pages: int) -> int:
+        """SQLite: give up to `pages` freed pages back to the file system, but `spare_pages`. How many; else 0."""
+        if not self.is_sqlite:
+            return 0
+
+        free = self.read(_freed_pages)
+        given = min(pages, free - spare_pages)
+        if given <= 0:
+            return 0
+
+        def work(connection: Connection) -> int:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            for _ in range(given):  # the driver takes one step of the statement, which frees one page
+                driver.execute("PRAGMA incremental_vacuum(1)")
+            return max(0, free - _freed_pages(connection))
+
+        return self.write(work)
+
     def close(self) -> None:
         """Close every connection."""
         if self.is_sqlite:
@@ -172,6 +191,14 @@ class Database:
 
 
 _PING = text("SELECT 1")
+
+
+def _freed_pages(connection: Connection) -> int:
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    return int(driver.execute("PRAGMA freelist_count").fetchone()[0])
+
+
 #: A statement or a value that no database would take, as its driver says it.
 _SQLITES_OURS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 

@@ -11,7 +11,7 @@ from records.files import Area, Blob, File, NewFile, OverStorage
 from records.page import Order, Page
 from records.sql.paging import walk
 from records.sql.tables import files as table
-from records.sql.tables import runs, storage
+from records.sql.tables import run_blobs, runs, storage
 from records.sql.tables import unnamed_blobs as unnamed
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ _UNCHARGE = (
     update(storage).where(storage.c.owner == bindparam("of")).values(bytes=storage.c.bytes - bindparam("less"))
 )
 _DELETED = (table.c.owner, table.c.area, table.c.sha256, table.c.size)
-_NAMED = exists().where(table.c.sha256 == unnamed.c.sha256, table.c.area == unnamed.c.area)
+_NAMED = or_(
+    exists().where(table.c.sha256 == unnamed.c.sha256, table.c.area == unnamed.c.area),
+    exists().where(run_blobs.c.sha256 == unnamed.c.sha256, run_blobs.c.area == unnamed.c.area),
+)
 _NOBODYS = (
     select(unnamed.c.area, unnamed.c.sha256)
     .where(unnamed.c.since_ms < bindparam("before_ms"), ~_NAMED)
@@ -146,9 +149,10 @@ class SqlFiles:
         """See `FileStore.in_use`."""
         found: set[Blob] = set()
         for some in _batches(blobs):
-            statement = select(table.c.area, table.c.sha256).distinct().where(_one_of(table, some))
-            rows = self._database.read(partial(_all, statement))
-            found.update(Blob(*row) for row in rows)
+            for names in (table, run_blobs):
+                statement = select(names.c.area, names.c.sha256).distinct().where(_one_of(names, some))
+                rows = self._database.read(partial(_all, statement))
+                found.update(Blob(*row) for row in rows)
         return frozenset(found)
 
     def abandon(self, blobs: Iterable[Blob]) -> None:
@@ -196,10 +200,14 @@ class SqlFiles:
         # In one order everywhere, and the rows of one statement sorted: no two can wait for each other.
         for owner in sorted(freed):
             connection.execute(_UNCHARGE, {"of": owner, "less": freed[owner]})
-        since_ms = self._clock()
-        for sha256, area in sorted({(row.sha256, row.area) for row in gone}):
-            connection.execute(self._unname, {"sha256": sha256, "area": area, "since_ms": since_ms})
+        self.unname(connection, [Blob(row.area, row.sha256) for row in gone])
         return len(gone)
+
+    def unname(self, connection: Connection, blobs: Iterable[Blob]) -> None:
+        """Write down blobs that a row has left, inside somebody's transaction."""
+        since_ms = self._clock()
+        for sha256, area in sorted({(blob.sha256, blob.area) for blob in blobs}):
+            connection.execute(self._unname, {"sha256": sha256, "area": area, "since_ms": since_ms})
 
 
 def _all(statement: Executable, connection: Connection) -> Sequence[Any]:

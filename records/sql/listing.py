@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, or_, select
 
 from records.packing import unpack
 from records.runs import Run
@@ -14,7 +14,7 @@ from records.sql.tables import runs as table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import ColumnElement, Connection, Select
 
     from records.page import Order
 
@@ -35,6 +35,7 @@ _UNFINISHED = (
     .order_by(table.c.seq)
     .limit(UNFINISHED_BATCH)
 )
+_OWN = or_(table.c.instance.is_(None), table.c.instance == bindparam("own"))
 
 
 def run_of(row: Sequence[Any]) -> Run:
@@ -79,6 +80,7 @@ def last_seq(connection: Connection) -> int:
     return connection.execute(_LAST).scalar() or 0
 
 
-def unfinished(connection: Connection, *, above: int, last: int) -> Sequence[Any]:
-    """A batch of live runs of everybody, the oldest first: `seq`, then `COLUMNS`."""
-    return connection.execute(_UNFINISHED, {"above": above, "last": last}).all()
+def unfinished(connection: Connection, *, above: int, last: int, own: str, alive: Select[Any]) -> Sequence[Any]:
+    """A batch of live runs, the oldest first: `seq`, then `COLUMNS`. None of another instance that is `alive`."""
+    statement = _UNFINISHED.where(or_(_OWN, table.c.instance.not_in(alive)))
+    return connection.execute(statement, {"above": above, "last": last, "own": own}).all()

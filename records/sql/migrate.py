@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
@@ -20,10 +22,16 @@ from records.errors import RecordsTooNew, RecordsUnavailable
 if TYPE_CHECKING:
     from alembic.config import Config
 
+log = logging.getLogger(__name__)
+
 #: The newest revision in migrations/versions; a test compares. Known here so that a start that has nothing to
 #: migrate does not load Alembic.
-HEAD = "0001"
+HEAD = "0004"
 LOCK_WITHIN_S = 60.0
+#: SQLite's number of that mode.
+INCREMENTAL = 2
+#: What must stay free beside twice the file, while it is written anew.
+SPARE_BYTES = 64 * 1024 * 1024
 _POLL_S = 0.05
 #: Any number that other users of the same database are unlikely to lock.
 _ADVISORY_LOCK = 0x52756E79617264
@@ -59,6 +67,7 @@ def _migrate_sqlite(engine: Engine, path: Path) -> bool:
     with _file_lock(path.with_name(path.name + ".lock")), engine.connect() as connection:
         driver = connection.connection.driver_connection
         assert driver is not None
+        _make_shrinkable(driver, path)
         if driver.execute("PRAGMA journal_mode=WAL").fetchone() != ("wal",):
             raise RecordsUnavailable("the file system of the database has no shared memory (WAL)")
         connection.rollback()
@@ -67,6 +76,24 @@ def _migrate_sqlite(engine: Engine, path: Path) -> bool:
         changed = _upgrade(connection)
         connection.commit()
         return changed
+
+
+def _make_shrinkable(driver: Any, path: Path) -> None:  # noqa: ANN401  # the driver's own connection
+    """Have freed pages given back to the file system when asked (`PRAGMA incremental_vacuum`).
+
+    A file from before has to be written anew for that, once: it is left as it is where the disk has no room.
+    """
+    if driver.execute("PRAGMA auto_vacuum").fetchone() == (INCREMENTAL,):
+        return
+    size = path.stat().st_size
+    if shutil.disk_usage(path.parent).free < 2 * size + SPARE_BYTES:
+        log.warning(
+            "the database's file is not made shrinkable: the disk has too little room", extra={"bytes": size}
+        )
+        return
+    driver.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
+    if size:
+        driver.execute("VACUUM")
 
 
 def _migrate_postgresql(engine: Engine) -> bool:

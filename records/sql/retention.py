@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, select, tuple_
 
+from records.sql.sizes import SqlSizes
 from records.sql.tables import files, idempotency, runs
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ _BEYOND = (
     select(runs.c.seq)
     .where(_ENDED, tuple_(runs.c.ended_at_ms, runs.c.seq) <= tuple_(bindparam("at_ms"), bindparam("at_seq")))
     .order_by(*_OLDEST_FIRST)
+    .limit(bindparam("most"))
+)
+_OF_KEY = (
+    select(runs.c.seq, runs.c.kept_bytes)
+    .where(runs.c.owner == bindparam("of"), _ENDED)
+    .order_by(runs.c.seq)
     .limit(bindparam("most"))
 )
 _EXPIRED_FILES = (
@@ -61,6 +68,7 @@ class SqlRetention:
         self._database = database
         self._runs = runs
         self._files = files
+        self._sizes = SqlSizes(database)
 
     def sweep_runs(self, *, ended_before_ms: int, keep_at_most: int, batch: int = 200) -> int:
         """See `RetentionStore.sweep_runs`."""
@@ -76,6 +84,34 @@ class SqlRetention:
         if not seqs:
             return 0
         return self._database.write(lambda connection: self._runs.remove(connection, seqs))
+
+    def sweep_key(self, owner: str, *, keep_bytes: int, batch: int = 200) -> int:
+        """See `RetentionStore.sweep_key`."""
+        excess = self._sizes.of(owner) - keep_bytes
+        if excess <= 0:
+            return 0
+        asked = {"of": owner, "most": batch}
+        seqs: list[int] = []
+        for row in self._database.read(lambda connection: connection.execute(_OF_KEY, asked).all()):
+            seqs.append(row.seq)
+            excess -= row.kept_bytes or 0
+            if excess <= 0:
+                break
+        if not seqs:
+            return 0
+        return self._database.write(lambda connection: self._runs.remove(connection, seqs))
+
+    def kept_bytes(self) -> int:
+        """See `RetentionStore.kept_bytes`."""
+        return self._sizes.total()
+
+    def largest_keys(self, *, above: int, most: int) -> list[tuple[str, int]]:
+        """See `RetentionStore.largest_keys`."""
+        return self._sizes.largest(above=above, most=most)
+
+    def shrink(self, *, pages: int, spare_pages: int) -> int:
+        """See `RetentionStore.shrink`."""
+        return self._database.shrink(pages, spare_pages)
 
     def expire_files(self, *, now_ms: int, batch: int = 200) -> int:
         """See `RetentionStore.expire_files`."""

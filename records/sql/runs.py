@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from records.files import OverStorage
+from records.files import Blob, OverStorage
 from records.packing import pack, unpack
 from records.page import Order, Page
 from records.runs import (
@@ -22,11 +22,14 @@ from records.runs import (
     NewRun,
     OverQuota,
     Run,
+    RunBlob,
     RunEnd,
 )
+from records.sql import blobs, listing
 from records.sql import events as event_rows
-from records.sql import listing
 from records.sql.idempotency import Idempotency, key_digest
+from records.sql.leases import alive
+from records.sql.sizes import ROW_BYTES, SqlSizes, kept_bytes
 from records.sql.tables import files, requests
 from records.sql.tables import runs as table
 
@@ -55,7 +58,10 @@ _BEGIN = update(table).where(*_ATTEMPT, table.c.status == "queued").values(statu
 _HOLD_BACK = update(table).where(*_ATTEMPT, table.c.status == "running").values(status="queued")
 _RETRY = update(table).where(*_ATTEMPT).values(status="queued", attempt=table.c.attempt + 1)
 _FINISH = (
-    update(table).where(*_ATTEMPT).returning(table.c.seq, table.c.owner, table.c.language, table.c.last_event_seq)
+    update(table)
+    .where(*_ATTEMPT)
+    .values(kept_bytes=kept_bytes())
+    .returning(table.c.seq, table.c.owner, table.c.language, table.c.last_event_seq, table.c.kept_bytes)
 )
 _HOLD = select(table.c.seq, table.c.last_event_seq).where(*_ATTEMPT).with_for_update()
 _ADVANCE = update(table).where(table.c.seq == bindparam("run_seq")).values(last_event_seq=bindparam("last"))
@@ -83,13 +89,17 @@ class _RefusedError(Exception):
 class SqlRuns:
     """`RunStore`."""
 
-    def __init__(self, database: Database, files: SqlFiles, usage: SqlUsage) -> None:
+    def __init__(self, database: Database, files: SqlFiles, usage: SqlUsage, instance: str = "") -> None:
+        """`instance` accepts the runs, and recovers them beside those of dead instances."""
         self._database = database
+        self._instance = instance
+        self._alive = alive(database)
         self._idempotency = Idempotency(database)
         self._files = files
         self._usage = usage
+        self._sizes = SqlSizes(database)
         prepare = database.prepare
-        self._insert = prepare(_INSERT, _INSERTED)
+        self._insert = prepare(_INSERT.values(instance=instance or None), _INSERTED)
         self._insert_request = prepare(insert(requests), ("run_seq", "body"))
         self._insert_events = prepare(event_rows.INSERT, event_rows.COLUMNS)
         self._begin = prepare(_BEGIN, _DOCUMENT)
@@ -126,6 +136,8 @@ class SqlRuns:
             if run.storage_bytes is not None:
                 _refuse(self._files.over(connection, run.owner, run.storage_bytes))
             seq = self._insert(connection, row).scalar_one()
+            if run.blob is not None:
+                blobs.add(connection, seq, (run.blob,))
             if row["request"] is None:
                 self._insert_request(connection, {"run_seq": seq, "body": request})
 
@@ -171,14 +183,17 @@ class SqlRuns:
         """See `RunStore.finish`. Raises ValueError for a status that ends nothing."""
         if end.status not in ENDED:
             raise ValueError("the status is none of an ended run")
-        row = {
+        row: dict[str, Any] = {
             "run_id": run_id,
             "tried": attempt,
             "status": end.status,
             "ended_at_ms": end.ended_at_ms,
             **_document(end.document),
         }
+        in_storage = sum(blob.size for blob in end.blobs)
+        row["document_bytes"] += in_storage  # what a page of a list comes to
         ready = event_rows.packed(end.events)
+        row["more"] = ROW_BYTES + len(row["document"]) + sum(len(chunk) for _, chunk in ready) + in_storage
 
         def work(connection: Connection) -> bool:
             run = self._finish(connection, row).first()
@@ -187,9 +202,11 @@ class SqlRuns:
             new = event_rows.newer(end.events, ready, run.last_event_seq)
             if new:
                 self._insert_events.many(connection, event_rows.rows(run.seq, new))
+            blobs.add(connection, run.seq, end.blobs)
             if end.artifacts:
                 self._files.add_artifacts(connection, run.owner, run.seq, run_id, end.artifacts)
             self._usage.add(connection, run.owner, run.language, end.ended_at_ms, end.usage)
+            self._sizes.add(connection, run.owner, run.kept_bytes)
             return True
 
         return self._database.write(work)
@@ -198,9 +215,12 @@ class SqlRuns:
         """See `RunStore.discard`."""
 
         def work(connection: Connection) -> bool:
+            request = blobs.find(connection, run_id, "request")
             gone = connection.execute(_DISCARD, {"run_id": run_id}).first()
             if gone is None:
                 return False
+            if request is not None:
+                self._files.unname(connection, [Blob(request.area, request.sha256)])
             if gone.idempotency_key is not None:
                 self._idempotency.release(connection, gone.owner, bytes(gone.idempotency_key), run_id)
             if gone.period is not None:
@@ -220,6 +240,15 @@ class SqlRuns:
         asked = {"run_id": run_id, "of": owner}
         row = self._database.read(lambda connection: connection.execute(_REQUEST, asked).first())
         return None if row is None else unpack(row.body)
+
+    def request_blob(self, owner: str, run_id: str) -> RunBlob | None:
+        """See `RunStore.request_blob`."""
+
+        def work(connection: Connection) -> RunBlob | None:
+            is_there = connection.execute(_STATE, {"run_id": run_id, "of": owner}).first() is not None
+            return blobs.find(connection, run_id, "request") if is_there else None
+
+        return self._database.read(work)
 
     def list(
         self,
@@ -276,7 +305,8 @@ class SqlRuns:
 
     def _unfinished(self, last: int) -> Iterator[Run]:
         above = 0
-        while rows := self._database.read(partial(listing.unfinished, above=above, last=last)):
+        batch = partial(listing.unfinished, last=last, own=self._instance, alive=self._alive)
+        while rows := self._database.read(partial(batch, above=above)):
             for _, *row in rows:
                 yield listing.run_of(row)
             above = rows[-1].seq
@@ -284,7 +314,11 @@ class SqlRuns:
     def remove(self, connection: Connection, seqs: Sequence[int]) -> int:
         """Delete ended runs with all that is theirs, inside somebody's transaction. How many."""
         self._files.remove(connection, files.c.run_seq.in_(seqs))
-        return connection.execute(delete(table).where(table.c.seq.in_(seqs), ~_LIVE)).rowcount
+        self._files.unname(connection, blobs.remove(connection, seqs))
+        which = (table.c.seq.in_(seqs), ~_LIVE)
+        gone = connection.execute(delete(table).where(*which).returning(table.c.owner, table.c.kept_bytes)).all()
+        self._sizes.take_back(connection, gone)
+        return len(gone)
 
 
 def _document(document: bytes) -> dict[str, int | bytes]:

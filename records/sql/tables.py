@@ -49,6 +49,10 @@ runs = Table(
     Column("request", LargeBinary),
     Column("document_bytes", Integer, nullable=False),
     Column("document", LargeBinary, nullable=False),
+    #: Which instance accepted it; None: one of before there were leases, or none at all.
+    Column("instance", Word),
+    #: Bytes that it takes here with all that is its own; None while it is live.
+    Column("kept_bytes", BigInteger),
 )
 Index("ix_runs_id", runs.c.id, unique=True)
 Index("ix_runs_owner", runs.c.owner, runs.c.seq)
@@ -60,12 +64,33 @@ Index("ix_runs_ended", runs.c.ended_at_ms, runs.c.seq, sqlite_where=_ended, post
 _live = runs.c.ended_at_ms.is_(None)
 Index("ix_runs_live", runs.c.seq, sqlite_where=_live, postgresql_where=_live)
 
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", Word, primary_key=True),
+    Column("host", Opaque, nullable=False),
+    Column("boot", Word, nullable=False),
+    Column("heartbeat_ms", BigInteger, nullable=False),
+)
+Index("ix_instances_heartbeat", instances.c.heartbeat_ms)
+
 requests = Table(
     "requests",
     metadata,
     Column("run_seq", Seq, ForeignKey("runs.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("body", LargeBinary, nullable=False),
 )
+
+run_blobs = Table(
+    "run_blobs",
+    metadata,
+    Column("run_seq", Seq, ForeignKey("runs.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("part", Word, primary_key=True),
+    Column("area", Word, nullable=False),
+    Column("sha256", Word, nullable=False),
+    Column("size", BigInteger, nullable=False),
+)
+Index("ix_run_blobs_blob", run_blobs.c.sha256, run_blobs.c.area)
 
 events = Table(
     "events",
@@ -131,6 +156,13 @@ Index("ix_unnamed_blobs_since", unnamed_blobs.c.since_ms)
 
 storage = Table(
     "storage",
+    metadata,
+    Column("owner", Word, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+)
+
+record_bytes = Table(
+    "record_bytes",
     metadata,
     Column("owner", Word, primary_key=True),
     Column("bytes", BigInteger, nullable=False),

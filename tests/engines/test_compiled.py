@@ -412,6 +412,7 @@ def test_clocks_and_counters_are_the_programs_own(run, language):
     assert result["usage"]["wall_ms"] >= 50
     assert result["usage"]["cpu_ms"] < 60
     assert result["compile"]["wall_ms"] > 60
+    assert 60 < result["compile"]["cpu_ms"] <= 2.2 * result["compile"]["wall_ms"] + 20
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

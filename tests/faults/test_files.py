@@ -62,7 +62,7 @@ def fill(path):
 
 
 def test_a_full_disk_costs_the_file_and_nothing_else(small_disk, start_service):
-    service = start_service(STORAGE_DIR=str(small_disk))
+    service = start_service(STORAGE_DIR=str(small_disk), DISK_RESERVE_MB="0")
     kept = upload(service, b"kept")
     reply = send(service, form(part(content=os.urandom(8 * MIB))))
     assert (reply.status, reply.body["error"]["code"]) == (503, "storage_unavailable")

@@ -150,7 +150,7 @@ def test_a_full_disk(start_service, state, request):
     database.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", database], check=True)
     request.addfinalizer(lambda: subprocess.run(["umount", "-l", database], check=True))
-    service = start_service()
+    service = start_service(DISK_RESERVE_MB="0")
     kept = service.run("bash", "echo kept")
     filler = database / "filler"
     with suppress(OSError), filler.open("wb") as file:

@@ -77,7 +77,10 @@ def trickles(target: Target) -> None:
         run = json.loads(answer.partition(b"\r\n\r\n")[2])
         expect(run["stdout"] == f"{nonce}\n", f"{run['status']} {run['stdout'][:100]!r}")
     else:
-        expect(answer.startswith(b"HTTP/1.1 503") and b"\r\nretry-after:" in answer.lower(), f"{answer[:300]!r}")
+        expect(
+            answer.startswith((b"HTTP/1.1 429", b"HTTP/1.1 503")) and b"\r\nretry-after:" in answer.lower(),
+            f"{answer[:300]!r}",
+        )
 
 
 def read_answer(connection) -> bytes:

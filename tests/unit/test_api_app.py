@@ -426,6 +426,7 @@ def test_no_worker_from_the_start(api):
             "posture": "fail",
             "database": "ok",
             "storage": "ok",
+            "disk": "ok",
         },
     )
     health = api.client.get("/v1/health")
@@ -530,6 +531,7 @@ def test_languages(api):
             "posture": "ok",
             "database": "ok",
             "storage": "ok",
+            "disk": "ok",
         },
     }
 

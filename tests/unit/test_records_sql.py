@@ -83,6 +83,15 @@ def assert_no_walk_over_a_table(plan):
         assert not re.match(r"SCAN (?!\w+ USING (COVERING )?INDEX|CONSTANT|\d+ CONSTANT)", line), plan
 
 
+def test_a_sweep_of_one_keys_bytes_walks_the_index_of_its_runs(opened, plans):
+    for n in range(3):
+        opened.runs.accept(a_run(n))
+        opened.runs.finish(f"run_{n}", 1, RunEnd("failed", 1, b"{}"))
+    plan = plans(lambda: opened.retention.sweep_key("key_a", keep_bytes=1))
+    assert any(re.search(r"\bix_runs_owner ", line) for line in plan), plan
+    assert_no_walk_over_a_table(plan)
+
+
 def test_sweeps_and_what_they_delete_walk_indexes(opened, plans):
     file = NewFile("file_1", "a", "a", 1, "00", "text/plain", 1, expires_at_ms=5)
     for n in range(3):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sandbox.admission import Admission, LeftQueue, Overloaded, Share, ShareUsed
+from sandbox.admission import Admission, BeyondShare, LeftQueue, Overloaded, Share, ShareUsed
 from sandbox.live import LiveRun, Outlet
 
 
@@ -53,7 +53,7 @@ class Waiting:
                 order.append(name)
                 self.admitted.set()
                 self.release.wait(10)
-        except (Overloaded, LeftQueue) as e:
+        except (Overloaded, LeftQueue, BeyondShare) as e:
             self.error = e
 
     def end(self):
@@ -141,6 +141,24 @@ def test_no_descriptor_is_left_after_waiting():
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_run_that_was_evicted_hears_of_it_and_leaves_nothing():
+    places = admission(max_runs=4, memory_mb=4000, queue_max=8)
+    held = [places.enter("a", 1) for _ in range(2)]
+    greedy = [Waiting(places, f"a{n}", []) for n in range(6)]
+    others = [places.enter(key, 1) for key in "bcde"]
+    assert [place.held for place in others] == [True, True, False, False]
+    last = places.enter("f", 1)
+    greedy[5].end()
+    assert isinstance(greedy[5].error, BeyondShare)
+    with pytest.raises(BeyondShare):
+        places.enter("a", 1)
+    for place in [*held, *others, last]:
+        places.leave(place)
+    for run in greedy[:5]:
+        run.end()
+    assert (places.load().running, places.load().waiting) == (0, 0)
+
+
 def test_a_key_has_its_share_of_the_places_and_of_the_queue():
     places = admission(max_runs=10)
     share = Share(running=2, waiting=1)
@@ -159,7 +177,7 @@ def test_a_key_has_its_share_of_the_places_and_of_the_queue():
         places.leave(place)
     load = places.load()
     assert (load.running, load.waiting, load.memory_mb) == (0, 0, 0)
-    assert not places._running_of
+    assert not places._queue._keys
 
 
 def test_a_key_at_its_share_is_passed_by_and_comes_first_once_it_may():

@@ -177,6 +177,12 @@ def test_what_is_not_compiled_hears_of_no_compiler():
     assert frame(frames.COMPILE) not in told
 
 
+def test_the_compilers_cpu_time_is_told_whatever_it_comes_to():
+    for frames_sent, hang_up in ((compiled_frame() + RAN, True), (compiled_frame(number=b"1"), False), (b"", True)):
+        spoken, _, _ = compile_and_run(frames_sent, hang_up=hang_up, cpu_ns=1_250_000_000)
+        assert spoken.compiled.cpu_ms == 1250
+
+
 def test_what_does_not_compile_is_not_run():
     said = frame(frames.STDERR, b"main.go:1: no") + compiled_frame(number=b"1")
     spoken, told, sandbox = compile_and_run(said, hang_up=False)

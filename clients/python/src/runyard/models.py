@@ -35,6 +35,8 @@ class Compile:
     stderr: str
     exit_code: int | None
     wall_ms: int
+    #: Older services do not count it.
+    cpu_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +321,11 @@ def _compile(data: Json | None) -> Compile | None:
         return None
     row = Row(data, "compile")
     return Compile(
-        row.text("stdout", ""), row.text("stderr", ""), row.number_or_none("exit_code"), row.number("wall_ms", 0)
+        row.text("stdout", ""),
+        row.text("stderr", ""),
+        row.number_or_none("exit_code"),
+        row.number("wall_ms", 0),
+        row.number("cpu_ms", 0),
     )
 
 

@@ -1,0 +1,127 @@
+"""The lease of an instance: taken before anything is recovered, kept by heartbeats, given up at the end.
+
+A second instance on the same database would end the first one's runs, and be told nothing of its worker's. So it is
+refused while the first one lives. Whether it does is watched: a lease that a killed instance has left is waited
+out, one whose heartbeat moves is not. A restart on the same STATE_DIR takes over its own lease at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING
+
+from config.settings import SettingsError
+from records.errors import RecordsUnavailable
+from records.leases import LEASE_MS, Holder, Instance
+
+if TYPE_CHECKING:
+    from records.leases import LeaseStore
+
+log = logging.getLogger(__name__)
+
+FILE = "instance"
+BEAT_S = 3.0
+LOOK_S = 0.5
+_ID = re.compile(r"inst_[0-9a-f]{24}")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class SecondInstance(SettingsError):
+    """Another instance of the service uses this database."""
+
+    def __init__(self, other: Holder) -> None:
+        super().__init__(
+            f"DATABASE_URL: another instance of the service ({other.id} on {other.host}) uses this database, and a "
+            "second one needs a transport shared by both, which is not supported yet: stop the other one, or give "
+            "this one a database of its own"
+        )
+
+
+def this_instance(folder: Path) -> Instance:
+    """Return this instance; its id is kept in `folder`, and made if there is none. Raises SettingsError."""
+    try:
+        return Instance(_kept_id(folder), socket.gethostname(), _BOOT_ID.read_text().strip())
+    except OSError as e:
+        raise SettingsError(f"STATE_DIR: {folder / FILE} cannot be used: {e.strerror}") from e
+
+
+def _kept_id(folder: Path) -> str:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / FILE
+    with suppress(FileExistsError):
+        made = f"inst_{secrets.token_hex(12)}\n"
+        temporary = folder / f".{FILE}-{secrets.token_hex(8)}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(made)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, path)  # not by renaming: of two processes that make one, both get the first
+        finally:
+            temporary.unlink()
+    found = path.read_text(errors="replace").strip()
+    if not _ID.fullmatch(found):
+        raise SettingsError(f"STATE_DIR: {path} is damaged; remove it to have a new one made")
+    return found
+
+
+def acquire(leases: LeaseStore, instance: Instance, *, look_s: float = LOOK_S) -> None:
+    """Take the lease; wait out one that has no heartbeat any more. Raises SecondInstance and RecordsUnavailable."""
+    first: Holder | None = None
+    while (other := leases.acquire(instance)) is not None:
+        if first is None or other.id != first.id:
+            first = other
+            log.warning(
+                "another instance may use this database; waiting for its next heartbeat, or for its lease to end",
+                extra={"instance": other.id, "instance_host": other.host, "lease_s": LEASE_MS // 1000},
+            )
+        elif other.heartbeat_ms != first.heartbeat_ms:
+            raise SecondInstance(other)
+        time.sleep(look_s)
+
+
+class Lease:
+    """A lease that was acquired, kept by a thread. To be started after a fork."""
+
+    def __init__(self, leases: LeaseStore, instance: Instance, *, beat_s: float = BEAT_S) -> None:
+        self._leases = leases
+        self._instance = instance
+        self._beat_s = beat_s
+        self._stop = Event()
+        #: False once another instance has taken over: nothing may be accepted any more.
+        self.held = True
+        self._thread = Thread(target=self._keep, name="lease", daemon=True)
+
+    def start(self) -> None:
+        """Begin to give heartbeats."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Give no more heartbeats; the lease stays until it is released or dead."""
+        self._stop.set()
+
+    def beat(self) -> None:
+        """Give one heartbeat; take the lease again if it was lost and nobody else has it."""
+        with suppress(RecordsUnavailable):  # logged elsewhere; without a database nothing is accepted
+            held = self._leases.beat(self._instance) or self._leases.acquire(self._instance) is None
+            if self.held and not held:
+                log.critical("another instance has taken over the database: no run is accepted here any more")
+            elif held and not self.held:
+                log.warning("this instance has the database again")
+            self.held = held
+
+    def _keep(self) -> None:
+        while not self._stop.wait(self._beat_s):
+            try:
+                self.beat()
+            except Exception:
+                log.exception("a heartbeat failed; the next one is tried")

@@ -1,0 +1,24 @@
+"""What a run is charged with at its end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from api.runobject import RunFacts
+from sandbox.job import Compile, Result, Usage
+from sandbox.limits import Limits
+
+LIMITS = Limits.resolve({"memory_mb": 256})
+FACTS = RunFacts("run_x", "key_x", "go", {"memory_mb": 256}, {}, "00", "2026-01-01T00:00:00Z", 0, 100)
+RESULT = Result("succeeded", "go", LIMITS, exit_code=0, stdout="hi\n", usage=Usage(wall_ms=10, cpu_ms=4))
+
+
+@pytest.mark.parametrize(
+    ("compiled", "cpu_ms"), [(None, 4), (Compile("", "", 0, 300, 450), 454), (Compile("", "x", None, 9, 7), 11)]
+)
+def test_the_compilers_cpu_time_is_charged(compiled, cpu_ms):
+    end = FACTS.ended(replace(RESULT, compile=compiled).to_json())
+    assert (end.usage.cpu_ms, end.usage.wall_ms, end.usage.memory_mb_ms) == (cpu_ms, 10, 2560)
+    assert (end.usage.bytes_in, end.usage.bytes_out) == (100, 3)
