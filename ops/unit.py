@@ -1,7 +1,8 @@
-"""`python -m ops.unit prepare|worker|api|images`: one program of the service under systemd, without supervisor.
+"""`python -m ops.unit NAME`: one program of the service under systemd, without supervisor.
 
 Each becomes what the supervisor would have started, with the same environment and no more of it; what to be, and
-what not to be able to do, is the unit's to say (deploy/systemd). `prepare` makes directories and mounts, and ends.
+what not to be able to do, is the unit's to say (deploy/systemd). `prepare` makes directories and mounts, `profiles`
+loads the AppArmor profiles where the kernel has it; both end.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from config.logging import setup
 from config.settings import Settings, SettingsError, load_settings
 from ops import host, programs
 from ops.state import Place, unusable
+from sandbox.engines import EngineUnusable
+from sandbox.engines.apparmor import load_own
 from storage.errors import StorageMisconfigured
 from storage.layout import make_areas
 
@@ -35,6 +38,18 @@ def prepare(settings: Settings) -> int:
         print(e, file=sys.stderr)
         return EX_CONFIG
     host.prepare()
+    return 0
+
+
+def load_profiles(settings: Settings) -> int:
+    """Load the AppArmor profiles, which the worker itself lacks the capability for."""
+    if settings.disable_sandbox_security:
+        return 0
+    try:
+        load_own(settings.apparmor_profile)
+    except EngineUnusable as e:
+        print(e, file=sys.stderr)
+        return EX_CONFIG
     return 0
 
 
@@ -67,7 +82,7 @@ def _not_api(settings: Settings) -> str | None:
 def main(argv: list[str] | None = None) -> int:
     """The exit status, of what does not become something else."""
     parser = argparse.ArgumentParser(prog="ops.unit", description=__doc__)
-    parser.add_argument("what", choices=["prepare", "worker", "api", "images"])
+    parser.add_argument("what", choices=["prepare", "profiles", "worker", "api", "images"])
     what = parser.parse_args(argv).what
     try:
         settings = load_settings()
@@ -75,7 +90,8 @@ def main(argv: list[str] | None = None) -> int:
         print(str(e).replace("; ", "\n"), file=sys.stderr)
         return EX_CONFIG
     setup(what, settings.log_level)
-    return prepare(settings) if what == "prepare" else become(what, settings)
+    ended = {"prepare": prepare, "profiles": load_profiles}.get(what)
+    return ended(settings) if ended is not None else become(what, settings)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ LOADED = KERNEL / "profiles"
 POLICY = KERNEL / "policy/profiles"
 HASHES = ("sha256", "sha1")
 STATUS = Path("/proc/self/status")
+CAP_MAC_ADMIN = 33
 PARSER = "apparmor_parser"
 LOAD_TIMEOUT_S = 60
 MEND = f"apt-get install apparmor, then apparmor_parser -r -W {SOURCE}"
@@ -47,9 +48,13 @@ def load_own(wanted: str | None) -> None:
     """Load this service's profiles into the kernel, in place of whatever has their names. Takes CAP_MAC_ADMIN.
 
     `wanted` is APPARMOR_PROFILE: a profile of the owner's own is not loaded here, the template's for it is. Does
-    nothing on a kernel without AppArmor, or where its list cannot be seen. Raises EngineUnusable.
+    nothing on a kernel without AppArmor, where its list cannot be seen, or without the capability: then whoever
+    started this process has loaded them. Raises EngineUnusable.
     """
     if not apparmor_is_on() or not LOADED.exists():
+        return
+    if not may_load():
+        log.info("the AppArmor profiles are not loaded by this process: it lacks CAP_MAC_ADMIN")
         return
     if wanted is None:
         _load(PROFILE)
@@ -133,6 +138,12 @@ def loaded_mode(name: str, text: str | None = None) -> str | None:
         if known == name:
             return mode.strip("()")
     return None
+
+
+def may_load() -> bool:
+    """Whether this process has CAP_MAC_ADMIN."""
+    effective = next(line for line in STATUS.read_text().splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) >> CAP_MAC_ADMIN & 1)
 
 
 def has_no_new_privileges() -> bool:
