@@ -1,4 +1,4 @@
-"""`python -m ops.unit NAME`: one program of the service under systemd, without supervisor.
+"""`python -m ops.unit prepare|profiles|worker|api|images`: one program of the service under systemd.
 
 Each becomes what the supervisor would have started, with the same environment and no more of it; what to be, and
 what not to be able to do, is the unit's to say (deploy/systemd). `prepare` makes directories and mounts, `profiles`
