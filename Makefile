@@ -12,7 +12,7 @@ RUNYARD_TEST_STATE ?= /var/lib/runyard-test
 export RUNYARD_TEST_STATE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs doctor posture images gc keys runsc check test test-all test-vm bench lock web clean python dev test-setup
+.PHONY: help up down install uninstall status logs doctor posture images gc keys runsc check test test-all test-vm bench lock web clean python dev test-setup
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,12 @@ up: python ## install what is missing, start the service, wait until it is healt
 
 down: python ## stop the service and see that nothing of it is left
 	@$(SYSTEM) ops.down
+
+install: python ## install the service as units of systemd, started now and at boot; again: upgrade in place
+	@$(SYSTEM) ops.systemd install
+
+uninstall: python ## remove the units; records and settings stay unless PURGE=1
+	@$(SYSTEM) ops.systemd uninstall
 
 status: python ## whether it runs, and which languages are ready
 	@$(SYSTEM) ops.status

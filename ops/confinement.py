@@ -12,7 +12,8 @@ import sys
 from typing import Any
 
 from ops.environment import clean
-from ops.state import Place, is_running
+from ops.installed import runs
+from ops.state import Place
 from ops.worker_socket import ask
 
 MEASURE_S = 120.0
@@ -22,7 +23,7 @@ WORDS = {"ok": "in force", "missing": "MISSING", "relaxed": "RELAXED", "without"
 def show(place: Place) -> bool:
     """Print the layers. False if one that is required is missing, or could not be looked at."""
     print("Confinement")
-    found, why = (_of_service(place), "the service does not answer") if is_running(place) else _measured(place)
+    found, why = (_of_service(place), "the service does not answer") if runs(place) else _measured(place)
     if found is None:
         print(f"  not measured: {why}\n")
         return why == NOT_YET

@@ -11,6 +11,7 @@ from ops import confinement, install
 from ops.checks import Check, all_checks
 from ops.environment import clean
 from ops.images.store import Store
+from ops.installed import runs, unit_states, use_its_settings
 from ops.state import Place, is_running
 from ops.worker_socket import failing
 
@@ -21,6 +22,7 @@ TRIED = "RUNYARD_DOCTOR_TRIED"
 
 def main() -> int:
     """1 if something required is missing or a setting is wrong."""
+    use_its_settings()
     _find_libraries()
     given = {name.upper() for name, value in os.environ.items() if value}
     os.environ.setdefault("RUNYARD_ENV", "development")  # as make up does
@@ -75,7 +77,7 @@ def _show_checks(checks: list[Check]) -> bool:
 
 def _show_sandboxes(place: Place) -> bool:
     """Print the languages whose sandboxes the running service cannot make, with the engine's own words."""
-    found = failing(place) if is_running(place) else {}
+    found = failing(place) if runs(place) else {}
     if not found:
         return True
     print("Sandboxes")
@@ -88,6 +90,8 @@ def _show_sandboxes(place: Place) -> bool:
 def _show_service(place: Place) -> None:
     print("Service")
     print(f"  {'supervisor':<26}{'running' if is_running(place) else 'not running'}")
+    for name, state in unit_states().items():
+        print(f"  {name:<26}{state}")
     store = Store(place.images)
     for path in sorted((install.ROOT / "runners").glob("*/runner.toml")):
         print(f"  {path.parent.name:<26}{_image(store, path.parent)}")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from ops.containers import containers, remove
+from ops.installed import UNITS, runs_as_units, systemctl
 from ops.state import Place, cgroups, mounts, processes, supervisor_pid, turn
 
 #: The supervisor's own bound is DRAIN_S + 5 + 3; then everything is killed.
@@ -102,11 +103,17 @@ def main() -> int:
         return 1
     place = Place.of_environment()
     with turn(place, _say):
+        as_units = runs_as_units(place)
+        if as_units:
+            _say("stopping the units of systemd")
+            systemctl("stop", *(f"{name}.service" for name in reversed(UNITS)))
         left = stop(place, _say)
     if left:
         print("make down: still there: " + ", ".join(left), file=sys.stderr)
         return 1
     print(f"Nothing of the service in {place.state_dir} is running.")
+    if as_units:
+        print("It starts again at boot, or with make install; make uninstall removes it.")
     return 0
 
 

@@ -17,6 +17,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ops.environment import clean
+from ops.installed import use_its_settings
 from ops.state import Place
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ FAILED, MISUSED = 1, 2
 def main(argv: list[str] | None = None) -> int:
     """0 when it is done; 1 when it cannot be; 2 for a command that is none."""
     options = _parser().parse_args(argv)
+    use_its_settings()
     _find_libraries()
     from config.settings import SettingsError, load_settings
     from records.errors import RecordsUnavailable

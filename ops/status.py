@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from ops.installed import runs_as_units, unit_states, use_its_settings
 from ops.state import Place, supervisor_pid
 from ops.worker_socket import failing
 
@@ -16,13 +17,15 @@ TIMEOUT_S = 5
 
 def main() -> int:
     """0 when the service is ready, 1 when it is not, 3 when it is not running (as systemctl has it)."""
+    use_its_settings()
     place = Place.of_environment()
     pid = supervisor_pid(place)
-    if pid is None:
+    if pid is None and not runs_as_units(place):
         print(f"not running (STATE_DIR={place.state_dir})")
         return 3
     url = json.loads(place.started.read_text())["url"] if place.started.exists() else None
-    print(f"running: supervisor {pid}, STATE_DIR={place.state_dir}, {url or 'address not known'}")
+    how = f"supervisor {pid}" if pid is not None else ", ".join(f"{n} {s}" for n, s in unit_states().items())
+    print(f"running: {how}, STATE_DIR={place.state_dir}, {url or 'address not known'}")
     if url is None:
         return 1
     ready = _get(f"{url}/readyz")

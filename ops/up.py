@@ -23,6 +23,7 @@ from ops import checks, containers, host, install
 from ops.down import stop
 from ops.environment import clean
 from ops.install import InstallError
+from ops.installed import runs_as_units
 from ops.state import DEFAULT_STATE_DIR, Place, is_running, processes, turn, unusable
 from ops.worker_socket import canary, failing
 
@@ -47,36 +48,38 @@ class Up:
 
     def run(self) -> None:
         """Raises InstallError with the sentence to show."""
-        _check_machine()
+        check_machine()
         try:
             self._place.state_dir.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise InstallError(f"STATE_DIR: {e}") from e
-        with turn(self._place, self._say):
+        with turn(self._place, self.say):
             self._start_if_needed()
         self._greet()
 
     def _start_if_needed(self) -> None:
+        if runs_as_units(self._place):
+            raise InstallError("systemd runs the service here: make install upgrades it, make down stops it")
         digest = install.code_digest()
         wanted = {"code": digest, "settings": _settings_digest()}
         if is_running(self._place):
             if self._is_as_wanted(wanted) and not self._images_outdated():
-                self._say("already running with this code and these settings")
-                return self._wait_until_healthy(None)
-            self._say("running with other code or settings: stopping it first")
-            if stop(self._place, self._say):
+                self.say("already running with this code and these settings")
+                return self.wait_until_healthy(None)
+            self.say("running with other code or settings: stopping it first")
+            if stop(self._place, self.say):
                 raise InstallError("the running service could not be stopped")
         elif processes(self._place):
-            self._say("clearing up after a supervisor that was killed")
-            stop(self._place, self._say)
+            self.say("clearing up after a supervisor that was killed")
+            stop(self._place, self.say)
         self._check_port()
-        self._install(digest)
+        self.install(digest)
         process = self._launch()
-        self._place.started.write_text(json.dumps({**wanted, "url": self._url}))
-        return self._wait_until_healthy(process)
+        self._place.started.write_text(json.dumps({**wanted, "url": self.url}))
+        return self.wait_until_healthy(process)
 
     @property
-    def _url(self) -> str:
+    def url(self) -> str:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._bind, self._bind)  # noqa: S104
         return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self._port}"
 
@@ -87,21 +90,21 @@ class Up:
             return False
         return all(started.get(name) == value for name, value in wanted.items())
 
-    def _install(self, digest: str) -> None:
+    def install(self, digest: str) -> None:
         self._place.make()
         missing = install.missing_packages()
         if missing:
-            self._say(f"installing {', '.join(missing)}")
+            self.say(f"installing {', '.join(missing)}")
             install.install_packages(missing)
         current = install.installed_digest(self._place) == digest
         if not current:
-            self._say("preparing a virtual environment")
+            self.say("preparing a virtual environment")
             install.make_venv(self._place.venv)
         with ThreadPoolExecutor(max_workers=1) as background:
             image = background.submit(self._build_first_image)
             if not current:
                 install.install_service(self._place, digest)
-                self._say("the service is installed")
+                self.say("the service is installed")
             image.result()
 
     def _build_first_image(self) -> None:
@@ -129,7 +132,7 @@ class Up:
         log = self._place.log
         if log.exists() and log.stat().st_size > LONGEST_LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))
-        self._say("starting")
+        self.say("starting")
         with log.open("ab") as out:
             self._log_start = out.tell()
             return subprocess.Popen(
@@ -142,14 +145,14 @@ class Up:
                 start_new_session=True,
             )
 
-    def _wait_until_healthy(self, process: subprocess.Popen[bytes] | None) -> None:
+    def wait_until_healthy(self, process: subprocess.Popen[bytes] | None) -> None:
         deadline = time.monotonic() + HEALTHY_WITHIN_S
         said = "nothing"
         while time.monotonic() < deadline:
             if process is not None and process.poll() is not None:
                 raise InstallError(f"the service ended with {process.returncode}; its log:\n{self._log_tail()}")
             try:
-                with urllib.request.urlopen(f"{self._url}/readyz", timeout=5) as answer:  # noqa: S310
+                with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:  # noqa: S310
                     if answer.status == 200:
                         return self._send_canary()
             except urllib.error.HTTPError as e:
@@ -159,7 +162,7 @@ class Up:
             self._check_sandboxes()
             time.sleep(POLL_S)
         raise InstallError(
-            f"not healthy after {HEALTHY_WITHIN_S:.0f} s ({self._url}/readyz says: {said}); its log:\n"
+            f"not healthy after {HEALTHY_WITHIN_S:.0f} s ({self.url}/readyz says: {said}); its log:\n"
             f"{self._log_tail()}\n(make down stops it)"
         )
 
@@ -171,7 +174,7 @@ class Up:
 
     def _send_canary(self) -> None:
         """Run the first language's example as any job. Raises InstallError with the words about its failure."""
-        self._say(f"a canary in {_first_language()}")
+        self.say(f"a canary in {_first_language()}")
         words, remedy = canary(self._place, _first_language())
         if words:
             raise self._no_sandboxes(words, remedy)
@@ -209,15 +212,15 @@ class Up:
             "the first of API_KEYS" if token else "the development token" if shown != "TOKEN" else "none is set"
         )
         print(
-            f"\nRunyard is up after {time.monotonic() - self._start:.1f} s: {self._url}\n"
+            f"\nRunyard is up after {time.monotonic() - self._start:.1f} s: {self.url}\n"
             f"Token: {'***' if token else shown} ({origin}). Log: {self._place.log}. Stop with: make down\n\n"
-            f"curl -s {self._url}/v1/runs -H 'Authorization: Bearer {'$TOKEN' if token else shown}' "
+            f"curl -s {self.url}/v1/runs -H 'Authorization: Bearer {'$TOKEN' if token else shown}' "
             "-H 'Content-Type: application/json' \\\n"
             f"""  -d '{{"language":"{_first_language()}","code":"{_HELLO.get(_first_language(), "")}"}}'\n""",
             flush=True,
         )
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         print(f"[{time.monotonic() - self._start:5.1f} s] {text}", file=sys.stderr, flush=True)
 
 
@@ -235,7 +238,8 @@ def _first_language() -> str:
     return FIRST_LANGUAGE if not wanted or FIRST_LANGUAGE in wanted else wanted[0]
 
 
-def _check_machine() -> None:
+def check_machine() -> None:
+    """Raises InstallError with what this machine lacks to run the service at all, and the remedy."""
     if os.geteuid() != 0:
         raise InstallError("the service must be started as root: it makes namespaces and control groups")
     if platform.machine() != "x86_64":

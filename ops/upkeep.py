@@ -14,7 +14,8 @@ from ops.environment import clean
 from ops.images.run import Progress
 from ops.images.store import Store
 from ops.install import InstallError
-from ops.state import Place, is_running
+from ops.installed import runs
+from ops.state import Place
 
 DEV_PYTHON = install.ROOT / ".venv/bin/python"
 
@@ -44,7 +45,7 @@ def collect(place: Place, progress: Progress) -> None:
 
     Refused while a service runs: it sweeps its files itself, and may run from the layers.
     """
-    if is_running(place):
+    if runs(place):
         raise InstallError("a service runs with this STATE_DIR: make down first")
     store = Store(place.images)
     with store.locked(progress):
@@ -84,7 +85,7 @@ def _run_builder(python: Path, place: Place, languages: list[str], refresh: str 
     argv = [str(python), "-m", "ops.images", "--images", str(place.images), *languages]
     if refresh is not None:
         argv += ["--refresh", refresh]
-    if not is_running(place):
+    if not runs(place):
         argv.append("--collect")
     done = subprocess.run(argv, env=clean(), cwd=install.ROOT, check=False)
     if done.returncode != 0:

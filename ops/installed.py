@@ -1,0 +1,82 @@
+"""How the service of this machine runs: under its own supervisor (make up), or as systemd's units (make install).
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+from ops.state import DEFAULT_STATE_DIR, Place, is_running
+
+SYSTEMD = Path("/run/systemd/system")
+UNIT_FOLDER = Path("/etc/systemd/system")
+SETTINGS = Path("/etc/runyard/environment")
+#: In the order in which they start.
+UNITS = ("runyard-prepare", "runyard-worker", "runyard-api", "runyard-images")
+SYSTEMCTL_S = 180
+
+
+def has_systemd() -> bool:
+    """Whether systemd runs this machine, see sd_booted(3)."""
+    return SYSTEMD.is_dir()
+
+
+def is_installed() -> bool:
+    """Whether the units are there."""
+    return has_systemd() and (UNIT_FOLDER / "runyard-worker.service").exists()
+
+
+def systemctl(*arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run systemctl. With `check`, raises CalledProcessError."""
+    return subprocess.run(
+        ["systemctl", *arguments], capture_output=True, text=True, timeout=SYSTEMCTL_S, check=check
+    )
+
+
+def unit_states() -> dict[str, str]:
+    """Return each unit's state as systemctl has it (`active`, `failed`, …); empty where they are not installed."""
+    if not is_installed():
+        return {}
+    return {name: systemctl("is-active", f"{name}.service").stdout.strip() or "unknown" for name in UNITS}
+
+
+def runs_as_units(place: Place) -> bool:
+    """Whether the service of `place` is the one that systemd runs."""
+    if place.state_dir != Path(DEFAULT_STATE_DIR).resolve():
+        return False
+    return "active" in (unit_states().get(name) for name in ("runyard-worker", "runyard-api"))
+
+
+def runs(place: Place) -> bool:
+    """Whether the service of `place` runs, either way."""
+    return is_running(place) or runs_as_units(place)
+
+
+def read_settings(text: str) -> dict[str, str]:
+    """Read the file of settings as systemd does: NAME=value, comments, quotes; see systemd.exec(5)."""
+    found = {}
+    for line in text.splitlines():
+        name, is_setting, value = line.strip().partition("=")
+        if not is_setting or name.startswith(("#", ";")):
+            continue
+        try:
+            found[name.strip()] = " ".join(shlex.split(value))
+        except ValueError:  # a quote that is not closed: systemd takes the line as it is
+            found[name.strip()] = value
+    return found
+
+
+def use_its_settings() -> None:
+    """Take the settings of the service that systemd runs, unless the caller means another: STATE_DIR is set."""
+    if not is_installed() or os.environ.get("STATE_DIR"):
+        return
+    try:
+        text = SETTINGS.read_text()
+    except OSError:
+        return
+    for name, value in read_settings(text).items():
+        os.environ.setdefault(name, value)
