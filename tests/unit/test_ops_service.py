@@ -357,7 +357,7 @@ def test_the_address_that_is_shown_can_be_reached(monkeypatch, bind, url):
     monkeypatch.delenv("BIND", raising=False)
     if bind:
         monkeypatch.setenv("BIND", bind)
-    assert Up()._url == url
+    assert Up().url == url
 
 
 def test_every_requirement_that_can_be_missing_says_how_it_is_mended(tmp_path):
