@@ -126,3 +126,18 @@ def test_each_starts_what_there_is(path):
     word = unit(path.stem)["ExecStart"].split()
     assert word[:5] == [PYTHON, "-P", "-s", "-m", "ops.unit"]
     assert word[5] in (module.__doc__ or "")
+
+
+def test_systemd_makes_the_account_and_the_directory(tmp_path):
+    """By its own programs, in an empty root: they take less than one would think."""
+    (tmp_path / "etc").mkdir()
+    for program, name in (
+        ("systemd-sysusers", "runyard.sysusers.conf"),
+        ("systemd-tmpfiles", "runyard.tmpfiles.conf"),
+    ):
+        create = ["--create"] if program == "systemd-tmpfiles" else []
+        argv = [program, f"--root={tmp_path}", *create, str(UNITS[0].parent / name)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert "runyard-api:x:1879048192:1879048192:" in (tmp_path / "etc/passwd").read_text()
+    assert (tmp_path / "var/lib/runyard").is_dir()
