@@ -140,7 +140,7 @@ REFUSED: list[tuple[str, tuple[int, ...], int]] = [
     # A filter of one's own is such a program too.
     *(("prctl", (option,), errno.ENOSYS) for option in (22, UPPER | 22, 62, 67, 0x59616D61)),
     # Locks of an open file belong to no process, so that nobody could be held to account for them.
-    *(("fcntl", (3, command), errno.ENOSYS) for command in (36, 37, 38, UPPER | 37)),
+    *(("fcntl", (3, command), errno.ENOSYS) for command in (36, 37, 38, 1024, 1026, UPPER | 37)),
 ]
 
 
