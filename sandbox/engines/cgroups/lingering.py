@@ -19,8 +19,9 @@ class Lingering:
     """Decides for the groups of one service whether the next is emptied. Safe from any thread."""
 
     def __init__(self, count: Callable[[], int]) -> None:
-        """`count` tells how many groups linger."""
+        """`count` tells how many groups linger, also such as others have left: what is there now is theirs."""
         self._count = count
+        self._before = count()
         self._removed = 0
         self._too_many = False
         self._lock = threading.Lock()
@@ -30,5 +31,5 @@ class Lingering:
         with self._lock:
             self._removed += 1
             if self._removed % COUNT_EVERY == 0:
-                self._too_many = self._count() > MOST_LINGERING
+                self._too_many = self._count() - self._before > MOST_LINGERING
             return self._too_many

@@ -35,7 +35,9 @@ class CgroupsV2:
         return GroupV2(f"{self._parent}/{name}", lingering=self._lingering)
 
     def _count_lingering(self) -> int:
-        return files.keyed(files.read(f"{self._parent}/cgroup.stat"), "nr_dying_descendants")
+        with contextlib.suppress(FileNotFoundError):  # before Linux 4.14
+            return files.keyed(files.read(f"{self._parent}/cgroup.stat"), "nr_dying_descendants")
+        return 0
 
     def leftovers(self) -> list[Group]:
         return [GroupV2(entry.path) for entry in os.scandir(self._parent) if entry.is_dir()]
