@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 from pathlib import Path
@@ -23,13 +24,12 @@ def measure(service: Service, calls: int) -> list[dict[str, Any]]:
     """A row for no attack and for each."""
     sys.path.insert(0, str(ATTACKS))
     try:
-        from attacks import ATTACKS as attacks  # data of the suite, which is no package
-        from attacks import LIMITS as limits
+        suite = importlib.import_module("attacks")  # data of the suite, which is no package
     finally:
         sys.path.remove(str(ATTACKS))
     rows = [_row(service, "none", [], calls)]
-    for name, (runs, code) in attacks.items():
-        body = programs.body(LANGUAGE, code, limits=limits)
+    for name, (runs, code) in suite.ATTACKS.items():
+        body = programs.body(LANGUAGE, code, limits=suite.LIMITS)
         attackers = [threading.Thread(target=_attack, args=(service, body)) for _ in range(runs)]
         rows.append(_row(service, name, attackers, calls))
         service.settle()
