@@ -13,7 +13,7 @@ from attacks import ATTACKS, LIMITS, SECONDS
 pytestmark = pytest.mark.usefixtures("invariants")
 HELLO_S = 2.0
 #: What an attack may have the kernel hold that is charged to no run, until the runs are ended.
-UNCHARGED_MB = 400
+UNCHARGED_MB = 200
 
 
 def unreclaimable_mb():
