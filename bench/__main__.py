@@ -19,7 +19,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import cpu, dockerd, engines, files, latency, libraries, memory, queueing, report, stream, throughput
+from bench import (
+    cpu,
+    dockerd,
+    engines,
+    files,
+    latency,
+    libraries,
+    memory,
+    queueing,
+    report,
+    stream,
+    tenants,
+    throughput,
+)
 from bench.dockerd import Docker
 from bench.plot import draw
 from bench.report import Table
@@ -68,14 +81,19 @@ SUBJECTS = {
     ),
     "queue": Subject(lambda service, effort, _: queueing.measure(service, effort.seconds), queueing.tables),
 }
+#: Measured only where it is named: whether a bound holds, and no figure of the documents.
+BY_NAME = {
+    "tenants": Subject(lambda service, effort, _: tenants.measure(service, effort.calls), tenants.tables),
+}
 
 
 def main() -> int:
     """Measure, show; write, if it was all of it."""
     options = _options()
-    chosen = [name for name in SUBJECTS if name in options.subjects] or list(SUBJECTS)
+    known = SUBJECTS | BY_NAME
+    chosen = [name for name in known if name in options.subjects] or list(SUBJECTS)
     effort = SHORT if QUICK in options.subjects else WHOLE
-    whole = effort is WHOLE and len(chosen) == len(SUBJECTS)
+    whole = effort is WHOLE and chosen == list(SUBJECTS)
     results: dict[str, Any] = _circumstances()
     tables: dict[str, list[Table]] = {}
     service = Service(Path(options.state), options.port)
@@ -86,11 +104,11 @@ def main() -> int:
         for name in chosen:
             began = time.monotonic()
             try:
-                results[name] = SUBJECTS[name].measure(service, effort, docker)
+                results[name] = known[name].measure(service, effort, docker)
             except FAILURES as e:
                 _say(f"{name} could not be measured: {e}")
                 continue
-            tables[name] = SUBJECTS[name].tables(results[name])
+            tables[name] = known[name].tables(results[name])
             print("\n" + "\n".join(table.text() for table in tables[name]), flush=True)
             _say(f"{name}: {time.monotonic() - began:.0f} s")
     complete = len(tables) == len(chosen)
@@ -103,7 +121,9 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("subjects", nargs="*", choices=[[], QUICK, *SUBJECTS], metavar="SUBJECT", default=[])
+    parser.add_argument(
+        "subjects", nargs="*", choices=[[], QUICK, *SUBJECTS, *BY_NAME], metavar="SUBJECT", default=[]
+    )
     parser.add_argument("--docker", action="store_true", help="compare with docker run: starts a daemon of its own")
     parser.add_argument("--state", default=os.environ.get("RUNYARD_BENCH_STATE", "/var/lib/runyard-bench"))
     parser.add_argument("--port", type=int, default=int(os.environ.get("RUNYARD_BENCH_PORT", "18090")))
@@ -131,7 +151,7 @@ def _circumstances() -> dict[str, Any]:
 
 def _failed(results: dict[str, Any]) -> bool:
     """Whether a bound was broken."""
-    return any(row["within"] is False for row in results.get("memory", []))
+    return any(row["within"] is False for part in ("memory", "tenants") for row in results.get(part, []))
 
 
 def _say(text: str) -> None:

@@ -15,6 +15,7 @@ from sandbox.job import Compile, Isolation, Job, JobError, Refusal, Result, Sour
 from sandbox.languages import Catalogue
 from sandbox.limits import MIB, JobInvalid
 from sandbox.live import LiveRun
+from sandbox.locks import LockWatch
 from sandbox.outcome import signal_name, status_of
 from sandbox.outputs import store_outputs
 from sandbox.plan import Plan, make_plan
@@ -48,8 +49,11 @@ class Executor:
         admission: Admission,
         storage: Storage,
         gvisor: WarmPool | None = None,
+        *,
+        locks: LockWatch,
     ) -> None:
         """`gvisor` has the sandboxes of runs that ask for it; None where there is none."""
+        self._locks = locks
         self._gvisor = gvisor
         self._catalogue = catalogue
         self._storage = storage
@@ -141,7 +145,8 @@ class Executor:
             sandbox, source = self._sandbox_for(plan, pool)
             reached("created")
             live.marks.ready = time.monotonic()
-            spoken = Conversation(sandbox, plan, live, self._storage).speak()
+            with self._locks.over(sandbox):
+                spoken = Conversation(sandbox, plan, live, self._storage).speak()
             spoken.receiver.store(lambda artifact: live.say("artifact", asdict(artifact)))
             facts = replace(sandbox.facts(), source=source)
             result = _result(plan, spoken, facts, started_at, queue_ms, live)

@@ -18,6 +18,9 @@ CLONE_NAMESPACES = {
 S_IFIFO, S_IFCHR, S_IFBLK, S_IFREG, S_IFSOCK = 0x1000, 0x2000, 0x6000, 0x8000, 0xC000
 AT_FDCWD = 0xFFFF_FF9C
 PTHREAD_FLAGS = 0x3D_0F00
+SOL_SOCKET, IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_IPV6 = 1, 0, 6, 17, 41
+#: An int that was passed through a register with anything in its upper half: the kernel cuts that off.
+UPPER = 0xDEAD_BEEF << 32
 
 #: (call, arguments): what ordinary programs stand on.
 GIVEN: list[tuple[str, tuple[int, ...]]] = [
@@ -36,6 +39,24 @@ GIVEN: list[tuple[str, tuple[int, ...]]] = [
         (name, ())
         for name in ("openat2", "statx", "getrandom", "rseq", "membarrier", "renameat2", "copy_file_range")
     ),
+    # Options that libraries set: reuse, buffers, keep-alive, time-outs; no delay, a user's time-out; type of service,
+    # what a datagram tells; one family alone.
+    *(("setsockopt", (3, SOL_SOCKET, option)) for option in (2, 6, 7, 8, 9, 13, 15, 16, 18, 20, 21, 66, 67)),
+    *(("setsockopt", (3, IPPROTO_TCP, option)) for option in (1, 2, 3, 4, 5, 6, 8, 9, 12, 13, 18, 23, 25)),
+    *(("setsockopt", (3, IPPROTO_IP, option)) for option in (1, 2, 8, 10, 11, 13, 24, 32, 33, 34, 49)),
+    *(("setsockopt", (3, IPPROTO_IPV6, option)) for option in (16, 17, 18, 19, 23, 25, 26, 29, 49, 66, 67)),
+    *(("setsockopt", (3, IPPROTO_UDP, option)) for option in (1, 103)),
+    ("setsockopt", (3, UPPER | SOL_SOCKET, UPPER | 2)),
+    *(
+        ("getsockopt", (3, level, option))
+        for level in (SOL_SOCKET, IPPROTO_TCP)
+        for option in (1, 3, 4, 11, 17, 26)
+    ),
+    *(("prctl", (option,)) for option in (1, 2, 3, 4, 15, 16, 21, 23, 29, 36, 38, 39, 0x53564D41, UPPER | 15)),
+    *(("fcntl", (3, command)) for command in (*range(10), 1030, 1031, 1032, 1033, 1034, UPPER | 6)),
+    # Terminals, FIONREAD, FIONBIO, FIOCLEX, and what is asked of an interface without the lock of all networks.
+    *(("ioctl", (3, request)) for request in (0x5401, 0x5413, 0x5414, 0x541B, 0x5421, 0x5451, 0x8004_5430)),
+    *(("ioctl", (3, request)) for request in (0x8905, 0x8910, 0x8913, 0x8933, UPPER | 0x5401)),
     # They only ever restrict.
     *((name, ()) for name in ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self")),
 ]
@@ -75,6 +96,51 @@ REFUSED: list[tuple[str, tuple[int, ...], int]] = [
     *(("mknod", (0, kind | 0o600), errno.ENOSYS) for kind in (S_IFCHR, S_IFBLK)),
     *(("mknodat", (AT_FDCWD, 0, kind | 0o600), errno.ENOSYS) for kind in (S_IFCHR, S_IFBLK)),
     *(("personality", (bits,), errno.ENOSYS) for bits in (0x8, 0x40_0000, 0x10_0000, 0x8000_0000)),
+    # Programs for a socket: each takes memory of one limit for the machine, which every sandbox's own filter needs.
+    *(
+        ("setsockopt", (3, high | SOL_SOCKET, high | option), errno.ENOSYS)
+        for option in (26, 27, 44, 50, 51, 52)
+        for high in (0, UPPER)
+    ),
+    # Time stamps and encapsulation change a kernel's code when the first socket asks for them.
+    *(("setsockopt", (3, SOL_SOCKET, option), errno.ENOSYS) for option in (29, 35, 37, 60, 61, 63, 64, 65)),
+    *(("setsockopt", (3, IPPROTO_UDP, option), errno.ENOSYS) for option in (100, 104)),
+    *(("setsockopt", (3, IPPROTO_TCP, option), errno.ENOSYS) for option in (14, 31, 38)),
+    # Memberships, and what else is done or asked under the one lock of all network namespaces.
+    *(
+        ("setsockopt", (3, level, option), errno.ENOSYS)
+        for level in (IPPROTO_IP, IPPROTO_IPV6, UPPER | IPPROTO_IP)
+        for option in (35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47)
+    ),
+    *(
+        ("setsockopt", (3, IPPROTO_IPV6, option), errno.ENOSYS)
+        for option in (1, 20, 21, 22, 27, 28, 32, 54, 57, 59)
+    ),
+    *(
+        ("getsockopt", (3, level, option), errno.ENOSYS)
+        for level in (IPPROTO_IP, IPPROTO_IPV6, UPPER | IPPROTO_IP)
+        for option in (41, 48, UPPER | 48)
+    ),
+    *(
+        ("ioctl", (3, request), errno.ENOSYS)
+        for request in (
+            0x8906,
+            0x8907,
+            0x890B,
+            0x8912,
+            0x8914,
+            0x8915,
+            0x8916,
+            0x8946,
+            0x8954,
+            0x8B01,
+            UPPER | 0x8912,
+        )
+    ),
+    # A filter of one's own is such a program too.
+    *(("prctl", (option,), errno.ENOSYS) for option in (22, UPPER | 22, 62, 67, 0x59616D61)),
+    # Locks of an open file belong to no process, so that nobody could be held to account for them.
+    *(("fcntl", (3, command), errno.ENOSYS) for command in (36, 37, 38, 1024, 1026, UPPER | 37)),
 ]
 
 

@@ -17,11 +17,13 @@ from sandbox.availability import Availability
 from sandbox.blobs import RunBlobs
 from sandbox.engines import EngineUnusable, NotConfined
 from sandbox.engines.apparmor import ProfileWatch, profiles_in_use
+from sandbox.engines.machine import raise_limits
 from sandbox.engines.remedies import remedy_for
 from sandbox.executor import Executor
 from sandbox.job import Job, Refusal
 from sandbox.languages import Catalogue, Language
 from sandbox.live import LiveRun
+from sandbox.locks import LockWatch
 from sandbox.metrics import Metrics
 from sandbox.pool import WarmPool
 from sandbox.pool_sizes import MOST, MOST_FORKED, flavour_sizes, pool_sizes
@@ -53,12 +55,14 @@ class Service:
         machine_mb = _machine_memory_mb()
         sizes = _pool_sizes(settings, self.catalogue, machine_mb, MOST)
         slots = sum(sizes.values()) + sum(flavour_sizes(sizes).values()) + settings.max_runs + SLOTS_FOR_THE_DYING
+        budget_mb = settings.memory_budget_mb or machine_mb * 3 // 4
+        raise_limits(settings.max_runs, budget_mb)
         self.engine, self.images = open_engine(settings, self.catalogue, slots=slots)
         if self.engine.has_templates:
             sizes = _pool_sizes(settings, self.catalogue, machine_mb, MOST_FORKED)
         self.admission = Admission(
             max_runs=settings.max_runs,
-            memory_mb=settings.memory_budget_mb or machine_mb * 3 // 4,
+            memory_mb=budget_mb,
             queue_max=settings.queue_max,
             queue_wait_s=settings.queue_wait_s,
         )
@@ -81,12 +85,14 @@ class Service:
         )
         watch(self.metrics.registry, self.admission, self.pool)
         self.gvisor = self._open_gvisor(settings, slots)
+        self.locks = LockWatch()
         self.executor = Executor(
             self.catalogue,
             self.pool,
             self.admission,
             RunBlobs(self.blobs),
             self.pool if self.engine.runtime.startswith(RUNSC) else self.gvisor,
+            locks=self.locks,
         )
         self.observer = Observer(self.metrics)
         relaxed = settings.disable_sandbox_security
@@ -119,6 +125,7 @@ class Service:
         self.pool.start()
         if self.gvisor is not None:
             self.gvisor.start()
+        self.locks.start()
         self._watcher.start()
         if self._profiles.watches:
             threading.Thread(target=self._watch_profiles, name="profiles", daemon=True).start()
@@ -243,6 +250,7 @@ class Service:
     def close(self) -> None:
         """Take the pool and the engine apart; no run is under way any more."""
         self._closing.set()
+        self.locks.stop()
         self.pool.close()
         if self.gvisor is not None:
             self.gvisor.close()

@@ -61,6 +61,33 @@ CASES: dict[str, Case] = {
         "    d.execute('insert into t values (1)'); d.commit(); print(d.execute('select x from t').fetchall())",
         "[(1,)]\n" * 3,
     ),
+    "python socket options": python(
+        "import asyncio, socket, http.server, threading, urllib.request\n"
+        "s = socket.socket()\n"
+        "for level, option in ((1, 2), (1, 7), (1, 8), (1, 9), (1, 15), (1, 20), (6, 1), (6, 4), (6, 5), (6, 6), (6, 12), (6, 18), (0, 1)): s.setsockopt(level, option, 1) if option != 20 else s.settimeout(9)\n"
+        "s.setsockopt(1, 13, b'\\1\\0\\0\\0\\0\\0\\0\\0'); print(s.getsockopt(1, 4), s.getsockopt(6, 11, 104) != b'', s.getsockopt(1, 17, 12) != b'' )\n"
+        "six = socket.socket(10); six.setsockopt(41, 26, 1)\n"
+        "a, b = socket.socketpair(); b.setsockopt(1, 16, 1); a.send(b'x'); print(len(b.recvmsg(1, 99)[1]))\n"
+        "u = socket.socket(2, 2); u.setsockopt(1, 6, 1); u.setsockopt(0, 33, 1); u.setsockopt(0, 34, 1); u.setsockopt(0, 8, 1)\n"
+        "h = http.server.ThreadingHTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)\n"
+        "threading.Thread(target=h.serve_forever, daemon=True).start()\n"
+        "print(urllib.request.urlopen(f'http://127.0.0.1:{h.server_port}/').status)\n"
+        "class P(asyncio.DatagramProtocol):\n"
+        "    def datagram_received(self, data, addr): done.set_result(data)\n"
+        "async def main():\n"
+        "    global done; done = asyncio.get_running_loop().create_future(); loop = asyncio.get_running_loop()\n"
+        "    t, _ = await loop.create_datagram_endpoint(P, ('127.0.0.1', 0), reuse_port=True, allow_broadcast=True)\n"
+        "    c, _ = await loop.create_datagram_endpoint(P, remote_addr=t.get_extra_info('sockname')); c.sendto(b'ok')\n"
+        "    print((await done).decode())\n"
+        "asyncio.run(main())",
+        "0 True True\n1\n200\nok\n",
+    ),
+    "python requests on the loopback": python(
+        "import http.server, threading, requests\n"
+        "h = http.server.ThreadingHTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)\n"
+        "threading.Thread(target=h.serve_forever, daemon=True).start()\n"
+        "print('ok' if requests.get(f'http://127.0.0.1:{h.server_port}/').status_code == 200 else '')"
+    ),
     "python mkfifo": python(
         "import os\nos.mkfifo('p')\nif os.fork() == 0:\n    open('p', 'w').write('ok'); os._exit(0)\nprint(open('p').read())"
     ),
@@ -114,6 +141,18 @@ CASES: dict[str, Case] = {
         stdout="ok\n",
         job=LONG,
     ),
+    "node dgram and net options": Case(
+        "node",
+        "const d = require('dgram').createSocket({ type: 'udp4', reuseAddr: true }), net = require('net');\n"
+        "d.on('message', m => { console.log(m.toString()); d.close(); });\n"
+        "d.bind(0, '127.0.0.1', () => { d.setTTL(9); d.setMulticastTTL(1); d.setMulticastLoopback(true); d.setBroadcast(true);\n"
+        "  d.setRecvBufferSize(4096); d.send('datagram', d.address().port, '127.0.0.1'); });\n"
+        "const s = net.createServer(c => c.end('stream')).listen(0, () => {\n"
+        "  const c = net.connect(s.address().port); c.setNoDelay(true); c.setKeepAlive(true, 1000);\n"
+        "  c.on('data', x => { console.log(x.toString()); c.end(); s.close(); }); });",
+        contains=("datagram\n", "stream\n"),
+        job=LONG,
+    ),
     "typescript workers and crypto": Case(
         "typescript",
         "import { scryptSync, createHash } from 'node:crypto';\nimport { availableParallelism } from 'node:os';\n"
@@ -159,6 +198,19 @@ CASES: dict[str, Case] = {
         '\tw.Wait(); out, _ := exec.Command("echo", "sub").Output()\n\tl, err := net.Listen("tcp", "127.0.0.1:0"); _ = l\n'
         '\tfmt.Println(n, string(out), err)\n}',
         stdout="1000 sub\n <nil>\n",
+        job=LONG,
+    ),
+    "go's net": Case(
+        "go",
+        'package main\nimport ("fmt"; "io"; "net"; "net/http"; "time")\nfunc main() {\n'
+        '\tl, err := net.Listen("tcp", "127.0.0.1:0"); if err != nil { panic(err) }\n'
+        '\tgo http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") }))\n'
+        '\tr, err := http.Get("http://" + l.Addr().String()); if err != nil { panic(err) }\n'
+        '\tb, _ := io.ReadAll(r.Body)\n'
+        '\tu, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}); if err != nil { panic(err) }\n'
+        '\tc, err := net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr)); if err != nil { panic(err) }\n'
+        '\tfmt.Println(string(b), u.SetReadBuffer(4096), c.SetNoDelay(false), c.SetKeepAlivePeriod(time.Second), c.SetLinger(1))\n}',
+        stdout="ok <nil> <nil> <nil> <nil>\n",
         job=LONG,
     ),
     "rust threads and Command": Case(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +74,34 @@ def test_one_runs_quotas_of_the_kernel_are_not_anothers(service):
         time.sleep(1)
         assert service.run("python", take.replace("{hold}", "0"))["stdout"] == "took\n"
         assert beside.result()["stdout"] == "took\n"
+
+
+def lingering():
+    """Memory groups that the kernel has and that have no directory any more."""
+    count = next(
+        line.split()[2] for line in Path("/proc/cgroups").read_text().splitlines() if line[:7] == "memory\t"
+    )
+    return int(count) - sum(1 for _ in os.walk("/sys/fs/cgroup/memory"))
+
+
+@pytest.mark.skipif(
+    not Path("/sys/fs/cgroup/memory").is_dir(), reason="version 2 counts otherwise: see the unit test"
+)
+def test_groups_of_runs_that_read_what_nobody_has_read_do_not_stay(service):
+    """Each is charged for the pages, which keep its group in memory after it was removed."""
+    (layer,) = (service.state / "images").glob("python-*/diff/usr/local/lib")
+    found = (path for path in layer.rglob("*.py") if path.is_file() and path.stat().st_size > 8192)
+    files = sorted(found)[-160:]
+    assert len(files) == 160
+    for path in files:
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    before = lingering()
+    for path in files:
+        code = f"print(len(open('/usr/local/lib/{path.relative_to(layer)}', 'rb').read()))"
+        assert service.run("python", code)["stdout"] == f"{path.stat().st_size}\n"
+    time.sleep(1)
+    assert lingering() - before < 100
 
 
 @pytest.mark.parametrize("kind", BOMBS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import boundary
 import leftovers
+import machine
 import positive
 import pytest
 import resources
@@ -13,7 +14,7 @@ COLUMN = "oci/crun/template"
 
 
 def rows():
-    for module in (boundary, positive, resources, leftovers):
+    for module in (boundary, positive, resources, leftovers, machine):
         for name, case in module.CASES.items():
             slow = [pytest.mark.slow] if name in getattr(module, "SLOW", ()) else []
             yield pytest.param(case, id=f"{module.__name__}: {name}", marks=slow)

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "adversarial"))
 
 import boundary
 import leftovers
+import machine
 import positive
 import resources
 from rows import Case, filled, judge
@@ -26,7 +27,7 @@ EVERYWHERE = {"python", "bash"}
 
 
 def rows():
-    for module in (boundary, positive, resources, leftovers):
+    for module in (boundary, positive, resources, leftovers, machine):
         for name, case in module.CASES.items():
             quick = module is boundary and case.language in EVERYWHERE
             marks = [] if quick else [pytest.mark.slow, pytest.mark.timeout(400)]

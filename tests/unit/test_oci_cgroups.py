@@ -224,3 +224,15 @@ def test_what_a_runtime_made_under_other_controllers_is_found_by_name(tmp_path):
     )
     found = directories_named("runyard-x/abc", mounts)
     assert found == [f"{tmp_path}/{name}/runyard-x/abc" for name in ("devices", "freezer", "unified")]
+
+
+def test_v1_buffers_of_sockets_are_bounded_beside_the_memory(v1):
+    group, root = v1
+    (root / "memory/memory.kmem.tcp.limit_in_bytes").write_text("")
+    assert group.set(Bounds(256 * MIB, 1.0, 65))
+    assert (root / "memory/memory.kmem.tcp.limit_in_bytes").read_text() == str(32 * MIB)
+    # Docker has made the group, and bounded its memory alone.
+    given = GroupV1(group._paths, memsw=True, bounds=Bounds(256 * MIB, 1.0, 65))
+    (root / "memory/memory.kmem.tcp.limit_in_bytes").write_text("")
+    assert given.set(Bounds(256 * MIB, 1.0, 65))
+    assert (root / "memory/memory.kmem.tcp.limit_in_bytes").read_text() == str(32 * MIB)

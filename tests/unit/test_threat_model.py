@@ -14,7 +14,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "threat-model.md").read_text()
 TABLE = PAGE.partition("## Promises")[2].partition("\n## ")[0]
 PROMISES = [row.split("|")[1:3] for row in TABLE.splitlines() if row.startswith("|") and "`" in row]
-NAMED = sorted({name for _, held_by in PROMISES for name in re.findall(r"`([^`]+)`", held_by)})
+MEASURED = PAGE.partition("## Limits of the whole machine")[2].partition("\n## ")[0]
+LIMITS = [row.split("|")[1:6] for row in MEASURED.splitlines() if row.startswith("| ") and "measured by" not in row]
+NAMED = sorted(
+    {name for _, held_by in PROMISES for name in re.findall(r"`([^`]+)`", held_by)}
+    | {name for row in LIMITS for name in re.findall(r"`([^`]+)`", row[4])}
+)
 
 
 def rows_of(module):
@@ -29,6 +34,12 @@ def test_every_promise_names_what_holds_it():
     assert len(PROMISES) > 15
     for promise, held_by in PROMISES:
         assert re.findall(r"`([^`]+)`", held_by), promise
+
+
+def test_every_limit_of_the_machine_is_measured():
+    assert len(LIMITS) > 15
+    for row in LIMITS:
+        assert re.findall(r"`([^`]+)`", row[4]), row
 
 
 @pytest.mark.parametrize("name", NAMED)

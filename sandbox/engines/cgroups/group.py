@@ -8,6 +8,8 @@ from typing import Protocol
 from sandbox.engines import Stats
 
 CPU_PERIOD_US = 100_000
+#: The part of a sandbox's memory that buffers of its sockets may take beside it, where they are no part of it (v1).
+SOCKET_SHARE = 1 / 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
 
 from sandbox.engines import Stats
 from sandbox.engines.cgroups import files
-from sandbox.engines.cgroups.group import CPU_PERIOD_US, Bounds, Group
+from sandbox.engines.cgroups.group import CPU_PERIOD_US, SOCKET_SHARE, Bounds, Group
+from sandbox.engines.cgroups.lingering import Lingering
 
 #: A program's share of busy processors, against 1024 of a sandbox that is still being made: twenty programs that
 #: use all they can must not starve the making of the twenty-first's sandbox.
 RUN_SHARES = 128
+#: Buffers of sockets: counted beside the memory, and only where this has been written.
+SOCKETS = "memory.kmem.tcp.limit_in_bytes"
+#: More than any machine has: a group that is only to be counted.
+UNBOUNDED = 2**62
 
 
 class CgroupsV1:
@@ -22,13 +28,27 @@ class CgroupsV1:
         self._parents = {name: str(point / instance) for name, point in mounts.items()}
         for parent in set(self._parents.values()):
             os.makedirs(parent, exist_ok=True)
+        self._root = str(mounts["memory"])
         self._memsw = os.path.exists(f"{self._parents['memory']}/memory.memsw.limit_in_bytes")
+        with contextlib.suppress(OSError):
+            # The kernel changes its own code when the first group is bounded and when the last of them goes: this
+            # one stays.
+            files.write(f"{self._parents['memory']}/{SOCKETS}", UNBOUNDED)
+        self._lingering = Lingering(self._count_lingering)
 
     def create(self, name: str) -> Group:
         paths = {controller: f"{parent}/{name}" for controller, parent in self._parents.items()}
         for path in set(paths.values()):
             os.mkdir(path)
-        return GroupV1(paths, memsw=self._memsw)
+        return GroupV1(paths, memsw=self._memsw, lingering=self._lingering)
+
+    def _count_lingering(self) -> int:
+        """Groups that the kernel has under the memory controller, but for those that have a directory."""
+        for line in files.read("/proc/cgroups").splitlines():
+            name, _, count, _ = line.split()
+            if name == "memory":
+                return int(count) - sum(1 for _ in os.walk(self._root))
+        return 0
 
     def leftovers(self) -> list[Group]:
         names = {entry.name for parent in self._parents.values() for entry in os.scandir(parent) if entry.is_dir()}
@@ -41,8 +61,17 @@ class CgroupsV1:
 class GroupV1:
     """A sandbox's directories, one for each controller (some may be the same)."""
 
-    def __init__(self, paths: dict[str, str], *, memsw: bool, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self,
+        paths: dict[str, str],
+        *,
+        memsw: bool,
+        bounds: Bounds | None = None,
+        lingering: Lingering | None = None,
+    ) -> None:
         """`bounds` are those already in force."""
+        self._lingering = lingering
+        self._sockets_bytes: int | None = None
         self._paths = paths
         self._memsw = memsw
         self._bounds = bounds
@@ -58,6 +87,8 @@ class GroupV1:
         if (old is None or old.memory_bytes != bounds.memory_bytes) and not self._set_memory(
             bounds.memory_bytes, old.memory_bytes if old else None, reclaim=reclaim
         ):
+            return False
+        if not self._set_sockets(int(bounds.memory_bytes * SOCKET_SHARE)):
             return False
         if old is None or old.pids != bounds.pids:
             files.write(f"{self._paths['pids']}/pids.max", bounds.pids)
@@ -86,6 +117,21 @@ class GroupV1:
             if e.errno == errno.EBUSY:
                 return False
             raise
+        return True
+
+    def _set_sockets(self, size: int) -> bool:
+        """Bound the buffers of sockets of every kind; False if more is in use. Not every kernel can."""
+        if size == self._sockets_bytes:
+            return True
+        try:
+            files.write(f"{self._paths['memory']}/{SOCKETS}", size)
+        except FileNotFoundError:
+            pass
+        except OSError as e:
+            if e.errno == errno.EBUSY:
+                return False
+            raise
+        self._sockets_bytes = size
         return True
 
     def used_bytes(self) -> int:
@@ -119,5 +165,8 @@ class GroupV1:
         return files.pids_in(self._paths["pids"])
 
     def remove(self) -> None:
+        if self._lingering is not None and self._lingering.empties_next():
+            with contextlib.suppress(OSError):  # what cannot be taken back stays
+                files.write(self._memory("force_empty"), 0)
         for path in set(self._paths.values()):
             files.remove_directory(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from sandbox.engines import EngineUnusable, Stats
 from sandbox.engines.cgroups import files
 from sandbox.engines.cgroups.group import CPU_PERIOD_US, Bounds, Group
+from sandbox.engines.cgroups.lingering import Lingering
 
 #: A program's share of busy processors, against 100 of a sandbox that is still being made; see version 1.
 RUN_WEIGHT = 12
@@ -27,9 +28,16 @@ class CgroupsV2:
         for directory in (str(mount), self._parent):
             files.write(f"{directory}/cgroup.subtree_control", "+memory +cpu +pids")
 
+        self._lingering = Lingering(self._count_lingering)
+
     def create(self, name: str) -> Group:
         os.mkdir(f"{self._parent}/{name}")
-        return GroupV2(f"{self._parent}/{name}")
+        return GroupV2(f"{self._parent}/{name}", lingering=self._lingering)
+
+    def _count_lingering(self) -> int:
+        with contextlib.suppress(FileNotFoundError):  # before Linux 4.14
+            return files.keyed(files.read(f"{self._parent}/cgroup.stat"), "nr_dying_descendants")
+        return 0
 
     def leftovers(self) -> list[Group]:
         return [GroupV2(entry.path) for entry in os.scandir(self._parent) if entry.is_dir()]
@@ -38,8 +46,9 @@ class CgroupsV2:
 class GroupV2:
     """A sandbox's directory in the unified hierarchy."""
 
-    def __init__(self, path: str, *, bounds: Bounds | None = None) -> None:
+    def __init__(self, path: str, *, bounds: Bounds | None = None, lingering: Lingering | None = None) -> None:
         """`bounds` are those already in force."""
+        self._lingering = lingering
         self._path = path
         self._bounds = bounds
         self._cpu_base_us = 0
@@ -101,4 +110,9 @@ class GroupV2:
         return files.pids_in(self._path)
 
     def remove(self) -> None:
+        if self._lingering is not None and self._lingering.empties_next():
+            with contextlib.suppress(
+                OSError
+            ):  # EAGAIN: less was there to be taken back; before Linux 5.19: no such file
+                files.write(f"{self._path}/memory.reclaim", self.used_bytes())
         files.remove_directory(self._path)

@@ -1,0 +1,35 @@
+"""Control groups that were removed and are still in memory, for the sake of pages that are charged to them.
+
+A run that reads files of its image which nobody has read before is charged for their pages; they stay cached when
+its group is removed, and keep the group in memory. A few of those are of use, as the next run finds the pages
+there; beyond that the kernel is told to take the pages back before a group is removed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+#: So many may linger; counted again at every sixteenth removal, as counting costs more than removing.
+MOST_LINGERING = 64
+COUNT_EVERY = 16
+
+
+class Lingering:
+    """Decides for the groups of one service whether the next is emptied. Safe from any thread."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        """`count` tells how many groups linger, also such as others have left: what is there now is theirs."""
+        self._count = count
+        self._before = count()
+        self._removed = 0
+        self._too_many = False
+        self._lock = threading.Lock()
+
+    def empties_next(self) -> bool:
+        """Return whether a group that is about to be removed is to be emptied first."""
+        with self._lock:
+            self._removed += 1
+            if self._removed % COUNT_EVERY == 0:
+                self._too_many = self._count() - self._before > MOST_LINGERING
+            return self._too_many

@@ -1,0 +1,167 @@
+"""A watch on file locks, which the kernel charges to nobody: it ends the runs that hold thousands of them.
+
+SQLite and others need locks, so they cannot be refused, and no limit of the kernel bounds them (RLIMIT_LOCKS has no
+effect since Linux 2.6). Each takes 192 bytes, outside of any control group, and those on the one inode of all
+event descriptors slow every close of such a descriptor on the machine. So their number is looked at four times a
+second while there are runs. Where it has grown, the kernel's list tells who made the newest; where that process is
+gone and another holds on to what it shared, the descriptors of each run are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from sandbox.engines import EngineError, Sandbox
+
+log = logging.getLogger(__name__)
+
+PROC = Path("/proc")
+OBJECTS = Path("/sys/kernel/slab/file_lock_cache/objects")
+LOCK_BYTES = 192
+#: New locks on the machine that are worth a look, and locks of one run that end it then.
+MOST_NEW, MOST_OF_A_RUN = 16_384, 2048
+BUSY_S, IDLE_S = 0.25, 1.0
+#: Of the kernel's list, which begins with the newest; and of one descriptor's description.
+LIST_BYTES, PIECE_BYTES, ABOUT_BYTES = 512 * 1024, 64 * 1024, 64 * 1024
+#: To read descriptors at one look.
+DESCRIPTORS_S = 2.0
+
+
+class LockWatch:
+    """Watches the sandboxes of running programs. Safe from any thread; `start` once."""
+
+    def __init__(self, proc: Path = PROC, objects: Path = OBJECTS) -> None:
+        self._proc = proc
+        self._objects = objects
+        self._sandboxes: dict[str, Sandbox] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        #: How many locks there were when nobody was to blame, or fewer.
+        self._floor = 0
+        self._turn = 0
+
+    def start(self) -> None:
+        """Watch until `stop`."""
+        self._floor = self.count()
+        threading.Thread(target=self._watch, name="locks", daemon=True).start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._stopping.set()
+
+    @contextlib.contextmanager
+    def over(self, sandbox: Sandbox) -> Iterator[None]:
+        """Watch a sandbox while its program runs. Nobody is woken for it: a short run costs nothing."""
+        with self._lock:
+            self._sandboxes[sandbox.id] = sandbox
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._sandboxes[sandbox.id]
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(BUSY_S if self._sandboxes else IDLE_S):
+            if self._sandboxes:
+                try:
+                    self.look()
+                except OSError as e:
+                    log.warning("file locks cannot be looked at: %s", e)
+
+    def count(self) -> int:
+        """Return the number of file locks on this machine, or more: the kernel may keep other things with them."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            return int(self._objects.read_text().split()[0])
+        for line in (self._proc / "meminfo").read_text().splitlines():
+            if line.startswith("SUnreclaim:"):
+                return int(line.split()[1]) * 1024 // LOCK_BYTES
+        return 0
+
+    def look(self) -> list[str]:
+        """Kill the runs that hold too many locks if there are many new ones; the names of their sandboxes."""
+        count = self.count()
+        self._floor = min(self._floor, count)
+        if count < self._floor + MOST_NEW:
+            return []
+        with self._lock:
+            sandboxes = dict(self._sandboxes)
+        owners = {pid: name for name, one in sandboxes.items() for pid in _processes(one)}
+        held, unknown = self._newest(owners)
+        if max(held.values(), default=0) < MOST_OF_A_RUN <= unknown:
+            held = self._by_descriptors(owners)
+        guilty = [name for name, locks in held.items() if locks >= MOST_OF_A_RUN]
+        for name in guilty:
+            log.warning("a run is killed for its file locks", extra={"sandbox": name, "locks": held[name]})
+            sandboxes[name].kill()
+        if not guilty:  # whatever has grown is not a run's
+            self._floor = count
+        return guilty
+
+    def _newest(self, owners: dict[int, str]) -> tuple[Counter[str], int]:
+        """The newest locks by sandbox, and how many are of other processes. See proc_locks(5)."""
+        by_pid: Counter[int] = Counter()
+        for line in _read(self._proc / "locks", LIST_BYTES).splitlines()[:-1]:
+            words = line.replace(b"-> ", b"").split()
+            if len(words) > 4:
+                with contextlib.suppress(ValueError):
+                    by_pid[int(words[4])] += 1
+        held: Counter[str] = Counter()
+        unknown = 0
+        for pid, locks in by_pid.items():
+            if pid in owners:
+                held[owners[pid]] += locks
+            else:  # of the host, or has ended: a zombie is in no group either
+                unknown += locks
+        return held, unknown
+
+    def _by_descriptors(self, owners: dict[int, str]) -> Counter[str]:
+        """Locks by sandbox, as far as they are seen in time; the next look begins where this one ends."""
+        held: Counter[str] = Counter()
+        pids = sorted(owners)
+        deadline = time.monotonic() + DESCRIPTORS_S
+        for number in range(len(pids)):
+            pid = pids[(self._turn + number) % len(pids)]
+            if time.monotonic() > deadline:
+                self._turn += number
+                break
+            if held[owners[pid]] < MOST_OF_A_RUN:
+                held[owners[pid]] += self._locks_of(pid, deadline)
+        return held
+
+    def _locks_of(self, pid: int, deadline: float) -> int:
+        """Locks of one process's descriptors, counted up to as many as are too many."""
+        locks = 0
+        folder = self._proc / str(pid) / "fdinfo"
+        with contextlib.suppress(OSError):  # it has ended
+            for name in os.listdir(folder):
+                with contextlib.suppress(OSError):
+                    locks += _read(folder / name, ABOUT_BYTES).count(b"\nlock:")
+                if locks >= MOST_OF_A_RUN or time.monotonic() > deadline:
+                    break
+        return locks
+
+
+def _processes(sandbox: Sandbox) -> tuple[int, ...]:
+    try:
+        return sandbox.subject().processes
+    except (EngineError, OSError):  # it has ended
+        return ()
+
+
+def _read(path: Path, most: int) -> bytes:
+    """The first bytes of a file of the kernel's, which gives a piece at a time."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = b""
+        while len(found) < most and (piece := os.read(fd, PIECE_BYTES)):
+            found += piece
+        return found
+    finally:
+        os.close(fd)

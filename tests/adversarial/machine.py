@@ -1,0 +1,182 @@
+"""Limits of the whole machine: what one run can take of each, and what it is told. docs/threat-model.md has the table."""
+
+from __future__ import annotations
+
+from boundary import NO_PROFILE, PYTHON, REFUSED
+from rows import Case, on_gvisor
+
+ROOMY = {"limits": {"memory_mb": 256, "timeout_ms": 8000, "pids": 128}}
+#: `within(what, found, most)` prints "ok", or by how much a bound is passed.
+PRELUDE = (
+    PYTHON
+    + """
+import fcntl, struct, threading, time
+
+def within(what, found, most):
+    print("ok" if found <= most else f"{what}: {found} > {most}")
+
+def until_refused(make, most=10**6):
+    kept = []
+    try:
+        while len(kept) < most: kept.append(make())
+    except OSError: pass
+    return kept
+"""
+)
+OK = frozenset({"ok"})
+ITS_OWN = "its own kernel has these, in the memory of the sandbox"
+DOCKER = "docker/runc"
+#: The program is ended by the watch on file locks.
+LOCKS = {"status": ("killed",), "lines": None}
+ONE_BYTE_LOCKS = (
+    "def lock(fd, first, count):\n"
+    "    for n in range(first + count, first, -1): fcntl.lockf(fd, fcntl.LOCK_EX, 1, 2 * n)\n"
+)
+
+
+def refused(code: str) -> Case:
+    return Case("python", PRELUDE + code, lines=REFUSED, on=on_gvisor(NO_PROFILE))
+
+
+def bounded(code: str, **more) -> Case:
+    return Case("python", PRELUDE + code, **({"lines": OK, "job": ROOMY, "on": on_gvisor(ITS_OWN)} | more))
+
+
+CASES: dict[str, Case] = {
+    # -- what is held by all sandboxes' own filters ------------------------------------------------
+    "programs for sockets": refused(
+        "code = (ctypes.c_ulonglong * 4096)(*[6] * 4096)\n"
+        "program = struct.pack('HxxxxxxQ', 4096, ctypes.addressof(code))\n"
+        "u, t = socket.socket(2, 2), socket.socket(2, 1)\n"
+        "for option in (26, 50, 51, 52):\n"
+        "    for one in (u, t): attempt(one.setsockopt, 1, option, program)\n"
+        "for high in (0, 1 << 32, 0xdeadbeef << 32):\n"
+        "    args = [ctypes.c_ulong(a) for a in (u.fileno(), high | 1, high | 26)]\n"
+        "    c('syscall', 54, *args, program, ctypes.c_ulong(16))\n"
+    ),
+    "filters of a program's own": refused(
+        "code = (ctypes.c_ulonglong * 4096)(*[0x7fff000000000006] * 4096)\n"
+        "program = struct.pack('HxxxxxxQ', 4096, ctypes.addressof(code))\n"
+        "for high in (0, 1 << 32): c('syscall', 157, ctypes.c_ulong(high | 22), 2, program, 0, 0)\n"
+        "c('syscall', 317, 1, 0, program)\n"
+    ),
+    # -- locks that all network namespaces share ---------------------------------------------------
+    "memberships": refused(
+        "a, b = socket.socket(2, 2), socket.socket(10, 2)\n"
+        "four = socket.inet_aton('224.1.2.3') + socket.inet_aton('127.0.0.1')\n"
+        "six = socket.inet_pton(10, 'ff02::77') + struct.pack('I', 1)\n"
+        "for option in (35, 36, 39, 42, 46): attempt(a.setsockopt, 0, option, four)\n"
+        "for option in (20, 21, 27, 42, 46): attempt(b.setsockopt, 41, option, six)\n"
+    ),
+    "questions to all interfaces": refused(
+        "s, b = socket.socket(2, 2), socket.socket(10, 2)\n"
+        "for request in (0x8912, 0x8915, 0x8919, 0x891b, 0x8946, 0x8954):\n"
+        "    attempt(fcntl.ioctl, s, request, struct.pack('16s240x', b'lo'))\n"
+        "attempt(s.getsockopt, 0, 41, 64); attempt(s.getsockopt, 0, 48, 200); attempt(b.getsockopt, 41, 48, 200)\n"
+    ),
+    "time stamps and encapsulation": refused(
+        "u = socket.socket(2, 2)\n"
+        "for option in (29, 35, 37, 63, 64, 65): attempt(u.setsockopt, 1, option, 1)\n"
+        "for option in (100, 104): attempt(u.setsockopt, 17, option, 1)\n"
+    ),
+    # -- memory that is charged to nobody ----------------------------------------------------------
+    "file locks": bounded(
+        ONE_BYTE_LOCKS + "import resource\nfor _ in range(8):\n"
+        "    if os.fork() == 0:\n"
+        "        for _ in range(900): lock(os.memfd_create('x'), 0, 600)\n"
+        "        time.sleep(9); os._exit(0)\ntime.sleep(9)\n",
+        **LOCKS,
+    ),
+    "file locks on the inode of all events": bounded(
+        ONE_BYTE_LOCKS + "lock(os.eventfd(0), 0, 64_000)\ntime.sleep(9)\n", **LOCKS
+    ),
+    "file locks whose maker is gone": bounded(
+        ONE_BYTE_LOCKS
+        + "fds = [os.memfd_create('x') for _ in range(40)]\n"
+        # CLONE_FILES and SIGCHLD: the child's locks belong to what both share, and stay when it ends.
+        "if libc.syscall(56, 0x400 | 17, 0, 0, 0, 0) == 0:\n"
+        "    for fd in fds: lock(fd, 0, 600)\n"
+        "    os._exit(0)\ntime.sleep(9)\n",
+        **LOCKS,
+    ),
+    "locks of an open file, leases": refused(
+        "fd = os.memfd_create('x')\n"
+        "for command in (36, 37, 38): attempt(fcntl.fcntl, fd, command, struct.pack('hhqqi4x', 1, 0, 0, 1, 0))\n"
+        "attempt(fcntl.fcntl, fd, 1024, 1); attempt(fcntl.fcntl, fd, 1026, 1)\n"
+    ),
+    "buffers of TCP": bounded(
+        "listener = socket.create_server(('127.0.0.1', 0)); kept = []\n"
+        "while len(kept) < 400:\n"
+        "    a = socket.create_connection(listener.getsockname()); b = listener.accept()[0]\n"
+        "    a.setsockopt(1, 7, 1 << 22); b.setsockopt(1, 8, 1 << 22); a.setblocking(False); kept += [a, b]\n"
+        "    try:\n        while a.send(bytes(1 << 20)): pass\n    except OSError: pass\n"
+        "held = sum(m[0] + m[5] for s in kept for m in [struct.unpack('9I', s.getsockopt(1, 55, 36))])\n"
+        "within('TCP', held >> 20, 40)\n"
+    ),
+    "buffers of UDP": bounded(
+        "kept = []\n"
+        "for _ in range(600):\n"
+        "    s = socket.socket(2, 2); s.bind(('127.0.0.1', 0)); s.setsockopt(1, 8, 1 << 22); s.setblocking(False)\n"
+        "    kept.append(s)\n"
+        "    try:\n        for _ in range(140): s.sendto(bytes(60000), s.getsockname())\n    except OSError: pass\n"
+        "within('UDP', sum(struct.unpack('9I', s.getsockopt(1, 55, 36))[0] for s in kept) >> 20, 40)\n"
+    ),
+    # -- counters of the machine -------------------------------------------------------------------
+    "open files": bounded(
+        "pids = []\nfor _ in range(20):\n    pid = os.fork()\n"
+        "    if pid == 0:\n        os._exit(0 if len(until_refused(lambda: os.eventfd(0), 4096)) < 1024 else 1)\n"
+        "    pids.append(pid)\n"
+        "within('more than 1024', sum(os.waitpid(pid, 0)[1] for pid in pids), 0)\n"
+        "most = int(open('/proc/sys/fs/file-max').read())\n"
+        "print('ok' if most >= 32 * 512 * 1024 else most)\n",
+        on=on_gvisor(ITS_OWN) | {DOCKER: "what its worker has raised is asked of the other columns"},
+    ),
+    "terminals": bounded(
+        "within('ptys', len(until_refused(lambda: os.open('/dev/ptmx', os.O_RDWR), 900)), 16)\n",
+        on=on_gvisor(ITS_OWN) | {DOCKER: "a daemon's devpts is not told its size: the kernel's own bound holds"},
+    ),
+    "timers": bounded(
+        "one = ctypes.c_int()\ndef make():\n"
+        "    if libc.timer_create(1, None, ctypes.byref(ctypes.c_void_p())) != 0: raise OSError\n"
+        "within('timers', len(until_refused(make, 99_999)), 1024)\n"
+    ),
+    "inotify": bounded(
+        "def make():\n    fd = libc.inotify_init1(0)\n    if fd < 0: raise OSError\n    return fd\n"
+        "fds = until_refused(make, 1000); within('instances', len(fds), 128)\n"
+        "os.makedirs('w'); n = 0\n"
+        "for k in range(9000):\n"
+        "    path = f'w/{k}'; open(path, 'w').close()\n"
+        "    if libc.inotify_add_watch(fds[0], path.encode(), 2) < 0: break\n"
+        "    n += 1\nwithin('watches', n, 8192)\n",
+        on=on_gvisor(ITS_OWN) | dict.fromkeys((DOCKER, "oci/crun", "oci/runc"), "a slot's own uid has the kernel's bounds"),
+    ),
+    "watches of epoll": bounded(
+        "import select\nfds = until_refused(lambda: os.eventfd(0), 400); n = 0\n"
+        "for _ in range(500):\n"
+        "    try: e = select.epoll()\n    except OSError: break\n"
+        "    fds.append(e)\n"
+        "    for fd in fds[:400]: e.register(fd, 1); n += 1\n"
+        "within('watches', n, 1024 * 1024)\n"
+    ),
+    "pages of pipes": bounded(
+        "def make():\n    r, w = os.pipe(); size = fcntl.fcntl(w, 1031, 1 << 20); return size\n"
+        "within('MiB', sum(until_refused(make, 500)) >> 20, 64)\n"
+    ),
+    "keys, queues, semaphores, namespaces, mounts, requests": refused(
+        "for call in (29, 64, 68, 240, 206, 248, 250, 425, 165, 272, 321): c('syscall', call, 0, 0, 0, 0, 0)\n"
+        "for flag in (0x80, 0x20000, 0x10000000, 0x40000000): c('unshare', flag)\n"
+    ),
+    "names that are not there": bounded(
+        "before = int(open('/proc/sys/fs/dentry-state').read().split()[0]); began = time.monotonic(); n = 0\n"
+        "while time.monotonic() - began < 2:\n"
+        "    for k in range(1000): os.path.exists(f'/work/{n}')or 0; n += 1\n"
+        "after = int(open('/proc/sys/fs/dentry-state').read().split()[0])\n"
+        "within('dentries', after - before, 256 * 2**20 // 192)\n"
+    ),
+    "connections that are tracked": bounded(
+        "path = '/proc/sys/net/netfilter/nf_conntrack_count'\n"
+        "s = socket.socket(2, 2)\n"
+        "for port in range(1, 2000): s.sendto(b'x', ('127.0.0.1', port))\n"
+        "within('entries', int(open(path).read()) if os.path.exists(path) else 0, 0)\n"
+    ),
+}  # fmt: skip
