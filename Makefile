@@ -33,7 +33,8 @@ status: python ## whether it runs, and which languages are ready
 	@$(SYSTEM) ops.status
 
 logs: ## follow the service's log
-	@tail -n 100 -F "$${STATE_DIR:-/var/lib/runyard}/log/service.log"
+	@if [ -z "$$STATE_DIR" ] && [ -e /etc/systemd/system/runyard-worker.service ]; then journalctl -n 100 -f -u 'runyard-*'; \
+	  else tail -n 100 -F "$${STATE_DIR:-/var/lib/runyard}/log/service.log"; fi
 
 doctor: python ## the settings in force, and what this machine lacks
 	@$(SYSTEM) ops.doctor

@@ -90,7 +90,9 @@ def _show_sandboxes(place: Place) -> bool:
 def _show_service(place: Place) -> None:
     print("Service")
     print(f"  {'supervisor':<26}{'running' if is_running(place) else 'not running'}")
-    for name, state in unit_states().items():
+    units = unit_states()
+    print(f"  {'installed':<26}{'units of systemd' if units else 'no units of systemd (make install)'}")
+    for name, state in units.items():
         print(f"  {name:<26}{state}")
     store = Store(place.images)
     for path in sorted((install.ROOT / "runners").glob("*/runner.toml")):

@@ -18,6 +18,7 @@ SETTINGS = Path("/etc/runyard/environment")
 #: In the order in which they start.
 UNITS = ("runyard-prepare", "runyard-worker", "runyard-api", "runyard-images")
 SYSTEMCTL_S = 180
+GONE = frozenset({None, "inactive", "failed", "unknown"})
 
 
 def has_systemd() -> bool:
@@ -48,7 +49,9 @@ def runs_as_units(place: Place) -> bool:
     """Whether the service of `place` is the one that systemd runs."""
     if place.state_dir != Path(DEFAULT_STATE_DIR).resolve():
         return False
-    return "active" in (unit_states().get(name) for name in ("runyard-worker", "runyard-api"))
+    states = unit_states()
+    # While systemd starts one again it is neither active nor gone.
+    return any(states.get(name) not in GONE for name in ("runyard-worker", "runyard-api"))
 
 
 def runs(place: Place) -> bool:

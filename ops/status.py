@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import urllib.error
 import urllib.request
@@ -24,6 +25,8 @@ def main() -> int:
         print(f"not running (STATE_DIR={place.state_dir})")
         return 3
     url = json.loads(place.started.read_text())["url"] if place.started.exists() else None
+    if url is None and pid is None:
+        url = f"http://127.0.0.1:{os.environ.get('PORT') or 8080}"
     how = f"supervisor {pid}" if pid is not None else ", ".join(f"{n} {s}" for n, s in unit_states().items())
     print(f"running: {how}, STATE_DIR={place.state_dir}, {url or 'address not known'}")
     if url is None:

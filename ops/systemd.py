@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,12 +22,27 @@ from ops import install
 from ops.down import stop
 from ops.environment import PATH, clean
 from ops.install import InstallError
-from ops.installed import SETTINGS, UNITS, has_systemd, is_installed, read_settings, runs_as_units, systemctl
+from ops.installed import (
+    SETTINGS,
+    UNITS,
+    has_systemd,
+    is_installed,
+    read_settings,
+    runs_as_units,
+    systemctl,
+    unit_states,
+)
 from ops.state import DEFAULT_STATE_DIR, Place, is_running, turn
-from ops.up import Up, check_machine
+from ops.up import Up, check_machine, given_settings
 
 SOURCES = install.ROOT / "deploy/systemd"
-ACCOUNT = "runyard-api"
+SERVICES = [f"{name}.service" for name in UNITS]
+#: Those that are started at boot; the first of UNITS comes with them.
+STARTED = SERVICES[1:]
+#: Of runyard.sysusers.conf.
+ACCOUNT, ACCOUNT_UID = "runyard-api", 0x7000_0000
+#: Settings of a caller's shell that a new file of settings does not take over.
+NOT_KEPT = frozenset({"STATE_DIR", "RUNYARD_ENV"})
 #: In STATE_DIR: digests of the code and the settings that were installed last.
 MARKS = "installed.json"
 #: Where each file of SOURCES goes.
@@ -57,22 +73,35 @@ def write_files(root: Path, *, gvisor: bool) -> bool:
     return changed
 
 
-def write_settings(path: Path) -> bool:
-    """Write settings with a generated signing key and token. Returns False and leaves those that are there."""
+def write_settings(path: Path, given: dict[str, str]) -> bool:
+    """Write settings with a generated signing key and token, beside those that are `given`.
+
+    Returns False and leaves those that are there.
+    """
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return False
+    generated = {
+        "RUNYARD_ENV": "production",
+        "SIGNING_KEY": secrets.token_urlsafe(48),
+        "API_KEYS": f"{secrets.token_urlsafe(32)}:default:50:100",
+    }
     with open(fd, "w") as file:
         file.write(
             "# Settings of the service, NAME=value as in docs/configuration.md. After a change: make install\n"
-            "RUNYARD_ENV=production\n"
-            f"SIGNING_KEY={secrets.token_urlsafe(48)}\n"
-            "# token:label:requests a second:burst\n"
-            f"API_KEYS={secrets.token_urlsafe(32)}:default:50:100\n"
         )
+        file.writelines(f"{name}={shlex.quote(value)}\n" for name, value in (generated | given).items())
     return True
+
+
+def check_settings(given: dict[str, str]) -> None:
+    """Raises InstallError for a setting that the units themselves decide."""
+    if "STATE_DIR" in given:
+        raise InstallError(f"{SETTINGS}: STATE_DIR: the units use {DEFAULT_STATE_DIR}; leave it out")
+    if given.get("UID_BASE", str(ACCOUNT_UID)) != str(ACCOUNT_UID):
+        raise InstallError(f"{SETTINGS}: UID_BASE: the account of the api has {ACCOUNT_UID}; leave it out")
 
 
 def remove_files(root: Path) -> None:
@@ -88,54 +117,70 @@ class Installation:
     """One `make install`. Raises InstallError with the sentence to show."""
 
     def __init__(self) -> None:
-        self._new_settings = write_settings(SETTINGS)
-        given = read_settings(SETTINGS.read_text())
-        given.pop("STATE_DIR", None)  # the units name their own
-        os.environ.pop("STATE_DIR", None)
-        os.environ.update(given)
-        self._up = Up()
         self._place = Place(Path(DEFAULT_STATE_DIR).resolve())
+        self._new_settings = False
 
     def run(self) -> None:
         """Install or upgrade, and return once a program has run."""
         check_machine()
         if is_running(self._place):
             raise InstallError(f"a service that make up has started uses {self._place.state_dir}: make down first")
+        self._use_settings()
+        up = Up(log_tail=_journal, failed=_failed_units)
         self._place.state_dir.mkdir(parents=True, exist_ok=True)
-        with turn(self._place, self._up.say):
-            self._install()
+        with turn(self._place, up.say):
+            self._install(up)
         print(
-            f"\nRunyard is installed and up: {self._up.url}\nToken: the first of API_KEYS in {SETTINGS}"
-            f"{' (generated)' if self._new_settings else ''}. It starts at boot. Log: journalctl -u 'runyard-*'\n"
+            f"\nRunyard is installed and up: {up.url}\nToken: the first of API_KEYS in {SETTINGS}"
+            f"{' (generated)' if self._new_settings else ''}. It starts at boot. Log: make logs\n"
             "Stop with: make down. Remove with: make uninstall",
             flush=True,
         )
 
-    def _install(self) -> None:
+    def _use_settings(self) -> None:
+        """Make the file's settings those of this process, as they are the units': what the caller has set goes into
+        a new file, and does not count beside an old one.
+        """
+        callers = given_settings()
+        self._new_settings = write_settings(SETTINGS, {n: v for n, v in callers.items() if n not in NOT_KEPT})
+        for name in callers:
+            os.environ.pop(name, None)
+        found = read_settings(SETTINGS.read_text())
+        check_settings(found)
+        os.environ.update({"RUNYARD_ENV": "production", **found})
+
+    def _install(self, up: Up) -> None:
         digest = install.code_digest()
         marks = {"code": digest, "settings": hashlib.sha256(SETTINGS.read_bytes()).hexdigest()}
         running = runs_as_units(self._place)
-        if running and self._place.python.exists():
-            self._check_settings()  # before anything is stopped
-        changed = write_files(Path("/"), gvisor=shutil.which("runsc", path=PATH) is not None)
-        self._run(["systemd-sysusers", "runyard.conf"])
-        changed = self._marks() != marks or changed
-        if running and changed:
-            self._up.say("upgrading: stopping the service")
-            systemctl("stop", *(f"{name}.service" for name in reversed(UNITS)))
-        self._up.install(digest)
         if not running:
-            self._check_settings()
-        self._run(["systemd-tmpfiles", "--create", "runyard.conf"])
-        self._run(["systemctl", "daemon-reload"])
-        names = [f"{name}.service" for name in UNITS if name != "runyard-prepare"]
-        self._run(["systemctl", "enable", "--quiet", *names])
-        self._up.say("starting the units")
-        self._run(["systemctl", "restart" if changed else "start", "runyard-prepare.service"])
-        self._run(["systemctl", "start", "--no-block", *names])
+            up.check_port()
+        if self._place.python.exists():
+            self._check()  # before anything is stopped
+        changed = self._marks() != marks
+        changed = write_files(Path("/"), gvisor=shutil.which("runsc", path=PATH) is not None) or changed
+        if changed:  # until it has been installed whole, the next call sees that there is something to do
+            (self._place.state_dir / MARKS).unlink(missing_ok=True)
+        _run(["systemd-sysusers", "runyard.conf"])
+        _run(["systemctl", "daemon-reload"])
+        if running and changed:
+            up.say("upgrading: stopping the service")
+            _run(["systemctl", "stop", *reversed(SERVICES)])
+        try:
+            up.install(digest)
+            self._check()
+            _run(["systemd-tmpfiles", "--create", "runyard.conf"])
+        except InstallError:
+            if running:
+                up.say("starting the service again")
+                systemctl("start", "--no-block", *STARTED)
+            raise
+        _run(["systemctl", "enable", "--quiet", *STARTED])
+        up.say("starting the units")
+        _run(["systemctl", "reset-failed", *SERVICES], check=False)
+        _run(["systemctl", "start", "--no-block", *STARTED])
+        up.wait_until_healthy(None)
         (self._place.state_dir / MARKS).write_text(json.dumps(marks))
-        self._place.started.write_text(json.dumps({**marks, "url": self._up.url}))
-        self._up.wait_until_healthy(None)
 
     def _marks(self) -> dict[str, str] | None:
         """Return what was installed last, None before the first time."""
@@ -145,40 +190,69 @@ class Installation:
             return None
         return found if isinstance(found, dict) else None
 
-    def _check_settings(self) -> None:
+    def _check(self) -> None:
+        """Raises InstallError if the service would not start with these settings."""
         argv = [str(self._place.python), "-P", "-s", "-m", "ops.supervisor", "--check"]
         environment = {**clean(), "STATE_DIR": str(self._place.state_dir)}
         done = subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise InstallError(f"{SETTINGS}: the service cannot start:\n{done.stderr.strip()}")
 
-    @staticmethod
-    def _run(argv: list[str]) -> None:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise InstallError(f"{' '.join(argv)} failed: {done.stderr.strip()[-1000:]}")
+
+def _journal() -> str:
+    """Return the last lines of the units' log."""
+    argv = ["journalctl", "--no-pager", "-q", "-o", "cat", "-n", "20", "-u", "runyard-*"]
+    said = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+    return "\n".join("    " + line for line in said.splitlines())
+
+
+def _failed_units() -> str | None:
+    """Name the units that have ended and are not started again, None if there are none."""
+    failed = [name for name, state in unit_states().items() if state == "failed"]
+    return f"ended: {', '.join(failed)}" if failed else None
+
+
+def _run(argv: list[str], *, check: bool = True) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if check and done.returncode != 0:
+        raise InstallError(f"{' '.join(argv)} failed: {done.stderr.strip()[-1000:]}")
 
 
 def uninstall(*, purge: bool) -> None:
-    """Stop the units and remove them. Raises InstallError for what is left all the same."""
+    """Stop the units and remove them. Raises InstallError for what is left all the same: then nothing is purged."""
+    place = Place(Path(DEFAULT_STATE_DIR).resolve())
     if not is_installed() and not purge:
         raise InstallError("no units of the service are installed")
-    place = Place(Path(DEFAULT_STATE_DIR).resolve())
-    names = [f"{name}.service" for name in reversed(UNITS)]
-    systemctl("disable", "--now", "--quiet", *names)
-    left = stop(place, lambda text: print(text, file=sys.stderr, flush=True)) if not is_running(place) else []
-    remove_files(Path("/"))
-    systemctl("daemon-reload")
-    systemctl("reset-failed", *names)
-    subprocess.run(["userdel", ACCOUNT], capture_output=True, check=False)
-    subprocess.run(["groupdel", ACCOUNT], capture_output=True, check=False)
+    if is_running(place):
+        raise InstallError(f"a service that make up has started uses {place.state_dir}: make down first")
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    with turn(place, say):
+        if is_installed():
+            _run(["systemctl", "disable", "--now", "--quiet", *reversed(SERVICES)])
+        left = stop(place, say)
+        if left:
+            raise InstallError("still there: " + ", ".join(left))
+        remove_files(Path("/"))
+        _run(["systemctl", "daemon-reload"])
+        systemctl("reset-failed", *SERVICES)
+        for program in ("userdel", "groupdel"):  # the account goes with its group, unless that had members
+            subprocess.run([program, ACCOUNT], capture_output=True, check=False)
     if purge:
         shutil.rmtree(SETTINGS.parent, ignore_errors=True)
         shutil.rmtree(place.state_dir, ignore_errors=True)
-    if left:
-        raise InstallError("still there: " + ", ".join(left))
     kept = "nothing is kept" if purge else f"kept: {SETTINGS.parent}, {place.state_dir} (PURGE=1 removes them)"
     print(f"The service is removed; {kept}.")
+
+
+def _wants_purge() -> bool:
+    """Read PURGE. Raises InstallError for anything but 1."""
+    given = os.environ.get("PURGE", "")
+    if given not in {"", "0", "1"}:
+        raise InstallError(f"PURGE={given}: must be 1, which removes records and settings, or unset")
+    return given == "1"
 
 
 def _check_systemd() -> None:
@@ -199,7 +273,7 @@ def main() -> int:
         if what == "install":
             Installation().run()
         else:
-            uninstall(purge=bool(os.environ.get("PURGE")))
+            uninstall(purge=_wants_purge())
     except (InstallError, OSError, subprocess.SubprocessError) as e:
         print(f"make {what}: {e}", file=sys.stderr)
         return 1

@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,7 +39,14 @@ FIRST_LANGUAGE = "python"
 class Up:
     """One `make up`, with its clock."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, log_tail: Callable[[], str] | None = None, failed: Callable[[], str | None] = lambda: None
+    ) -> None:
+        """`log_tail` returns the last lines of the service's log where that is not a file of its own, `failed` what
+        has ended for good.
+        """
+        self._log_tail = log_tail or self._file_tail
+        self._failed = failed
         self._start = time.monotonic()
         os.environ.setdefault("RUNYARD_ENV", "development")
         self._place = Place.of_environment()
@@ -72,7 +80,7 @@ class Up:
         elif processes(self._place):
             self.say("clearing up after a supervisor that was killed")
             stop(self._place, self.say)
-        self._check_port()
+        self.check_port()
         self.install(digest)
         process = self._launch()
         self._place.started.write_text(json.dumps({**wanted, "url": self.url}))
@@ -159,6 +167,9 @@ class Up:
                 said = e.read().decode(errors="replace")
             except OSError as e:
                 said = str(e)
+            ended = self._failed()
+            if ended is not None:
+                raise InstallError(f"{ended}; its log:\n{self._log_tail()}")
             self._check_sandboxes()
             time.sleep(POLL_S)
         raise InstallError(
@@ -185,7 +196,7 @@ class Up:
             f"its log:\n{self._log_tail()}\n(make down stops it)"
         )
 
-    def _log_tail(self) -> str:
+    def _file_tail(self) -> str:
         try:
             with self._place.log.open(errors="replace") as log:
                 log.seek(self._log_start)
@@ -194,7 +205,7 @@ class Up:
             return "    (none)"
         return "\n".join("    " + line for line in lines[-LOG_LINES:])
 
-    def _check_port(self) -> None:
+    def check_port(self) -> None:
         """Say that somebody else has the port before anything is installed for it."""
         family = socket.AF_INET6 if ":" in self._bind else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -264,15 +275,19 @@ def _check_kernel() -> None:
 
 def _settings_digest() -> str:
     """Names the environment as far as the service reads it; the names are those of the settings table."""
+    return hashlib.sha256(json.dumps(given_settings(), sort_keys=True).encode()).hexdigest()
+
+
+def given_settings() -> dict[str, str]:
+    """Return the settings of the caller's environment, by name."""
     source = (install.ROOT / "config/settings.py").read_text()
     given = {name.upper(): value for name, value in os.environ.items()}
     # A name that stands in the table's module in lower case is a setting, or close enough to restart for.
-    known = {
+    return {
         name: value
         for name, value in given.items()
         if f"    {name.lower()}: " in source or name.startswith(("RUNNER_IMAGE_", "OTEL_"))
     }
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def main() -> int:

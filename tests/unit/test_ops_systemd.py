@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import stat
+from pathlib import Path
 
 import pytest
 
 from ops import installed, systemd
+from ops.install import InstallError
 from ops.installed import read_settings, use_its_settings
-from ops.systemd import GVISOR_DROP_IN, TARGETS, remove_files, write_files, write_settings
+from ops.state import DEFAULT_STATE_DIR, Place
+from ops.systemd import GVISOR_DROP_IN, TARGETS, check_settings, remove_files, write_files, write_settings
 
 
 def test_files_are_written_once_and_again_only_when_they_differ(tmp_path):
@@ -37,16 +40,17 @@ def test_what_was_written_is_removed_and_nothing_else(tmp_path):
 
 def test_settings_are_generated_for_root_alone_and_never_written_over(tmp_path):
     path = tmp_path / "runyard/environment"
-    assert write_settings(path)
+    assert write_settings(path, {"LANGUAGES": "bash, go", "PORT": "9000"})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
     first = read_settings(path.read_text())
     assert first["RUNYARD_ENV"] == "production"
     assert len(first["SIGNING_KEY"]) >= 32
     assert "dev_123" not in first["API_KEYS"]
-    assert not write_settings(path)
+    assert (first["LANGUAGES"], first["PORT"]) == ("bash, go", "9000")
+    assert not write_settings(path, {"PORT": "1"})
     assert read_settings(path.read_text()) == first
-    write_settings(tmp_path / "other/environment")
+    write_settings(tmp_path / "other/environment", {})
     assert read_settings((tmp_path / "other/environment").read_text())["SIGNING_KEY"] != first["SIGNING_KEY"]
 
 
@@ -93,3 +97,60 @@ def test_without_systemd_nothing_is_written(monkeypatch, tmp_path, capsys):
     assert systemd.main() == 1
     assert "make up starts the service without it" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["STATE_DIR", "UID_BASE"])
+def test_a_setting_that_the_units_decide_is_refused_by_its_name(name):
+    with pytest.raises(InstallError, match=f"{name}: .*leave it out"):
+        check_settings({name: "/elsewhere"})
+
+
+def test_other_settings_and_the_accounts_own_number_are_not():
+    check_settings({"PORT": "9000", "UID_BASE": str(systemd.ACCOUNT_UID)})
+
+
+@pytest.mark.parametrize(("given", "purges"), [(None, False), ("", False), ("0", False), ("1", True)])
+def test_only_one_word_has_records_removed(monkeypatch, given, purges):
+    called = []
+    monkeypatch.delenv("PURGE", raising=False)
+    if given is not None:
+        monkeypatch.setenv("PURGE", given)
+    monkeypatch.setattr(systemd, "_check_systemd", lambda: None)
+    monkeypatch.setattr(systemd, "uninstall", lambda *, purge: called.append(purge))
+    monkeypatch.setattr("sys.argv", ["ops.systemd", "uninstall"])
+    assert systemd.main() == 0
+    assert called == [purges]
+
+
+def test_any_other_word_is_refused_and_removes_nothing(monkeypatch, capsys):
+    monkeypatch.setenv("PURGE", "no")
+    monkeypatch.setattr(systemd, "_check_systemd", lambda: None)
+    monkeypatch.setattr(systemd, "uninstall", lambda **_: pytest.fail("it was called"))
+    monkeypatch.setattr("sys.argv", ["ops.systemd", "uninstall"])
+    assert systemd.main() == 1
+    assert "PURGE=no: must be 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", [systemd.uninstall, lambda **_: systemd.Installation().run()])
+def test_a_service_of_make_up_is_neither_upgraded_nor_removed(monkeypatch, what):
+    monkeypatch.setattr(systemd, "is_installed", lambda: True)
+    monkeypatch.setattr(systemd, "is_running", lambda _place: True)
+    monkeypatch.setattr(systemd, "check_machine", lambda: None)
+    monkeypatch.setattr(systemd, "write_settings", lambda *_: pytest.fail("written before it was refused"))
+    with pytest.raises(InstallError, match="make down first"):
+        what(purge=True)
+
+
+@pytest.mark.parametrize(
+    ("states", "runs"),
+    [
+        ({"runyard-worker": "active", "runyard-api": "active"}, True),
+        ({"runyard-worker": "activating", "runyard-api": "inactive"}, True),
+        ({"runyard-worker": "failed", "runyard-api": "inactive"}, False),
+        ({}, False),
+    ],
+)
+def test_a_unit_that_is_being_started_again_counts_as_running(monkeypatch, states, runs):
+    monkeypatch.setattr(installed, "unit_states", lambda: states)
+    assert installed.runs_as_units(Place(Path(DEFAULT_STATE_DIR))) is runs
+    assert not installed.runs_as_units(Place(Path("/var/lib/other")))

@@ -124,7 +124,8 @@ class Suite:
         self._report.attempt("keep the disk", keep)
 
     def _steps(self, machine: Machine) -> None:
-        listed = (*steps.README, steps.tests(self._report.factor), *steps.APPARMOR, *steps.BAD_MACHINE, *steps.END)
+        tests = steps.tests(self._report.factor)
+        listed = (*steps.README, tests, *steps.APPARMOR, *steps.BAD_MACHINE, *steps.END, *steps.SYSTEMD)
         for step in listed:
             if not self._wanted.search(step.name):
                 continue

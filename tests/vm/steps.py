@@ -192,6 +192,43 @@ BAD_MACHINE = (
     ),
     Step("namespaces for the unprivileged again", "sysctl -w kernel.unprivileged_userns_clone=1", 10),
 )
+INSTALL = in_checkout(f"LANGUAGES={LANGUAGES} make install")
+WITH_TOKEN = (
+    f"TOKEN=$(sed -n 's/^API_KEYS=\\([^:]*\\):.*/\\1/p' /etc/runyard/environment); "
+    f"curl -sS {URL}/v1/runs -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{HELLO}'"
+)
+SERVED = (r'"status":"succeeded"', r'"source":"template"', r'"apparmor":"runyard-sandbox"')
+SYSTEMD = (
+    Step("systemd: down before", DOWN, 60),
+    Step("systemd: install", f"{INSTALL} && {WITH_TOKEN}", 600, (r"Runyard is installed and up", *SERVED)),
+    Step("systemd: exposure", "systemd-analyze security --no-pager runyard-worker runyard-api | tail -n 200", 60),
+    Step("systemd: status and doctor", in_checkout("make status && make doctor"), 60, (r"runyard-worker active",)),
+    Step(
+        "systemd: a wrong setting stops nothing",
+        in_checkout(
+            "cp -p /etc/runyard/environment /root/kept; echo MAX_RUNS=abc >> /etc/runyard/environment; make install; "
+            f"cp -p /root/kept /etc/runyard/environment; {WITH_TOKEN}"
+        ),
+        120,
+        (r"MAX_RUNS", *SERVED),
+    ),
+    Step("systemd: after a boot", f"{READY}; {WITH_TOKEN}", 300, SERVED, reboots=True),
+    Step(
+        "systemd: records are kept",
+        f'{INSTALL} && curl -sS {URL}/v1/runs?limit=3 -H "Authorization: Bearer '
+        "$(sed -n 's/^API_KEYS=\\([^:]*\\):.*/\\1/p' /etc/runyard/environment)\"",
+        300,
+        (r'"id":"run_',),
+    ),
+    Step("systemd: make down", DOWN, 120, (r"starts again at boot",)),
+    Step("systemd: nothing is left", NOTHING_LEFT, 20, (r"nothing left",)),
+    Step(
+        "systemd: uninstall",
+        in_checkout("make uninstall") + f"; ! systemctl cat runyard-worker; {NOTHING_LEFT}",
+        60,
+        (r"The service is removed", r"nothing left"),
+    ),
+)
 END = (
     Step("make down", DOWN, 60, (r"Nothing of the service",)),
     Step("nothing is left", NOTHING_LEFT, 20, (r"nothing left",)),
