@@ -30,7 +30,7 @@ LANDLOCK_CREATE_RULESET_VERSION = 1
 FREE_DISK_MB = 3000
 #: Of those that the worker keeps (worker/privileges.py), what a container's root often lacks.
 NEEDED_CAPABILITIES = {"CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_MKNOD": 27}
-PROC_SYS = Path("/proc/sys")
+PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,10 @@ def _rights() -> Iterator[Check]:
     """Whether root here is root of the machine: in most containers it is not."""
     container = _container()
     place = f"in a container ({container})" if container else "on the machine itself"
-    whole = Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+    whole = (PROC / "self/uid_map").read_text().split() == ["0", "0", "4294967295"]
     mend = "run the service on the machine itself, or with ENGINE=docker (docs/compose.md)"
     yield Check("root of the machine", whole, place, f"root is mapped to another uid: {mend}")
-    status = Path("/proc/self/status").read_text()
+    status = (PROC / "self/status").read_text()
     held = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapPrm:")), 16)
     missing = [name for name, number in NEEDED_CAPABILITIES.items() if not held >> number & 1]
     detail = f"{place}, without {', '.join(missing)}" if missing else place
@@ -198,7 +198,7 @@ def _restrictions() -> Iterator[Check]:
 
 def _sysctl(name: str) -> str | None:
     try:
-        return (PROC_SYS / name).read_text().strip()
+        return (PROC / "sys" / name).read_text().strip()
     except OSError:
         return None
 

@@ -1,0 +1,40 @@
+"""Who may ask the worker what: an engine's words tell of the host, and are root's alone."""
+
+from __future__ import annotations
+
+import json
+import socket
+from types import SimpleNamespace
+
+import pytest
+
+from worker.operations import Connection, Operations
+from worker.runs import RunTable
+
+API_UID = 0x7000_0000
+
+
+@pytest.fixture
+def ask():
+    """Ask as the process of some uid; the answer's only line."""
+    service = SimpleNamespace(
+        sandboxes=lambda: {"python": {"words": "secret words"}},
+        canary=lambda language: {"ok": False, "words": f"secret words about {language}", "remedy": "do this"},
+    )
+    operations = Operations(service, RunTable(4))
+
+    def asked(request, uid):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            operations.answer(json.dumps(request).encode(), Connection(ours, uid))
+            return json.loads(theirs.makefile().readline())
+
+    return asked
+
+
+@pytest.mark.parametrize("request_", [{"op": "sandboxes"}, {"op": "canary", "language": "python"}])
+def test_an_engines_words_are_for_root(ask, request_):
+    assert "secret words" in json.dumps(ask(request_, 0))
+    refused = ask(request_, API_UID)
+    assert (refused["refused"]["status"], refused["refused"]["code"]) == (403, "forbidden")
+    assert "secret" not in json.dumps(refused)
