@@ -17,7 +17,8 @@ UNIT_FOLDER = Path("/etc/systemd/system")
 SETTINGS = Path("/etc/runyard/environment")
 #: In the order in which they start.
 UNITS = ("runyard-prepare", "runyard-worker", "runyard-api", "runyard-images")
-SYSTEMCTL_S = 180
+#: DRAIN_S may be 600.
+SYSTEMCTL_S = 700
 GONE = frozenset({None, "inactive", "failed", "unknown"})
 
 

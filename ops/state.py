@@ -80,6 +80,12 @@ class Place:
                 own.chmod(0o700)
 
 
+def address(bind: str, port: str) -> str:
+    """Return the URL of a service that listens there, as this machine reaches it."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(bind, bind)  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{port}"
+
+
 def unusable(state_dir: Path) -> str | None:
     """Why a service cannot live there, as a sentence; None if it can."""
     if not state_dir.is_absolute():

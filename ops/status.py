@@ -10,7 +10,7 @@ import urllib.request
 from typing import Any
 
 from ops.installed import runs_as_units, unit_states, use_its_settings
-from ops.state import Place, supervisor_pid
+from ops.state import Place, address, supervisor_pid
 from ops.worker_socket import failing
 
 TIMEOUT_S = 5
@@ -26,7 +26,7 @@ def main() -> int:
         return 3
     url = json.loads(place.started.read_text())["url"] if place.started.exists() else None
     if url is None and pid is None:
-        url = f"http://127.0.0.1:{os.environ.get('PORT') or 8080}"
+        url = address(os.environ.get("BIND") or "127.0.0.1", os.environ.get("PORT") or "8080")
     how = f"supervisor {pid}" if pid is not None else ", ".join(f"{n} {s}" for n, s in unit_states().items())
     print(f"running: {how}, STATE_DIR={place.state_dir}, {url or 'address not known'}")
     if url is None:

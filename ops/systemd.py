@@ -98,10 +98,14 @@ def write_settings(path: Path, given: dict[str, str]) -> bool:
 
 def check_settings(given: dict[str, str]) -> None:
     """Raises InstallError for a setting that the units themselves decide."""
-    if "STATE_DIR" in given:
-        raise InstallError(f"{SETTINGS}: STATE_DIR: the units use {DEFAULT_STATE_DIR}; leave it out")
+    if given.get("STATE_DIR", DEFAULT_STATE_DIR) != DEFAULT_STATE_DIR:
+        raise InstallError(f"STATE_DIR={given['STATE_DIR']}: the units use {DEFAULT_STATE_DIR}; leave it out")
     if given.get("UID_BASE", str(ACCOUNT_UID)) != str(ACCOUNT_UID):
-        raise InstallError(f"{SETTINGS}: UID_BASE: the account of the api has {ACCOUNT_UID}; leave it out")
+        raise InstallError(f"UID_BASE={given['UID_BASE']}: the account of the api has {ACCOUNT_UID}; leave it out")
+    for name in ("IMAGES_DIR", "STORAGE_DIR"):
+        path = given.get(name)
+        if path and not Path(path).is_relative_to(DEFAULT_STATE_DIR):
+            raise InstallError(f"{name}={path}: must lie beneath {DEFAULT_STATE_DIR}: the units write nowhere else")
 
 
 def remove_files(root: Path) -> None:
@@ -142,6 +146,7 @@ class Installation:
         a new file, and does not count beside an old one.
         """
         callers = given_settings()
+        check_settings(callers if not SETTINGS.exists() else {})
         self._new_settings = write_settings(SETTINGS, {n: v for n, v in callers.items() if n not in NOT_KEPT})
         for name in callers:
             os.environ.pop(name, None)
@@ -170,7 +175,7 @@ class Installation:
             up.install(digest)
             self._check()
             _run(["systemd-tmpfiles", "--create", "runyard.conf"])
-        except InstallError:
+        except BaseException:  # an interruption too must not leave the service stopped
             if running:
                 up.say("starting the service again")
                 systemctl("start", "--no-block", *STARTED)
@@ -196,6 +201,8 @@ class Installation:
         environment = {**clean(), "STATE_DIR": str(self._place.state_dir)}
         done = subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, check=False)
         if done.returncode != 0:
+            if self._new_settings:  # else the next call would find what was refused
+                SETTINGS.unlink()
             raise InstallError(f"{SETTINGS}: the service cannot start:\n{done.stderr.strip()}")
 
 
@@ -277,6 +284,9 @@ def main() -> int:
     except (InstallError, OSError, subprocess.SubprocessError) as e:
         print(f"make {what}: {e}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"make {what}: interrupted; run it again to go on", file=sys.stderr)
+        return 130
     return 0
 
 

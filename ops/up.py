@@ -25,7 +25,7 @@ from ops.down import stop
 from ops.environment import clean
 from ops.install import InstallError
 from ops.installed import runs_as_units
-from ops.state import DEFAULT_STATE_DIR, Place, is_running, processes, turn, unusable
+from ops.state import DEFAULT_STATE_DIR, Place, address, is_running, processes, turn, unusable
 from ops.worker_socket import canary, failing
 
 #: On a machine that is emulated, or busy with its first images. What cannot work is found and told at once.
@@ -88,8 +88,7 @@ class Up:
 
     @property
     def url(self) -> str:
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._bind, self._bind)  # noqa: S104
-        return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self._port}"
+        return address(self._bind, self._port)
 
     def _is_as_wanted(self, wanted: dict[str, str]) -> bool:
         try:

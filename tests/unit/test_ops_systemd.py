@@ -99,10 +99,20 @@ def test_without_systemd_nothing_is_written(monkeypatch, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["STATE_DIR", "UID_BASE"])
+@pytest.mark.parametrize("name", ["STATE_DIR", "UID_BASE", "IMAGES_DIR", "STORAGE_DIR"])
 def test_a_setting_that_the_units_decide_is_refused_by_its_name(name):
-    with pytest.raises(InstallError, match=f"{name}: .*leave it out"):
+    with pytest.raises(InstallError, match=f"{name}=/elsewhere: "):
         check_settings({name: "/elsewhere"})
+
+
+def test_what_was_refused_is_not_kept_for_the_next_call(monkeypatch, tmp_path):
+    monkeypatch.setattr(systemd, "SETTINGS", tmp_path / "runyard/environment")
+    monkeypatch.setattr(systemd, "check_machine", lambda: None)
+    monkeypatch.setattr(systemd, "is_running", lambda _place: False)
+    monkeypatch.setenv("UID_BASE", "100000")
+    with pytest.raises(InstallError, match="UID_BASE=100000"):
+        systemd.Installation().run()
+    assert not (tmp_path / "runyard").exists()
 
 
 def test_other_settings_and_the_accounts_own_number_are_not():
