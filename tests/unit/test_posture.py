@@ -357,6 +357,14 @@ def test_apparmor_is_one_of_them_where_the_kernel_has_it(monkeypatch):
     assert made.summary()["apparmor"] == "fail"
 
 
+def test_a_layer_that_no_host_can_see_of_gvisor_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(canary, "apparmor_is_on", lambda: False)
+    gvisor = SimpleNamespace(name="oci", runtime="runsc")
+    made = canary.Posture(gvisor, Catalogue.load(), apparmor=None, relaxed=False)
+    assert set(made.summary()) <= set(load_golden("oci", "runsc"))
+    assert "cgroup" in made.summary()
+
+
 def test_what_is_relaxed_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(canary, "apparmor_is_on", lambda: True)
     made = canary.Posture(Engine(), Catalogue.load(), apparmor=None, relaxed=True)
