@@ -9,9 +9,10 @@ CHECKOUT = "/root/runyard"
 STATE = "/var/lib/runyard"
 URL = "http://localhost:8080"
 HELLO = """{"language":"python","code":"print(1+1)"}"""
+#: With the time that an emulated machine may need.
 PLOT = (
     """{"language":"python","code":"import matplotlib.pyplot as plt; plt.plot([1, 4, 9]); """
-    """plt.savefig(\\"outputs/plot.png\\")"}"""
+    """plt.savefig(\\"outputs/plot.png\\")","limits":{"timeout_ms":60000}}"""
 )
 POST = f"curl -sS {URL}/v1/runs -H 'Authorization: Bearer dev_123' -H 'Content-Type: application/json' -d"
 FIRST_LINK = """python3 -c 'import json,sys; print(json.load(sys.stdin)["artifacts"][0]["url"])'"""
@@ -85,7 +86,7 @@ README = (
     ),
     Step(
         "README: a plot by its link",
-        f"{POST} '{PLOT}' | {FIRST_LINK} | xargs curl -sS | head -c 4 | od -c",
+        f"{POST} '{PLOT}' | tee /dev/stderr | {FIRST_LINK} | xargs curl -sS | head -c 4 | od -c",
         60,
         (r"211   P   N   G",),
     ),
