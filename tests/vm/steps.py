@@ -143,7 +143,7 @@ APPARMOR = (
     _after_change("AppArmor: complain mode", _reload("-C -r", PROFILES[0]), f"{PROFILES[0]} is in complain mode"),
     _after_change(
         "AppArmor: replaced",
-        "sed s,deny.mount,deny.remount, apparmor/runyard-sandbox | apparmor_parser -r",
+        "sed 's/deny umount,//' apparmor/runyard-sandbox | apparmor_parser -r",
         f"{PROFILES[0]} was replaced by another profile",
     ),
     _after_change("AppArmor: removed", _reload("-R", PROFILES[1]), f"{PROFILES[1]} is no longer loaded"),
