@@ -12,16 +12,19 @@ NAMESPACES = (
 REMEDIES: tuple[tuple[str, str], ...] = (
     ("affinity", "give the worker CAP_SYS_NICE: it is in its unit; a container needs --cap-add SYS_NICE"),
     ("apparmor", "make sure that apparmor_parser is installed and restart the service, which loads its profiles"),
-    ("overlay", "modprobe overlay; the kernel needs CONFIG_OVERLAY_FS"),
+    # Shortages come before what a path beside them may name.
+    ("Too many open files", "raise LimitNOFILE of the worker, or sysctl fs.file-max"),
+    ("Cannot allocate memory|ENOMEM", "free memory, or lower MAX_RUNS and WARM_POOL"),
+    # The kernel says "No space left" of too many namespaces or control groups as well: a disk comes after these.
     ("user namespace|CLONE_NEWUSER|uid_map|unshare", NAMESPACES),
     (
         "cgroup|control group|memory\\.|pids\\.",
         "mount the controllers memory, cpu and pids; make doctor lists them",
     ),
-    ("seccomp|errno 524|ENOTSUPP", "look at SECCOMP_PROFILE and sysctl net.core.bpf_jit_limit"),
     ("No space left", "free space in STATE_DIR and in /run"),
-    ("Too many open files", "raise LimitNOFILE of the worker, or sysctl fs.file-max"),
-    ("Cannot allocate memory|ENOMEM|temporarily unavailable", "free memory, or lower MAX_RUNS and WARM_POOL"),
+    ("overlay", "modprobe overlay; the kernel needs CONFIG_OVERLAY_FS"),
+    ("seccomp|errno 524|ENOTSUPP", "look at SECCOMP_PROFILE and sysctl net.core.bpf_jit_limit"),
+    ("temporarily unavailable", "free memory, or lower MAX_RUNS and WARM_POOL"),
     ("not installed", "install the runtime: apt-get install crun"),
     ("did not get ready", "see whether the machine is under load; else make images REFRESH=1"),
 )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from config.repeats import MOST_KEYS, QUIET_S, RepeatedLog
 
@@ -68,3 +72,37 @@ def test_keys_do_not_accumulate(repeated, clock):
     for number in range(MOST_KEYS * 3):
         repeated.log(logging.ERROR, "it failed", key=str(number))
     assert len(repeated._written) == MOST_KEYS
+
+
+@given(st.lists(st.integers(0, 90), min_size=1, max_size=50))
+def test_every_one_is_counted_by_a_line_and_no_two_lines_are_near(pauses_s):
+    now, lines = 0.0, []
+    repeated = RepeatedLog(logging.getLogger("test.repeats.counted"), lambda: now)
+    for pause_s in pauses_s:
+        now += pause_s
+        times = repeated._times("x")
+        if times:
+            lines.append((now, times))
+    now += QUIET_S
+    lines.append((now, repeated._times("x")))
+    assert sum(times for _, times in lines) == len(pauses_s) + 1
+    assert all(after[0] - before[0] >= QUIET_S for before, after in itertools.pairwise(lines))
+
+
+def test_several_threads_write_one_line_and_lose_none_of_the_others(repeated, written, clock):
+    together, threads = threading.Barrier(8), []
+
+    def log():
+        together.wait()
+        for _ in range(200):
+            repeated.log(logging.ERROR, "it failed")
+
+    for _ in range(8):
+        threads.append(threading.Thread(target=log))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+    assert written == [("it failed", 1)]
+    clock.now += QUIET_S
+    repeated.log(logging.ERROR, "it failed")
+    assert written[1:] == [("it failed", 8 * 200)]

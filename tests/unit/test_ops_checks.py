@@ -105,3 +105,17 @@ def test_where_a_docker_daemon_can_serve_instead_it_goes_on(unfit, monkeypatch):
     monkeypatch.setenv("ENGINE", "oci")
     with pytest.raises(InstallError):
         up._check_kernel()
+
+
+@pytest.mark.usefixtures("unfit")
+def test_an_unfit_machine_is_refused_before_anything_is_installed_or_made(monkeypatch, tmp_path):
+    state = tmp_path / "state"
+    monkeypatch.setenv("STATE_DIR", str(state))
+    monkeypatch.setenv("ENGINE", "oci")
+    monkeypatch.setattr(up.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(up.platform, "machine", lambda: "x86_64")
+    for name in ("missing_packages", "install_packages", "make_venv", "install_service"):
+        monkeypatch.setattr(up.install, name, lambda *_, name=name: pytest.fail(f"{name} was called"))
+    with pytest.raises(InstallError, match="this machine cannot run sandboxes"):
+        up.Up().run()
+    assert not state.exists()

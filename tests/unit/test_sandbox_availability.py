@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import threading
 
-from sandbox.availability import Availability, Failure
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.availability import FAILING_FROM, Availability, Failure
 from sandbox.engines.remedies import DEFAULT, REMEDIES, remedy_for
 
 NOON = "2026-11-28T12:00:00.000Z"
@@ -51,6 +55,42 @@ def test_a_language_that_never_started_does_not_hide_behind_another(availability
     assert not availability.is_usable()
 
 
+@given(st.lists(st.tuples(st.sampled_from(["python", "bash"]), st.booleans()), max_size=40))
+def test_only_what_came_last_of_each_language_counts(attempts):
+    availability = Availability(lambda: NOON)
+    for language, good in attempts:
+        if good:
+            availability.succeeded(language)
+        else:
+            availability.failed(language, "x")
+    expected, made = {}, set()
+    for language in ("python", "bash"):
+        outcomes = [good for name, good in attempts if name == language]
+        in_a_row = next((n for n, good in enumerate(reversed(outcomes)) if good), len(outcomes))
+        if in_a_row >= FAILING_FROM:
+            expected[language] = in_a_row
+        elif True in outcomes:
+            made.add(language)
+    assert {name: found.times for name, found in availability.failing().items()} == expected
+    assert availability.is_usable() is bool(made)
+
+
+def test_no_failure_of_several_threads_is_lost(availability):
+    together, threads = threading.Barrier(8), []
+
+    def fail():
+        together.wait()
+        for _ in range(500):
+            availability.failed("python", "x")
+
+    for _ in range(8):
+        threads.append(threading.Thread(target=fail))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+    assert availability.failing()["python"].times == 8 * 500
+
+
 @pytest.mark.parametrize(
     ("words", "advice"),
     [
@@ -61,6 +101,16 @@ def test_a_language_that_never_started_does_not_hide_behind_another(availability
         ("[Errno 13] Permission denied: '/proc/self/attr/apparmor/current'", "apparmor_parser"),
         ("[Errno 24] Too many open files", "LimitNOFILE"),
         ("crun ended with 1: write to `memory.max`: No such file", "mount the controllers"),
+        ("crun ended with 1: seccomp load: errno 524", "net.core.bpf_jit_limit"),
+        ("[Errno 12] Cannot allocate memory", "free memory"),
+        ("crun is not installed", "apt-get install crun"),
+        ("the agent did not get ready: timed out", "make images REFRESH=1"),
+        # A path is named beside the shortage: the shortage is what to mend.
+        ("[Errno 28] No space left on device: '/run/x/overlay/3'", "free space in STATE_DIR"),
+        ("crun ended with 1: open `/sys/fs/cgroup/pids/x`: Too many open files", "LimitNOFILE"),
+        ("crun ended with 1: mkdir `/sys/fs/cgroup/memory/x`: Cannot allocate memory", "free memory"),
+        # The kernel's answer when there are too many namespaces: no disk is full.
+        ("crun ended with 1: unshare: No space left on device", "user.max_user_namespaces"),
     ],
 )
 def test_an_engines_words_get_the_advice_for_them(words, advice):
