@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from config.faults import spare
 from config.ids import new_id
 from config.settings import Settings
 from sandbox.admission import Admission
@@ -225,7 +226,8 @@ class Service:
         accepted = self.executor.accept(job)
         if isinstance(accepted, Refusal):
             return _canary(accepted.message)
-        outcome = self.executor.run(accepted, LiveRun(job.run_id, language.id))
+        with spare():
+            outcome = self.executor.run(accepted, LiveRun(job.run_id, language.id))
         if isinstance(outcome, Refusal):
             return _canary(outcome.message)
         if outcome.status == "succeeded":

@@ -82,7 +82,6 @@ def test_make_up_fails_with_the_engines_words_and_a_remedy(service, state, broke
         "IMAGES_DIR": str(service.state / "images"),
         "PORT": "18099",
         "LANGUAGES": "bash",
-        "UID_BASE": str(0x7A00_0000),
     }
 
     def make(target, inside="true"):
