@@ -108,8 +108,8 @@ class Launcher:
             for fd in (config_read, said_write):
                 os.close(fd)
             config_read = said_write = -1
-            self._configure(pid, config_write, config, prepare)
-            config_write = -1
+            handed, config_write = config_write, -1  # closed there, whatever happens: twice would close another's
+            self._configure(pid, handed, config, prepare)
             status = self._children.wait(pid, START_TIMEOUT_S)
             if status is None:
                 status = self._kill(pid)
@@ -129,8 +129,8 @@ class Launcher:
             view = memoryview(config)
             while view:
                 view = view[os.write(config_write, view) :]
-        except BrokenPipeError:
-            pass  # its exit status and words say why
+        except (BrokenPipeError, ProcessLookupError):
+            pass  # it has ended already: its exit status and words say why
         except BaseException:
             self._kill(pid)
             raise
