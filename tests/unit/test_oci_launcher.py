@@ -60,8 +60,8 @@ def test_a_runtime_that_has_ended_before_it_is_moved_is_heard(failing_runtime):
     def gone(_pid):
         raise ProcessLookupError
 
-    with pytest.raises(EngineError, match="crun ended with 3: no, never"):
-        failing_runtime.run([], os.open("/dev/null", os.O_RDWR), b"{}", gone)
+    with open("/dev/null", "rb") as stream, pytest.raises(EngineError, match="crun ended with 3: no, never"):
+        failing_runtime.run([], stream.fileno(), b"{}", gone)
 
 
 def test_what_goes_wrong_while_it_is_prepared_closes_nothing_twice(failing_runtime, monkeypatch):
