@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from ops.containers import containers, remove
-from ops.installed import UNITS, runs_as_units, systemctl
+from ops.installed import SERVICES, runs_as_units, systemctl
 from ops.state import Place, cgroups, mounts, processes, supervisor_pid, turn
 
 #: The supervisor's own bound is DRAIN_S + 5 + 3; then everything is killed.
@@ -106,7 +106,7 @@ def main() -> int:
         as_units = runs_as_units(place)
         if as_units:
             _say("stopping the units of systemd")
-            systemctl("stop", *(f"{name}.service" for name in reversed(UNITS)))
+            systemctl("stop", *reversed(SERVICES))
         left = stop(place, _say)
     if left:
         print("make down: still there: " + ", ".join(left), file=sys.stderr)

@@ -17,6 +17,7 @@ UNIT_FOLDER = Path("/etc/systemd/system")
 SETTINGS = Path("/etc/runyard/environment")
 #: In the order in which they start.
 UNITS = ("runyard-prepare", "runyard-worker", "runyard-api", "runyard-images")
+SERVICES = tuple(f"{name}.service" for name in UNITS)
 #: DRAIN_S may be 600.
 SYSTEMCTL_S = 700
 GONE = frozenset({None, "inactive", "failed", "unknown"})
@@ -32,10 +33,10 @@ def is_installed() -> bool:
     return has_systemd() and (UNIT_FOLDER / "runyard-worker.service").exists()
 
 
-def systemctl(*arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run systemctl. With `check`, raises CalledProcessError."""
+def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run systemctl, and leave its exit status to the caller."""
     return subprocess.run(
-        ["systemctl", *arguments], capture_output=True, text=True, timeout=SYSTEMCTL_S, check=check
+        ["systemctl", *arguments], capture_output=True, text=True, timeout=SYSTEMCTL_S, check=False
     )
 
 

@@ -23,8 +23,8 @@ from ops.down import stop
 from ops.environment import PATH, clean
 from ops.install import InstallError
 from ops.installed import (
+    SERVICES,
     SETTINGS,
-    UNITS,
     has_systemd,
     is_installed,
     read_settings,
@@ -36,8 +36,7 @@ from ops.state import DEFAULT_STATE_DIR, Place, is_running, turn
 from ops.up import Up, check_machine, given_settings
 
 SOURCES = install.ROOT / "deploy/systemd"
-SERVICES = [f"{name}.service" for name in UNITS]
-#: Those that are started at boot; the first of UNITS comes with them.
+#: Those that are started at boot; the first of SERVICES comes with them.
 STARTED = SERVICES[1:]
 #: Of runyard.sysusers.conf.
 ACCOUNT, ACCOUNT_UID = "runyard-api", 0x7000_0000
@@ -47,7 +46,7 @@ NOT_KEPT = frozenset({"STATE_DIR", "RUNYARD_ENV"})
 MARKS = "installed.json"
 #: Where each file of SOURCES goes.
 TARGETS = {
-    **{f"{name}.service": f"etc/systemd/system/{name}.service" for name in UNITS},
+    **{name: f"etc/systemd/system/{name}" for name in SERVICES},
     "runyard.sysusers.conf": "etc/sysusers.d/runyard.conf",
     "runyard.tmpfiles.conf": "etc/tmpfiles.d/runyard.conf",
 }
@@ -182,7 +181,7 @@ class Installation:
             raise
         _run(["systemctl", "enable", "--quiet", *STARTED])
         up.say("starting the units")
-        _run(["systemctl", "reset-failed", *SERVICES], check=False)
+        systemctl("reset-failed", *SERVICES)
         _run(["systemctl", "start", "--no-block", *STARTED])
         up.wait_until_healthy(None)
         (self._place.state_dir / MARKS).write_text(json.dumps(marks))
@@ -219,9 +218,9 @@ def _failed_units() -> str | None:
     return f"ended: {', '.join(failed)}" if failed else None
 
 
-def _run(argv: list[str], *, check: bool = True) -> None:
+def _run(argv: list[str]) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if check and done.returncode != 0:
+    if done.returncode != 0:
         raise InstallError(f"{' '.join(argv)} failed: {done.stderr.strip()[-1000:]}")
 
 

@@ -12,6 +12,8 @@ import logging
 import os
 from pathlib import Path
 
+from sandbox.engines.syscalls import set_capabilities
+
 log = logging.getLogger(__name__)
 
 #: Number and what it is for. docs/confinement.md has this table, held to it by a test.
@@ -31,7 +33,6 @@ KEPT: dict[str, tuple[int, str]] = {
 }
 CAP_SETPCAP = 8
 PR_CAPBSET_DROP, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
-SYS_CAPSET, CAPABILITY_VERSION_3 = 126, 0x2008_0522
 
 
 def drop_privileges() -> None:
@@ -50,10 +51,7 @@ def drop_privileges() -> None:
     else:  # in a container without it, the container's own set bounds what can be had
         log.warning("the bounding set stays as it is, without CAP_SETPCAP")
     _checked(libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "prctl(PR_CAP_AMBIENT)")
-    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-    low, high = kept & 0xFFFF_FFFF, kept >> 32
-    data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)  # effective, permitted, inheritable
-    _checked(libc.syscall(SYS_CAPSET, header, data), "capset")
+    set_capabilities(kept)
     log.info("capabilities", extra={"kept": [name for name, (number, _) in KEPT.items() if kept >> number & 1]})
 
 

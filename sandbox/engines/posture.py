@@ -41,6 +41,11 @@ class Expected:
     no_new_privileges: bool = True
     apparmor: str | None = None
 
+    @classmethod
+    def of(cls, uid: int, *, relaxed: bool, apparmor: str | None) -> Expected:
+        """Return what must be in force of a sandbox of an engine that is relaxed or not."""
+        return cls(uid, seccomp=not relaxed, no_new_privileges=not relaxed, apparmor=apparmor)
+
 
 def subject_of(pid: int, group: list[int], expected: Expected | None) -> Subject:
     """The subject of a sandbox with that PID 1 and these processes. Raises EngineError if it is gone."""

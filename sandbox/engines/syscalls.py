@@ -131,9 +131,14 @@ def become_user(uid: int) -> None:
     os.setresgid(uid, uid, uid)
     _checked("prctl", _libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
     os.setresuid(uid, uid, uid)
+    set_capabilities(1 << CAP_SYS_ADMIN)
+
+
+def set_capabilities(kept: int) -> None:
+    """Make a bit mask this thread's effective and permitted capabilities, and none inheritable; see capset(2)."""
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-    kept = 1 << CAP_SYS_ADMIN
-    data = (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)  # effective, permitted, inheritable; then the upper halves
+    low, high = kept & 0xFFFF_FFFF, kept >> 32
+    data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)  # effective, permitted, inheritable
     _checked("capset", _libc.syscall(SYS_CAPSET, header, data))
 
 

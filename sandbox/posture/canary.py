@@ -165,10 +165,8 @@ class Posture:
 
     def summary(self) -> dict[str, str]:
         """Return the required layers, by name: `ok`, or `fail` for one that is missing or was never measured."""
-        unmeasured = dict.fromkeys(self._required(), "fail")
         measured = {one.layer: "fail" if one.state == "missing" else "ok" for one in self.report() if one.required}
-        relaxed = {one.layer for one in self.report() if not one.required}
-        return {name: state for name, state in (unmeasured | measured).items() if name not in relaxed}
+        return dict.fromkeys(self._required(), "fail") | measured
 
     def _required(self) -> Iterator[str]:
         """Yield the layers that every sandbox here must have, as far as that is known before one is measured."""

@@ -130,7 +130,7 @@ class Suite:
             if not self._wanted.search(step.name):
                 continue
             if step.reboots:
-                self._report.attempt(step.name, machine.reboot)
+                self._report.attempt(f"{step.name}: the boot", machine.reboot)
             self._report.run(machine, step)
 
 

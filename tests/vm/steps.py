@@ -194,10 +194,8 @@ BAD_MACHINE = (
     Step("namespaces for the unprivileged again", "sysctl -w kernel.unprivileged_userns_clone=1", 10),
 )
 INSTALL = in_checkout(f"LANGUAGES={LANGUAGES} make install")
-WITH_TOKEN = (
-    f"TOKEN=$(sed -n 's/^API_KEYS=\\([^:]*\\):.*/\\1/p' /etc/runyard/environment); "
-    f"curl -sS {URL}/v1/runs -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{HELLO}'"
-)
+GENERATED = "Authorization: Bearer $(sed -n 's/^API_KEYS=\\([^:]*\\):.*/\\1/p' /etc/runyard/environment)"
+WITH_TOKEN = f"curl -sS {URL}/v1/runs -H \"{GENERATED}\" -H 'Content-Type: application/json' -d '{HELLO}'"
 SERVED = (r'"status":"succeeded"', r'"source":"template"', r'"apparmor":"runyard-sandbox"')
 SYSTEMD = (
     Step("systemd: down before", DOWN, 60),
@@ -216,8 +214,7 @@ SYSTEMD = (
     Step("systemd: after a boot", f"{READY}; {WITH_TOKEN}", 300, SERVED, reboots=True),
     Step(
         "systemd: records are kept",
-        f'{INSTALL} && curl -sS {URL}/v1/runs?limit=3 -H "Authorization: Bearer '
-        "$(sed -n 's/^API_KEYS=\\([^:]*\\):.*/\\1/p' /etc/runyard/environment)\"",
+        f'{INSTALL} && curl -sS {URL}/v1/runs?limit=3 -H "{GENERATED}"',
         300,
         (r'"id":"run_',),
     ),

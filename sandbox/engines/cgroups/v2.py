@@ -111,8 +111,7 @@ class GroupV2:
 
     def remove(self) -> None:
         if self._lingering is not None and self._lingering.empties_next():
-            with contextlib.suppress(
-                OSError
-            ):  # EAGAIN: less was there to be taken back; before Linux 5.19: no such file
+            # EAGAIN: less was there to be taken back; before Linux 5.19 there is no such file.
+            with contextlib.suppress(OSError):
                 files.write(f"{self._path}/memory.reclaim", self.used_bytes())
         files.remove_directory(self._path)

@@ -103,12 +103,7 @@ class DockerEngine:
         bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
         expected = None  # gVisor's own confinement is no process's status
         if self._traits.seccomp:
-            expected = Expected(
-                uid,
-                seccomp=not self._relaxed,
-                no_new_privileges=not self._relaxed,
-                apparmor=self._apparmor,
-            )
+            expected = Expected.of(uid, relaxed=self._relaxed, apparmor=self._apparmor)
         name = f"{self._instance}-{secrets.token_hex(8)}"
         sandbox = DockerSandbox(name, image, self.facts(image), bounds, expected, self._traits, self._daemon)
         sandbox.undo.callback(self._uids.give_back, uid)

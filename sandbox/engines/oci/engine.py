@@ -197,12 +197,7 @@ class OciEngine:
         slot = self._slots.take()
         undo.callback(self._slots.give_back, slot)
         if self._runtime.traits.seccomp:
-            sandbox.expected = Expected(
-                slot.first_uid + RUN_UID,
-                seccomp=not self._relaxed,
-                no_new_privileges=not self._relaxed,
-                apparmor=self._apparmor,
-            )
+            sandbox.expected = Expected.of(slot.first_uid + RUN_UID, relaxed=self._relaxed, apparmor=self._apparmor)
         group = self._cgroups.create(sandbox.id)
         undo.callback(group.remove)
         sandbox.group = group

@@ -116,12 +116,7 @@ class TemplateSource:
         making, undo, stream = self._making, sandbox.undo, sandbox.stream
         slot = making.slots.take()
         undo.callback(making.slots.give_back, slot)
-        sandbox.expected = Expected(
-            slot.first_uid + RUN_UID,
-            seccomp=not self._relaxed,
-            no_new_privileges=not self._relaxed,
-            apparmor=self._apparmor,
-        )
+        sandbox.expected = Expected.of(slot.first_uid + RUN_UID, relaxed=self._relaxed, apparmor=self._apparmor)
         group = making.cgroups.create(sandbox.id)
         undo.callback(group.remove)
         sandbox.group = group
