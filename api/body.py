@@ -8,17 +8,17 @@ with its last value, as in every common reader.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from threading import Semaphore
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import orjson
 
 from api.errors import ApiError
+from api.places import RETRY_S
 from sandbox.job import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from flask import Request
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,11 @@ DRAIN_S = 15.0
 DRAIN_STRANGER_S = 2.0
 #: Where the server in front puts `arrival(seconds | None)`: how long the rest of a request may take.
 ARRIVAL_KEY = "runyard.arrival"
+#: Of a body that comes without a token that is known.
+STRANGER_BODY_BYTES = 16 * 1024
+#: Where the server says how a body ended that it has collected: "whole", or why it is not. None for one that is
+#: read as it comes.
+BODY_KEY = "runyard.body"
 #: Parsed JSON can take twenty times its own size: large bodies are parsed two at a time, not sixty.
 LARGE_BODY_BYTES = 1024 * 1024
 _LARGE_BODIES = Semaphore(2)
@@ -44,6 +49,8 @@ def read_json_body(request: Request) -> bytes:
 
 def read_body(request: Request) -> bytes:
     """The whole body, at most MAX_BODY_BYTES. A larger one is drained within bounds and refused."""
+    if (refused := _REFUSED.get(request.environ.get(BODY_KEY) or "")) is not None:
+        raise refused()
     stream = cast("IO[bytes]", request.environ["wsgi.input"])
     length = request.content_length
     chunked = "HTTP_TRANSFER_ENCODING" in request.environ
@@ -63,7 +70,9 @@ def read_body(request: Request) -> bytes:
 
 
 def drain(request: Request, seconds: float = DRAIN_S) -> None:
-    """Read what is left of a body, within bounds, and throw it away."""
+    """Read what is left of a body, within bounds, and throw it away; one that was collected has been read."""
+    if request.environ.get(BODY_KEY) is not None:
+        return
     arrival(request, seconds)
     stream = cast("IO[bytes]", request.environ["wsgi.input"])
     left = DRAIN_BYTES
@@ -145,3 +154,30 @@ def _too_large() -> ApiError:
     return ApiError(
         413, f"The body is larger than the maximum of {MAX_BODY_BYTES} bytes.", code="request_too_large"
     )
+
+
+def _too_slow() -> ApiError:
+    return ApiError(408, "The body did not arrive in time.", code="request_timeout")
+
+
+def _too_large_for_a_stranger() -> ApiError:
+    message = f"Without a valid token a body has at most {STRANGER_BODY_BYTES} bytes."
+    return ApiError(413, message, code="request_too_large")
+
+
+def _crowded() -> ApiError:
+    return ApiError(
+        429,
+        "The bodies that are on their way here take all the room that they may: try again when some have arrived.",
+        code="too_many_runs",
+        retry_after_s=RETRY_S,
+    )
+
+
+#: What is answered to a body that the server did not collect to its end. One that was cut is noticed by its length.
+_REFUSED: dict[str, Callable[[], ApiError]] = {
+    "slow": _too_slow,
+    "too large": _too_large_for_a_stranger,
+    "crowded": _crowded,
+    "over": _too_large,
+}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from api import lease, metrics
-from api.http_worker import LINGERERS, Logger, Worker
+from api.server.gunicorn_worker import KEEPALIVE_WAITERS, Logger, Worker
 from config import logging as service_logging
 from config.settings import SettingsError, load_settings
 from records import migrate, open_records
@@ -34,7 +34,7 @@ worker_class = Worker
 logger_class = Logger
 # Several share the keys' buckets in Redis (the settings see to that). A run waits on a thread of its own.
 workers = _settings.api_processes
-threads = _settings.api_threads + LINGERERS
+threads = _settings.api_threads + KEEPALIVE_WAITERS
 #: Connections that wait for a request hold a descriptor and no thread.
 worker_connections = threads + 1024
 backlog = 512

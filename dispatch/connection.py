@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 
+from config.turn import waiting
 from dispatch import ClientGone
 
 #: Two streams of 8 MiB, where JSON makes six bytes of a control character, and room for the rest.
@@ -125,7 +126,10 @@ class Connection:
     def _wait(self, deadline: float) -> list[int]:
         """Descriptors something happened on; empty when the deadline passed."""
         remaining = deadline - time.monotonic()
-        return [fd for fd, _ in self._poll.poll(remaining * 1000)] if remaining > 0 else []
+        if remaining <= 0:
+            return []
+        with waiting():
+            return [fd for fd, _ in self._poll.poll(remaining * 1000)]
 
     def _line(self, deadline: float, *, answered: bool) -> bytearray:
         """The next line. What the worker says counts before the client's leaving: the run may have ended."""

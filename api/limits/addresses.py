@@ -36,6 +36,12 @@ def client_address(remote: str | None, forwarded: str | None, trusted: Sequence[
     return str(found)
 
 
+def is_proxy(remote: str, trusted: Sequence[Network]) -> bool:
+    """Return whether this is the address of a proxy that is believed, behind which there are many clients."""
+    found = _address(remote)
+    return found is not None and _is_in(found, trusted)
+
+
 def limited_as(address: str) -> str:
     """What a bucket of an address is kept under: of IPv6 the network, since one client has all of it."""
     found = _address(address)

@@ -1,0 +1,172 @@
+"""An answer on its way to the client: what the socket does not take at once waits in a file, without a thread.
+
+A whole answer of more than SMALL_BYTES is written to an unlinked file as far as the socket did not take it, and the
+loop sends it from there (`Leaving`). An answer that is made while it is sent (events, a download) is sent by its
+thread, which then gives up its turn. Both must be read at a minimum rate.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from gunicorn.http import wsgi  # type: ignore[import-untyped]
+
+from config.pieces import PIECE_BYTES
+from config.turn import waiting
+
+#: A smaller answer fits into the socket's buffer, however slowly it is read.
+SMALL_BYTES = 64 * 1024
+#: A client must take so much of its answer in so long.
+RATE_WINDOW_S = 10.0
+RATE_BYTES = 160 * 1024
+#: The loop has other things to do between two pieces.
+SEND_BYTES = 512 * 1024
+
+
+class TooSlowError(OSError):
+    """The client takes its answer more slowly than it must."""
+
+
+class Leaving:
+    """What is left of an answer, in a file. Used by one thread at a time."""
+
+    def __init__(self, folder: Path | None) -> None:
+        # Unlinked from the beginning: nothing is left behind, whoever is killed.
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        self._size = self._sent = 0
+        self._rate = Rate()
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Append what is to be sent. Raises OSError when there is no room."""
+        view = memoryview(data)
+        while view:
+            written = self._file.write(view)
+            view = view[written:]
+            self._size += written
+
+    def send(self, sock: socket.socket) -> bool:
+        """Send what the socket takes. Returns whether that was the rest; raises OSError when the client is gone."""
+        try:
+            sent = os.sendfile(
+                sock.fileno(), self._file.fileno(), self._sent, min(SEND_BYTES, self._size - self._sent)
+            )
+        except BlockingIOError:
+            sent = 0
+        self._sent += sent
+        self._rate.note(sent)
+        return self._sent >= self._size
+
+    def is_too_slow(self) -> bool:
+        """Return whether less was taken of late than must be."""
+        return self._rate.is_too_slow()
+
+    def close(self) -> None:
+        """Forget the rest."""
+        self._file.close()
+
+
+class Rate:
+    """How much was sent in each window of time."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since = clock()
+        self._sent = 0
+
+    def note(self, size: int) -> None:
+        """Count what was sent."""
+        self._sent += size
+        if self._sent >= RATE_BYTES:
+            self._since, self._sent = self._clock(), 0
+
+    def is_too_slow(self) -> bool:
+        """Return whether a window has passed in which less was sent than must be."""
+        return self._clock() - self._since > RATE_WINDOW_S
+
+
+class Outbox:
+    """Stands in for the socket of an answer. What it is given is sent together with what comes soon after."""
+
+    def __init__(self, sock: socket.socket, folder: Path | None) -> None:
+        self._sock = sock
+        self._folder = folder
+        self.held: list[bytes] | None = None
+        #: Whether what the socket does not take may wait in a file.
+        self.may_leave = False
+        self.leaving: Leaving | None = None
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever else gunicorn asks of a socket
+        return getattr(self._sock, name)
+
+    def sendall(self, data: bytes) -> None:
+        """Send it, or hold it for a moment. Raises OSError, of which TooSlowError is one."""
+        if self.held is not None:
+            self.held.append(data)
+        elif self.leaving is not None:
+            self.leaving.add(data)
+        else:
+            self._send(memoryview(data))
+
+    def release(self) -> None:
+        """Send what was held, as one piece."""
+        held, self.held = self.held, None
+        if held:
+            self.sendall(held[0] if len(held) == 1 else b"".join(held))
+
+    def _send(self, rest: memoryview) -> None:
+        rest = rest[self._send_some(rest) :]
+        if not rest:
+            return
+        if self.may_leave:
+            self.leaving = Leaving(self._folder)
+            self.leaving.add(rest)
+            return
+        with waiting():
+            self._send_slowly(rest)
+
+    def _send_some(self, rest: memoryview) -> int:
+        try:
+            return self._sock.send(rest, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+
+    def _send_slowly(self, rest: memoryview) -> None:
+        rate = Rate()
+        poller = select.poll()
+        poller.register(self._sock, select.POLLOUT)
+        while rest:
+            poller.poll(RATE_WINDOW_S * 1000)
+            sent = self._send_some(rest[:PIECE_BYTES])
+            rate.note(sent)
+            rest = rest[sent:]
+            if rest and rate.is_too_slow():
+                raise TooSlowError("the client takes too little of its answer")
+
+
+class Answer(wsgi.Response):  # type: ignore[misc]  # gunicorn is untyped
+    """An answer whose head goes with what comes first of its body, and whose rest may be left to the loop."""
+
+    def __init__(self, req: object, sock: socket.socket, cfg: object, folder: Path | None = None) -> None:
+        super().__init__(req, Outbox(sock, folder), cfg)
+        self.outbox: Outbox = self.sock
+
+    def write(self, arg: bytes) -> None:
+        if self.headers_sent:
+            super().write(arg)
+            return
+        self.outbox.may_leave = len(arg) > SMALL_BYTES and len(arg) == self.response_length
+        self.outbox.held = []
+        try:
+            if len(arg) > PIECE_BYTES:  # not copied to go with its head
+                self.send_headers()
+                self.outbox.release()
+            super().write(arg)
+        finally:
+            self.outbox.release()

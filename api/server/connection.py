@@ -1,0 +1,366 @@
+"""One client's connection: the request that is arriving on it, and what is left of an answer that is leaving.
+
+`take` is given whatever was received and says how far the request has come. It knows nothing of the loop and of
+threads, and never waits, so that both can call it. The head is read by gunicorn's own parser once it is whole. A
+body is collected until its end, as its framing tells, unless its handler reads it as it comes (an upload).
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import socket
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from gunicorn.http.body import ChunkedReader, LengthReader  # type: ignore[import-untyped]
+from gunicorn.http.message import Request  # type: ignore[import-untyped]
+from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
+
+from api.body import STRANGER_BODY_BYTES
+from api.server.answers import Leaving
+from api.server.bodies import Budget, Collected, Memory
+from api.server.chunks import ChunkScan
+from config.pieces import PIECE_BYTES
+from config.turn import waiting
+
+#: All lines of a head together.
+MOST_HEAD = 64 * 1024
+#: A request line that has not ended by then is too long; the parser says so.
+MOST_LINE = 8192
+#: From its first byte a head has this long to arrive, and a body of somebody unknown then as long again.
+HEAD_S = 5.0
+STRANGER_S = 5.0
+BODY_S = 60.0
+#: Of a body that is refused for its size so much is read and thrown away, so that its sender gets to the answer.
+DRAIN_BYTES = 64 * 1024 * 1024
+DRAIN_S = 15.0
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Step(enum.Enum):
+    """How far a request has come."""
+
+    MORE = "wants more bytes"
+    READY = "can be worked on"
+    STRANGER = "somebody must find out whose it is before more is taken"
+    BAD = "is no request; `error` says why"
+    GONE = "its client has left before there was one"
+
+
+class Body(enum.Enum):
+    """How a body ended. Handlers find it in the environ; all but WHOLE must be refused."""
+
+    WHOLE = "whole"
+    CUT = "cut"
+    SLOW = "slow"
+    CROWDED = "crowded"
+    TOO_LARGE = "too large"
+    OVER = "over"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What connections have in common: how requests are parsed, told apart and bounded."""
+
+    config: Any
+    #: The largest body that is collected.
+    most_body: int
+    #: Whose request it is: a key's if its token was recognised (True), else an address's.
+    whose: Callable[[Request, Any], tuple[Hashable, bool]]
+    #: Whether the handler reads the body itself as it comes.
+    is_streamed: Callable[[Request], bool]
+    budget: Budget
+    memory: Memory
+    #: Whether many clients share an address.
+    is_proxy: Callable[[str], bool]
+    folder: Path | None = None
+
+
+class Arrived(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
+    """Gives the parser what has been collected, and then what comes, if the request is read as it comes."""
+
+    #: The parser may ask for a mebibyte at once: a block of that size costs its page faults each time.
+    max_body_chunk = PIECE_BYTES
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.collected: Collected | None = None
+        self.is_whole = True
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        size = min(max(size_hint or 0, self.mxchunk), self.max_body_chunk)
+        if self.collected is not None and (piece := self.collected.read(size)):
+            return piece
+        if self.is_whole:
+            return b""
+        try:
+            return bytes(self.sock.recv(size, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            with waiting():
+                return bytes(self.sock.recv(size))
+
+
+class Connection:
+    """A connection and the request on it. `timeout`, `sock`, `client` and `server` are read by gunicorn too."""
+
+    def __init__(self, rules: Rules, sock: socket.socket, client: Any, server: Any) -> None:  # noqa: ANN401
+        self.rules = rules
+        self.sock = sock
+        self.client = client
+        self.server = server
+        self.address: str = client[0] if isinstance(client, tuple) else "local"
+        self.number = 0
+        #: When an idle connection is closed.
+        self.timeout = 0.0
+        #: The connection is somebody else's now: see `Worker`.
+        self.is_taken = False
+        self.pending = b""
+        self.since = self.deadline = self.watched_at = time.monotonic()
+        #: What is left of an answer, and whether the connection is kept after it.
+        self.left: Leaving | None = None
+        self.keeps = False
+        self.request: Request | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._head = bytearray()
+        self._scanned = 0
+        self.request = None
+        self.error: Exception | None = None
+        self.whose: Hashable = self.address
+        self.is_known = False
+        self.body = Body.WHOLE
+        self.is_streamed = False
+        self._unreader: Arrived | None = None
+        self._collected: Collected | None = None
+        self._chunks: ChunkScan | None = None
+        self._left = 0
+        self._charged = 0
+        self._charged_to: tuple[Hashable, ...] = ()
+        self._discarding = False
+        self._discarded = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of a request has come yet."""
+        return not self._head and self.request is None
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Those of the request, with names in capitals."""
+        assert self.request is not None
+        return list(self.request.headers)
+
+    def has_left(self) -> bool:
+        """Return whether somebody has taken the connection over."""
+        return self.is_taken
+
+    def take(self, data: bytes) -> Step:
+        """Take what was received, or nothing at the end of what the client sends."""
+        if self.request is not None:
+            return self._take_body(data) if data else self._cut()
+        if not data:
+            return Step.GONE
+        if not self._head:
+            self.since = time.monotonic()
+            self.deadline = self.since + HEAD_S
+        self._head += data
+        end = self._head.find(b"\r\n\r\n", max(0, self._scanned - 3))
+        if end < 0:
+            self._scanned = len(self._head)
+            endless = len(self._head) > MOST_LINE and self._head.find(b"\r\n", 0, MOST_LINE) < 0
+            if len(self._head) <= MOST_HEAD and not endless:
+                return Step.MORE
+            end = len(self._head)
+        head, rest = bytes(self._head[: end + 4]), bytes(self._head[end + 4 :])
+        self._head.clear()
+        try:
+            self._parse(head)
+        except Exception as e:  # noqa: BLE001  # whatever the parser says is answered
+            self.error = e
+            return Step.BAD
+        return self._begin_body(rest)
+
+    def known_as(self, whose: Hashable | None) -> Step:
+        """Go on after STRANGER: whose request it is, or None for nobody's, who may send no more."""
+        if whose is None:
+            self.body = Body.SLOW if time.monotonic() >= self.deadline else Body.TOO_LARGE
+            return Step.READY
+        self.whose, self.is_known = whose, True
+        self.deadline = self.since + BODY_S
+        if not self._discarding and self.rules.is_streamed(self.request):
+            return self._stream()
+        return Step.MORE
+
+    def late(self) -> Step:
+        """Say what becomes of a request whose time is over."""
+        if self.request is None:
+            return Step.GONE if self.is_idle else Step.BAD
+        if self._discarding:
+            return Step.READY
+        if not self.is_known and self.since + BODY_S > time.monotonic():
+            return Step.STRANGER
+        self.body = Body.SLOW
+        return Step.READY
+
+    def ended(self) -> bool:
+        """Forget the request that was answered. Returns whether the next may come on this connection."""
+        request, unreader = self.request, self._unreader
+        assert request is not None
+        assert unreader is not None
+        usable = self.body is Body.WHOLE and not self._discarding and not request.should_close()
+        if self.is_streamed:
+            usable = usable and _is_read(request)
+            self.pending = unreader.take_buffered()
+        self.forget()
+        return usable
+
+    def forget(self) -> None:
+        """Give back what the request holds."""
+        if self._collected is not None:
+            self._collected.close()
+        if self._charged:
+            self.rules.budget.give_back(self._charged_to, self._charged)
+        self._clear()
+
+    # -- the request -------------------------------------------------------------------------------
+
+    def _parse(self, head: bytes) -> None:
+        self.number += 1
+        self._unreader = Arrived(self.sock)
+        self._unreader.unread(head)
+        self.request = Request(self.rules.config, self._unreader, self.client, self.number)
+        self.whose, self.is_known = self.rules.whose(self.request, self.client)
+
+    def _begin_body(self, rest: bytes) -> Step:
+        request = self.request
+        assert request is not None
+        reader = request.body.reader
+        self.deadline = time.monotonic() + (BODY_S if self.is_known else STRANGER_S)
+        if isinstance(reader, LengthReader):
+            self._left = reader.length
+            if self._left == 0:
+                self.pending = rest
+                return Step.READY
+        else:
+            assert isinstance(reader, ChunkedReader)
+            self._chunks = ChunkScan()
+        assert self._unreader is not None
+        if self.is_known and self.rules.is_streamed(request):
+            self._unreader.unread(rest)
+            return self._stream()
+        expects = request._expected_100_continue  # gunicorn's own way to tell
+        request._expected_100_continue = False
+        if self._left > self._most:
+            self.body = Body.OVER
+            if expects or not self.is_known:  # its sender waits for the answer, or is owed no more
+                self._discarding = True
+                return Step.READY
+            self._discard()
+        elif expects:
+            try:
+                self.sock.send(CONTINUE, socket.MSG_DONTWAIT)
+            except OSError:
+                return Step.GONE
+        return self._take_body(rest) if rest else Step.MORE
+
+    def _stream(self) -> Step:
+        """Let the handler read the body: what has come of it, and then what comes."""
+        assert self._unreader is not None
+        self.is_streamed = True
+        self._unreader.collected = self._collected
+        self._unreader.is_whole = False
+        return Step.READY
+
+    def _take_body(self, data: bytes) -> Step:
+        belongs = self._chunks.take(data) if self._chunks is not None else min(len(data), self._left)
+        step = self._keep(data, belongs)
+        if step is Step.MORE and not self.is_known and self._size > STRANGER_BODY_BYTES:
+            return Step.STRANGER
+        return step
+
+    @property
+    def _most(self) -> float:
+        """The largest body of this request that is collected; one that is read as it comes is bounded there."""
+        return math.inf if self.rules.is_streamed(self.request) else self.rules.most_body
+
+    @property
+    def _size(self) -> int:
+        return self._collected.size if self._collected is not None else 0
+
+    def _keep(self, data: bytes, belongs: int) -> Step:
+        """Keep the first `belongs` of these bytes, which are the body's; what follows is the next request's."""
+        self._left -= belongs
+        if self._chunks is not None and self._chunks.size > self._most and not self._discarding:
+            self.body = Body.OVER
+            self._discard()
+        if self._discarding:
+            self._discarded += belongs
+            if self._discarded >= DRAIN_BYTES:
+                return Step.READY
+        elif not self._collect(memoryview(data)[:belongs]):
+            return Step.READY
+        if self._chunks.ended if self._chunks is not None else self._left <= 0:
+            self.pending = data[belongs:]
+            assert self._unreader is not None
+            self._unreader.collected = self._collected
+            return Step.READY
+        return Step.MORE
+
+    def _collect(self, data: memoryview) -> bool:
+        if self._collected is None:
+            self._collected = Collected(self.rules.folder, self.rules.memory)
+            self._charged_to = self._accounts()
+        try:
+            if not self.rules.budget.take(self._charged_to, len(data)):
+                self.body = Body.CROWDED
+                return False
+            self._charged += len(data)
+            self._collected.add(data)
+        except OSError:
+            self.body = Body.CROWDED
+            return False
+        return True
+
+    def _accounts(self) -> tuple[Hashable, ...]:
+        """Return whose shares a body counts in: its key's, and its address's unless that is a proxy's."""
+        if self.whose == self.address or self.rules.is_proxy(self.address):
+            return (self.whose,)
+        return (self.whose, self.address)
+
+    def _discard(self) -> None:
+        self._discarding = True
+        self.deadline = time.monotonic() + DRAIN_S
+        if self._collected is not None:
+            self._collected.close()
+            self._collected = None
+
+    def _cut(self) -> Step:
+        """The client sends no more, and the body is not whole: its handler says so."""
+        self.body = Body.CUT
+        assert self._unreader is not None
+        self._unreader.collected = self._collected
+        return Step.READY
+
+
+def _is_read(request: Request) -> bool:
+    """Return whether its handler has read all of a streamed body."""
+    body = request.body
+    if body.failed or body.buf.tell():
+        return False
+    reader = body.reader
+    if isinstance(reader, LengthReader):
+        return bool(reader.length == 0)
+    return reader.parser is None
+
+
+def status_of(error: Exception | None, statuses: tuple[tuple[type[Exception], int], ...]) -> int:
+    """Return the status that a parser's error is answered with; 408 for a head that did not come in time."""
+    if error is None:
+        return HTTPStatus.REQUEST_TIMEOUT
+    return next((status for kind, status in statuses if isinstance(error, kind)), 500)

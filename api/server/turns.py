@@ -1,0 +1,134 @@
+"""Whose request is worked on next: a bounded number at the same time, and the keys take turns.
+
+Many threads of one interpreter do not get more done: each lock that one of them holds while another has the
+interpreter costs a switch, and a hundred threads spend their time on switches. A bound of a few keeps the service
+quick. A line per key keeps a key with a thousand requests from delaying a key with one.
+
+A request that waits gives up its turn (`config.turn`). One that waits without saying so is noticed: when no turn
+has ended for a while, one more is given.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
+
+Begin = Callable[[], object]
+
+#: So many requests are worked on at the same time. More are slower: they all want the one interpreter.
+MOST = 4
+#: When no turn has ended for so long while somebody waits, one more is given.
+STALLED_S = 0.05
+
+
+class Turns:
+    """Gives turns. Safe for many threads."""
+
+    def __init__(self, most: int = MOST, *, stalled_s: float = STALLED_S) -> None:
+        self._most = most
+        self._stalled_s = stalled_s
+        self._lock = threading.Lock()
+        self._active = 0
+        self._ended = self._seen = 0
+        self._seen_at = time.monotonic()
+        #: Those that wait, by whose they are, in the order in which these have their turns. No line is empty.
+        self._lines: OrderedDict[Hashable, deque[Begin]] = OrderedDict()
+
+    @property
+    def active(self) -> int:
+        """How many turns are held."""
+        return self._active
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether somebody waits, who wants `unstick` to be called."""
+        return bool(self._lines)
+
+    def take_at_once(self) -> bool:
+        """Take a turn if there is one. Returns whether."""
+        with self._lock:
+            if self._active >= self._most:
+                return False
+            self._active += 1
+            return True
+
+    def ask(self, whose: Hashable, begin: Begin, *, first: bool = False) -> None:
+        """Call `begin` with a turn taken for it, now or later; `first` is in front of what else is theirs."""
+        with self._lock:
+            if self._active >= self._most:
+                if not self._lines:
+                    self._seen = -1  # from now on it counts whether a turn ends
+                line = self._lines.get(whose)
+                if line is None:
+                    line = self._lines[whose] = deque()
+                (line.appendleft if first else line.append)(begin)
+                return
+            self._active += 1
+        begin()
+
+    def leave(self) -> None:
+        """Give a turn back; whoever is next begins."""
+        with self._lock:
+            self._ended += 1
+            begin = self._next() if self._active <= self._most else None
+            if begin is None:
+                self._active -= 1
+        if begin is not None:
+            begin()
+
+    def unstick(self) -> None:
+        """Give one more turn if those that hold theirs have all been at it for long."""
+        with self._lock:
+            now = time.monotonic()
+            if self._ended != self._seen:
+                self._seen, self._seen_at = self._ended, now
+                return
+            if now - self._seen_at < self._stalled_s:
+                return
+            self._seen_at = now
+            begin = self._next()
+            if begin is None:
+                return
+            self._active += 1
+        begin()
+
+    def _next(self) -> Begin | None:
+        if not self._lines:
+            return None
+        whose, line = self._lines.popitem(last=False)
+        begin = line.popleft()
+        if line:
+            self._lines[whose] = line
+        return begin
+
+
+class HeldTurn:
+    """The turn of one thread, for whoever it works at the moment. Used by that thread alone."""
+
+    __slots__ = ("_held", "_turns", "whose")
+
+    def __init__(self, turns: Turns, whose: Hashable) -> None:
+        """It has been taken already."""
+        self._turns = turns
+        self.whose = whose
+        self._held = True
+
+    def leave(self) -> None:
+        """Give the turn back, if it is held."""
+        if self._held:
+            self._held = False
+            self._turns.leave()
+
+    def enter(self) -> None:
+        """Wait for a turn, unless it is held."""
+        if self._held:
+            return
+        if not self._turns.take_at_once():
+            woken = threading.Lock()
+            woken.acquire()
+            self._turns.ask(self.whose, woken.release, first=True)
+            while not woken.acquire(timeout=STALLED_S):
+                self._turns.unstick()
+        self._held = True
