@@ -1,8 +1,8 @@
 """The warm pool: sandboxes started ahead of need, each used once, made again in the background.
 
 Fillers sleep until there is something to make, or to be seen: whether sandboxes can be made. They hold back while
-runs are going on, and until the answer to the last has had the time to reach whoever waits for it. Taking apart what
-has been used happens on a thread of its own, after the reply.
+runs are going on, and until the answer to the last has had the time to reach whoever waits for it. What has been
+used is taken apart on a thread of its own, after the reply.
 """
 
 from __future__ import annotations
