@@ -22,12 +22,13 @@ ANSWER_S = 10.0
 class RuntimeVersion:
     """A runtime's version. `text` is the first line of its --version, `problem` is empty for a tested version.
 
-    `number` has three parts, or none where the version is not known.
+    `number` has three parts, or none where the version is not known. `features` are those that crun lists.
     """
 
     text: str
     problem: str
     number: tuple[int, ...] = ()
+    features: frozenset[str] = frozenset()
 
     @property
     def is_tested(self) -> bool:
@@ -47,11 +48,12 @@ def read_version(name: str, path: str) -> RuntimeVersion:
 def compare(name: str, answer: str) -> RuntimeVersion:
     """Compare the answer to --version with the tested versions of the runtime `name`."""
     first = answer.partition("\n")[0].strip()
+    features = frozenset(word for line in answer.splitlines() if line.startswith("+") for word in line.split())
     if name not in TESTED:
-        return RuntimeVersion(first, "")
+        return RuntimeVersion(first, "", features=features)
     found = VERSION.search(first)
     if found is None:
-        return RuntimeVersion(first or "nothing", f"{name} --version does not name a version")
+        return RuntimeVersion(first or "nothing", f"{name} --version does not name a version", features=features)
     oldest, newest = TESTED[name]
     number = tuple(int(part or 0) for part in found.groups())
     span = f"tested are {'.'.join(map(str, oldest))} to {'.'.join(map(str, newest))}"
@@ -60,4 +62,4 @@ def compare(name: str, answer: str) -> RuntimeVersion:
         problem = f"older than every tested version: {span}"
     elif number[:2] > newest:
         problem = f"newer than every tested version: {span}"
-    return RuntimeVersion(first, problem, number)
+    return RuntimeVersion(first, problem, number, features)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.runtime_versions import read_version
+from config.runtime_versions import RuntimeVersion, read_version
 from ops import containers, host, install
 from ops.environment import PATH
 from ops.state import Place
@@ -97,13 +97,13 @@ def _engine() -> Iterator[Check]:
         return
     runtime = os.environ.get("RUNTIME") or "crun"
     path = shutil.which(runtime, path=PATH)
+    version = read_version(runtime, path) if path is not None else None
     if runtime == "crun":
-        yield _crun(path)
+        yield _crun(version)
     else:
         mend = f"apt-get install {runtime} (make up does)"
         yield Check(f"{runtime} is there", path is not None, path or "not installed", mend)
-    if path is not None:
-        version = read_version(runtime, path)
+    if version is not None:
         mend = f"{version.problem}; run make test-all, or install a tested version"
         yield Check(f"{runtime} is tested", version.is_tested, version.text, mend, required=False)
 
@@ -115,12 +115,11 @@ def _docker() -> Check:
     return Check("docker answers", said is not None, said or "nobody does", mend)
 
 
-def _crun(path: str | None) -> Check:
-    if path is None:
+def _crun(version: RuntimeVersion | None) -> Check:
+    if version is None:
         return Check("crun works", ok=False, detail="not installed", mend="apt-get install crun (make up does)")
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.split("\n")
-    features = next((line for line in said if line.startswith("+")), "")
-    return Check("crun works", "+SECCOMP" in features, said[0], "install Debian's crun: this one has no seccomp")
+    mend = "install Debian's crun: this one has no seccomp"
+    return Check("crun works", "+SECCOMP" in version.features, version.text, mend)
 
 
 def _cgroups() -> Iterator[Check]:

@@ -11,6 +11,7 @@ import os
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from config.settings import IMAGE_PREFIX, Settings, SettingsError, load_settings
 from ops.programs import ALLOCATOR, PYTHON
@@ -41,7 +42,7 @@ def start(what: str, settings: Settings) -> None:
 
 
 def check(what: str, settings: Settings) -> bool:
-    """Whether it answers, and of a worker whether each language that was tried has sandboxes."""
+    """Whether it answers, and of a worker whether sandboxes of each language that was tried can be made."""
     if what == "api":
         address = f"http://127.0.0.1:{settings.port}/healthz"
         with urllib.request.urlopen(address, timeout=CHECK_TIMEOUT_S) as reply:
@@ -49,8 +50,19 @@ def check(what: str, settings: Settings) -> bool:
     from dispatch.unix import UnixDispatcher  # only a worker is asked through its socket
 
     status = UnixDispatcher(settings.worker_socket).status()
-    # Images may still be loading: then nothing has failed yet.
-    return "languages" in status and not status["sandboxes"]["failing"]
+    return has_sandboxes(status)
+
+
+def has_sandboxes(status: dict[str, Any]) -> bool:
+    """Whether a worker's status is that of one which can make sandboxes, as soon as an image of them is built."""
+    if "languages" not in status:
+        return False
+    if not any(language["ready"] for language in status["languages"]):
+        return True  # images are still being loaded
+    sandboxes = status["sandboxes"]
+    languages = {language["id"] for language in status["languages"]}
+    # What fails beside its language is one way to make its sandboxes; runs have another.
+    return bool(sandboxes["usable"]) and languages.isdisjoint(sandboxes["failing"])
 
 
 def _close_cgroups() -> None:

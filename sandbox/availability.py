@@ -1,6 +1,8 @@
 """Whether sandboxes can be made, by language: counted wherever one is made, for readiness and for operators.
 
 A single failure may be a machine under load, and is tried again; the second in a row counts. One success ends it.
+What is counted has the name of a language, or `LANGUAGE/WAY` where sandboxes are also made in another way: each is
+counted by itself, as one may work where another does not.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ FAILING_FROM = 2
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Failures in a row of one language. `words` are the engine's own of the last one: never for a client.
+    """Failures in a row under one name. `words` are the engine's own of the last one: never for a client.
 
     `since` is when the first of them was, as RFC 3339.
     """
@@ -36,30 +38,45 @@ class Availability:
         self._made: set[str] = set()
         self._failures: dict[str, Failure] = {}
 
-    def succeeded(self, language: str) -> None:
-        """Note a sandbox that started and was measured."""
-        if language in self._made and language not in self._failures:
-            return  # the ordinary case, before each run: no lock
+    def succeeded(self, name: str) -> int:
+        """Note a sandbox that started and was measured. Returns how many failures in a row it ends."""
+        if name in self._made and name not in self._failures:
+            return 0  # the ordinary case, before each run: no lock
         with self._lock:
-            self._made.add(language)
-            self._failures.pop(language, None)
+            self._made.add(name)
+            ended = self._failures.pop(name, None)
+        return ended.times if ended is not None else 0
 
-    def failed(self, language: str, words: str) -> None:
+    def failed(self, name: str, words: str) -> None:
         """Note an attempt that came to nothing."""
         with self._lock:
-            known = self._failures.get(language)
+            known = self._failures.get(name)
             if known is None:
-                self._failures[language] = Failure(words, 1, self._clock())
+                self._failures[name] = Failure(words, 1, self._clock())
             else:
-                self._failures[language] = replace(known, words=words, times=known.times + 1)
+                self._failures[name] = replace(known, words=words, times=known.times + 1)
+
+    def is_doubtful(self, name: str) -> bool:
+        """Whether one is to be made to see if it can be: the last attempt failed, or a language has had none."""
+        return name in self._failures or (name not in self._made and not _is_way(name))
 
     def failing(self) -> dict[str, Failure]:
-        """Return the languages whose sandboxes cannot be made, each with its failures."""
+        """Return what cannot be made, each with its failures. A language that fails stands for all of its ways."""
         with self._lock:
-            return {name: found for name, found in self._failures.items() if found.times >= FAILING_FROM}
+            found = {name: one for name, one in self._failures.items() if one.times >= FAILING_FROM}
+        return {name: one for name, one in found.items() if not (_is_way(name) and language_of(name) in found)}
 
     def is_usable(self) -> bool:
         """Whether a sandbox of some language has started, and that language's can still be made."""
         failing = self.failing()
         with self._lock:
-            return bool(self._made - failing.keys())
+            return any(name not in failing for name in self._made if not _is_way(name))
+
+
+def language_of(name: str) -> str:
+    """Return the language of what is counted under a name."""
+    return name.partition("/")[0]
+
+
+def _is_way(name: str) -> bool:
+    return "/" in name

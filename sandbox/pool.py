@@ -1,8 +1,8 @@
 """The warm pool: sandboxes started ahead of need, each used once, made again in the background.
 
-Fillers sleep until there is something to make. They hold back while runs are going on, and until the answer to the
-last has had the time to reach whoever waits for it. Taking apart what has been used happens on a thread of its own,
-after the reply.
+Fillers sleep until there is something to make, or to be seen: whether sandboxes can be made. They hold back while
+runs are going on, and until the answer to the last has had the time to reach whoever waits for it. What has been
+used is taken apart on a thread of its own, after the reply.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class WarmPool:
         self.availability = availability or Availability()
         self._engine = engine
         self._images = images
-        self._shelves = Shelves(engine, sizes)
+        self._shelves = Shelves(engine, sizes, self.availability)
         self._metrics = metrics or Metrics()
         self._inspect = inspect
         #: Whether the sandbox made last was confined as it must be; None before the first.
@@ -105,7 +105,7 @@ class WarmPool:
             return None
         try:
             with self._starts:
-                return self._make(image, flavour=flavour, owner=owner), "cold"
+                return self._create(image, flavour=flavour, owner=owner), "cold"
         except EngineError as e:
             message = "no sandbox came of a key's template: %s"
             repeated.log(logging.WARNING, message, e, key=language.id, language=language.id)
@@ -120,16 +120,16 @@ class WarmPool:
             # One may have become ready in the time spent waiting for a turn.
             if (sandbox := self._from_shelf(shelf, image)) is not None:
                 return sandbox, "pool"
-            return self._made_for_run(image, lambda: self._make(image, flavour=shelf.flavour)), "cold"
+            return self._made_for_run(image, lambda: self._make(shelf, image)), "cold"
 
     def make_cold(self, language: Language, *, hold: bool = False) -> Sandbox:
         """A sandbox made now as a container of its own, without an interpreter started ahead unless `hold`.
 
         Raises NotReady, EngineError.
         """
-        image = self._image(language)
+        image, shelf = self._image(language), self._shelves.find_containers(language)
         with self._starts:
-            sandbox = self._made_for_run(image, lambda: self._make(image, hold=hold, container=True))
+            sandbox = self._made_for_run(image, lambda: self._make(shelf, image, hold=hold, container=True))
         self._metrics.taken.labels(language.id, "cold").inc()
         return sandbox
 
@@ -190,7 +190,21 @@ class WarmPool:
             repeated.log(logging.WARNING, message, e, key=image.language, language=image.language)
         return make()
 
-    def _make(
+    def _make(self, shelf: Shelf, image: Image, *, hold: bool = True, container: bool = False) -> Sandbox:
+        """One of a shelf's kind; whether it could be made is counted. A failure puts the kind in doubt."""
+        try:
+            sandbox = self._create(image, hold=hold, flavour=shelf.flavour, container=container)
+        except EngineError as e:
+            self._shelves.pause(shelf)
+            self.availability.failed(shelf.name, str(e))
+            self._shelves.look_again()
+            raise
+        failures = self.availability.succeeded(shelf.name)
+        if failures:
+            self._shelves.resume(shelf, failures)
+        return sandbox
+
+    def _create(
         self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False, owner: str = ""
     ) -> Sandbox:
         began = time.monotonic()
@@ -198,11 +212,9 @@ class WarmPool:
             sandbox = self._started(
                 self._engine.create(image, hold=hold, flavour=flavour, container=container, owner=owner)
             )
-        except EngineError as e:
+        except EngineError:
             self._metrics.engine_errors.labels("start").inc()
-            self.availability.failed(image.language, str(e))
             raise
-        self.availability.succeeded(image.language)
         self._metrics.starts.labels(image.language).observe(time.monotonic() - began)
         return sandbox
 
@@ -230,13 +242,13 @@ class WarmPool:
             shelf, image = chosen
             try:
                 with self._starts:
-                    sandbox = self._make(image, flavour=shelf.flavour)
+                    sandbox = self._make(shelf, image, hold=not shelf.container, container=shelf.container)
             except EngineError as e:
                 language = shelf.language.id
                 remedy = remedy_for(str(e))
                 message = "a warm sandbox could not be made"
                 repeated.log(logging.ERROR, message, key=language, language=language, reason=str(e), remedy=remedy)
-                self._shelves.failed(shelf)
+                self._shelves.give_up(shelf)
                 continue
             if not self._shelves.put(shelf, sandbox):
                 sandbox.destroy()

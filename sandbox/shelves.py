@@ -2,15 +2,20 @@
 
 While runs are going on, nothing is wanted that the pool has half of: on a small machine, making the next sandbox
 would slow the run that is under way.
+
+Of what is in doubt one is wanted in any case, whatever waits and however few are to wait: it shows whether
+sandboxes can be made, after a failure and before the first of a language. While nothing is in doubt, nobody looks.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from sandbox.availability import FAILING_FROM, Availability
 from sandbox.engines import Engine, Sandbox
 from sandbox.images import Image
 from sandbox.languages import Language
@@ -18,20 +23,31 @@ from sandbox.pool_sizes import flavour_sizes
 
 #: After the first failure to make a sandbox; twice as long after each further one in a row.
 RETRY_S, LONGEST_RETRY_S = 2.0, 60.0
+#: The way of a sandbox that is a container of its own where others are forked.
+CONTAINER = "container"
 
 
 @dataclass(slots=True)
 class Shelf:
-    """One language's ready sandboxes, or those of one flavour of it. `making` are on their way."""
+    """One language's ready sandboxes, those of one flavour of it, or its containers, of which none are kept.
+
+    `making` are on their way.
+    """
 
     language: Language
     size: int
     flavour: str = ""
+    container: bool = False
     ready: deque[Sandbox] = field(default_factory=deque)
     making: int = 0
-    paused: bool = False
     #: In a row, of making one.
     failures: int = 0
+    #: Until then none is to be made.
+    paused_until: float = float("-inf")
+    name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = _name(self.language, CONTAINER if self.container else self.flavour)
 
     @property
     def coming(self) -> int:
@@ -47,12 +63,24 @@ class Shelf:
 class Shelves:
     """Every language's, and what goes on beside them. Safe for many threads."""
 
-    def __init__(self, engine: Engine, sizes: Mapping[Language, int]) -> None:
-        """One of each language, and where the engine has them, of each flavour."""
-        self._shelves = {_name(language, ""): Shelf(language, size) for language, size in sizes.items()}
+    def __init__(
+        self,
+        engine: Engine,
+        sizes: Mapping[Language, int],
+        availability: Availability,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """One of each language, and where the engine has templates, of each flavour and of containers.
+
+        `availability` knows what is in doubt.
+        """
+        shelves = [Shelf(language, size) for language, size in sizes.items()]
         if engine.has_templates:
-            for (language, flavour), size in flavour_sizes(sizes).items():
-                self._shelves[_name(language, flavour)] = Shelf(language, size, flavour)
+            shelves += [Shelf(language, size, name) for (language, name), size in flavour_sizes(sizes).items()]
+            shelves += [Shelf(language, 0, container=True) for language in sizes]
+        self._shelves = {shelf.name: shelf for shelf in shelves}
+        self._availability = availability
+        self._clock = clock
         self._change = threading.Condition()
         self._closed = False
         self._busy = 0
@@ -62,6 +90,10 @@ class Shelves:
     def find(self, language: Language, flavour: str) -> Shelf:
         """The flavour's, or the language's own if that has none."""
         return self._shelves.get(_name(language, flavour)) or self._shelves[_name(language, "")]
+
+    def find_containers(self, language: Language) -> Shelf:
+        """Return the one of the language's containers: its own, where that holds such."""
+        return self.find(language, CONTAINER)
 
     def take(self, shelf: Shelf) -> Sandbox | None:
         """What has waited for longest."""
@@ -84,34 +116,43 @@ class Shelves:
                         if any(map(self._wants, self._shelves.values())):
                             self._change.notify()
                         return shelf, image
-                self._change.wait()
+                self._change.wait(self._shortest_pause_s())
         return None
 
     def put(self, shelf: Shelf, sandbox: Sandbox) -> bool:
-        """What was on its way is there. False if it is not wanted any more."""
+        """What was on its way is there. False if it is not wanted any more, or was only to show that it can be."""
         with self._change:
             shelf.making -= 1
-            shelf.failures = 0
-            if not self._closed:
+            wanted = not self._closed and len(shelf.ready) < shelf.size
+            if wanted:
                 shelf.ready.append(sandbox)
-            return not self._closed
+            return wanted
 
-    def failed(self, shelf: Shelf) -> None:
-        """Give up one that was to be made, and want no other for a while: longer after each failure in a row."""
+    def give_up(self, shelf: Shelf) -> None:
+        """What was on its way does not come."""
         with self._change:
             shelf.making -= 1
-            if shelf.paused:  # another filler's failure has begun the pause
-                return
-            shelf.paused = True
-            pause_s = min(LONGEST_RETRY_S, RETRY_S * 2**shelf.failures)
-            shelf.failures += 1
-        timer = threading.Timer(pause_s, self._resume, [shelf])
-        timer.daemon = True
-        timer.start()
 
-    def _resume(self, shelf: Shelf) -> None:
+    def pause(self, shelf: Shelf) -> None:
+        """Want none for a while, as one could not be made: longer after each failure in a row.
+
+        Those that fail meanwhile, as fillers and runs do together, are of the same failure.
+        """
         with self._change:
-            shelf.paused = False
+            if self._is_paused(shelf):
+                return
+            shelf.paused_until = self._clock() + min(LONGEST_RETRY_S, RETRY_S * 2**shelf.failures)
+            shelf.failures += 1
+
+    def resume(self, shelf: Shelf, failures: int) -> None:
+        """End the pause, as one was made after so many failures.
+
+        If that many count, something was mended, and the others are worth an attempt too.
+        """
+        with self._change:
+            shelf.failures = 0
+            for one in self._shelves.values() if failures >= FAILING_FROM else [shelf]:
+                one.paused_until = float("-inf")
             self._change.notify_all()
 
     def run_begins(self) -> None:
@@ -133,7 +174,7 @@ class Shelves:
                 self._change.notify()
 
     def look_again(self) -> None:
-        """There may be images that were not there."""
+        """There may be images that were not there, or doubts."""
         with self._change:
             self._change.notify_all()
 
@@ -148,7 +189,11 @@ class Shelves:
     def counts(self) -> dict[str, dict[str, int]]:
         """Ready and wanted, by language."""
         with self._change:
-            return {name: {"ready": len(shelf.ready), "size": shelf.size} for name, shelf in self._shelves.items()}
+            return {
+                name: {"ready": len(shelf.ready), "size": shelf.size}
+                for name, shelf in self._shelves.items()
+                if not shelf.container
+            }
 
     def close(self) -> list[Sandbox]:
         """Want nothing any more; everything that waited."""
@@ -161,10 +206,18 @@ class Shelves:
         return waiting
 
     def _wants(self, shelf: Shelf) -> bool:
-        if shelf.paused or shelf.coming >= shelf.size:
-            return False
-        return self._busy == 0 or shelf.coming < (shelf.size + 1) // 2
+        lacks = shelf.coming < (shelf.size if self._busy == 0 else (shelf.size + 1) // 2)
+        tries = not lacks and shelf.making == 0 and self._availability.is_doubtful(shelf.name)
+        return (lacks or tries) and not self._is_paused(shelf)
+
+    def _is_paused(self, shelf: Shelf) -> bool:
+        return self._clock() < shelf.paused_until
+
+    def _shortest_pause_s(self) -> float | None:
+        """How long until the first pause ends; None if there is none."""
+        at = self._clock()
+        return min((one.paused_until - at for one in self._shelves.values() if one.paused_until > at), default=None)
 
 
-def _name(language: Language, flavour: str) -> str:
-    return f"{language.id}/{flavour}" if flavour else language.id
+def _name(language: Language, way: str) -> str:
+    return f"{language.id}/{way}" if way else language.id

@@ -22,7 +22,7 @@
 `{"op":"posture"}`
     `{"posture":[{"name":…,"layers":[{…},…]}]}`: how each layer of confinement stands, engine by engine.
 `{"op":"sandboxes"}`, of root only
-    `{"sandboxes":{L:{"words":…,"times":N,"since":…,"remedy":…},…}}`: languages whose sandboxes cannot be made.
+    `{"sandboxes":{L:{"words":…,"times":N,"since":…,"remedy":…},…}}`: what cannot be made: L, or L/WAY.
 `{"op":"canary","language":L}`, of root only
     `{"canary":{"ok":true|false,"words":…,"remedy":…}}`, after a run of that language's example.
 """

@@ -14,7 +14,7 @@ from config.faults import spare
 from config.ids import new_id
 from config.settings import Settings
 from sandbox.admission import Admission
-from sandbox.availability import Availability
+from sandbox.availability import Availability, language_of
 from sandbox.blobs import RunBlobs
 from sandbox.engines import EngineUnusable, NotConfined
 from sandbox.engines.apparmor import ProfileWatch, profiles_in_use
@@ -232,7 +232,8 @@ class Service:
             return _canary(outcome.message)
         if outcome.status == "succeeded":
             return _canary("")
-        failure = self.availability.failing().get(language.id)
+        failing = self.availability.failing()
+        failure = next((found for name, found in failing.items() if language_of(name) == language.id), None)
         reason = outcome.error.message if outcome.error is not None else outcome.stderr.strip()[-300:]
         return _canary(failure.words if failure is not None else f"its run ended {outcome.status}: {reason}")
 

@@ -67,3 +67,26 @@ def test_what_cannot_be_is_said(what, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["contained", what])
     assert contained.main() == contained.EX_CONFIG
     assert "MAX_RUNS" in capsys.readouterr().err
+
+
+BUILT, LOADING = [{"id": "python", "ready": True}], [{"id": "python", "ready": False}]
+
+
+@pytest.mark.parametrize(
+    ("languages", "usable", "failing", "healthy"),
+    [
+        (LOADING, False, [], True),
+        (BUILT, True, [], True),
+        (BUILT, True, ["python/container"], True),
+        (BUILT, False, [], False),  # nothing has failed twice, and nothing has started
+        (BUILT, False, ["python"], False),
+        ([*BUILT, {"id": "bash", "ready": True}], True, ["bash"], False),
+    ],
+)
+def test_a_worker_is_healthy_if_it_can_make_sandboxes_of_what_is_built(languages, usable, failing, healthy):
+    status = {"languages": languages, "sandboxes": {"usable": usable, "failing": failing}}
+    assert contained.has_sandboxes(status) is healthy
+
+
+def test_a_worker_that_says_nothing_of_languages_is_not_healthy():
+    assert not contained.has_sandboxes({})

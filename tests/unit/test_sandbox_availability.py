@@ -55,6 +55,32 @@ def test_a_language_that_never_started_does_not_hide_behind_another(availability
     assert not availability.is_usable()
 
 
+def test_a_way_of_a_language_is_counted_by_itself_and_makes_no_language_unusable(availability):
+    availability.succeeded("python")
+    for _ in range(2):
+        availability.failed("python/container", "x")
+    assert list(availability.failing()) == ["python/container"]
+    assert availability.is_usable()
+    for _ in range(2):
+        availability.failed("python", "y")
+    assert list(availability.failing()) == ["python"]  # which stands for all of its ways
+    assert not availability.is_usable()
+    availability.succeeded("python/container")
+    assert not availability.is_usable()
+
+
+def test_in_doubt_is_a_language_before_its_first_success_and_whatever_failed_last(availability):
+    assert availability.is_doubtful("python")
+    assert not availability.is_doubtful("python/container")
+    assert availability.succeeded("python") == 0
+    assert not availability.is_doubtful("python")
+    for name in ("python", "python/container"):
+        availability.failed(name, "x")
+        assert availability.is_doubtful(name)
+        assert availability.succeeded(name) == 1
+        assert not availability.is_doubtful(name)
+
+
 @given(st.lists(st.tuples(st.sampled_from(["python", "bash"]), st.booleans()), max_size=40))
 def test_only_what_came_last_of_each_language_counts(attempts):
     availability = Availability(lambda: NOON)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from sandbox import frames
+from sandbox.availability import Availability
 from sandbox.engines import EngineError, NotConfined
 from sandbox.frames import frame
 from sandbox.images import Image
@@ -194,42 +195,169 @@ def test_a_failing_engine_is_tried_again_not_hammered(monkeypatch):
     pool.close()
 
 
-def test_failures_in_a_row_are_tried_again_after_longer_and_longer_pauses(monkeypatch):
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self):
+        self.at = 100.0
+
+    def __call__(self):
+        return self.at
+
+
+IMAGE = Image("python", "sha256:1", ("/x",))
+
+
+@pytest.fixture
+def shelves():
+    """One language whose pool holds four, with `clock` and `availability`."""
+    clock, availability = Clock(), Availability()
+    made = Shelves(FakeEngine(), {PYTHON: 4}, availability, clock)
+    return SimpleNamespace(all=made, own=made.find(PYTHON, ""), clock=clock, availability=availability)
+
+
+def pause_of(shelves):
+    return shelves.own.paused_until - shelves.clock.at
+
+
+def test_failures_in_a_row_are_tried_again_after_longer_and_longer_pauses(shelves):
     pauses = []
-
-    class Timer:
-        daemon = False
-
-        def __init__(self, seconds, resume, arguments):
-            pauses.append(seconds)
-            self._resume = lambda: resume(*arguments)
-
-        def start(self):
-            self._resume()
-
-    monkeypatch.setattr("sandbox.shelves.threading.Timer", Timer)
-    shelves = Shelves(FakeEngine(), {PYTHON: 4})
-    shelf = shelves.find(PYTHON, "")
     for _ in range(7):
-        shelves.failed(shelf)
+        shelves.all.pause(shelves.own)
+        pauses.append(pause_of(shelves))
+        shelves.clock.at = shelves.own.paused_until
     assert pauses == [2, 4, 8, 16, 32, 60, 60]
-    shelf.making += 1
-    sandbox = FakeSandbox(None)
-    shelves.put(shelf, sandbox)
-    shelves.failed(shelf)
-    assert pauses[-1] == 2
+    shelves.all.resume(shelves.own, 7)
+    shelves.all.pause(shelves.own)
+    assert pause_of(shelves) == 2
+
+
+def test_those_that_fail_together_begin_one_pause(shelves):
+    for _ in range(3):
+        shelves.all.pause(shelves.own)
+    shelves.clock.at += 2
+    shelves.all.pause(shelves.own)
+    assert pause_of(shelves) == 4
+
+
+def next_of(shelves):
+    """What would be made next, or None if nothing is wanted now."""
+    wanted = [shelf for shelf in shelves._shelves.values() if shelves._wants(shelf)]
+    return shelves.next_to_fill(lambda _name: IMAGE)[0].name if wanted else None
+
+
+@pytest.fixture
+def forked():
+    """Shelves of a language without a pool, on an engine with templates."""
+    engine, availability = FakeEngine(), Availability()
+    engine.has_templates = True
+    return Shelves(engine, {PYTHON: 0}, availability, Clock()), availability
+
+
+def test_a_language_without_a_pool_is_tried_once_before_its_first_success(forked):
+    shelves, availability = forked
+    assert next_of(shelves) == "python"
+    assert next_of(shelves) is None  # one is on its way
+    availability.succeeded("python")
+    sandbox = FakeSandbox(IMAGE)
+    assert not shelves.put(shelves.find(PYTHON, ""), sandbox)  # it was to be seen, not kept
+    assert next_of(shelves) is None
     sandbox.destroy()
 
 
-def test_fillers_that_fail_together_begin_one_pause(monkeypatch):
-    begun = []
-    monkeypatch.setattr(
-        "sandbox.shelves.threading.Timer", lambda seconds, *_: begun.append(seconds) or SimpleNamespace(start=int)
-    )
-    shelves = Shelves(FakeEngine(), {PYTHON: 4})
-    for _ in range(3):
-        shelves.failed(shelves.find(PYTHON, ""))
-    assert begun == [2]
+def test_what_has_failed_is_tried_in_its_own_way_until_it_succeeds(forked):
+    shelves, availability = forked
+    availability.succeeded("python")
+    containers = shelves.find_containers(PYTHON)
+    assert next_of(shelves) is None
+    availability.failed(containers.name, "no")
+    assert next_of(shelves) == "python/container"
+    shelves.give_up(containers)
+    assert next_of(shelves) == "python/container"
+    availability.succeeded(containers.name)
+    shelves.give_up(containers)
+    assert next_of(shelves) is None
+    assert "python/container" not in shelves.counts()
+
+
+def test_what_is_in_doubt_is_tried_beside_a_full_pool_and_beside_runs(shelves):
+    shelves.availability.succeeded("python")
+    sandboxes = [FakeSandbox(IMAGE) for _ in range(4)]
+    for sandbox in sandboxes:
+        assert next_of(shelves.all) == "python"
+        assert shelves.all.put(shelves.own, sandbox)
+    assert next_of(shelves.all) is None
+    shelves.all.run_begins()
+    shelves.all.pause(shelves.own)
+    shelves.availability.failed("python", "no")
+    assert next_of(shelves.all) is None
+    shelves.clock.at += 2
+    assert next_of(shelves.all) == "python"
+    for sandbox in sandboxes:
+        sandbox.destroy()
+
+
+@pytest.mark.parametrize(("failures", "resumed"), [(1, False), (2, True)])
+def test_a_recovery_ends_the_pauses_of_others_too(failures, resumed):
+    other = CATALOGUE.get("bash")
+    shelves = Shelves(FakeEngine(), {PYTHON: 1, other: 1}, Availability(), Clock())
+    for language in (PYTHON, other):
+        shelves.pause(shelves.find(language, ""))
+    shelves.resume(shelves.find(PYTHON, ""), failures)
+    assert next_of(shelves) == "python"
+    assert next_of(shelves) == ("bash" if resumed else None)
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_runtime_that_breaks_and_is_mended_is_seen_without_another_run(monkeypatch, size):
+    monkeypatch.setattr("sandbox.shelves.RETRY_S", 0.02)
+    engine = FakeEngine()
+    pool = WarmPool(engine, SimpleNamespace(get=lambda _name: IMAGE), {PYTHON: size})
+    pool.start()
+    wait_until(pool.availability.is_usable)
+    wait_until(lambda: full(pool))
+    made = len(engine.made)
+    time.sleep(0.1)
+    assert len(engine.made) == made  # while all is well, nobody looks
+    engine.failures = 4
+    with pytest.raises(EngineError):
+        pool.make_cold(PYTHON)
+    assert not pool.availability.is_usable()
+    wait_until(pool.availability.is_usable)
+    assert engine.failures == 0
+    pool.close()
+    assert all(sandbox.destroyed.wait(5) for sandbox in engine.made)
+
+
+def test_containers_that_fail_say_nothing_of_what_is_forked(monkeypatch):
+    monkeypatch.setattr("sandbox.shelves.RETRY_S", 0.02)
+    engine = FakeEngine()
+    engine.has_templates = True
+    pool = WarmPool(engine, SimpleNamespace(get=lambda _name: IMAGE), {PYTHON: 1})
+    pool.start()
+    wait_until(lambda: all(shelf["ready"] == shelf["size"] for shelf in pool.counts().values()))
+    engine.failures = 5
+    with pytest.raises(EngineError):
+        pool.make_cold(PYTHON)
+    assert list(pool.availability.failing()) == ["python/container"]
+    assert pool.availability.is_usable()
+    wait_until(lambda: pool.availability.failing() == {})
+    assert engine.failures == 0
+    pool.close()
+
+
+def test_a_keys_template_that_fails_says_nothing_of_the_language():
+    engine = FakeEngine()
+    engine.owners.add("key")
+    pool = WarmPool(engine, SimpleNamespace(get=lambda _name: IMAGE), {PYTHON: 1})
+    pool.start()
+    wait_until(lambda: full(pool))
+    engine.failures = 1
+    sandbox, source = pool.take(PYTHON, owner="key")
+    assert source == "pool"
+    assert not pool.availability.is_doubtful("python")
+    pool.discard(sandbox)
+    pool.close()
 
 
 def test_each_attempt_is_counted_by_language(monkeypatch):
@@ -252,6 +380,7 @@ def test_a_run_is_not_lost_to_one_failure_to_make_a_sandbox(take):
     images = SimpleNamespace(get=lambda _name: Image("python", "sha256:1", ("/x",)))
     pool = WarmPool(engine, images, {PYTHON: 0})
     pool.start()
+    wait_until(pool.availability.is_usable)
     engine.failures = 1
     take(pool, PYTHON)
     engine.failures = 2
@@ -259,7 +388,8 @@ def test_a_run_is_not_lost_to_one_failure_to_make_a_sandbox(take):
         take(pool, PYTHON)
     assert engine.failures == 0
     pool.close()
-    engine.made[0].destroy()
+    for sandbox in engine.made:
+        sandbox.destroy()
 
 
 def test_a_sandbox_that_is_not_confined_is_never_handed_out(monkeypatch):
