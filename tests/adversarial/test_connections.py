@@ -1,0 +1,189 @@
+"""Two hundred connections of one client: half a request, half a body, nothing at all, or an answer that is not read.
+
+Another client's hello is answered in two seconds and never refused, health in one.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+MANY = 200
+#: As the service has them.
+ARRIVING_MOST = 64
+HEADERS_S = BODY_S = 5
+HELLO_S, HEALTH_S = 2.0, 1.0
+#: Of api's memory beyond that before, under any of these.
+MORE_MB = 300
+
+pytestmark = [pytest.mark.usefixtures("invariants"), pytest.mark.timeout(180)]
+
+
+def head(service, *lines, path="/v1/runs", token=None, method="POST"):
+    auth = [f"Authorization: Bearer {token}"] if token else []
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", *auth, *lines, "", ""]).encode()
+
+
+def attacks(service):
+    json_type = "Content-Type: application/json"
+    return {
+        "nothing": b"",
+        "half a head": b"POST /v1/runs HTTP/1.1\r\nHost: x\r\nAuthoriz",
+        "half a body to make a key": head(service, json_type, "Content-Length: 100", path="/v1/keys") + b'{"pl',
+        "half a body": head(service, json_type, "Content-Length: 100", token=service.other_token) + b'{"la',
+        "half a body of a wrong token": head(service, json_type, "Content-Length: 9999", token="wrong") + b"{",
+        "half a large body": head(service, json_type, "Content-Length: 9000000", token=service.other_token)
+        + bytes(100_000),
+        "half of a chunk": head(service, json_type, "Transfer-Encoding: chunked", token=service.other_token)
+        + b"fff\r\n{",
+        "half an upload": head(
+            service,
+            "Content-Type: multipart/form-data; boundary=b",
+            "Content-Length: 9000",
+            path="/v1/files",
+            token=service.other_token,
+        )
+        + b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nx',
+        "an upload of a wrong token": head(
+            service,
+            "Content-Type: multipart/form-data; boundary=b",
+            "Content-Length: 9000",
+            path="/v1/files",
+            token="wrong",
+        )
+        + b"--b\r\n",
+    }
+
+
+@contextmanager
+def many(service, sent, number=MANY, source="127.0.0.9"):
+    """So many connections of one address, each of which has sent this."""
+    with ExitStack() as undo:
+        opened = []
+        for _ in range(number):
+            sock = socket.create_connection(
+                (service.host, service.port), timeout=30, source_address=(source, 0)
+            )
+            opened.append(undo.enter_context(sock))
+            sock.sendall(sent)
+        yield opened
+
+
+def others_are_served(service, seconds):
+    """For so long: hello and health of another address, each time in time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        began = time.monotonic()
+        reply = service.post("/v1/runs", json={"language": "bash", "code": "echo hi"})
+        assert (reply.status, reply.body.get("stdout")) == (200, "hi\n"), reply.body
+        assert time.monotonic() - began < HELLO_S
+        began = time.monotonic()
+        assert service.get("/healthz", token=None).status == 200
+        assert time.monotonic() - began < HEALTH_S
+
+
+@pytest.mark.parametrize("name", attacks(type("Any", (), {"other_token": ""})))
+def test_requests_that_do_not_end(service, name):
+    with many(service, attacks(service)[name]):
+        others_are_served(service, 3)
+
+
+def read_all(sock):
+    data = b""
+    try:
+        while piece := sock.recv(65536):
+            data += piece
+    except ConnectionResetError:
+        pass
+    return data
+
+
+def test_of_one_address_the_oldest_without_a_request_are_told_and_closed(service):
+    with many(service, b"GET /healthz HTT", ARRIVING_MOST + 20) as opened:
+        time.sleep(2.5)
+        answers = [read_all(sock) for sock in opened[:20]]
+        assert {answer.split(b" ")[1] for answer in answers} == {b"408"}
+        for sock in opened[20:]:
+            sock.sendall(b"P/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert {read_all(sock).split(b" ")[1] for sock in opened[20:]} == {b"200"}
+
+
+def test_headers_and_bodies_have_their_seconds(service):
+    sent = {
+        "head": b"GET /healthz HTT",
+        "body without a token": attacks(service)["half a body to make a key"],
+        "body of a wrong token": attacks(service)["half a body of a wrong token"],
+    }
+    with ExitStack() as undo:
+        opened = {name: undo.enter_context(many(service, data, 1))[0] for name, data in sent.items()}
+        began = time.monotonic()
+        answers = {name: read_all(sock) for name, sock in opened.items()}
+        took = time.monotonic() - began
+    assert HEADERS_S - 1 < took < HEADERS_S + BODY_S
+    statuses = {name: answer.split(b" ")[1] for name, answer in answers.items()}
+    assert statuses == {"head": b"408", "body without a token": b"408", "body of a wrong token": b"401"}
+    for answer in answers.values():
+        assert b"error" in answer.partition(b"\r\n\r\n")[2]
+
+
+def test_a_body_without_a_token_is_small(service):
+    request = head(service, "Content-Type: application/json", "Content-Length: 100000", path="/v1/keys")
+    with many(service, request + bytes(20_000), 1) as (sock,):
+        answer = read_all(sock)
+    assert answer.split(b" ")[1] == b"413"
+    assert b"16384" in answer
+
+
+def test_more_idle_connections_than_there_may_be(service):
+    """Beyond what all of them together may be, the longest idle one goes, and whoever comes is served."""
+    idle = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with ExitStack() as undo:
+        for number in range(8):
+            undo.enter_context(many(service, idle, MANY, f"127.0.1.{number + 1}"))
+        others_are_served(service, 2)
+
+
+def test_answers_that_are_not_read(service):
+    """Eight megabytes each, of control characters: nearly fifty as JSON."""
+    code = "head -c 8000000 /dev/zero | tr '\\0' '\\1'"
+    run = service.run("bash", code, token=service.other_token)
+    assert len(run["stdout"]) == 8_000_000
+    get = head(service, path=f"/v1/runs/{run['id']}", method="GET", token=service.other_token)
+    before = api_mb(service)
+    with many(service, get, 60) as opened:
+        others_are_served(service, 12)
+        assert api_mb(service) - before < MORE_MB
+        time.sleep(1)
+        assert any(b"HTTP/1.1 200" in sock.recv(100) for sock in opened[:1])
+
+
+def test_runs_whose_answers_are_not_read_hold_no_place(service):
+    """More of them than may be waited for: each gives its place back when its result is recorded."""
+    body = json.dumps({"language": "bash", "code": "head -c 4000000 /dev/zero | tr '\\0' 'x'"}).encode()
+    lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    request = head(service, *lines, token=service.other_token) + body
+    with many(service, request, 30):
+        others_are_served(service, 8)
+
+
+def api_mb(service):
+    """What the processes of api hold in memory now."""
+    pids = (service.state / "run").glob("*.pid")
+    total = 0
+    for pid in _api_pids(service, pids):
+        for line in open(f"/proc/{pid}/status", encoding="ascii"):  # noqa: SIM115
+            if line.startswith("VmRSS"):
+                total += int(line.split()[1]) // 1024
+    assert total
+    return total
+
+
+def _api_pids(service, _pids):
+    import subprocess
+
+    out = subprocess.run(["pgrep", "-f", f"{service.state}.*api.gunicorn_conf"], capture_output=True, text=True)
+    return out.stdout.split()
