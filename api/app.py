@@ -21,7 +21,7 @@ from api.limits.bucket import Bucket
 from api.limits.limiter import Limiter
 from api.metrics import Metrics
 from api.outputs import WholeRuns
-from api.places import Places
+from api.places import Pools
 from api.plans import Plans, load_plans
 from api.room import DiskReserve
 from api.routes import admin_keys as admin_keys_routes
@@ -126,10 +126,7 @@ def create_app(
         storage_check=StorageCheck(storage),
         room=DiskReserve.of(settings),
         links=Links(keys_in_force(settings), base_url=settings.base_url, ttl_s=settings.link_ttl_s),
-        waiters=Places(
-            settings.waiting_places, "Too many runs are being waited for.", reserved=settings.waiting_reserve
-        ),
-        readers=Places(settings.event_readers, "Too many clients are reading events or long answers."),
+        places=Pools.of(settings),
     )
     if trusted := settings.trusted():
         app.before_request(lambda: _note_address(trusted))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from api.errors import ErrorObject, error_type
+from api.runobject import INTERRUPTED as INTERRUPTED_CODE
 from api.runobject import ResultError, RunFacts
 from config.faults import reached
 from dispatch import Collected, WorkerLost, WorkerUnavailable
@@ -40,7 +41,7 @@ INTERRUPTED = ErrorObject(
     "The service was restarted while this was under way; its result is not known.",
     error_type(500),
     None,
-    "interrupted",
+    INTERRUPTED_CODE,
 )
 RECONNECT_S = 0.1
 RECONNECT_MOST_S = 1.0

@@ -9,7 +9,7 @@ from flask import current_app, g, request
 
 from api.access import note_caller
 from api.errors import ApiError
-from api.limits.addresses import UNKNOWN
+from api.limits.addresses import UNKNOWN, limited_as
 from api.signer import Signer, origin
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from api.limits.bucket import Decision
     from api.limits.limiter import Limiter
     from api.metrics import Metrics
-    from api.places import Places
+    from api.places import Pools
     from api.plans import Plans
     from api.room import DiskReserve
     from api.runs import Runs
@@ -56,9 +56,8 @@ class Context:
     storage_check: StorageCheck
     room: DiskReserve
     links: Links
-    #: For the threads of those who wait for a run, and of those who read what is long.
-    waiters: Places
-    readers: Places
+    #: For the threads of those who wait for a run, bring a file, or read what is long.
+    places: Pools
 
 
 def context() -> Context:
@@ -110,6 +109,11 @@ def require_stranger() -> None:
 def client() -> str:
     """The address that this request is counted under."""
     return request.remote_addr or UNKNOWN
+
+
+def sharer() -> str:
+    """Return what a client without a key shares a pool as: its address."""
+    return f"address {limited_as(client())}"
 
 
 def _refused(e: ApiError, address: str) -> ApiError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Semaphore
 from typing import TYPE_CHECKING
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
@@ -25,6 +26,8 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 #: What a request is counted under that came to no route, or whose method is a word of somebody's own.
 NO_ROUTE = "none"
 OTHER_METHOD = "other"
+#: So many threads ask the worker at the same time what it counts.
+ASKERS = 4
 
 
 class Metrics:
@@ -34,6 +37,8 @@ class Metrics:
     """
 
     def __init__(self) -> None:
+        self._askers = Semaphore(ASKERS)
+        self._last = ("", 0)
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
             "runyard_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry
@@ -64,12 +69,26 @@ class Metrics:
         if os.environ.get(DIRECTORY):
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        try:
-            worker, up = dispatcher.metrics(), 1
-        except WorkerUnavailable:
-            worker, up = "", 0
+        worker, up = self._worker(dispatcher)
         own = generate_latest(registry).decode()
         return f"{own}{worker}{_WORKER_UP}{up}.0\n".encode()
+
+    def _worker(self, dispatcher: Dispatcher) -> tuple[str, int]:
+        """Return what the worker counts, and whether it answers.
+
+        Asking may keep a thread waiting, and anybody may have it asked: while ASKERS do, all others are told what
+        was answered last.
+        """
+        if not self._askers.acquire(blocking=False):
+            return self._last
+        try:
+            found = dispatcher.metrics(), 1
+        except WorkerUnavailable:
+            found = "", 0
+        finally:
+            self._askers.release()
+        self._last = found
+        return found
 
 
 _WORKER_UP = """# HELP runyard_worker_up Whether the worker answers.

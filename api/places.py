@@ -1,22 +1,33 @@
-"""How many threads may be held by what takes long: runs that are waited for, and readers that take their time.
+"""How many threads may be held by what takes long: waiting for a run, bringing a file, reading at one's leisure.
 
-A thread serves one connection, so whoever waits or reads slowly holds one. These bounds leave the rest of them
-to what is answered at once: health, cancel, a look at a run.
+A thread serves one connection, so whoever waits, sends or reads slowly holds one. Each kind of work has a pool of
+places, and nobody may hold all of one: a part of it is kept for those who hold less than an equal share. The other
+threads are for what is answered at once: health, cancel, a look at a run.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from api.errors import ApiError
+from config.settings import DOCUMENT_PLACES, DOCUMENT_RESERVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from config.settings import Settings
+
 RETRY_S = 2
-BEYOND_SHARE = "This key holds its share of the service, and the rest is in use: try again when a run has ended."
+RUNS_BEYOND_SHARE = (
+    "This key holds its share of the service, and the rest is in use: try again when a run has ended."
+)
+TRANSFERS_BEYOND_SHARE = (
+    "This client holds its share of the connections that {what}, and the rest is kept for others: try again when "
+    "one of them has ended."
+)
 #: A smaller answer fits into the socket's buffer: however slowly it is read, no thread waits for that.
 SMALL_BYTES = 64 * 1024
 
@@ -24,29 +35,41 @@ SMALL_BYTES = 64 * 1024
 class Places:
     """A bounded number of places, each given back once."""
 
-    def __init__(self, number: int, what: str, *, reserved: int = 0) -> None:
-        """`what` is said to a client for whom there is none.
+    def __init__(
+        self,
+        number: int,
+        none_left: str,
+        *,
+        reserved: int = 0,
+        beyond_share: str = RUNS_BEYOND_SHARE,
+        code: str = "too_many_runs",
+    ) -> None:
+        """`none_left` is said to a client for whom there is none, `beyond_share` to one who holds too many.
 
-        `reserved` places are for keys that hold less than an equal share of all of them.
+        `reserved` places are for sharers that hold less than an equal share of all of them. `code` is that of a
+        refusal for that reason.
         """
         self._number = self._free = number
         self._reserved = reserved
-        self._what = what
+        self._none_left = none_left
+        self._beyond_share = beyond_share
+        self._code = code
         self._lock = Lock()
         self._held: Counter[str] = Counter()
 
-    def take(self, key: str = "") -> Callable[[], None]:
+    def take(self, sharer: str) -> Callable[[], None]:
         """Take a place and return what gives it back, which may be called more than once.
 
-        Raises ApiError 503 when there is none, and 429 for a key whose share is used up.
+        `sharer` is a key's id, or the address of a client without one. Raises ApiError 503 when there is none, and
+        429 for a sharer whose share is used up.
         """
         with self._lock:
-            if self._free <= self._reserved and not self._holds_little(key):
-                raise ApiError(429, BEYOND_SHARE, code="too_many_runs", retry_after_s=RETRY_S)
+            if self._free <= self._reserved and not self._holds_little(sharer):
+                raise ApiError(429, self._beyond_share, code=self._code, retry_after_s=RETRY_S)
             if self._free == 0:
-                raise ApiError(503, self._what, code="overloaded", retry_after_s=RETRY_S)
+                raise ApiError(503, self._none_left, code="overloaded", retry_after_s=RETRY_S)
             self._free -= 1
-            self._held[key] += 1
+            self._held[sharer] += 1
         given_back = False
 
         def give_back() -> None:
@@ -56,21 +79,57 @@ class Places:
                     return
                 given_back = True
                 self._free += 1
-                self._held[key] -= 1
-                if not self._held[key]:
-                    del self._held[key]
+                self._held[sharer] -= 1
+                if not self._held[sharer]:
+                    del self._held[sharer]
 
         return give_back
 
-    def _holds_little(self, key: str) -> bool:
-        """Return whether the key holds less than an equal share; one key alone shares with the next to come."""
-        held = self._held.get(key, 0)
+    def _holds_little(self, sharer: str) -> bool:
+        """Return whether it holds less than an equal share; one alone shares with the next to come."""
+        held = self._held.get(sharer, 0)
         sharers = max(2, len(self._held) + (not held))
         return not self._reserved or held * sharers < self._number
 
-    def take_to_send(self, size: int) -> Callable[[], None]:
-        """A place for an answer of `size` bytes, where one can be kept waiting by it. Raises ApiError 503."""
-        return self.take() if size > SMALL_BYTES else _nothing
+    def take_to_send(self, size: int, sharer: str) -> Callable[[], None]:
+        """Take a place for an answer of `size` bytes, if it can keep a thread waiting. Raises as `take` does."""
+        return self.take(sharer) if size > SMALL_BYTES else _nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """The pools of one process: `api_threads` of the settings has a thread for each of their places."""
+
+    #: Those who wait for a run, or stream one.
+    waiters: Places
+    #: Those who follow a run's events, or read a long answer.
+    readers: Places
+    #: Those who bring a file.
+    uploads: Places
+    #: Those who read what is long and needs no key: the files of the pages, the OpenAPI document, the numbers.
+    documents: Places
+
+    @classmethod
+    def of(cls, settings: Settings) -> Pools:
+        """Return the pools of these settings."""
+
+        def transfers(number: int, reserved: int, what: str) -> Places:
+            return Places(
+                number,
+                f"Too many clients {what}.",
+                reserved=reserved,
+                beyond_share=TRANSFERS_BEYOND_SHARE.format(what=what),
+                code="too_many_connections",
+            )
+
+        return cls(
+            waiters=Places(
+                settings.waiting_places, "Too many runs are being waited for.", reserved=settings.waiting_reserve
+            ),
+            readers=transfers(settings.reading_places, settings.reading_reserve, "read events or long answers"),
+            uploads=transfers(settings.upload_places, settings.upload_reserve, "bring files"),
+            documents=transfers(DOCUMENT_PLACES, DOCUMENT_RESERVE, "read the documents of this service"),
+        )
 
 
 def _nothing() -> None:

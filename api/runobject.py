@@ -46,6 +46,8 @@ _NO_FACTS: dict[str, Any] = {
 _ENDED = frozenset({"error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"})
 _ARTIFACT = ("id", "name", "path", "size", "sha256", "content_type")
 HOUR_MS = 3_600_000
+#: The code of a run that the service stopped under, waiting or running.
+INTERRUPTED = "interrupted"
 
 
 class ResultError(ValueError):
@@ -168,6 +170,7 @@ class RunFacts:
                 ),
                 artifacts=tuple(_file(item, ended_at_ms, forgotten_at_ms) for item in result["artifacts"]),
                 usage=self._usage(result),
+                never_began=error is not None and error.code == INTERRUPTED and not result.get("started_at"),
             )
         except (KeyError, TypeError, AttributeError, orjson.JSONEncodeError) as e:
             raise ResultError("the result lacks a field") from e

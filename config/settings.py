@@ -30,6 +30,8 @@ ADMIN_TOKEN = re.compile(r"[\x21-\x7e]{16,256}")
 DEVELOPMENT_KEYS = "dev_123:dev:1000:1000"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 #: One variable a language: the image to run instead of the one built here.
+#: Clients that may read, without a key, what is long; and the part of them for addresses that read little.
+DOCUMENT_PLACES, DOCUMENT_RESERVE = 16, 2
 IMAGE_PREFIX = "RUNNER_IMAGE_"
 #: Accepted because users of such services set them; there is no shared host directory here.
 UNUSED = ("SANDBOX_WORKDIR", "HOST_SANDBOX_DIR")
@@ -220,6 +222,7 @@ class Settings(BaseSettings):
     event_readers: int = Field(
         64, ge=1, le=1024, description="Clients that may follow runs, or read long answers, at the same time."
     )
+    uploads_max: int = Field(32, ge=1, le=1024, description="Files that may be brought at the same time.")
     drain_s: float = Field(10, ge=0, le=600, description="Seconds a stopping worker lets runs finish.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
     access_log: bool = Field(True, description="A line in the log for every request.")
@@ -410,11 +413,12 @@ class Settings(BaseSettings):
 
     @property
     def api_threads(self) -> int:
-        """As many as may wait, as may run, as may read, and a reserve: a full queue must not silence health.
+        """As many as there are places in the pools, and a reserve: full pools must not silence health.
 
         Threads are made when they are first needed.
         """
-        return self.waiting_places + self.event_readers + self.api_reserve_threads // 2
+        places = self.waiting_places + self.reading_places + self.upload_places + DOCUMENT_PLACES
+        return places + self.api_reserve_threads // 2
 
     @property
     def waiting_places(self) -> int:
@@ -425,6 +429,29 @@ class Settings(BaseSettings):
     def waiting_reserve(self) -> int:
         """The part of them for keys that hold little, which is enough when one key holds all the rest."""
         return self.queue_max + self.max_runs
+
+    @property
+    def reading_places(self) -> int:
+        """Clients that may follow runs or read long answers, with the part for those who hold little."""
+        return self.event_readers + self.reading_reserve
+
+    @property
+    def reading_reserve(self) -> int:
+        return _eighth(self.event_readers)
+
+    @property
+    def upload_places(self) -> int:
+        """Files that may be brought at the same time, with the part for those who bring few."""
+        return self.uploads_max + self.upload_reserve
+
+    @property
+    def upload_reserve(self) -> int:
+        return _eighth(self.uploads_max)
+
+
+def _eighth(number: int) -> int:
+    """Return what is kept beside so many places for those who hold little: an eighth, and one at least."""
+    return max(1, number // 8)
 
 
 class ApiKey:

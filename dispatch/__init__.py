@@ -44,7 +44,8 @@ class Collected(NamedTuple):
 class Dispatcher(Protocol):
     """Reaches a worker. A job, its events and its result are the same JSON on every transport.
 
-    A run that is left (its iterator closed, its client gone) is cancelled, unless it was submitted. The result
+    A run that is left (its iterator closed, its client gone) is cancelled, unless it was submitted; one whose
+    process of api is killed is interrupted. The result
     of a run that was left, or whose connection broke, is told to who collects.
     """
 

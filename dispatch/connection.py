@@ -15,6 +15,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -24,6 +25,8 @@ from dispatch import ClientGone
 
 #: Two streams of 8 MiB, where JSON makes six bytes of a control character, and room for the rest.
 MAX_LINE_BYTES = 128 * 1024 * 1024
+#: Whoever asked leaves before the answer, and means to.
+LEAVE = b'{"op":"leave"}\n'
 CONNECT_TIMEOUT_S = 2.0
 SEND_TIMEOUT_S = 30.0
 FIRST_READ_BYTES = 64 * 1024
@@ -44,7 +47,7 @@ class Lost(Exception):
 class Connection:
     """One connection: a socket, what was read beyond the last line, and a poll object for both ends."""
 
-    __slots__ = ("_buffer", "_fd", "_poll", "_sock")
+    __slots__ = ("_asked", "_buffer", "_fd", "_poll", "_sock")
 
     def __init__(self, path: str) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -58,10 +61,19 @@ class Connection:
         self._sock = sock
         self._fd = sock.fileno()
         self._buffer = bytearray()
+        #: Whether a whole line was sent.
+        self._asked = False
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
 
     def close(self) -> None:
+        self._sock.close()
+
+    def leave(self) -> None:
+        """Close it on purpose: say so first, as the end of a process that was killed looks the same."""
+        if self._asked:  # else the word would be taken for the rest of the line
+            with suppress(OSError):
+                self._sock.send(LEAVE, socket.MSG_DONTWAIT)
         self._sock.close()
 
     def is_fresh(self) -> bool:
@@ -79,8 +91,10 @@ class Connection:
         """
         if client_fd is not None:
             self._poll.register(client_fd, _GONE)
+        self._asked = False
         try:
             self._send(line)
+            self._asked = True
             answered = False
             deadline = time.monotonic() + allowed_s
             while True:

@@ -1,8 +1,9 @@
 """One host: api and worker talk over a Unix socket in lines of JSON.
 
 Theory of operation. A connection carries one request at a time and is kept for the next one. The request is
-one line; the answer is zero or more event lines and one last line (`worker.operations` lists them). Closing a
-connection cancels the run it waits for. A result is acknowledged once whoever asked for it has it in safe
+one line; the answer is zero or more event lines and one last line (`worker.operations` lists them). Leaving a
+connection, with a word, cancels the run it waits for; one that ends without a word was ours when this process was
+killed, and its run is interrupted. A result is acknowledged once whoever asked for it has it in safe
 hands; until then the worker keeps it.
 
 What is known when a connection breaks decides what may be said of the run (`dispatch.connection`). Only when it
@@ -183,7 +184,7 @@ class UnixDispatcher:
         """Yield the messages that answer a line, up to one of the kinds in `last`.
 
         They may take `allowed_s` in all, or each (`anew`). The result of `run_id` is acknowledged when more is
-        asked for. An end before that closes the connection, which cancels what it waits for.
+        asked for. An end before that leaves the connection, which cancels what it waits for.
         """
         connection, kept = self._take()
         finished = False
@@ -212,7 +213,7 @@ class UnixDispatcher:
             if finished:
                 self._give_back(connection)
             else:
-                connection.close()
+                connection.leave()
 
     def _take(self) -> tuple[Connection, bool]:
         while self._idle:

@@ -148,6 +148,8 @@ class RunEnd:
     blobs: tuple[RunBlob, ...] = ()
     #: The document with those outputs in it, where there are any: it is answered, and not kept.
     answer: bytes | None = None
+    #: It ended before it started: its Idempotency-Key is free again and it is not counted.
+    never_began: bool = False
 
 
 class RunStore(Protocol):

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 RETRY_OVERLOADED_S = 5
 RETRY_NOT_READY_S = 30
+#: What becomes of a run whose api died while it waited for it.
+INTERRUPTED = JobError("the service was restarted while this was under way", "interrupted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +122,11 @@ class Executor:
             refusal = _beyond_share()
             code = refusal.code
         except LeftQueue:
-            if live.stop == "cancelled":
-                return unrun(plan, live, None, queue_ms=_since(accepted.at))
+            if live.stop != "stopping":
+                error = None if live.stop == "cancelled" else INTERRUPTED
+                return unrun(plan, live, error, queue_ms=_since(accepted.at))
             refusal = Refusal(503, "the service is stopping", "overloaded", None, RETRY_OVERLOADED_S)
-            code = "interrupted"
+            code = INTERRUPTED.code
         except NotReady:
             refusal = _not_ready(plan)
             code = refusal.code
@@ -252,6 +255,7 @@ def _result(  # one argument per source of facts
         isolation=isolation,
         started_at=started_at,
         finished_at=now(),
+        error=INTERRUPTED if ending.interrupted else None,
         timeline=live.log.timeline(),
     )
 

@@ -28,8 +28,8 @@ SEND_BYTES = 256 * 1024
 
 #: `status`: only that it waits and that it runs, where it had to wait. `all`: everything, as it happens.
 Hearing = Literal["status", "all"]
-#: Why a run is ended early: somebody asked for it, or the service stops.
-Stop = Literal["cancelled", "stopping"]
+#: Why a run is ended early: somebody asked for it, the service stops, or whoever waited has died.
+Stop = Literal["cancelled", "stopping", "interrupted"]
 Status = Literal["queued", "running"]
 
 
@@ -46,6 +46,16 @@ class Outlet:
         """Send a line, or keep what is not taken. A peer that is gone is noticed by its hanging up."""
         self.unsent += line
         self.flush()
+
+    def is_left(self) -> bool:
+        """Return whether the peer has said something since it asked: that it leaves is all that it may say.
+
+        One that hangs up without a word did not mean to: its process has died.
+        """
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
 
     def flush(self) -> None:
         """Send what can be sent now."""
@@ -179,8 +189,9 @@ class LiveRun:
         if self.outlet is None or fd != self.outlet.fd:
             return
         if event & GONE:
+            why: Stop = "cancelled" if self.outlet.is_left() else "interrupted"
             self.outlet = None
-            self.end_early("cancelled")
+            self.end_early(why)
         elif event & select.POLLOUT:
             self.outlet.flush()
 

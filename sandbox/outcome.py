@@ -12,7 +12,8 @@ from sandbox.job import Status
 class Ending:
     """How a run ended, by whoever knows: the host for all but `exit_code` and `signal_number`.
 
-    Those two are what the agent said, both None if it said nothing. `broken` means that the sandbox broke
+    Those two are what the agent said, both None if it said nothing. `interrupted` means that whoever waited for
+    the run died, which is the service's failure. `broken` means that the sandbox broke
     the protocol or its agent died: the program's doing. `not_compiled` means that there was no program to run,
     and then the OOM kills are the compiler's.
     """
@@ -21,15 +22,18 @@ class Ending:
     signal_number: int | None = None
     timed_out: bool = False
     cancelled: bool = False
+    interrupted: bool = False
     broken: bool = False
     oom_kills: int = 0
     not_compiled: bool = False
 
 
 def status_of(ending: Ending) -> Status:
-    """The status that API.md derives from these facts (the `error` of a failed service is not among them)."""
+    """Return the status that the API derives from these facts; of a failed service's errors it knows one alone."""
     if ending.cancelled:
         return "cancelled"
+    if ending.interrupted:
+        return "error"
     if ending.timed_out:
         return "timeout"
     killed = ending.broken or ending.not_compiled or ending.signal_number == signal.SIGKILL

@@ -2,8 +2,10 @@
 
 `{"op":"run","job":{…},"mode":M}`
     `wait` is answered by `{"seq":…,"event":"info",…}` lines for a run that has to wait, `stream` by every event;
-    then both by one `{"result":{…}}` or `{"refused":{…}}`. Hanging up cancels. `background` is answered by
-    `{"accepted":{"run_id":…}}` or `{"refused":{…}}`.
+    then both by one `{"result":{…}}` or `{"refused":{…}}`. To hang up after a `leave` cancels; without it the run
+    is interrupted. `background` is answered by `{"accepted":{"run_id":…}}` or `{"refused":{…}}`.
+`{"op":"leave"}`
+    not answered: whoever waits on this connection is about to hang up.
 `{"op":"ack","run_id":R}`
     not answered: the result is in safe hands.
 `{"op":"cancel","run_id":R}`
@@ -67,6 +69,7 @@ class Operations:
         self._stopping = threading.Event()
         self._operations: dict[str, Callable[[dict[str, Any], Connection], None]] = {
             "run": self._run,
+            "leave": self._leave,
             "ack": self._acknowledge,
             "cancel": self._cancel,
             "events": self._events,
@@ -194,6 +197,9 @@ class Operations:
         run_id = str(request.get("run_id"))
         connection.owed.discard(run_id)
         self._runs.acknowledged(run_id)
+
+    def _leave(self, _request: dict[str, Any], _connection: Connection) -> None:
+        """Do nothing: it was said to a run that ended at that moment."""
 
     def _cancel(self, request: dict[str, Any], connection: Connection) -> None:
         live = self._runs.get(str(request.get("run_id")))

@@ -99,10 +99,16 @@ FAULTS: dict[str, Fault] = {
     "too_many_runs": Fault(
         429, "this key may have 2 runs at the same time and 4 that wait; try again when one has ended"
     ),
+    "too_many_connections": Fault(
+        429,
+        "This client holds its share of the connections that read events or long answers, and the rest is kept for "
+        "others: try again when one of them has ended.",
+    ),
     "headers_too_large": Fault(431, "The headers are too large."),
     # 500 and more
     "internal_error": Fault(500, "The service failed to answer this request."),
     "worker_lost": Fault(500, "The worker was lost while it ran this.", run_id=True),
+    "interrupted": Fault(500, "The service was restarted while this was under way.", run_id=True),
     "file_damaged": Fault(500, "The bytes of this file are lost or damaged."),
     "not_implemented": Fault(501, "This transfer coding is not supported."),
     "overloaded": Fault(503, "the service is overloaded: the queue is full"),

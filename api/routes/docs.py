@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 from flask import Blueprint, Response, current_app, request
 
-from api.context import context
+from api.context import context, sharer
 from api.errors import JSON, ApiError, http_error
 from api.openapi.declare import Answer, Json, operation
 from api.openapi.document import HIDDEN, document
@@ -52,7 +52,7 @@ _HTML = "text/html; charset=utf-8"
         200: Json("OpenAPI 3.1.", {"type": "object", "required": ["openapi", "info", "paths"]}),
         304: Answer("It is there already."),
     },
-    errors=("overloaded",),
+    errors=("overloaded", "too_many_connections"),
 )
 def specification() -> Response:
     """The specification of what this service answers."""
@@ -94,8 +94,8 @@ def _read(path: Traversable) -> bytes:
 
 
 def _cached(body: bytes, kind: str) -> Response:
-    """An answer that need not be sent twice. A long one takes a reader's place: it may be read slowly."""
-    give_back = context().readers.take()
+    """Return an answer that need not be sent twice. A long one takes a place: it may be read slowly."""
+    give_back = context().places.documents.take_to_send(len(body), sharer())
     response = Response(body, content_type=kind, headers=PAGE_HEADERS | {"Cache-Control": "no-cache"})
     response.set_etag(hashlib.sha256(body).hexdigest()[:32])
     response.make_conditional(request)

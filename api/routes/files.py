@@ -8,7 +8,7 @@ import orjson
 from flask import Blueprint, Response, request
 
 from api.body import DRAIN_STRANGER_S, drain
-from api.context import context, require_caller, require_stranger
+from api.context import context, require_caller, require_stranger, sharer
 from api.errors import JSON, ApiError, invalid
 from api.ids import bounded
 from api.lists import list_body, parse_list
@@ -48,7 +48,7 @@ _PATH = {"file_id": "The file's id."}
     errors=(
         "invalid_multipart", "incomplete_body", "missing_field", "unknown_field", "invalid_value", "too_many",
         "file_too_large", "storage_quota_exceeded", "unsupported_media_type", "unsupported_content_encoding",
-        "overloaded", "storage_unavailable", "storage_low",
+        "overloaded", "too_many_connections", "storage_unavailable", "storage_low",
     ),
 )  # fmt: skip
 def create_file() -> Response:
@@ -60,7 +60,7 @@ def create_file() -> Response:
     try:
         caller = require_caller(reading=False)
         context().room.require()
-        give_back = context().readers.take()
+        give_back = context().places.uploads.take(caller.id)
     except ApiError:
         drain(request, DRAIN_STRANGER_S)
         raise
@@ -140,6 +140,7 @@ def delete_file(file_id: str) -> Response:
         "range_not_satisfiable",
         "file_damaged",
         "overloaded",
+        "too_many_connections",
         "storage_unavailable",
     ),
 )
@@ -148,7 +149,7 @@ def get_content(file_id: str) -> Response:
 
     200, 206, 304 or 416; 302 to the S3 server with S3_PRESIGN; 403 a link that is not valid any more; 404; 503.
     """
-    file, ttl_s = _linked(file_id) if "token" in request.args else _owned(file_id)
+    file, ttl_s, reader = _linked(file_id) if "token" in request.args else _owned(file_id)
     blob = Blob(file.sha256, file.size)
     headers = request.headers
     plan = download.plan(
@@ -166,7 +167,7 @@ def get_content(file_id: str) -> Response:
     address = store.presigned(blob, download.headers(file.name, file.content_type), ttl_s)
     if address is not None:
         return Response(status=302, headers=download.SAFE_HEADERS | {"Location": address})
-    return _content(plan, blob, store)
+    return _content(plan, blob, store, reader)
 
 
 # -- bringing one ----------------------------------------------------------------------------------
@@ -235,30 +236,36 @@ def _over_quota(caller: Caller) -> ApiError:
 # -- fetching one ----------------------------------------------------------------------------------
 
 
-def _owned(file_id: str) -> tuple[File, int]:
-    """The caller's own file, and for how long an address of it may be good."""
+def _owned(file_id: str) -> tuple[File, int, str]:
+    """Return the caller's own file, for how long an address of it may be good, and who reads it."""
     caller = require_caller(reading=True)
     if request.args:
         raise invalid("the query has an unknown parameter; known is: token", code="unknown_field")
     file = _file(context().records.files.get(caller.id, bounded(file_id)))
-    return file, context().settings.link_ttl_s
+    return file, context().settings.link_ttl_s, caller.id
 
 
-def _linked(file_id: str) -> tuple[File, int]:
-    """The file that a signed link opens, and for how long it does. Raises ApiError 403, 404 or 429."""
+def _linked(file_id: str) -> tuple[File, int, str]:
+    """Return the file that a signed link opens, for how long it does, and who reads it: an address.
+
+    A link has its token and nothing else: what was added to it is not what was signed. Raises ApiError 403, 404 or
+    429.
+    """
     require_stranger()
+    if len(request.args) > 1 or len(request.args.getlist("token")) > 1:
+        raise ApiError(403, "token: a link has this parameter alone, once", code="link_invalid", param="token")
     try:
         ttl_s = context().links.verify(file_id, request.args["token"])
     except LinkExpired as e:
         raise ApiError(403, f"token: {e}", code="link_expired", param="token") from e
     except LinkError as e:
         raise ApiError(403, f"token: {e}", code="link_invalid", param="token") from e
-    return _file(context().records.files.linked(file_id)), ttl_s
+    return _file(context().records.files.linked(file_id)), ttl_s, sharer()
 
 
-def _content(plan: Plan, blob: Blob, store: BlobReader) -> Response:
+def _content(plan: Plan, blob: Blob, store: BlobReader, reader: str) -> Response:
     assert plan.span is not None
-    give_back = context().readers.take_to_send(plan.span.length)
+    give_back = context().places.readers.take_to_send(plan.span.length, reader)
     try:
         content = store.open(blob, plan.span.offset, plan.span.length)
         response = _reply(plan, b"")

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from flask import Blueprint, Response, request
 
+from api.context import context, sharer
 from api.errors import ApiError
 from api.openapi.declare import Answer, operation
 from api.openapi.document import HIDDEN
@@ -106,7 +107,10 @@ def _reply(path: str) -> Response:
     if file is None:
         raise ApiError(404, "There is nothing here.", code="not_found")
     packed = request.accept_encodings.quality("gzip") > 0
-    response = Response(file.packed if packed else file.content, content_type=file.content_type)
+    body = file.packed if packed else file.content
+    give_back = context().places.documents.take_to_send(len(body), sharer())
+    response = Response(body, content_type=file.content_type)
+    response.call_on_close(give_back)
     response.headers.update(HEADERS)
     response.headers["Cache-Control"] = file.cache_control
     response.headers["Vary"] = "Accept-Encoding"

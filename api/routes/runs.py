@@ -67,7 +67,7 @@ _PATH = {"run_id": "The run's id."}
         *JSON_BODY, "too_long", "too_many", "invalid_path", "duplicate_path", "invalid_base64", "unknown_language",
         "limit_below_minimum", "limit_exceeds_maximum", "not_supported", "not_acceptable", "file_not_found@400",
         "files_too_large", "idempotency_key_in_use", "idempotency_key_used", "idempotency_mismatch", "worker_lost",
-        "quota_exceeded", "too_many_runs", "storage_quota_exceeded",
+        "interrupted", "quota_exceeded", "too_many_runs", "too_many_connections", "storage_quota_exceeded",
         "file_damaged", "overloaded", "language_not_ready", "worker_unavailable", "storage_unavailable",
         "storage_low",
     ),
@@ -92,7 +92,7 @@ def create_run() -> Response:
     try:
         if order.request.background:
             return _document(context().runs.submit(order), status=202)
-        give_back = context().waiters.take(caller.id)
+        give_back = context().places.waiters.take(caller.id)
         try:
             if order.request.stream:
                 return _events(context().runs.stream(order, signer(), client_fd=_client_fd()), media, give_back)
@@ -116,7 +116,7 @@ def create_run() -> Response:
         Query("language", "Only runs of this language, by id or alias.", {"type": "string"}),
     ),
     answers={200: Json("The newest first, unless `order=asc`.", RunList, {"one": examples.page(examples.RUN)})},
-    errors=(*LISTED, "unknown_language", "worker_unavailable", "overloaded"),
+    errors=(*LISTED, "unknown_language", "worker_unavailable", "overloaded", "too_many_connections"),
 )
 def list_runs() -> Response:
     """The caller's runs, a page at a time, the newest first unless `order=asc`."""
@@ -136,7 +136,7 @@ def list_runs() -> Response:
     sign = signer().document
     rows = [(run.id, orjson.Fragment(sign(run.document))) for run in page.items]
     body = list_body(rows, has_more=page.has_more)
-    return _bytes(body, context().readers.take_to_send(len(body)))
+    return _bytes(body, context().places.readers.take_to_send(len(body), caller.id))
 
 
 @blueprint.get("/v1/runs/<run_id>")
@@ -146,7 +146,7 @@ def list_runs() -> Response:
     path=_PATH,
     query=(Query("include", "The request that made it, too.", {"type": "string", "enum": ["request"]}),),
     answers={200: Json("The run.", RunAnswer, {"ended": examples.RUN, "queued": examples.QUEUED})},
-    errors=("run_not_found", "invalid_value", "unknown_field", "overloaded"),
+    errors=("run_not_found", "invalid_value", "unknown_field", "overloaded", "too_many_connections"),
 )
 def get_run(run_id: str) -> Response:
     """One run of the caller's, in any state; with `include=request` what made it.
@@ -160,7 +160,7 @@ def get_run(run_id: str) -> Response:
     if include:
         made_by = context().records.runs.request(caller.id, run.id) or b"null"
         document = document[:-1] + b',"request":' + made_by + b"}"
-    return _bytes(document, context().readers.take_to_send(len(document)))
+    return _bytes(document, context().places.readers.take_to_send(len(document), caller.id))
 
 
 @blueprint.delete("/v1/runs/<run_id>")
@@ -218,7 +218,14 @@ def cancel_run(run_id: str) -> Response:
         ),
     ),
     answers={200: Answer("To the run's end.", EVENTS, {NDJSON: examples.NDJSON, SSE: examples.SSE})},
-    errors=("run_not_found", "invalid_value", "unknown_field", "not_acceptable", "overloaded"),
+    errors=(
+        "run_not_found",
+        "invalid_value",
+        "unknown_field",
+        "not_acceptable",
+        "overloaded",
+        "too_many_connections",
+    ),
 )
 def get_events(run_id: str) -> Response:
     """The events of a run, live or again: those after `after`, or after `Last-Event-ID` for SSE."""
@@ -234,7 +241,7 @@ def get_events(run_id: str) -> Response:
         after = last
     run = _run(run_id, caller)
     messages = context().follower.follow(run, after, signer(), client_fd=_client_fd())
-    return _events(messages, media, context().readers.take())
+    return _events(messages, media, context().places.readers.take(caller.id))
 
 
 def _run(run_id: str, caller: Caller) -> Run:
@@ -260,13 +267,16 @@ def _idempotency_key(body: bytes) -> IdempotencyKey | None:
 
 def _answer_again(run: Run, order: Order) -> Response:
     """The answer to a request that was made before, in the form it asks for now."""
+    readers = context().places.readers
     if order.request.stream:
         media = media_type(request.accept_mimetypes)
         messages = context().follower.follow(run, 0, signer(), client_fd=None)
-        return _events(messages, media, context().readers.take())
+        return _events(messages, media, readers.take(run.owner))
     if run.status == "error" and not order.request.background:
         raise ApiError.of_run(run.id, ErrorObject(**orjson.loads(run.document)["error"]))
-    return _document(run, context().readers.take(), status=202 if order.request.background else 200)
+    body = signer().document(run.document)
+    give_back = readers.take_to_send(len(body), run.owner)
+    return _bytes(body, give_back, status=202 if order.request.background else 200)
 
 
 def _document(run: Run, give_back: Callable[[], None] | None = None, *, status: int = 200) -> Response:

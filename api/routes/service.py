@@ -9,7 +9,7 @@ import orjson
 from flask import Blueprint, Response, request
 
 from api import metrics
-from api.context import context, require_stranger
+from api.context import context, require_stranger, sharer
 from api.errors import JSON, ApiError
 from api.languages import worker_unavailable
 from api.openapi import examples
@@ -82,7 +82,7 @@ def ready() -> Response:
     tag="service",
     auth=("none", "metrics"),
     answers={200: Answer("In the text format.", {"text/plain": {"type": "string"}})},
-    errors=("overloaded",),
+    errors=("overloaded", "too_many_connections"),
 )
 def show_metrics() -> Response:
     """The numbers of api and worker for Prometheus. 401 without METRICS_TOKEN, where that is set."""
@@ -95,12 +95,10 @@ def show_metrics() -> Response:
             code="invalid_token",
             headers={"WWW-Authenticate": 'Bearer realm="runyard metrics"'},
         )
-    give_back = context().readers.take()  # the worker is asked, which may keep the thread waiting
-    try:
-        page = context().metrics.page(context().dispatcher)
-    finally:
-        give_back()
-    return Response(page, content_type=metrics.CONTENT_TYPE)
+    page = context().metrics.page(context().dispatcher)
+    response = Response(page, content_type=metrics.CONTENT_TYPE)
+    response.call_on_close(context().places.documents.take_to_send(len(page), sharer()))
+    return response
 
 
 def _is_bearer(authorization: str | None, token: str) -> bool:

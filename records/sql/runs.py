@@ -61,7 +61,15 @@ _FINISH = (
     update(table)
     .where(*_ATTEMPT)
     .values(kept_bytes=kept_bytes())
-    .returning(table.c.seq, table.c.owner, table.c.language, table.c.last_event_seq, table.c.kept_bytes)
+    .returning(
+        table.c.seq,
+        table.c.owner,
+        table.c.language,
+        table.c.last_event_seq,
+        table.c.kept_bytes,
+        table.c.period,
+        table.c.idempotency_key,
+    )
 )
 _HOLD = select(table.c.seq, table.c.last_event_seq).where(*_ATTEMPT).with_for_update()
 _ADVANCE = update(table).where(table.c.seq == bindparam("run_seq")).values(last_event_seq=bindparam("last"))
@@ -207,6 +215,8 @@ class SqlRuns:
                 self._files.add_artifacts(connection, run.owner, run.seq, run_id, end.artifacts)
             self._usage.add(connection, run.owner, run.language, end.ended_at_ms, end.usage)
             self._sizes.add(connection, run.owner, run.kept_bytes)
+            if end.never_began:
+                self._undo_acceptance(connection, run_id, run.owner, run.idempotency_key, run.period)
             return True
 
         return self._database.write(work)
@@ -221,13 +231,19 @@ class SqlRuns:
                 return False
             if request is not None:
                 self._files.unname(connection, [Blob(request.area, request.sha256)])
-            if gone.idempotency_key is not None:
-                self._idempotency.release(connection, gone.owner, bytes(gone.idempotency_key), run_id)
-            if gone.period is not None:
-                self._usage.uncount(connection, gone.owner, gone.period)
+            self._undo_acceptance(connection, run_id, gone.owner, gone.idempotency_key, gone.period)
             return True
 
         return self._database.write(work)
+
+    def _undo_acceptance(
+        self, connection: Connection, run_id: str, owner: str, key: bytes | None, period: str | None
+    ) -> None:
+        """Free the Idempotency-Key of a run that never started, and do not count it."""
+        if key is not None:
+            self._idempotency.release(connection, owner, bytes(key), run_id)
+        if period is not None:
+            self._usage.uncount(connection, owner, period)
 
     def get(self, owner: str, run_id: str) -> Run | None:
         """See `RunStore.get`."""

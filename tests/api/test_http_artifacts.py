@@ -153,6 +153,10 @@ def test_a_link_opens_one_file_and_only_as_it_was_made(service, ten):
         (ten["id"], "token="),
         (ten["id"], "token=" + "A" * 5000),
         (ten["id"], "token=%00"),
+        (ten["id"], f"{token}&download=1"),
+        (ten["id"], f"a&{token}"),
+        (ten["id"], f"{token}&{token}"),
+        (ten["id"], f"{token}&token="),
     ]:
         reply = service.get(f"/v1/files/{path}/content?{query}", token=None)
         assert (reply.status, reply.body["error"]["code"]) == (403, "link_invalid")

@@ -84,7 +84,47 @@ def test_a_waited_for_run_ends_with_the_api_that_waited(start_service):
         kill(service, "api")
     until(lambda: is_ready(service), 30)
     run = service.ended(run_id)
-    assert (run["status"], run["stdout"]) == ("cancelled", "begun\n")
+    assert (run["status"], run["error"]["code"], run["stdout"]) == ("error", "interrupted", "begun\n")
+    assert not run["cancelled"]
+
+
+def test_a_run_frees_its_key_when_api_dies_only_if_it_had_not_started(start_service):
+    service = start_service(MAX_RUNS="1")
+    begun = {"language": "bash", "code": "echo begun; sleep 50", "limits": LONG}
+    queued = {"language": "bash", "code": "echo late"}
+    asked = [
+        (begun, {"Idempotency-Key": "begun"}),
+        (queued, {"Idempotency-Key": "queued"}),
+        (queued, {}),
+        (queued | {"stream": True}, {"Idempotency-Key": "streamed"}),
+    ]
+
+    def ask(body, headers):
+        with suppress(*UNREACHABLE):
+            service.post("/v1/runs", json=body, headers=headers)
+
+    clients = [threading.Thread(target=ask, args=each) for each in asked]
+    for number, client in enumerate(clients, 1):
+        client.start()
+        until(lambda many=number: len(service.get("/v1/runs?order=asc").body["data"]) == many)
+    runs = [run["id"] for run in service.get("/v1/runs?order=asc").body["data"]]
+    wait_for_output(service, runs[0])
+    until(lambda: all(service.get(f"/v1/runs/{run}").body["status"] == "queued" for run in runs[1:]))
+    kill(service, "api")
+    for client in clients:
+        client.join(30)
+    until(lambda: is_ready(service), 30)
+    ended = [service.ended(run) for run in runs]
+    assert [(run["status"], run["error"]["code"], run["cancelled"]) for run in ended] == [
+        ("error", "interrupted", False)
+    ] * 4
+    assert [(run["stdout"], run["started_at"] is None) for run in ended] == [("begun\n", False)] + [("", True)] * 3
+    again = service.post("/v1/runs", *asked[0])
+    assert (again.status, again.body["error"]["code"], again.body["run_id"]) == (500, "interrupted", runs[0])
+    for body, headers in asked[1:]:
+        reply = service.post("/v1/runs", json=body | {"stream": False}, headers=headers)
+        assert (reply.status, reply.body["stdout"]) == (200, "late\n")
+        assert reply.body["id"] not in runs
 
 
 def test_runs_that_neither_process_knows_any_more_are_interrupted(start_service):

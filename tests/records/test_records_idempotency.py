@@ -70,6 +70,18 @@ def test_a_discarded_run_frees_its_key_and_a_deleted_one_does_not(records):
     assert records.runs.accept(new_run(owner), key()) == Duplicate(run.id)
 
 
+@pytest.mark.parametrize("never_began", [True, False])
+def test_a_run_that_ended_before_it_began_frees_its_key_and_is_not_counted(records, never_began):
+    owner, quota = unique("key"), Quota("2026-01", 1)
+    run = new_run(owner, quota=quota)
+    records.runs.accept(run, key())
+    assert records.runs.finish(run.id, 1, an_end("error", never_began=never_began))
+    assert records.runs.get(owner, run.id).status == "error"
+    assert records.usage.counted(owner, "2026-01") == (0 if never_began else 1)
+    again = new_run(owner, quota=quota)
+    assert records.runs.accept(again, key()) == (Accepted() if never_began else Duplicate(run.id))
+
+
 def test_discarding_frees_no_key_that_stands_for_another_run(records):
     owner = unique("key")
     old = new_run(owner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import logging
 import queue
@@ -12,10 +13,12 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from api.app import create_app
+from api.places import SMALL_BYTES
 from config.settings import Settings
 from dispatch import ClientGone, Collected, WorkerLost, WorkerUnavailable
 from records import migrate, open_records
@@ -792,9 +795,63 @@ def test_readers_are_bounded(make_api):
     api.worker.events = []
     run_id = api.post().json["id"]
     first = api.client.get(f"/v1/runs/{run_id}/events", headers=AUTH, buffered=False)
-    assert_envelope(api.client.get(f"/v1/runs/{run_id}/events", headers=AUTH), 503, "overloaded")
+    refused = api.client.get(f"/v1/runs/{run_id}/events", headers=AUTH)
+    assert_envelope(refused, 429, "too_many_connections")
+    assert int(refused.headers["Retry-After"]) >= 1
     first.close()
     assert api.client.get(f"/v1/runs/{run_id}/events", headers=AUTH, buffered=True).status_code == 200
+
+
+def test_who_reads_much_leaves_something_for_every_other_key_and_for_those_without_one(make_api):
+    api = make_api(event_readers=8, uploads_max=2)
+    theirs = {"Authorization": "Bearer other"}
+    run_id = api.post().json["id"]
+    other_run = api.client.post("/v1/runs", json={"language": "python", "code": "1"}, headers=theirs).json["id"]
+    mine = [api.client.get(f"/v1/runs/{run_id}/events", headers=AUTH, buffered=False) for _ in range(12)]
+    assert [reply.status_code for reply in mine] == [200] * 8 + [429] * 4
+    events = api.client.get(f"/v1/runs/{other_run}/events", headers=theirs, buffered=True)
+    assert events.status_code == 200
+    for headers in (AUTH, theirs):  # another pool
+        kept = api.client.post("/v1/files", data={"file": (io.BytesIO(b"x"), "x")}, headers=headers)
+        assert kept.status_code == 200
+    for path in ("/openapi.json", "/metrics", "/healthz", "/docs/swagger-ui-bundle.js"):
+        assert api.client.get(path, buffered=True).status_code == 200
+    assert listed(api).status_code == 200
+    for reply in mine:
+        reply.close()
+
+
+def test_what_needs_no_key_is_shared_between_addresses(make_api):
+    api = make_api(event_readers=1)
+
+    def read(address):
+        return api.client.get("/openapi.json", environ_base={"REMOTE_ADDR": address}, buffered=False)
+
+    slow = [read("192.0.2.1") for _ in range(16)]
+    assert [reply.status_code for reply in slow] == [200] * 14 + [429] * 2
+    other = read("192.0.2.2")
+    assert other.status_code == 200
+    for reply in (*slow, other):
+        reply.close()
+    assert read("192.0.2.1").status_code == 200
+
+
+def test_a_link_is_read_as_the_address_that_it_is_read_from(make_api):
+    api = make_api(event_readers=1)
+    content = b"x" * (SMALL_BYTES + 1)
+    kept = api.client.post("/v1/files", data={"file": (io.BytesIO(content), "x")}, headers=AUTH)
+    link = api.app.extensions["runyard"].links.make(kept.json["id"]).url
+    path = urlsplit(link).path + "?" + urlsplit(link).query
+
+    def read(address):
+        return api.client.get(path, environ_base={"REMOTE_ADDR": address}, buffered=False)
+
+    first, second, third = read("192.0.2.1"), read("192.0.2.1"), read("192.0.2.2")
+    assert [reply.status_code for reply in (first, second, third)] == [200, 429, 200]
+    for reply in (first, third):
+        reply.close()
+    for added in ("&token=x", "&x=1", "&token="):
+        assert_envelope(api.client.get(path + added), 403, "link_invalid")
 
 
 # -- records ----------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from api.errors import ApiError
-from api.places import Places
+from api.places import SMALL_BYTES, Places, Pools
+from config.settings import Settings
 
 
 def refused(places, key, status, code):
@@ -17,12 +18,12 @@ def refused(places, key, status, code):
 
 def test_a_place_is_given_back_once():
     places = Places(1, "full")
-    give_back = places.take()
-    refused(places, "", 503, "overloaded")
+    give_back = places.take("a")
+    refused(places, "a", 503, "overloaded")
     give_back()
     give_back()
-    places.take()
-    refused(places, "", 503, "overloaded")
+    places.take("a")
+    refused(places, "a", 503, "overloaded")
 
 
 @pytest.mark.parametrize("keys", [2, 10, 50])
@@ -46,3 +47,36 @@ def test_when_all_is_held_in_equal_shares_there_is_none_for_anybody():
         places.take("b")
     refused(places, "a", 429, "too_many_runs")
     refused(places, "c", 503, "overloaded")
+
+
+def test_an_answer_that_fits_into_the_sockets_buffer_takes_no_place():
+    places = Places(1, "full")
+    for _ in range(3):
+        places.take_to_send(SMALL_BYTES, "a")
+    places.take_to_send(SMALL_BYTES + 1, "a")
+    with pytest.raises(ApiError):
+        places.take_to_send(SMALL_BYTES + 1, "b")
+    places.take_to_send(SMALL_BYTES, "b")
+
+
+@pytest.mark.parametrize("pool", ["waiters", "readers", "uploads", "documents"])
+def test_nobody_can_have_all_of_a_pool(pool):
+    places = getattr(Pools.of(Settings()), pool)
+    greedy = places._number - places._reserved
+    for _ in range(greedy):
+        places.take("greedy")
+    refused(places, "greedy", 429, "too_many_runs" if pool == "waiters" else "too_many_connections")
+    places.take("another")
+    # Not even in the pool that is held: what is reserved is for those who hold less than an equal share.
+    for number in range(places._free):
+        places.take(f"key_{number}")
+    refused(places, "last", 503, "overloaded")
+
+
+def test_the_settings_are_what_one_key_may_have():
+    pools = Pools.of(Settings(event_readers=10, uploads_max=3))
+    for places, number in ((pools.readers, 10), (pools.uploads, 3)):
+        for _ in range(number):
+            places.take("one")
+        refused(places, "one", 429, "too_many_connections")
+        places.take("two")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from api.runobject import RunFacts
-from sandbox.job import Compile, Result, Usage
+from sandbox.job import Compile, JobError, Result, Usage
 from sandbox.limits import Limits
 
 LIMITS = Limits.resolve({"memory_mb": 256})
@@ -22,3 +22,13 @@ def test_the_compilers_cpu_time_is_charged(compiled, cpu_ms):
     end = FACTS.ended(replace(RESULT, compile=compiled).to_json())
     assert (end.usage.cpu_ms, end.usage.wall_ms, end.usage.memory_mb_ms) == (cpu_ms, 10, 2560)
     assert (end.usage.bytes_in, end.usage.bytes_out) == (100, 3)
+
+
+@pytest.mark.parametrize(
+    ("code", "started_at", "never_began"),
+    [("interrupted", None, True), ("interrupted", "2026-01-01T00:00:01Z", False), ("queue_timeout", None, False)],
+)
+def test_what_was_interrupted_before_it_started_never_began(code, started_at, never_began):
+    result = replace(RESULT, status="error", error=JobError("no", code), started_at=started_at)
+    assert FACTS.ended(result.to_json()).never_began == never_began
+    assert not FACTS.ended(RESULT.to_json()).never_began

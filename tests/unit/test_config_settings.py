@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from config.settings import SettingsError, load_settings, parse_api_keys
+from config.settings import DOCUMENT_PLACES, SettingsError, load_settings, parse_api_keys
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +94,12 @@ def test_threads_cover_all_who_run_and_wait_and_a_reserve(monkeypatch):
     monkeypatch.setenv("QUEUE_MAX", "100")
     monkeypatch.setenv("MAX_RUNS", "8")
     assert load_settings().api_threads > 108
+    monkeypatch.setenv("EVENT_READERS", "24")
+    monkeypatch.setenv("UPLOADS_MAX", "16")
+    settings = load_settings()
+    assert (settings.reading_places, settings.upload_places) == (24 + 3, 16 + 2)
+    pools = settings.waiting_places + settings.reading_places + settings.upload_places + DOCUMENT_PLACES
+    assert settings.api_threads > pools
 
 
 def test_keys_do_not_show_their_token():

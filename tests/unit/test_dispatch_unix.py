@@ -9,12 +9,14 @@ import socket
 import threading
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
 from dispatch import ClientGone, WorkerLost, WorkerUnavailable
 from dispatch import connection as connection_module
 from dispatch import unix as unix_module
+from dispatch.connection import LEAVE
 from dispatch.unix import UnixDispatcher
 from sandbox.job import Job, JobFile, Refusal
 
@@ -23,7 +25,7 @@ RESULT = {"result": {"status": "succeeded", "stdout": "1\n"}}
 
 
 class Peer:
-    """A worker made of one function per connection, counting the whole lines it read; acknowledgements apart."""
+    """A worker made of one function per connection, counting the whole lines it read; what is not answered apart."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -60,8 +62,9 @@ class Peer:
             self.closed.set()
 
     def read(self, reader):
-        while (line := reader.readline()) and (message := json.loads(line)).get("op") == "ack":
-            self.acknowledged.append(message["run_id"])
+        while (line := reader.readline()) and (message := json.loads(line)).get("op") in ("ack", "leave"):
+            if message["op"] == "ack":
+                self.acknowledged.append(message["run_id"])
         if line:
             self.lines.append(message)
         return line
@@ -301,11 +304,12 @@ def test_bytes_nobody_asked_for_spoil_a_kept_connection(peer, dispatcher):
 
 def test_a_client_that_leaves_cancels(peer, dispatcher):
     started = threading.Event()
+    said = []
 
     def hang(p, connection, reader):
         p.read(reader)
         started.set()
-        assert reader.readline() == b""
+        said.append(reader.read())
 
     peer.start(hang)
     with client_pair() as (ours, theirs):
@@ -313,6 +317,19 @@ def test_a_client_that_leaves_cancels(peer, dispatcher):
         with pytest.raises(ClientGone):
             dispatcher.run(JOB, client_fd=ours.fileno())
     assert peer.closed.wait(5)
+    assert said == [LEAVE]
+
+
+def test_a_client_that_leaves_before_the_job_is_sent_says_nothing_into_it(peer, dispatcher):
+    said = []
+    peer.start(lambda _, connection, reader: (time.sleep(0.3), said.append(reader.read())))
+    job = replace(JOB, code="x" * 4_000_000)
+    with client_pair() as (ours, theirs):
+        theirs.close()
+        with pytest.raises(ClientGone):
+            dispatcher.run(job, client_fd=ours.fileno())
+    assert peer.closed.wait(5)
+    assert said[0].endswith(b"xxx")
 
 
 def test_a_client_that_sends_more_has_not_left(peer, dispatcher):

@@ -6,14 +6,16 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, Semaphore
 from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from test_api_app import Api, assert_envelope
 
-from api.metrics import DIRECTORY, prepare
+from api.metrics import ASKERS, DIRECTORY, prepare
 from api.metrics import Metrics as ApiMetrics
 from dispatch import WorkerUnavailable
 from sandbox.admission import Admission
@@ -43,6 +45,26 @@ def worker_metrics():
     pool = SimpleNamespace(counts=lambda: {"python": {"ready": 1, "size": 4}})
     watch(metrics.registry, Admission(max_runs=1, memory_mb=64, queue_max=1, queue_wait_s=1), pool)
     return metrics
+
+
+def test_those_who_ask_while_others_do_are_told_the_last_answer():
+    api, asked, answered = ApiMetrics(), Semaphore(0), Event()
+
+    def slow():
+        asked.release()
+        assert answered.wait(10)
+        return "worker_counts 2.0\n"
+
+    api.page(SimpleNamespace(metrics=lambda: "worker_counts 1.0\n"))
+    slow_worker = SimpleNamespace(metrics=slow)
+    with ThreadPoolExecutor(ASKERS) as pool:
+        pages = [pool.submit(api.page, slow_worker) for _ in range(ASKERS)]
+        for _ in pages:
+            assert asked.acquire(timeout=10)
+        assert b"worker_counts 1.0" in api.page(slow_worker)
+        answered.set()
+        assert all(b"worker_counts 2.0" in page.result() for page in pages)
+    assert b"worker_counts 2.0" in api.page(slow_worker)
 
 
 def samples(text):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dispatch.connection import LEAVE
 from sandbox import conversation, frames
 from sandbox.conversation import Conversation
 from sandbox.engines import SandboxBroken, Stats
@@ -225,6 +226,7 @@ def test_a_client_that_leaves_while_it_compiles_is_not_kept_waiting(monkeypatch)
     monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
     ours, theirs = socket.socketpair()
     with ours:
+        theirs.sendall(LEAVE)
         theirs.close()
         spoken, told, _ = compile_and_run(b"", hang_up=False, listener=ours)
     assert status_of(spoken.ending) == "cancelled"
@@ -333,13 +335,16 @@ def test_an_agent_that_stalls_over_artifacts_costs_the_artifacts_only(monkeypatc
     assert sandbox.lent_mb > 0
 
 
-def test_a_client_that_leaves_has_the_program_killed(monkeypatch):
+@pytest.mark.parametrize(("word", "status"), [(LEAVE, "cancelled"), (b"", "error")])
+def test_a_client_that_leaves_has_the_program_killed(monkeypatch, word, status):
     monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
     ours, theirs = socket.socketpair()
     with ours:
+        theirs.sendall(word)
         theirs.close()
         spoken, _, _ = converse(b"", hang_up=False, listener=ours)
-    assert status_of(spoken.ending) == "cancelled"
+    assert (status_of(spoken.ending), spoken.ending.cancelled) == (status, status == "cancelled")
+    assert spoken.ending.interrupted == (not word)
 
 
 def test_no_more_of_stdin_is_sent_than_the_agent_has_taken(monkeypatch):

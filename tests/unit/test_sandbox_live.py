@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from dispatch.connection import LEAVE
 from sandbox.live import BEHIND_BYTES, LiveRun, Outlet
 
 
@@ -84,9 +85,18 @@ def test_a_slow_listener_is_behind_and_catches_up(pair):
 
 def test_a_listener_that_leaves_ends_the_run(pair):
     live = LiveRun("run_1", "bash", outlet=Outlet(pair[0], "all"))
+    pair[1].sendall(LEAVE)
     pair[1].close()
     attend(live)
     assert (live.stop, live.outlet) == ("cancelled", None)
+
+
+def test_a_listener_that_dies_interrupts_the_run(pair):
+    live = LiveRun("run_1", "bash", outlet=Outlet(pair[0], "all"))
+    live.output("stdout", b"unread")
+    pair[1].close()
+    attend(live)
+    assert (live.stop, live.outlet) == ("interrupted", None)
 
 
 def test_ending_it_early_wakes_the_owner_and_the_first_reason_counts():
