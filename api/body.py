@@ -8,6 +8,7 @@ with its last value, as in every common reader.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from threading import Semaphore
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -16,6 +17,7 @@ import orjson
 
 from api.errors import ApiError
 from api.places import RETRY_S
+from config.turn import waiting
 from sandbox.job import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
@@ -39,6 +41,11 @@ BODY_KEY = "runyard.body"
 #: Parsed JSON can take twenty times its own size: large bodies are parsed two at a time, not sixty.
 LARGE_BODY_BYTES = 1024 * 1024
 _LARGE_BODIES = Semaphore(2)
+#: A large body holds at most so many values, counted by what stands between them. Sixteen megabytes of brackets
+#: would become hundreds of megabytes of lists.
+MOST_VALUES = 50_000
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_BETWEEN = (b",", b"[", b"{")
 
 
 def read_json_body(request: Request) -> bytes:
@@ -112,8 +119,25 @@ def arrival(request: Request, seconds: float | None) -> None:
 def _load(data: bytes) -> object:
     if len(data) < LARGE_BODY_BYTES:
         return orjson.loads(data)
-    with _LARGE_BODIES:
+    _check_values(data)
+    with waiting():
+        _LARGE_BODIES.acquire()
+    try:
         return orjson.loads(data)
+    finally:
+        _LARGE_BODIES.release()
+
+
+def _check_values(data: bytes) -> None:
+    """Count the values of a body before any of them is made. Raises ApiError 400."""
+    if sum(data.count(byte) for byte in _BETWEEN) <= MOST_VALUES:
+        return
+    # At least so many strings: each has a quote that is not escaped at its beginning.
+    if data.count(b'"') - data.count(b'\\"') <= 2 * MOST_VALUES:
+        bare = _STRING.sub(b"", data)
+        if sum(bare.count(byte) for byte in _BETWEEN) <= MOST_VALUES:
+            return
+    raise ApiError(400, f"The body holds more than {MOST_VALUES} values.", code="too_many")
 
 
 def _read(stream: IO[bytes], wanted: int) -> bytes:

@@ -11,6 +11,7 @@ import os
 import select
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,6 +36,9 @@ TICK_HEARD_S = 1.0
 TICK_S = 5.0
 #: A run that was passed over for this part of QUEUE_WAIT_S has general memory kept for it.
 PATIENCE_PART = 6
+#: What jobs may bring in code and files while they are here: all of them, and those of one key.
+JOBS_BYTES = 256 * 1024 * 1024
+JOBS_SHARE_BYTES = 64 * 1024 * 1024
 
 
 class LeftQueue(AdmissionError):
@@ -76,17 +80,21 @@ class Admission:
         self._queue = FairQueue(
             places=max_runs, memory_mb=memory_mb, queue=queue_max, patience_s=queue_wait_s / PATIENCE_PART
         )
+        #: How many bytes the jobs of each key have brought, those that run and those that wait.
+        self._sizes: Counter[str] = Counter()
         self._queue_wait_s = queue_wait_s
         self._clock = clock
         self._lock = threading.Lock()
 
-    def enter(self, key: str, memory_mb: int, share: Share = NO_BOUND) -> Place:
-        """A place, or one in the queue for it; give it back by `leave`.
+    def enter(self, key: str, memory_mb: int, share: Share = NO_BOUND, *, size: int = 0) -> Place:
+        """A place, or one in the queue for it; give it back by `leave`. `size` is how many bytes the job brings.
 
         Raises Overloaded when the queue is full, ShareUsed when the key's part of it is.
         """
         with self._lock:
             now = self._clock()
+            if size:
+                self._check_size(key, size)
             place = Place(key, memory_mb, now + self._queue_wait_s, share.running)
             evicted = self._queue.enter(place, now, share.waiting)
             if evicted is not None:
@@ -97,7 +105,16 @@ class Admission:
                 except OSError:  # no descriptor is left: nobody would wait at this place
                     self._queue.leave(place, now)
                     raise
+            if size:
+                place.size = size
+                self._sizes[key] += size
         return place
+
+    def _check_size(self, key: str, size: int) -> None:
+        if self._sizes[key] + size > JOBS_SHARE_BYTES:
+            raise BeyondShare
+        if self._sizes.total() + size > JOBS_BYTES:
+            raise Overloaded("the jobs that are here hold all the memory that they may")
 
     def wait(self, place: Place, live: LiveRun) -> None:
         """Wait until the place is held; `live` says its position meanwhile.
@@ -126,6 +143,11 @@ class Admission:
     def leave(self, place: Place) -> None:
         """Give the place back, held or not; a place given in this moment goes on to the next."""
         with self._lock:
+            if place.size:
+                self._sizes[place.key] -= place.size
+                place.size = 0
+                if not self._sizes[place.key]:
+                    del self._sizes[place.key]
             for admitted in self._queue.leave(place, self._clock()):
                 os.eventfd_write(admitted.wake_fd, 1)
             if place.wake_fd >= 0:

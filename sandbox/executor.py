@@ -69,7 +69,7 @@ class Executor:
             pool = self._pool_for(job)
             pool.check(plan.language)
             share = Share(job.most_running, job.most_waiting)
-            place = self._admission.enter(job.key, plan.memory_mb, share)
+            place = self._admission.enter(job.key, plan.memory_mb, share, size=job.size)
             return Accepted(plan, place, time.monotonic(), pool)
         except JobInvalid as e:
             return Refusal(400, e.message, e.code, e.param)

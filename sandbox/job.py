@@ -28,6 +28,8 @@ WORK_SHARE = 0.5
 #: Where files with an id land, beneath /work.
 INPUTS = "inputs"
 MAX_BODY_BYTES = 16 * MIB
+#: Jobs that bring no more are not counted by their size: there are not enough of them to fill a memory.
+SMALL_JOB_BYTES = 256 * 1024
 #: A request or an output of more bytes is stored as a blob: a database is no place for it.
 MAX_RECORD_BYTES = 256 * KIB
 
@@ -109,6 +111,12 @@ class Job:
     traceparent: str = ""
     most_running: int | None = None
     most_waiting: int | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes it brings, where that is much; 0 for the many that bring little."""
+        size = len(self.code or "") + sum(len(file.content) for file in self.files)
+        return size if size > SMALL_JOB_BYTES else 0
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON-ready data; file contents as base64."""

@@ -33,7 +33,7 @@ class Place:
 
     __slots__ = (
         "deadline", "evicted", "general_mb", "held", "key", "memory_mb", "most_running", "of_reserve", "passed_at",
-        "wake_fd",
+        "size", "wake_fd",
     )  # fmt: skip
 
     def __init__(self, key: str, memory_mb: int, deadline: float = 0.0, most_running: int | None = None) -> None:
@@ -42,6 +42,8 @@ class Place:
         self.most_running = most_running
         self.deadline = deadline
         self.wake_fd = -1
+        #: How many bytes its job brings.
+        self.size = 0
         self.held = self.evicted = False
         #: While it is held: whether its place is one of the reserve, and how much of its memory is general.
         self.of_reserve = False

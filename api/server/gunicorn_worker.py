@@ -79,8 +79,8 @@ LINGERING_BYTES = 64 * 1024
 KEEPALIVE_WAIT_S = 0.5
 KEEPALIVE_WAITERS = 16
 #: Bodies that are collected or worked on: in all, and of one key or address.
-BODIES_BYTES = 1024 * 1024 * 1024
-BODIES_SHARE_BYTES = 256 * 1024 * 1024
+BODIES_BYTES = 256 * 1024 * 1024
+BODIES_SHARE_BYTES = 64 * 1024 * 1024
 RECEIVE_BYTES = 64 * 1024
 #: Where files are uploaded, which are read as they come.
 UPLOADS = "/v1/files"

@@ -5,7 +5,7 @@ interpreter costs a switch, and a hundred threads spend their time on switches. 
 quick. A line per key keeps a key with a thousand requests from delaying a key with one.
 
 A request that waits gives up its turn (`config.turn`). One that waits without saying so is noticed: when no turn
-has ended for a while, one more is given.
+has ended for a while and the process has not been busy either, one more is given.
 """
 
 from __future__ import annotations
@@ -21,12 +21,23 @@ Begin = Callable[[], object]
 MOST = 4
 #: When no turn has ended for so long while somebody waits, one more is given.
 STALLED_S = 0.05
+#: From this part of that time on which a processor was used, the process is busy: one more would be in the way.
+BUSY = 0.5
 
 
 class Turns:
     """Gives turns. Safe for many threads."""
 
-    def __init__(self, most: int = MOST, *, stalled_s: float = STALLED_S) -> None:
+    def __init__(
+        self,
+        most: int = MOST,
+        *,
+        stalled_s: float = STALLED_S,
+        processor: Callable[[], float] = time.process_time,
+    ) -> None:
+        """`processor` tells how many seconds of processors this process has used."""
+        self._processor = processor
+        self._used = 0.0
         self._most = most
         self._stalled_s = stalled_s
         self._lock = threading.Lock()
@@ -82,12 +93,13 @@ class Turns:
         """Give one more turn if those that hold theirs have all been at it for long."""
         with self._lock:
             now = time.monotonic()
-            if self._ended != self._seen:
-                self._seen, self._seen_at = self._ended, now
+            if self._ended == self._seen and now - self._seen_at < self._stalled_s:
                 return
-            if now - self._seen_at < self._stalled_s:
+            used = self._processor()
+            is_stalled = self._ended == self._seen and used - self._used < BUSY * (now - self._seen_at)
+            self._seen, self._seen_at, self._used = self._ended, now, used
+            if not is_stalled:
                 return
-            self._seen_at = now
             begin = self._next()
             if begin is None:
                 return

@@ -6,9 +6,13 @@ Another client's hello is answered in two seconds and never refused, health in o
 from __future__ import annotations
 
 import json
+import re
 import socket
+import threading
 import time
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -65,9 +69,7 @@ def many(service, sent, number=MANY, source="127.0.0.9"):
     with ExitStack() as undo:
         opened = []
         for _ in range(number):
-            sock = socket.create_connection(
-                (service.host, service.port), timeout=30, source_address=(source, 0)
-            )
+            sock = socket.create_connection((service.host, service.port), timeout=30, source_address=(source, 0))
             opened.append(undo.enter_context(sock))
             sock.sendall(sent)
         yield opened
@@ -150,7 +152,7 @@ def test_more_idle_connections_than_there_may_be(service):
 def test_answers_that_are_not_read(service):
     """Eight megabytes each, of control characters: nearly fifty as JSON."""
     code = "head -c 8000000 /dev/zero | tr '\\0' '\\1'"
-    run = service.run("bash", code, token=service.other_token)
+    run = service.run("bash", code, token=service.other_token, limits={"max_output_bytes": 8_000_000})
     assert len(run["stdout"]) == 8_000_000
     get = head(service, path=f"/v1/runs/{run['id']}", method="GET", token=service.other_token)
     before = api_mb(service)
@@ -163,27 +165,64 @@ def test_answers_that_are_not_read(service):
 
 def test_runs_whose_answers_are_not_read_hold_no_place(service):
     """More of them than may be waited for: each gives its place back when its result is recorded."""
-    body = json.dumps({"language": "bash", "code": "head -c 4000000 /dev/zero | tr '\\0' 'x'"}).encode()
+    code = "head -c 4000000 /dev/zero | tr '\\0' x"
+    body = json.dumps({"language": "bash", "code": code, "limits": {"max_output_bytes": 4_000_000}}).encode()
     lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
     request = head(service, *lines, token=service.other_token) + body
     with many(service, request, 30):
         others_are_served(service, 8)
 
 
+def large_bodies():
+    files = b",".join([b'{"path":"%x","content":""}' % number for number in range(600_000 // 2)])
+    return {
+        "of one file": (
+            60,
+            b'{"language":"bash","code":"echo hi","files":[{"path":"f","content":"%s"}]}' % (b"x" * 15_000_000),
+        ),
+        "of many files": (120, b'{"language":"bash","code":"echo hi","files":[%s]}' % files),
+        "of brackets": (60, b'{"language":"bash","code":"echo hi","files":[%s]}' % (b"[]," * 5_000_000 + b"[]")),
+    }
+
+
+@pytest.mark.parametrize("name", ["of one file", "of many files", "of brackets"])
+def test_large_bodies(service, name):
+    number, body = large_bodies()[name]
+    lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    before = api_mb(service)
+    stop = threading.Event()
+    most = []
+
+    def send(sock):
+        with suppress(OSError):
+            sock.sendall(head(service, *lines, token=service.other_token) + body)
+            read_all(sock)
+
+    def watch():
+        while not stop.wait(0.05):
+            most.append(api_mb(service))
+
+    with many(service, b"", number) as opened, ThreadPoolExecutor(number + 1) as pool:
+        pool.submit(watch)
+        sent = [pool.submit(send, sock) for sock in opened]
+        try:
+            others_are_served(service, 5)
+            for each in sent:
+                each.result(60)
+        finally:
+            stop.set()
+    assert max(most) - before < MORE_MB, (before, max(most))
+
+
 def api_mb(service):
-    """What the processes of api hold in memory now."""
-    pids = (service.state / "run").glob("*.pid")
+    """What the processes of api hold in memory now, in MB."""
     total = 0
-    for pid in _api_pids(service, pids):
-        for line in open(f"/proc/{pid}/status", encoding="ascii"):  # noqa: SIM115
-            if line.startswith("VmRSS"):
-                total += int(line.split()[1]) // 1024
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            command = (status.parent / "cmdline").read_bytes()
+            if b"api.gunicorn_conf" in command and str(service.state).encode() in command:
+                total += int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1]) // 1024
+        except OSError:  # it has ended meanwhile
+            continue
     assert total
     return total
-
-
-def _api_pids(service, _pids):
-    import subprocess
-
-    out = subprocess.run(["pgrep", "-f", f"{service.state}.*api.gunicorn_conf"], capture_output=True, text=True)
-    return out.stdout.split()

@@ -54,7 +54,7 @@ MALFORMED = {
     "raw control": b'{"a":"\x00"}',
     "deep lists": b'{"a":' + b"[" * 2000 + b"]" * 2000 + b"}",
     "deep objects": b'{"a":' * 2000 + b"1" + b"}" * 2000,
-    "very deep and open": b"[" * 5_000_000,
+    "very deep and open": b"[" * 900_000,
     "list": b"[]",
     "string": b'"{}"',
     "number": b"1",
@@ -191,3 +191,29 @@ def test_the_server_is_told_when_a_request_has_arrived():
     told.clear()
     drain(request_of(b"{}", **{ARRIVAL_KEY: told.append}), 3.0)
     assert told == [3.0]
+
+
+def many(values):
+    return b'{"files":[' + b",".join([b'{"path":"a","content":""}'] * values) + b"]}"
+
+
+TOO_MANY = {
+    "objects": many(400_000),
+    "lists": b'{"a":[' + b"[]," * 1_000_000 + b"[]]}",
+    "numbers": b'{"a":[' + b"0," * 1_000_000 + b"0]}",
+    "strings that end with a backslash": b'{"a":[' + b",".join([rb'"\\"'] * 400_000) + b"]}",
+}
+
+
+@pytest.mark.parametrize("name", TOO_MANY)
+def test_a_large_body_of_many_values_is_refused_before_any_is_made(name):
+    with pytest.raises(ApiError) as caught:
+        parse_object(TOO_MANY[name])
+    assert (caught.value.status, caught.value.error.code) == (400, "too_many")
+
+
+@pytest.mark.parametrize(
+    "text", ["{[,]}" * 1_000_000, '"{[,' * 1_000_000, "\\" * 3_000_000, '\\"' * 1_000_000 + "["]
+)
+def test_brackets_in_a_large_text_are_no_values(text):
+    assert parse_object(json.dumps({"language": "bash", "code": text}).encode())["code"] == text

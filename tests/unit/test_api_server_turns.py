@@ -74,6 +74,22 @@ def test_a_stalled_turn_lets_one_more_begin_and_no_more_than_that(begun):
     assert begun == [0, 1, 2]
 
 
+def test_turns_that_use_the_processor_are_no_stall(begun):
+    used = 0.0
+    turns = Turns(1, stalled_s=0.02, processor=lambda: used)
+    for number in range(2):
+        ask(turns, begun, "key", number)
+    turns.unstick()
+    for _ in range(3):
+        time.sleep(0.03)
+        used += 0.1
+        turns.unstick()
+    assert begun == [0]
+    time.sleep(0.03)
+    turns.unstick()
+    assert begun == [0, 1]
+
+
 def test_turns_that_end_are_no_stall(begun):
     turns = Turns(1, stalled_s=0.02)
     for number in range(4):

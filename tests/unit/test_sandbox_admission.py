@@ -203,3 +203,19 @@ def test_a_share_of_no_waiting():
         places.enter("a", 1, Share(running=1, waiting=0))
     places.leave(held)
     assert places.enter("a", 1, Share(running=1, waiting=0)).held
+
+
+def test_what_jobs_bring_is_bounded_for_each_key_and_for_all(monkeypatch):
+    monkeypatch.setattr("sandbox.admission.JOBS_BYTES", 100)
+    monkeypatch.setattr("sandbox.admission.JOBS_SHARE_BYTES", 60)
+    admission = Admission(max_runs=10, memory_mb=10_000, queue_max=10, queue_wait_s=1)
+    first = admission.enter("one", 64, size=50)
+    with pytest.raises(BeyondShare):
+        admission.enter("one", 64, size=20)
+    admission.enter("two", 64, size=45)
+    with pytest.raises(Overloaded, match="memory"):
+        admission.enter("three", 64, size=10)
+    small = admission.enter("one", 64)
+    admission.leave(small)
+    admission.leave(first)
+    assert admission.enter("three", 64, size=55).held
