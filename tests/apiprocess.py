@@ -22,7 +22,8 @@ ADMIN = "admin-token-of-the-tests"
 class Api:
     """api under gunicorn, in a directory of its own."""
 
-    def __init__(self, settings):
+    def __init__(self, settings, app="api.app:create_app()"):
+        self.app = app
         self.state = Path(tempfile.mkdtemp(prefix="runyard-limits-"))
         self.state.chmod(0o755)
         make_areas(self.state / "storage", os.getuid())
@@ -48,7 +49,7 @@ class Api:
 
     def again(self):
         """Start it, as it was started before; itself."""
-        argv = [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf", "api.app:create_app()"]
+        argv = [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf", self.app]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(argv, cwd=REPO, env=self.environment, stdout=log, stderr=log)
         return self

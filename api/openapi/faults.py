@@ -143,7 +143,7 @@ _BY_AUTH: dict[Auth, tuple[str, ...]] = {
 #: Of a JSON body, whatever it should hold.
 JSON_BODY = (
     "invalid_json", "incomplete_body", "missing_field", "unknown_field", "invalid_type", "invalid_value",
-    "request_too_large", "unsupported_media_type", "unsupported_content_encoding",
+    "request_too_large", "request_timeout", "unsupported_media_type", "unsupported_content_encoding", "too_many",
 )  # fmt: skip
 #: Of a list's query.
 LISTED = ("invalid_value", "unknown_field", "invalid_cursor")

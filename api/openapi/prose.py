@@ -71,6 +71,7 @@ STATUS_TEXTS = {
     401: "No token, or none that is known here.",
     403: "The signed link is not valid, or not any more; or this is not allowed.",
     404: "Unknown, forgotten, or another key's: the three look the same.",
+    408: "Not in time.",
     409: "Not in this state.",
     413: "Too large.",
     415: "Not of the type that is taken here.",

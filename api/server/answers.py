@@ -12,17 +12,21 @@ import select
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from gunicorn.http import wsgi  # type: ignore[import-untyped]
 
+from api.server.bodies import Budget
 from config.pieces import PIECE_BYTES
 from config.turn import waiting
 
 #: A smaller answer fits into the socket's buffer, however slowly it is read.
 SMALL_BYTES = 64 * 1024
+#: A larger rest is never kept in memory.
+MOST_IN_MEMORY_BYTES = 1024 * 1024
 #: A client must take so much of its answer in so long.
 RATE_WINDOW_S = 10.0
 RATE_BYTES = 160 * 1024
@@ -34,12 +38,23 @@ class TooSlowError(OSError):
     """The client takes its answer more slowly than it must."""
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Where the rests of answers are kept, and how much they may be: all of them, and those for one client."""
+
+    folder: Path | None
+    budget: Budget
+    whose: Hashable = ""
+
+
 class Leaving:
     """What is left of an answer, in a file. Used by one thread at a time."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, room: Room, size: int) -> None:
+        """`size` bytes of the budget have been taken for it."""
+        self._room, self._taken = room, size
         # Unlinked from the beginning: nothing is left behind, whoever is killed.
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=room.folder, buffering=0)  # noqa: SIM115
         self._size = self._sent = 0
         self._rate = Rate()
 
@@ -70,6 +85,8 @@ class Leaving:
     def close(self) -> None:
         """Forget the rest."""
         self._file.close()
+        self._room.budget.give_back((self._room.whose,), self._taken)
+        self._taken = 0
 
 
 class Rate:
@@ -94,9 +111,9 @@ class Rate:
 class Outbox:
     """Stands in for the socket of an answer. What it is given is sent together with what comes soon after."""
 
-    def __init__(self, sock: socket.socket, folder: Path | None) -> None:
+    def __init__(self, sock: socket.socket, room: Room | None) -> None:
         self._sock = sock
-        self._folder = folder
+        self._room = room
         self.held: list[bytes] | None = None
         #: Whether what the socket does not take may wait in a file.
         self.may_leave = False
@@ -124,12 +141,31 @@ class Outbox:
         rest = rest[self._send_some(rest) :]
         if not rest:
             return
-        if self.may_leave:
-            self.leaving = Leaving(self._folder)
-            self.leaving.add(rest)
+        if self.may_leave and self._leave(rest):
             return
         with waiting():
             self._send_slowly(rest)
+
+    def _leave(self, rest: memoryview) -> bool:
+        """Keep the rest in a file. Returns False where there is no room, and its thread has to send it.
+
+        Raises TooSlowError for a large one: whoever has so much unread would fill the memory with more.
+        """
+        room = self._room
+        if room is None:
+            return False
+        if not room.budget.take((room.whose,), len(rest)):
+            if len(rest) > MOST_IN_MEMORY_BYTES:
+                raise TooSlowError("the client has too many answers that it has not read")
+            return False
+        leaving = Leaving(room, len(rest))
+        try:
+            leaving.add(rest)
+        except OSError:
+            leaving.close()
+            return False
+        self.leaving = leaving
+        return True
 
     def _send_some(self, rest: memoryview) -> int:
         try:
@@ -153,8 +189,8 @@ class Outbox:
 class Answer(wsgi.Response):  # type: ignore[misc]  # gunicorn is untyped
     """An answer whose head goes with what comes first of its body, and whose rest may be left to the loop."""
 
-    def __init__(self, req: object, sock: socket.socket, cfg: object, folder: Path | None = None) -> None:
-        super().__init__(req, Outbox(sock, folder), cfg)
+    def __init__(self, req: object, sock: socket.socket, cfg: object, room: Room | None = None) -> None:
+        super().__init__(req, Outbox(sock, room), cfg)
         self.outbox: Outbox = self.sock
 
     def write(self, arg: bytes) -> None:

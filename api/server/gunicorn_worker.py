@@ -41,7 +41,7 @@ from api.body import ARRIVAL_KEY, BODY_KEY
 from api.context import EXTENSION
 from api.errors import JSON, ApiError, envelope, http_error
 from api.limits.addresses import client_address, is_proxy
-from api.server.answers import Answer, Leaving
+from api.server.answers import Answer, Leaving, Room
 from api.server.bodies import Budget, Memory
 from api.server.connection import Body, Connection, Rules, Step, status_of
 from api.server.turns import STALLED_S, HeldTurn, Turns
@@ -81,6 +81,9 @@ KEEPALIVE_WAITERS = 16
 #: Bodies that are collected or worked on: in all, and of one key or address.
 BODIES_BYTES = 256 * 1024 * 1024
 BODIES_SHARE_BYTES = 64 * 1024 * 1024
+#: What is left of answers that are read slowly, in files: of all clients, and of one.
+RESTS_BYTES = 4 * 1024 * 1024 * 1024
+RESTS_SHARE_BYTES = 1024 * 1024 * 1024
 RECEIVE_BYTES = 64 * 1024
 #: Where files are uploaded, which are read as they come.
 UPLOADS = "/v1/files"
@@ -115,6 +118,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         #: Until when a streamed body must have arrived.
         self._deadlines: dict[socket.socket, float] = {}
         self._looked_at = 0.0
+        self._rests = Budget(RESTS_BYTES, RESTS_SHARE_BYTES)
         wsgi.SERVER = "runyard"
 
     # -- start -------------------------------------------------------------------------------------
@@ -264,7 +268,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         try:
             done: Future[str] = self.tpool.submit(work, conn)
         except RuntimeError:  # the worker ends
-            self.turns.leave()
+            self.turns.leave(conn.whose)
             return
         done.add_done_callback(lambda done: self.method_queue.defer(self._done, conn, done))
 
@@ -367,7 +371,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         """Have the application answer a request. Runs on a thread. Returns whether the connection may be kept."""
         request = conn.request
         answer, environ = wsgi.create(
-            request, conn.sock, conn.client, conn.server, self.cfg, Answer, (self._rules.folder,)
+            request,
+            conn.sock,
+            conn.client,
+            conn.server,
+            self.cfg,
+            Answer,
+            (Room(self._rules.folder, self._rests, conn.whose),),
         )
         environ["wsgi.multithread"] = True
         environ[BODY_KEY] = None if conn.is_streamed else conn.body.value

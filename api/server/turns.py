@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
 
 Begin = Callable[[], object]
 
 #: So many requests are worked on at the same time. More are slower: they all want the one interpreter.
 MOST = 4
+#: So many of them may be one key's, so that another key's request finds one free at once.
+MOST_OF_ONE = 3
 #: When no turn has ended for so long while somebody waits, one more is given.
 STALLED_S = 0.05
 #: From this part of that time on which a processor was used, the process is busy: one more would be in the way.
@@ -32,13 +34,15 @@ class Turns:
         self,
         most: int = MOST,
         *,
+        most_of_one: int = MOST_OF_ONE,
         stalled_s: float = STALLED_S,
         processor: Callable[[], float] = time.process_time,
     ) -> None:
         """`processor` tells how many seconds of processors this process has used."""
         self._processor = processor
         self._used = 0.0
-        self._most = most
+        self._most, self._most_of_one = most, min(most, most_of_one)
+        self._held: Counter[Hashable] = Counter()
         self._stalled_s = stalled_s
         self._lock = threading.Lock()
         self._active = 0
@@ -57,18 +61,18 @@ class Turns:
         """Whether somebody waits, who wants `unstick` to be called."""
         return bool(self._lines)
 
-    def take_at_once(self) -> bool:
+    def take_at_once(self, whose: Hashable) -> bool:
         """Take a turn if there is one. Returns whether."""
         with self._lock:
-            if self._active >= self._most:
+            if not self._may_begin(whose):
                 return False
-            self._active += 1
+            self._count(whose)
             return True
 
     def ask(self, whose: Hashable, begin: Begin, *, first: bool = False) -> None:
         """Call `begin` with a turn taken for it, now or later; `first` is in front of what else is theirs."""
         with self._lock:
-            if self._active >= self._most:
+            if not self._may_begin(whose):
                 if not self._lines:
                     self._seen = -1  # from now on it counts whether a turn ends
                 line = self._lines.get(whose)
@@ -76,16 +80,18 @@ class Turns:
                     line = self._lines[whose] = deque()
                 (line.appendleft if first else line.append)(begin)
                 return
-            self._active += 1
+            self._count(whose)
         begin()
 
-    def leave(self) -> None:
+    def leave(self, whose: Hashable) -> None:
         """Give a turn back; whoever is next begins."""
         with self._lock:
             self._ended += 1
-            begin = self._next() if self._active <= self._most else None
-            if begin is None:
-                self._active -= 1
+            self._active -= 1
+            self._held[whose] -= 1
+            if not self._held[whose]:
+                del self._held[whose]
+            begin = self._next()
         if begin is not None:
             begin()
 
@@ -100,47 +106,59 @@ class Turns:
             self._seen, self._seen_at, self._used = self._ended, now, used
             if not is_stalled:
                 return
-            begin = self._next()
-            if begin is None:
-                return
-            self._active += 1
-        begin()
+            begin = self._pop(next(iter(self._lines))) if self._lines else None
+        if begin is not None:
+            begin()
+
+    def _may_begin(self, whose: Hashable) -> bool:
+        return self._active < self._most and self._held.get(whose, 0) < self._most_of_one
+
+    def _count(self, whose: Hashable) -> None:
+        self._active += 1
+        self._held[whose] += 1
 
     def _next(self) -> Begin | None:
-        if not self._lines:
+        """Take whoever may begin now, if anybody does; its turn is counted."""
+        if self._active >= self._most:
             return None
-        whose, line = self._lines.popitem(last=False)
+        whose = next((whose for whose in self._lines if self._may_begin(whose)), None)
+        return None if whose is None else self._pop(whose)
+
+    def _pop(self, whose: Hashable) -> Begin:
+        line = self._lines.pop(whose)
         begin = line.popleft()
         if line:
             self._lines[whose] = line
+        self._count(whose)
         return begin
 
 
 class HeldTurn:
     """The turn of one thread, for whoever it works at the moment. Used by that thread alone."""
 
-    __slots__ = ("_held", "_turns", "whose")
+    __slots__ = ("_held", "_of", "_turns", "whose")
 
     def __init__(self, turns: Turns, whose: Hashable) -> None:
         """It has been taken already."""
         self._turns = turns
-        self.whose = whose
+        self.whose = self._of = whose
         self._held = True
 
     def leave(self) -> None:
         """Give the turn back, if it is held."""
         if self._held:
             self._held = False
-            self._turns.leave()
+            self._turns.leave(self._of)
 
     def enter(self) -> None:
         """Wait for a turn, unless it is held."""
         if self._held:
             return
-        if not self._turns.take_at_once():
+        self._of = self.whose
+        if not self._turns.take_at_once(self._of):
             woken = threading.Lock()
             woken.acquire()
-            self._turns.ask(self.whose, woken.release, first=True)
+            self._turns.ask(self._of, woken.release, first=True)
             while not woken.acquire(timeout=STALLED_S):
                 self._turns.unstick()
         self._held = True

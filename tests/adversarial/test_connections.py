@@ -91,7 +91,7 @@ def others_are_served(service, seconds):
 @pytest.mark.parametrize("name", attacks(type("Any", (), {"other_token": ""})))
 def test_requests_that_do_not_end(service, name):
     with many(service, attacks(service)[name]):
-        others_are_served(service, 3)
+        others_are_served(service, 1.5)
 
 
 def read_all(sock):
@@ -159,8 +159,9 @@ def test_answers_that_are_not_read(service):
     with many(service, get, 60) as opened:
         others_are_served(service, 12)
         assert api_mb(service) - before < MORE_MB
-        time.sleep(1)
-        assert any(b"HTTP/1.1 200" in sock.recv(100) for sock in opened[:1])
+        answer = read_all(opened[0])  # its client has taken less than it must in ten seconds
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert len(answer) < 6 * 8_000_000
 
 
 def test_runs_whose_answers_are_not_read_hold_no_place(service):
@@ -170,18 +171,18 @@ def test_runs_whose_answers_are_not_read_hold_no_place(service):
     lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
     request = head(service, *lines, token=service.other_token) + body
     with many(service, request, 30):
-        others_are_served(service, 8)
+        others_are_served(service, 4)
 
 
 def large_bodies():
     files = b",".join([b'{"path":"%x","content":""}' % number for number in range(600_000 // 2)])
     return {
         "of one file": (
-            60,
+            30,
             b'{"language":"bash","code":"echo hi","files":[{"path":"f","content":"%s"}]}' % (b"x" * 15_000_000),
         ),
-        "of many files": (120, b'{"language":"bash","code":"echo hi","files":[%s]}' % files),
-        "of brackets": (60, b'{"language":"bash","code":"echo hi","files":[%s]}' % (b"[]," * 5_000_000 + b"[]")),
+        "of many files": (60, b'{"language":"bash","code":"echo hi","files":[%s]}' % files),
+        "of brackets": (30, b'{"language":"bash","code":"echo hi","files":[%s]}' % (b"[]," * 5_000_000 + b"[]")),
     }
 
 

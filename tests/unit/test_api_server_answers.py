@@ -8,7 +8,8 @@ import pytest
 from gunicorn.config import Config
 
 from api.server import answers as module
-from api.server.answers import Answer, Rate, TooSlowError
+from api.server.answers import Answer, Rate, Room, TooSlowError
+from api.server.bodies import Budget
 from config.pieces import PIECE_BYTES
 
 
@@ -31,7 +32,7 @@ class Sent:
 @pytest.fixture
 def answer(tmp_path):
     request = SimpleNamespace(method="GET", version=(1, 1), should_close=lambda: False)
-    return Answer(request, Sent(), Config(), tmp_path)
+    return Answer(request, Sent(), Config(), Room(tmp_path, Budget(100_000_000, 20_000_000)))
 
 
 def test_the_head_goes_with_the_body(answer):
@@ -99,6 +100,15 @@ def test_what_a_client_does_not_take_of_a_whole_answer_is_left_in_a_file(answer)
     assert received == LARGE
 
 
+def test_what_is_left_has_a_budget(answer):
+    answer.outbox._sock.takes = 100_000
+    answer.outbox._room.budget.take(("",), 19_000_000)
+    answer.start_response("200 OK", [("Content-Length", str(len(LARGE)))])
+    with pytest.raises(TooSlowError):
+        answer.write(LARGE)
+    assert answer.outbox._room.budget.used == 19_000_000
+
+
 def test_what_is_left_of_a_client_that_has_gone(answer):
     answer.outbox._sock.takes = 100_000
     answer.start_response("200 OK", [("Content-Length", str(len(LARGE)))])
@@ -115,7 +125,7 @@ def test_an_answer_that_is_made_while_it_is_sent_is_not_left(tmp_path, length):
     """It may be of any length, and its handler would make more of it than anybody takes."""
     ours, theirs = socket.socketpair()
     request = SimpleNamespace(method="GET", version=(1, 1), should_close=lambda: False)
-    answer = Answer(request, ours, Config(), tmp_path)
+    answer = Answer(request, ours, Config(), Room(tmp_path, Budget(100_000_000, 20_000_000)))
     received = []
     reader = threading.Thread(target=lambda: received.extend(iter(lambda: theirs.recv(1_000_000), b"")))
     reader.start()
@@ -134,7 +144,7 @@ def test_a_client_that_takes_nothing_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "RATE_WINDOW_S", 0.05)
     ours, theirs = socket.socketpair()
     request = SimpleNamespace(method="GET", version=(1, 1), should_close=lambda: False)
-    answer = Answer(request, ours, Config(), tmp_path)
+    answer = Answer(request, ours, Config(), Room(tmp_path, Budget(100_000_000, 20_000_000)))
     answer.start_response("200 OK", [])
     with ours, theirs, pytest.raises(TooSlowError):
         answer.write(LARGE)

@@ -26,7 +26,7 @@ def test_so_many_begin_and_the_rest_wait(begun):
         ask(turns, begun, "key", number)
     assert begun == [0, 1]
     assert (turns.active, turns.has_waiting) == (2, True)
-    turns.leave()
+    turns.leave("key")
     assert begun == [0, 1, 2]
 
 
@@ -35,9 +35,23 @@ def test_keys_take_turns_however_much_one_of_them_asks_for(begun):
     for number in range(100):
         ask(turns, begun, "greedy", f"greedy {number}")
     ask(turns, begun, "modest", "modest")
-    turns.leave()
-    turns.leave()
+    turns.leave("greedy")
+    assert begun == ["greedy 0", "greedy 1"]
+    turns.leave("greedy")
     assert begun == ["greedy 0", "greedy 1", "modest"]
+
+
+def test_one_key_leaves_a_turn_for_another(begun):
+    turns = Turns(3, most_of_one=2)
+    for number in range(4):
+        ask(turns, begun, "greedy", number)
+    assert begun == [0, 1]
+    ask(turns, begun, "modest", "modest")
+    assert begun == [0, 1, "modest"]
+    turns.leave("modest")
+    assert begun == [0, 1, "modest"]
+    turns.leave("greedy")
+    assert begun == [0, 1, "modest", 2]
 
 
 def test_who_goes_on_is_before_what_else_is_theirs(begun):
@@ -45,7 +59,7 @@ def test_who_goes_on_is_before_what_else_is_theirs(begun):
     ask(turns, begun, "key", "held")
     ask(turns, begun, "key", "new")
     ask(turns, begun, "key", "going on", first=True)
-    turns.leave()
+    turns.leave("key")
     assert begun == ["held", "going on"]
 
 
@@ -53,8 +67,8 @@ def test_all_turns_come_back(begun):
     turns = Turns(2)
     for number in range(7):
         ask(turns, begun, number % 3, number)
-    for _ in range(7):
-        turns.leave()
+    for number in range(7):
+        turns.leave(begun[number] % 3)
     assert (sorted(begun), turns.active, turns.has_waiting) == (list(range(7)), 0, False)
 
 
@@ -68,9 +82,9 @@ def test_a_stalled_turn_lets_one_more_begin_and_no_more_than_that(begun):
     turns.unstick()
     turns.unstick()
     assert begun == [0, 1]
-    turns.leave()  # the one beyond the bound: nobody takes its place
+    turns.leave("key")  # the one beyond the bound: nobody takes its place
     assert (begun, turns.active) == ([0, 1], 1)
-    turns.leave()
+    turns.leave("key")
     assert begun == [0, 1, 2]
 
 
@@ -96,21 +110,21 @@ def test_turns_that_end_are_no_stall(begun):
         ask(turns, begun, "key", number)
     turns.unstick()
     time.sleep(0.03)
-    turns.leave()
+    turns.leave("key")
     turns.unstick()
     assert begun == [0, 1]
 
 
 def test_a_thread_that_waits_gives_its_turn_to_another(begun):
     turns = Turns(1)
-    assert turns.take_at_once()
+    assert turns.take_at_once("key")
     turn = HeldTurn(turns, "key")
     hold(turn)
     try:
         ask(turns, begun, "other", "other")
         with waiting(), waiting():  # as one call may wait inside of another
             assert begun == ["other"]
-            turns.leave()
+            turns.leave("other")
         assert turns.active == 1
     finally:
         hold(None)
@@ -121,15 +135,15 @@ def test_a_thread_that_waits_gives_its_turn_to_another(begun):
 
 def test_a_thread_goes_on_when_its_turn_comes():
     turns = Turns(1)
-    assert turns.take_at_once()
+    assert turns.take_at_once("key")
     turn = HeldTurn(turns, "key")
     turn.leave()
-    assert turns.take_at_once()
+    assert turns.take_at_once("key")
     entered = threading.Event()
     thread = threading.Thread(target=lambda: (turn.enter(), entered.set()))
     thread.start()
     assert not entered.wait(0.02)
-    turns.leave()
+    turns.leave("key")
     assert entered.wait(5)
     thread.join()
 

@@ -65,6 +65,12 @@ UP = in_checkout(f"LANGUAGES={LANGUAGES} make up")
 DOWN = in_checkout("make down")
 #: Waits for the service to have come back by itself.
 READY = f"for i in $(seq 600); do curl -sf {URL}/readyz && break; sleep 1; done"
+#: Waits until the languages that `make up` goes on to build behind the service are there.
+BUILT = (
+    f"for i in $(seq 1800); do built=$(curl -s {URL}/v1/languages -H 'Authorization: Bearer dev_123' | python3 -c '"
+    'import json, sys; print(*sorted(each["id"] for each in json.load(sys.stdin)["data"] if each["ready"]))\'); '
+    '[ "$built" = "bash go python" ] && break; sleep 5; done; echo "built: $built"'
+)
 LAST_LOG = f"tail -n 80 {STATE}/log/service.log"
 
 FIRST_UP = Step("make up on a machine that never saw it", UP, 600, (r"Runyard is up",))
@@ -90,6 +96,7 @@ README = (
         60,
         (r"211   P   N   G",),
     ),
+    Step("all languages are built", in_checkout(f"{BUILT}"), 900, (r"built: bash go python",)),
     Step("a compiled run", in_checkout(f"{POST} @tests/vm/hello_go.json"), 60, (r'"stdout":"3\\n"',)),
     Step(
         "make doctor",
