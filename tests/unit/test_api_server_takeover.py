@@ -3,42 +3,16 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 
 import pytest
 
-from api.server.gunicorn_worker import TAKE_OVER_KEY
 from tests.apiprocess import Api
-
-
-def make():
-    """Return the application, with one more route."""
-    from flask import Response, request
-
-    from api.app import create_app
-
-    app = create_app()
-
-    def echo(sock, pending):
-        sock.settimeout(10)
-        with sock:
-            sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + pending)
-            while data := sock.recv(1000):
-                sock.sendall(data.upper())
-
-    @app.get("/echo")
-    def taken() -> Response:
-        sock, pending = request.environ[TAKE_OVER_KEY]()
-        threading.Thread(target=echo, args=(sock, pending)).start()
-        return Response()
-
-    return app
 
 
 @pytest.fixture(scope="module")
 def api():
-    api = Api({}, app="tests.unit.test_api_server_takeover:make()").wait()
+    api = Api({}, app="tests.takeover_app:make()").wait()
     yield api
     api.end()
 
