@@ -11,8 +11,8 @@ import pytest
 
 from sandbox.engines import EngineError, NotConfined
 from sandbox.engines.cgroups.group import Bounds
-from sandbox.engines.confinement import MASKED_PROC
 from sandbox.engines.cgroups.reads import ReadLimit
+from sandbox.engines.confinement import MASKED_PROC
 from sandbox.engines.docker.archive import archive_of, write_layer
 from sandbox.engines.docker.container import Confinement, container_config
 from sandbox.engines.docker.engine import Uids, is_alive, owner_name
