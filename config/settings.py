@@ -177,6 +177,13 @@ class Settings(BaseSettings):
     memory_budget_mb: OptionalInt = Field(
         None, ge=64, description="Sum of the memory limits of concurrent runs; 3/4 of the machine when unset."
     )
+    io_read_mb_s: int = Field(
+        200,
+        ge=0,
+        le=1_000_000,
+        description="Megabytes a second that one sandbox may read from the disk of its image, and a hundred reads "
+        "for each of them; 0 is no limit. Needs the controller `io`, with control groups v1 `blkio`.",
+    )
     queue_max: int = Field(64, ge=0, le=10_000, description="Runs that may wait for a place.")
     queue_wait_s: float = Field(30, gt=0, le=600, description="Seconds a run may wait for a place.")
     pool_memory_mb: OptionalInt = Field(

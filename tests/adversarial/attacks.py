@@ -59,6 +59,22 @@ ATTACKS: dict[str, tuple[int, str]] = {
         "        time.sleep(9)\n"
         "time.sleep(9)\n",
     ),
+    "disk reads": (
+        2,
+        PRELUDE + "import glob\n"
+        "paths = [p for p in glob.glob('/usr/**', recursive=True) if os.path.isfile(p)]\n"
+        "for part in range(8):\n"
+        "    if os.fork() == 0:\n"
+        "        while True:\n"
+        "            for path in paths[part::8]:\n"
+        "                try:\n"
+        "                    fd = os.open(path, os.O_RDONLY)\n"
+        "                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)\n"
+        "                    while os.read(fd, 1 << 20): pass\n"
+        "                    os.close(fd)\n"
+        "                except OSError: pass\n"
+        "time.sleep(9)\n",
+    ),
     "buffers of UDP": (
         2,
         PRELUDE + "kept = []\n"
@@ -68,5 +84,5 @@ ATTACKS: dict[str, tuple[int, str]] = {
         "time.sleep(9)\n",
     ),
 }  # fmt: skip
-SECONDS = 4
+SECONDS = 2
 LIMITS = {"timeout_ms": SECONDS * 1000, "memory_mb": 256, "pids": 512}

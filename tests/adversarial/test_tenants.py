@@ -10,10 +10,27 @@ from pathlib import Path
 import pytest
 from attacks import ATTACKS, LIMITS, SECONDS
 
+from config.settings import Settings
+
 pytestmark = pytest.mark.usefixtures("invariants")
 HELLO_S = 2.0
+CGROUPS = Path("/sys/fs/cgroup")
 #: What an attack may have the kernel hold that is charged to no run, until the runs are ended.
 UNCHARGED_MB = 200
+
+#: The default of IO_READ_MB_S.
+READ_MB_S = Settings.model_fields["io_read_mb_s"].default
+REREAD = """
+import os, time
+path = max((os.path.join(at, name) for at, _, names in os.walk('/usr/local') for name in names
+            if not os.path.islink(os.path.join(at, name))), key=os.path.getsize)
+fd, taken, began = os.open(path, os.O_RDONLY), 0, time.monotonic()
+while time.monotonic() - began < 2:
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.lseek(fd, 0, 0)
+    while part := len(os.read(fd, 1 << 20)): taken += part
+print(int(taken / 1e6 / (time.monotonic() - began)))
+"""
 
 
 def unreclaimable_mb():
@@ -44,3 +61,15 @@ def test_a_hello_beside_an_attack(service, name):
     if name == "file locks":
         assert statuses == {"killed"}
         assert most < UNCHARGED_MB
+
+
+@pytest.mark.skipif(
+    not any("io" in path.read_text().split() for path in CGROUPS.glob("cgroup.controllers"))
+    and not (CGROUPS / "blkio").is_dir(),
+    reason="no controller holds disk reads",
+)
+def test_a_run_that_reads_its_image_again_and_again_from_the_disk_is_held_to_the_limit(service):
+    """What is dropped by `fadvise` must be read from the disk again."""
+    run = service.run("python", REREAD)
+    assert run["status"] == "succeeded", run["stderr"]
+    assert 10 < int(run["stdout"]) < 1.25 * READ_MB_S

@@ -11,6 +11,7 @@ import pytest
 
 from sandbox.engines import EngineError, NotConfined
 from sandbox.engines.cgroups.group import Bounds
+from sandbox.engines.cgroups.reads import ReadLimit
 from sandbox.engines.confinement import MASKED_PROC
 from sandbox.engines.docker.archive import archive_of, write_layer
 from sandbox.engines.docker.container import Confinement, container_config
@@ -73,6 +74,13 @@ def test_profiles_are_given_by_value_and_by_name():
     assert options == ["no-new-privileges:true", f"seccomp={json.dumps(PROFILE)}"]
     with_apparmor = config(replace(CONFINEMENT, apparmor="runyard-sandbox"))["HostConfig"]["SecurityOpt"]
     assert with_apparmor[-1] == "apparmor=runyard-sandbox"
+
+
+def test_reads_from_the_disk_are_limited_where_there_is_one():
+    assert not any(name.startswith("Blkio") for name in config()["HostConfig"])
+    host = config(replace(CONFINEMENT, reads=ReadLimit("8:0", "/dev/sda", 200_000_000)))["HostConfig"]
+    assert host["BlkioDeviceReadBps"] == [{"Path": "/dev/sda", "Rate": 200_000_000}]
+    assert host["BlkioDeviceReadIOps"] == [{"Path": "/dev/sda", "Rate": 20_000}]
 
 
 def test_relaxed_says_so_to_the_daemon():

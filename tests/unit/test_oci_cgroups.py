@@ -12,6 +12,7 @@ from sandbox.engines.cgroups import files
 from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.cgroups.mounts import directories_named
 from sandbox.engines.cgroups.opening import group_of, open_cgroups
+from sandbox.engines.cgroups.reads import ReadLimit, find_disk, read_limit
 from sandbox.engines.cgroups.v1 import CgroupsV1, GroupV1
 from sandbox.engines.cgroups.v2 import CgroupsV2, GroupV2
 
@@ -236,3 +237,78 @@ def test_v1_buffers_of_sockets_are_bounded_beside_the_memory(v1):
     (root / "memory/memory.kmem.tcp.limit_in_bytes").write_text("")
     assert given.set(Bounds(256 * MIB, 1.0, 65))
     assert (root / "memory/memory.kmem.tcp.limit_in_bytes").read_text() == str(32 * MIB)
+
+
+# -- disk reads ----------------------------------------------------------------------------------------
+
+READS = ReadLimit("254:0", "/dev/vda", 200_000_000)
+
+
+def test_the_disk_of_a_partition_is_found_and_a_volume_is_its_own(tmp_path):
+    (tmp_path / "dev/block").mkdir(parents=True)
+    for place, device, name in (
+        ("sda", "8:0", "sda"),
+        ("sda/sda1", "8:1", "sda1"),
+        ("virtual/dm-0", "253:0", "dm-0"),
+    ):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "dev").write_text(f"{device}\n")
+        (tmp_path / place / "uevent").write_text(f"MAJOR=8\nDEVNAME={name}\n")
+        (tmp_path / "dev/block" / device).symlink_to(tmp_path / place)
+    (tmp_path / "sda/sda1/partition").write_text("1\n")
+    assert find_disk(8, 1, tmp_path) == ("8:0", "/dev/sda")
+    assert find_disk(253, 0, tmp_path) == ("253:0", "/dev/dm-0")
+    for number in ((0, 42), (9, 9)):
+        with pytest.raises(FileNotFoundError):
+            find_disk(*number, tmp_path)
+
+
+def test_reads_are_not_limited_where_there_is_no_disk_or_none_is_wanted(tmp_path, caplog):
+    assert read_limit(tmp_path, 0) is None
+    assert not caplog.records
+    assert read_limit(Path("/proc"), 200) is None
+    assert "not limited" in caplog.text
+
+
+def test_v2_holds_each_group_to_the_reads(tmp_path, caplog):
+    (tmp_path / "cgroup.controllers").write_text("cpu io memory pids\n")
+    parent = tmp_path / "runyard-x"
+    parent.mkdir()
+    for path in (tmp_path / "cgroup.subtree_control", parent / "cgroup.subtree_control", parent / "io.max"):
+        path.write_text("")
+    mounts = f"cgroup2 {tmp_path} cgroup2 rw 0 0"
+    found = open_cgroups("runyard-x", mounts, READS)
+    assert (parent / "io.max").read_text() == "254:0 rbps=max riops=max"
+    assert (parent / "cgroup.subtree_control").read_text().startswith("+io")
+    written = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "write", lambda path, value: written.append((Path(path).name, value)))
+        found.create("a")
+        found.create("b", limited_reads=False)
+    assert written == [("io.max", "254:0 rbps=200000000 riops=20000")]
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids\n")
+    open_cgroups("runyard-x", mounts, READS)
+    assert "offers no controller io" in caplog.text
+
+
+def test_v1_holds_each_group_to_the_reads_or_goes_without(tmp_path, caplog):
+    names = ("memory", "cpu,cpuacct", "pids", "blkio")
+    for name in names:
+        (tmp_path / name / "runyard-x").mkdir(parents=True)
+    lines = [f"cgroup {tmp_path}/{name} cgroup rw,{name} 0 0" for name in names]
+    open_cgroups("runyard-x", "\n".join(lines), READS)  # a kernel without the files
+    assert "does not take /dev/vda" in caplog.text
+    for kind in ("bps", "iops"):
+        (tmp_path / f"blkio/runyard-x/blkio.throttle.read_{kind}_device").write_text("")
+    found = open_cgroups("runyard-x", "\n".join(lines), READS)
+    written = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "write", lambda path, value: written.append((Path(path).name, value)))
+        found.create("a")
+        found.create("b", limited_reads=False)
+    assert written == [
+        ("blkio.throttle.read_bps_device", "254:0 200000000"),
+        ("blkio.throttle.read_iops_device", "254:0 20000"),
+    ]
+    open_cgroups("runyard-x", "\n".join(lines[:3]), READS)
+    assert "blkio is not mounted" in caplog.text

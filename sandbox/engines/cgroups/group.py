@@ -55,6 +55,8 @@ class Group(Protocol):
 class Cgroups(Protocol):
     """The place where this service keeps its groups."""
 
-    def create(self, name: str) -> Group: ...
+    def create(self, name: str, *, limited_reads: bool = True) -> Group:
+        """Make a group; `limited_reads` holds it to what a sandbox may read from the disk, if that is limited."""
+        ...
 
     def leftovers(self) -> list[Group]: ...

@@ -8,22 +8,26 @@ from pathlib import Path
 from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.cgroups.group import Bounds, Cgroups
 from sandbox.engines.cgroups.mounts import parse_membership, parse_mounts, read_mounts
+from sandbox.engines.cgroups.reads import ReadLimit
 from sandbox.engines.cgroups.v1 import CgroupsV1, GroupV1
 from sandbox.engines.cgroups.v2 import CgroupsV2, GroupV2
 
 NEEDED = ("memory", "cpu", "cpuacct", "pids")
 
 
-def open_cgroups(instance: str, mounts: str | None = None) -> Cgroups:
-    """Whichever version this machine has; `instance` names the parent group of this service."""
+def open_cgroups(instance: str, mounts: str | None = None, reads: ReadLimit | None = None) -> Cgroups:
+    """Whichever version this machine has; `instance` names the parent group of this service.
+
+    `reads` is what each group may read, where the controller for it is there.
+    """
     text = read_mounts() if mounts is None else mounts
     hierarchies, unified = parse_mounts(text)
     missing = [name for name in NEEDED if name not in hierarchies]
     if not missing:
-        return CgroupsV1({name: hierarchies[name] for name in NEEDED}, instance)
+        return CgroupsV1({name: hierarchies[name] for name in NEEDED}, instance, hierarchies.get("blkio"), reads)
     if unified is None:
         raise EngineUnusable(f"cgroup controllers are not mounted: {', '.join(missing)}")
-    return CgroupsV2(unified, instance)
+    return CgroupsV2(unified, instance, reads)
 
 
 def group_of(

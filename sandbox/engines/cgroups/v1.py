@@ -11,6 +11,7 @@ from sandbox.engines import Stats
 from sandbox.engines.cgroups import files
 from sandbox.engines.cgroups.group import CPU_PERIOD_US, SOCKET_SHARE, Bounds, Group
 from sandbox.engines.cgroups.lingering import Lingering
+from sandbox.engines.cgroups.reads import ReadLimit, say_unlimited
 
 #: A program's share of busy processors, against 1024 of a sandbox that is still being made: twenty programs that
 #: use all they can must not starve the making of the twenty-first's sandbox.
@@ -24,7 +25,10 @@ UNBOUNDED = 2**62
 class CgroupsV1:
     """One directory per controller hierarchy."""
 
-    def __init__(self, mounts: dict[str, Path], instance: str) -> None:
+    def __init__(
+        self, mounts: dict[str, Path], instance: str, blkio: Path | None = None, reads: ReadLimit | None = None
+    ) -> None:
+        """`blkio` is where the controller that limits `reads` is mounted."""
         self._parents = {name: str(point / instance) for name, point in mounts.items()}
         for parent in set(self._parents.values()):
             os.makedirs(parent, exist_ok=True)
@@ -35,11 +39,31 @@ class CgroupsV1:
             # one stays.
             files.write(f"{self._parents['memory']}/{SOCKETS}", UNBOUNDED)
         self._lingering = Lingering(self._count_lingering)
+        self._reads = self._can_limit(blkio, instance, reads)
 
-    def create(self, name: str) -> Group:
+    def _can_limit(self, blkio: Path | None, instance: str, reads: ReadLimit | None) -> ReadLimit | None:
+        """The limit, if this machine takes it: then each group has a directory for it."""
+        if reads is None:
+            return None
+        if blkio is None:
+            say_unlimited("the controller blkio is not mounted")
+            return None
+        parent = f"{blkio}/{instance}"
+        try:
+            os.makedirs(parent, exist_ok=True)
+            limit_reads(parent, reads.device, 0, 0)  # no limit: whether the kernel takes it
+        except OSError as e:
+            say_unlimited(f"the controller blkio does not take {reads.node}: {e.strerror}")
+            return None
+        self._parents["blkio"] = parent
+        return reads
+
+    def create(self, name: str, *, limited_reads: bool = True) -> Group:
         paths = {controller: f"{parent}/{name}" for controller, parent in self._parents.items()}
         for path in set(paths.values()):
             os.mkdir(path)
+        if self._reads is not None and limited_reads:
+            limit_reads(paths["blkio"], self._reads.device, self._reads.bytes_per_s, self._reads.reads_per_s)
         return GroupV1(paths, memsw=self._memsw, lingering=self._lingering)
 
     def _count_lingering(self) -> int:
@@ -56,6 +80,12 @@ class CgroupsV1:
             GroupV1({c: f"{parent}/{name}" for c, parent in self._parents.items()}, memsw=self._memsw)
             for name in sorted(names)
         ]
+
+
+def limit_reads(path: str, device: str, bytes_per_s: int, reads_per_s: int) -> None:
+    """Hold a group to so much from a disk; 0 is no limit."""
+    files.write(f"{path}/blkio.throttle.read_bps_device", f"{device} {bytes_per_s}")
+    files.write(f"{path}/blkio.throttle.read_iops_device", f"{device} {reads_per_s}")
 
 
 class GroupV1:

@@ -10,6 +10,7 @@ from sandbox.engines import EngineUnusable, Stats
 from sandbox.engines.cgroups import files
 from sandbox.engines.cgroups.group import CPU_PERIOD_US, Bounds, Group
 from sandbox.engines.cgroups.lingering import Lingering
+from sandbox.engines.cgroups.reads import ReadLimit, say_unlimited
 
 #: A program's share of busy processors, against 100 of a sandbox that is still being made; see version 1.
 RUN_WEIGHT = 12
@@ -18,7 +19,7 @@ RUN_WEIGHT = 12
 class CgroupsV2:
     """One unified hierarchy; controllers are handed down from the root to this service's group."""
 
-    def __init__(self, mount: Path, instance: str) -> None:
+    def __init__(self, mount: Path, instance: str, reads: ReadLimit | None = None) -> None:
         available = files.read(f"{mount}/cgroup.controllers").split()
         missing = [name for name in ("memory", "cpu", "pids") if name not in available]
         if missing:
@@ -27,11 +28,31 @@ class CgroupsV2:
         os.makedirs(self._parent, exist_ok=True)
         for directory in (str(mount), self._parent):
             files.write(f"{directory}/cgroup.subtree_control", "+memory +cpu +pids")
-
         self._lingering = Lingering(self._count_lingering)
+        self._reads = self._can_limit(mount, available, reads)
 
-    def create(self, name: str) -> Group:
+    def _can_limit(self, mount: Path, available: list[str], reads: ReadLimit | None) -> ReadLimit | None:
+        """The limit, if this machine takes it: the controller is handed down for it alone."""
+        if reads is None:
+            return None
+        if "io" not in available:
+            say_unlimited("cgroup v2 offers no controller io")
+            return None
+        try:
+            for directory in (str(mount), self._parent):
+                files.write(f"{directory}/cgroup.subtree_control", "+io")
+            # No limit: whether the kernel takes it.
+            files.write(f"{self._parent}/io.max", f"{reads.device} rbps=max riops=max")
+        except OSError as e:
+            say_unlimited(f"the controller io does not take {reads.node}: {e.strerror}")
+            return None
+        return reads
+
+    def create(self, name: str, *, limited_reads: bool = True) -> Group:
         os.mkdir(f"{self._parent}/{name}")
+        if self._reads is not None and limited_reads:
+            limit = f"{self._reads.device} rbps={self._reads.bytes_per_s} riops={self._reads.reads_per_s}"
+            files.write(f"{self._parent}/{name}/io.max", limit)
         return GroupV2(f"{self._parent}/{name}", lingering=self._lingering)
 
     def _count_lingering(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.engines.cgroups.group import Bounds
+from sandbox.engines.cgroups.reads import ReadLimit
 from sandbox.engines.confinement import (
     DEFAULT_MEMORY_BYTES,
     HOSTNAME,
@@ -31,6 +32,7 @@ class Confinement:
     apparmor: str | None
     no_new_privileges: bool
     cgroup_parent: str
+    reads: ReadLimit | None = None
 
 
 def container_config(
@@ -81,6 +83,7 @@ def _host_config(confinement: Confinement, uid: int, bounds: Bounds, build_bytes
         "MemorySwap": bounds.memory_bytes,
         "PidsLimit": bounds.pids,
         "NanoCpus": int(bounds.cpus * NANO),
+        **_reads(confinement.reads),
         "Ulimits": [{"Name": name.lower(), "Soft": bound, "Hard": bound} for name, bound in rlimits().items()],
         # An ipc namespace of its own with no /dev/shm of the daemon's: the one of _tmpfs is bounded in inodes.
         "IpcMode": "none",
@@ -92,6 +95,15 @@ def _host_config(confinement: Confinement, uid: int, bounds: Bounds, build_bytes
         # These replace the daemon's lists.
         "MaskedPaths": [*masked_proc(), "/sys"],
         "ReadonlyPaths": READONLY_PATHS,
+    }
+
+
+def _reads(limit: ReadLimit | None) -> dict[str, Any]:
+    if limit is None:
+        return {}
+    return {
+        "BlkioDeviceReadBps": [{"Path": limit.node, "Rate": limit.bytes_per_s}],
+        "BlkioDeviceReadIOps": [{"Path": limit.node, "Rate": limit.reads_per_s}],
     }
 
 

@@ -43,6 +43,8 @@ class About:
     runtimes: dict[str, tuple[str, ...]]
     default_runtime: str
     cgroup_driver: str
+    #: Where it keeps images, as its own host knows the place.
+    root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Daemon:
             },
             default_runtime=info.get("DefaultRuntime", ""),
             cgroup_driver=info.get("CgroupDriver", ""),
+            root=info.get("DockerRootDir", ""),
         )
         if tuple(map(int, self.about.api.split("."))) < OLDEST_API:
             raise EngineUnusable(

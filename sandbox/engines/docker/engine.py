@@ -13,6 +13,7 @@ from config.settings import Settings
 from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.apparmor import profile_in_force
 from sandbox.engines.cgroups.group import Bounds
+from sandbox.engines.cgroups.reads import read_limit
 from sandbox.engines.confinement import (
     AGENT_PIDS,
     BASE_ENV,
@@ -74,6 +75,7 @@ class DockerEngine:
             apparmor=self._apparmor,
             no_new_privileges=not self._relaxed,
             cgroup_parent=_parent(self._instance, daemon.about.cgroup_driver),
+            reads=read_limit(Path(daemon.about.root or "/var/lib/docker"), settings.io_read_mb_s),
         )
         self._uids = Uids(settings.uid_base, slots)
 

@@ -18,6 +18,7 @@ from sandbox.engines.apparmor import profile_in_force, template_profiles
 from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.cgroups.mounts import remove_empty
 from sandbox.engines.cgroups.opening import open_cgroups
+from sandbox.engines.cgroups.reads import read_limit
 from sandbox.engines.confinement import (
     AGENT_PIDS,
     BASE_ENV,
@@ -74,7 +75,7 @@ class OciEngine:
         self._apparmor = None if self._relaxed else profile_in_force(settings.apparmor_profile)
         self._catalogue = catalogue
         self._instance = instance_name(settings.state_dir)
-        self._cgroups = open_cgroups(self._instance)
+        self._cgroups = open_cgroups(self._instance, reads=read_limit(settings.images, settings.io_read_mb_s))
         self._slots = Slots(settings.uid_base, slots)
         if not beside:
             become_subreaper()

@@ -79,7 +79,7 @@ class Booter:
             with theirs:
                 self._note_there()
                 undo.callback(self._note_gone)
-                group = making.cgroups.create(name)
+                group = making.cgroups.create(name, limited_reads=False)
                 undo.callback(group.remove)
                 template.group = group
                 group.set(Bounds(TEMPLATE_MEMORY_BYTES, float(os.cpu_count() or 1), TEMPLATE_PIDS))
