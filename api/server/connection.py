@@ -214,8 +214,10 @@ class Connection:
         assert request is not None
         assert unreader is not None
         usable = self.body is Body.WHOLE and not self._discarding and not request.should_close()
-        if self.is_streamed:
+        if self.is_streamed or self._chunks is not None:
+            # Of chunks only the parser says for certain where they end.
             usable = usable and _is_read(request)
+        if self.is_streamed:
             self.pending = unreader.take_buffered()
         self.forget()
         return usable

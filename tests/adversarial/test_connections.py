@@ -189,7 +189,7 @@ def large_bodies():
 @pytest.mark.parametrize("name", ["of one file", "of many files", "of brackets"])
 def test_large_bodies(service, name):
     number, body = large_bodies()[name]
-    lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    lines = ("Content-Type: application/json", f"Content-Length: {len(body)}", "Connection: close")
     before = api_mb(service)
     stop = threading.Event()
     most = []

@@ -118,6 +118,25 @@ def test_a_chunked_body_and_what_follows_it(make):
     assert conn.pending == b"NEXT"
 
 
+BROKEN = {
+    "no line end": b"3\r\nabcXX0\r\n\r\n",
+    "no size": b"zz\r\nabc\r\n0\r\n\r\n",
+    "a bare LF": b"3\nabc\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("is_read", [True, False])
+def test_behind_a_malformed_chunk_there_is_no_next_request(make, name, is_read):
+    conn = make()
+    step = conn.take(head(AUTH, "Transfer-Encoding: chunked") + BROKEN[name] + head(method="GET"))
+    assert step is Step.READY
+    if is_read:
+        with pytest.raises((ParseException, OSError)):
+            body_of(conn)
+    assert not conn.ended()
+
+
 @pytest.mark.parametrize("framing", ["Content-Length: {0}", "Transfer-Encoding: chunked"])
 def test_a_body_that_is_too_large_is_thrown_away_and_said_to_be(make, framing):
     conn = make()
