@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from slow_machine import default_limits
 
 MIB = 1024 * 1024
 
@@ -95,7 +96,8 @@ def test_what_was_written_before_an_oom_comes_back(run):
 
 def test_all_together_are_bounded(run):
     code = "for n in range(9): open(f'outputs/{n}', 'wb').write(bytes(9 << 20))"
-    result = run("python", code, limits={"memory_mb": 1024})
+    result = run("python", code, limits={"memory_mb": 1024} | default_limits({}))
+    assert result["status"] == "succeeded", result["stderr"]
     assert sum(a["size"] for a in result["artifacts"]) <= 25 * MIB
     assert result["skipped_artifacts_count"] == 7
     assert {skip["reason"] for skip in result["skipped_artifacts"]} == {"too_large"}
