@@ -52,14 +52,15 @@ class WarmPool:
         *,
         inspect: Callable[[Sandbox], None] = lambda _sandbox: None,
         availability: Availability | None = None,
+        tries: bool = True,
     ) -> None:
         """`inspect` is shown every sandbox that is ready, and may raise NotConfined; `availability` is told of each
-        attempt to make one.
+        attempt to make one. Without `tries` none is made only to see whether it can be.
         """
         self.availability = availability or Availability()
         self._engine = engine
         self._images = images
-        self._shelves = Shelves(engine, sizes, self.availability)
+        self._shelves = Shelves(engine, sizes, self.availability, tries=tries)
         self._metrics = metrics or Metrics()
         self._inspect = inspect
         #: Whether the sandbox made last was confined as it must be; None before the first.

@@ -69,11 +69,14 @@ class Shelves:
         sizes: Mapping[Language, int],
         availability: Availability,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        tries: bool = True,
     ) -> None:
         """One of each language, and where the engine has templates, of each flavour and of containers.
 
-        `availability` knows what is in doubt.
+        `availability` knows what is in doubt; without `tries` nothing is made to settle that.
         """
+        self._tries = tries
         shelves = [Shelf(language, size) for language, size in sizes.items()]
         if engine.has_templates:
             shelves += [Shelf(language, size, name) for (language, name), size in flavour_sizes(sizes).items()]
@@ -207,7 +210,7 @@ class Shelves:
 
     def _wants(self, shelf: Shelf) -> bool:
         lacks = shelf.coming < (shelf.size if self._busy == 0 else (shelf.size + 1) // 2)
-        tries = not lacks and shelf.making == 0 and self._availability.is_doubtful(shelf.name)
+        tries = self._tries and not lacks and shelf.making == 0 and self._availability.is_doubtful(shelf.name)
         return (lacks or tries) and not self._is_paused(shelf)
 
     def _is_paused(self, shelf: Shelf) -> bool:

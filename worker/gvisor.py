@@ -77,7 +77,9 @@ class GvisorPool(WarmPool):
             engine, catalogue, apparmor=settings.apparmor_profile, relaxed=settings.disable_sandbox_security
         )
         self._grows = settings.gvisor_pool is None
-        super().__init__(engine, images, _sizes(settings, catalogue), metrics, inspect=self.posture.inspect)
+        super().__init__(
+            engine, images, _sizes(settings, catalogue), metrics, inspect=self.posture.inspect, tries=False
+        )
 
     def check(self, language: Language) -> None:
         """As `WarmPool.check`; from now on one of that language is kept warm."""
