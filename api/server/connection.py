@@ -242,17 +242,20 @@ class Connection:
     def _begin_body(self, rest: bytes) -> Step:
         request = self.request
         assert request is not None
+        assert self._unreader is not None
         reader = request.body.reader
         self.deadline = time.monotonic() + (BODY_S if self.is_known else STRANGER_S)
         if isinstance(reader, LengthReader):
             self._left = reader.length
-            if self._left == 0:
-                self.pending = rest
+            if self._left <= len(rest) and not (self._left and self.rules.is_streamed(request)):
+                # The ordinary case: all of it has come with the head, in one piece that is not large.
+                self._unreader.unread(rest[: self._left])
+                self.pending = rest[self._left :]
+                request._expected_100_continue = False  # gunicorn's own way to tell
                 return Step.READY
         else:
             assert isinstance(reader, ChunkedReader)
             self._chunks = ChunkScan()
-        assert self._unreader is not None
         if self.is_known and self.rules.is_streamed(request):
             self._unreader.unread(rest)
             return self._stream()
