@@ -7,6 +7,7 @@ with its last value, as in every common reader.
 
 from __future__ import annotations
 
+import enum
 import logging
 import re
 from collections.abc import Callable
@@ -35,8 +36,7 @@ DRAIN_STRANGER_S = 2.0
 ARRIVAL_KEY = "runyard.arrival"
 #: Of a body that comes without a token that is known.
 STRANGER_BODY_BYTES = 16 * 1024
-#: Where the server says how a body ended that it has collected: "whole", or why it is not. None for one that is
-#: read as it comes.
+#: Where the server puts how a body ended that it has collected (`Body`); None for one that is read as it comes.
 BODY_KEY = "runyard.body"
 #: Parsed JSON can take twenty times its own size: large bodies are parsed two at a time, not sixty.
 LARGE_BODY_BYTES = 1024 * 1024
@@ -48,6 +48,17 @@ _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _BETWEEN = (b",", b"[", b"{")
 
 
+class Body(enum.Enum):
+    """How a body ended that the server has collected. All but WHOLE must be refused."""
+
+    WHOLE = "whole"
+    CUT = "cut"
+    SLOW = "slow"
+    CROWDED = "crowded"
+    TOO_LARGE = "too large"
+    OVER = "over"
+
+
 def read_json_body(request: Request) -> bytes:
     """The bytes of a body that says it is JSON. Raises ApiError 400, 413 or 415."""
     _check_type(request)
@@ -56,7 +67,7 @@ def read_json_body(request: Request) -> bytes:
 
 def read_body(request: Request) -> bytes:
     """The whole body, at most MAX_BODY_BYTES. A larger one is drained within bounds and refused."""
-    if (refused := _REFUSED.get(request.environ.get(BODY_KEY) or "")) is not None:
+    if (refused := _REFUSED.get(request.environ.get(BODY_KEY, Body.WHOLE))) is not None:
         raise refused()
     stream = cast("IO[bytes]", request.environ["wsgi.input"])
     length = request.content_length
@@ -199,9 +210,9 @@ def _crowded() -> ApiError:
 
 
 #: What is answered to a body that the server did not collect to its end. One that was cut is noticed by its length.
-_REFUSED: dict[str, Callable[[], ApiError]] = {
-    "slow": _too_slow,
-    "too large": _too_large_for_a_stranger,
-    "crowded": _crowded,
-    "over": _too_large,
+_REFUSED: dict[Body | None, Callable[[], ApiError]] = {
+    Body.SLOW: _too_slow,
+    Body.TOO_LARGE: _too_large_for_a_stranger,
+    Body.CROWDED: _crowded,
+    Body.OVER: _too_large,
 }

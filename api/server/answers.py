@@ -19,12 +19,11 @@ from typing import IO, Any
 
 from gunicorn.http import wsgi  # type: ignore[import-untyped]
 
+from api.places import SMALL_BYTES
 from api.server.bodies import Budget
 from config.pieces import PIECE_BYTES
 from config.turn import waiting
 
-#: A smaller answer fits into the socket's buffer, however slowly it is read.
-SMALL_BYTES = 64 * 1024
 #: A larger rest is never kept in memory.
 MOST_IN_MEMORY_BYTES = 1024 * 1024
 #: A client must take so much of its answer in so long.

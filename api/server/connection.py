@@ -21,7 +21,7 @@ from gunicorn.http.body import ChunkedReader, LengthReader  # type: ignore[impor
 from gunicorn.http.message import Request  # type: ignore[import-untyped]
 from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
 
-from api.body import STRANGER_BODY_BYTES
+from api.body import DRAIN_BYTES, DRAIN_S, STRANGER_BODY_BYTES, Body
 from api.server.answers import Leaving
 from api.server.bodies import Budget, Collected, Memory
 from api.server.chunks import ChunkScan
@@ -36,9 +36,6 @@ MOST_LINE = 8192
 HEAD_S = 5.0
 STRANGER_S = 5.0
 BODY_S = 60.0
-#: Of a body that is refused for its size so much is read and thrown away, so that its sender gets to the answer.
-DRAIN_BYTES = 64 * 1024 * 1024
-DRAIN_S = 15.0
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -50,17 +47,6 @@ class Step(enum.Enum):
     STRANGER = "somebody must find out whose it is before more is taken"
     BAD = "is no request; `error` says why"
     GONE = "its client has left before there was one"
-
-
-class Body(enum.Enum):
-    """How a body ended. Handlers find it in the environ; all but WHOLE must be refused."""
-
-    WHOLE = "whole"
-    CUT = "cut"
-    SLOW = "slow"
-    CROWDED = "crowded"
-    TOO_LARGE = "too large"
-    OVER = "over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +141,6 @@ class Connection:
         """Those of the request, with names in capitals."""
         assert self.request is not None
         return list(self.request.headers)
-
-    def has_left(self) -> bool:
-        """Return whether somebody has taken the connection over."""
-        return self.is_taken
 
     def take(self, data: bytes) -> Step:
         """Take what was received, or nothing at the end of what the client sends."""

@@ -29,14 +29,14 @@ from gunicorn.glogging import Logger as GunicornLogger  # type: ignore[import-un
 from gunicorn.http import errors as http_errors  # type: ignore[import-untyped]
 from gunicorn.http import wsgi
 
-from api.body import ARRIVAL_KEY, BODY_KEY
+from api.body import ARRIVAL_KEY, BODY_KEY, Body
 from api.context import EXTENSION
 from api.errors import JSON, ApiError, envelope, http_error
 from api.limits.addresses import client_address, is_proxy
 from api.server.answers import Answer, Room
 from api.server.bodies import Budget, Memory
-from api.server.connection import Body, Connection, Rules, Step, status_of
-from api.server.loop import RECEIVE_BYTES, Fate, Loop
+from api.server.connection import Connection, Rules, Step, status_of
+from api.server.loop import Fate, Loop, receive
 from api.server.turns import HeldTurn
 from config.ids import new_id
 from config.turn import hold
@@ -191,7 +191,7 @@ class Worker(Loop):
             usable = False
             self.handle_error(request, conn.sock, conn.client, e)
         self.allow(conn.sock, None)
-        if conn.has_left():
+        if conn.is_taken:
             return Fate.TAKEN
         usable = conn.ended() and bool(usable)
         if conn.left is not None:
@@ -213,12 +213,9 @@ class Worker(Loop):
             poller.register(conn.sock, select.POLLIN)
             if not poller.poll(KEEPALIVE_WAIT_S * 1000):
                 return None if conn.is_idle else Step.MORE
-            try:
-                data = conn.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
-            except BlockingIOError:
+            data = receive(conn.sock)
+            if data is None:
                 return None if conn.is_idle else Step.MORE
-            except OSError:
-                data = b""
             return self._said_bad(conn, conn.take(data))
         finally:
             self._spare.release()
@@ -241,7 +238,7 @@ class Worker(Loop):
             (Room(self.rules.folder, self._rests, conn.whose),),
         )
         environ["wsgi.multithread"] = True
-        environ[BODY_KEY] = None if conn.is_streamed else conn.body.value
+        environ[BODY_KEY] = None if conn.is_streamed else conn.body
         environ[TAKE_OVER_KEY] = partial(self._take_over, conn)
         if not self.alive or not self.cfg.keepalive or conn.body is not Body.WHOLE:
             answer.force_close()
@@ -249,7 +246,7 @@ class Worker(Loop):
         try:
             pieces = self.wsgi(environ, answer.start_response)
             try:
-                if not conn.has_left():
+                if not conn.is_taken:
                     for piece in pieces:
                         answer.write(piece)
                     answer.close()

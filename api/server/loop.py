@@ -49,6 +49,16 @@ LINGERING_BYTES = 64 * 1024
 RECEIVE_BYTES = 64 * 1024
 
 
+def receive(sock: socket.socket) -> bytes | None:
+    """Return what has come: nothing at its end or when the client is gone, None if nothing has come yet."""
+    try:
+        return sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+
+
 class Fate(enum.Enum):
     """What becomes of a connection when a thread has done with it."""
 
@@ -160,12 +170,9 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         """Something has come for a request that is not complete."""
         if conn not in self._arriving.get(conn.address, ()):
             return  # closed by what happened just before
-        try:
-            data = sock.recv(RECEIVE_BYTES)
-        except BlockingIOError:
+        data = receive(sock)
+        if data is None:
             return
-        except OSError:
-            data = b""
         self._came_to(conn, conn.take(data))
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
@@ -293,12 +300,9 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         if sock not in self._lingering:
             return
         until, size = self._lingering[sock]
-        try:
-            data = sock.recv(RECEIVE_BYTES)
-        except BlockingIOError:
+        data = receive(sock)
+        if data is None:
             return
-        except OSError:
-            data = b""
         size += len(data)
         if data and size < LINGERING_BYTES:
             self._lingering[sock] = (until, size)
@@ -333,7 +337,9 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             return
         with suppress(KeyError, ValueError):
             self._unwatch(conn)
-        self._leaving.pop(conn, None)
+        rest = self._leaving.pop(conn, None)
+        if rest is not None:
+            rest[0].close()
         self._forget(conn)
         conn.sock.close()
 

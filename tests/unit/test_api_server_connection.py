@@ -13,11 +13,11 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from api.body import STRANGER_BODY_BYTES
+from api.body import STRANGER_BODY_BYTES, Body
 from api.server import connection as module
 from api.server.bodies import IN_MEMORY_BYTES, Budget, Collected, Memory
 from api.server.chunks import ChunkScan
-from api.server.connection import Body, Connection, Rules, Step
+from api.server.connection import Connection, Rules, Step
 
 MOST = 1024 * 1024
 CLIENT = ("192.0.2.1", 1234)
