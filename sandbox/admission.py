@@ -139,6 +139,9 @@ class Admission:
             if not happened:
                 said_position = self._say_position(place, live, said_position)
                 live.tick()
+        live.look()  # a place that became free because api died is not for another run that api waited for
+        if live.stop is not None:
+            raise LeftQueue
 
     def leave(self, place: Place) -> None:
         """Give the place back, held or not; a place given in this moment goes on to the next."""

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 RETRY_OVERLOADED_S = 5
 RETRY_NOT_READY_S = 30
+#: An api that dies closes its connections one after the other. A place that this frees is kept for so long, so that
+#: no run is started that the same api waited for.
+API_CLOSES_S = 0.1
 #: What becomes of a run whose api died while it waited for it.
 INTERRUPTED = JobError("the service was restarted while this was under way", "interrupted")
 
@@ -134,6 +137,8 @@ class Executor:
             refusal = _no_input(e)
             code = refusal.code
         finally:
+            if live.stop == "interrupted" and place.held:
+                time.sleep(API_CLOSES_S)
             self._admission.leave(place)
         if refusable:
             return refusal

@@ -184,6 +184,13 @@ class LiveRun:
         if self.outlet is not None:
             poller.register(self.outlet.fd, select.POLLRDHUP | (select.POLLOUT if self.outlet.unsent else 0))
 
+    def look(self) -> None:
+        """Notice at once, without waiting, whether the listener has hung up."""
+        poller = select.poll()
+        self.register(poller)
+        for fd, event in poller.poll(0):
+            self.attend(fd, event)
+
     def attend(self, fd: int, event: int) -> None:
         """Attend to what the poller said of one of the descriptors registered here."""
         if self.outlet is None or fd != self.outlet.fd:

@@ -127,6 +127,26 @@ def test_a_client_that_leaves_gives_up_its_turn():
     assert places.load().running == 0
 
 
+def test_a_run_whose_client_left_does_not_start_although_its_turn_came_at_the_same_moment():
+    places = admission()
+    ours, theirs = socket.socketpair()
+    first = places.enter("x", 1)
+    second = places.enter("a", 1)
+    third = places.enter("b", 1)
+    live = LiveRun("run_x", "bash", outlet=Outlet(ours, "status"))
+    with ours:
+        theirs.close()
+        places.leave(first)
+        assert second.held
+        with pytest.raises(LeftQueue):
+            places.wait(second, live)
+        assert live.stop == "interrupted"
+    places.leave(second)
+    assert third.held
+    places.leave(third)
+    assert places.load().running == 0
+
+
 def test_no_descriptor_is_left_after_waiting():
     import os
 
