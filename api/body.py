@@ -19,7 +19,7 @@ import orjson
 from api.errors import ApiError
 from api.places import RETRY_S
 from config.turn import waiting
-from sandbox.job import MAX_BODY_BYTES
+from protocol.job import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
     from flask import Request

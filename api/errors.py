@@ -21,7 +21,7 @@ from records.errors import RecordsUnavailable, UnknownCursor
 from storage.errors import BlobDamaged, BlobMissing, StorageUnavailable
 
 if TYPE_CHECKING:
-    from sandbox.job import Refusal
+    from protocol.result import Refusal
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from api.keytext import SHOWN, digest, new_key_text
 from config.clock import now_ms, rfc3339
 from config.ids import new_id
+from protocol.limits import LIMIT_RULES
 from records.keys import Actor, NewKey
-from sandbox.limits import LIMIT_RULES
 
 if TYPE_CHECKING:
     from api.plans import Plan, Plans

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from api.errors import ApiError
 from dispatch import Dispatcher, WorkerUnavailable
-from sandbox.limits import DEFAULT_PIDS
+from protocol.limits import DEFAULT_PIDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

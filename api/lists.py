@@ -9,7 +9,7 @@ import orjson
 
 from api.errors import invalid
 from api.query import whole_number
-from sandbox.job import Status
+from protocol.result import Status
 
 if TYPE_CHECKING:
     from werkzeug.datastructures import MultiDict

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from config import tracing
 from config.clock import now
 from config.logging import bound
+from protocol.job import Job, JobInput
 from records.errors import RecordsUnavailable
 from records.runs import FIRST_ATTEMPT, IdempotencyKey, Run, RunEnd
-from sandbox.job import Job, JobInput
 
 if TYPE_CHECKING:
     from api.auth import Caller

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 
 from config.pieces import PIECE_BYTES
+from protocol.job import MAX_RECORD_BYTES
 from records.runs import RunBlob
-from sandbox.job import MAX_RECORD_BYTES
 from storage import Blob
 from storage.errors import BlobDamaged, BlobMissing
 

@@ -14,8 +14,8 @@ import config
 from api.limits.bucket import Bucket
 from api.limits.limiter import READ_FACTOR
 from config.settings import Settings, SettingsError
+from protocol.limits import LIMIT_RULES, MIB, JobInvalid, LimitProblem, Limits, limit_problem
 from records.usage import Quota
-from sandbox.limits import LIMIT_RULES, MIB, JobInvalid, LimitProblem, Limits, limit_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from api.errors import ApiError, invalid
 from config.clock import now_ms, rfc3339
+from protocol.limits import LIMIT_RULES, JobInvalid
 from records.files import OverStorage
 from records.runs import OverQuota
-from sandbox.limits import LIMIT_RULES, JobInvalid
 
 if TYPE_CHECKING:
     from api.auth import Caller

@@ -12,11 +12,11 @@ from api.errors import ErrorObject, error_type
 from api.outputs import marked
 from config.clock import now, now_ms, rfc3339
 from config.ids import new_id
+from protocol.limits import LIMIT_RULES, Limits
+from protocol.result import JobError, Status
 from records.files import NewFile
 from records.runs import Event, NewRun, RunBlob, RunEnd
 from records.usage import RunUsage
-from sandbox.job import JobError, Status
-from sandbox.limits import LIMIT_RULES, Limits
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -51,7 +51,7 @@ INTERRUPTED = "interrupted"
 
 
 class ResultError(ValueError):
-    """The worker's result is not what `sandbox.job.Result.to_json` writes."""
+    """The worker's result is not what `protocol.result.Result.to_json` writes."""
 
 
 @dataclass(frozen=True, slots=True)

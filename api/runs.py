@@ -23,10 +23,11 @@ from api.schemas import check_entry_file
 from config.faults import reached
 from config.logging import bind_also
 from dispatch import ClientGone, Dispatcher, WorkerLost, WorkerUnavailable
+from protocol.job import Job, JobInput
+from protocol.result import Refusal
 from records.errors import RecordsUnavailable
 from records.files import Blob as FileBlob
 from records.runs import FIRST_ATTEMPT, Accepted, Duplicate, Mismatch, Run, RunEnd
-from sandbox.job import Job, JobInput, Refusal
 
 if TYPE_CHECKING:
     from api.auth import Caller

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sandbox.job import MAX_CODE_BYTES, MAX_METADATA_BYTES, MAX_PATH_BYTES, MAX_STDIN_BYTES, MAX_STRING_BYTES
-from sandbox.limits import LIMIT_RULES, LimitRule
+from protocol.job import MAX_CODE_BYTES, MAX_METADATA_BYTES, MAX_PATH_BYTES, MAX_STDIN_BYTES, MAX_STRING_BYTES
+from protocol.limits import LIMIT_RULES, LimitRule
 
 _NULL = {"type": "null"}
 #: No empty part, no `.`, no `..`, no NUL, not absolute; a part of at most 255.

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api import schema_rules
 from api.errors import ApiError, invalid
-from sandbox.job import (
+from protocol.job import (
     INPUTS,
     MAX_ARGS,
     MAX_CODE_BYTES,
@@ -28,7 +28,7 @@ from sandbox.job import (
     JobFile,
     path_problem,
 )
-from sandbox.limits import limit_problem
+from protocol.limits import limit_problem
 
 Isolation = Literal["default", "container", "gvisor"]
 

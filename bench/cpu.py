@@ -23,7 +23,7 @@ from bench.clocks import MS, busy_ns, cpu_ns, group_cpu_ns, group_pids
 from bench.layers import has_libraries, language_of
 from bench.report import Table
 from bench.service import Service
-from sandbox.job import Job
+from protocol.job import Job
 
 GAP_S = 0.03
 TRIES = 4

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
-from sandbox.job import Job, Refusal
+from protocol.job import Job
+from protocol.result import Refusal
 
 
 class DispatchError(Exception):
@@ -57,7 +58,7 @@ class Dispatcher(Protocol):
         on_event: Callable[[dict[str, Any]], None] | None = None,
         keep: Callable[[dict[str, Any]], bool] | None = None,
     ) -> dict[str, Any] | Refusal:
-        """Run a job and wait for its result (`sandbox.job.Result.to_json`), or for why it was refused.
+        """Run a job and wait for its result (`protocol.result.Result.to_json`), or for why it was refused.
 
         `on_event` hears the `info` events of a run that has to wait. The result is acknowledged when `keep` says
         that it is in safe hands, else it is told to who collects. `client_fd` is the waiting client's socket: when

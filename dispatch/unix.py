@@ -20,7 +20,9 @@ import orjson
 
 from dispatch import Collected, EventsUnknown, WorkerLost, WorkerUnavailable
 from dispatch.connection import Connection, Lost, NotTaken
-from sandbox.job import Job, Refusal
+from protocol.codec import encode_job
+from protocol.job import Job
+from protocol.result import Refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -244,7 +246,7 @@ def _line(message: dict[str, Any]) -> bytes:
 
 
 def _job_line(job: Job, mode: str) -> bytes:
-    return _line({"op": "run", "job": job.to_json(), "mode": mode})
+    return _line({"op": "run", "job": encode_job(job), "mode": mode})
 
 
 def _ack_line(run_id: str) -> bytes:

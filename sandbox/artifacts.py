@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from config.ids import new_id
+from protocol.job import MAX_ARTIFACTS_BYTES, MAX_SKIPPED_LISTED, path_problem
+from protocol.limits import Limits
+from protocol.result import Artifact
 from sandbox import frames
 from sandbox.frames import ProtocolError
-from sandbox.job import MAX_ARTIFACTS_BYTES, MAX_SKIPPED_LISTED, Artifact, path_problem
-from sandbox.limits import Limits
 from storage import Writer, media_types, names
 from storage.errors import StorageError, StorageUnavailable
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandbox.job import JobInput
+from protocol.job import JobInput
 from storage import Blob, Content, Writer
 from storage.areas import WorkerAreas
 

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, replace
 
 from config.clock import now
 from config.faults import reached
+from protocol.job import Job
+from protocol.limits import MIB, JobInvalid
+from protocol.result import Compile, Isolation, JobError, Refusal, Result, Source, Usage
 from sandbox.admission import Admission, BeyondShare, LeftQueue, Overloaded, Place, Share, ShareUsed
 from sandbox.conversation import Conversation, Storage
 from sandbox.engines import EngineError, Sandbox
-from sandbox.job import Compile, Isolation, Job, JobError, Refusal, Result, Source, Usage
 from sandbox.languages import Catalogue
-from sandbox.limits import MIB, JobInvalid
 from sandbox.live import LiveRun
 from sandbox.locks import LockWatch
 from sandbox.outcome import signal_name, status_of

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from protocol.job import MAX_ARTIFACTS_BYTES, JobInput
+from protocol.limits import Limits
 from sandbox import frames
 from sandbox.frames import frame, pack
-from sandbox.job import MAX_ARTIFACTS_BYTES, JobInput
-from sandbox.limits import Limits
 from sandbox.plan import CompilePlan, Plan
 from storage import Content
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
-from sandbox.job import Status
+from protocol.result import Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Literal
 
 from config.pieces import PIECE_BYTES
-from sandbox.job import MAX_RECORD_BYTES, OutputBlob
+from protocol.job import MAX_RECORD_BYTES
+from protocol.result import OutputBlob
 from storage.errors import StorageError
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from sandbox import job as rules
-from sandbox import limits as limit_rules
-from sandbox.job import Job, JobInput, path_problem
+from protocol import job as rules
+from protocol import limits as limit_rules
+from protocol.job import Job, JobInput, path_problem
+from protocol.limits import JobInvalid, Limits
 from sandbox.languages import Catalogue, Language
-from sandbox.limits import JobInvalid, Limits
 from storage import Blob
 
 #: What a file takes of a tmpfs is a multiple of this.

@@ -15,11 +15,11 @@ from collections import deque
 from collections.abc import Callable
 
 from config.repeats import RepeatedLog
+from protocol.result import Source
 from sandbox.availability import Availability
 from sandbox.engines import Engine, EngineError, NotConfined, Sandbox
 from sandbox.engines.remedies import remedy_for
 from sandbox.images import Image, Images
-from sandbox.job import Source
 from sandbox.languages import Language
 from sandbox.lull import Lull
 from sandbox.metrics import Metrics

@@ -14,7 +14,7 @@ from slow_machine import TIME_FACTOR
 from config.ids import new_id
 from dispatch import WorkerUnavailable
 from dispatch.unix import UnixDispatcher
-from sandbox.job import Job
+from protocol.job import Job
 from storage.layout import make_areas
 
 REPO = Path(__file__).resolve().parents[1]

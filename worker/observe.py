@@ -11,15 +11,15 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from config.tracing import Phase
-from sandbox.job import Refusal, Result
+from protocol.result import Refusal, Result
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
     from config.tracing import Tracer
+    from protocol.job import Job
     from sandbox.admission import Admission
-    from sandbox.job import Job
     from sandbox.live import LiveRun
     from sandbox.metrics import Metrics
     from sandbox.pool import WarmPool

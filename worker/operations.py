@@ -42,9 +42,11 @@ import orjson
 
 from config.faults import reached
 from config.logging import bind
+from protocol.codec import decode_job
+from protocol.job import Job
+from protocol.limits import JobInvalid
+from protocol.result import JobError, Refusal, Result
 from sandbox.executor import Accepted, unrun
-from sandbox.job import Job, JobError, Refusal, Result
-from sandbox.limits import JobInvalid
 from sandbox.live import LiveRun, Outlet
 from storage import SHA256
 from storage.errors import StorageUnavailable
@@ -112,7 +114,7 @@ class Operations:
             connection.refuse(Refusal(400, "mode: is not one of those agreed on", "invalid_value"))
             return
         try:
-            job = Job.from_json(request.get("job"))
+            job = decode_job(request.get("job"))
         except JobInvalid as e:
             self._refuse(connection, Refusal(400, e.message, e.code, e.param))
             return

@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from sandbox.job import Result
+from protocol.result import Result
 from sandbox.live import LiveRun, Stop
 
 

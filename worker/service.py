@@ -13,6 +13,8 @@ from typing import Any
 from config.faults import spare
 from config.ids import new_id
 from config.settings import Settings
+from protocol.job import Job
+from protocol.result import Refusal
 from sandbox.admission import Admission
 from sandbox.availability import Availability, language_of
 from sandbox.blobs import RunBlobs
@@ -21,7 +23,6 @@ from sandbox.engines.apparmor import ProfileWatch, profiles_in_use
 from sandbox.engines.machine import raise_limits
 from sandbox.engines.remedies import remedy_for
 from sandbox.executor import Executor
-from sandbox.job import Job, Refusal
 from sandbox.languages import Catalogue, Language
 from sandbox.live import LiveRun
 from sandbox.locks import LockWatch

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.lists import LIMIT_MAX
-from sandbox.job import MAX_SKIPPED_LISTED, Status
+from protocol.job import MAX_SKIPPED_LISTED
+from protocol.result import Status
 
 Count = Annotated[int, Field(ge=0)]
 Time = Annotated[

@@ -40,7 +40,7 @@ from api.server.loop import Fate, Loop, receive
 from api.server.turns import HeldTurn
 from config.ids import new_id
 from config.turn import hold
-from sandbox.job import MAX_BODY_BYTES
+from protocol.job import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from protocol.limits import Limits
+from protocol.result import Isolation
 from sandbox.images import Image
-from sandbox.job import Isolation
-from sandbox.limits import Limits
 
 if TYPE_CHECKING:
     from sandbox.engines.posture import Subject

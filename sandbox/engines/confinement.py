@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from protocol.job import WORK_SHARE
+from protocol.limits import LIMIT_RULES, MIB
 from sandbox.engines import EngineUnusable
-from sandbox.job import WORK_SHARE
 from sandbox.languages import Language
-from sandbox.limits import LIMIT_RULES, MIB
 
 #: The uid and gid of the image's one account, and of the program where the sandbox has a user namespace.
 RUN_UID = 1000

@@ -10,9 +10,9 @@ import contextlib
 import logging
 from pathlib import Path
 
+from protocol.limits import LIMIT_RULES, MIB
 from sandbox.engines.cgroups.group import SOCKET_SHARE
 from sandbox.engines.confinement import MAX_OPEN_FILES
-from sandbox.limits import LIMIT_RULES, MIB
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from workers import Worker
 
 from config.ids import new_id
 from dispatch.unix import UnixDispatcher
-from sandbox.job import Job, JobFile
+from protocol.job import Job, JobFile
 
 START_TIMEOUT_S = 400
 #: Rows of these modules are about the agent and the languages: one column tells, and one that starts agents otherwise.

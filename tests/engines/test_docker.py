@@ -16,15 +16,15 @@ from dockerd import Dockerd
 from workers import Worker, until
 
 from config.settings import Settings
+from protocol.job import Job
+from protocol.limits import Limits
 from sandbox import frames
 from sandbox.engines.docker.daemon import Daemon
 from sandbox.engines.docker.engine import LABEL_INSTANCE, LABEL_OWNER, DockerEngine, owner_name
 from sandbox.engines.docker.images import LoadedImages
 from sandbox.frames import frame
 from sandbox.images import ImageStore
-from sandbox.job import Job
 from sandbox.languages import Catalogue
-from sandbox.limits import Limits
 from sandbox.opening import opening
 from sandbox.plan import make_plan
 from sandbox.readiness import await_ready

@@ -16,8 +16,8 @@ from seccomp_cases import CLONE_NAMESPACES, GIVEN, REFUSED, flipped
 from seccomp_filter import ALLOW, ERRNO, I386, X32, all_calls, filters_of, known_to_the_library, number_of, wanted
 
 from config.ids import new_id
+from protocol.job import Job
 from sandbox.engines.confinement import PROFILES
-from sandbox.job import Job
 
 PROFILE = json.loads((PROFILES / "default.json").read_text())
 #: Prints the errno of each call of a list [[number, [arguments]], …] on standard input, 0 where it was let in.

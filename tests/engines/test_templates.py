@@ -18,7 +18,7 @@ import pytest
 from security_modules import APPARMOR
 from workers import Worker, until
 
-from sandbox.job import JobFile
+from protocol.job import JobFile
 
 RUNTIMES = ("crun", pytest.param("runc", marks=pytest.mark.slow))
 #: Everything a program can see of others: processes, sockets, ipc objects, keys, mounts, locks, descriptors.

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from config.ids import new_id
-from sandbox.job import Job, JobInput
+from protocol.job import Job, JobInput
 from tests.api.test_http_files import form, part, send, upload
 from tests.conftest import make
 from tests.storage.conftest import S3Server

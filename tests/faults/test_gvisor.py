@@ -6,7 +6,7 @@ import json
 
 from workers import until
 
-from sandbox.job import Refusal
+from protocol.result import Refusal
 
 
 def test_where_it_is_not_offered_a_run_is_refused_and_never_run_otherwise(start_worker):

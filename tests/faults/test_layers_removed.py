@@ -14,7 +14,7 @@ from workers import until
 
 from config.ids import new_id
 from dispatch.unix import UnixDispatcher
-from sandbox.job import Job
+from protocol.job import Job
 from storage.layout import make_areas
 
 REPO = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ import pytest
 from workers import Worker, until
 
 from dispatch import ClientGone, WorkerLost, WorkerUnavailable
-from sandbox.job import Refusal
+from protocol.result import Refusal
 
 
 class Running:

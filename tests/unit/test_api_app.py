@@ -21,10 +21,10 @@ from api.app import create_app
 from api.places import SMALL_BYTES
 from config.settings import Settings
 from dispatch import ClientGone, Collected, WorkerLost, WorkerUnavailable
+from protocol.limits import Limits
+from protocol.result import Artifact, Isolation, JobError, Refusal, Result, Usage
 from records import migrate, open_records
 from records.errors import RecordsUnavailable
-from sandbox.job import Artifact, Isolation, JobError, Refusal, Result, Usage
-from sandbox.limits import Limits
 from storage.areas import ApiAreas
 from storage.layout import ARTIFACTS, BLOBS, UPLOADS
 from storage.local import LocalReader, LocalStore

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from api import body as body_module
 from api.body import ARRIVAL_KEY, drain, parse_object, read_body, read_json_body
 from api.errors import ApiError
-from sandbox.job import MAX_BODY_BYTES
+from protocol.job import MAX_BODY_BYTES
 
 
 def request_of(data=b"{}", **environ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sandbox.limits import LIMIT_RULES
+from protocol.limits import LIMIT_RULES
 
 REPO = Path(__file__).resolve().parents[2]
 GUIDE = (REPO / "docs" / "api.md").read_text()

@@ -8,8 +8,8 @@ import pytest
 
 from api.keytext import digest, new_key_text
 from api.routes.admin_keys import ADMIN
+from protocol.result import Refusal
 from records.keys import Actor, NewKey
-from sandbox.job import Refusal
 from tests.unit.test_api_app import Api, assert_envelope
 
 ADMIN_TOKEN = "an-admin-token-1"

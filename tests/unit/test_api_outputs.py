@@ -9,11 +9,12 @@ import pytest
 
 from api.outputs import WholeRuns, whole
 from api.runobject import RunFacts
+from protocol.job import MAX_RECORD_BYTES
+from protocol.limits import Limits
+from protocol.result import Result
 from records import migrate, open_records
 from records.files import Blob as FileBlob
 from records.runs import NewRun, RunBlob
-from sandbox.job import MAX_RECORD_BYTES, Result
-from sandbox.limits import Limits
 from sandbox.outputs import store_outputs
 from storage.areas import ApiAreas
 from storage.errors import StorageUnavailable

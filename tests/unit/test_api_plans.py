@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from api.plans import SHIPPED, Plans, load_plans
 from config.settings import Settings, SettingsError
-from sandbox.limits import LIMIT_RULES, JobInvalid, Limits, limit_problem
+from protocol.limits import LIMIT_RULES, JobInvalid, Limits, limit_problem
 
 FREE = "[free]\nruns = 2\nrate_per_minute = 60\nburst = 5\n"
 

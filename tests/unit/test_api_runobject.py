@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from api.runobject import RunFacts
-from sandbox.job import Compile, JobError, Result, Usage
-from sandbox.limits import Limits
+from protocol.limits import Limits
+from protocol.result import Compile, JobError, Result, Usage
 
 LIMITS = Limits.resolve({"memory_mb": 256})
 FACTS = RunFacts("run_x", "key_x", "go", {"memory_mb": 256}, {}, "00", "2026-01-01T00:00:00Z", 0, 100)

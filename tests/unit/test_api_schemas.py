@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from api.errors import ApiError
 from api.schemas import check_entry_file, parse_run
-from sandbox.job import MAX_CODE_BYTES, MAX_STDIN_BYTES, JobFile
-from sandbox.limits import LIMIT_RULES
+from protocol.job import MAX_CODE_BYTES, MAX_STDIN_BYTES, JobFile
+from protocol.limits import LIMIT_RULES
 
 BASE = {"language": "python", "code": "x"}
 FILE = {"path": "a.py", "content": "x"}

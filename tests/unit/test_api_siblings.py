@@ -11,9 +11,9 @@ from api.collector import Collector
 from api.runobject import RunFacts
 from api.schemas import parse_run
 from dispatch import Collected, WorkerLost
+from protocol.limits import Limits
+from protocol.result import Result
 from records import migrate, open_records
-from sandbox.job import Result
-from sandbox.limits import Limits
 
 
 class Worker:

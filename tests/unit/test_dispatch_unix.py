@@ -18,7 +18,9 @@ from dispatch import connection as connection_module
 from dispatch import unix as unix_module
 from dispatch.connection import LEAVE
 from dispatch.unix import UnixDispatcher
-from sandbox.job import Job, JobFile, Refusal
+from protocol.codec import decode_job
+from protocol.job import Job, JobFile
+from protocol.result import Refusal
 
 JOB = Job(run_id="run_1", language="python", code="print(1)")
 RESULT = {"result": {"status": "succeeded", "stdout": "1\n"}}
@@ -134,7 +136,7 @@ def test_the_job_arrives_as_it_was(peer, dispatcher):
     dispatcher.run(job)
     sent = peer.lines[0]["job"]
     assert base64.b64decode(sent["files"][0]["content"]) == bytes(range(256))
-    assert Job.from_json(sent) == job
+    assert decode_job(sent) == job
 
 
 def test_refusal_is_returned(peer, dispatcher):

@@ -18,9 +18,10 @@ from test_api_app import Api, assert_envelope
 from api.metrics import ASKERS, DIRECTORY, prepare
 from api.metrics import Metrics as ApiMetrics
 from dispatch import WorkerUnavailable
+from protocol.job import Job
+from protocol.limits import Limits
+from protocol.result import Isolation, JobError, Refusal, Result
 from sandbox.admission import Admission
-from sandbox.job import Isolation, Job, JobError, Refusal, Result
-from sandbox.limits import Limits
 from sandbox.live import LiveRun
 from sandbox.metrics import Metrics
 from worker.observe import Observer, watch

@@ -12,6 +12,7 @@ import pytest
 from seccomp_cases import flipped
 from seccomp_filter import AARCH64, I386, X32, X86_64, Filter, all_calls, compile_profile
 
+from protocol.job import Job, JobFile, JobInput
 from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.confinement import PROFILES, READONLY_PATHS, masked_proc, rlimits, tmpfs_sizes
 from sandbox.engines.oci.templates import namespace
@@ -19,7 +20,6 @@ from sandbox.engines.oci.templates.container import Template, TemplateClosed
 from sandbox.engines.oci.templates.filter import compile_filter
 from sandbox.engines.oci.templates.spec import build_template_spec
 from sandbox.engines.oci.templates.walls import build_walls
-from sandbox.job import Job, JobFile, JobInput
 from sandbox.languages import RUNNERS, Catalogue
 from sandbox.plan import make_plan
 from sandbox.pool_sizes import flavour_sizes

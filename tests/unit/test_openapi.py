@@ -23,7 +23,7 @@ from api.openapi.document import Undeclared, document
 from api.openapi.faults import ANYWHERE, FAULTS
 from api.openapi.text import as_yaml
 from api.schemas import RunIn, parse_run
-from sandbox import job
+from protocol import result
 
 REPO = Path(__file__).resolve().parents[2]
 SPEC = REPO / "api" / "openapi" / "spec.yaml"
@@ -209,7 +209,7 @@ def test_examples_of_requests(spec, name):
 
 @pytest.mark.parametrize("name", ["Isolation", "Limits", "Usage", "Compile"])
 def test_what_the_worker_says_of_a_run_has_a_field_in_its_model(name):
-    said = [field.name for field in fields(getattr(job, name))]
+    said = [field.name for field in fields(getattr(result, name))]
     assert list(getattr(answers, name).model_fields) == said
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.job import path_problem
+from protocol.limits import Limits
 from sandbox.artifacts import Receiver
 from sandbox.frames import ProtocolError, pack
-from sandbox.job import path_problem
-from sandbox.limits import Limits
 from storage.errors import StorageFull, StorageUnavailable
 from storage.intake import Intake
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatch.connection import LEAVE
+from protocol.job import Job, JobInput
 from sandbox import conversation, frames
 from sandbox.conversation import Conversation
 from sandbox.engines import SandboxBroken, Stats
 from sandbox.frames import FROM_AGENT, frame, pack
-from sandbox.job import Job, JobInput
 from sandbox.languages import Catalogue
 from sandbox.live import LiveRun, Outlet
 from sandbox.outcome import status_of
@@ -213,7 +213,7 @@ def test_a_program_too_large_for_its_own_memory_is_an_oom_and_is_not_run():
 
 
 def test_a_compiler_meets_its_own_clock_and_not_the_programs(monkeypatch):
-    monkeypatch.setattr("sandbox.limits.COMPILE_TIMEOUT_MS", 150)
+    monkeypatch.setattr("protocol.limits.COMPILE_TIMEOUT_MS", 150)
     monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
     spoken, told, _ = compile_and_run(b"", hang_up=False, limits={"timeout_ms": 20})
     assert (status_of(spoken.ending), spoken.compiled.exit_code) == ("timeout", None)

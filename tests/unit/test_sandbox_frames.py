@@ -134,7 +134,7 @@ def test_both_ends_name_the_same_frames(agent_frames):
 
 
 def test_the_agent_reads_the_job_that_the_host_writes(monkeypatch):
-    from sandbox.job import Job
+    from protocol.job import Job
     from sandbox.languages import Catalogue
     from sandbox.opening import opening
     from sandbox.plan import make_plan
@@ -161,9 +161,9 @@ def test_the_agent_reads_the_job_that_the_host_writes(monkeypatch):
 
 
 def test_the_agent_reads_how_to_compile(monkeypatch):
-    from sandbox.job import Job
+    from protocol.job import Job
+    from protocol.limits import COMPILE_TIMEOUT_MS
     from sandbox.languages import Catalogue
-    from sandbox.limits import COMPILE_TIMEOUT_MS
     from sandbox.opening import opening
     from sandbox.plan import make_plan
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.job import Job, JobFile
-from sandbox.limits import JobInvalid
+from protocol.codec import decode_job, encode_job
+from protocol.job import Job, JobFile
+from protocol.limits import JobInvalid
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -36,22 +37,22 @@ def test_a_job_survives_the_journey(code, content, args, env):
         key="k",
         isolation="container",
     )
-    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
+    assert decode_job(json.loads(json.dumps(encode_job(job)))) == job
 
 
 @given(ANYTHING)
 def test_anything_else_is_a_job_or_refused(data):
     try:
-        Job.from_json(data)
+        decode_job(data)
     except JobInvalid:
         return
 
 
 @given(st.sampled_from(sorted(Job.__slots__)), ANYTHING)
 def test_one_wrong_field_is_a_job_or_refused(name, value):
-    data = Job("run_x", "python", code="x").to_json() | {name: value}
+    data = encode_job(Job("run_x", "python", code="x")) | {name: value}
     try:
-        job = Job.from_json(data)
+        job = decode_job(data)
     except JobInvalid:
         return
     assert isinstance(job.language, str)
@@ -60,4 +61,4 @@ def test_one_wrong_field_is_a_job_or_refused(name, value):
 
 def test_an_unknown_field_is_refused():
     with pytest.raises(JobInvalid):
-        Job.from_json(Job("run_x", "python", code="x").to_json() | {"root": True})
+        decode_job(encode_job(Job("run_x", "python", code="x")) | {"root": True})

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.job import Job, JobFile, path_problem
+from protocol.job import Job, JobFile, path_problem
+from protocol.limits import LIMIT_RULES, MIB, JobInvalid, Limits
 from sandbox.languages import Catalogue
-from sandbox.limits import LIMIT_RULES, MIB, JobInvalid, Limits
 from sandbox.plan import make_plan
 
 CATALOGUE = Catalogue.load()

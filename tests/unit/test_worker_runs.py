@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from sandbox.job import Result
-from sandbox.limits import Limits
+from protocol.limits import Limits
+from protocol.result import Result
 from sandbox.live import LiveRun, Outlet
 from worker.runs import Full, RunTable, Taken
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config.settings import Settings
+from protocol.result import Isolation
 from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.apparmor import profile_in_force
 from sandbox.engines.cgroups.group import Bounds
@@ -32,7 +33,6 @@ from sandbox.engines.docker.stream import AttachStream
 from sandbox.engines.posture import Expected
 from sandbox.engines.traits import traits_of
 from sandbox.images import Image
-from sandbox.job import Isolation
 from sandbox.languages import Catalogue, Language
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+from protocol.limits import MIB, Limits
+from protocol.result import Isolation
 from sandbox.engines import EngineError, Stats
 from sandbox.engines.cgroups.group import Bounds, Group
 from sandbox.engines.cgroups.opening import group_of
@@ -26,8 +28,6 @@ from sandbox.engines.posture import Expected, Subject, check_posture, subject_of
 from sandbox.engines.syscalls import resize_tmpfs
 from sandbox.engines.traits import Traits
 from sandbox.images import Image
-from sandbox.job import Isolation
-from sandbox.limits import MIB, Limits
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from config.repeats import RepeatedLog
 from config.settings import Settings
+from protocol.result import Isolation
 from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.apparmor import profile_in_force, template_profiles
 from sandbox.engines.cgroups.group import Bounds
@@ -49,7 +50,6 @@ from sandbox.engines.syscalls import (
     unmount,
 )
 from sandbox.images import Image
-from sandbox.job import Isolation
 from sandbox.languages import Catalogue, Language
 
 log = logging.getLogger(__name__)

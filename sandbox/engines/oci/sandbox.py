@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 
+from protocol.limits import MIB, Limits
+from protocol.result import Isolation
 from sandbox.engines import EngineError, NotConfined, Stats
 from sandbox.engines.cgroups.group import Bounds, Group
 from sandbox.engines.compiling import close_build_directory
@@ -22,8 +24,6 @@ from sandbox.engines.posture import Expected, Subject, check_posture, subject_of
 from sandbox.engines.syscalls import resize_tmpfs
 from sandbox.engines.traits import Traits
 from sandbox.images import Image
-from sandbox.job import Isolation
-from sandbox.limits import MIB, Limits
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from protocol.limits import MIB
 from sandbox.engines import EngineError
 from sandbox.engines.apparmor import TemplateProfiles
 from sandbox.engines.cgroups.group import Bounds, Cgroups
@@ -24,7 +25,6 @@ from sandbox.engines.oci.templates.spec import build_template_spec
 from sandbox.engines.oci.templates.walls import build_walls
 from sandbox.images import Image
 from sandbox.languages import Language
-from sandbox.limits import MIB
 
 log = logging.getLogger(__name__)
 

@@ -1,14 +1,18 @@
-"""Reading a job from JSON as if whoever sent it were hostile: every field's type is checked, none is guessed."""
+"""Encode a job as JSON-ready data, and decode it as if its sender were hostile.
+
+The type of every field is checked; none is guessed.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import re
+from dataclasses import asdict
 from typing import Any
 
-from sandbox.job import Job, JobFile, JobInput
-from sandbox.limits import JobInvalid
+from protocol.job import Job, JobFile, JobInput
+from protocol.limits import JobInvalid
 
 _TEXT = ("run_id", "language", "stdin", "key")
 _OPTIONAL_TEXT = ("code", "entrypoint")
@@ -16,8 +20,20 @@ _OPTIONAL_TEXT = ("code", "entrypoint")
 _MARKS = {"request_id": re.compile(r"[A-Za-z0-9._-]{1,64}"), "traceparent": re.compile(r"[0-9a-f-]{55}")}
 
 
-def read_job(data: object) -> Job:
-    """The job that `Job.to_json` wrote. Raises JobInvalid naming the field of anything else."""
+def encode_job(job: Job) -> dict[str, Any]:
+    """Return the job as JSON-ready data; file contents as base64."""
+    data = {name: getattr(job, name) for name in Job.__slots__ if name != "files"}
+    data["args"] = list(job.args)
+    data["inputs"] = [asdict(item) for item in job.inputs]
+    data["files"] = [{"path": f.path, "content": base64.b64encode(f.content).decode()} for f in job.files]
+    return data
+
+
+def decode_job(data: object) -> Job:
+    """Return the job that `encode_job` encoded. Raises JobInvalid, which names the field, for anything else.
+
+    The meaning of the values is checked by the worker's execution plan.
+    """
     if not isinstance(data, dict):
         raise JobInvalid("a job must be an object", param=None, code="invalid_type")
     unknown = set(data) - set(Job.__slots__)

@@ -1,0 +1,133 @@
+"""The result of a job: what travels from a worker back to api, or why the worker refused the job."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from protocol.limits import Limits
+
+Status = Literal["queued", "running", "error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"]
+#: `pool` and `cold` are what an engine answers; `template` is kept for the source of that name.
+Source = Literal["pool", "template", "cold"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    wall_ms: int = 0
+    cpu_ms: int = 0
+    max_rss_mb: int = 0
+    queue_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compile:
+    """What the compile phase of a compiled language said. `exit_code` is null when the compiler was killed.
+
+    `cpu_ms` is what the sandbox's control group counted in that phase.
+    """
+
+    stdout: str
+    stderr: str
+    exit_code: int | None
+    wall_ms: int
+    cpu_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file the program left in /work/outputs; `name` and `path` are metadata, never opened by a host."""
+
+    id: str
+    name: str
+    path: str
+    size: int
+    sha256: str
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputBlob:
+    """An output that is stored as a blob of the artifacts' area, in UTF-8, beside being told."""
+
+    part: Literal["stdout", "stderr"]
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What was in force for one run: facts of the engine, not wishes."""
+
+    engine: str
+    runtime: str
+    source: Source
+    network: str
+    seccomp: str | None
+    apparmor: str | None
+    user_namespace: bool
+    image: str
+    #: gVisor's means of catching system calls (`systrap`, `ptrace`); None where the host's kernel answers them.
+    platform: str | None = None
+    #: Whether DISABLE_SANDBOX_SECURITY took seccomp, AppArmor and no-new-privileges away.
+    relaxed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why the service (not the program) failed: what the error envelope of API.md carries."""
+
+    message: str
+    code: str
+    type: str = "server_error"
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended: independent facts plus the one `status` derived from them (API.md)."""
+
+    status: Status
+    language: str
+    limits: Limits
+    exit_code: int | None = None
+    signal: str | None = None
+    timed_out: bool = False
+    oom_killed: bool = False
+    cancelled: bool = False
+    stdout: str = ""
+    stderr: str = ""
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False
+    usage: Usage = field(default_factory=Usage)
+    compile: Compile | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    skipped_artifacts: tuple[dict[str, str], ...] = ()
+    skipped_artifacts_count: int = 0
+    isolation: Isolation | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    error: JobError | None = None
+    #: The order and the lengths of the run's events; see `sandbox.events.EventLog.timeline`.
+    timeline: list[list[Any]] = field(default_factory=list)
+    #: The outputs that are too large for a record.
+    outputs: tuple[OutputBlob, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON-ready data, fields named as in API.md's run object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the worker did not take a job: an HTTP status and the fields of the error envelope."""
+
+    status: int
+    message: str
+    code: str
+    param: str | None = None
+    retry_after_s: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The refusal as JSON-ready data."""
+        return asdict(self)
