@@ -12,7 +12,7 @@ RUNYARD_TEST_STATE ?= /var/lib/runyard-test
 export RUNYARD_TEST_STATE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down install uninstall status logs doctor posture images gc keys runsc check test test-all test-vm bench lock web clean python dev test-setup
+.PHONY: help up down install uninstall status logs doctor posture images gc keys runsc check test test-all test-vm bench lock openapi web clean python dev test-setup
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -77,6 +77,9 @@ bench: dev ## measure, as ratios to a bare interpreter's start; BENCH=quick, BEN
 
 lock: dev ## write the lock files anew
 	@$(DEV)/python -m ops.lock
+
+openapi: dev ## write the committed copy of the OpenAPI document
+	@$(DEV)/python -m ops.openapi
 
 web: ## build the admin page anew (needs Node and npm)
 	@$(SYSTEM) ops.web

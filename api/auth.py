@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from api.errors import ApiError
 from api.keytext import digest, is_key_text
-from api.limits.bucket import Bucket
-from api.limits.limiter import READ_FACTOR
+from api.ratelimit.bucket import Bucket
+from api.ratelimit.limiter import READ_FACTOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, cast
 
 from flask import current_app, g, request
 
-from api.access import note_caller
 from api.errors import ApiError
-from api.limits.addresses import UNKNOWN, limited_as
+from api.http.access_log import note_caller
+from api.ratelimit.client_address import UNKNOWN, limited_as
 from api.signer import Signer, origin
 
 if TYPE_CHECKING:
-    from api.access import Access
     from api.auth import Administrator, Authenticator, Caller
     from api.events import Follower
+    from api.http.access_log import Access
+    from api.http.concurrency import Pools
+    from api.http.metrics import Metrics
     from api.languages import Languages
-    from api.limits.bucket import Decision
-    from api.limits.limiter import Limiter
-    from api.metrics import Metrics
-    from api.places import Pools
     from api.plans import Plans
+    from api.ratelimit.bucket import Decision
+    from api.ratelimit.limiter import Limiter
     from api.room import DiskReserve
     from api.runs import Runs
     from api.storagecheck import StorageCheck

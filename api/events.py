@@ -11,7 +11,7 @@ import orjson
 from werkzeug.datastructures import MIMEAccept
 
 from api.errors import invalid
-from api.query import whole_number
+from api.http.query import whole_number
 from dispatch import EventsUnknown, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
 

@@ -107,7 +107,7 @@ def is_label(text: str) -> bool:
 
 
 def _audit(event: str, **about: object) -> None:
-    # As `api.access.audit` does, which this must not stand on: the operator's tool has no Flask.
+    # As `api.http.access_log.audit` does, which this must not stand on: the operator's tool has no Flask.
     audit_log.info(event, extra={"event": event, **about})
 
 

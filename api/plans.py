@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import config
-from api.limits.bucket import Bucket
-from api.limits.limiter import READ_FACTOR
+from api.ratelimit.bucket import Bucket
+from api.ratelimit.limiter import READ_FACTOR
 from config.settings import Settings, SettingsError
 from protocol.limits import LIMIT_RULES, MIB, JobInvalid, LimitProblem, Limits, limit_problem
 from records.usage import Quota

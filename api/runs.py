@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from api.access import audit
 from api.collector import LOST, Collector
 from api.errors import ApiError, ErrorObject, error_type, invalid
 from api.events import Message, closing, replayed
-from api.ids import bounded
+from api.http.access_log import audit
+from api.http.ids import bounded
 from api.languages import Languages, worker_unavailable
 from api.order import Order, Progress, RanBefore, ended_run, job_of
 from api.outputs import store_request

@@ -15,8 +15,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData, Preamble
 
-from api.body import arrival, drain
 from api.errors import ApiError, invalid
+from api.http.body import arrival, drain
 from config.pieces import PIECE_BYTES
 from storage.errors import BlobTooLarge
 

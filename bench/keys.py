@@ -16,9 +16,9 @@ from collections.abc import Callable
 
 from api.auth import Authenticator
 from api.keyring import Keyring
-from api.limits.bucket import Bucket
-from api.limits.limiter import Limiter
 from api.plans import Plans, load_plans
+from api.ratelimit.bucket import Bucket
+from api.ratelimit.limiter import Limiter
 from bench.report import Table
 from bench.sampling import percentile
 from config.settings import ApiKey, Settings

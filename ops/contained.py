@@ -30,7 +30,7 @@ def start(what: str, settings: Settings) -> None:
     env = {**ALLOCATOR, **os.environ}
     if what == "api":
         os.umask(0o077)
-        argv = [*PYTHON, "-m", "gunicorn", "-c", "python:api.gunicorn_conf", "api.app:create_app()"]
+        argv = [*PYTHON, "-m", "gunicorn", "-c", "python:api.server.gunicorn_conf", "api.app:create_app()"]
     else:
         os.umask(0o022)
         make_areas(settings.storage, settings.api_uid)

@@ -54,7 +54,7 @@ ALLOCATOR = {
 PYTHON = (sys.executable, "-P", "-s")
 #: A child of a supervisor that was killed is told to stop by the kernel (PR_SET_PDEATHSIG).
 UNTIL_PARENT_ENDS = ("setpriv", "--pdeathsig", "TERM")
-API_COMMAND = (*PYTHON, "-m", "gunicorn", "-c", "python:api.gunicorn_conf", "api.app:create_app()")
+API_COMMAND = (*PYTHON, "-m", "gunicorn", "-c", "python:api.server.gunicorn_conf", "api.app:create_app()")
 
 
 def worker(settings: Settings) -> Program:

@@ -49,7 +49,7 @@ class Api:
 
     def again(self):
         """Start it, as it was started before; itself."""
-        argv = [sys.executable, "-m", "gunicorn", "-c", "python:api.gunicorn_conf", self.app]
+        argv = [sys.executable, "-m", "gunicorn", "-c", "python:api.server.gunicorn_conf", self.app]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(argv, cwd=REPO, env=self.environment, stdout=log, stderr=log)
         return self

@@ -108,7 +108,7 @@ class Worker:
 
 def pids(service, what: str) -> list[int]:
     """The processes of a service's `api` (gunicorn's, all of them) or `worker`."""
-    word = {"api": b"python:api.gunicorn_conf", "worker": b"worker"}[what]
+    word = {"api": b"python:api.server.gunicorn_conf", "worker": b"worker"}[what]
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():

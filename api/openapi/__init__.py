@@ -6,5 +6,5 @@ holds real answers to, and each error from the table in `faults.py`. `document.p
 application and puts it all together: a route that says nothing of itself is an error.
 
 `GET /openapi.json` answers it; `spec.yaml` beside this file is a copy to read and to compare:
-`python -m api.openapi > api/openapi/spec.yaml` after a change.
+`make openapi` after a change.
 """

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.lists import LIMIT_MAX
+from api.http.pagination import LIMIT_MAX
 from protocol.job import MAX_SKIPPED_LISTED
 from protocol.result import Status
 

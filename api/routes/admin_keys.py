@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Blueprint, Response, request
 
-from api.body import DRAIN_STRANGER_S, drain
 from api.context import context, require_admin
 from api.errors import JSON, ApiError, invalid
-from api.lists import parse_list
+from api.http.body import DRAIN_STRANGER_S, drain
+from api.http.pagination import parse_list
 from api.openapi import examples_keys as examples
 from api.openapi.declare import Json, Query, RequestBody, operation
 from api.openapi.faults import JSON_BODY, LISTED

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Blueprint, Response, request
 
-from api.body import DRAIN_STRANGER_S, drain
 from api.context import context, require_caller, require_stranger, sharer
 from api.errors import JSON, ApiError, invalid
-from api.ids import bounded
-from api.lists import list_body, parse_list
+from api.http.body import DRAIN_STRANGER_S, drain
+from api.http.ids import bounded
+from api.http.pagination import list_body, parse_list
 from api.openapi import examples
 from api.openapi.answers import File as FileAnswer
 from api.openapi.answers import FileDeleted, FileList

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g, request
 
-from api.body import DRAIN_STRANGER_S, drain, parse_object, read_json_body
 from api.context import client, context, require_caller, require_stranger
 from api.errors import JSON, ApiError
+from api.http.body import DRAIN_STRANGER_S, drain, parse_object, read_json_body
 from api.keyring import Keyring, ceilings
 from api.openapi import examples_keys as examples
 from api.openapi.declare import Json, RequestBody, operation

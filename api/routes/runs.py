@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import orjson
 from flask import Blueprint, Response, request
 
-from api.access import audit
-from api.body import DRAIN_STRANGER_S, drain, parse_object, read_json_body
 from api.context import context, require_caller, signer
 from api.errors import JSON, ApiError, ErrorObject, invalid
 from api.events import MAX_SEQ, NDJSON, SSE, media_type, parse_after, rendered
-from api.ids import is_run_id
-from api.lists import STATUSES, list_body, parse_include, parse_list, parse_status
+from api.http.access_log import audit
+from api.http.body import DRAIN_STRANGER_S, drain, parse_object, read_json_body
+from api.http.concurrency import SMALL_BYTES
+from api.http.ids import is_run_id
+from api.http.pagination import STATUSES, list_body, parse_include, parse_list, parse_status
 from api.openapi import examples
 from api.openapi.answers import Run as RunAnswer
 from api.openapi.answers import RunDeleted, RunList
@@ -24,7 +25,6 @@ from api.openapi.declare import Answer, Json, Query, RequestBody, operation
 from api.openapi.faults import JSON_BODY, LISTED
 from api.openapi.parameters import EVENTS, IDEMPOTENCY, PAGING
 from api.order import Order, RanBefore
-from api.places import SMALL_BYTES
 from api.schemas import RunIn, parse_run
 from dispatch import ClientGone
 from records.runs import IdempotencyKey

@@ -8,9 +8,9 @@ import hmac
 import orjson
 from flask import Blueprint, Response, request
 
-from api import metrics
 from api.context import context, require_stranger, sharer
 from api.errors import JSON, ApiError
+from api.http import metrics
 from api.languages import worker_unavailable
 from api.openapi import examples
 from api.openapi.answers import Alive, Health, LanguageList

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from gunicorn.http import wsgi  # type: ignore[import-untyped]
 
-from api.places import SMALL_BYTES
+from api.http.concurrency import SMALL_BYTES
 from api.server.bodies import Budget
 from config.pieces import PIECE_BYTES
 from config.turn import waiting

@@ -21,7 +21,7 @@ from gunicorn.http.body import ChunkedReader, LengthReader  # type: ignore[impor
 from gunicorn.http.message import Request  # type: ignore[import-untyped]
 from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
 
-from api.body import DRAIN_BYTES, DRAIN_S, STRANGER_BODY_BYTES, Body
+from api.http.body import DRAIN_BYTES, DRAIN_S, STRANGER_BODY_BYTES, Body
 from api.server.answers import Leaving
 from api.server.bodies import Budget, Collected, Memory
 from api.server.chunks import ChunkScan

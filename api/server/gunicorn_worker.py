@@ -29,10 +29,10 @@ from gunicorn.glogging import Logger as GunicornLogger  # type: ignore[import-un
 from gunicorn.http import errors as http_errors  # type: ignore[import-untyped]
 from gunicorn.http import wsgi
 
-from api.body import ARRIVAL_KEY, BODY_KEY, Body
 from api.context import EXTENSION
 from api.errors import JSON, ApiError, envelope, http_error
-from api.limits.addresses import client_address, is_proxy
+from api.http.body import ARRIVAL_KEY, BODY_KEY, Body
+from api.ratelimit.client_address import client_address, is_proxy
 from api.server.answers import Answer, Room
 from api.server.bodies import Budget, Memory
 from api.server.connection import Connection, Rules, Step, status_of

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
-from api.limits.addresses import is_proxy
+from api.ratelimit.client_address import is_proxy
 from api.server.connection import Connection, Rules, Step
 from api.server.turns import STALLED_S, Turns
 

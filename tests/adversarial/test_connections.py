@@ -221,7 +221,7 @@ def api_mb(service):
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             command = (status.parent / "cmdline").read_bytes()
-            if b"api.gunicorn_conf" in command and str(service.state).encode() in command:
+            if b"api.server.gunicorn_conf" in command and str(service.state).encode() in command:
                 total += int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1]) // 1024
         except OSError:  # it has ended meanwhile
             continue

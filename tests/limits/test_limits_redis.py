@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from limits.errors import StorageError
 
-from api.limits.bucket import Bucket
-from api.limits.limiter import AWAY_S, Limiter
-from api.limits.shared import RedisTokenBuckets, as_redis
-from api.limits.strategy import TokenBucketRateLimiter
+from api.ratelimit.bucket import Bucket
+from api.ratelimit.limiter import AWAY_S, Limiter
+from api.ratelimit.redis import RedisTokenBuckets, as_redis
+from api.ratelimit.strategy import TokenBucketRateLimiter
 from config.ids import new_id
 from tests.unit.test_api_limits_buckets import Clock, Model
 from tests.workers import until

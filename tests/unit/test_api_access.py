@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from test_api_app import Api
 from werkzeug.test import EnvironBuilder
 
-from api import access
-from api.access import BURST, Access, LineBudget
-from api.metrics import Metrics
+from api.http import access_log
+from api.http.access_log import BURST, Access, LineBudget
+from api.http.metrics import Metrics
 from config.logging import Formatter, _add_context
 
 BODY = '{"language":"python","code":"print(1)"}'
@@ -203,7 +203,7 @@ def test_without_an_access_log_requests_are_still_counted(lines):
 
 def test_a_budget_is_refilled_by_time(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(access.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(access_log.time, "monotonic", lambda: now[0])
     budget = LineBudget(per_s=2.0, burst=2)
     assert [budget.spend() for _ in range(4)] == [0, 0, None, None]
     now[0] = 0.5

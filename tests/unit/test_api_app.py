@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from api.app import create_app
-from api.places import SMALL_BYTES
+from api.http.concurrency import SMALL_BYTES
 from config.settings import Settings
 from dispatch import ClientGone, Collected, WorkerLost, WorkerUnavailable
 from protocol.limits import Limits

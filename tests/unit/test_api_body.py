@@ -10,9 +10,9 @@ from flask import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import body as body_module
-from api.body import ARRIVAL_KEY, drain, parse_object, read_body, read_json_body
 from api.errors import ApiError
+from api.http import body as body_module
+from api.http.body import ARRIVAL_KEY, drain, parse_object, read_body, read_json_body
 from protocol.job import MAX_BODY_BYTES
 
 

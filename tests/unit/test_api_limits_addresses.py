@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.limits.addresses import client_address, limited_as
+from api.ratelimit.client_address import client_address, limited_as
 
 TRUSTED = tuple(map(ipaddress.ip_network, ("127.0.0.1", "10.0.0.0/8", "2001:db8:1::/48")))
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from limits import RateLimitItemPerMinute
 
-from api.limits.bucket import Bucket, Decision, duration_text
-from api.limits.strategy import SWEEP_AT, MemoryTokenBuckets, TokenBucketRateLimiter
+from api.ratelimit.bucket import Bucket, Decision, duration_text
+from api.ratelimit.strategy import SWEEP_AT, MemoryTokenBuckets, TokenBucketRateLimiter
 
 
 class Clock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from api.errors import ApiError
-from api.places import SMALL_BYTES, Places, Pools
+from api.http.concurrency import SMALL_BYTES, Places, Pools
 from config.settings import Settings
 
 

@@ -134,8 +134,8 @@ ceilings = st.fixed_dictionaries(
 
 @given(ceilings, ceilings, st.sampled_from([64, 256]))
 def test_whatever_is_asked_a_run_stays_beneath_its_plan(most, asked, pids_default):
-    from api.limits.bucket import Bucket
     from api.plans import Plan
+    from api.ratelimit.bucket import Bucket
 
     plan = Plan("p", Bucket(1, 1), Bucket(1, 1), limits=most)
     try:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.errors import ApiError
-from api.query import whole_number
+from api.http.query import whole_number
 
 
 @given(st.integers(1, 100), st.integers(0, 5))

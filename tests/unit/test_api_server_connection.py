@@ -13,7 +13,7 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from api.body import STRANGER_BODY_BYTES, Body
+from api.http.body import STRANGER_BODY_BYTES, Body
 from api.server import connection as module
 from api.server.bodies import IN_MEMORY_BYTES, Budget, Collected, Memory
 from api.server.chunks import ChunkScan

@@ -23,7 +23,7 @@ GOOD = f"00-{'4b' * 16}-{'a7' * 8}-01"
 
 def test_nothing_of_opentelemetry_is_imported_by_api_or_worker_while_traces_are_off():
     program = (
-        "import sys, api.app, api.gunicorn_conf, worker.__main__, worker.operations, config.tracing as t;"
+        "import sys, api.app, api.server.gunicorn_conf, worker.__main__, worker.operations, config.tracing as t;"
         "assert t.open_tracer('api', None) is None; t.current();"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )

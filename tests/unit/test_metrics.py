@@ -15,8 +15,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from test_api_app import Api, assert_envelope
 
-from api.metrics import ASKERS, DIRECTORY, prepare
-from api.metrics import Metrics as ApiMetrics
+from api.http.metrics import ASKERS, DIRECTORY, prepare
+from api.http.metrics import Metrics as ApiMetrics
 from dispatch import WorkerUnavailable
 from protocol.job import Job
 from protocol.limits import Limits
@@ -130,7 +130,7 @@ def test_failures_of_the_engine_and_refusals_are_counted_by_what_they_were():
 
 def test_several_processes_of_api_are_added_up_by_whichever_is_asked(tmp_path, monkeypatch):
     counts = (
-        "import sys; from types import SimpleNamespace as N; from api.metrics import Metrics; m = Metrics();"
+        "import sys; from types import SimpleNamespace as N; from api.http.metrics import Metrics; m = Metrics();"
         "[m.answered('GET', '/healthz', 200, 0.001) for _ in range(int(sys.argv[1]))];"
         "m.answered('BREW', '', 405, 0.001);"
         "print(m.page(N(metrics=lambda: '')).decode())"

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import orjson
 
 from api.errors import ApiError
-from api.places import RETRY_S
+from api.http.concurrency import RETRY_S
 from config.turn import waiting
 from protocol.job import MAX_BODY_BYTES
 

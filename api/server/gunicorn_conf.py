@@ -1,6 +1,6 @@
 """gunicorn's settings, told from the service's.
 
-Start: `gunicorn -c python:api.gunicorn_conf 'api.app:create_app()'`.
+Start: `gunicorn -c python:api.server.gunicorn_conf 'api.app:create_app()'`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from api import lease, metrics
+from api import lease
+from api.http import metrics
 from api.server.gunicorn_worker import KEEPALIVE_WAITERS, Logger, Worker
 from config import logging as service_logging
 from config.settings import SettingsError, load_settings

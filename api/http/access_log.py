@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from api.ids import is_run_id, request_id
+from api.http.ids import is_run_id, request_id
 from config.logging import bind, bound
 from config.tracing import parse_traceparent, set_current, traceparent_of
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from api.auth import Caller
-    from api.metrics import Metrics
+    from api.http.metrics import Metrics
     from config.tracing import Tracer
 
 access_log = logging.getLogger("access")

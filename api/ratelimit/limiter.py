@@ -18,9 +18,9 @@ from limits import RateLimitItemPerHour
 from limits.errors import StorageError
 from limits.strategies import MovingWindowRateLimiter
 
-from api.limits.addresses import limited_as
-from api.limits.bucket import Bucket, Decision
-from api.limits.strategy import MemoryTokenBuckets, TokenBucketRateLimiter
+from api.ratelimit.bucket import Bucket, Decision
+from api.ratelimit.client_address import limited_as
+from api.ratelimit.strategy import MemoryTokenBuckets, TokenBucketRateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,6 +125,6 @@ class Limiter:
 
 
 def _redis(url: str) -> Storage:
-    from api.limits.shared import RedisTokenBuckets  # only who uses Redis pays for its client
+    from api.ratelimit.redis import RedisTokenBuckets  # only who uses Redis pays for its client
 
     return RedisTokenBuckets(url)

@@ -14,7 +14,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import RateLimiter
 from limits.util import WindowStats
 
-from api.limits.bucket import Bucket, Decision
+from api.ratelimit.bucket import Bucket, Decision
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import orjson
 
 from api.errors import invalid
-from api.query import whole_number
+from api.http.query import whole_number
 from protocol.result import Status
 
 if TYPE_CHECKING:

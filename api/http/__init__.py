@@ -1,0 +1,1 @@
+"""HTTP parts that every domain shares: bodies, query parameters, pages, concurrency limits, metrics, access log."""
