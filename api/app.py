@@ -8,32 +8,31 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, g, request
 
 from api import errors
-from api.auth import Administrator, Authenticator
 from api.context import EXTENSION, Context
-from api.events import Follower
-from api.filekeeper import FileKeeper
+from api.files import routes as files_routes
+from api.files.blob_gc import FileKeeper
 from api.http.access_log import ENVIRON_KEY, Access
 from api.http.concurrency import Pools
 from api.http.ids import request_id
 from api.http.metrics import Metrics
-from api.languages import Languages
-from api.lease import Lease, acquire, this_instance
-from api.outputs import WholeRuns
-from api.plans import Plans, load_plans
+from api.keys import admin_routes as admin_keys_routes
+from api.keys import routes as keys_routes
+from api.keys import usage_routes
+from api.keys.authentication import Administrator, Authenticator
+from api.keys.plans import Plans, load_plans
 from api.ratelimit.bucket import Bucket
 from api.ratelimit.client_address import client_address
 from api.ratelimit.limiter import Limiter
-from api.room import DiskReserve
-from api.routes import admin_keys as admin_keys_routes
-from api.routes import docs as docs_routes
-from api.routes import files as files_routes
-from api.routes import keys as keys_routes
-from api.routes import page as page_routes
-from api.routes import runs as runs_routes
-from api.routes import service as service_routes
-from api.routes import usage as usage_routes
-from api.runs import Runs
-from api.storagecheck import StorageCheck
+from api.runs import routes as runs_routes
+from api.runs.events import Follower
+from api.runs.service import Runs
+from api.runs.stored_outputs import WholeRuns
+from api.system import docs_routes, page_routes
+from api.system import routes as service_routes
+from api.system.disk_space import DiskReserve
+from api.system.instance_lease import Lease, acquire, this_instance
+from api.system.languages import Languages
+from api.system.storage_health import StorageCheck
 from config.settings import Settings, load_settings
 from config.tracing import open_tracer
 from dispatch.unix import UnixDispatcher

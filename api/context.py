@@ -10,21 +10,20 @@ from flask import current_app, g, request
 from api.errors import ApiError
 from api.http.access_log import note_caller
 from api.ratelimit.client_address import UNKNOWN, limited_as
-from api.signer import Signer, origin
 
 if TYPE_CHECKING:
-    from api.auth import Administrator, Authenticator, Caller
-    from api.events import Follower
     from api.http.access_log import Access
     from api.http.concurrency import Pools
     from api.http.metrics import Metrics
-    from api.languages import Languages
-    from api.plans import Plans
+    from api.keys.authentication import Administrator, Authenticator, Caller
+    from api.keys.plans import Plans
     from api.ratelimit.bucket import Decision
     from api.ratelimit.limiter import Limiter
-    from api.room import DiskReserve
-    from api.runs import Runs
-    from api.storagecheck import StorageCheck
+    from api.runs.events import Follower
+    from api.runs.service import Runs
+    from api.system.disk_space import DiskReserve
+    from api.system.languages import Languages
+    from api.system.storage_health import StorageCheck
     from config.settings import Settings
     from dispatch import Dispatcher
     from records import Records
@@ -65,13 +64,6 @@ def context() -> Context:
     return cast("Context", current_app.extensions[EXTENSION])
 
 
-def signer() -> Signer:
-    """Signs links for this request's answer, and may go on doing so when the request is over."""
-    found = context()
-    public = found.settings.public_base_url
-    return Signer(found.links, public or origin(request.scheme, request.headers.get("Host", "")))
-
-
 def require_caller(*, reading: bool, disabled_too: bool = False) -> Caller:
     """Who calls, with a token of the right bucket spent. Raises ApiError 401, 403 or 429."""
     found, address = context(), client()
@@ -83,7 +75,7 @@ def require_caller(*, reading: bool, disabled_too: bool = False) -> Caller:
         )
     except ApiError as e:
         raise _refused(e, address) from e
-    note_caller(request.environ, caller)
+    note_caller(request.environ, caller.id, caller.label)
     decision = found.limiter.spend(caller.id, caller.reads if reading else caller.runs, reading=reading)
     g.rate_headers = decision.headers()
     if not decision.allowed:

@@ -14,9 +14,9 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from api.auth import Authenticator
-from api.keyring import Keyring
-from api.plans import Plans, load_plans
+from api.keys.authentication import Authenticator
+from api.keys.plans import Plans, load_plans
+from api.keys.service import Keyring
 from api.ratelimit.bucket import Bucket
 from api.ratelimit.limiter import Limiter
 from bench.report import Table

@@ -33,7 +33,7 @@ FORGET_TIMEOUT_S = 60.0
 RUN_MARGIN_S = 75.0
 DEFAULT_TIMEOUT_MS = 10_000
 IDLE_MAX = 64
-#: A run that lives says something at least every few seconds (`sandbox.events.KEEPALIVE_S`).
+#: A run that lives says something at least every few seconds (`sandbox.run.events.KEEPALIVE_S`).
 EVENT_TIMEOUT_S = 60.0
 #: As good as for ever, and few enough milliseconds for poll(2).
 COLLECT_S = 10 * 86_400.0

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
-from api.filekeeper import UNNAMED_MS, FileKeeper
+from api.files.blob_gc import UNNAMED_MS, FileKeeper
 from config.settings import Settings, SettingsError, load_settings
 from records import migrate, open_records
 from records.errors import RecordsUnavailable
@@ -28,7 +28,7 @@ NO_GRACE_MS = 2 * UNNAMED_MS
 
 
 class Parent:
-    """The worker's part, asked of this process's parent (`api.filekeeper.Forgetter`)."""
+    """The worker's part, asked of this process's parent (`api.files.blob_gc.Forgetter`)."""
 
     def __init__(self, ask: IO[str], answer: IO[str]) -> None:
         self._ask = ask

@@ -23,8 +23,8 @@ from ops.state import Place
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from api.keyring import Keyring
-    from api.plans import Plans
+    from api.keys.plans import Plans
+    from api.keys.service import Keyring
     from config.settings import Settings
     from records import Records
     from records.keys import StoredKey
@@ -91,8 +91,8 @@ def _become_api(settings: Settings) -> None:
 
 
 def _do(options: argparse.Namespace, settings: Settings) -> int:
-    from api.keyring import Keyring
-    from api.plans import load_plans
+    from api.keys.plans import load_plans
+    from api.keys.service import Keyring
     from records import migrate, open_records
 
     plans = load_plans(settings)
@@ -110,7 +110,7 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _create(keyring: Keyring, plans: Plans, plan: str, label: str) -> int:
-    from api.keyring import LABEL_RULE, is_label
+    from api.keys.service import LABEL_RULE, is_label
 
     if plan not in plans:
         print(f"make keys: there is no plan {plan!r}; known are {', '.join(plans)}", file=sys.stderr)

@@ -22,6 +22,7 @@ from typing import Any
 
 from config.settings import Settings, SettingsError, load_settings
 from ops import host
+from sandbox.agent_client.readiness import await_ready
 from sandbox.engines import Engine, EngineError, EngineUnusable
 from sandbox.engines.apparmor import PROFILE, load_own
 from sandbox.engines.confinement import apparmor_is_on
@@ -30,7 +31,6 @@ from sandbox.languages import Catalogue, Language
 from sandbox.posture.canary import settled
 from sandbox.posture.facts import Facts, read_facts
 from sandbox.posture.golden import Finding, compare, golden_path, load_golden
-from sandbox.readiness import await_ready
 from worker.engines import open_engine
 
 #: Until a Docker daemon has loaded the images.

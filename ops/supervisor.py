@@ -16,7 +16,7 @@ import sys
 import time
 from contextlib import suppress
 
-from api.plans import load_plans
+from api.keys.plans import load_plans
 from config.logging import setup
 from config.settings import Settings, SettingsError, load_settings, unused_variables
 from ops import host, programs

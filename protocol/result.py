@@ -108,7 +108,7 @@ class Result:
     started_at: str | None = None
     finished_at: str | None = None
     error: JobError | None = None
-    #: The order and the lengths of the run's events; see `sandbox.events.EventLog.timeline`.
+    #: The order and the lengths of the run's events; see `sandbox.run.events.EventLog.timeline`.
     timeline: list[list[Any]] = field(default_factory=list)
     #: The outputs that are too large for a record.
     outputs: tuple[OutputBlob, ...] = ()

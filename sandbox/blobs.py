@@ -1,10 +1,19 @@
-"""The blobs of one worker's runs: artifacts it writes, inputs it reads and believes nothing of."""
+"""The blobs of one worker's runs: artifacts that it writes, and inputs, which are checked as they are read."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 from protocol.job import JobInput
 from storage import Blob, Content, Writer
 from storage.areas import WorkerAreas
+
+
+class BlobWriter(Protocol):
+    """Where the bytes of artifacts and of large outputs go."""
+
+    def writer(self, max_bytes: int) -> Writer:
+        """Begin a blob of at most `max_bytes`. Raises StorageUnavailable."""
 
 
 class RunBlobs:

@@ -11,17 +11,17 @@ from config.faults import reached
 from protocol.job import Job
 from protocol.limits import MIB, JobInvalid
 from protocol.result import Compile, Isolation, JobError, Refusal, Result, Source, Usage
-from sandbox.admission import Admission, BeyondShare, LeftQueue, Overloaded, Place, Share, ShareUsed
-from sandbox.conversation import Conversation, Storage
+from sandbox.admission.control import Admission, BeyondShare, LeftQueue, Overloaded, Place, Share, ShareUsed
+from sandbox.agent_client.client import Conversation, Storage
+from sandbox.agent_client.report import Compiled, Spoken
 from sandbox.engines import EngineError, Sandbox
 from sandbox.languages import Catalogue
-from sandbox.live import LiveRun
-from sandbox.locks import LockWatch
-from sandbox.outcome import signal_name, status_of
-from sandbox.outputs import store_outputs
-from sandbox.plan import Plan, make_plan
-from sandbox.pool import NotReady, WarmPool
-from sandbox.spoken import Compiled, Spoken
+from sandbox.lock_watch import LockWatch
+from sandbox.pool.warm_pool import NotReady, WarmPool
+from sandbox.run.live import LiveRun
+from sandbox.run.outcome import signal_name, status_of
+from sandbox.run.plan import Plan, make_plan
+from sandbox.run.stored_outputs import store_outputs
 from storage.errors import StorageError, StorageUnavailable
 
 log = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config.settings import IMAGE_PREFIX, Settings, image_overrides
+from sandbox.agent_client.readiness import await_ready
 from sandbox.engines import Engine, EngineError, EngineUnusable
 from sandbox.engines.runtimes import RUNTIMES, find_runtime
 from sandbox.images import Image, ImageStore, OverriddenImages
 from sandbox.languages import Catalogue
-from sandbox.readiness import await_ready
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from sandbox.engines.runtimes import find_runtime
 from sandbox.images import Images
 from sandbox.languages import Catalogue, Language
 from sandbox.metrics import Metrics
-from sandbox.pool import WarmPool
-from sandbox.pool_sizes import pool_sizes
+from sandbox.pool.sizes import pool_sizes
+from sandbox.pool.warm_pool import WarmPool
 from sandbox.posture.canary import Posture
 
 log = logging.getLogger(__name__)

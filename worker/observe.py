@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from config.tracing import Tracer
     from protocol.job import Job
-    from sandbox.admission import Admission
-    from sandbox.live import LiveRun
+    from sandbox.admission.control import Admission
     from sandbox.metrics import Metrics
-    from sandbox.pool import WarmPool
+    from sandbox.pool.warm_pool import WarmPool
+    from sandbox.run.live import LiveRun
 
 log = logging.getLogger(__name__)
 

@@ -47,7 +47,7 @@ from protocol.job import Job
 from protocol.limits import JobInvalid
 from protocol.result import JobError, Refusal, Result
 from sandbox.executor import Accepted, unrun
-from sandbox.live import LiveRun, Outlet
+from sandbox.run.live import LiveRun, Outlet
 from storage import SHA256
 from storage.errors import StorageUnavailable
 from worker.runs import Collector, Full, RunTable, Taken

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.result import Result
-from sandbox.live import LiveRun, Stop
+from sandbox.run.live import LiveRun, Stop
 
 
 class Taken(Exception):

@@ -15,7 +15,7 @@ from config.ids import new_id
 from config.settings import Settings
 from protocol.job import Job
 from protocol.result import Refusal
-from sandbox.admission import Admission
+from sandbox.admission.control import Admission
 from sandbox.availability import Availability, language_of
 from sandbox.blobs import RunBlobs
 from sandbox.engines import EngineUnusable, NotConfined
@@ -24,12 +24,12 @@ from sandbox.engines.machine import raise_limits
 from sandbox.engines.remedies import remedy_for
 from sandbox.executor import Executor
 from sandbox.languages import Catalogue, Language
-from sandbox.live import LiveRun
-from sandbox.locks import LockWatch
+from sandbox.lock_watch import LockWatch
 from sandbox.metrics import Metrics
-from sandbox.pool import WarmPool
-from sandbox.pool_sizes import MOST, MOST_FORKED, flavour_sizes, pool_sizes
+from sandbox.pool.sizes import MOST, MOST_FORKED, flavour_sizes, pool_sizes
+from sandbox.pool.warm_pool import WarmPool
 from sandbox.posture.canary import Posture
+from sandbox.run.live import LiveRun
 from storage import areas
 from storage.errors import StorageUnavailable
 from worker.engines import open_engine, try_given

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from flask import Request
     from opentelemetry.trace import Span
 
-    from api.auth import Caller
     from api.http.metrics import Metrics
     from config.tracing import Tracer
 
@@ -141,11 +140,11 @@ def audit(event: str, **about: object) -> None:
     audit_log.info(event, extra={"event": event, **about})
 
 
-def note_caller(environ: dict[str, Any], caller: Caller) -> None:
-    """The request is this key's."""
+def note_caller(environ: dict[str, Any], key: str, label: str) -> None:
+    """Attach the id and the label of the caller's key to the record of the request."""
     facts = environ.get(ENVIRON_KEY)
     if isinstance(facts, Facts):
-        facts.key, facts.label = caller.id, caller.label
+        facts.key, facts.label = key, label
 
 
 def _said(dropped: int) -> dict[str, object]:

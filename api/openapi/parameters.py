@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.events import NDJSON, SSE
+from api.http.media import NDJSON, SSE
 from api.http.pagination import LIMIT_DEFAULT, LIMIT_MAX, MAX_CURSOR
 from api.openapi.declare import Answer, Query
 

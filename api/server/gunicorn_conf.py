@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from api import lease
 from api.http import metrics
 from api.server.gunicorn_worker import KEEPALIVE_WAITERS, Logger, Worker
+from api.system import instance_lease
 from config import logging as service_logging
 from config.settings import SettingsError, load_settings
 from records import migrate, open_records
@@ -84,11 +84,11 @@ _taken: list[Instance] = []
 def _take_lease() -> None:
     """Have the database for this instance alone; exit with 78 where one that lives, or a newer one, has it."""
     try:
-        instance = lease.this_instance(_settings.api_home)
+        instance = instance_lease.this_instance(_settings.api_home)
         migrate(_settings.database)
         records = open_records(_settings.database, connections=1)
         try:
-            lease.acquire(records.leases, instance)
+            instance_lease.acquire(records.leases, instance)
         finally:
             records.close()
     except (SettingsError, RecordsTooNew) as e:

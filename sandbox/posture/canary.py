@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from sandbox.agent_client.readiness import await_ready
 from sandbox.availability import Availability
 from sandbox.engines import Engine, EngineError, NotConfined, Sandbox
 from sandbox.engines.apparmor import PROFILE
@@ -19,7 +20,6 @@ from sandbox.languages import Catalogue
 from sandbox.posture.facts import read_facts
 from sandbox.posture.golden import Finding, compare, load_golden
 from sandbox.posture.layers import BY_NAME, LAYERS
-from sandbox.readiness import await_ready
 
 log = logging.getLogger(__name__)
 

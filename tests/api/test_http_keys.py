@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from workers import until
 
-from api.keytext import new_key_text
+from api.keys.key_format import new_key_text
 from tests.conftest import ADMIN_TOKEN
 
 ME = "/v1/keys/me"

@@ -8,7 +8,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
-from api.plans import SHIPPED, load_plans
+from api.keys.plans import SHIPPED, load_plans
 from config.settings import Settings
 from tests.conftest import ADMIN_TOKEN
 

@@ -19,15 +19,15 @@ from config.settings import Settings
 from protocol.job import Job
 from protocol.limits import Limits
 from sandbox import frames
+from sandbox.agent_client.job_frames import opening
+from sandbox.agent_client.readiness import await_ready
 from sandbox.engines.docker.daemon import Daemon
 from sandbox.engines.docker.engine import LABEL_INSTANCE, LABEL_OWNER, DockerEngine, owner_name
 from sandbox.engines.docker.images import LoadedImages
 from sandbox.frames import frame
 from sandbox.images import ImageStore
 from sandbox.languages import Catalogue
-from sandbox.opening import opening
-from sandbox.plan import make_plan
-from sandbox.readiness import await_ready
+from sandbox.run.plan import make_plan
 
 COLUMN = "docker/runc"
 pytestmark = [

@@ -398,7 +398,7 @@ def test_an_accident_in_the_dispatcher_is_told_without_its_words(api, caplog):
 
 
 def test_an_accident_in_a_handler_is_told_without_its_words(api, monkeypatch):
-    monkeypatch.setattr("api.routes.service._report", lambda _: 1 / 0)
+    monkeypatch.setattr("api.system.routes._report", lambda _: 1 / 0)
     reply = api.client.get("/v1/health")
     assert_envelope(reply, 500, "internal_error")
     assert b"Zero" not in reply.data

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.auth import REMEMBERED, Administrator, Authenticator
 from api.errors import ApiError
-from api.keyring import Keyring
-from api.keytext import digest, new_key_text
-from api.plans import load_plans
+from api.keys.authentication import REMEMBERED, Administrator, Authenticator
+from api.keys.key_format import digest, new_key_text
+from api.keys.plans import load_plans
+from api.keys.service import Keyring
 from config.settings import ApiKey, Settings
 from records import migrate, open_records
 from records.keys import Actor, NewKey

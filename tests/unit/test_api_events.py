@@ -13,8 +13,9 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from api.errors import ApiError
-from api.events import NDJSON, SSE, Follower, media_type, parse_after, rendered, replayed
-from api.signer import Signer
+from api.files.links import Signer
+from api.http.media import NDJSON, SSE, media_type
+from api.runs.events import Follower, parse_after, rendered, replayed
 from dispatch import EventsUnknown, WorkerLost, WorkerUnavailable
 from records import migrate, open_records
 from records.runs import Event, NewRun, Run, RunEnd

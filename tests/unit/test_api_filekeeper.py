@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from api.filekeeper import UNNAMED_MS, FileKeeper
+from api.files.blob_gc import UNNAMED_MS, FileKeeper
 from dispatch import WorkerUnavailable
 from records import migrate, open_records
 from records.files import Blob as NamedBlob
@@ -163,8 +163,8 @@ def test_a_file_whose_time_is_up_goes_and_its_blob_after_it(rig):
 
 
 def test_more_than_one_batch(rig, monkeypatch):
-    monkeypatch.setattr("api.filekeeper.BATCH", 2)
-    monkeypatch.setattr("api.filekeeper.TOLD_AT_ONCE", 1)
+    monkeypatch.setattr("api.files.blob_gc.BATCH", 2)
+    monkeypatch.setattr("api.files.blob_gc.TOLD_AT_ONCE", 1)
     for area in ("upload", "artifact"):
         for number in range(3):
             blob = rig.store(area, b"%d" % number)

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from api.keytext import digest, new_key_text
-from api.routes.admin_keys import ADMIN
+from api.keys.admin_routes import ADMIN
+from api.keys.key_format import digest, new_key_text
 from protocol.result import Refusal
 from records.keys import Actor, NewKey
 from tests.unit.test_api_app import Api, assert_envelope

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.keytext import digest, is_key_text, new_key_text
+from api.keys.key_format import digest, is_key_text, new_key_text
 
 KNOWN = "ry_0123456789ABCDEFGHIJKLMNOPQRSTUV"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.languages import Languages
+from api.system.languages import Languages
 from dispatch import WorkerUnavailable
 
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from api.lease import FILE, Lease, SecondInstance, acquire, this_instance
+from api.system.instance_lease import FILE, Lease, SecondInstance, acquire, this_instance
 from config.settings import SettingsError
 from records import migrate, open_records
 from records.leases import Instance

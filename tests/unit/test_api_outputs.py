@@ -7,15 +7,15 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from api.outputs import WholeRuns, whole
-from api.runobject import RunFacts
+from api.runs.document import RunFacts
+from api.runs.stored_outputs import WholeRuns, whole
 from protocol.job import MAX_RECORD_BYTES
 from protocol.limits import Limits
 from protocol.result import Result
 from records import migrate, open_records
 from records.files import Blob as FileBlob
 from records.runs import NewRun, RunBlob
-from sandbox.outputs import store_outputs
+from sandbox.run.stored_outputs import store_outputs
 from storage.areas import ApiAreas
 from storage.errors import StorageUnavailable
 from storage.local import LocalStore

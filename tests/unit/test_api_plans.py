@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.plans import SHIPPED, Plans, load_plans
+from api.keys.plans import SHIPPED, Plans, load_plans
 from config.settings import Settings, SettingsError
 from protocol.limits import LIMIT_RULES, JobInvalid, Limits, limit_problem
 
@@ -134,7 +134,7 @@ ceilings = st.fixed_dictionaries(
 
 @given(ceilings, ceilings, st.sampled_from([64, 256]))
 def test_whatever_is_asked_a_run_stays_beneath_its_plan(most, asked, pids_default):
-    from api.plans import Plan
+    from api.keys.plans import Plan
     from api.ratelimit.bucket import Bucket
 
     plan = Plan("p", Bucket(1, 1), Bucket(1, 1), limits=most)

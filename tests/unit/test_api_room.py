@@ -7,7 +7,7 @@ import os
 import pytest
 
 from api.errors import ApiError
-from api.room import DiskReserve
+from api.system.disk_space import DiskReserve
 from config.settings import load_settings
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from api.runobject import RunFacts
+from api.runs.document import RunFacts
 from protocol.limits import Limits
 from protocol.result import Compile, JobError, Result, Usage
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.errors import ApiError
-from api.schemas import check_entry_file, parse_run
+from api.runs.requests import check_entry_file, parse_run
 from protocol.job import MAX_CODE_BYTES, MAX_STDIN_BYTES, JobFile
 from protocol.limits import LIMIT_RULES
 

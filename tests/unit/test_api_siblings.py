@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from api import collector
-from api.collector import Collector
-from api.runobject import RunFacts
-from api.schemas import parse_run
+from api.runs import reconciler
+from api.runs.document import RunFacts
+from api.runs.reconciler import Collector
+from api.runs.requests import parse_run
 from dispatch import Collected, WorkerLost
 from protocol.limits import Limits
 from protocol.result import Result
@@ -74,7 +74,7 @@ def test_a_run_that_a_sibling_is_about_to_dispatch_is_not_given_up(store):
 
 
 def test_what_nobody_has_is_given_up_after_a_while_and_what_the_worker_has_is_not(store, monkeypatch):
-    monkeypatch.setattr(collector, "SETTLED_S", 0.05)
+    monkeypatch.setattr(reconciler, "SETTLED_S", 0.05)
     lost, lives = accepted(store), accepted(store)
     one = made(Worker(live=[lives.id]), store)
     one._recover()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.signer import Signer, origin
+from api.files.links import Signer, origin
 from storage.links import Links
 
 NOW_S = 1_700_000_000

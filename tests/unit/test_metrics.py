@@ -21,9 +21,9 @@ from dispatch import WorkerUnavailable
 from protocol.job import Job
 from protocol.limits import Limits
 from protocol.result import Isolation, JobError, Refusal, Result
-from sandbox.admission import Admission
-from sandbox.live import LiveRun
+from sandbox.admission.control import Admission
 from sandbox.metrics import Metrics
+from sandbox.run.live import LiveRun
 from worker.observe import Observer, watch
 
 REPO = Path(__file__).resolve().parents[2]

@@ -21,8 +21,8 @@ from sandbox.engines.oci.templates.filter import compile_filter
 from sandbox.engines.oci.templates.spec import build_template_spec
 from sandbox.engines.oci.templates.walls import build_walls
 from sandbox.languages import RUNNERS, Catalogue
-from sandbox.plan import make_plan
-from sandbox.pool_sizes import flavour_sizes
+from sandbox.pool.sizes import flavour_sizes
+from sandbox.run.plan import make_plan
 
 CATALOGUE = Catalogue.load()
 PYTHON = CATALOGUE.get("python")

@@ -22,7 +22,7 @@ from api.openapi.declare import Json, operation
 from api.openapi.document import Undeclared, document
 from api.openapi.faults import ANYWHERE, FAULTS
 from api.openapi.text import as_yaml
-from api.schemas import RunIn, parse_run
+from api.runs.requests import RunIn, parse_run
 from protocol import result
 
 REPO = Path(__file__).resolve().parents[2]

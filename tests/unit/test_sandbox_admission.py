@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from sandbox.admission import Admission, BeyondShare, LeftQueue, Overloaded, Share, ShareUsed
-from sandbox.live import LiveRun, Outlet
+from sandbox.admission.control import Admission, BeyondShare, LeftQueue, Overloaded, Share, ShareUsed
+from sandbox.run.live import LiveRun, Outlet
 
 
 def admission(**changes):
@@ -226,8 +226,8 @@ def test_a_share_of_no_waiting():
 
 
 def test_what_jobs_bring_is_bounded_for_each_key_and_for_all(monkeypatch):
-    monkeypatch.setattr("sandbox.admission.JOBS_BYTES", 100)
-    monkeypatch.setattr("sandbox.admission.JOBS_SHARE_BYTES", 60)
+    monkeypatch.setattr("sandbox.admission.control.JOBS_BYTES", 100)
+    monkeypatch.setattr("sandbox.admission.control.JOBS_SHARE_BYTES", 60)
     admission = Admission(max_runs=10, memory_mb=10_000, queue_max=10, queue_wait_s=1)
     first = admission.enter("one", 64, size=50)
     with pytest.raises(BeyondShare):

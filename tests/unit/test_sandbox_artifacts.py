@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from protocol.job import path_problem
 from protocol.limits import Limits
-from sandbox.artifacts import Receiver
+from sandbox.agent_client.artifacts import Receiver
 from sandbox.frames import ProtocolError, pack
 from storage.errors import StorageFull, StorageUnavailable
 from storage.intake import Intake

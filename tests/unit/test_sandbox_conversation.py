@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 
 from dispatch.connection import LEAVE
 from protocol.job import Job, JobInput
-from sandbox import conversation, frames
-from sandbox.conversation import Conversation
+from sandbox import frames
+from sandbox.agent_client import client
+from sandbox.agent_client.client import Conversation
+from sandbox.agent_client.stdin import WINDOW_BYTES
 from sandbox.engines import SandboxBroken, Stats
 from sandbox.frames import FROM_AGENT, frame, pack
 from sandbox.languages import Catalogue
-from sandbox.live import LiveRun, Outlet
-from sandbox.outcome import status_of
-from sandbox.plan import make_plan
-from sandbox.stdin import WINDOW_BYTES
+from sandbox.run.live import LiveRun, Outlet
+from sandbox.run.outcome import status_of
+from sandbox.run.plan import make_plan
 from storage.errors import StorageUnavailable
 
 CATALOGUE = Catalogue.load()
@@ -214,7 +215,7 @@ def test_a_program_too_large_for_its_own_memory_is_an_oom_and_is_not_run():
 
 def test_a_compiler_meets_its_own_clock_and_not_the_programs(monkeypatch):
     monkeypatch.setattr("protocol.limits.COMPILE_TIMEOUT_MS", 150)
-    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(client, "KILL_TIMEOUT_S", 0.1)
     spoken, told, _ = compile_and_run(b"", hang_up=False, limits={"timeout_ms": 20})
     assert (status_of(spoken.ending), spoken.compiled.exit_code) == ("timeout", None)
     assert spoken.compiled.wall_ms >= 150
@@ -223,7 +224,7 @@ def test_a_compiler_meets_its_own_clock_and_not_the_programs(monkeypatch):
 
 
 def test_a_client_that_leaves_while_it_compiles_is_not_kept_waiting(monkeypatch):
-    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(client, "KILL_TIMEOUT_S", 0.1)
     ours, theirs = socket.socketpair()
     with ours:
         theirs.sendall(LEAVE)
@@ -314,7 +315,7 @@ def test_output_beyond_the_cap_is_dropped_whoever_sends_it():
 
 
 def test_a_silent_agent_meets_the_hosts_clock(monkeypatch):
-    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(client, "KILL_TIMEOUT_S", 0.1)
     began = time.monotonic()
     spoken, told, _ = converse(b"", hang_up=False, limits={"timeout_ms": 100})
     assert (status_of(spoken.ending), time.monotonic() - began < 2) == ("timeout", True)
@@ -322,13 +323,13 @@ def test_a_silent_agent_meets_the_hosts_clock(monkeypatch):
 
 
 def test_cpu_time_is_read_from_the_kernel_and_not_from_the_agent(monkeypatch):
-    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(client, "KILL_TIMEOUT_S", 0.1)
     spoken, _, _ = converse(b"", hang_up=False, cpu_ns=10**9, limits={"cpu_ms": 50, "timeout_ms": 20_000})
     assert status_of(spoken.ending) == "timeout"
 
 
 def test_an_agent_that_stalls_over_artifacts_costs_the_artifacts_only(monkeypatch):
-    monkeypatch.setattr(conversation, "COLLECT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(client, "COLLECT_TIMEOUT_S", 0.1)
     spoken, told, sandbox = converse(exit_frame(outputs=b"1"), hang_up=False)
     assert (status_of(spoken.ending), spoken.receiver.artifacts) == ("succeeded", [])
     assert frame(frames.COLLECT) in told
@@ -337,7 +338,7 @@ def test_an_agent_that_stalls_over_artifacts_costs_the_artifacts_only(monkeypatc
 
 @pytest.mark.parametrize(("word", "status"), [(LEAVE, "cancelled"), (b"", "error")])
 def test_a_client_that_leaves_has_the_program_killed(monkeypatch, word, status):
-    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(client, "KILL_TIMEOUT_S", 0.1)
     ours, theirs = socket.socketpair()
     with ours:
         theirs.sendall(word)
@@ -348,7 +349,7 @@ def test_a_client_that_leaves_has_the_program_killed(monkeypatch, word, status):
 
 
 def test_no_more_of_stdin_is_sent_than_the_agent_has_taken(monkeypatch):
-    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(client, "KILL_TIMEOUT_S", 0.1)
     size = 1 << 20
     _, told, _ = converse(b"", hang_up=False, stdin="x" * size, limits={"timeout_ms": 100})
     assert told.count(b"x") <= WINDOW_BYTES + 100
@@ -387,7 +388,7 @@ def test_whatever_is_said_while_compiling_the_limits_are_widened_once_and_only_b
 
 
 def test_a_listener_that_does_not_read_holds_the_program_up_until_its_time_is_over(monkeypatch):
-    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(client, "KILL_TIMEOUT_S", 0.2)
     ours, theirs = socket.socketpair()
     sandbox = FakeSandbox()
     limits = {"timeout_ms": 1_500, "max_output_bytes": 8 << 20}
@@ -420,7 +421,7 @@ def test_a_listener_that_does_not_read_holds_the_program_up_until_its_time_is_ov
 
 
 def test_a_run_ended_by_a_stopping_service_is_killed(monkeypatch):
-    monkeypatch.setattr(conversation, "KILL_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(client, "KILL_TIMEOUT_S", 0.1)
     sandbox = FakeSandbox()
     plan = make_plan(Job("run_x", "bash", code="true"), CATALOGUE)
     live = LiveRun("run_x", "bash")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.events import BUSY_EVENTS, COALESCE_S, FULL_CHARS, KEEPALIVE_S, EventLog
+from sandbox.run.events import BUSY_EVENTS, COALESCE_S, FULL_CHARS, KEEPALIVE_S, EventLog
 
 
 class Clock:

@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sandbox.fairqueue import BeyondShare, FairQueue, Overloaded, ShareUsed
-from sandbox.places import Place, reserve_of
+from sandbox.admission.fair_queue import BeyondShare, FairQueue, Overloaded, ShareUsed
+from sandbox.admission.place import Place, reserve_of
 
 NEVER = float("inf")
 

@@ -135,9 +135,9 @@ def test_both_ends_name_the_same_frames(agent_frames):
 
 def test_the_agent_reads_the_job_that_the_host_writes(monkeypatch):
     from protocol.job import Job
+    from sandbox.agent_client.job_frames import opening
     from sandbox.languages import Catalogue
-    from sandbox.opening import opening
-    from sandbox.plan import make_plan
+    from sandbox.run.plan import make_plan
 
     monkeypatch.setattr(sys, "path", [str(AGENT.parent), *sys.path])
     import agent.frames as agent_frames
@@ -163,9 +163,9 @@ def test_the_agent_reads_the_job_that_the_host_writes(monkeypatch):
 def test_the_agent_reads_how_to_compile(monkeypatch):
     from protocol.job import Job
     from protocol.limits import COMPILE_TIMEOUT_MS
+    from sandbox.agent_client.job_frames import opening
     from sandbox.languages import Catalogue
-    from sandbox.opening import opening
-    from sandbox.plan import make_plan
+    from sandbox.run.plan import make_plan
 
     monkeypatch.setattr(sys, "path", [str(AGENT.parent), *sys.path])
     import agent.frames as agent_frames

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from dispatch.connection import LEAVE
-from sandbox.live import BEHIND_BYTES, LiveRun, Outlet
+from sandbox.run.live import BEHIND_BYTES, LiveRun, Outlet
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from sandbox.engines import EngineError
 from sandbox.engines.posture import Subject
-from sandbox.locks import MOST_NEW, MOST_OF_A_RUN, LockWatch
+from sandbox.lock_watch import MOST_NEW, MOST_OF_A_RUN, LockWatch
 
 
 class Box:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sandbox.lull import Lull
+from sandbox.pool.wakeup import Lull
 
 PAUSE_S = 0.1
 

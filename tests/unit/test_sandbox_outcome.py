@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from sandbox.outcome import Ending, signal_name, status_of
+from sandbox.run.outcome import Ending, signal_name, status_of
 
 CASES = [
     (Ending(exit_code=0), "succeeded"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from protocol.job import Job, JobFile, path_problem
 from protocol.limits import LIMIT_RULES, MIB, JobInvalid, Limits
 from sandbox.languages import Catalogue
-from sandbox.plan import make_plan
+from sandbox.run.plan import make_plan
 
 CATALOGUE = Catalogue.load()
 

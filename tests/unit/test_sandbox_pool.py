@@ -15,9 +15,9 @@ from sandbox.engines import EngineError, NotConfined
 from sandbox.frames import frame
 from sandbox.images import Image
 from sandbox.languages import Catalogue
-from sandbox.pool import NotReady, WarmPool
-from sandbox.pool_sizes import pool_sizes
-from sandbox.shelves import Shelves
+from sandbox.pool.ready_queues import Shelves
+from sandbox.pool.sizes import pool_sizes
+from sandbox.pool.warm_pool import NotReady, WarmPool
 
 CATALOGUE = Catalogue.load()
 PYTHON = CATALOGUE.get("python")
@@ -165,7 +165,7 @@ def test_fillers_hold_back_while_a_run_is_on_and_the_pool_is_half_full(made):
 
 @pytest.fixture
 def slow_answers(monkeypatch):
-    monkeypatch.setattr("sandbox.pool.ANSWER_S", 0.3)
+    monkeypatch.setattr("sandbox.pool.warm_pool.ANSWER_S", 0.3)
 
 
 @pytest.mark.usefixtures("slow_answers")
@@ -184,7 +184,7 @@ def test_after_a_run_fillers_hold_back_until_its_answer_is_there(made):
 
 
 def test_a_failing_engine_is_tried_again_not_hammered(monkeypatch):
-    monkeypatch.setattr("sandbox.shelves.RETRY_S", 0.05)
+    monkeypatch.setattr("sandbox.pool.ready_queues.RETRY_S", 0.05)
     engine = FakeEngine()
     engine.failures = 3
     images = SimpleNamespace(get=lambda name: Image("python", "sha256:1", ("/x",)))
@@ -310,7 +310,7 @@ def test_a_recovery_ends_the_pauses_of_others_too(failures, resumed):
 
 @pytest.mark.parametrize("size", [0, 1])
 def test_a_runtime_that_breaks_and_is_mended_is_seen_without_another_run(monkeypatch, size):
-    monkeypatch.setattr("sandbox.shelves.RETRY_S", 0.02)
+    monkeypatch.setattr("sandbox.pool.ready_queues.RETRY_S", 0.02)
     engine = FakeEngine()
     pool = WarmPool(engine, SimpleNamespace(get=lambda _name: IMAGE), {PYTHON: size})
     pool.start()
@@ -330,7 +330,7 @@ def test_a_runtime_that_breaks_and_is_mended_is_seen_without_another_run(monkeyp
 
 
 def test_containers_that_fail_say_nothing_of_what_is_forked(monkeypatch):
-    monkeypatch.setattr("sandbox.shelves.RETRY_S", 0.02)
+    monkeypatch.setattr("sandbox.pool.ready_queues.RETRY_S", 0.02)
     engine = FakeEngine()
     engine.has_templates = True
     pool = WarmPool(engine, SimpleNamespace(get=lambda _name: IMAGE), {PYTHON: 1})
@@ -361,7 +361,7 @@ def test_a_keys_template_that_fails_says_nothing_of_the_language():
 
 
 def test_each_attempt_is_counted_by_language(monkeypatch):
-    monkeypatch.setattr("sandbox.shelves.RETRY_S", 0.05)
+    monkeypatch.setattr("sandbox.pool.ready_queues.RETRY_S", 0.05)
     engine = FakeEngine()
     engine.failures = 2
     images = SimpleNamespace(get=lambda _name: Image("python", "sha256:1", ("/x",)))
@@ -393,7 +393,7 @@ def test_a_run_is_not_lost_to_one_failure_to_make_a_sandbox(take):
 
 
 def test_a_sandbox_that_is_not_confined_is_never_handed_out(monkeypatch):
-    monkeypatch.setattr("sandbox.shelves.RETRY_S", 0.02)
+    monkeypatch.setattr("sandbox.pool.ready_queues.RETRY_S", 0.02)
     engine = FakeEngine()
     engine.loose = True
     images = SimpleNamespace(get=lambda _name: Image("python", "sha256:1", ("/x",)))

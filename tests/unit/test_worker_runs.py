@@ -10,7 +10,7 @@ import pytest
 
 from protocol.limits import Limits
 from protocol.result import Result
-from sandbox.live import LiveRun, Outlet
+from sandbox.run.live import LiveRun, Outlet
 from worker.runs import Full, RunTable, Taken
 
 RESULT = Result(status="succeeded", language="bash", limits=Limits.resolve({}))

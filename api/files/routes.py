@@ -1,0 +1,316 @@
+"""`/v1/files`: bring a file, look at files, fetch one, forget one. Artifacts of runs are files too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from flask import Blueprint, Response, request
+
+from api.context import context, require_caller, require_stranger, sharer
+from api.errors import JSON, ApiError, invalid
+from api.files.uploads import Upload, receive
+from api.http.body import DRAIN_STRANGER_S, drain
+from api.http.ids import bounded
+from api.http.pagination import list_body, parse_list
+from api.openapi import examples
+from api.openapi.answers import File as FileAnswer
+from api.openapi.answers import FileDeleted, FileList
+from api.openapi.declare import Json, Query, RequestBody, operation
+from api.openapi.faults import LISTED
+from api.openapi.parameters import DOWNLOAD, FORM, PAGING
+from config.clock import now_ms, rfc3339
+from config.ids import new_id
+from records.files import Blob as NamedBlob
+from records.files import NewFile, OverStorage
+from storage import Blob, download, media_types
+from storage.errors import BlobTooLarge, LinkError, LinkExpired
+from storage.names import FileName
+
+if TYPE_CHECKING:
+    from api.keys.authentication import Caller
+    from records.files import File
+    from storage import BlobReader
+    from storage.download import Plan
+
+blueprint = Blueprint("files", __name__)
+
+_PATH = {"file_id": "The file's id."}
+
+
+@blueprint.post("/v1/files")
+@operation(
+    "Bring a file",
+    tag="files",
+    description="One `file` that has a filename, to be given to runs by its id.",
+    body=RequestBody({"multipart/form-data": FORM}),
+    answers={200: Json("It is kept.", FileAnswer, {"brought": examples.FILE})},
+    errors=(
+        "invalid_multipart", "incomplete_body", "missing_field", "unknown_field", "invalid_value", "too_many",
+        "file_too_large", "storage_quota_exceeded", "unsupported_media_type", "unsupported_content_encoding",
+        "overloaded", "too_many_connections", "storage_unavailable", "storage_low",
+    ),
+)  # fmt: skip
+def create_file() -> Response:
+    """Keep the one file of a multipart body.
+
+    200 the file; 400 what is wrong with the body; 401; 413 it is too large, or the key keeps too much; 415; 429;
+    503 storage or database cannot be used, and nothing was kept.
+    """
+    try:
+        caller = require_caller(reading=False)
+        context().room.require()
+        give_back = context().places.uploads.take(caller.id)
+    except ApiError:
+        drain(request, DRAIN_STRANGER_S)
+        raise
+    try:
+        upload = _receive(caller)
+        return _json(_object(_keep(caller, upload)))
+    finally:
+        give_back()
+
+
+@blueprint.get("/v1/files")
+@operation(
+    "Your files, a page at a time",
+    tag="files",
+    description="Those that you brought, and the artifacts of your runs.",
+    query=PAGING,
+    answers={200: Json("The newest first, unless `order=asc`.", FileList, {"one": examples.page(examples.FILE)})},
+    errors=LISTED,
+)
+def list_files() -> Response:
+    """The caller's files, uploads and artifacts, a page at a time, the newest first unless `order=asc`."""
+    caller = require_caller(reading=True)
+    asked = parse_list(request.args)
+    page = context().records.files.list(caller.id, limit=asked.limit, after=asked.after, order=asked.order)
+    body = list_body([(file.id, _object(file)) for file in page.items], has_more=page.has_more)
+    return Response(body, content_type=JSON)
+
+
+@blueprint.get("/v1/files/<file_id>")
+@operation(
+    "What is known of a file",
+    tag="files",
+    path=_PATH,
+    answers={200: Json("The file.", FileAnswer, {"brought": examples.FILE})},
+    errors=("file_not_found",),
+)
+def get_file(file_id: str) -> Response:
+    """What is known of a file. 404 for one that is unknown, forgotten or another's."""
+    caller = require_caller(reading=True)
+    return _json(_object(_file(context().records.files.get(caller.id, bounded(file_id)))))
+
+
+@blueprint.delete("/v1/files/<file_id>")
+@operation(
+    "Forget a file",
+    tag="files",
+    path=_PATH,
+    answers={200: Json("It is forgotten.", FileDeleted)},
+    errors=("file_not_found",),
+)
+def delete_file(file_id: str) -> Response:
+    """Forget a file. Who is fetching it gets the rest of it; its bytes go once no other file has them."""
+    caller = require_caller(reading=False)
+    if not context().records.files.delete(caller.id, bounded(file_id)):
+        raise _no_such_file()
+    return _json({"id": file_id, "object": "file", "deleted": True})
+
+
+@blueprint.get("/v1/files/<file_id>/content")
+@operation(
+    "The bytes of a file",
+    tag="files",
+    description=(
+        "With the token of its owner, or by a signed link, which needs none. Always an attachment. `HEAD` works."
+    ),
+    auth=("key", "link"),
+    path=_PATH,
+    query=(
+        Query("Range", "One range: `bytes=0-99`.", {"type": "string"}, where="header"),
+        Query("If-Range", "The ETag that the range is of.", {"type": "string"}, where="header"),
+        Query("If-None-Match", "The ETag that is there already.", {"type": "string"}, where="header"),
+    ),
+    answers=DOWNLOAD,
+    errors=(
+        "file_not_found",
+        "unknown_field",
+        "range_not_satisfiable",
+        "file_damaged",
+        "overloaded",
+        "too_many_connections",
+        "storage_unavailable",
+    ),
+)
+def get_content(file_id: str) -> Response:
+    """The bytes of a file, or one range of them, for its owner or whoever has a signed link.
+
+    200, 206, 304 or 416; 302 to the S3 server with S3_PRESIGN; 403 a link that is not valid any more; 404; 503.
+    """
+    file, ttl_s, reader = _linked(file_id) if "token" in request.args else _owned(file_id)
+    blob = Blob(file.sha256, file.size)
+    headers = request.headers
+    plan = download.plan(
+        download.Asked(request.method, headers.get("Range"), headers.get("If-Range"), headers.get("If-None-Match")),
+        blob,
+        file.name,
+        file.content_type,
+    )
+    store = context().storage.uploads if file.area == "upload" else context().storage.artifacts
+    if plan.status == 416:
+        words = f"Range: begins beyond the end of the file, which has {blob.size} bytes"
+        raise ApiError(416, words, code="range_not_satisfiable", param="Range", headers=plan.headers)
+    if plan.span is None:
+        return _reply(plan, b"")
+    address = store.presigned(blob, download.headers(file.name, file.content_type), ttl_s)
+    if address is not None:
+        return Response(status=302, headers=download.SAFE_HEADERS | {"Location": address})
+    return _content(plan, blob, store, reader)
+
+
+# -- bringing one ----------------------------------------------------------------------------------
+
+
+def _quota_bytes(caller: Caller) -> int:
+    """What the key may keep in all."""
+    plan = caller.plan
+    if plan is None or plan.storage_bytes is None:
+        return context().settings.storage_quota_bytes
+    return plan.storage_bytes
+
+
+def _receive(caller: Caller) -> Upload:
+    """Store what the body brings, within what a file may have and what the key may still keep."""
+    most = context().settings.max_upload_bytes
+    room = _quota_bytes(caller) - context().records.files.stored_bytes(caller.id)
+    try:
+        return receive(request, context().storage.uploads.writer, max_bytes=max(0, min(most, room)))
+    except BlobTooLarge as e:
+        if room < most:
+            raise _over_quota(caller) from e
+        raise ApiError(
+            413,
+            f"file: is larger than the maximum of {most} bytes",
+            code="file_too_large",
+            param="file",
+        ) from e
+
+
+def _keep(caller: Caller, upload: Upload) -> File:
+    """The record of what was stored."""
+    settings, files = context().settings, context().records.files
+    name, created_at_ms = FileName.of(upload.given_name), now_ms()
+    kept = files.put(
+        caller.id,
+        NewFile(
+            id=new_id("file"),
+            name=name.name,
+            path=name.original,
+            size=upload.blob.size,
+            sha256=upload.blob.sha256,
+            content_type=media_types.media_type(name.name, upload.head),
+            created_at_ms=created_at_ms,
+            expires_at_ms=created_at_ms + settings.keep_files_ms,
+            purpose=upload.purpose,
+        ),
+        limit_bytes=_quota_bytes(caller),
+    )
+    if isinstance(kept, OverStorage):
+        # Others were quicker. If nobody else has these bytes, they are removed as a deleted file's are.
+        files.abandon([NamedBlob("upload", upload.blob.sha256)])
+        raise _over_quota(caller)
+    return kept
+
+
+def _over_quota(caller: Caller) -> ApiError:
+    return ApiError(
+        413,
+        f"file: this key may keep {_quota_bytes(caller)} bytes of files; delete some, or wait until they expire",
+        code="storage_quota_exceeded",
+        param="file",
+    )
+
+
+# -- fetching one ----------------------------------------------------------------------------------
+
+
+def _owned(file_id: str) -> tuple[File, int, str]:
+    """Return the caller's own file, for how long an address of it may be good, and who reads it."""
+    caller = require_caller(reading=True)
+    if request.args:
+        raise invalid("the query has an unknown parameter; known is: token", code="unknown_field")
+    file = _file(context().records.files.get(caller.id, bounded(file_id)))
+    return file, context().settings.link_ttl_s, caller.id
+
+
+def _linked(file_id: str) -> tuple[File, int, str]:
+    """Return the file that a signed link opens, for how long it does, and who reads it: an address.
+
+    A link has its token and nothing else: what was added to it is not what was signed. Raises ApiError 403, 404 or
+    429.
+    """
+    require_stranger()
+    if len(request.args) > 1 or len(request.args.getlist("token")) > 1:
+        raise ApiError(403, "token: a link has this parameter alone, once", code="link_invalid", param="token")
+    try:
+        ttl_s = context().links.verify(file_id, request.args["token"])
+    except LinkExpired as e:
+        raise ApiError(403, f"token: {e}", code="link_expired", param="token") from e
+    except LinkError as e:
+        raise ApiError(403, f"token: {e}", code="link_invalid", param="token") from e
+    return _file(context().records.files.linked(file_id)), ttl_s, sharer()
+
+
+def _content(plan: Plan, blob: Blob, store: BlobReader, reader: str) -> Response:
+    assert plan.span is not None
+    give_back = context().places.readers.take_to_send(plan.span.length, reader)
+    try:
+        content = store.open(blob, plan.span.offset, plan.span.length)
+        response = _reply(plan, b"")
+        response.response = content
+        response.call_on_close(content.close)
+        response.call_on_close(give_back)
+    except BaseException:
+        give_back()
+        raise
+    return response
+
+
+def _reply(plan: Plan, body: bytes) -> Response:
+    response = Response(body, plan.status)
+    response.headers.clear()
+    response.headers.update(plan.headers)
+    # Whether it is a part was decided by the plan, not by what the framework makes of the body.
+    response.automatically_set_content_length = False
+    return response
+
+
+# -- all of them -----------------------------------------------------------------------------------
+
+
+def _object(file: File) -> dict[str, Any]:
+    return {
+        "id": file.id,
+        "object": "file",
+        "name": file.name,
+        "size": file.size,
+        "sha256": file.sha256,
+        "content_type": file.content_type,
+        "created_at": rfc3339(file.created_at_ms),
+    }
+
+
+def _file(found: File | None) -> File:
+    if found is None:
+        raise _no_such_file()
+    return found
+
+
+def _no_such_file() -> ApiError:
+    return ApiError(404, "There is no such file.", code="file_not_found", param="id")
+
+
+def _json(data: object) -> Response:
+    return Response(orjson.dumps(data), content_type=JSON)

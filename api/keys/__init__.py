@@ -1,0 +1,1 @@
+"""API keys: authentication, plans, usage, and the administrator's routes."""

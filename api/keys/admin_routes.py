@@ -1,0 +1,220 @@
+"""`/v1/admin/…`: all stored keys, and the trail of what was done to them. The token is `ADMIN_TOKEN`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from flask import Blueprint, Response, request
+
+from api.context import context, require_admin
+from api.errors import JSON, ApiError, invalid
+from api.http.body import DRAIN_STRANGER_S, drain
+from api.http.pagination import parse_list
+from api.keys.routes import answer, is_key_id, key_fields, keyring, small_body
+from api.keys.schemas import (
+    AdminKeyIn,
+    AdminKeyListOut,
+    AdminKeyOut,
+    AdminNewKeyIn,
+    AuditEntryOut,
+    AuditListOut,
+    KeyDeletedOut,
+    NewKeyOut,
+    label_of,
+    parsed,
+    unknown_plan,
+)
+from api.openapi import examples_keys as examples
+from api.openapi.declare import Json, Query, RequestBody, operation
+from api.openapi.faults import JSON_BODY, LISTED
+from api.openapi.parameters import PAGING
+from config.clock import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from records.keys import StoredKey
+
+blueprint = Blueprint("admin_keys", __name__)
+
+ADMIN = "admin"
+MAX_SUBJECT = 100
+_PATH = {"key": "The key's id."}
+
+
+@blueprint.get("/v1/admin/keys")
+@operation(
+    "All stored keys, a page at a time",
+    tag="admin",
+    auth=("admin",),
+    query=PAGING,
+    answers={200: Json("The newest first, revoked ones too.", AdminKeyListOut, {"one": examples.KEY_PAGE})},
+    errors=LISTED,
+)
+def admin_list_keys() -> Response:
+    """All stored keys, revoked ones too, a page at a time, the newest first unless `order=asc`."""
+    require_admin()
+    asked = parse_list(request.args)
+    page = context().records.keys.list(limit=asked.limit, after=asked.after, order=asked.order)
+    data = [_key(stored) for stored in page.items]
+    return answer(AdminKeyListOut(object="list", data=data, **_ends(data, has_more=page.has_more)))
+
+
+@blueprint.post("/v1/admin/keys")
+@operation(
+    "Make a key of any plan",
+    tag="admin",
+    auth=("admin",),
+    body=RequestBody({JSON: AdminNewKeyIn}, {"pro": {"plan": "pro", "label": "alice"}}),
+    answers={201: Json("The key, shown this once.", NewKeyOut, {"made": examples.NEW_KEY})},
+    errors=(*JSON_BODY, "unknown_plan"),
+)
+def admin_create_key() -> Response:
+    """Make a key of any plan. 201 the key, shown this once; 400 an unknown plan; 401."""
+    _require_admin_and_drain()
+    wanted = parsed(AdminNewKeyIn, small_body())
+    label = label_of(wanted.label)
+    _check_plan(wanted.plan)
+    made = keyring().make(wanted.plan, ADMIN, label=label)
+    created_at = rfc3339(made.stored.created_at_ms)
+    return answer(
+        NewKeyOut(id=made.stored.id, object="key", key=made.text, plan=made.stored.plan, created_at=created_at), 201
+    )
+
+
+@blueprint.get("/v1/admin/keys/<key>")
+@operation(
+    "One stored key",
+    tag="admin",
+    auth=("admin",),
+    path=_PATH,
+    answers={200: Json("The key, revoked or not.", AdminKeyOut, {"free": examples.ADMIN_KEY})},
+    errors=("key_not_found",),
+)
+def admin_get_key(key: str) -> Response:
+    """One stored key, revoked or not."""
+    require_admin()
+    return answer(_key(_found(key)))
+
+
+@blueprint.patch("/v1/admin/keys/<key>")
+@operation(
+    "Change a key's plan, disable it, enable it",
+    tag="admin",
+    description="In force with its next request. Give one of the two at least.",
+    auth=("admin",),
+    path=_PATH,
+    body=RequestBody({JSON: AdminKeyIn}, {"disable": {"disabled": True}, "plan": {"plan": "pro"}}),
+    answers={200: Json("The key as it is now.", AdminKeyOut, {"free": examples.ADMIN_KEY})},
+    errors=(*JSON_BODY, "unknown_plan", "key_not_found", "key_revoked"),
+)
+def admin_change_key(key: str) -> Response:
+    """Give a key another plan, disable it, enable it: in force with its next request. 409 for a revoked one."""
+    _require_admin_and_drain()
+    wanted = parsed(AdminKeyIn, small_body())
+    if wanted.plan is None and wanted.disabled is None:
+        raise invalid("plan: give plan or disabled", param="plan", code="missing_field")
+    if wanted.plan is not None:
+        _check_plan(wanted.plan)
+    _found(key)
+    changed = keyring().change(key, ADMIN, plan=wanted.plan, disabled=wanted.disabled)
+    if changed is None:
+        raise _revoked()
+    return answer(_key(changed))
+
+
+@blueprint.delete("/v1/admin/keys/<key>")
+@operation(
+    "Revoke a key",
+    tag="admin",
+    description="At once and for good.",
+    auth=("admin",),
+    path=_PATH,
+    answers={200: Json("It is good no more.", KeyDeletedOut)},
+    errors=("key_not_found", "key_revoked"),
+)
+def admin_delete_key(key: str) -> Response:
+    """End a key at once and for good. 409 for one that is revoked."""
+    require_admin()
+    _found(key)
+    if not keyring().revoke(key, ADMIN):
+        raise _revoked()
+    return answer(KeyDeletedOut(id=key, object="key", deleted=True))
+
+
+@blueprint.get("/v1/admin/audit")
+@operation(
+    "What was done to keys",
+    tag="admin",
+    auth=("admin",),
+    query=(
+        *PAGING[:2],
+        Query("order", "The newest first.", {"type": "string", "enum": ["desc"], "default": "desc"}),
+        Query("subject", "Only what was done to the key of this id.", {"type": "string"}),
+    ),
+    answers={200: Json("The newest first.", AuditListOut, {"one": examples.AUDIT_PAGE})},
+    errors=LISTED,
+)
+def admin_list_audit() -> Response:
+    """What was done to keys, the newest first; with `subject` to one of them."""
+    require_admin()
+    asked = parse_list(request.args, filters=("subject",))
+    if asked.order != "desc":
+        raise invalid("order: must be desc", param="order")
+    page = context().records.keys.audit(
+        limit=asked.limit, after=asked.after, subject=asked.filters.get("subject", "")[:MAX_SUBJECT] or None
+    )
+    data = [
+        AuditEntryOut(
+            id=entry.id,
+            object="audit_entry",
+            created_at=rfc3339(entry.at_ms),
+            actor=entry.actor,
+            action=entry.action,
+            subject=entry.subject,
+            detail=orjson.loads(entry.detail),
+        )
+        for entry in page.items
+    ]
+    return answer(AuditListOut(object="list", data=data, **_ends(data, has_more=page.has_more)))
+
+
+def _require_admin_and_drain() -> None:
+    """The admin, or a refusal that its sender gets to reading."""
+    try:
+        require_admin()
+    except ApiError:
+        drain(request, DRAIN_STRANGER_S)
+        raise
+
+
+def _key(stored: StoredKey) -> AdminKeyOut:
+    revoked, previous = stored.revoked_at_ms, stored.previous_until_ms
+    return AdminKeyOut(
+        **key_fields(stored),
+        revoked_at=None if revoked is None else rfc3339(revoked),
+        previous_valid_until=None if previous is None else rfc3339(previous),
+    )
+
+
+def _found(key_id: str) -> StoredKey:
+    stored = context().records.keys.get(key_id) if is_key_id(key_id) else None
+    if stored is None:
+        raise ApiError(404, "There is no such key.", code="key_not_found", param="id")
+    return stored
+
+
+def _check_plan(plan: str) -> None:
+    if plan not in context().plans:
+        raise unknown_plan(list(context().plans))
+
+
+def _revoked() -> ApiError:
+    return ApiError(409, "This key was revoked, for good.", code="key_revoked", param="id")
+
+
+def _ends(rows: Sequence[AdminKeyOut | AuditEntryOut], *, has_more: bool) -> dict[str, Any]:
+    """What a page says beside its rows."""
+    ids = [row.id for row in rows]
+    return {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None, "has_more": has_more}

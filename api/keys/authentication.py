@@ -1,0 +1,175 @@
+"""Who calls: bearer tokens and the keys they stand for, set by `API_KEYS` or stored.
+
+A stored key's row is read for every request, so that a key that was disabled, revoked or given another plan is that
+at once in every process. A token that is none costs no such read: it lacks the form and checksum of one
+(`api.keys.key_format`), or is remembered as unknown, or its address has asked too often.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from api.errors import ApiError
+from api.keys.key_format import digest, is_key_text
+from api.ratelimit.bucket import Bucket
+from api.ratelimit.limiter import READ_FACTOR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from api.keys.plans import Plan, Plans
+    from config.settings import ApiKey
+    from records.keys import KeyStore, StoredKey
+
+log = logging.getLogger(__name__)
+
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="runyard"'}
+#: Tokens remembered, those that are unknown and those that were good: 64 bytes each, about.
+REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A key that was recognised. `id` names its runs; it cannot be turned back into the token."""
+
+    id: str
+    label: str
+    runs: Bucket
+    reads: Bucket
+    #: None for a static key, which has the service's own bounds.
+    plan: Plan | None = None
+    stored: StoredKey | None = None
+    #: Of the token that was given; a rotated key has two for a while.
+    digest: bytes = b""
+
+
+class Authenticator:
+    """The keys in force. Tokens are held and compared as digests, all of them each time."""
+
+    def __init__(self, keys: Iterable[ApiKey], store: KeyStore, plans: Plans) -> None:
+        self._static = [(digest(key.token), _static_caller(key)) for key in keys]
+        self._store = store
+        self._plans = plans
+        self._unknown = _Remembered(REMEMBERED)
+        self._good = _Remembered(REMEMBERED)
+
+    def authenticate(
+        self, authorization: str | None, *, may_ask: Callable[[], bool] = lambda: True, disabled_too: bool = False
+    ) -> Caller:
+        """The caller of an `Authorization` header. Raises ApiError 401, or 403 for a plan that is no more.
+
+        `may_ask` says whether the database may be asked for a token that has never been seen; if not, that token is
+        refused with 429. `disabled_too` lets a disabled key through.
+        """
+        token = bearer_token(authorization)
+        given = digest(token)
+        found = None
+        for kept, caller in self._static:
+            if hmac.compare_digest(kept, given):
+                found = caller
+        if found is not None:
+            return found
+        if not is_key_text(token) or given in self._unknown:
+            raise unknown_token()
+        if given not in self._good and not may_ask():
+            raise ApiError(429, "Too many wrong tokens from this address.", code="rate_limit_exceeded")
+        return self._stored(given, disabled_too=disabled_too)
+
+    def recognised(self, authorization: str | None) -> bytes | None:
+        """Return the digest of a token that is in force, or was when it was last given; None for any other.
+
+        The database is not asked, so this says whose request it is likely to be and lets nobody in.
+        """
+        try:
+            given = digest(bearer_token(authorization))
+        except ApiError:
+            return None
+        if given in self._good or any(hmac.compare_digest(kept, given) for kept, _ in self._static):
+            return given
+        return None
+
+    def _stored(self, given: bytes, *, disabled_too: bool) -> Caller:
+        key = self._store.find(given)
+        if key is None:
+            self._good.forget(given)
+            self._unknown.add(given)
+            raise unknown_token()
+        if key.disabled and not disabled_too:
+            raise unauthorized("This key is disabled.", code="disabled_key")
+        self._good.add(given)
+        plan = self._plans.get(key.plan)
+        if plan is None:
+            log.error("a key's plan is not in PLANS_FILE", extra={"key": key.id, "plan": key.plan[:64]})
+            raise ApiError(403, "This key's plan is not offered any more: ask the operator.", code="unknown_plan")
+        return Caller(key.id, key.label, plan.bucket, plan.reads, plan, key, given)
+
+
+class _Remembered:
+    """Digests, the latest so many. Safe for many threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._digests: OrderedDict[bytes, None] = OrderedDict()
+        self._lock = Lock()
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._digests
+
+    def add(self, digest: bytes) -> None:
+        """Remember it; without effect if it is."""
+        if digest in self._digests:
+            return
+        with self._lock:
+            self._digests[digest] = None
+            if len(self._digests) > self._most:
+                self._digests.popitem(last=False)
+
+    def forget(self, digest: bytes) -> None:
+        """It is not what it was."""
+        self._digests.pop(digest, None)
+
+
+class Administrator:
+    """The one token of the admin calls."""
+
+    def __init__(self, token: str | None) -> None:
+        self._digest = None if token is None else digest(token)
+
+    def check(self, authorization: str | None) -> None:
+        """Raises ApiError 401 unless this is the token; always where none is set."""
+        given = digest(bearer_token(authorization))
+        if self._digest is None or not hmac.compare_digest(self._digest, given):
+            raise unauthorized("This is not the admin token.", "invalid_token")
+
+
+def bearer_token(authorization: str | None) -> str:
+    """The token of an `Authorization` header. Raises ApiError 401."""
+    if not authorization:
+        raise unauthorized("Give a token: 'Authorization: Bearer <token>'.", "missing_token")
+    scheme, _, token = authorization.partition(" ")
+    token = token.strip(" ")
+    if scheme.lower() != "bearer" or not token or " " in token:
+        raise unauthorized("The header must be 'Authorization: Bearer <token>'.", "malformed_token")
+    return token
+
+
+def unknown_token() -> ApiError:
+    """What is said of every token that is none, so that none is told from another."""
+    return unauthorized("This token is not known here.", "invalid_token")
+
+
+def unauthorized(message: str, code: str) -> ApiError:
+    """A 401 with its challenge."""
+    return ApiError(401, message, code=code, headers=_CHALLENGE)
+
+
+def _static_caller(key: ApiKey) -> Caller:
+    named = hashlib.sha256(b"runyard key id:" + key.token.encode())
+    bucket = Bucket(key.rps, key.burst)
+    return Caller(f"key_{named.hexdigest()[:24]}", key.label, bucket, bucket.widened(READ_FACTOR))

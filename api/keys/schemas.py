@@ -1,0 +1,163 @@
+"""Keys, plans, usage and the admin calls: what is asked, and what is answered, field by field in that order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from api.errors import ApiError, invalid
+from api.http.validation import shape_error
+from api.keys.service import LABEL_RULE, MAX_LABEL, is_label
+from api.openapi.answers import Answered, Count, Page, Time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KeyId = Annotated[str, Field(pattern=r"^key_[A-Za-z0-9]{20,64}$")]
+KeyText = Annotated[str, Field(pattern=r"^ry_[0-9A-Za-z]{38}$")]
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$", json_schema_extra={"format": "date"})]
+Amount = Annotated[float, Field(ge=0)]
+#: Said of a label in the document; checked by `label_of`, for the sake of its message.
+Label = Annotated[str | None, Field(json_schema_extra={"pattern": rf"^[A-Za-z0-9_.-]{{0,{MAX_LABEL}}}$"})]
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class NewKeyIn(_In):
+    """The body of `POST /v1/keys`; it may be missing."""
+
+    label: Label = None
+
+
+class AdminNewKeyIn(_In):
+    """The body of `POST /v1/admin/keys`."""
+
+    plan: str
+    label: Label = None
+
+
+class AdminKeyIn(_In):
+    """The body of `PATCH /v1/admin/keys/{id}`: at least one of them."""
+
+    plan: str | None = None
+    disabled: bool | None = None
+
+
+class NewKeyOut(Answered):
+    """A key that was made: the only time that it is shown."""
+
+    id: KeyId
+    object: Literal["key"]
+    key: KeyText
+    plan: str
+    created_at: Time
+
+
+class RotatedKeyOut(NewKeyOut):
+    """A key that was made anew."""
+
+    previous_valid_until: Time
+
+
+class KeyOut(Answered):
+    """A key as its holder sees it. A static one of `API_KEYS` has no plan, prefix, age or number of runs."""
+
+    id: KeyId
+    object: Literal["key"]
+    plan: str | None
+    created_at: Time | None
+    prefix: str | None = Field(description="The first characters of its text.")
+    label: str
+    limits: dict[str, int | float] = Field(description="The most that each limit of a run may be.")
+    runs_left: Count | None = Field(description="Null: there is no bound.")
+    runs_reset_at: Time | None = Field(description="When `runs_left` is what it was; null: never.")
+    disabled: bool
+
+
+class AdminKeyOut(KeyOut):
+    """A stored key as the admin calls show it."""
+
+    revoked_at: Time | None
+    previous_valid_until: Time | None = Field(description="Until when its text before the last rotation is good.")
+
+
+class AdminKeyListOut(Page[AdminKeyOut]):
+    """Stored keys, a page at a time."""
+
+
+class KeyDeletedOut(Answered):
+    """The key is good no more."""
+
+    id: KeyId
+    object: Literal["key"]
+    deleted: Literal[True]
+
+
+class AuditEntryOut(Answered):
+    """One thing that was done to a key. `actor` is `admin`, `operator`, a key's id or an address."""
+
+    id: str
+    object: Literal["audit_entry"]
+    created_at: Time
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+
+
+class AuditListOut(Page[AuditEntryOut]):
+    """What was done to keys, a page at a time."""
+
+
+class UsedOut(Answered):
+    """What runs of one language used together."""
+
+    runs: Count
+    cpu_seconds: Amount
+    wall_seconds: Amount
+    gb_seconds: Amount
+    bytes_in: Count
+    bytes_out: Count
+
+
+class UsageOut(Answered):
+    """What the runs used that ended on the days from `from` to `to`, both included, in UTC."""
+
+    object: Literal["usage"]
+    from_: Day = Field(alias="from")
+    to: Day
+    plan: str | None
+    runs: Count
+    runs_limit: Count | None
+    cpu_seconds: Amount
+    wall_seconds: Amount
+    gb_seconds: Amount
+    bytes_in: Count
+    bytes_out: Count
+    by_language: dict[str, UsedOut]
+
+
+M = TypeVar("M", bound=_In)
+
+
+def parsed(model: type[M], data: Mapping[str, Any]) -> M:
+    """A body of that form. Raises ApiError 400 naming the first field that is wrong."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as e:
+        raise shape_error(e) from e
+
+
+def label_of(given: str | None) -> str:
+    """A label that can stand in a log and a page. Raises ApiError 400."""
+    if given is not None and not is_label(given):
+        raise invalid(f"label: {LABEL_RULE}", param="label")
+    return given or ""
+
+
+def unknown_plan(known: list[str]) -> ApiError:
+    """A plan that is not in `PLANS_FILE`."""
+    return invalid(f"plan: unknown; known are {', '.join(known)}", param="plan", code="unknown_plan")

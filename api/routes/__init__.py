@@ -1,1 +1,0 @@
-"""One blueprint per subject of the native API."""

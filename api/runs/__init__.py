@@ -1,0 +1,1 @@
+"""Runs: routes, service, request and document, events, and the reconciliation of results."""

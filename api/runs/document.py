@@ -1,0 +1,254 @@
+"""The run object of API.md: its fields and their order, for a run that waits, runs or has ended."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from api.errors import ErrorObject, error_type
+from api.runs.stored_outputs import marked
+from config.clock import now, now_ms, rfc3339
+from config.ids import new_id
+from protocol.limits import LIMIT_RULES, Limits
+from protocol.result import JobError, Status
+from records.files import NewFile
+from records.runs import Event, NewRun, RunBlob, RunEnd
+from records.usage import RunUsage
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from api.runs.requests import RunRequest
+    from records.runs import Run
+    from records.usage import Quota
+
+#: Facts of an ended run that are the worker's word, copied as they are.
+_FACTS = (
+    "exit_code", "signal", "timed_out", "oom_killed", "cancelled", "stdout", "stderr", "stdout_truncated",
+    "stderr_truncated", "usage", "compile",
+)  # fmt: skip
+_NO_FACTS: dict[str, Any] = {
+    "exit_code": None,
+    "signal": None,
+    "timed_out": False,
+    "oom_killed": False,
+    "cancelled": False,
+    "stdout": "",
+    "stderr": "",
+    "stdout_truncated": False,
+    "stderr_truncated": False,
+    "usage": {"wall_ms": 0, "cpu_ms": 0, "max_rss_mb": 0, "queue_ms": 0},
+    "compile": None,
+}
+_ENDED = frozenset({"error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"})
+_ARTIFACT = ("id", "name", "path", "size", "sha256", "content_type")
+HOUR_MS = 3_600_000
+#: The code of a run that the service stopped under, waiting or running.
+INTERRUPTED = "interrupted"
+
+
+class ResultError(ValueError):
+    """The worker's result is not what `protocol.result.Result.to_json` writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What is known of a run from its start to its end, whatever becomes of it."""
+
+    id: str
+    owner: str
+    language: str
+    limits: dict[str, Any]
+    metadata: dict[str, str]
+    code_sha256: str
+    created_at: str
+    created_at_ms: int
+    bytes_in: int
+    #: For how long its artifacts are kept.
+    keep_files_ms: int = 24 * HOUR_MS
+
+    @classmethod
+    def of(
+        cls,
+        request: RunRequest,
+        *,
+        owner: str,
+        language: str,
+        pids_default: int,
+        bytes_in: int = 0,
+        keep_files_ms: int = 24 * HOUR_MS,
+    ) -> RunFacts:
+        """The facts of a request that was accepted."""
+        resolved = Limits.resolve(request.limits, pids_default=pids_default)
+        created_at_ms = now_ms()
+        return cls(
+            id=new_id("run"),
+            owner=owner,
+            language=language,
+            limits={name: getattr(resolved, name) for name in LIMIT_RULES},
+            metadata=request.metadata,
+            code_sha256=_code_sha256(request),
+            created_at=rfc3339(created_at_ms),
+            created_at_ms=created_at_ms,
+            bytes_in=bytes_in,
+            keep_files_ms=keep_files_ms,
+        )
+
+    @classmethod
+    def recorded(cls, run: Run, bytes_in: int, keep_files_ms: int) -> RunFacts:
+        """The facts of a run that was accepted before this process began."""
+        document = orjson.loads(run.document)
+        return cls(
+            id=run.id,
+            owner=run.owner,
+            language=run.language,
+            limits=document["limits"],
+            metadata=document["metadata"],
+            code_sha256=document["code_sha256"],
+            created_at=document["created_at"],
+            created_at_ms=run.created_at_ms,
+            bytes_in=bytes_in,
+            keep_files_ms=keep_files_ms,
+        )
+
+    def accepted(
+        self,
+        status: Literal["queued", "running"],
+        body: bytes,
+        quota: Quota | None = None,
+        storage_bytes: int | None = None,
+        blob: RunBlob | None = None,
+    ) -> NewRun:
+        """The run as it is recorded before it is dispatched."""
+        started_at = self.created_at if status == "running" else None
+        return NewRun(
+            id=self.id,
+            owner=self.owner,
+            language=self.language,
+            created_at_ms=self.created_at_ms,
+            document=self.live(status, started_at),
+            request=body if blob is None else b"",
+            blob=blob,
+            status=status,
+            quota=quota,
+            storage_bytes=storage_bytes,
+        )
+
+    def live(self, status: Status, started_at: str | None = None) -> bytes:
+        """The document of a run that waits or runs."""
+        return self._document(status, _NO_FACTS, {"started_at": started_at}, None)
+
+    def ended(self, result: dict[str, Any]) -> RunEnd:
+        """The end of a run as the worker says it. Raises ResultError."""
+        try:
+            status: Status = result["status"]
+            if status not in _ENDED:
+                raise ResultError("the status is none of an ended run")
+            error = _job_error(result["error"]) if status == "error" else None
+            ended_at_ms = now_ms()
+            forgotten_at_ms = ended_at_ms + self.keep_files_ms
+            document = self._document(status, result, result, error, forgotten_at_ms)
+            blobs = tuple(
+                RunBlob(item["part"], "artifact", item["sha256"], item["size"])
+                for item in result.get("outputs", ())
+            )
+            kept = document
+            if blobs:
+                facts = result | {blob.part: "" for blob in blobs}
+                kept = marked(self._document(status, facts, result, error, forgotten_at_ms), blobs)
+            return RunEnd(
+                status=status,
+                ended_at_ms=ended_at_ms,
+                document=kept,
+                blobs=blobs,
+                answer=document if blobs else None,
+                events=tuple(
+                    Event(seq, orjson.dumps(entry)) for seq, entry in enumerate(result.get("timeline", ()), start=1)
+                ),
+                artifacts=tuple(_file(item, ended_at_ms, forgotten_at_ms) for item in result["artifacts"]),
+                usage=self._usage(result),
+                never_began=error is not None and error.code == INTERRUPTED and not result.get("started_at"),
+            )
+        except (KeyError, TypeError, AttributeError, orjson.JSONEncodeError) as e:
+            raise ResultError("the result lacks a field") from e
+
+    def failed(self, error: ErrorObject, started_at: str | None = None) -> RunEnd:
+        """The end of a run that the service failed."""
+        result = {"started_at": started_at, "finished_at": now()}
+        document = self._document("error", _NO_FACTS, result, error)
+        return RunEnd("error", now_ms(), document, usage=RunUsage(bytes_in=self.bytes_in))
+
+    def _usage(self, result: dict[str, Any]) -> RunUsage:
+        used = result["usage"]
+        compiling_ms = result["compile"]["cpu_ms"] if result["compile"] is not None else 0
+        sizes = sum(item["size"] for item in result["artifacts"])
+        return RunUsage(
+            cpu_ms=used["cpu_ms"] + compiling_ms,
+            wall_ms=used["wall_ms"],
+            memory_mb_ms=used["wall_ms"] * self.limits["memory_mb"],
+            bytes_in=self.bytes_in,
+            bytes_out=_size(result["stdout"]) + _size(result["stderr"]) + sizes,
+        )
+
+    def _document(
+        self,
+        status: Status,
+        facts: dict[str, Any],
+        result: dict[str, Any],
+        error: ErrorObject | None,
+        forgotten_at_ms: int | None = None,
+    ) -> bytes:
+        document: dict[str, Any] = {
+            "id": self.id,
+            "object": "run",
+            "status": status,
+            "language": self.language,
+        }
+        document.update((name, facts[name]) for name in _FACTS)
+        document["artifacts"] = [artifact_object(item, forgotten_at_ms) for item in result.get("artifacts", ())]
+        document["skipped_artifacts"] = result.get("skipped_artifacts", [])
+        document["skipped_artifacts_count"] = result.get("skipped_artifacts_count", 0)
+        document["limits"] = result.get("limits") or self.limits
+        document["metadata"] = self.metadata
+        document["code_sha256"] = self.code_sha256
+        document["isolation"] = result.get("isolation")
+        document["created_at"] = self.created_at
+        document["started_at"] = result.get("started_at")
+        document["finished_at"] = result.get("finished_at")
+        document["error"] = error.to_json() if error is not None else None
+        return orjson.dumps(document)
+
+
+def result_error(result: dict[str, Any]) -> ErrorObject:
+    """The error of a result whose status is `error`, as the envelope says it."""
+    return _job_error(result.get("error"))
+
+
+def artifact_object(item: dict[str, Any], forgotten_at_ms: int | None) -> dict[str, Any]:
+    """An artifact as it is recorded: `api.files.links` makes of it what clients see."""
+    return {**{name: item[name] for name in _ARTIFACT}, "url": None, "expires_at": forgotten_at_ms}
+
+
+def _file(item: dict[str, Any], now_ms: int, forgotten_at_ms: int) -> NewFile:
+    return NewFile(**{name: item[name] for name in _ARTIFACT}, created_at_ms=now_ms, expires_at_ms=forgotten_at_ms)
+
+
+def _job_error(data: object) -> ErrorObject:
+    if not isinstance(data, dict):
+        return ErrorObject("The service failed to run this.", error_type(500), None, "internal_error")
+    error = JobError(**data)
+    return ErrorObject(error.message, error.type, error.param, error.code)
+
+
+def _code_sha256(request: RunRequest) -> str:
+    if request.code is not None:
+        return hashlib.sha256(request.code.encode()).hexdigest()
+    content = next(file.content for file in request.files if file.path == request.entrypoint)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

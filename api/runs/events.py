@@ -1,0 +1,126 @@
+"""The events of a run as they are answered: live from the worker, or again from the record of one that ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from api.http.media import SSE
+from api.http.query import whole_number
+from dispatch import EventsUnknown, WorkerLost, WorkerUnavailable
+from records.errors import RecordsUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from api.files.links import Signer
+    from dispatch import Dispatcher
+    from records.runs import Event, Run, RunStore
+
+MAX_SEQ = 2**31
+#: Between looks at a run that is neither at the worker nor recorded as ended: it is on its way.
+LOOK_S = 0.005
+LOOK_MOST_S = 0.25
+#: So long a live run may be found nowhere.
+NOWHERE_S = 30.0
+
+Message = dict[str, Any]
+
+
+def rendered(messages: Iterator[Message], media: str) -> Iterator[bytes]:
+    """Each event as bytes of that form."""
+    for message in messages:
+        line = orjson.dumps(message)
+        if media == SSE:
+            yield b"id: %d\nevent: %b\ndata: %b\n\n" % (message["seq"], message["event"].encode(), line)
+        else:
+            yield line + b"\n"
+
+
+def parse_after(text: str | None, name: str) -> int:
+    """A sequence number as a client gives it. Raises ApiError 400 naming where it stood."""
+    return whole_number(text, name, 0, MAX_SEQ, default=0)
+
+
+def closing(run: Run, seq: int, t_ms: int, signer: Signer) -> Message:
+    """The one event that ends a stream: the run, or its error."""
+    if run.status == "error":
+        return {"seq": seq, "event": "error", "data": orjson.loads(run.document)["error"], "t_ms": t_ms}
+    return {"seq": seq, "event": "result", "data": orjson.Fragment(signer.document(run.document)), "t_ms": t_ms}
+
+
+def replayed(run: Run, timeline: Iterable[Event], after: int, signer: Signer) -> Iterator[Message]:
+    """The events of an ended run with a greater number: its timeline, with the texts that its document has.
+
+    Of a run whose events nobody kept (its worker was lost) only the end is known.
+    """
+    document = orjson.loads(run.document)
+    at = {"stdout": 0, "stderr": 0}
+    artifacts = iter(document["artifacts"])
+    seq = t_ms = 0
+    for event in timeline:
+        seq = event.seq
+        kind, data, t_ms = orjson.loads(event.body)
+        if kind in at:
+            begin, at[kind] = at[kind], at[kind] + data
+            data = document[kind][begin : at[kind]]
+        elif kind == "artifact":
+            data = signer.artifact(next(artifacts))
+        if seq > after:
+            yield {"seq": seq, "event": kind, "data": data, "t_ms": t_ms}
+    if seq == 0:
+        yield closing(run, after + 1, 0, signer)
+    elif seq >= after:
+        yield closing(run, seq + 1, t_ms, signer)
+
+
+class Follower:
+    """Follows runs from wherever they are."""
+
+    def __init__(self, dispatcher: Dispatcher, store: RunStore) -> None:
+        self._dispatcher = dispatcher
+        self._store = store
+
+    def follow(self, run: Run, after: int, signer: Signer, *, client_fd: int | None) -> Iterator[Message]:
+        """The run's events with a greater number, to its end. Raises ClientGone.
+
+        Artifacts are told from the record: when a client hears of one, it can be fetched.
+        """
+        nowhere_until = time.monotonic() + NOWHERE_S
+        pause_s = LOOK_S
+        while not run.ended:
+            try:
+                collecting = False
+                for message in self._dispatcher.events(run.id, after, client_fd=client_fd):
+                    nowhere_until = time.monotonic() + NOWHERE_S
+                    collecting = collecting or message["event"] == "artifact"
+                    if not collecting:
+                        after = message["seq"]
+                        yield message
+            except (EventsUnknown, WorkerLost, WorkerUnavailable):
+                pass  # it has just ended, or is on its way, or will be said to be lost
+            with suppress(RecordsUnavailable):
+                now = self._store.get(run.owner, run.id)
+                if now is None:
+                    return
+                run = now
+            if not run.ended:
+                if time.monotonic() > nowhere_until:
+                    return
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 2, LOOK_MOST_S)
+        yield from replayed(run, self._timeline(run), after, signer)
+
+    def _timeline(self, run: Run) -> Iterator[Event]:
+        last, more = 0, True
+        while more:
+            page = self._store.events(run.owner, run.id, after=last)
+            if page is None:
+                return
+            yield from page.events
+            more = page.has_more
+            last = page.events[-1].seq if page.events else last

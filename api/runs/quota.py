@@ -1,0 +1,74 @@
+"""What a key's plan allows of runs: ceilings of their limits, how many of them, and room for what they leave.
+
+The counting itself is a part of the transaction that accepts a run (`records.runs.RunStore.accept`), so that of any
+number of requests at once no more are accepted than there are runs left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from api.errors import ApiError, invalid
+from config.clock import now_ms, rfc3339
+from protocol.limits import LIMIT_RULES, JobInvalid
+from records.files import OverStorage
+from records.runs import OverQuota
+
+if TYPE_CHECKING:
+    from api.keys.authentication import Caller
+    from api.keys.plans import Plan
+    from api.runs.requests import RunRequest
+    from records.usage import Quota
+
+FOR_EVER = "never"
+#: Runs that never come back may come by another plan: every 429 says when to ask again.
+ASK_AGAIN_S = 86_400
+
+
+def within_plan(request: RunRequest, plan: Plan | None, pids_default: int) -> RunRequest:
+    """The request with limits that the plan allows. Raises ApiError 400 for one that was asked for above it."""
+    if plan is None or not plan.limits:
+        return request
+    try:
+        return replace(request, limits=plan.bounded(request.limits, pids_default=pids_default))
+    except JobInvalid as e:
+        raise invalid(e.message, param=e.param, code=e.code) from e
+
+
+def may_have(plan: Plan | None, request: RunRequest, at_ms: int) -> tuple[Quota | None, int | None]:
+    """What the run is counted against, and how much its key may keep; None where there is no such bound."""
+    if plan is None:
+        return None, None
+    artifacts = request.limits.get("max_artifact_files", LIMIT_RULES["max_artifact_files"].default)
+    return plan.quota(at_ms), plan.storage_bytes if artifacts else None
+
+
+def no_more(caller: Caller, found: object) -> ApiError:
+    """What is answered to a run that the plan does not allow any more."""
+    assert caller.plan is not None
+    if isinstance(found, OverStorage):
+        return ApiError(
+            413,
+            f"This key keeps {found.used_bytes} of {found.limit_bytes} bytes of files: delete some, wait until "
+            "they expire, or give limits.max_artifact_files 0.",
+            code="storage_quota_exceeded",
+        )
+    assert isinstance(found, OverQuota)
+    now = now_ms()
+    plan, resets_at_ms = caller.plan, caller.plan.resets_at_ms(now)
+    reset = FOR_EVER if resets_at_ms is None else rfc3339(resets_at_ms)
+    headers = {
+        "x-quota-limit-runs": str(found.limit),
+        "x-quota-remaining-runs": str(max(0, found.limit - found.used)),
+        "x-quota-reset-runs": reset,
+    }
+    if resets_at_ms is None:
+        headers["Retry-After"] = str(ASK_AGAIN_S)
+        message = f"This key has had all of its {found.limit} runs (plan {plan.name}); they do not come back."
+    else:
+        headers["Retry-After"] = str(-(-(resets_at_ms - now) // 1000))
+        message = (
+            f"This key has had its {found.limit} runs of this month (plan {plan.name}); new ones come at {reset}."
+        )
+    return ApiError(429, message, code="quota_exceeded", headers=headers)

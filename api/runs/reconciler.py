@@ -1,0 +1,237 @@
+"""What becomes of runs that no connection waits for: those in the background, and those whose client left.
+
+One thread listens to the worker, writes down what it says of such runs, and acknowledges every result once it is
+recorded. A run that the worker should have and has not is over: it ends `error`. So do, at the start of this
+process, the runs that an earlier one accepted and the worker does not know.
+
+Where there are several processes (`siblings`) each of them is told of every result. One that another expects is
+left to that one; and what looks like an earlier process's run may be about to be dispatched by a sibling, so it is
+given up only if the worker still does not know it after a while.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from api.errors import ErrorObject, error_type
+from api.runs.document import INTERRUPTED as INTERRUPTED_CODE
+from api.runs.document import ResultError, RunFacts
+from config.faults import reached
+from dispatch import Collected, WorkerLost, WorkerUnavailable
+from records.errors import RecordsUnavailable
+from records.runs import FIRST_ATTEMPT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
+    from dispatch import Dispatcher
+    from records.runs import RunEnd, RunStore
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+LOST = ErrorObject(
+    "The worker went away while this ran; its result is not known.", error_type(500), None, "worker_lost"
+)
+INTERRUPTED = ErrorObject(
+    "The service was restarted while this was under way; its result is not known.",
+    error_type(500),
+    None,
+    INTERRUPTED_CODE,
+)
+RECONNECT_S = 0.1
+RECONNECT_MOST_S = 1.0
+#: With no worker for so long, what it had is given up.
+GONE_S = 10.0
+#: By then whatever a sibling has accepted is with the worker, or refused.
+SETTLED_S = 15.0
+#: Between tries to write down what must not be lost.
+INSIST_S = 0.5
+
+
+@dataclass(slots=True)
+class _Expected:
+    """A run under way. From `sure_at` on (monotonic seconds) the worker has it and nobody here waits for it."""
+
+    facts: RunFacts
+    error: ErrorObject = LOST
+    started_at: str | None = None
+    sure_at: float | None = None
+
+
+class Collector:
+    """Sees that every run under way comes to an end in the store. Safe from any thread."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        store: RunStore,
+        *,
+        keep_files_ms: int,
+        siblings: bool = False,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_lost` is called when the worker has gone away."""
+        self._on_lost = on_lost
+        self._keep_files_ms = keep_files_ms
+        self._siblings = siblings
+        self._dispatcher = dispatcher
+        self._store = store
+        self._expected: dict[str, _Expected] = {}
+        #: Accepted perhaps: the database went away over it. Nobody was told of them, so they are to be forgotten.
+        self._doubtful: set[str] = set()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Listen, after the runs of earlier processes were looked up. Without effect the second time."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._listen, name="collector", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Listen no more: when what is being heard has been written down, or at the next try to."""
+        self._stopped.set()
+
+    def expect(self, facts: RunFacts) -> None:
+        """A run is about to be given to the worker: a result that comes here is to be recorded."""
+        self._expected[facts.id] = _Expected(facts)
+
+    def drop(self, run_id: str) -> None:
+        """A run has its end, by whoever waited for it."""
+        self._expected.pop(run_id, None)
+
+    def leave(self, run_id: str) -> None:
+        """From now on nobody else sees to the run's end, and the worker is known to have it."""
+        expected = self._expected.get(run_id)
+        if expected is not None:
+            expected.sure_at = time.monotonic()
+
+    def doubt(self, run_id: str) -> None:
+        """The store may hold this run, and must not: it was never started, and nobody knows of it."""
+        self._doubtful.add(run_id)
+
+    # -- the thread --------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        self._insist(self._recover)
+        if self._siblings:
+            threading.Thread(target=self._look_again, name="collector-again", daemon=True).start()
+        pause_s = RECONNECT_S
+        gone_at = time.monotonic()
+        while not self._stopped.is_set():
+            connected_at = time.monotonic()
+            try:
+                for told in self._dispatcher.collect():
+                    pause_s = RECONNECT_S
+                    self._hear(told, connected_at)
+            except WorkerUnavailable:
+                pass
+            except WorkerLost:
+                gone_at = time.monotonic()
+                self._on_lost()
+            except Exception:
+                log.exception("collecting results failed")
+                gone_at = time.monotonic()
+            if time.monotonic() - gone_at > GONE_S:
+                self._give_up_all_but((), time.monotonic())
+            self._stopped.wait(pause_s)
+            pause_s = min(pause_s * 2, RECONNECT_MOST_S)
+
+    def _recover(self) -> None:
+        """Expect what an earlier process had accepted: the worker tells what it has of it."""
+        for run in self._store.unfinished():
+            if run.id not in self._expected:
+                bytes_in = len(self._store.request(run.owner, run.id) or b"")
+                facts = RunFacts.recorded(run, bytes_in, self._keep_files_ms)
+                sure_at = time.monotonic() if self._siblings else float("-inf")
+                self._expected[run.id] = _Expected(facts, INTERRUPTED, sure_at=sure_at)
+
+    def _look_again(self) -> None:
+        """Ask the worker once more for what it has, when nothing of a sibling's can be on its way to it."""
+        while not self._stopped.wait(SETTLED_S):
+            connected_at = time.monotonic()
+            try:
+                told = next(self._dispatcher.collect())
+            except (WorkerUnavailable, WorkerLost, StopIteration):
+                continue
+            self._hear(told, connected_at)
+            return
+
+    def _hear(self, told: Collected, connected_at: float) -> None:
+        if told.kind == "runs":
+            live = told.data.get("live")
+            known = live if isinstance(live, dict) else {}
+            self._give_up_all_but(known, connected_at)
+            for info in known.values():
+                self._note_status(info)
+        elif told.kind == "status":
+            self._note_status(told.data)
+        else:
+            self._note_end(str(told.data.get("run_id")), told.data.get("result"))
+
+    def _note_status(self, info: dict[str, Any] | None) -> None:
+        expected = self._expected.get(str(info.get("id"))) if info is not None else None
+        if info is None or expected is None or info.get("status") != "running":
+            return
+        expected.started_at = started_at = str(info.get("at"))
+        document = expected.facts.live("running", started_at)
+        self._insist(lambda: self._store.begin(expected.facts.id, FIRST_ATTEMPT, document))
+
+    def _note_end(self, run_id: str, result: object) -> None:
+        expected = self._expected.get(run_id)
+        if expected is not None:
+            end = _end(expected, result)
+            reached("ended")
+            self._insist(lambda: self._store.finish(run_id, FIRST_ATTEMPT, end))
+            reached("recorded")
+            self.drop(run_id)
+        elif self._siblings and self._insist(lambda: self._is_open(run_id)):
+            return
+        self._dispatcher.acknowledge(run_id)
+
+    def _is_open(self, run_id: str) -> bool:
+        """Whether a run has no end yet: a sibling is about to record it, or one that is started again will be."""
+        return any(run.id == run_id for run in self._store.unfinished())
+
+    def _give_up_all_but(self, known: Container[str], since: float) -> None:
+        """End the runs that the worker had before `since` and has not now."""
+        for run_id, expected in list(self._expected.items()):
+            if expected.sure_at is not None and expected.sure_at < since and run_id not in known:
+                log.warning("a run was lost with its worker", extra={"run_id": run_id})
+                self.end(expected.facts, expected.facts.failed(expected.error, expected.started_at))
+
+    def end(self, facts: RunFacts, end: RunEnd) -> None:
+        """Record an end that the worker knows nothing of, however long that takes. For any thread."""
+        self._insist(lambda: self._store.finish(facts.id, FIRST_ATTEMPT, end))
+        self.drop(facts.id)
+
+    def _insist(self, write: Callable[[], T]) -> T:
+        """Do what must be done as soon as the database can do it."""
+        while True:
+            try:
+                while self._doubtful:
+                    run_id = self._doubtful.pop()
+                    try:
+                        self._store.discard(run_id)
+                    except RecordsUnavailable:
+                        self._doubtful.add(run_id)
+                        raise
+                return write()
+            except RecordsUnavailable:
+                time.sleep(INSIST_S)
+
+
+def _end(expected: _Expected, result: object) -> RunEnd:
+    if isinstance(result, dict):
+        try:
+            return expected.facts.ended(result)
+        except ResultError as e:
+            log.warning("a run was lost: %s", e, extra={"run_id": expected.facts.id})
+    return expected.facts.failed(LOST, expected.started_at)

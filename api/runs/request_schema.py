@@ -1,0 +1,93 @@
+"""What the schema of a run's request says beyond its types: the rules that `api.runs.requests` checks by hand.
+
+They are checked there for the sake of their messages and of bounds in bytes; here they are written down for
+whoever reads the document or makes a client of it, from the same constants. What JSON Schema cannot say (a path
+given twice, `entrypoint` as one of the files, all files together) is in words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from protocol.job import MAX_CODE_BYTES, MAX_METADATA_BYTES, MAX_PATH_BYTES, MAX_STDIN_BYTES, MAX_STRING_BYTES
+from protocol.limits import LIMIT_RULES, LimitRule
+
+_NULL = {"type": "null"}
+#: No empty part, no `.`, no `..`, no NUL, not absolute; a part of at most 255.
+_PART = r"(?!\.{1,2}(/|$))[^/\x00]{1,255}"
+_PATH = {"type": "string", "pattern": f"^{_PART}(/{_PART})*$", "maxLength": MAX_PATH_BYTES}
+_NO_NUL = r"^[^\x00]*$"
+
+
+def file(schema: dict[str, Any]) -> None:
+    """Add the rules of a file, in place."""
+    fields = schema["properties"]
+    fields["path"] = _PATH | {"description": "Beneath /work; beneath /work/inputs for a file with an `id`."}
+    _describe(fields, "content", "Text, or base64.")
+    _describe(fields, "encoding", "Of `content`; utf-8 unless given. base64 is strict: padded, no white space.")
+    _describe(fields, "id", "A file that was brought, or an artifact of an earlier run.")
+    schema["oneOf"] = [
+        {"required": ["content"], "properties": {"content": {"type": "string"}, "id": _NULL}},
+        {"required": ["id"], "properties": {"id": {"type": "string"}, "content": _NULL, "encoding": _NULL}},
+    ]
+
+
+def run(schema: dict[str, Any]) -> None:
+    """Add the rules of a run's request, in place."""
+    fields = schema["properties"]
+    fields["language"]["description"] = "An id or an alias of `GET /v1/languages`."
+    fields["code"] = _or_null(
+        {"type": "string", "minLength": 1, "maxLength": MAX_CODE_BYTES},
+        f"The program, written to the language's entry file. At most {MAX_CODE_BYTES} bytes.",
+    )
+    fields["entrypoint"] = _or_null(_PATH, "Instead of `code`: the path of one of the inline files.")
+    _describe(fields, "files", "No path twice, none at the entry file's beside `code`, none both file and folder.")
+    argument = {"type": "string", "maxLength": MAX_STRING_BYTES, "pattern": _NO_NUL}
+    fields["args"]["anyOf"][0]["items"] = argument
+    _describe(fields, "args", f"Each at most {MAX_STRING_BYTES} bytes, without NUL.")
+    fields["stdin"] = _or_null({"type": "string", "maxLength": MAX_STDIN_BYTES}, "What the program can read.")
+    variables = fields["env"]["anyOf"][0]
+    variables["propertyNames"] = {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
+    variables["additionalProperties"] = {"type": "string", "pattern": _NO_NUL}
+    _describe(fields, "env", f"Name and value together at most {MAX_STRING_BYTES} bytes, without NUL.")
+    fields["limits"] = _or_null(
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {name: _or_null(_limit(rule)) for name, rule in LIMIT_RULES.items()},
+        },
+        "What is absent or null has its default.",
+    )
+    _describe(fields, "stream", "Answer with the events as they happen. Not together with `background`.")
+    _describe(fields, "background", "Answer at once, with 202 and the run as it waits.")
+    _describe(fields, "isolation", "`container` is never made from a template; `gvisor` where the service has it.")
+    _describe(fields, "metadata", f"Yours; name and value together at most {MAX_METADATA_BYTES} bytes.")
+    schema["oneOf"] = [
+        {"required": ["code"], "properties": {"code": {"type": "string"}, "entrypoint": _NULL}},
+        {
+            "required": ["entrypoint", "files"],
+            "properties": {"entrypoint": {"type": "string"}, "code": _NULL, "files": {"type": "array"}},
+        },
+    ]
+    schema["not"] = {
+        "required": ["stream", "background"],
+        "properties": {"stream": {"const": True}, "background": {"const": True}},
+    }
+
+
+def _limit(rule: LimitRule) -> dict[str, Any]:
+    number = int if rule.integer else float
+    schema: dict[str, Any] = {
+        "type": "integer" if rule.integer else "number",
+        "minimum": number(rule.minimum),
+        "maximum": number(rule.ceiling),
+    }
+    return schema if rule.default is None else schema | {"default": number(rule.default)}
+
+
+def _or_null(schema: dict[str, Any], description: str | None = None) -> dict[str, Any]:
+    return {"anyOf": [schema, _NULL]} | ({"description": description} if description else {})
+
+
+def _describe(fields: dict[str, Any], name: str, text: str) -> None:
+    fields[name]["description"] = text

@@ -1,0 +1,325 @@
+"""`/v1/runs`: run a program, look at runs, follow one, end it, forget it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import orjson
+from flask import Blueprint, Response, request
+
+from api.context import context, require_caller
+from api.errors import JSON, ApiError, ErrorObject, invalid
+from api.files.links import Signer, origin
+from api.http.access_log import audit
+from api.http.body import DRAIN_STRANGER_S, drain, parse_object, read_json_body
+from api.http.concurrency import SMALL_BYTES
+from api.http.ids import is_run_id
+from api.http.media import NDJSON, SSE, media_type
+from api.http.pagination import STATUSES, list_body, parse_include, parse_list, parse_status
+from api.openapi import examples
+from api.openapi.answers import Run as RunAnswer
+from api.openapi.answers import RunDeleted, RunList
+from api.openapi.declare import Answer, Json, Query, RequestBody, operation
+from api.openapi.faults import JSON_BODY, LISTED
+from api.openapi.parameters import EVENTS, IDEMPOTENCY, PAGING
+from api.runs.events import MAX_SEQ, parse_after, rendered
+from api.runs.requests import RunIn, parse_run
+from api.runs.submission import Order, RanBefore
+from dispatch import ClientGone
+from records.runs import IdempotencyKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from api.keys.authentication import Caller
+    from api.runs.events import Message
+    from records.runs import Run
+
+blueprint = Blueprint("runs", __name__)
+
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+#: Nobody reads it: the status says in a log what became of the request (a custom of other servers).
+CLIENT_GONE = 499
+_PATH = {"run_id": "The run's id."}
+
+
+@blueprint.post("/v1/runs")
+@operation(
+    "Run a program",
+    tag="runs",
+    description=(
+        "Answers when the run has ended, with its events as they happen (`stream`), or at once (`background`). "
+        "A client that goes away cancels its run, unless that is in the background."
+    ),
+    query=(IDEMPOTENCY,),
+    body=RequestBody({JSON: RunIn}, examples.RUN_REQUESTS),
+    answers={
+        200: Answer(
+            "The run has ended, whatever became of its program; or its events, with `stream`.",
+            {JSON: RunAnswer, **EVENTS},
+            {"ended": examples.RUN, NDJSON: examples.NDJSON, SSE: examples.SSE},
+        ),
+        202: Json("It waits, in the background.", RunAnswer, {"queued": examples.QUEUED}),
+    },
+    errors=(
+        *JSON_BODY, "too_long", "too_many", "invalid_path", "duplicate_path", "invalid_base64", "unknown_language",
+        "limit_below_minimum", "limit_exceeds_maximum", "not_supported", "not_acceptable", "file_not_found@400",
+        "files_too_large", "idempotency_key_in_use", "idempotency_key_used", "idempotency_mismatch", "worker_lost",
+        "interrupted", "quota_exceeded", "too_many_runs", "too_many_connections", "storage_quota_exceeded",
+        "file_damaged", "overloaded", "language_not_ready", "worker_unavailable", "storage_unavailable",
+        "storage_low",
+    ),
+)  # fmt: skip
+def create_run() -> Response:
+    """Run a program: answer with the run when it has ended, with its events as they happen, or at once.
+
+    200 the run or its events; 202 a run in the background; 400 what is wrong with the request; 401; 413; 415;
+    429; 500 the service failed the run; 503 no worker, no place, or the language is not built yet. A client that
+    goes away cancels its run, unless that is in the background.
+    """
+    try:
+        caller = require_caller(reading=False)
+        context().room.require()
+    except ApiError:
+        drain(request, DRAIN_STRANGER_S)
+        raise
+    body = read_json_body(request)
+    order = Order(parse_run(parse_object(body)), caller, body, _idempotency_key(body))
+    if order.request.stream:
+        media = media_type(request.accept_mimetypes)
+    try:
+        if order.request.background:
+            return _document(context().runs.submit(order), status=202)
+        give_back = context().places.waiters.take(caller.id)
+        try:
+            if order.request.stream:
+                return _events(context().runs.stream(order, _signer(), client_fd=_client_fd()), media, give_back)
+            return _document(context().runs.run(order, client_fd=_client_fd()), give_back)
+        except BaseException:
+            give_back()
+            raise
+    except RanBefore as e:
+        return _answer_again(e.run, order)
+    except ClientGone:
+        return Response(status=CLIENT_GONE)
+
+
+@blueprint.get("/v1/runs")
+@operation(
+    "Your runs, a page at a time",
+    tag="runs",
+    query=(
+        *PAGING,
+        Query("status", "Only runs of this status.", {"type": "string", "enum": list(STATUSES)}),
+        Query("language", "Only runs of this language, by id or alias.", {"type": "string"}),
+    ),
+    answers={200: Json("The newest first, unless `order=asc`.", RunList, {"one": examples.page(examples.RUN)})},
+    errors=(*LISTED, "unknown_language", "worker_unavailable", "overloaded", "too_many_connections"),
+)
+def list_runs() -> Response:
+    """The caller's runs, a page at a time, the newest first unless `order=asc`."""
+    caller = require_caller(reading=True)
+    asked = parse_list(request.args, filters=("status", "language"))
+    language = asked.filters.get("language")
+    if language is not None:
+        language = context().languages.name_of(language)
+    page = context().records.runs.list(
+        caller.id,
+        limit=asked.limit,
+        after=asked.after,
+        order=asked.order,
+        status=parse_status(asked.filters.get("status")),
+        language=language,
+    )
+    sign = _signer().document
+    rows = [(run.id, orjson.Fragment(sign(run.document))) for run in page.items]
+    body = list_body(rows, has_more=page.has_more)
+    return _bytes(body, context().places.readers.take_to_send(len(body), caller.id))
+
+
+@blueprint.get("/v1/runs/<run_id>")
+@operation(
+    "One run, in any state",
+    tag="runs",
+    path=_PATH,
+    query=(Query("include", "The request that made it, too.", {"type": "string", "enum": ["request"]}),),
+    answers={200: Json("The run.", RunAnswer, {"ended": examples.RUN, "queued": examples.QUEUED})},
+    errors=("run_not_found", "invalid_value", "unknown_field", "overloaded", "too_many_connections"),
+)
+def get_run(run_id: str) -> Response:
+    """One run of the caller's, in any state; with `include=request` what made it.
+
+    404 for one that is unknown, forgotten or another's.
+    """
+    caller = require_caller(reading=True)
+    include = parse_include(request.args)
+    run = _run(run_id, caller)
+    document = _signer().document(run.document)
+    if include:
+        made_by = context().records.runs.request(caller.id, run.id) or b"null"
+        document = document[:-1] + b',"request":' + made_by + b"}"
+    return _bytes(document, context().places.readers.take_to_send(len(document), caller.id))
+
+
+@blueprint.delete("/v1/runs/<run_id>")
+@operation(
+    "Forget an ended run",
+    tag="runs",
+    description="Its request, events and artifacts are forgotten with it.",
+    path=_PATH,
+    answers={200: Json("It is forgotten.", RunDeleted)},
+    errors=("run_not_found", "run_not_ended"),
+)
+def delete_run(run_id: str) -> Response:
+    """Forget an ended run, its events and artifacts. 409 while it lives."""
+    caller = require_caller(reading=False)
+    outcome = context().records.runs.delete(caller.id, run_id) if is_run_id(run_id) else "unknown"
+    if outcome == "live":
+        raise ApiError(409, "The run has not ended: cancel it first.", code="run_not_ended", param="id")
+    if outcome == "unknown":
+        raise _no_such_run()
+    audit("run.deleted", key=caller.id)
+    return _bytes(orjson.dumps({"id": run_id, "object": "run", "deleted": True}))
+
+
+@blueprint.post("/v1/runs/<run_id>/cancel")
+@operation(
+    "End a run early",
+    tag="runs",
+    description="Everything it started is dead before the answer comes. One that has ended is answered as it is.",
+    path=_PATH,
+    answers={200: Json("The run, ended.", RunAnswer)},
+    errors=("run_not_found", "worker_unavailable"),
+)
+def cancel_run(run_id: str) -> Response:
+    """End a run early and answer with it; one that has ended is answered as it is."""
+    caller = require_caller(reading=False)
+    drain(request, DRAIN_STRANGER_S)
+    run = _run(run_id, caller)
+    if not run.ended:
+        audit("run.cancelled", key=caller.id)
+    return _document(context().runs.cancel(run))
+
+
+@blueprint.get("/v1/runs/<run_id>/events")
+@operation(
+    "Follow a run, live or again",
+    tag="runs",
+    path=_PATH,
+    query=(
+        Query("after", "Only events with a greater number.", {"type": "integer", "minimum": 0, "maximum": MAX_SEQ}),
+        Query(
+            "Last-Event-ID",
+            "The same, and stronger, for server-sent events.",
+            {"type": "integer", "minimum": 0, "maximum": MAX_SEQ},
+            where="header",
+        ),
+    ),
+    answers={200: Answer("To the run's end.", EVENTS, {NDJSON: examples.NDJSON, SSE: examples.SSE})},
+    errors=(
+        "run_not_found",
+        "invalid_value",
+        "unknown_field",
+        "not_acceptable",
+        "overloaded",
+        "too_many_connections",
+    ),
+)
+def get_events(run_id: str) -> Response:
+    """The events of a run, live or again: those after `after`, or after `Last-Event-ID` for SSE."""
+    caller = require_caller(reading=True)
+    media = media_type(request.accept_mimetypes)
+    if set(request.args) - {"after"}:
+        raise invalid("after: is the only parameter here", param=None, code="unknown_field")
+    if len(request.args.getlist("after")) > 1:
+        raise invalid("after: is given twice", param="after")
+    after = parse_after(request.args.get("after"), "after")
+    last = parse_after(request.headers.get("Last-Event-ID"), "Last-Event-ID")
+    if media == SSE and "Last-Event-ID" in request.headers:
+        after = last
+    run = _run(run_id, caller)
+    messages = context().follower.follow(run, after, _signer(), client_fd=_client_fd())
+    return _events(messages, media, context().places.readers.take(caller.id))
+
+
+def _run(run_id: str, caller: Caller) -> Run:
+    run = context().records.runs.get(caller.id, run_id) if is_run_id(run_id) else None
+    if run is None:
+        raise _no_such_run()
+    return run
+
+
+def _no_such_run() -> ApiError:
+    return ApiError(404, "There is no such run.", code="run_not_found", param="id")
+
+
+def _idempotency_key(body: bytes) -> IdempotencyKey | None:
+    """The header, and what must be the same the next time. Raises ApiError 400."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise invalid("Idempotency-Key: must be 1 to 255 visible ASCII characters", param="Idempotency-Key")
+    return IdempotencyKey(key, hashlib.sha256(body).digest())
+
+
+def _answer_again(run: Run, order: Order) -> Response:
+    """The answer to a request that was made before, in the form it asks for now."""
+    readers = context().places.readers
+    if order.request.stream:
+        media = media_type(request.accept_mimetypes)
+        messages = context().follower.follow(run, 0, _signer(), client_fd=None)
+        return _events(messages, media, readers.take(run.owner))
+    if run.status == "error" and not order.request.background:
+        raise ApiError.of_run(run.id, ErrorObject(**orjson.loads(run.document)["error"]))
+    body = _signer().document(run.document)
+    give_back = readers.take_to_send(len(body), run.owner)
+    return _bytes(body, give_back, status=202 if order.request.background else 200)
+
+
+def _document(run: Run, give_back: Callable[[], None] | None = None, *, status: int = 200) -> Response:
+    return _bytes(_signer().document(run.document), give_back, status=status)
+
+
+def _bytes(body: bytes, give_back: Callable[[], None] | None = None, *, status: int = 200) -> Response:
+    """An answer; a place that was taken is given back once nobody can be kept waiting by it."""
+    response = Response(body, status, content_type=JSON)
+    if give_back is not None:
+        if len(body) > SMALL_BYTES:
+            response.call_on_close(give_back)
+        else:
+            give_back()
+    return response
+
+
+def _events(messages: Iterator[Message], media: str, give_back: Callable[[], None]) -> Response:
+    """A stream of events that gives its place back when it ends, by whichever side."""
+
+    def body() -> Iterator[bytes]:
+        try:
+            yield from rendered(messages, media)
+        except ClientGone:
+            return
+
+    content_type = f"{SSE}; charset=utf-8" if media == SSE else NDJSON
+    response = Response(body(), content_type=content_type)
+    response.headers["X-Accel-Buffering"] = "no"  # a proxy in front must not collect what is to be seen at once
+    response.call_on_close(give_back)
+    return response
+
+
+def _client_fd() -> int | None:
+    """The socket of the waiting client, where the server in front says which it is."""
+    sock = request.environ.get("gunicorn.socket")
+    return None if sock is None else int(sock.fileno())
+
+
+def _signer() -> Signer:
+    """Return the signer of links for this request's answer; it may be used after the request has ended."""
+    found = context()
+    public = found.settings.public_base_url
+    return Signer(found.links, public or origin(request.scheme, request.headers.get("Host", "")))

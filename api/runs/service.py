@@ -1,0 +1,320 @@
+"""The life of a run as the API sees it: accepted, recorded, dispatched, waited for, recorded as it ended."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from api.errors import ApiError, ErrorObject, error_type, invalid
+from api.http.access_log import audit
+from api.http.ids import bounded
+from api.runs.document import ResultError, RunFacts, result_error
+from api.runs.events import Message, closing, replayed
+from api.runs.quota import may_have, no_more, within_plan
+from api.runs.reconciler import LOST, Collector
+from api.runs.requests import check_entry_file
+from api.runs.stored_outputs import store_request
+from api.runs.submission import Order, Progress, RanBefore, ended_run, job_of
+from api.system.languages import Languages, worker_unavailable
+from config.faults import reached
+from config.logging import bind_also
+from dispatch import ClientGone, Dispatcher, WorkerLost, WorkerUnavailable
+from protocol.job import Job, JobInput
+from protocol.result import Refusal
+from records.errors import RecordsUnavailable
+from records.files import Blob as FileBlob
+from records.runs import FIRST_ATTEMPT, Accepted, Duplicate, Mismatch, Run, RunEnd
+
+if TYPE_CHECKING:
+    from api.files.links import Signer
+    from api.keys.authentication import Caller
+    from api.system.instance_lease import Lease
+    from records.files import FileStore
+    from records.runs import RunStore
+    from storage import BlobStore
+
+log = logging.getLogger(__name__)
+
+_UNEXPECTED = ErrorObject("The service failed to run this.", error_type(500), None, "internal_error")
+#: A cancelled run is waited for so long: the agent kills at once, and is given two seconds to say so.
+CANCEL_S = 10.0
+CANCEL_LOOK_S = 0.005
+CANCEL_LOOK_MOST_S = 0.1
+
+
+class Runs:
+    """Runs programs and remembers how they ended."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        store: RunStore,
+        languages: Languages,
+        files: FileStore,
+        *,
+        keep_files_ms: int,
+        siblings: bool = False,
+        lease: Lease | None = None,
+        uploads: BlobStore | None = None,
+    ) -> None:
+        """`lease` is what must be held for a run to be accepted; None where nobody else uses the database.
+
+        `uploads` is where requests are stored that are too large for a record; None keeps them all in records.
+        """
+        self._lease = lease
+        self._uploads = uploads
+        self._dispatcher = dispatcher
+        self._store = store
+        self._languages = languages
+        self._files = files
+        self._keep_files_ms = keep_files_ms
+        self._collector = Collector(
+            dispatcher, store, keep_files_ms=keep_files_ms, siblings=siblings, on_lost=languages.forget
+        )
+
+    def start(self) -> None:
+        """Take up what an earlier process left, and listen to the worker."""
+        self._collector.start()
+
+    # -- three ways to run -------------------------------------------------------------------------
+
+    def run(self, order: Order, *, client_fd: int | None) -> Run:
+        """Run it and wait for its end. Raises ApiError, RanBefore, and ClientGone when nobody waits any more."""
+        facts, job, progress = self._begin(order, "running")
+        ends: list[RunEnd] = []
+
+        def keep(result: dict[str, Any]) -> bool:
+            ends.append(facts.ended(result))
+            return self._kept(facts, ends[0])
+
+        try:
+            answer = self._dispatcher.run(job, client_fd=client_fd, on_event=progress, keep=keep)
+        except Exception as e:
+            raise self._failed(facts, progress, e) from e
+        if isinstance(answer, Refusal):
+            raise self._refused(facts, answer)
+        if ends[0].status == "error":
+            raise ApiError.of_run(facts.id, result_error(answer))
+        return ended_run(facts, ends[0])
+
+    def stream(self, order: Order, signer: Signer, *, client_fd: int | None) -> Generator[Message, None, None]:
+        """Run it and yield its events as they happen; to close the iterator cancels the run.
+
+        What is wrong before its first event is raised here and now: ApiError, RanBefore, ClientGone.
+        """
+        facts, job, progress = self._begin(order, "running")
+        messages = self._dispatcher.stream(replace(job, live=True), client_fd=client_fd)
+        try:
+            first = next(messages)
+        except Exception as e:
+            raise self._failed(facts, progress, e) from e
+        if isinstance(refused := first.get("refused"), dict):
+            raise self._refused(facts, Refusal(**refused))
+        return self._streamed(facts, progress, first, messages, signer)
+
+    def submit(self, order: Order) -> Run:
+        """Have it run in the background; the run as it is accepted. Raises ApiError, RanBefore."""
+        facts, job, progress = self._begin(order, "queued")
+        try:
+            # Whoever follows its events wants to see what it prints when it is printed.
+            refusal = self._dispatcher.submit(replace(job, live=True))
+        except Exception as e:
+            if isinstance(e, WorkerLost):  # it may have been begun, and nobody will ask for it
+                with suppress(WorkerUnavailable):
+                    self._dispatcher.cancel(facts.id)
+            raise self._failed(facts, progress, e) from e
+        if refusal is not None:
+            raise self._refused(facts, refusal)
+        self._collector.leave(facts.id)
+        return Run(
+            facts.id, facts.owner, "queued", facts.language, 1, facts.created_at_ms, None, facts.live("queued")
+        )
+
+    # -- runs that are there -----------------------------------------------------------------------
+
+    def cancel(self, run: Run) -> Run:
+        """End a run early and wait for its end; one that has ended stays as it is."""
+        deadline = time.monotonic() + CANCEL_S
+        pause_s = CANCEL_LOOK_S
+        known = False
+        while not run.ended and time.monotonic() < deadline:
+            try:
+                known = known or self._dispatcher.cancel(run.id)
+            except WorkerUnavailable as e:
+                raise worker_unavailable() from e
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, CANCEL_LOOK_MOST_S)
+            run = self._store.get(run.owner, run.id) or run
+        return run
+
+    # -- the steps of a life -----------------------------------------------------------------------
+
+    def _begin(self, order: Order, status: Literal["queued", "running"]) -> tuple[RunFacts, Job, Progress]:
+        """Accept a run: from here on it has an end, whatever happens."""
+        request, caller = order.request, order.caller
+        if self._lease is not None and not self._lease.held:
+            raise RecordsUnavailable("another instance has the database")
+        language = self._languages.find(request.language)
+        check_entry_file(request, language.entry_file)
+        request = within_plan(request, caller.plan, language.pids_default)
+        facts = RunFacts.of(
+            request,
+            owner=caller.id,
+            language=language.id,
+            pids_default=language.pids_default,
+            bytes_in=len(order.body),
+            keep_files_ms=self._keep_files_ms,
+        )
+        bind_also(run_id=facts.id)
+        blob = store_request(self._uploads, order.body)
+        self._collector.expect(facts)
+        try:
+            run = facts.accepted(
+                status, order.body, *may_have(caller.plan, request, facts.created_at_ms), blob=blob
+            )
+            accepted = self._store.accept(run, order.idempotency)
+        except BaseException as e:
+            self._collector.drop(facts.id)
+            if isinstance(e, RecordsUnavailable):
+                self._collector.doubt(facts.id)
+            raise
+        if not isinstance(accepted, Accepted):
+            self._collector.drop(facts.id)
+            if blob is not None:
+                self._files.abandon([FileBlob(blob.area, blob.sha256)])
+            raise self._not_again(caller, accepted)
+        try:
+            # Only now: a request that was made before is answered as it was, whatever became of its files.
+            inputs = self._inputs(order)
+        except BaseException:
+            self._discard(facts)
+            raise
+        if inputs:
+            facts = replace(facts, bytes_in=facts.bytes_in + sum(item.size for item in inputs))
+            self._collector.expect(facts)
+        audit("run.accepted", key=caller.id, language=language.id)
+        reached("accepted")
+        progress = Progress(facts, self._store, facts.created_at if status == "running" else None)
+        return facts, job_of(facts, request, inputs, caller.plan), progress
+
+    def _inputs(self, order: Order) -> tuple[JobInput, ...]:
+        """Which bytes the files are that were given by id. Raises ApiError naming the first that is not there."""
+        found: list[JobInput] = []
+        for item in order.request.inputs:
+            file = self._files.get(order.caller.id, bounded(item.id))
+            if file is None:
+                param = f"files.{item.index}.id"
+                raise invalid(f"{param}: there is no such file", param=param, code="file_not_found")
+            found.append(JobInput(item.path, file.area, file.sha256, file.size))
+        return tuple(found)
+
+    def _not_again(self, caller: Caller, found: object) -> Exception:
+        """What is answered to a request that was made before, or that the key's plan does not allow any more."""
+        if isinstance(found, Duplicate):
+            run = self._store.get(caller.id, found.run_id)
+            if run is not None and run.ended:
+                return RanBefore(run)
+            return ApiError(
+                409,
+                "Idempotency-Key: its run was deleted" if run is None else "Idempotency-Key: its run has not ended",
+                code="idempotency_key_used" if run is None else "idempotency_key_in_use",
+                param="Idempotency-Key",
+                run_id=found.run_id,
+            )
+        if isinstance(found, Mismatch):
+            return ApiError(
+                422,
+                "Idempotency-Key: was used with another request",
+                code="idempotency_mismatch",
+                param="Idempotency-Key",
+            )
+        return no_more(caller, found)
+
+    def _streamed(
+        self,
+        facts: RunFacts,
+        progress: Progress,
+        first: Message,
+        messages: Generator[Message, None, None],
+        signer: Signer,
+    ) -> Generator[Message, None, None]:
+        message = first
+        seq = t_ms = 0
+        collecting = False
+        try:
+            while "result" not in message:
+                # When a client hears of an artifact, it can be fetched: it is told from the record.
+                collecting = collecting or message["event"] == "artifact"
+                if not collecting:
+                    seq, t_ms = message["seq"], message["t_ms"]
+                    progress(message)
+                    yield message
+                message = next(messages)
+            end = facts.ended(message["result"])
+            if self._kept(facts, end):
+                next(messages, None)  # acknowledged by that
+            else:
+                messages.close()
+        except GeneratorExit:
+            self._collector.leave(facts.id)
+            messages.close()
+            raise
+        except Exception as e:  # noqa: BLE001  # told apart and logged there
+            try:
+                self._failed(facts, progress, e)
+            except ClientGone:
+                return
+            end = facts.failed(LOST, progress.started_at)
+        run = ended_run(facts, end)
+        if collecting and end.events:
+            yield from replayed(run, end.events, seq, signer)
+        else:
+            yield closing(run, seq + 1, t_ms, signer)
+
+    def _kept(self, facts: RunFacts, end: RunEnd) -> bool:
+        """Record an end; if that cannot be done now, the worker keeps the result for the collector."""
+        reached("ended")
+        try:
+            self._store.finish(facts.id, FIRST_ATTEMPT, end)
+        except RecordsUnavailable:
+            log.warning("a run's end has to wait for the database")
+            self._collector.leave(facts.id)
+            return False
+        reached("recorded")
+        self._collector.drop(facts.id)
+        return True
+
+    def _refused(self, facts: RunFacts, refusal: Refusal) -> ApiError:
+        """The run never was. The error to raise."""
+        self._discard(facts)
+        return ApiError.from_refusal(refusal)
+
+    def _discard(self, facts: RunFacts) -> None:
+        self._collector.drop(facts.id)
+        try:
+            self._store.discard(facts.id)
+        except RecordsUnavailable:
+            self._collector.doubt(facts.id)
+
+    def _failed(self, facts: RunFacts, progress: Progress, e: Exception) -> ApiError:
+        """What the worker's or our own failure makes of a run: the error to raise. Raises ClientGone."""
+        if isinstance(e, ClientGone):
+            self._collector.leave(facts.id)
+            raise e
+        if isinstance(e, WorkerUnavailable | WorkerLost):
+            self._languages.forget()
+        if isinstance(e, WorkerUnavailable):
+            self._discard(facts)
+            return worker_unavailable()
+        error = LOST
+        if isinstance(e, WorkerLost | ResultError):
+            log.warning("a run was lost: %s", e)
+        else:
+            log.error("a run failed unexpectedly", exc_info=e)
+            error = _UNEXPECTED
+        self._collector.end(facts, facts.failed(error, progress.started_at))
+        return ApiError.of_run(facts.id, error)

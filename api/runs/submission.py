@@ -1,0 +1,99 @@
+"""An order to run something, the job that is made of it, and what is written down while that goes on."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from config import tracing
+from config.clock import now
+from config.logging import bound
+from protocol.job import Job, JobInput
+from records.errors import RecordsUnavailable
+from records.runs import FIRST_ATTEMPT, IdempotencyKey, Run, RunEnd
+
+if TYPE_CHECKING:
+    from api.keys.authentication import Caller
+    from api.keys.plans import Plan
+    from api.runs.document import RunFacts
+    from api.runs.requests import RunRequest
+    from records.runs import RunStore
+
+log = logging.getLogger(__name__)
+
+
+class RanBefore(Exception):
+    """A request of this Idempotency-Key was run before, and has ended: this is its run."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run.id)
+        self.run = run
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request to run something: what, for whom, the body it came in, and its Idempotency-Key if it had one."""
+
+    request: RunRequest
+    caller: Caller
+    body: bytes = b"{}"
+    idempotency: IdempotencyKey | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """Writes down what the worker says of a run that had to wait."""
+
+    facts: RunFacts
+    store: RunStore
+    started_at: str | None = None
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        status = event["data"].get("status") if event.get("event") == "info" else None
+        try:
+            if status == "queued" and self.started_at is not None:
+                self.started_at = None
+                self.store.hold_back(self.facts.id, FIRST_ATTEMPT, self.facts.live("queued"))
+            elif status == "running" and self.started_at is None:
+                self.started_at = str(event["data"].get("at") or now())
+                document = self.facts.live("running", self.started_at)
+                self.store.begin(self.facts.id, FIRST_ATTEMPT, document)
+        except RecordsUnavailable:
+            log.warning("a run's status could not be written down")
+
+
+def ended_run(facts: RunFacts, end: RunEnd) -> Run:
+    """The run that such an end makes of it."""
+    return Run(
+        facts.id,
+        facts.owner,
+        end.status,
+        facts.language,
+        FIRST_ATTEMPT,
+        facts.created_at_ms,
+        end.ended_at_ms,
+        end.answer or end.document,
+    )
+
+
+def job_of(facts: RunFacts, request: RunRequest, inputs: tuple[JobInput, ...], plan: Plan | None) -> Job:
+    """What the worker is asked to do."""
+    return Job(
+        run_id=facts.id,
+        language=facts.language,
+        code=request.code,
+        entrypoint=request.entrypoint,
+        files=request.files,
+        inputs=inputs,
+        args=request.args,
+        stdin=request.stdin,
+        env=request.env,
+        limits=request.limits,
+        key=facts.owner,
+        isolation=request.isolation,
+        request_id=bound().get("request_id", ""),
+        traceparent=tracing.current(),
+        most_running=None if plan is None else plan.concurrency,
+        most_waiting=None if plan is None else plan.queue,
+    )

@@ -1,0 +1,159 @@
+"""What the service says of itself: languages, health. No token is needed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import orjson
+from flask import Blueprint, Response, request
+
+from api.context import context, require_stranger, sharer
+from api.errors import JSON, ApiError
+from api.http import metrics
+from api.openapi import examples
+from api.openapi.answers import Alive, Health, LanguageList
+from api.openapi.declare import Answer, Json, operation
+from api.system.languages import worker_unavailable
+from dispatch import WorkerUnavailable
+from records.errors import RecordsUnavailable
+
+blueprint = Blueprint("service", __name__)
+
+OK, FAIL = "ok", "fail"
+
+
+@blueprint.get("/v1/languages")
+@operation(
+    "The languages, and which are ready",
+    tag="service",
+    auth=("none",),
+    answers={200: Json("All of them.", LanguageList, {"one": examples.LANGUAGES})},
+    errors=("worker_unavailable", "rate_limit_exceeded"),
+)
+def languages() -> Response:
+    """The languages, and which of them are ready."""
+    require_stranger()
+    try:
+        catalogue = context().languages.catalogue()
+    except WorkerUnavailable as e:
+        raise worker_unavailable() from e
+    return _json({"object": "list", "data": [item.public for item in catalogue.languages]})
+
+
+@blueprint.get("/v1/health")
+@operation(
+    "How the service is",
+    tag="service",
+    auth=("none",),
+    answers={200: Json("Always: `ok`, or `degraded` with what fails.", Health, {"ok": examples.HEALTH})},
+)
+def health() -> Response:
+    """Always 200: `ok`, or `degraded` with what fails."""
+    return _json(_report(_checks() | _failing_languages(), "degraded"))
+
+
+@blueprint.get("/healthz")
+@operation("Whether the process answers", tag="service", auth=("none",), answers={200: Json("It does.", Alive)})
+def alive() -> Response:
+    """Answer at all."""
+    return _json({"status": OK})
+
+
+@blueprint.get("/readyz")
+@operation(
+    "Whether runs can be taken",
+    tag="service",
+    auth=("none",),
+    answers={
+        200: Json("They can.", Health, {"ok": examples.HEALTH}),
+        503: Json("They cannot.", Health, {"down": examples.DOWN}, {"Retry-After": "In seconds."}),
+    },
+)
+def ready() -> Response:
+    """Whether runs can be taken: 200 or 503, with the names of the checks and how each went."""
+    report = _report(_checks(), FAIL)
+    return _json(report, 200 if report["status"] == OK else 503)
+
+
+@blueprint.get("/metrics")
+@operation(
+    "Numbers for Prometheus",
+    tag="service",
+    auth=("none", "metrics"),
+    answers={200: Answer("In the text format.", {"text/plain": {"type": "string"}})},
+    errors=("overloaded", "too_many_connections"),
+)
+def show_metrics() -> Response:
+    """The numbers of api and worker for Prometheus. 401 without METRICS_TOKEN, where that is set."""
+    token = context().metrics_token
+    if token is not None and not _is_bearer(request.headers.get("Authorization"), token):
+        context().access.refused("metrics_token", request.remote_addr)
+        raise ApiError(
+            401,
+            "Give METRICS_TOKEN as the bearer token.",
+            code="invalid_token",
+            headers={"WWW-Authenticate": 'Bearer realm="runyard metrics"'},
+        )
+    page = context().metrics.page(context().dispatcher)
+    response = Response(page, content_type=metrics.CONTENT_TYPE)
+    response.call_on_close(context().places.documents.take_to_send(len(page), sharer()))
+    return response
+
+
+def _is_bearer(authorization: str | None, token: str) -> bool:
+    """Whether this is that token, found out in a time that says nothing of it: digests are compared."""
+    scheme, _, given = (authorization or "").partition(" ")
+    digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in (given.strip(" "), token)]
+    return hmac.compare_digest(*digests) and scheme.lower() == "bearer"
+
+
+def _report(checks: dict[str, str], bad: str) -> dict[str, object]:
+    good = all(state == OK for state in checks.values())
+    return {"status": OK if good else bad, "checks": checks}
+
+
+def _checks() -> dict[str, str]:
+    disk = OK if context().room.is_there() else FAIL
+    return _worker_checks() | {"database": _database_check(), "storage": _storage_check(), "disk": disk}
+
+
+def _worker_checks() -> dict[str, str]:
+    try:
+        catalogue = context().languages.catalogue()
+    except WorkerUnavailable:
+        return {"worker": FAIL, "languages": FAIL, "sandboxes": FAIL, "posture": FAIL}
+    confined = catalogue.confined and all(catalogue.posture.values())
+    return {
+        "worker": OK,
+        "languages": OK if any(item.ready for item in catalogue.languages) else FAIL,
+        "sandboxes": OK if catalogue.sandboxes else FAIL,
+        "posture": OK if confined else FAIL,
+        **{f"posture.{layer}": OK if held else FAIL for layer, held in catalogue.posture.items()},
+    }
+
+
+def _failing_languages() -> dict[str, str]:
+    """Name the languages whose sandboxes cannot be made. The others' runs are taken: the service is still ready."""
+    try:
+        failing = context().languages.catalogue().failing
+    except WorkerUnavailable:
+        return {}
+    return {f"sandboxes.{name}": FAIL for name in failing}
+
+
+def _database_check() -> str:
+    try:
+        context().records.ping()
+    except RecordsUnavailable:
+        return FAIL
+    return OK
+
+
+def _storage_check() -> str:
+    return OK if context().storage_check.good() else FAIL
+
+
+def _json(data: object, status: int = 200) -> Response:
+    headers = {"Retry-After": "1"} if status == 503 else None
+    return Response(orjson.dumps(data), status, headers=headers, content_type=JSON)

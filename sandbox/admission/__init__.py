@@ -1,0 +1,1 @@
+"""Admission control: which run gets a place and memory, and which waits."""

@@ -1,0 +1,173 @@
+"""Admission control of one worker: which runs hold a place and memory, and which wait in the queue.
+
+`sandbox.admission.fair_queue` decides which run gets a place. A key's plan may set a share as well: a number of
+concurrent runs and a number of waiting runs. A key at its number of concurrent runs is passed over until one of
+them ends; other keys do not wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sandbox.admission.fair_queue import AdmissionError, BeyondShare, FairQueue, Overloaded, ShareUsed
+from sandbox.admission.place import Place
+from sandbox.run.live import LiveRun
+
+__all__ = [
+    "Admission",
+    "AdmissionError",
+    "BeyondShare",
+    "LeftQueue",
+    "Load",
+    "Overloaded",
+    "Place",
+    "Share",
+    "ShareUsed",
+]
+
+#: How often a waiting run looks at its position: while somebody hears it, and otherwise.
+TICK_HEARD_S = 1.0
+TICK_S = 5.0
+#: A run that was passed over for this part of QUEUE_WAIT_S has general memory kept for it.
+PATIENCE_PART = 6
+#: What jobs may bring in code and files while they are here: all of them, and those of one key.
+JOBS_BYTES = 256 * 1024 * 1024
+JOBS_SHARE_BYTES = 64 * 1024 * 1024
+
+
+class LeftQueue(AdmissionError):
+    """The run was ended while it waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one key's plan allows of the places and of the queue; None is no bound but everybody's."""
+
+    running: int | None = None
+    waiting: int | None = None
+
+
+NO_BOUND = Share()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many runs hold a place, how many wait, and the sum of the former's memory limits."""
+
+    running: int
+    waiting: int
+    memory_mb: int
+
+
+class Admission:
+    """The places of one worker."""
+
+    def __init__(
+        self,
+        *,
+        max_runs: int,
+        memory_mb: int,
+        queue_max: int,
+        queue_wait_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._queue = FairQueue(
+            places=max_runs, memory_mb=memory_mb, queue=queue_max, patience_s=queue_wait_s / PATIENCE_PART
+        )
+        #: How many bytes the jobs of each key have brought, those that run and those that wait.
+        self._sizes: Counter[str] = Counter()
+        self._queue_wait_s = queue_wait_s
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def enter(self, key: str, memory_mb: int, share: Share = NO_BOUND, *, size: int = 0) -> Place:
+        """A place, or one in the queue for it; give it back by `leave`. `size` is how many bytes the job brings.
+
+        Raises Overloaded when the queue is full, ShareUsed when the key's part of it is.
+        """
+        with self._lock:
+            now = self._clock()
+            if size:
+                self._check_size(key, size)
+            place = Place(key, memory_mb, now + self._queue_wait_s, share.running)
+            evicted = self._queue.enter(place, now, share.waiting)
+            if evicted is not None:
+                os.eventfd_write(evicted.wake_fd, 1)
+            if not place.held:
+                try:
+                    place.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+                except OSError:  # no descriptor is left: nobody would wait at this place
+                    self._queue.leave(place, now)
+                    raise
+            if size:
+                place.size = size
+                self._sizes[key] += size
+        return place
+
+    def _check_size(self, key: str, size: int) -> None:
+        if self._sizes[key] + size > JOBS_SHARE_BYTES:
+            raise BeyondShare
+        if self._sizes.total() + size > JOBS_BYTES:
+            raise Overloaded("the jobs that are here hold all the memory that they may")
+
+    def wait(self, place: Place, live: LiveRun) -> None:
+        """Wait until the place is held; `live` says its position meanwhile.
+
+        Raises Overloaded, LeftQueue, and BeyondShare when it was evicted for a key that holds less.
+        """
+        said_position = self._say_position(place, live, 0)
+        while not place.held:
+            if live.stop is not None:
+                raise LeftQueue
+            if place.evicted:
+                raise BeyondShare
+            left_s = place.deadline - self._clock()
+            if left_s <= 0:
+                raise Overloaded("no place became free in time")
+            poller = select.poll()
+            poller.register(place.wake_fd, select.POLLIN)
+            live.register(poller)
+            happened = poller.poll(min(left_s, TICK_HEARD_S if live.is_heard else TICK_S) * 1000 + 0.5)
+            for fd, event in happened:
+                live.attend(fd, event)
+            if not happened:
+                said_position = self._say_position(place, live, said_position)
+                live.tick()
+        live.look()  # a place that became free because api died is not for another run that api waited for
+        if live.stop is not None:
+            raise LeftQueue
+
+    def leave(self, place: Place) -> None:
+        """Give the place back, held or not; a place given in this moment goes on to the next."""
+        with self._lock:
+            if place.size:
+                self._sizes[place.key] -= place.size
+                place.size = 0
+                if not self._sizes[place.key]:
+                    del self._sizes[place.key]
+            for admitted in self._queue.leave(place, self._clock()):
+                os.eventfd_write(admitted.wake_fd, 1)
+            if place.wake_fd >= 0:
+                os.close(place.wake_fd)
+
+    def position(self, place: Place) -> int:
+        """How many runs will be admitted up to and with this one, if no other comes; 0 once it is held."""
+        with self._lock:
+            return self._queue.position(place)
+
+    def load(self) -> Load:
+        """A look at the queue."""
+        with self._lock:
+            return Load(self._queue.running, self._queue.waiting, self._queue.used_mb)
+
+    def _say_position(self, place: Place, live: LiveRun, said: int) -> int:
+        position = self.position(place)
+        if position not in (0, said):
+            live.status("queued", position=position)
+        return position

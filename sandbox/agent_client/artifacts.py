@@ -1,0 +1,208 @@
+"""Artifacts as they arrive from a sandbox: claims to be bounded, hashed and named, never paths to open.
+
+Bytes go to storage as their frames arrive (`Receiver`), and become blobs when the sandbox has said its last word
+(`Receiver.store`): what cannot be stored is left out and said so, the run is what it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import urllib.parse
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from config.ids import new_id
+from protocol.job import MAX_ARTIFACTS_BYTES, MAX_SKIPPED_LISTED, path_problem
+from protocol.limits import Limits
+from protocol.result import Artifact
+from sandbox import frames
+from sandbox.blobs import BlobWriter
+from sandbox.frames import ProtocolError
+from storage import Writer, media_types, names
+from storage.errors import StorageError, StorageUnavailable
+
+log = logging.getLogger(__name__)
+
+REASONS = frozenset(
+    {"symlink", "special_file", "too_large", "too_many", "too_deep", "bad_name", "unreadable", "changed"}
+)
+#: The one reason that the host gives: there was no room, or no storage.
+NOT_STORED = "not_stored"
+#: Commits of one run at a time: most of each is waiting for a disk or a server.
+COMMIT_THREADS = 8
+
+
+class Receiver:
+    """Takes the artifact frames of one run, in order. Raises ProtocolError where an honest agent would not go.
+
+    What was taken must be given to `store`, or let go of by `abort`.
+    """
+
+    def __init__(self, limits: Limits, blobs: BlobWriter) -> None:
+        self._limits = limits
+        self._blobs = blobs
+        self._received = 0
+        self._files = 0
+        self._open: _Open | None = None
+        self._complete: list[_Complete] = []
+        self.artifacts: list[Artifact] = []
+        self.skipped: list[dict[str, str]] = []
+        self.skipped_count = 0
+        self._skips_said = 0
+
+    def begin(self, payload: bytes) -> None:
+        """A file begins: its path and size."""
+        self.close()
+        raw, digits = frames.unpack(payload, 2)
+        size = frames.number(digits)
+        self._files += 1
+        self._received += size
+        if (
+            size > self._limits.max_artifact_bytes
+            or self._files > self._limits.max_artifact_files
+            or self._received > MAX_ARTIFACTS_BYTES
+        ):
+            raise ProtocolError("an artifact beyond the limits")
+        self._open = _Open(raw, size, self._writer(size) if _clean_path(raw) is not None else None)
+
+    def data(self, payload: bytes) -> None:
+        """More bytes of the file begun last."""
+        file = self._open
+        if file is None or len(payload) > file.missing:
+            raise ProtocolError("artifact bytes that were not announced")
+        file.missing -= len(payload)
+        if file.writer is not None:
+            try:
+                file.writer.write(payload)
+            except StorageError as e:
+                file.writer = None
+                _log_failure(e)
+
+    def skip(self, payload: bytes) -> None:
+        """A file that the agent left out, and why."""
+        raw, reason = frames.unpack(payload, 2)
+        text = reason.decode("ascii", "replace")
+        self._skips_said += 1
+        if text not in REASONS or self._skips_said > MAX_SKIPPED_LISTED:
+            raise ProtocolError("a skipped artifact that cannot be")
+        self._skip(raw, text)
+
+    def end(self, payload: bytes) -> None:
+        """The agent has sent all; `payload` is how many it left out."""
+        self.close()
+        self.skipped_count += max(0, frames.number(payload) - self._skips_said)
+
+    def close(self) -> None:
+        """The file begun last is complete, or has changed under the agent's hands."""
+        file, self._open = self._open, None
+        if file is None:
+            return
+        path = _clean_path(file.path)
+        if path is None:
+            self._skip(file.path, "bad_name")
+        elif file.missing:
+            if file.writer is not None:
+                file.writer.abort()
+            self._skip(file.path, "changed")
+        elif file.writer is None:
+            self._skip(file.path, NOT_STORED)
+        else:
+            self._complete.append(_Complete(path, file.writer))
+
+    def store(self, on_artifact: Callable[[Artifact], None] = lambda _artifact: None) -> None:
+        """Make blobs of what is complete, in the order it came, and tell of each.
+
+        After a failure nothing more is tried: every try may take long, and the run's caller waits.
+        """
+        complete, self._complete = self._complete, []
+        failed: list[StorageError] = []
+
+        def commit(file: _Complete) -> Artifact | None:
+            if failed:
+                file.writer.abort()
+                return None
+            try:
+                return file.commit()
+            except StorageError as e:
+                failed.append(e)
+                return None
+
+        for file, artifact in zip(complete, _each(commit, complete), strict=True):
+            if artifact is None:
+                self._skip(file.path.encode(), NOT_STORED)
+            else:
+                self.artifacts.append(artifact)
+                on_artifact(artifact)
+        if failed:
+            _log_failure(failed[0])
+
+    def abort(self) -> None:
+        """Let go of everything that was not stored."""
+        file, self._open = self._open, None
+        complete, self._complete = self._complete, []
+        if file is not None and file.writer is not None:
+            file.writer.abort()
+        for item in complete:
+            item.writer.abort()
+
+    def _writer(self, size: int) -> Writer | None:
+        try:
+            return self._blobs.writer(size)
+        except StorageUnavailable as e:
+            _log_failure(e)
+        return None
+
+    def _skip(self, raw: bytes, reason: str) -> None:
+        self.skipped_count += 1
+        if len(self.skipped) < MAX_SKIPPED_LISTED:
+            shown = _clean_path(raw) or urllib.parse.quote_from_bytes(raw[:1024])
+            self.skipped.append({"path": shown, "reason": reason})
+
+
+class _Open:
+    """The file that is arriving; without a writer when it will not be kept."""
+
+    __slots__ = ("missing", "path", "size", "writer")
+
+    def __init__(self, path: bytes, size: int, writer: Writer | None) -> None:
+        self.path = path
+        self.size = size
+        self.missing = size
+        self.writer = writer
+
+
+@dataclass(frozen=True, slots=True)
+class _Complete:
+    """A file that has arrived."""
+
+    path: str
+    writer: Writer
+
+    def commit(self) -> Artifact:
+        """Make it a blob. Raises StorageUnavailable."""
+        name = names.clean(self.path)
+        head = self.writer.head
+        blob = self.writer.commit()
+        return Artifact(new_id("file"), name, self.path, blob.size, blob.sha256, media_types.media_type(name, head))
+
+
+def _each(commit: Callable[[_Complete], Artifact | None], files: list[_Complete]) -> list[Artifact | None]:
+    """`commit` of each, some at a time where there are several."""
+    if len(files) < 2:
+        return [commit(file) for file in files]
+    with ThreadPoolExecutor(min(COMMIT_THREADS, len(files)), "commit") as threads:
+        return list(threads.map(commit, files))
+
+
+def _log_failure(e: StorageError) -> None:
+    log.warning("artifacts cannot be stored: %s", e, extra={"cause": repr(e.__cause__)})
+
+
+def _clean_path(raw: bytes) -> str | None:
+    """The path as text if it is one that can be shown and stored as it is."""
+    try:
+        path = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return path if path_problem(path) is None and path.isprintable() else None

@@ -1,0 +1,340 @@
+"""One job, spoken with one agent: the host's own clock, counters and kill switch.
+
+Nothing the agent says is taken beyond the bounds kept here. The thread that runs this sleeps in poll() until
+bytes, a deadline or whoever may end the run wakes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+from collections.abc import Iterator
+from typing import Literal, Protocol
+
+from config.faults import reached
+from config.pieces import PIECE_BYTES
+from sandbox import frames
+from sandbox.agent_client.artifacts import Receiver
+from sandbox.agent_client.job_frames import Inputs, opening
+from sandbox.agent_client.report import Compiled, Spoken, Stream, streams
+from sandbox.agent_client.stdin import StdinWindow
+from sandbox.blobs import BlobWriter
+from sandbox.engines import Sandbox, SandboxBroken, Stats
+from sandbox.frames import Frame, FrameParser, ProtocolError, frame
+from sandbox.run.live import LiveRun
+from sandbox.run.outcome import Ending
+from sandbox.run.plan import Plan
+
+#: Sending the job and its files; a sandbox that does not take them in this time is broken.
+SEND_TIMEOUT_S = 15.0
+#: Files from storage have so much longer: what a slow store gives is no reason to end a run.
+SEND_BYTES_PER_S = 4 * 1024 * 1024
+#: From the decision to end a program to the agent's word that all is dead.
+KILL_TIMEOUT_S = 2.0
+COLLECT_TIMEOUT_S = 2.0
+COLLECT_RESERVE_MB = 32
+CPU_CHECK_MIN_S = 0.005
+Phase = Literal["compile", "run"]
+
+
+class Storage(BlobWriter, Inputs, Protocol):
+    """Where artifacts go and inputs come from."""
+
+
+class Conversation:
+    """Speaks one plan with one ready sandbox whose limits are in force."""
+
+    def __init__(self, sandbox: Sandbox, plan: Plan, live: LiveRun, storage: Storage) -> None:
+        self._sandbox = sandbox
+        self._plan = plan
+        self._live = live
+        self._phase: Phase = "compile" if plan.compiling else "run"
+        self._limits = plan.compiling.limits if plan.compiling else plan.limits
+        self._compiled: Compiled | None = None
+        self._parser = FrameParser()
+        self._outbox = bytearray()
+        #: What is still to be said first; None when all of it has been.
+        self._opening: Iterator[bytes] | None = opening(plan, storage)
+        self._stdin = StdinWindow(plan.stdin)
+        self._out = streams(plan.limits.max_output_bytes)
+        self._receiver = Receiver(plan.limits, storage)
+        self._exit: tuple[int | None, int | None] | None = None
+        self._stats: Stats | None = None
+        self._started_at = time.monotonic()
+        self._ended_at: float | None = None
+        self._collecting = False
+        self._finished = False
+        self._timed_out = self._stopped = self._broken = False
+        #: When the agent's time to answer what it was last told is up; None while the program runs.
+        sending_s = SEND_TIMEOUT_S + sum(item.size for item in plan.inputs) / SEND_BYTES_PER_S
+        self._patience: float | None = self._started_at + sending_s
+        self._wall_deadline = self._cpu_check = 0.0
+
+    def speak(self) -> Spoken:
+        """Send the job, serve it to its end, and say how that was.
+
+        Raises StorageError if an input cannot be sent; nothing of the program has run then.
+        """
+        stream = self._sandbox.stream
+        stream.setblocking(False)
+        try:
+            self._start_phase()
+            while not self._finished:
+                self._step()
+        except (ProtocolError, ConnectionError, SandboxBroken):
+            self._broken = self._exit is None or self._broken
+            self._sandbox.kill()
+        except BaseException:
+            self._receiver.abort()
+            raise
+        return self._spoken()
+
+    # -- one turn ----------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        if self._live.stop is not None and self._exit is None and not self._stopped:
+            self._stopped = True
+            self._stop_program()
+        poller = select.poll()
+        stream = self._sandbox.stream
+        # Who listens too slowly holds the program up, as a pipe would; its clocks go on.
+        reading = 0 if self._live.is_behind and self._patience is None else select.POLLIN
+        poller.register(stream, reading | (select.POLLOUT if self._outbox or self._opening is not None else 0))
+        self._live.register(poller)
+        for fd, event in poller.poll(self._timeout_ms()):
+            if fd != stream.fileno():
+                self._live.attend(fd, event)
+                continue
+            if event & select.POLLOUT:
+                self._flush()
+            if event & ~select.POLLOUT:
+                self._receive()
+        self._check_clocks()
+
+    def _timeout_ms(self) -> float:
+        until = self._patience
+        if until is None:
+            until = min(self._wall_deadline, self._cpu_check)
+        until = min(until, self._live.log.due())
+        return max(0.0, (until - time.monotonic()) * 1000) + 0.5
+
+    def _check_clocks(self) -> None:
+        self._live.tick()
+        now = time.monotonic()
+        if self._finished:
+            return
+        if self._patience is not None:
+            if now >= self._patience:
+                self._broken = self._broken or self._exit is None
+                raise ProtocolError("the agent does not answer")
+        elif now >= self._wall_deadline or (now >= self._cpu_check and self._cpu_is_spent(now)):
+            self._timed_out = True
+            self._stop_program()
+
+    def _cpu_is_spent(self, now: float) -> bool:
+        """Read the cgroup's clock, and say when it can next be worth reading."""
+        limits = self._limits
+        left_s = limits.cpu_ms / 1000 - self._sandbox.stats().cpu_ns / 1e9
+        self._cpu_check = now + max(left_s / limits.cpus, CPU_CHECK_MIN_S)
+        return left_s <= 0
+
+    def _stop_program(self) -> None:
+        """Have the agent kill everything; it then reports as after any other end."""
+        if self._opening is not None:
+            raise ProtocolError("ended before it began")
+        if self._exit is None:
+            self._outbox += frame(frames.KILL)
+            self._patience = time.monotonic() + KILL_TIMEOUT_S
+            self._flush()
+
+    # -- to the agent ------------------------------------------------------------------------------
+
+    def _start_phase(self) -> None:
+        """Have the agent start the compiler, or the program with what there is of its input."""
+        if self._phase == "compile":
+            self._sandbox.begin_compiling(self._limits)
+        if self._opening is None:  # the job has been sent long ago
+            self._wall_deadline = 0.0
+            self._patience = time.monotonic() + SEND_TIMEOUT_S
+            self._tell_phase()
+        self._flush()
+
+    def _tell_phase(self) -> None:
+        if self._phase == "compile":
+            self._outbox += frame(frames.COMPILE)
+        else:
+            self._outbox += self._stdin.due()
+            self._outbox += frame(frames.GO)
+
+    def _flush(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._outbox or self._fill():
+                sent = self._sandbox.stream.send(memoryview(self._outbox)[:PIECE_BYTES])
+                del self._outbox[:sent]
+        if not self._outbox and self._opening is None and not self._wall_deadline:
+            self._begin()
+
+    def _fill(self) -> bool:
+        """Put more of what is said first into the outbox, behind the last of it the word to start.
+
+        False if all was there already. Some at a time: files are not to be held whole.
+        """
+        if self._opening is None:
+            return False
+        while len(self._outbox) < PIECE_BYTES:
+            piece = next(self._opening, None)
+            if piece is None:
+                self._opening = None
+                self._tell_phase()
+                break
+            self._outbox += piece
+        return True
+
+    def _begin(self) -> None:
+        """Everything has been handed over, `go` or `compile` with it: the phase's time starts."""
+        limits = self._limits
+        self._started_at = time.monotonic()
+        self._wall_deadline = self._started_at + limits.timeout_ms / 1000
+        self._cpu_check = self._started_at + max(limits.cpu_ms / 1000 / limits.cpus, CPU_CHECK_MIN_S)
+        if not self._stopped:
+            self._patience = None
+        self._live.say("phase", {"name": self._phase})
+        reached("started")
+
+    # -- from the agent ----------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        try:
+            data = self._sandbox.stream.recv(PIECE_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            raise ProtocolError("the agent has hung up")
+        for item in self._parser.feed(data):
+            self._handle(item)
+
+    def _handle(self, item: Frame) -> None:
+        kind, payload = item.kind, item.payload
+        if self._finished or not self._wall_deadline:
+            raise ProtocolError("a frame out of place")
+        if self._exit is None:
+            if kind in self._out:
+                self._printed(self._out[kind], payload)
+            elif kind == frames.STDIN_TAKEN and self._phase == "run":
+                self._stdin.taken(frames.number(payload))
+                self._outbox += self._stdin.due()
+                self._flush()
+            elif kind == frames.COMPILED and self._phase == "compile":
+                self._compiler_ended(payload)
+            elif kind == frames.EXIT and self._phase == "run":
+                self._exited(payload)
+            else:
+                raise ProtocolError("a frame out of place")
+        elif kind == frames.END:
+            self._receiver.end(payload)
+            self._finished = True
+        elif self._collecting and kind == frames.ARTIFACT:
+            self._receiver.begin(payload)
+            reached("collecting")
+        elif self._collecting and kind == frames.DATA:
+            self._receiver.data(payload)
+        elif self._collecting and kind == frames.SKIPPED:
+            self._receiver.skip(payload)
+        elif kind != frames.STDIN_TAKEN:
+            raise ProtocolError("a frame out of place")
+
+    def _printed(self, stream: Stream, payload: bytes) -> None:
+        kept = stream.take(payload)
+        if self._phase == "run":
+            self._live.output(stream.name, kept)
+        else:
+            stream.data += kept
+
+    def _compiler_ended(self, payload: bytes) -> None:
+        """The compiler and all that it started are dead. If all is well the program comes next, and no way back."""
+        kind, digits, _, _ = frames.unpack(payload, 4)
+        code, _ = _end_of(kind, digits)
+        self._note_compiled(code, self._sandbox.stats())
+        if code != 0 or self._timed_out or self._stopped:
+            self._finished = True
+        elif self._sandbox.end_compiling():
+            self._phase, self._limits = "run", self._plan.limits
+            self._start_phase()
+        else:  # what was built does not fit into the program's memory: as good as killed for it
+            self._stats = Stats(0, 0, 1)
+            self._finished = True
+
+    def _note_compiled(self, exit_code: int | None, stats: Stats) -> None:
+        """Keep what the compiler said and used; what is printed from here on is the program's."""
+        out, err = (bytes(self._out[kind].data) for kind in (frames.STDOUT, frames.STDERR))
+        wall_ms, cpu_ms = self._elapsed_ms(time.monotonic()), round(stats.cpu_ns / 1e6)
+        self._compiled = Compiled(out, err, exit_code, wall_ms, cpu_ms)
+        self._out = streams(self._plan.limits.max_output_bytes)
+
+    def _exited(self, payload: bytes) -> None:
+        """The main process has ended and everything else is dead: what it used, and its outputs if any."""
+        kind, digits, out_cut, err_cut, outputs = frames.unpack(payload, 5)
+        self._exit = _end_of(kind, digits)
+        reached("exited")
+        self._ended_at = time.monotonic()
+        self._stats = self._sandbox.stats()
+        self._live.end_of_output()
+        self._out[frames.STDOUT].truncated |= out_cut == b"1"
+        self._out[frames.STDERR].truncated |= err_cut == b"1"
+        self._patience = self._ended_at + COLLECT_TIMEOUT_S
+        if outputs == b"1":
+            self._collecting = True
+            self._sandbox.lend_memory(COLLECT_RESERVE_MB)
+            self._outbox += frame(frames.COLLECT)
+            self._flush()
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _spoken(self) -> Spoken:
+        if not self._finished:
+            self._receiver.close()
+        self._live.end_of_output()
+        stats = self._stats or self._sandbox.stats()
+        ended_at = self._ended_at or time.monotonic()
+        ran = self._phase == "run"
+        if not ran:
+            if self._compiled is None:
+                self._note_compiled(None, stats)
+            stats = Stats(0, 0, stats.oom_kills)
+        code, number = self._exit or (None, None)
+        if self._timed_out or self._stopped:
+            code = None if number is not None else code
+        out, err = self._out[frames.STDOUT], self._out[frames.STDERR]
+        return Spoken(
+            ending=Ending(
+                exit_code=code,
+                signal_number=number,
+                timed_out=self._timed_out,
+                cancelled=self._stopped and self._live.stop == "cancelled",
+                interrupted=self._stopped and self._live.stop == "interrupted",
+                broken=self._broken or (self._stopped and self._live.stop == "stopping"),
+                oom_kills=stats.oom_kills,
+                not_compiled=not ran,
+            ),
+            stdout_truncated=out.truncated,
+            stderr_truncated=err.truncated,
+            wall_ms=self._elapsed_ms(ended_at) if ran else 0,
+            stats=stats,
+            receiver=self._receiver,
+            compiled=self._compiled,
+        )
+
+    def _elapsed_ms(self, until: float) -> int:
+        """Since the phase under way began."""
+        return round((until - self._started_at) * 1000)
+
+
+def _end_of(kind: bytes, digits: bytes) -> tuple[int | None, int | None]:
+    """The exit code or the signal that ended a main process. Raises ProtocolError for an end that cannot be."""
+    value = frames.number(digits, 255)
+    if kind == b"exit":
+        return value, None
+    if kind == b"signal" and 0 < value <= 64:
+        return None, value
+    raise ProtocolError("an end that cannot be")

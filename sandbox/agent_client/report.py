@@ -1,0 +1,61 @@
+"""What is kept of a conversation while it goes on, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sandbox import frames
+from sandbox.agent_client.artifacts import Receiver
+from sandbox.engines import Stats
+from sandbox.run.outcome import Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """How compiling went. `exit_code` None: the compiler was killed, or nobody knows."""
+
+    stdout: bytes
+    stderr: bytes
+    exit_code: int | None
+    wall_ms: int
+    cpu_ms: int
+
+
+@dataclass(slots=True)
+class Spoken:
+    """What came of a conversation: how it ended, what was made and used. What was printed is in the run's log.
+
+    All but `compiled` is of the program alone; where that was not run there was no output, time or memory.
+    """
+
+    ending: Ending
+    stdout_truncated: bool
+    stderr_truncated: bool
+    wall_ms: int
+    stats: Stats
+    receiver: Receiver
+    compiled: Compiled | None = None
+
+
+@dataclass(slots=True)
+class Stream:
+    """One captured output stream: at most `room` more bytes are kept."""
+
+    name: str
+    room: int
+    truncated: bool = False
+    #: What the compiler said; what the program says goes to the run's log at once.
+    data: bytearray = field(default_factory=bytearray)
+
+    def take(self, payload: bytes) -> bytes:
+        """As much of it as there is room for."""
+        if len(payload) > self.room:
+            self.truncated = True
+            payload = payload[: self.room]
+        self.room -= len(payload)
+        return payload
+
+
+def streams(room: int) -> dict[bytes, Stream]:
+    """Both streams of a phase, by the kind of their frames."""
+    return {frames.STDOUT: Stream("stdout", room), frames.STDERR: Stream("stderr", room)}

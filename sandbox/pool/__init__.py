@@ -1,0 +1,1 @@
+"""Warm sandboxes: queues that are ready, their sizes, and whether sandboxes can be made."""

@@ -1,0 +1,226 @@
+"""What waits in the warm pool, and what is to be made next.
+
+While runs are going on, nothing is wanted that the pool has half of: on a small machine, making the next sandbox
+would slow the run that is under way.
+
+Of what is in doubt one is wanted in any case, whatever waits and however few are to wait: it shows whether
+sandboxes can be made, after a failure and before the first of a language. While nothing is in doubt, nobody looks.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from sandbox.availability import FAILING_FROM, Availability
+from sandbox.engines import Engine, Sandbox
+from sandbox.images import Image
+from sandbox.languages import Language
+from sandbox.pool.sizes import flavour_sizes
+
+#: After the first failure to make a sandbox; twice as long after each further one in a row.
+RETRY_S, LONGEST_RETRY_S = 2.0, 60.0
+#: The way of a sandbox that is a container of its own where others are forked.
+CONTAINER = "container"
+
+
+@dataclass(slots=True)
+class Shelf:
+    """One language's ready sandboxes, those of one flavour of it, or its containers, of which none are kept.
+
+    `making` are on their way.
+    """
+
+    language: Language
+    size: int
+    flavour: str = ""
+    container: bool = False
+    ready: deque[Sandbox] = field(default_factory=deque)
+    making: int = 0
+    #: In a row, of making one.
+    failures: int = 0
+    #: Until then none is to be made.
+    paused_until: float = float("-inf")
+    name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = _name(self.language, CONTAINER if self.container else self.flavour)
+
+    @property
+    def coming(self) -> int:
+        """How many there are, or will be."""
+        return len(self.ready) + self.making
+
+    @property
+    def fullness(self) -> float:
+        """From 0 to 1."""
+        return self.coming / max(self.size, 1)
+
+
+class Shelves:
+    """Every language's, and what goes on beside them. Safe for many threads."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        sizes: Mapping[Language, int],
+        availability: Availability,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        tries: bool = True,
+    ) -> None:
+        """One of each language, and where the engine has templates, of each flavour and of containers.
+
+        `availability` knows what is in doubt; without `tries` nothing is made to settle that.
+        """
+        self._tries = tries
+        shelves = [Shelf(language, size) for language, size in sizes.items()]
+        if engine.has_templates:
+            shelves += [Shelf(language, size, name) for (language, name), size in flavour_sizes(sizes).items()]
+            shelves += [Shelf(language, 0, container=True) for language in sizes]
+        self._shelves = {shelf.name: shelf for shelf in shelves}
+        self._availability = availability
+        self._clock = clock
+        self._change = threading.Condition()
+        self._closed = False
+        self._busy = 0
+        #: Of the busy, those whose run has ended.
+        self._ended = 0
+
+    def find(self, language: Language, flavour: str) -> Shelf:
+        """The flavour's, or the language's own if that has none."""
+        return self._shelves.get(_name(language, flavour)) or self._shelves[_name(language, "")]
+
+    def find_containers(self, language: Language) -> Shelf:
+        """Return the one of the language's containers: its own, where that holds such."""
+        return self.find(language, CONTAINER)
+
+    def take(self, shelf: Shelf) -> Sandbox | None:
+        """What has waited for longest."""
+        with self._change:
+            if not shelf.ready:
+                return None
+            sandbox = shelf.ready.popleft()
+            if self._wants(shelf):
+                self._change.notify()
+        return sandbox
+
+    def next_to_fill(self, image_of: Callable[[str], Image | None]) -> tuple[Shelf, Image] | None:
+        """Wait for a shelf that wants filling, the emptiest first; one more is then on its way. None at the end."""
+        with self._change:
+            while not self._closed:
+                for shelf in sorted(self._shelves.values(), key=lambda shelf: shelf.fullness):
+                    image = image_of(shelf.language.id) if self._wants(shelf) else None
+                    if image is not None:
+                        shelf.making += 1
+                        if any(map(self._wants, self._shelves.values())):
+                            self._change.notify()
+                        return shelf, image
+                self._change.wait(self._shortest_pause_s())
+        return None
+
+    def put(self, shelf: Shelf, sandbox: Sandbox) -> bool:
+        """What was on its way is there. False if it is not wanted any more, or was only to show that it can be."""
+        with self._change:
+            shelf.making -= 1
+            wanted = not self._closed and len(shelf.ready) < shelf.size
+            if wanted:
+                shelf.ready.append(sandbox)
+            return wanted
+
+    def give_up(self, shelf: Shelf) -> None:
+        """What was on its way does not come."""
+        with self._change:
+            shelf.making -= 1
+
+    def pause(self, shelf: Shelf) -> None:
+        """Want none for a while, as one could not be made: longer after each failure in a row.
+
+        Those that fail meanwhile, as fillers and runs do together, are of the same failure.
+        """
+        with self._change:
+            if self._is_paused(shelf):
+                return
+            shelf.paused_until = self._clock() + min(LONGEST_RETRY_S, RETRY_S * 2**shelf.failures)
+            shelf.failures += 1
+
+    def resume(self, shelf: Shelf, failures: int) -> None:
+        """End the pause, as one was made after so many failures.
+
+        If that many count, something was mended, and the others are worth an attempt too.
+        """
+        with self._change:
+            shelf.failures = 0
+            for one in self._shelves.values() if failures >= FAILING_FROM else [shelf]:
+                one.paused_until = float("-inf")
+            self._change.notify_all()
+
+    def run_begins(self) -> None:
+        """Another run is under way."""
+        with self._change:
+            self._busy += 1
+
+    def run_ends(self) -> None:
+        """One is over; it counts until `forget_ended`."""
+        with self._change:
+            self._ended += 1
+
+    def forget_ended(self) -> None:
+        """What ended runs kept from being wanted is wanted now."""
+        with self._change:
+            if self._ended:
+                self._busy -= self._ended
+                self._ended = 0
+                self._change.notify()
+
+    def look_again(self) -> None:
+        """There may be images that were not there, or doubts."""
+        with self._change:
+            self._change.notify_all()
+
+    def keep_one(self, language: Language) -> None:
+        """Want at least one of a language from now on."""
+        with self._change:
+            shelf = self._shelves[_name(language, "")]
+            if shelf.size == 0:
+                shelf.size = 1
+                self._change.notify_all()
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Ready and wanted, by language."""
+        with self._change:
+            return {
+                name: {"ready": len(shelf.ready), "size": shelf.size}
+                for name, shelf in self._shelves.items()
+                if not shelf.container
+            }
+
+    def close(self) -> list[Sandbox]:
+        """Want nothing any more; everything that waited."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+            waiting = [sandbox for shelf in self._shelves.values() for sandbox in shelf.ready]
+            for shelf in self._shelves.values():
+                shelf.ready.clear()
+        return waiting
+
+    def _wants(self, shelf: Shelf) -> bool:
+        lacks = shelf.coming < (shelf.size if self._busy == 0 else (shelf.size + 1) // 2)
+        tries = self._tries and not lacks and shelf.making == 0 and self._availability.is_doubtful(shelf.name)
+        return (lacks or tries) and not self._is_paused(shelf)
+
+    def _is_paused(self, shelf: Shelf) -> bool:
+        return self._clock() < shelf.paused_until
+
+    def _shortest_pause_s(self) -> float | None:
+        """How long until the first pause ends; None if there is none."""
+        at = self._clock()
+        return min((one.paused_until - at for one in self._shelves.values() if one.paused_until > at), default=None)
+
+
+def _name(language: Language, way: str) -> str:
+    return f"{language.id}/{way}" if way else language.id

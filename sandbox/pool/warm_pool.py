@@ -1,0 +1,277 @@
+"""The warm pool: sandboxes started ahead of need, each used once, made again in the background.
+
+Fillers sleep until there is something to make, or to be seen: whether sandboxes can be made. They hold back while
+runs are going on, and until the answer to the last has had the time to reach whoever waits for it. What has been
+used is taken apart on a thread of its own, after the reply.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from config.repeats import RepeatedLog
+from protocol.result import Source
+from sandbox.agent_client.readiness import await_ready, is_waiting
+from sandbox.availability import Availability
+from sandbox.engines import Engine, EngineError, NotConfined, Sandbox
+from sandbox.engines.remedies import remedy_for
+from sandbox.images import Image, Images
+from sandbox.languages import Language
+from sandbox.metrics import Metrics
+from sandbox.pool.ready_queues import Shelf, Shelves
+from sandbox.pool.wakeup import Lull
+
+log = logging.getLogger(__name__)
+repeated = RepeatedLog(log)
+
+#: Starts at the same time: one more than there are processors, since each also waits for the kernel a little.
+STARTS = (os.cpu_count() or 1) + 1
+FILLERS = min(STARTS - 1, 8)
+#: From a run's end here to its answer there: it is put together, recorded and sent in half of that.
+ANSWER_S = 0.002
+
+
+class NotReady(Exception):
+    """The language's image is not built yet."""
+
+
+class WarmPool:
+    """Ready sandboxes of every language whose image is built."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        images: Images,
+        sizes: dict[Language, int],
+        metrics: Metrics | None = None,
+        *,
+        inspect: Callable[[Sandbox], None] = lambda _sandbox: None,
+        availability: Availability | None = None,
+        tries: bool = True,
+    ) -> None:
+        """`inspect` is shown every sandbox that is ready, and may raise NotConfined; `availability` is told of each
+        attempt to make one. Without `tries` none is made only to see whether it can be.
+        """
+        self.availability = availability or Availability()
+        self._engine = engine
+        self._images = images
+        self._shelves = Shelves(engine, sizes, self.availability, tries=tries)
+        self._metrics = metrics or Metrics()
+        self._inspect = inspect
+        #: Whether the sandbox made last was confined as it must be; None before the first.
+        self.confined: bool | None = None
+        #: The version of Landlock that its agent put in force, 0 where the kernel has none for it.
+        self.landlock: int | None = None
+        self._used: deque[Sandbox] = deque()
+        self._lull = Lull(ANSWER_S)
+        # More would only slow each other down; waiting for a turn, a run may be handed one that is ready.
+        self._starts = threading.Semaphore(STARTS)
+        self._threads = [threading.Thread(target=self._fill, name=f"fill-{n}") for n in range(FILLERS)]
+        self._threads.append(threading.Thread(target=self._tidy_up, name="tidy-up"))
+
+    def start(self) -> None:
+        """Begin to fill."""
+        for thread in self._threads:
+            thread.start()
+
+    # -- for runs ----------------------------------------------------------------------------------
+
+    def check(self, language: Language) -> None:
+        """Raises NotReady for a language whose image is not built."""
+        self._image(language)
+
+    def take(self, language: Language, flavour: str = "", owner: str = "") -> tuple[Sandbox, Source]:
+        """A ready sandbox: from the shelf, or made now if that is empty. Raises NotReady, EngineError.
+
+        `flavour` is that of the template to prefer, where there is one. Where each owner has templates of its own,
+        it is forked from one now, if there is one yet.
+        """
+        found = self._forked_for(owner, language, flavour)
+        if found is None:
+            found = self._taken(language, flavour)
+        sandbox, source = found
+        if sandbox.facts().source == "template":
+            source = "template"
+        self._metrics.taken.labels(language.id, source).inc()
+        return sandbox, source
+
+    def _forked_for(self, owner: str, language: Language, flavour: str) -> tuple[Sandbox, Source] | None:
+        image = self._image(language)
+        if not self._engine.has_own_template(image, flavour, owner):
+            return None
+        try:
+            with self._starts:
+                return self._create(image, flavour=flavour, owner=owner), "cold"
+        except EngineError as e:
+            message = "no sandbox came of a key's template: %s"
+            repeated.log(logging.WARNING, message, e, key=language.id, language=language.id)
+            return None
+
+    def _taken(self, language: Language, flavour: str) -> tuple[Sandbox, Source]:
+        image, shelf = self._image(language), self._shelves.find(language, flavour)
+        if (sandbox := self._from_shelf(shelf, image)) is not None:
+            return sandbox, "pool"
+        self._metrics.misses.labels(language.id).inc()
+        with self._starts:
+            # One may have become ready in the time spent waiting for a turn.
+            if (sandbox := self._from_shelf(shelf, image)) is not None:
+                return sandbox, "pool"
+            return self._made_for_run(image, lambda: self._make(shelf, image)), "cold"
+
+    def make_cold(self, language: Language, *, hold: bool = False) -> Sandbox:
+        """A sandbox made now as a container of its own, without an interpreter started ahead unless `hold`.
+
+        Raises NotReady, EngineError.
+        """
+        image, shelf = self._image(language), self._shelves.find_containers(language)
+        with self._starts:
+            sandbox = self._made_for_run(image, lambda: self._make(shelf, image, hold=hold, container=True))
+        self._metrics.taken.labels(language.id, "cold").inc()
+        return sandbox
+
+    def discard(self, sandbox: Sandbox) -> None:
+        """Take a used sandbox apart, on another thread and in a moment."""
+        self._used.append(sandbox)
+        self._lull.ask()
+
+    def run_begins(self) -> None:
+        """A run is under way: fillers hold back while the pool is half full."""
+        self._shelves.run_begins()
+
+    def run_ends(self) -> None:
+        """What it held the fillers from can be done in a moment."""
+        self._shelves.run_ends()
+        self._lull.ask()
+
+    def images_changed(self) -> None:
+        """Look again at what can be filled."""
+        self._shelves.look_again()
+
+    def keep_one(self, language: Language) -> None:
+        """Have at least one of a language warm from now on."""
+        self._shelves.keep_one(language)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Ready and wanted, by language."""
+        return self._shelves.counts()
+
+    # -- making ------------------------------------------------------------------------------------
+
+    def _image(self, language: Language) -> Image:
+        image = self._images.get(language.id)
+        if image is None:
+            raise NotReady(language.id)
+        return image
+
+    def _from_shelf(self, shelf: Shelf, image: Image) -> Sandbox | None:
+        """The longest-waiting sandbox of the current image that is still alive."""
+        while True:
+            sandbox = self._shelves.take(shelf)
+            if sandbox is None:
+                return None
+            if sandbox.image.digest == image.digest and is_waiting(sandbox):
+                return sandbox
+            self.discard(sandbox)
+
+    def _made_for_run(self, image: Image, make: Callable[[], Sandbox]) -> Sandbox:
+        """What `make` makes, which is called once more if it fails: nothing of the run has been started, so it need
+        not be lost.
+        """
+        try:
+            return make()
+        except NotConfined:
+            raise
+        except EngineError as e:
+            message = "a sandbox could not be made; trying once more: %s"
+            repeated.log(logging.WARNING, message, e, key=image.language, language=image.language)
+        return make()
+
+    def _make(self, shelf: Shelf, image: Image, *, hold: bool = True, container: bool = False) -> Sandbox:
+        """One of a shelf's kind; whether it could be made is counted. A failure puts the kind in doubt."""
+        try:
+            sandbox = self._create(image, hold=hold, flavour=shelf.flavour, container=container)
+        except EngineError as e:
+            self._shelves.pause(shelf)
+            self.availability.failed(shelf.name, str(e))
+            self._shelves.look_again()
+            raise
+        failures = self.availability.succeeded(shelf.name)
+        if failures:
+            self._shelves.resume(shelf, failures)
+        return sandbox
+
+    def _create(
+        self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False, owner: str = ""
+    ) -> Sandbox:
+        began = time.monotonic()
+        try:
+            sandbox = self._started(
+                self._engine.create(image, hold=hold, flavour=flavour, container=container, owner=owner)
+            )
+        except EngineError:
+            self._metrics.engine_errors.labels("start").inc()
+            raise
+        self._metrics.starts.labels(image.language).observe(time.monotonic() - began)
+        return sandbox
+
+    def _started(self, sandbox: Sandbox) -> Sandbox:
+        """That sandbox, once its agent is ready and it was measured; destroyed if that does not come to pass."""
+        try:
+            self._note_landlock(await_ready(sandbox))
+            self._inspect(sandbox)
+            sandbox.measure()
+            self.confined = True
+        except BaseException as e:
+            if isinstance(e, NotConfined):
+                self.confined = False
+            sandbox.destroy()
+            raise
+        return sandbox
+
+    def _note_landlock(self, version: int) -> None:
+        if version != self.landlock:
+            log.info("landlock in sandboxes", extra={"version": version})
+        self.landlock = version
+
+    def _fill(self) -> None:
+        while (chosen := self._shelves.next_to_fill(self._images.get)) is not None:
+            shelf, image = chosen
+            try:
+                with self._starts:
+                    sandbox = self._make(shelf, image, hold=not shelf.container, container=shelf.container)
+            except EngineError as e:
+                language = shelf.language.id
+                remedy = remedy_for(str(e))
+                message = "a warm sandbox could not be made"
+                repeated.log(logging.ERROR, message, key=language, language=language, reason=str(e), remedy=remedy)
+                self._shelves.give_up(shelf)
+                continue
+            if not self._shelves.put(shelf, sandbox):
+                sandbox.destroy()
+
+    def _tidy_up(self) -> None:
+        """Do what runs have left to do, whenever some have ended."""
+        goes_on = True
+        while goes_on:
+            goes_on = self._lull.wait()
+            self._shelves.forget_ended()
+            while self._used:
+                self._used.popleft().destroy()
+                self._shelves.forget_ended()  # the dead may have taken their time
+
+    def close(self) -> None:
+        """Stop filling and take everything apart."""
+        waiting = self._shelves.close()
+        for sandbox in waiting:
+            sandbox.kill()
+        for sandbox in waiting:
+            self.discard(sandbox)
+        for thread in self._threads[:-1]:
+            thread.join()
+        self._lull.end()
+        self._threads[-1].join()

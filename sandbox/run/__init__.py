@@ -1,0 +1,1 @@
+"""One run: its plan, its events while it is alive, and its outcome."""

@@ -1,0 +1,215 @@
+"""One run while the worker has it: what it has said so far, who hears it, and the means to end it early.
+
+One thread runs it (the owner): it sleeps in poll() and never blocks on a listener. Any thread may cancel it or
+follow its events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from config.clock import now
+from sandbox.run.events import Event, EventLog
+
+#: A listener that is so far behind its run holds the program's pipes up.
+BEHIND_BYTES = 256 * 1024
+GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+SEND_BYTES = 256 * 1024
+
+#: `status`: only that it waits and that it runs, where it had to wait. `all`: everything, as it happens.
+Hearing = Literal["status", "all"]
+#: Why a run is ended early: somebody asked for it, the service stops, or whoever waited has died.
+Stop = Literal["cancelled", "stopping", "interrupted"]
+Status = Literal["queued", "running"]
+
+
+class Outlet:
+    """Lines on their way to a connected socket, sent as fast as it takes them and never waited for."""
+
+    def __init__(self, sock: socket.socket, hearing: Hearing) -> None:
+        self.fd = sock.fileno()
+        self.hearing = hearing
+        self._sock = sock
+        self.unsent = bytearray()
+
+    def push(self, line: bytes) -> None:
+        """Send a line, or keep what is not taken. A peer that is gone is noticed by its hanging up."""
+        self.unsent += line
+        self.flush()
+
+    def is_left(self) -> bool:
+        """Return whether the peer has said something since it asked: that it leaves is all that it may say.
+
+        One that hangs up without a word did not mean to: its process has died.
+        """
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
+
+    def flush(self) -> None:
+        """Send what can be sent now."""
+        with contextlib.suppress(OSError):
+            while self.unsent:
+                sent = self._sock.send(memoryview(self.unsent)[:SEND_BYTES], socket.MSG_DONTWAIT)
+                del self.unsent[:sent]
+
+
+@dataclass(slots=True)
+class Marks:
+    """When things happened to a run, in seconds of the monotonic clock; None: they did not."""
+
+    accepted: float
+    #: It had its place; it had its sandbox, with its limits in force.
+    admitted: float | None = None
+    ready: float | None = None
+    ended: float = 0.0
+
+
+class LiveRun:
+    """A run from its acceptance to its result."""
+
+    def __init__(
+        self,
+        run_id: str,
+        language: str,
+        *,
+        outlet: Outlet | None = None,
+        on_status: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        self.id = run_id
+        self.language = language
+        self.log = EventLog()
+        self.marks = Marks(time.monotonic())
+        #: Where its result is waited for; None for one that runs in the background, or has been left.
+        self.outlet = outlet
+        self.stop: Stop | None = None
+        #: The data of the newest `info`.
+        self.info: dict[str, Any] | None = None
+        self._on_status = on_status
+        self._waited = False
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._change = threading.Condition()
+        self._told = 0
+        self._followers = 0
+        self._ended = False
+
+    # -- for any thread ----------------------------------------------------------------------------
+
+    def end_early(self, why: Stop) -> None:
+        """Have it ended; without effect on one that has ended or is being ended."""
+        with self._change:
+            if self.stop is None and not self._ended:
+                self.stop = why
+                os.eventfd_write(self._wake_fd, 1)
+
+    def follow(self, after: int, timeout_s: float) -> tuple[list[Event], bool]:
+        """The events with a greater number, waited for; and whether the run has ended with them."""
+        with self._change:
+            self._followers += 1
+            self._change.wait_for(lambda: self._ended or len(self.log) > after, timeout_s)
+            self._followers -= 1
+            return self.log.after(after), self._ended
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody hears its events as they happen."""
+        return self._followers > 0 or (self.outlet is not None and self.outlet.hearing == "all")
+
+    # -- for the owner: what it says ---------------------------------------------------------------
+
+    def say(self, kind: str, data: Any = None) -> None:  # noqa: ANN401  # whatever JSON can say
+        """An event other than output."""
+        self.log.add(kind, data)
+        self._tell()
+
+    def output(self, kind: str, payload: bytes) -> None:
+        """Bytes that the program wrote."""
+        self.log.output(kind, payload)
+        self._tell()
+
+    def end_of_output(self) -> None:
+        """The program writes no more."""
+        self.log.end_of_output()
+        self._tell()
+
+    def tick(self) -> None:
+        """Say what is due by the clock."""
+        self.log.tick()
+        self._tell()
+
+    def status(self, status: Status, **more: int) -> None:
+        """It waits, or it runs. Heard by whoever wants the status alone, where it had to wait."""
+        self._waited = self._waited or status == "queued"
+        info = {"id": self.id, "language": self.language, "status": status, "at": now(), **more}
+        self.info = info
+        self.say("info", info)
+        if self._on_status is not None:
+            self._on_status(info)
+        if self._waited and self.outlet is not None and self.outlet.hearing == "status":
+            self.outlet.push(_line(self.log.after(len(self.log) - 1)[0]))
+
+    def _tell(self) -> None:
+        if len(self.log) == self._told:
+            return
+        outlet = self.outlet
+        if outlet is not None and outlet.hearing == "all":
+            outlet.push(b"".join([_line(event) for event in self.log.after(self._told)]))
+        self._told = len(self.log)
+        if self._followers:
+            with self._change:
+                self._change.notify_all()
+
+    # -- for the owner: its sleep ------------------------------------------------------------------
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether its listener takes less than it says."""
+        return self.outlet is not None and len(self.outlet.unsent) > BEHIND_BYTES
+
+    def register(self, poller: select.poll) -> None:
+        """Wake the owner for a stop, a listener's departure, and room for what is unsent."""
+        if self.stop is None:
+            poller.register(self._wake_fd, select.POLLIN)
+        if self.outlet is not None:
+            poller.register(self.outlet.fd, select.POLLRDHUP | (select.POLLOUT if self.outlet.unsent else 0))
+
+    def look(self) -> None:
+        """Notice at once, without waiting, whether the listener has hung up."""
+        poller = select.poll()
+        self.register(poller)
+        for fd, event in poller.poll(0):
+            self.attend(fd, event)
+
+    def attend(self, fd: int, event: int) -> None:
+        """Attend to what the poller said of one of the descriptors registered here."""
+        if self.outlet is None or fd != self.outlet.fd:
+            return
+        if event & GONE:
+            why: Stop = "cancelled" if self.outlet.is_left() else "interrupted"
+            self.outlet = None
+            self.end_early(why)
+        elif event & select.POLLOUT:
+            self.outlet.flush()
+
+    def end(self) -> None:
+        """The owner is done with it: nothing more will be said."""
+        self.marks.ended = time.monotonic()
+        with self._change:
+            self._ended = True
+            self._change.notify_all()
+        os.close(self._wake_fd)
+
+
+def _line(event: Event) -> bytes:
+    return orjson.dumps(event.to_json(), option=orjson.OPT_APPEND_NEWLINE)
