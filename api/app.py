@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
@@ -20,7 +19,7 @@ from api.limits.addresses import client_address
 from api.limits.bucket import Bucket
 from api.limits.limiter import Limiter
 from api.metrics import Metrics
-from api.outputs import WholeRuns
+from api.outputs import Outputs
 from api.places import Pools
 from api.plans import Plans, load_plans
 from api.room import DiskReserve
@@ -85,7 +84,7 @@ def create_app(
         lease.start()
         Retention(records.retention, _policy(settings, plans, records.keys)).start()
         FileKeeper(records.files, storage, dispatcher).start()
-    records = replace(records, runs=WholeRuns(records.runs, storage))
+    outputs = Outputs(storage)
     languages = Languages(dispatcher)
     runs = Runs(
         dispatcher,
@@ -121,7 +120,8 @@ def create_app(
         languages=languages,
         runs=runs,
         records=records,
-        follower=Follower(dispatcher, records.runs),
+        follower=Follower(dispatcher, records.runs, outputs.whole),
+        outputs=outputs,
         storage=storage,
         storage_check=StorageCheck(storage),
         room=DiskReserve.of(settings),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from api.limits.bucket import Decision
     from api.limits.limiter import Limiter
     from api.metrics import Metrics
+    from api.outputs import Outputs
     from api.places import Pools
     from api.plans import Plans
     from api.room import DiskReserve
@@ -52,6 +53,7 @@ class Context:
     runs: Runs
     records: Records
     follower: Follower
+    outputs: Outputs
     storage: ApiAreas
     storage_check: StorageCheck
     room: DiskReserve
