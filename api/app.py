@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
@@ -26,7 +25,7 @@ from api.ratelimit.limiter import Limiter
 from api.runs import routes as runs_routes
 from api.runs.events import Follower
 from api.runs.service import Runs
-from api.runs.stored_outputs import WholeRuns
+from api.runs.stored_outputs import Outputs
 from api.system import docs_routes, page_routes
 from api.system import routes as service_routes
 from api.system.disk_space import DiskReserve
@@ -92,7 +91,7 @@ def create_app(
         lease.start()
         Retention(records.retention, _policy(settings, plans, records.keys)).start()
         FileKeeper(records.files, storage, dispatcher).start()
-    records = replace(records, runs=WholeRuns(records.runs, storage))
+    outputs = Outputs(storage)
     languages = Languages(dispatcher)
     runs = Runs(
         dispatcher,
@@ -128,7 +127,8 @@ def create_app(
         languages=languages,
         runs=runs,
         records=records,
-        follower=Follower(dispatcher, records.runs),
+        follower=Follower(dispatcher, records.runs, outputs.whole),
+        outputs=outputs,
         storage=storage,
         storage_check=StorageCheck(storage),
         room=DiskReserve.of(settings),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from api.ratelimit.limiter import Limiter
     from api.runs.events import Follower
     from api.runs.service import Runs
+    from api.runs.stored_outputs import Outputs
     from api.system.disk_space import DiskReserve
     from api.system.languages import Languages
     from api.system.storage_health import StorageCheck
@@ -51,6 +52,7 @@ class Context:
     runs: Runs
     records: Records
     follower: Follower
+    outputs: Outputs
     storage: ApiAreas
     storage_check: StorageCheck
     room: DiskReserve

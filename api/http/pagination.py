@@ -65,6 +65,13 @@ def parse_include(arguments: MultiDict[str, str]) -> bool:
     return include is not None
 
 
+def list_ends(ids: list[str], *, has_more: bool) -> tuple[bytes, bytes]:
+    """Return what stands before and behind the objects of a page, which have commas between them."""
+    nothing = [(an_id, None) for an_id in ids]
+    before, _, behind = list_body(nothing, has_more=has_more).partition(orjson.dumps([None] * len(ids)))
+    return before + b"[", b"]" + behind
+
+
 def list_body(rows: list[tuple[str, Any]], *, has_more: bool) -> bytes:
     """A page as JSON, of (id, object) pairs."""
     return orjson.dumps(

@@ -15,7 +15,7 @@ from dispatch import EventsUnknown, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from api.files.links import Signer
     from dispatch import Dispatcher
@@ -81,9 +81,11 @@ def replayed(run: Run, timeline: Iterable[Event], after: int, signer: Signer) ->
 class Follower:
     """Follows runs from wherever they are."""
 
-    def __init__(self, dispatcher: Dispatcher, store: RunStore) -> None:
+    def __init__(self, dispatcher: Dispatcher, store: RunStore, whole: Callable[[Run], Run]) -> None:
+        """`whole` puts a run's outputs into its document, wherever they are."""
         self._dispatcher = dispatcher
         self._store = store
+        self._whole = whole
 
     def follow(self, run: Run, after: int, signer: Signer, *, client_fd: int | None) -> Iterator[Message]:
         """The run's events with a greater number, to its end. Raises ClientGone.
@@ -113,7 +115,7 @@ class Follower:
                     return
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 2, LOOK_MOST_S)
-        yield from replayed(run, self._timeline(run), after, signer)
+        yield from replayed(self._whole(run), self._timeline(run), after, signer)
 
     def _timeline(self, run: Run) -> Iterator[Event]:
         last, more = 0, True

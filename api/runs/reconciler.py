@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
     from dispatch import Dispatcher
-    from records.runs import RunEnd, RunStore
+    from records.runs import Run, RunEnd, RunStore
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -148,10 +148,13 @@ class Collector:
         """Expect what an earlier process had accepted: the worker tells what it has of it."""
         for run in self._store.unfinished():
             if run.id not in self._expected:
-                bytes_in = len(self._store.request(run.owner, run.id) or b"")
-                facts = RunFacts.recorded(run, bytes_in, self._keep_files_ms)
+                facts = RunFacts.recorded(run, self._request_bytes(run), self._keep_files_ms)
                 sure_at = time.monotonic() if self._siblings else float("-inf")
                 self._expected[run.id] = _Expected(facts, INTERRUPTED, sure_at=sure_at)
+
+    def _request_bytes(self, run: Run) -> int:
+        blob = self._store.request_blob(run.owner, run.id)
+        return blob.size if blob is not None else len(self._store.request(run.owner, run.id) or b"")
 
     def _look_again(self) -> None:
         """Ask the worker once more for what it has, when nothing of a sibling's can be on its way to it."""

@@ -18,7 +18,7 @@ from api.http.body import DRAIN_STRANGER_S, drain, parse_object, read_json_body
 from api.http.concurrency import SMALL_BYTES
 from api.http.ids import is_run_id
 from api.http.media import NDJSON, SSE, media_type
-from api.http.pagination import STATUSES, list_body, parse_include, parse_list, parse_status
+from api.http.pagination import STATUSES, list_body, list_ends, parse_include, parse_list, parse_status
 from api.openapi import examples
 from api.openapi.answers import Run as RunAnswer
 from api.openapi.answers import RunDeleted, RunList
@@ -27,15 +27,18 @@ from api.openapi.faults import JSON_BODY, LISTED
 from api.openapi.parameters import EVENTS, IDEMPOTENCY, PAGING
 from api.runs.events import MAX_SEQ, parse_after, rendered
 from api.runs.requests import RunIn, parse_run
+from api.runs.stored_outputs import is_in_parts
 from api.runs.submission import Order, RanBefore
 from dispatch import ClientGone
-from records.runs import IdempotencyKey
+from records.runs import IdempotencyKey, RunBlob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from api.keys.authentication import Caller
     from api.runs.events import Message
+    from api.runs.stored_outputs import Part
+    from records.page import Page
     from records.runs import Run
 
 blueprint = Blueprint("runs", __name__)
@@ -118,7 +121,14 @@ def create_run() -> Response:
         Query("language", "Only runs of this language, by id or alias.", {"type": "string"}),
     ),
     answers={200: Json("The newest first, unless `order=asc`.", RunList, {"one": examples.page(examples.RUN)})},
-    errors=(*LISTED, "unknown_language", "worker_unavailable", "overloaded", "too_many_connections"),
+    errors=(
+        *LISTED,
+        "unknown_language",
+        "worker_unavailable",
+        "overloaded",
+        "too_many_connections",
+        "storage_unavailable",
+    ),
 )
 def list_runs() -> Response:
     """The caller's runs, a page at a time, the newest first unless `order=asc`."""
@@ -136,6 +146,8 @@ def list_runs() -> Response:
         language=language,
     )
     sign = _signer().document
+    if any(is_in_parts(run.document) for run in page.items):
+        return _in_parts(lambda: _list_parts(page, sign), caller.id)
     rows = [(run.id, orjson.Fragment(sign(run.document))) for run in page.items]
     body = list_body(rows, has_more=page.has_more)
     return _bytes(body, context().places.readers.take_to_send(len(body), caller.id))
@@ -148,7 +160,14 @@ def list_runs() -> Response:
     path=_PATH,
     query=(Query("include", "The request that made it, too.", {"type": "string", "enum": ["request"]}),),
     answers={200: Json("The run.", RunAnswer, {"ended": examples.RUN, "queued": examples.QUEUED})},
-    errors=("run_not_found", "invalid_value", "unknown_field", "overloaded", "too_many_connections"),
+    errors=(
+        "run_not_found",
+        "invalid_value",
+        "unknown_field",
+        "overloaded",
+        "too_many_connections",
+        "storage_unavailable",
+    ),
 )
 def get_run(run_id: str) -> Response:
     """One run of the caller's, in any state; with `include=request` what made it.
@@ -158,11 +177,7 @@ def get_run(run_id: str) -> Response:
     caller = require_caller(reading=True)
     include = parse_include(request.args)
     run = _run(run_id, caller)
-    document = _signer().document(run.document)
-    if include:
-        made_by = context().records.runs.request(caller.id, run.id) or b"null"
-        document = document[:-1] + b',"request":' + made_by + b"}"
-    return _bytes(document, context().places.readers.take_to_send(len(document), caller.id))
+    return _recorded(run, request=_request_of(run) if include else None)
 
 
 @blueprint.delete("/v1/runs/<run_id>")
@@ -193,7 +208,7 @@ def delete_run(run_id: str) -> Response:
     description="Everything it started is dead before the answer comes. One that has ended is answered as it is.",
     path=_PATH,
     answers={200: Json("The run, ended.", RunAnswer)},
-    errors=("run_not_found", "worker_unavailable"),
+    errors=("run_not_found", "worker_unavailable", "overloaded", "too_many_connections", "storage_unavailable"),
 )
 def cancel_run(run_id: str) -> Response:
     """End a run early and answer with it; one that has ended is answered as it is."""
@@ -202,7 +217,8 @@ def cancel_run(run_id: str) -> Response:
     run = _run(run_id, caller)
     if not run.ended:
         audit("run.cancelled", key=caller.id)
-    return _document(context().runs.cancel(run))
+    run = context().runs.cancel(run)
+    return _recorded(run) if is_in_parts(run.document) else _document(run)
 
 
 @blueprint.get("/v1/runs/<run_id>/events")
@@ -241,7 +257,7 @@ def get_events(run_id: str) -> Response:
     last = parse_after(request.headers.get("Last-Event-ID"), "Last-Event-ID")
     if media == SSE and "Last-Event-ID" in request.headers:
         after = last
-    run = _run(run_id, caller)
+    run = context().outputs.whole(_run(run_id, caller))
     messages = context().follower.follow(run, after, _signer(), client_fd=_client_fd())
     return _events(messages, media, context().places.readers.take(caller.id))
 
@@ -269,16 +285,50 @@ def _idempotency_key(body: bytes) -> IdempotencyKey | None:
 
 def _answer_again(run: Run, order: Order) -> Response:
     """The answer to a request that was made before, in the form it asks for now."""
-    readers = context().places.readers
     if order.request.stream:
         media = media_type(request.accept_mimetypes)
-        messages = context().follower.follow(run, 0, _signer(), client_fd=None)
-        return _events(messages, media, readers.take(run.owner))
+        messages = context().follower.follow(context().outputs.whole(run), 0, _signer(), client_fd=None)
+        return _events(messages, media, context().places.readers.take(run.owner))
     if run.status == "error" and not order.request.background:
         raise ApiError.of_run(run.id, ErrorObject(**orjson.loads(run.document)["error"]))
-    body = _signer().document(run.document)
-    give_back = readers.take_to_send(len(body), run.owner)
-    return _bytes(body, give_back, status=202 if order.request.background else 200)
+    return _recorded(run, status=202 if order.request.background else 200)
+
+
+def _recorded(run: Run, *, request: bytes | RunBlob | None = None, status: int = 200) -> Response:
+    """A run as it is recorded, with what made it if that is told too; what is in storage is read as it is sent."""
+    sign = _signer().document
+    if is_in_parts(run.document) or isinstance(request, RunBlob):
+        return _in_parts(lambda: context().outputs.parts(run.document, sign, request), run.owner, status=status)
+    body = sign(run.document)
+    if request is not None:
+        body = body[:-1] + b',"request":' + request + b"}"
+    return _bytes(body, context().places.readers.take_to_send(len(body), run.owner), status=status)
+
+
+def _request_of(run: Run) -> bytes | RunBlob:
+    """What made a run."""
+    store = context().records.runs
+    return store.request(run.owner, run.id) or store.request_blob(run.owner, run.id) or b"null"
+
+
+def _list_parts(page: Page[Run], sign: Callable[[bytes], bytes]) -> list[Part]:
+    before, behind = list_ends([run.id for run in page.items], has_more=page.has_more)
+    parts: list[Part] = []
+    for run in page.items:
+        parts += (b"," if parts else before, *context().outputs.parts(run.document, sign))
+    return [*parts, behind]
+
+
+def _in_parts(parts: Callable[[], list[Part]], sharer: str, *, status: int = 200) -> Response:
+    """An answer that is read from storage while it is sent, in a reader's place. Its length is not known before."""
+    give_back = context().places.readers.take(sharer)
+    try:
+        response = Response(context().outputs.read(parts()), status, content_type=JSON)
+    except BaseException:
+        give_back()
+        raise
+    response.call_on_close(give_back)
+    return response
 
 
 def _document(run: Run, give_back: Callable[[], None] | None = None, *, status: int = 200) -> Response:

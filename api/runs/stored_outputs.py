@@ -6,9 +6,12 @@ like that: its last field is `error`.
 
 from __future__ import annotations
 
+import codecs
 import logging
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -19,23 +22,9 @@ from storage import Blob
 from storage.errors import BlobDamaged, BlobMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from records.files import OverStorage
-    from records.page import Order, Page
-    from records.runs import (
-        Accepted,
-        Duplicate,
-        Event,
-        EventPage,
-        IdempotencyKey,
-        Mismatch,
-        NewRun,
-        OverQuota,
-        Run,
-        RunEnd,
-        RunStore,
-    )
+    from records.runs import Run
     from storage import BlobReader, BlobStore
     from storage.areas import ApiAreas
 
@@ -43,6 +32,11 @@ log = logging.getLogger(__name__)
 
 _FIELD = "_blobs"
 _MARK = b"]}"
+#: So many characters are escaped at a time: a control character is six bytes in JSON.
+TEXT_CHARACTERS = PIECE_BYTES // 6
+#: A blob that was found damaged when an answer had begun is told as lost for so long, and so many are.
+LOST_S = 600.0
+LOST_MOST = 1000
 
 
 def store_request(uploads: BlobStore | None, body: bytes) -> RunBlob | None:
@@ -62,112 +56,130 @@ def marked(document: bytes, blobs: Sequence[RunBlob]) -> bytes:
     return b'%s,"%s":%s}' % (document[:-1], _FIELD.encode(), named)
 
 
-def whole(document: bytes, artifacts: BlobReader) -> bytes:
-    """Return the document as it is answered. Raises StorageUnavailable.
-
-    An output whose bytes are lost or damaged is empty and said to be truncated: the rest of the run is there.
-    """
-    if not document.endswith(_MARK):
-        return document
-    data: dict[str, Any] = orjson.loads(document)
-    for part, sha256, size in data.pop(_FIELD, ()):
-        try:
-            data[part] = _read(artifacts, sha256, size).decode()
-        except (BlobMissing, BlobDamaged) as e:
-            log.warning("an output is not what was stored: %s", e, extra={"run_id": data.get("id")})
-            data[f"{part}_truncated"] = True
-    return orjson.dumps(data)
+def is_in_parts(document: bytes) -> bool:
+    """Return whether outputs of this document are in storage."""
+    return document.endswith(_MARK)
 
 
-def _read(reader: BlobReader, sha256: str, size: int) -> bytes:
-    with reader.open(Blob(sha256, size)) as content:
-        return b"".join(content)
+@dataclass(frozen=True, slots=True)
+class StoredPart:
+    """A part of an answer that is in storage: as it is, or as what stands inside a JSON string."""
+
+    reader: BlobReader
+    blob: Blob
+    is_text: bool
 
 
-class WholeRuns:
-    """A `RunStore` whose runs are whole, wherever their parts are."""
+Part = bytes | StoredPart
 
-    def __init__(self, store: RunStore, storage: ApiAreas) -> None:
-        self._store = store
+
+class Outputs:
+    """Puts what is in storage back where a run is told: in memory, or piece by piece while it is sent."""
+
+    def __init__(self, storage: ApiAreas) -> None:
         self._storage = storage
+        #: Until when a blob that was found damaged while it was read is told as lost.
+        self._lost_until: dict[str, float] = {}
 
-    # -- what is read --------------------------------------------------------------------------------
+    def whole(self, run: Run) -> Run:
+        """Return the run with its whole document in memory. Raises StorageUnavailable."""
+        while is_in_parts(run.document):
+            with suppress(BlobMissing, BlobDamaged):  # told as lost from now on
+                run = replace(run, document=b"".join(self.read(self.parts(run.document))))
+        return run
 
-    def get(self, owner: str, run_id: str) -> Run | None:
-        """See `RunStore.get`."""
-        run = self._store.get(owner, run_id)
-        return None if run is None else self._whole(run)
-
-    def list(
+    def parts(
         self,
-        owner: str,
-        *,
-        limit: int,
-        after: str | None = None,
-        order: Order = "desc",
-        status: str | None = None,
-        language: str | None = None,
-    ) -> Page[Run]:
-        """See `RunStore.list`."""
-        page = self._store.list(owner, limit=limit, after=after, order=order, status=status, language=language)
-        return replace(page, items=tuple(map(self._whole, page.items)))
+        document: bytes,
+        sign: Callable[[bytes], bytes] = bytes,
+        request: bytes | RunBlob | None = None,
+    ) -> list[Part]:
+        """Return the parts of a document as it is answered, the first and the last in memory.
 
-    def request(self, owner: str, run_id: str) -> bytes | None:
-        """See `RunStore.request`; never empty."""
-        kept = self._store.request(owner, run_id)
-        if kept != b"":
-            return kept
-        blob = self._store.request_blob(owner, run_id)
-        return None if blob is None else _read(self._storage.uploads, blob.sha256, blob.size)
+        `sign` is applied to what is recorded; `request` is what made the run, if that is told too. An output whose
+        bytes are lost is empty and said to be truncated: the rest of the run is there. Raises StorageUnavailable,
+        and BlobMissing for the request.
+        """
+        parts: list[Part] = []
+        rest, outputs = self._outputs(document) if is_in_parts(document) else (document, [])
+        rest = sign(rest)
+        for name, blob in outputs:
+            # No text stands in front of them but texts of these names: inside one a quotation mark is escaped.
+            empty = b'"%b":""' % name.encode()
+            at = rest.index(empty) + len(empty) - 1
+            parts += (rest[:at], StoredPart(self._storage.artifacts, blob, is_text=True))
+            rest = rest[at:]
+        if request is None:
+            return [*parts, rest]
+        return [*parts, rest[:-1] + b',"request":', self._request(request), b"}"]
 
-    def _whole(self, run: Run) -> Run:
-        document = whole(run.document, self._storage.artifacts)
-        return run if document is run.document else replace(run, document=document)
+    def read(self, parts: Iterable[Part]) -> Iterator[bytes]:
+        """Yield what those parts are, in pieces that are worth sending, each read when it is asked for.
 
-    # -- what is the store's own -----------------------------------------------------------------------
+        Raises BlobMissing, BlobDamaged or StorageUnavailable: then the last bytes of that part are not yielded.
+        """
+        held: list[bytes] = []
+        size = 0
+        for part in parts:
+            for piece in (part,) if isinstance(part, bytes) else self._read(part):
+                held.append(piece)
+                size += len(piece)
+                if size >= PIECE_BYTES:
+                    joined = b"".join(held)
+                    held.clear()
+                    size = 0
+                    yield joined
+        yield b"".join(held)
 
-    def accept(
-        self, run: NewRun, idempotency: IdempotencyKey | None = None
-    ) -> Accepted | Duplicate | Mismatch | OverQuota | OverStorage:
-        """See `RunStore.accept`."""
-        return self._store.accept(run, idempotency)
+    def _outputs(self, document: bytes) -> tuple[bytes, list[tuple[str, Blob]]]:
+        """Return the document without its list of blobs, and those that are there, as they stand in it."""
+        data: dict[str, Any] = orjson.loads(document)
+        found: list[tuple[str, Blob]] = []
+        for name, sha256, size in data.pop(_FIELD, ()):
+            blob = Blob(sha256, size)
+            if self._is_there(self._storage.artifacts, blob):
+                found.append((name, blob))
+            else:
+                log.warning("an output is not what was stored: %s", sha256, extra={"run_id": data.get("id")})
+                data[f"{name}_truncated"] = True
+        return orjson.dumps(data), found
 
-    def begin(self, run_id: str, attempt: int, document: bytes) -> bool:
-        """See `RunStore.begin`."""
-        return self._store.begin(run_id, attempt, document)
+    def _request(self, request: bytes | RunBlob) -> Part:
+        if isinstance(request, bytes):
+            return request
+        blob = Blob(request.sha256, request.size)
+        if not self._is_there(self._storage.uploads, blob):
+            raise BlobMissing(blob.sha256)
+        return StoredPart(self._storage.uploads, blob, is_text=False)
 
-    def hold_back(self, run_id: str, attempt: int, document: bytes) -> bool:
-        """See `RunStore.hold_back`."""
-        return self._store.hold_back(run_id, attempt, document)
+    def _is_there(self, reader: BlobReader, blob: Blob) -> bool:
+        if self._lost_until.get(blob.sha256, 0.0) > time.monotonic():
+            return False
+        try:
+            found = reader.stat(blob.sha256)
+        except BlobDamaged:
+            return False
+        return found is not None and found.blob == blob
 
-    def retry(self, run_id: str, attempt: int, document: bytes) -> int | None:
-        """See `RunStore.retry`."""
-        return self._store.retry(run_id, attempt, document)
+    def _read(self, part: StoredPart) -> Iterator[bytes]:
+        try:
+            with part.reader.open(part.blob) as content:
+                yield from escaped(content) if part.is_text else content
+        except (BlobMissing, BlobDamaged):
+            if len(self._lost_until) >= LOST_MOST:
+                self._lost_until.clear()
+            self._lost_until[part.blob.sha256] = time.monotonic() + LOST_S
+            raise
 
-    def append_events(self, run_id: str, attempt: int, events: tuple[Event, ...]) -> bool:
-        """See `RunStore.append_events`."""
-        return self._store.append_events(run_id, attempt, events)
 
-    def finish(self, run_id: str, attempt: int, end: RunEnd) -> bool:
-        """See `RunStore.finish`."""
-        return self._store.finish(run_id, attempt, end)
+def escaped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield what stands inside the JSON string of a text whose UTF-8 these pieces are.
 
-    def discard(self, run_id: str) -> bool:
-        """See `RunStore.discard`."""
-        return self._store.discard(run_id)
-
-    def request_blob(self, owner: str, run_id: str) -> RunBlob | None:
-        """See `RunStore.request_blob`."""
-        return self._store.request_blob(owner, run_id)
-
-    def events(self, owner: str, run_id: str, *, after: int = 0, limit: int = 1000) -> EventPage | None:
-        """See `RunStore.events`."""
-        return self._store.events(owner, run_id, after=after, limit=limit)
-
-    def delete(self, owner: str, run_id: str) -> Literal["deleted", "live", "unknown"]:
-        """See `RunStore.delete`."""
-        return self._store.delete(owner, run_id)
-
-    def unfinished(self) -> Iterator[Run]:
-        """See `RunStore.unfinished`."""
-        return self._store.unfinished()
+    Raises UnicodeDecodeError, but for the pieces that come before what is wrong.
+    """
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    for piece in pieces:
+        text = decode(piece)
+        for at in range(0, len(text), TEXT_CHARACTERS):
+            yield orjson.dumps(text[at : at + TEXT_CHARACTERS])[1:-1]
+    decode(b"", final=True)

@@ -174,3 +174,8 @@ def _reconfigure(path: str, command: int, key: bytes, value: bytes | None) -> No
 
 def _configure(fd: int, command: int, key: bytes | None, value: bytes | None) -> None:
     _checked("fsconfig", _libc.syscall(SYS_FSCONFIG, fd, command, key, value, 0))
+
+
+def malloc_trim() -> None:
+    """Give memory that is free inside the heap back to the kernel."""
+    _libc.malloc_trim(0)

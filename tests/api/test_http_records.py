@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import threading
 import uuid
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -129,6 +131,50 @@ def test_a_client_that_lost_its_answer_gets_the_same_run(service):
 
 
 def test_long_outputs_come_back_whole(service):
-    limits = {"max_output_bytes": 8 << 20}
-    run = service.run("python", "import os; os.write(1, os.urandom(1) * 8_000_000)", limits=limits)
-    assert service.get(f"/v1/runs/{run['id']}").body == run
+    code = "import os; b = os.urandom(1); os.write(1, b * 8_000_000); os.write(2, 'é€'.encode() * 200_000)"
+    code += "; open('outputs/x', 'w').write('x')"
+    body = {"language": "python", "code": code, "limits": {"max_output_bytes": 8 << 20}}
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    reply = service.post("/v1/runs", json=body, headers=key)
+    run, path = unsigned(reply.body), f"/v1/runs/{reply.body['id']}"
+    assert len(run["stderr"]) == 400_000
+    told = service.get(path)
+    assert unsigned(told.body) == run
+    assert told.headers["transfer-encoding"] == "chunked"
+    (artifact,) = told.body["artifacts"]
+    address = urlsplit(artifact["url"])
+    assert service.get(f"{address.path}?{address.query}", token=None).raw == b"x"
+    asked = service.get(f"{path}?include=request").body
+    assert asked.pop("request") == body
+    assert unsigned(asked) == run
+    assert unsigned(service.post("/v1/runs", json=body, headers=key).body) == run
+    assert unsigned(service.post(f"{path}/cancel", data=b"").body) == run
+    small = service.run("bash", "echo small")
+    page = service.get("/v1/runs?limit=2").body
+    assert [unsigned(each) for each in page["data"]] == [small, run]
+    assert (page["first_id"], page["last_id"], page["has_more"]) == (small["id"], run["id"], True)
+    head = service.request("HEAD", path)
+    assert (head.status, head.raw) == (200, b"")
+    with service.events(f"{path}/events") as events:
+        assert unsigned([event for _, event in events][-1]["data"]) == run
+
+
+def unsigned(run):
+    """A run without what is another at each reading."""
+    return run | {"artifacts": [item | {"url": None, "expires_at": None} for item in run["artifacts"]]}
+
+
+def test_a_large_output_that_is_damaged_ends_the_answer_and_is_lost_the_next_time(service):
+    code = "import os; os.write(1, os.urandom(4).hex().encode() * 100_000); print('kept', file=__import__('sys').stderr)"
+    run = service.run("python", code, limits={"max_output_bytes": 1 << 20})
+    name = hashlib.sha256(run["stdout"].encode()).hexdigest()
+    blob = service.state / "storage" / "artifacts" / "blobs" / name[:2] / name
+    blob.write_bytes(b"x" * blob.stat().st_size)
+    with pytest.raises(http.client.IncompleteRead):
+        service.get(f"/v1/runs/{run['id']}")
+    for _ in range(2):
+        told = service.get(f"/v1/runs/{run['id']}").body
+        assert told == run | {"stdout": "", "stdout_truncated": True}
+    blob.unlink()
+    other = service.run("python", code.replace("4", "5"), limits={"max_output_bytes": 1 << 20})
+    assert service.get("/v1/runs?limit=2").body["data"] == [other, told]

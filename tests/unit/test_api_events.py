@@ -189,7 +189,7 @@ def test_a_live_run_is_followed_to_its_recorded_end(store, running):
     ended = record(stdout="xx")
     threading.Timer(0.1, end, [store, ended, ["stdout", 1, 1], ["stdout", 1, 2]]).start()
     worker = Worker([event(1), event(2)])
-    events = plain(Follower(worker, store).follow(running, 0, SIGNER, client_fd=None))
+    events = plain(Follower(worker, store, lambda run: run).follow(running, 0, SIGNER, client_fd=None))
     assert [(e["seq"], e["event"]) for e in events] == [(1, "stdout"), (2, "stdout"), (3, "result")]
 
 
@@ -197,14 +197,14 @@ def test_a_follower_goes_on_where_it_was_when_the_worker_is_gone(store, running)
     lost = record(status="error", error={"code": "worker_lost"})
     threading.Timer(0.1, end, [store, lost]).start()
     worker = Worker([event(1), event(2), WorkerLost("x")], WorkerUnavailable("y"))
-    events = plain(Follower(worker, store).follow(running, 0, SIGNER, client_fd=None))
+    events = plain(Follower(worker, store, lambda run: run).follow(running, 0, SIGNER, client_fd=None))
     assert [(e["seq"], e["event"]) for e in events] == [(1, "stdout"), (2, "stdout"), (3, "error")]
     assert worker.asked[:2] == [0, 2]
 
 
 def test_a_run_that_was_never_started_is_followed_to_nowhere(store):
     running = record(status="running", ended=False)
-    assert plain(Follower(Worker(), store).follow(running, 0, SIGNER, client_fd=None)) == []
+    assert plain(Follower(Worker(), store, lambda run: run).follow(running, 0, SIGNER, client_fd=None)) == []
 
 
 def test_an_artifact_is_told_once_it_can_be_fetched(store, running):
@@ -221,7 +221,7 @@ def test_an_artifact_is_told_once_it_can_be_fetched(store, running):
     events = []
     worker = Worker()
     worker.events = lambda run_id, after, *, client_fd=None: live()
-    events.extend(Follower(worker, store).follow(running, 0, SIGNER, client_fd=None))
+    events.extend(Follower(worker, store, lambda run: run).follow(running, 0, SIGNER, client_fd=None))
     assert told == [1]
     assert [(e["seq"], e["event"]) for e in events] == [
         (1, "stdout"), (2, "artifact"), (3, "keepalive"), (4, "result"),
@@ -233,5 +233,5 @@ def test_a_long_timeline_is_read_page_by_page(store, running):
     entries = [["stdout", 1, n] for n in range(5000)]
     end(store, record(stdout="x" * 5000), *entries)
     run = store.get("key_1", "run_1")
-    events = plain(Follower(Worker(), store).follow(run, 10, SIGNER, client_fd=None))
+    events = plain(Follower(Worker(), store, lambda run: run).follow(run, 10, SIGNER, client_fd=None))
     assert [e["seq"] for e in events] == list(range(11, 5002))

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -148,6 +149,22 @@ def test_a_client_that_takes_nothing_is_given_up(tmp_path, monkeypatch):
     answer.start_response("200 OK", [])
     with ours, theirs, pytest.raises(TooSlowError):
         answer.write(LARGE)
+
+
+def test_room_that_the_kernel_makes_is_not_what_a_client_has_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "RATE_WINDOW_S", 0.05)
+    monkeypatch.setattr(module, "_unread", lambda _: 1)
+    ours, theirs = socket.socketpair()
+    request = SimpleNamespace(method="GET", version=(1, 1), should_close=lambda: False)
+    answer = Answer(request, ours, Config(), Room(tmp_path, Budget(100_000_000, 20_000_000)))
+    reader = threading.Thread(target=lambda: all(iter(lambda: theirs.recv(100) and not time.sleep(0.001), False)))
+    reader.start()
+    answer.start_response("200 OK", [])
+    with pytest.raises(TooSlowError):
+        answer.write(LARGE)
+    ours.close()
+    reader.join(30)
+    theirs.close()
 
 
 def test_a_rate_is_of_each_window():

@@ -5,11 +5,12 @@ from __future__ import annotations
 import queue
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 
 from protocol.limits import Limits
-from protocol.result import Result
+from protocol.result import OutputBlob, Result
 from sandbox.run.live import LiveRun, Outlet
 from worker.runs import Full, RunTable, Taken
 
@@ -143,3 +144,21 @@ def test_the_end_of_all(table):
     assert not table.wait_until_acknowledged(0.01)
     threading.Timer(0.02, lambda: [table.acknowledged(live.id) for live in lives]).start()
     assert table.wait_until_acknowledged(5)
+
+
+def test_memory_of_large_outputs_is_given_back_when_no_run_is_left(table, monkeypatch):
+    trims = []
+    monkeypatch.setattr("worker.runs.syscalls.malloc_trim", lambda: trims.append(1))
+    large = replace(RESULT, outputs=(OutputBlob("stdout", "0" * 64, 300_000),))
+    for run_id, result in (("run_1", large), ("run_2", RESULT), ("run_3", RESULT)):
+        background(table, run_id)
+        table.ended(run_id, result)
+    table.acknowledged("run_1")
+    table.acknowledged("run_2")
+    assert not trims
+    table.acknowledged("run_3")
+    assert len(trims) == 1
+    background(table)
+    table.ended("run_1", RESULT)
+    table.acknowledged("run_1")
+    assert len(trims) == 1
