@@ -25,9 +25,8 @@ from typing import Any
 import orjson
 from pythonjsonlogger.json import JsonFormatter
 
-MASK = "***"
-#: Shorter ones would be found in every other word.
-MIN_SECRET_LENGTH = 4
+from config.variables import MASK, MIN_SECRET_LENGTH
+
 MAX_DEPTH = 8
 #: Of one text, such as a traceback; what is beyond it is cut off.
 MAX_TEXT = 32 * 1024

@@ -18,6 +18,10 @@ from urllib.parse import quote, unquote
 #: environment of their caller; the supervisor gives each of the other three the variables that it reads.
 Reader = Literal["api", "worker", "images", "ops"]
 
+MASK = "***"
+#: Shorter ones would be found in every other word.
+MIN_SECRET_LENGTH = 4
+
 _URL_START = r"[A-Za-z][A-Za-z0-9+.-]*://"
 #: A password ends at the last `@` before the path for urllib, and at the first one for SQLAlchemy.
 _PASSWORDS = (
@@ -96,6 +100,14 @@ def other_secrets(environ: Mapping[str, str]) -> frozenset[str]:
     """Return the secrets in all variables that are no settings."""
     facts = ((find_other(name), value) for name, value in environ.items())
     return frozenset().union(*(secret_parts(found.secret, value) for found, value in facts if found is not None))
+
+
+def mask(text: str, secrets: frozenset[str]) -> str:
+    """Return the text with `***` for each secret, but for those that are too short."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= MIN_SECRET_LENGTH:
+            text = text.replace(secret, MASK)
+    return text
 
 
 def secret_parts(secret: Secret, value: str) -> frozenset[str]:
