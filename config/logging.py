@@ -1,8 +1,8 @@
 """One JSON object per line, whatever a user has put into the text, and never a token in it.
 
-`setup` is called once by each process of the service. Secrets are looked for in two ways: by their value (what
-`API_KEYS`, `SIGNING_KEY`, `METRICS_TOKEN` and the S3 credentials of this process hold) and by where they stand
-(`Bearer …`, `token=…`, `X-Amz-Signature=…`), because a wrong token is somebody's token too.
+`setup` is called once by each process of the service. Secrets are looked for in two ways: by their value (the
+caller gives `config.environment.secrets_in` of its environment) and by where they stand (`Bearer …`, `token=…`,
+`X-Amz-Signature=…`), because a wrong token is somebody's token too.
 
 What a line concerns is told by the thread that writes it: `bind` says it once, and every line of the thread has
 `request_id` and `run_id` from then on.
@@ -25,9 +25,8 @@ from typing import Any
 import orjson
 from pythonjsonlogger.json import JsonFormatter
 
-MASK = "***"
-#: Shorter ones would be found in every other word.
-MIN_SECRET_LENGTH = 4
+from config.variables import MASK, MIN_SECRET_LENGTH
+
 MAX_DEPTH = 8
 #: Of one text, such as a traceback; what is beyond it is cut off.
 MAX_TEXT = 32 * 1024
@@ -39,9 +38,6 @@ _NUMBERS = (int, bool, NoneType)
 #: A stored key, wherever it stands: its prefix, which is shown on purpose, is shorter.
 _KEY = re.compile(r"\bry_[0-9A-Za-z]{38}")
 _SUSPECT = ("bearer", "token=", "x-amz-signature=", "ry_")
-_SECRETS = ("METRICS_TOKEN", "ADMIN_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-#: `name=value,name=value`, as OpenTelemetry reads them; each value is a credential.
-_SECRET_HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 
 _context: ContextVar[dict[str, str]] = ContextVar("log_context", default={})  # noqa: B039  # never changed in place
 
@@ -148,10 +144,10 @@ class LineHandler(logging.Handler):
             self.handleError(record)
 
 
-def setup(component: str, level: str = "INFO") -> None:
-    """Send this process's log, warnings and uncaught errors to stderr, one JSON object per line."""
+def setup(component: str, level: str, secrets: frozenset[str]) -> None:
+    """Send this process's log, warnings and uncaught errors to stderr, one JSON object per line without secrets."""
     handler = LineHandler()
-    handler.setFormatter(Formatter(component, _secrets(dict(os.environ))))
+    handler.setFormatter(Formatter(component, secrets))
     handler.addFilter(_add_context)
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -166,16 +162,6 @@ def setup(component: str, level: str = "INFO") -> None:
     sys.excepthook = _uncaught
     sys.unraisablehook = _unraisable
     threading.excepthook = _uncaught_in_thread
-
-
-def _secrets(environ: dict[str, str]) -> frozenset[str]:
-    tokens = (entry.strip().split(":")[0] for entry in environ.get("API_KEYS", "").split(","))
-    signing = (part.strip() for part in environ.get("SIGNING_KEY", "").split(","))
-    named = (environ.get(name, "") for name in _SECRETS)
-    headers = (
-        entry.partition("=")[2].strip() for name in _SECRET_HEADERS for entry in environ.get(name, "").split(",")
-    )
-    return frozenset((*tokens, *signing, *named, *headers)) - {""}
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -1,4 +1,4 @@
-"""The settings table: name, default, unit and sentence of every environment variable the service reads.
+"""The settings table: name, readers, secret, default, unit and sentence of each variable that the service defines.
 
 `doctor` and the documentation are generated from it; a value that does not fit is refused at start with the
 variable's name.
@@ -24,6 +24,7 @@ from config.values import (
     parse_signing_keys,
     parse_storage_url,
 )
+from config.variables import Secret, read_by
 
 METRICS_TOKEN = re.compile(r"[\x21-\x7e]{8,256}")
 ADMIN_TOKEN = re.compile(r"[\x21-\x7e]{16,256}")
@@ -48,6 +49,15 @@ def _blank_is_unset(value: object) -> object:
 OptionalText = Annotated[str | None, BeforeValidator(_blank_is_unset)]
 OptionalInt = Annotated[int | None, BeforeValidator(_blank_is_unset)]
 
+#: The readers of most settings; those that hold a secret name theirs themselves.
+API = read_by("api")
+WORKER = read_by("worker")
+API_AND_OPS = read_by("api", "ops")
+API_AND_WORKER = read_by("api", "worker")
+WORKER_AND_OPS = read_by("worker", "ops")
+SERVICE = read_by("api", "worker", "ops")
+ALL = read_by("api", "worker", "images", "ops")
+
 
 class Settings(BaseSettings):
     """Everything the service can be told. Every field is the environment variable of the same name."""
@@ -56,187 +66,223 @@ class Settings(BaseSettings):
         case_sensitive=False, extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
     )
 
-    runyard_env: Literal["development", "production"] = Field(
+    runyard_env: Annotated[Literal["development", "production"], API_AND_OPS] = Field(
         "production", description="`development` turns on the token dev_123; `make up` sets it."
     )
-    bind: str = Field("127.0.0.1", description="Address the API listens on.")
-    port: int = Field(8080, ge=1, le=65535, description="Port the API listens on.")
-    allow_insecure_bind: bool = Field(
+    bind: Annotated[str, API_AND_OPS] = Field("127.0.0.1", description="Address the API listens on.")
+    port: Annotated[int, API_AND_OPS] = Field(8080, ge=1, le=65535, description="Port the API listens on.")
+    allow_insecure_bind: Annotated[bool, API] = Field(
         False, description="Allow a development token, or keys for anybody, on an address other than loopback."
     )
-    api_keys: OptionalText = Field(
+    api_keys: Annotated[OptionalText, read_by("api", "ops", secret=Secret.KEYS)] = Field(
         None, description="Static tokens, `token:label:rps:burst`, comma-separated; replaces dev_123."
     )
-    self_service_keys: Annotated[bool | None, BeforeValidator(_blank_is_unset)] = Field(
+    self_service_keys: Annotated[bool | None, BeforeValidator(_blank_is_unset), API] = Field(
         None,
         description="Whether anybody may make a key of the plan `free`; unset is `1` in development on loopback.",
     )
-    keys_per_hour: int = Field(20, ge=1, le=100_000, description="Keys that one address may make in an hour.")
-    key_grace_s: int = Field(
+    keys_per_hour: Annotated[int, API] = Field(
+        20, ge=1, le=100_000, description="Keys that one address may make in an hour."
+    )
+    key_grace_s: Annotated[int, API] = Field(
         86_400, ge=0, le=31_536_000, description="Seconds for which a key that was rotated is still good."
     )
-    admin_token: OptionalText = Field(
+    admin_token: Annotated[OptionalText, read_by("api", secret=Secret.WHOLE)] = Field(
         None, description="The bearer token of `/v1/admin/…`; those calls are closed when unset."
     )
-    plans_file: Path | None = Field(
+    plans_file: Annotated[Path | None, API_AND_OPS] = Field(
         None, description="The plans of stored keys, TOML that api's account can read; those shipped when unset."
     )
-    ratelimit_url: OptionalText = Field(
+    ratelimit_url: Annotated[OptionalText, read_by("api", secret=Secret.PASSWORD)] = Field(
         None,
         description="Redis or Valkey for the buckets of several processes, `redis://…`; in memory when unset.",
     )
-    api_processes: int = Field(1, ge=1, le=64, description="Processes of api; several need RATELIMIT_URL.")
-    trusted_proxies: OptionalText = Field(
+    api_processes: Annotated[int, API] = Field(
+        1, ge=1, le=64, description="Processes of api; several need RATELIMIT_URL."
+    )
+    trusted_proxies: Annotated[OptionalText, API] = Field(
         None,
         description="Addresses and networks, comma-separated, whose `X-Forwarded-For` is believed; else none.",
     )
-    address_rps: float = Field(
+    address_rps: Annotated[float, API] = Field(
         50,
         gt=0,
         le=1_000_000,
         description="Requests a second with a wrong token, of one address; ten times that to look around.",
     )
-    address_burst: int = Field(500, ge=1, le=1_000_000, description="Such requests at once, of one address.")
-    public_base_url: OptionalText = Field(
+    address_burst: Annotated[int, API] = Field(
+        500, ge=1, le=1_000_000, description="Such requests at once, of one address."
+    )
+    public_base_url: Annotated[OptionalText, API] = Field(
         None, description="How clients reach this service, for links; as each request reached it when unset."
     )
-    signing_key: OptionalText = Field(
+    signing_key: Annotated[OptionalText, read_by("api", secret=Secret.LIST)] = Field(
         None,
         description="Secrets that sign links, comma-separated, newest first, of 32 characters or more; made once "
         "and kept in STATE_DIR when unset.",
     )
-    max_upload_mb: int = Field(50, ge=1, le=10_240, description="MiB of an uploaded file, at most.")
-    storage_quota_mb: int = Field(
+    max_upload_mb: Annotated[int, API] = Field(50, ge=1, le=10_240, description="MiB of an uploaded file, at most.")
+    storage_quota_mb: Annotated[int, API] = Field(
         1024, ge=1, le=1_048_576, description="MiB of files that a key may keep, uploads and artifacts together."
     )
-    retention_hours: float = Field(
+    retention_hours: Annotated[float, API] = Field(
         24, gt=0, le=876_000, description="Hours for which uploads and artifacts are kept."
     )
-    link_ttl_s: int = Field(600, ge=1, le=604_800, description="Seconds for which a signed link is good.")
+    link_ttl_s: Annotated[int, API] = Field(
+        600, ge=1, le=604_800, description="Seconds for which a signed link is good."
+    )
 
-    state_dir: Path = Field(Path("/var/lib/runyard"), description="Where everything the service keeps lives.")
-    images_dir: Path | None = Field(None, description="Runner images; STATE_DIR/images when unset.")
-    storage_dir: Path | None = Field(
+    state_dir: Annotated[Path, ALL] = Field(
+        Path("/var/lib/runyard"), description="Where everything the service keeps lives."
+    )
+    images_dir: Annotated[Path | None, ALL] = Field(None, description="Runner images; STATE_DIR/images when unset.")
+    storage_dir: Annotated[Path | None, SERVICE] = Field(
         None, description="Blobs, or what is on its way to S3; STATE_DIR/storage when unset."
     )
-    storage_url: OptionalText = Field(
+    storage_url: Annotated[OptionalText, SERVICE] = Field(
         None, description="`s3://bucket/prefix` to keep blobs in S3 or what speaks like it."
     )
-    s3_endpoint_url: OptionalText = Field(None, description="Address of the S3 server; Amazon's when unset.")
-    s3_addressing: Literal["auto", "path", "virtual"] = Field(
+    s3_endpoint_url: Annotated[OptionalText, SERVICE] = Field(
+        None, description="Address of the S3 server; Amazon's when unset."
+    )
+    s3_addressing: Annotated[Literal["auto", "path", "virtual"], SERVICE] = Field(
         "auto", description="Whether the bucket stands in the path or in the host name."
     )
-    s3_presign: bool = Field(False, description="Send downloads to S3 itself by a presigned link.")
+    s3_presign: Annotated[bool, SERVICE] = Field(
+        False, description="Send downloads to S3 itself by a presigned link."
+    )
 
-    engine: Literal["auto", "oci", "docker"] = Field(
+    engine: Annotated[Literal["auto", "oci", "docker"], WORKER_AND_OPS] = Field(
         "auto",
         description="What makes sandboxes. `auto` is `oci` where root and an OCI runtime are there, else `docker`.",
     )
-    runtime: Annotated[Literal["crun", "runc", "runsc"] | None, BeforeValidator(_blank_is_unset)] = Field(
+    runtime: Annotated[
+        Literal["crun", "runc", "runsc"] | None, BeforeValidator(_blank_is_unset), WORKER_AND_OPS
+    ] = Field(
         None,
         description="OCI runtime of the engine; when unset `oci` takes crun, else runc, and `docker` takes runc.",
     )
-    sandbox_source: Literal["auto", "template", "pool"] = Field(
+    sandbox_source: Annotated[Literal["auto", "template", "pool"], WORKER] = Field(
         "auto",
         description="Where warm sandboxes come from: `pool` is a container for each; `template` forks them from a "
         "booted interpreter (engine `oci` with crun or runc); `auto` is `template` where that can be and the "
         "sandboxes are measured to be as confined, else `pool`.",
     )
-    template_scope: Literal["service", "key"] = Field(
+    template_scope: Annotated[Literal["service", "key"], WORKER] = Field(
         "service",
         description="Whose runs share a template, and with it a memory layout and a hash seed: `service`, "
         "everybody's; `key`, those of one key (for which there is no template yet at first: it gets containers).",
     )
-    template_keys: int = Field(
+    template_keys: Annotated[int, WORKER] = Field(
         8, ge=1, le=1000, description="Keys that may have templates at a time, with TEMPLATE_SCOPE=key."
     )
-    template_runs: int = Field(
+    template_runs: Annotated[int, WORKER] = Field(
         1000, ge=1, le=1_000_000, description="Sandboxes of one template, then it is replaced."
     )
-    template_minutes: float = Field(
+    template_minutes: Annotated[float, WORKER] = Field(
         60, gt=0, le=10_080, description="Minutes of one template, then it is replaced."
     )
-    docker_host: str = Field(
+    docker_host: Annotated[str, WORKER_AND_OPS] = Field(
         "unix:///var/run/docker.sock", description="The Docker daemon's socket; it must be on this host."
     )
-    seccomp_profile: OptionalText = Field(None, description="Path of a seccomp profile to use instead.")
-    apparmor_profile: OptionalText = Field(None, description="Name of a loaded AppArmor profile to use instead.")
-    disable_sandbox_security: bool = Field(
+    seccomp_profile: Annotated[OptionalText, WORKER_AND_OPS] = Field(
+        None, description="Path of a seccomp profile to use instead."
+    )
+    apparmor_profile: Annotated[OptionalText, WORKER_AND_OPS] = Field(
+        None, description="Name of a loaded AppArmor profile to use instead."
+    )
+    disable_sandbox_security: Annotated[bool, WORKER_AND_OPS] = Field(
         False,
         description="Run without seccomp, AppArmor and no-new-privileges: for finding faults, never for service.",
     )
-    uid_base: int = Field(
+    uid_base: Annotated[int, WORKER_AND_OPS] = Field(
         0x7000_0000,
         ge=100_000,
         le=0x7FFF_0000,
         description="First host uid; the API and each slot lie above.",
     )
 
-    languages: OptionalText = Field(None, description="Only these languages, comma-separated; all when unset.")
-    max_runs: int = Field(32, ge=1, le=1024, description="Runs at the same time.")
-    memory_budget_mb: OptionalInt = Field(
+    languages: Annotated[OptionalText, WORKER_AND_OPS] = Field(
+        None, description="Only these languages, comma-separated; all when unset."
+    )
+    max_runs: Annotated[int, API_AND_WORKER] = Field(32, ge=1, le=1024, description="Runs at the same time.")
+    memory_budget_mb: Annotated[OptionalInt, WORKER] = Field(
         None, ge=64, description="Sum of the memory limits of concurrent runs; 3/4 of the machine when unset."
     )
-    io_read_mb_s: int = Field(
+    io_read_mb_s: Annotated[int, WORKER] = Field(
         200,
         ge=0,
         le=1_000_000,
         description="Megabytes a second that one sandbox may read from the disk of its image, and a hundred reads "
         "for each of them; 0 is no limit. Needs the controller `io`, with control groups v1 `blkio`.",
     )
-    queue_max: int = Field(64, ge=0, le=10_000, description="Runs that may wait for a place.")
-    queue_wait_s: float = Field(30, gt=0, le=600, description="Seconds a run may wait for a place.")
-    pool_memory_mb: OptionalInt = Field(
+    queue_max: Annotated[int, API_AND_WORKER] = Field(
+        64, ge=0, le=10_000, description="Runs that may wait for a place."
+    )
+    queue_wait_s: Annotated[float, API_AND_WORKER] = Field(
+        30, gt=0, le=600, description="Seconds a run may wait for a place."
+    )
+    pool_memory_mb: Annotated[OptionalInt, WORKER] = Field(
         None,
         ge=0,
         description="Memory the warm pool may hold; 1/16 of the machine (at most 1024) when unset.",
     )
-    warm_pool: OptionalText = Field(
+    warm_pool: Annotated[OptionalText, WORKER] = Field(
         None, description="Warm sandboxes per language, `python=8,node=4`; from POOL_MEMORY_MB when unset."
     )
 
-    gvisor_pool: OptionalText = Field(
+    gvisor_pool: Annotated[OptionalText, WORKER] = Field(
         None,
         description="Warm sandboxes under gVisor, `python=2`, for runs that ask for it; one of each language that "
         "was asked for when unset; `off` does not offer it.",
     )
 
-    database_url: OptionalText = Field(
+    database_url: Annotated[OptionalText, read_by("api", "ops", secret=Secret.PASSWORD)] = Field(
         None,
         description="Where runs, keys and usage are kept: `postgresql://…`; SQLite in STATE_DIR/db when unset.",
     )
-    database_connections: int = Field(8, ge=1, le=256, description="Connections to the database, at most.")
-    runs_retention_days: float = Field(30, gt=0, le=36_500, description="Days an ended run is kept.")
-    runs_retention_count: int = Field(
+    database_connections: Annotated[int, API] = Field(
+        8, ge=1, le=256, description="Connections to the database, at most."
+    )
+    runs_retention_days: Annotated[float, API_AND_OPS] = Field(
+        30, gt=0, le=36_500, description="Days an ended run is kept."
+    )
+    runs_retention_count: Annotated[int, API_AND_OPS] = Field(
         1_000_000, ge=1, le=100_000_000, description="Ended runs kept, of all keys together; the oldest go first."
     )
-    records_quota_mb: int = Field(
+    records_quota_mb: Annotated[int, API] = Field(
         4096,
         ge=1,
         le=16_777_216,
         description="MiB that the records of ended runs may take, of all keys together: the oldest runs of the "
         "keys that keep the most go first.",
     )
-    disk_reserve_mb: int = Field(
+    disk_reserve_mb: Annotated[int, API] = Field(
         1024,
         ge=0,
         le=16_777_216,
         description="MiB that stay free on the disks of records and files: below it new work is refused.",
     )
-    api_reserve_threads: int = Field(
+    api_reserve_threads: Annotated[int, API] = Field(
         16, ge=4, le=256, description="Threads beyond those that runs may occupy, for health and GET."
     )
-    event_readers: int = Field(
+    event_readers: Annotated[int, API] = Field(
         64, ge=1, le=1024, description="Clients that may follow runs, or read long answers, at the same time."
     )
-    uploads_max: int = Field(32, ge=1, le=1024, description="Files that may be brought at the same time.")
-    drain_s: float = Field(10, ge=0, le=600, description="Seconds a stopping worker lets runs finish.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
-    access_log: bool = Field(True, description="A line in the log for every request.")
-    metrics_token: OptionalText = Field(
+    uploads_max: Annotated[int, API] = Field(
+        32, ge=1, le=1024, description="Files that may be brought at the same time."
+    )
+    drain_s: Annotated[float, SERVICE] = Field(
+        10, ge=0, le=600, description="Seconds a stopping worker lets runs finish."
+    )
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], SERVICE] = Field(
+        "INFO", description="How much is logged."
+    )
+    access_log: Annotated[bool, API] = Field(True, description="A line in the log for every request.")
+    metrics_token: Annotated[OptionalText, read_by("api", secret=Secret.WHOLE)] = Field(
         None, description="The bearer token that `/metrics` asks for; open to everybody when unset."
     )
-    otel_exporter_otlp_endpoint: OptionalText = Field(
+    otel_exporter_otlp_endpoint: Annotated[OptionalText, SERVICE] = Field(
         None,
         description="Where traces are sent by OTLP over HTTP, `http://collector:4318`; none are made when unset. "
         "Other `OTEL_…` variables hold too.",

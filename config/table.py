@@ -6,7 +6,9 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
+from config.environment import SETTINGS
 from config.settings import IMAGE_PREFIX, UNUSED, Settings
+from config.variables import OTHERS, Reader, Secret, Variable
 
 HEAD = """# Configuration
 
@@ -14,9 +16,30 @@ Everything is set by environment variables, read and checked once, at start. A v
 start with the variable's name; `make doctor` shows what is in force. This page is written by
 `python -m config.table`; a test holds it to the code.
 
-| variable | default | values | |
+**Readers**: `api` and `worker` are the two processes of the service, `images` builds the runner images, `ops` is
+the supervisor and the commands of `make`. The supervisor gives each process only the variables that it reads.
+**Secret** names the part of the value that no log shows; `make doctor` shows `***` for the whole value.
+
+| variable | default | values | readers | secret | |
+|---|---|---|---|---|---|
+"""
+
+OTHERS_HEAD = """
+## Variables that libraries and programs read
+
+The supervisor passes these on in the same way. Where a setting is named, it passes them only while that is set.
+
+| variable | readers | secret | only with |
 |---|---|---|---|
 """
+SECRETS = {
+    Secret.NONE: "",
+    Secret.WHOLE: "the whole value",
+    Secret.LIST: "each of the list",
+    Secret.KEYS: "each token",
+    Secret.PASSWORD: "password in the URL",
+    Secret.HEADERS: "the value of each header",
+}
 
 IMAGES = f"""
 `{IMAGE_PREFIX}<LANG>` (for instance `{IMAGE_PREFIX}PYTHON`) names an image of your own for a language, built by the
@@ -31,12 +54,24 @@ def page() -> str:
     rows = [_row(name, field) for name, field in Settings.model_fields.items()]
     unused = " and ".join(f"`{name}`" for name in UNUSED)
     tail = f"\n{unused} are accepted, warned about once and unused: there is no shared host directory.\n"
-    return HEAD + "\n".join(rows) + "\n" + IMAGES + tail
+    others = [_row_of_other(pattern, facts) for pattern, facts in OTHERS.items()]
+    return HEAD + "\n".join(rows) + "\n" + IMAGES + tail + OTHERS_HEAD + "\n".join(others) + "\n"
 
 
 def _row(name: str, field: FieldInfo) -> str:
     default = "unset" if field.default is None else f"`{_shown(field.default)}`"
-    return f"| `{name.upper()}` | {default} | {_values(field)} | {field.description} |"
+    facts = SETTINGS[name.upper()]
+    columns = (f"`{name.upper()}`", default, _values(field), _readers(facts), SECRETS[facts.secret])
+    return f"| {' | '.join(columns)} | {field.description} |"
+
+
+def _row_of_other(pattern: str, facts: Variable) -> str:
+    needs = "" if facts.needs is None else f"`{facts.needs.upper()}`"
+    return f"| `{pattern}` | {_readers(facts)} | {SECRETS[facts.secret]} | {needs} |"
+
+
+def _readers(facts: Variable) -> str:
+    return ", ".join(reader for reader in get_args(Reader) if reader in facts.readers)
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401  # whatever a default may be

@@ -13,7 +13,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from config.environment import without_settings_of_others
 from config.settings import IMAGE_PREFIX, Settings, SettingsError, load_settings
+from config.variables import Reader
 from ops.programs import ALLOCATOR, PYTHON
 from sandbox.engines.syscalls import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT, mount
 from storage.errors import StorageMisconfigured
@@ -25,9 +27,9 @@ IMAGE = "runyard/runner-{language}"
 CHECK_TIMEOUT_S = 8.0
 
 
-def start(what: str, settings: Settings) -> None:
+def start(what: Reader, settings: Settings) -> None:
     """Become the api or the worker. Raises StorageMisconfigured or OSError where that cannot be."""
-    env = {**ALLOCATOR, **os.environ}
+    env = {**ALLOCATOR, **without_settings_of_others(what, os.environ)}
     if what == "api":
         os.umask(0o077)
         argv = [*PYTHON, "-m", "gunicorn", "-c", "python:api.server.gunicorn_conf", "api.app:create_app()"]

@@ -15,7 +15,6 @@ from ops.installed import runs, unit_states, use_its_settings
 from ops.state import Place, is_running
 from ops.worker_socket import failing
 
-SECRET = frozenset({"ADMIN_TOKEN", "API_KEYS", "DATABASE_URL", "METRICS_TOKEN", "RATELIMIT_URL", "SIGNING_KEY"})
 #: Set for the second attempt, by an interpreter that has the libraries of the settings table.
 TRIED = "RUNYARD_DOCTOR_TRIED"
 
@@ -48,6 +47,7 @@ def _find_libraries() -> None:
 def _show_settings(given: set[str]) -> bool:
     print("Settings")
     try:
+        from config.environment import is_secret
         from config.settings import Settings, SettingsError, load_settings  # absent before the first make up
     except ImportError:
         print("  (shown after the first make up: reading them takes its libraries)\n")
@@ -59,7 +59,7 @@ def _show_settings(given: set[str]) -> bool:
         return False
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
-        shown = "***" if name.upper() in SECRET and value else "-" if value is None else str(value)
+        shown = "***" if is_secret(name) and value else "-" if value is None else str(value)
         mark = "set    " if name.upper() in given else "default"
         print(f"  {name.upper():<26}{mark} {shown:<24} {field.description}")
     print()

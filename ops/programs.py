@@ -5,41 +5,16 @@ from __future__ import annotations
 import os
 import sys
 
-from config.settings import IMAGE_PREFIX, Settings
+from config.environment import environment_of
+from config.settings import Settings
+from config.variables import Reader
 from ops.children import Program
 from sandbox.engines.confinement import apparmor_is_on
 
 #: Nice enough that a build does not delay a run.
 BUILDER_NICE = "15"
 BUILDER_LONGEST_BACKOFF_S = 300.0
-#: Credentials for the blobs in S3, under the names that everybody's tools give them.
-FOR_S3 = "AWS_"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#: The worker neither knows a token nor where the API listens.
-API_ONLY = frozenset(
-    {
-        "ADMIN_TOKEN",
-        "ALLOW_INSECURE_BIND",
-        "API_KEYS",
-        "API_PROCESSES",
-        "BIND",
-        "DATABASE_URL",
-        "METRICS_TOKEN",
-        "PLANS_FILE",
-        "PORT",
-        "PUBLIC_BASE_URL",
-        "RATELIMIT_URL",
-        "SELF_SERVICE_KEYS",
-        "SIGNING_KEY",
-        "TRUSTED_PROXIES",
-    }
-)
-#: How traces are made and sent, under the names of OpenTelemetry.
-FOR_TRACES = "OTEL_"
-#: What the programs and their libraries may see of the caller's environment beside the settings.
-PASSED_ON = frozenset({"RUNYARD_DIE_AT", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONWARNINGS"})
-#: Reaching Debian's, Python's and npm's archives is the builder's business alone.
-FOR_BUILDING = ("PIP_", "NPM_", "DEBIAN_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "FTP_PROXY")
 #: glibc keeps what many threads free in an arena each, and from the first large block on also the large ones:
 #: three hundred bodies of 17 MiB left 110 MiB behind, with these 1 MiB. It also lets each thread keep seven freed
 #: pieces of each size up to 1 KiB to itself, of little use where one lock is held anyway: 24 MiB of two hundred
@@ -59,9 +34,7 @@ API_COMMAND = (*PYTHON, "-m", "gunicorn", "-c", "python:api.server.gunicorn_conf
 
 def worker(settings: Settings) -> Program:
     """`python -m worker`: root, owns the engine, listens on no TCP port."""
-    settings_env = {name: value for name, value in _settings(settings).items() if name.upper() not in API_ONLY}
-    images = {name: value for name, value in os.environ.items() if name.startswith(IMAGE_PREFIX)}
-    env = {**_s3(settings), **_traces(settings), **settings_env, **images, **ALLOCATOR}
+    env = {**_environment("worker", settings), **ALLOCATOR}
     # Relaxed sandboxes must be able to gain privileges, which nothing beneath such a worker could. And where
     # templates have an AppArmor profile, their children change to another, which the kernel forbids under
     # no_new_privs: each child, and each container, sets it for itself. The worker cannot gain more than its
@@ -87,45 +60,21 @@ def api(settings: Settings) -> Program:
         *API_COMMAND,
     )
     own = {"HOME": str(settings.api_home), "PROMETHEUS_MULTIPROC_DIR": str(settings.api_home / "metrics")}
-    env = {**_s3(settings), **_traces(settings), **_settings(settings), **ALLOCATOR, **own}
+    env = {**_environment("api", settings), **ALLOCATOR, **own}
     return Program("api", argv, env, umask=0o077)
 
 
 def builder(settings: Settings) -> Program:
     """The images that are not up to date, one after the other; tried again later if one fails."""
-    environ = dict(os.environ)
-    env = {
-        **_settings(settings),
-        **{name: value for name, value in environ.items() if name.upper().startswith(FOR_BUILDING)},
-        "HOME": environ.get("HOME", "/root"),
-        "RUNYARD_LOG": "json",
-    }
-    for name in API_ONLY:
-        env.pop(name, None)
+    own = {"HOME": os.environ.get("HOME", "/root"), "RUNYARD_LOG": "json"}
+    env = {**_environment("images", settings), **own}
     wanted = [name.strip() for name in (settings.languages or "").split(",") if name.strip()]
     nice = (*UNTIL_PARENT_ENDS, "nice", "-n", BUILDER_NICE)
     argv = (*nice, *PYTHON, "-m", "ops.images", "--images", str(settings.images), *wanted)
     return Program("images", argv, env, again_after_success=False, longest_backoff_s=BUILDER_LONGEST_BACKOFF_S)
 
 
-def _s3(settings: Settings) -> dict[str, str]:
-    """What boto3 reads, for those who reach the blobs, and only where they are in S3."""
-    if settings.bucket is None:
-        return {}
-    return {name: value for name, value in os.environ.items() if name.startswith(FOR_S3)}
-
-
-def _traces(settings: Settings) -> dict[str, str]:
-    """What OpenTelemetry reads, only where traces are sent."""
-    if settings.otel_exporter_otlp_endpoint is None:
-        return {}
-    return {name: value for name, value in os.environ.items() if name.startswith(FOR_TRACES)}
-
-
-def _settings(settings: Settings) -> dict[str, str]:
-    """The environment of every program: the settings that were given, and next to nothing else."""
-    names = {name.upper() for name in type(settings).model_fields}
-    given = {name.upper(): value for name, value in os.environ.items() if name.upper() in names}
-    passed = {name: value for name, value in os.environ.items() if name in PASSED_ON}
+def _environment(reader: Reader, settings: Settings) -> dict[str, str]:
+    """Return the environment of a program: the variables that it reads and that were given, and four fixed ones."""
     fixed = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/", "STATE_DIR": str(settings.state_dir)}
-    return {**passed, **given, **fixed}
+    return {**environment_of(reader, settings, os.environ), **fixed}

@@ -17,6 +17,7 @@ import time
 from contextlib import suppress
 
 from api.keys.plans import load_plans
+from config.environment import secrets_in
 from config.logging import setup
 from config.settings import Settings, SettingsError, load_settings, unused_variables
 from ops import host, programs
@@ -106,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _serve(settings: Settings) -> int:
     os.umask(0o022)
-    setup("supervisor", settings.log_level)
+    setup("supervisor", settings.log_level, secrets_in(os.environ))
     place = Place(settings.state_dir.resolve())
     place.make(settings.api_uid)
     lock = take_lock(place)

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 
+from config.environment import secrets_in
 from config.logging import setup
 from config.settings import Settings, SettingsError, load_settings
 from ops import host, programs
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     except SettingsError as e:
         print(str(e).replace("; ", "\n"), file=sys.stderr)
         return EX_CONFIG
-    setup(what, settings.log_level)
+    setup(what, settings.log_level, secrets_in(os.environ))
     ended = {"prepare": prepare, "profiles": load_profiles}.get(what)
     return ended(settings) if ended is not None else become(what, settings)
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 
+from config.environment import secrets_in
 from config.logging import setup
 from config.settings import SettingsError, load_settings
 from config.tracing import open_tracer
@@ -37,7 +38,7 @@ def main() -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         settings = load_settings()
-        setup("worker", settings.log_level)
+        setup("worker", settings.log_level, secrets_in(os.environ))
         _all_descriptors()
         if not settings.disable_sandbox_security:
             load_own(settings.apparmor_profile)  # this takes a capability that is not kept

@@ -17,6 +17,7 @@ from api.http import metrics
 from api.server.gunicorn_worker import KEEPALIVE_WAITERS, Logger, Worker
 from api.system import instance_lease
 from config import logging as service_logging
+from config.environment import secrets_in
 from config.settings import SettingsError, load_settings
 from records import migrate, open_records
 from records.errors import RecordsTooNew, RecordsUnavailable
@@ -54,7 +55,7 @@ limit_request_fields = 100
 
 def on_starting(_server: object) -> None:
     """Log as the rest of the service does, and have a descriptor for every connection and thread."""
-    service_logging.setup("api", _settings.log_level)
+    service_logging.setup("api", _settings.log_level, secrets_in(os.environ))
     if counted := os.environ.get(metrics.DIRECTORY):
         metrics.prepare(Path(counted))
     wanted = worker_connections + 2 * threads + 256

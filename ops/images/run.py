@@ -10,6 +10,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from config.variables import mask, other_secrets
 from ops.images.errors import BuildFailed, HostLacks
 
 TAIL_LINES = 25
@@ -53,5 +54,7 @@ def run(argv: list[str], *, env: dict[str, str], what: str, cwd: Path | None = N
         raise HostLacks(f"{what}: {argv[0]} is not installed") from e
     if done.returncode != 0:
         tail = "\n".join("    " + line for line in done.stdout.splitlines()[-TAIL_LINES:])
-        raise BuildFailed(f"{what}: {argv[0]} ended with {done.returncode}\n{tail}")
+        # apt, pip and npm show the URL that they could not reach, which may hold a password.
+        shown = mask(tail, other_secrets(os.environ))
+        raise BuildFailed(f"{what}: {argv[0]} ended with {done.returncode}\n{shown}")
     return done.stdout

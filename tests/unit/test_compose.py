@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from config.environment import is_secret, without_settings_of_others
 from config.settings import Settings
 from ops import contained
 
@@ -15,15 +16,20 @@ REPO = Path(__file__).resolve().parents[2]
 TEXT = (REPO / "docker-compose.yml").read_text()
 PROJECT = yaml.safe_load(TEXT)
 SERVICES = PROJECT["services"]
-SECRETS = re.compile(r"API_KEYS|\w*(SECRET|PASSWORD|TOKEN|SIGNING_KEY)\w*|DATABASE_URL")
 
 
 def test_no_secret_has_a_value_of_its_own():
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
-            if SECRETS.fullmatch(name):
+            if is_secret(name):
                 assert re.match(r"\$\{" + name + r":[?-]", value), name
     assert "dev_123" not in re.sub(r"#.*", "", TEXT)
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_a_container_is_given_only_settings_that_its_process_reads(name):
+    given = SERVICES[name]["environment"]
+    assert without_settings_of_others(name, given) == given
 
 
 def test_only_the_worker_has_the_engine_and_only_the_api_a_port():

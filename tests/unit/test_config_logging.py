@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import sys
 import threading
 
@@ -7,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.logging import MASK, MAX_TEXT, Formatter, bind, bind_also, setup
+from config.environment import secrets_in
+from config.logging import MAX_TEXT, Formatter, bind, bind_also, setup
+from config.variables import MASK
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def said(monkeypatch, capfd):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3-credential")
     monkeypatch.setenv("METRICS_TOKEN", "metrics-token")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic%20collector, x=other-credential")
-    setup("test", "DEBUG")
+    setup("test", "DEBUG", secrets_in(os.environ))
 
     def lines():
         return [json.loads(line) for line in capfd.readouterr().err.split("\n")[:-1]]

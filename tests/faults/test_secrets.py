@@ -1,0 +1,86 @@
+"""A real api with a secret in each setting: none of them comes out, in its log or in any answer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from config.environment import SETTINGS, is_secret
+from tests.apiprocess import Api
+from tests.conftest import REPO
+from tests.workers import until
+
+#: Each holds `n33dle`; nothing listens on port 1.
+SECRETS = {
+    "ADMIN_TOKEN": "n33dle-admin-token",
+    "API_KEYS": "n33dle-token-1:a:100:100,n33dle-token-2:b:100:100",
+    "DATABASE_URL": "postgresql://user:n33dle%2Fdatabase@127.0.0.1:1/db",
+    "METRICS_TOKEN": "n33dle-metrics-token",
+    "RATELIMIT_URL": "redis://user:n33dle%2Fratelimit@127.0.0.1:1/0",
+    "SIGNING_KEY": f"n33dle-{'a' * 32},n33dle-{'b' * 32}",
+}
+OF_LIBRARIES = {
+    "AWS_SECRET_ACCESS_KEY": "n33dle-aws",
+    "AWS_SESSION_TOKEN": "n33dle-session",
+    "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Basic%20n33dle-headers",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+    "OTEL_BSP_SCHEDULE_DELAY": "100",
+    "LOG_LEVEL": "DEBUG",
+}
+
+PATHS = ("/v1/runs", "/v1/runs/run_x", "/v1/admin/keys", "/metrics", "/v1/files/x/content?token=x", "/nowhere")
+
+
+@pytest.fixture
+def start(request):
+    def one(**settings):
+        api = Api({**SECRETS, **OF_LIBRARIES, **settings})
+        request.addfinalizer(api.end)
+        return api
+
+    return one
+
+
+def test_each_secret_setting_is_tried():
+    assert set(SECRETS) == {name for name in SETTINGS if is_secret(name)}
+
+
+def test_an_api_whose_buckets_are_away_gives_no_secret_out(start):
+    api = start(DATABASE_URL="")
+    api.wait()
+    tokens = ("n33dle-token-1", "n33dle-admin-token", "n33dle-token-3", "n33dle-metrics-token", None)
+    told = [api.service.get(path, token=token) for path in PATHS for token in tokens]
+    told.append(api.service.post("/v1/runs", json={"language": "python", "code": "1"}, token="n33dle-token-1"))
+    told.append(api.service.post("/v1/runs", json={"n33": 1}, token="n33dle-token-2"))
+    told.append(api.service.post("/v1/files", data=b"x", token="n33dle-token-2"))
+    assert {200, 401, 404, 503} <= {reply.status for reply in told}
+    assert not any("n33dle" in str(vars(reply)) for reply in told)
+    until(lambda: "opentelemetry" in api.said(), 30)
+    api.process.terminate()
+    api.process.wait(30)
+    assert "limiter" in api.said(), "the buckets were not asked for"
+    assert "n33dle" not in api.said()
+
+
+def test_an_api_whose_database_is_away_gives_no_secret_out(start):
+    api = start()
+    assert api.process.wait(60) != 0
+    assert "the database cannot be opened" in api.said()
+    assert "n33dle" not in api.said()
+
+
+def test_doctor_gives_no_secret_out(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "ops.doctor"],
+        cwd=REPO,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "STATE_DIR": str(tmp_path), **SECRETS, **OF_LIBRARIES},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    shown = done.stdout + done.stderr
+    assert "DATABASE_URL" in shown
+    assert "n33dle" not in shown
