@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_type_hints
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -19,52 +19,64 @@ class JobInvalid(ValueError):
         self.code = code
 
 
+Unit = Literal["ms", "MiB", "CPUs", "processes", "bytes", "files"]
+
+
 @dataclass(frozen=True, slots=True)
 class LimitRule:
-    """One row of the limits table: what a limit is when absent, and what it may be.
+    """Describe one limit: all that anything but its enforcement has to know of it.
 
-    `default` None means it depends on the others (`cpu_ms` = timeout × cpus) or on the language (`pids`).
+    `default` is None where it depends on the other limits (`cpu_ms` = timeout × cpus) or on the language (`pids`).
+    `frame` is the form of the JOB frame's field of the same name, None where the host alone enforces the limit.
     """
 
-    name: str
     default: float | None
     minimum: float
     ceiling: float
+    unit: Unit
+    sentence: str
+    frame: Literal["number"] | None = None
+    #: Taken from the field of `Limits` that has the row.
+    name: str = ""
     integer: bool = True
 
+    def number(self, value: float) -> int | float:
+        """Return `value` in the limit's own type."""
+        return int(value) if self.integer else float(value)
 
-LIMIT_RULES: dict[str, LimitRule] = {
-    rule.name: rule
-    for rule in (
-        LimitRule("timeout_ms", 10_000, 1, 60_000),
-        LimitRule("cpu_ms", None, 1, 120_000),
-        LimitRule("memory_mb", 256, 16, 2_048),
-        LimitRule("cpus", 1.0, 0.1, 2.0, integer=False),
-        LimitRule("pids", None, 1, 512),
-        LimitRule("max_output_bytes", MIB, 1, 8 * MIB),
-        LimitRule("max_artifact_bytes", 10 * MIB, 0, 50 * MIB),
-        LimitRule("max_artifact_files", 10, 0, 100),
-    )
-}
+
+def _row(
+    default: float | None,
+    minimum: float,
+    ceiling: float,
+    unit: Unit,
+    sentence: str,
+    frame: Literal["number"] | None = None,
+) -> dict[str, LimitRule]:
+    """Make the metadata of a field of `Limits`."""
+    return {"rule": LimitRule(default, minimum, ceiling, unit, sentence, frame)}
+
+
 DEFAULT_PIDS = 64
-#: What compiling may take, whatever the run's own limits are: wall clock, processors, processes and threads.
-COMPILE_TIMEOUT_MS = 30_000
-COMPILE_CPUS = LIMIT_RULES["cpus"].ceiling
-COMPILE_PIDS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Every limit of one run, resolved: nothing is left to a default."""
+    """Hold every limit of one run, resolved: nothing is left to a default.
 
-    timeout_ms: int
-    cpu_ms: int
-    memory_mb: int
-    cpus: float
-    pids: int
-    max_output_bytes: int
-    max_artifact_bytes: int
-    max_artifact_files: int
+    The fields are the table of limits, one row each: name, default, minimum, ceiling, unit, sentence, and the form
+    in the JOB frame if the agent has to know it. All else is made of the rows (`LIMIT_RULES`) or compared with them
+    by a test: docs/add-a-limit.md.
+    """
+
+    timeout_ms: int = field(metadata=_row(10_000, 1, 60_000, "ms", "Wall clock time."))
+    cpu_ms: int = field(metadata=_row(None, 1, 120_000, "ms", "CPU time of all processes together."))
+    memory_mb: int = field(metadata=_row(256, 16, 2_048, "MiB", "Memory of all processes and files together."))
+    cpus: float = field(metadata=_row(1.0, 0.1, 2.0, "CPUs", "Processors in use at the same time."))
+    pids: int = field(metadata=_row(None, 1, 512, "processes", "Processes and threads at the same time."))
+    max_output_bytes: int = field(metadata=_row(MIB, 1, 8 * MIB, "bytes", "Output kept of each stream.", "number"))
+    max_artifact_bytes: int = field(metadata=_row(10 * MIB, 0, 50 * MIB, "bytes", "Size of an artifact.", "number"))
+    max_artifact_files: int = field(metadata=_row(10, 0, 100, "files", "Number of artifacts.", "number"))
 
     @classmethod
     def resolve(cls, given: dict[str, int | float], *, pids_default: int = DEFAULT_PIDS) -> Limits:
@@ -80,11 +92,26 @@ class Limits:
             values[name] = value
         for name, rule in LIMIT_RULES.items():
             if name not in values and rule.default is not None:
-                values[name] = rule.default if not rule.integer else int(rule.default)
+                values[name] = rule.number(rule.default)
         values.setdefault("pids", pids_default)
         default_cpu = max(1, round(values["timeout_ms"] * values["cpus"]))
         values.setdefault("cpu_ms", min(default_cpu, int(LIMIT_RULES["cpu_ms"].ceiling)))
         return cls(**values)
+
+
+def _rules() -> dict[str, LimitRule]:
+    """Return the rows of `Limits` by name."""
+    types = get_type_hints(Limits)
+    return {
+        of.name: replace(of.metadata["rule"], name=of.name, integer=types[of.name] is int) for of in fields(Limits)
+    }
+
+
+LIMIT_RULES = _rules()
+#: What compiling may take, whatever the run's own limits are: wall clock, processors, processes and threads.
+COMPILE_TIMEOUT_MS = 30_000
+COMPILE_CPUS = LIMIT_RULES["cpus"].ceiling
+COMPILE_PIDS = 256
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from protocol.limits import Limits
+from protocol.states import Status
 
-Status = Literal["queued", "running", "error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"]
 #: `pool` and `cold` are what an engine answers; `template` is kept for the source of that name.
 Source = Literal["pool", "template", "cold"]
 

@@ -9,7 +9,7 @@ import orjson
 
 from api.errors import invalid
 from api.http.query import whole_number
-from protocol.result import Status
+from protocol.states import Status
 
 if TYPE_CHECKING:
     from werkzeug.datastructures import MultiDict

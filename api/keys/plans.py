@@ -71,8 +71,7 @@ class Plan:
     def ceiling(self, limit: str) -> int | float:
         """The most that a limit of a run may be."""
         rule = LIMIT_RULES[limit]
-        most = self.limits.get(limit, rule.ceiling)
-        return int(most) if rule.integer else float(most)
+        return rule.number(self.limits.get(limit, rule.ceiling))
 
     def ceilings(self) -> dict[str, int | float]:
         """The most that each limit of a run may be."""

@@ -115,4 +115,4 @@ def ceilings(plan: Plan | None) -> dict[str, int | float]:
     """The most that each limit of a run may be; the service's own where there is no plan."""
     if plan is not None:
         return plan.ceilings()
-    return {name: int(rule.ceiling) if rule.integer else rule.ceiling for name, rule in LIMIT_RULES.items()}
+    return {name: rule.number(rule.ceiling) for name, rule in LIMIT_RULES.items()}

@@ -7,13 +7,14 @@ error. To clients a field may be added at any time, so the document does not say
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from api.http.pagination import LIMIT_MAX
 from protocol.job import MAX_SKIPPED_LISTED
-from protocol.result import Status
+from protocol.limits import LIMIT_RULES
+from protocol.states import RUN_STATES, Status
 
 Count = Annotated[int, Field(ge=0)]
 Time = Annotated[
@@ -106,17 +107,20 @@ class SkippedArtifact(Answered):
     ]  # fmt: skip
 
 
-class Limits(Answered):
-    """The limits that were in force."""
-
-    timeout_ms: Count
-    cpu_ms: Count
-    memory_mb: Count
-    cpus: Annotated[float, Field(gt=0)]
-    pids: Count
-    max_output_bytes: Count
-    max_artifact_bytes: Count
-    max_artifact_files: Count
+if TYPE_CHECKING:
+    Limits = Answered
+else:
+    Limits = create_model(
+        "Limits",
+        __base__=Answered,
+        __doc__="The limits that were in force.",
+        **{
+            name: (int, Field(ge=0, description=rule.sentence))
+            if rule.integer
+            else (float, Field(gt=0, description=rule.sentence))
+            for name, rule in LIMIT_RULES.items()
+        },
+    )
 
 
 class Isolation(Answered):
@@ -143,7 +147,9 @@ class Run(Answered):
 
     id: RunId
     object: Literal["run"]
-    status: Status
+    status: Status = Field(
+        description="; ".join(f"`{state.status}`: {state.sentence}" for state in RUN_STATES) + "."
+    )
     language: str
     exit_code: int | None
     signal: str | None

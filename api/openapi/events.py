@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, RootModel
 
 from api.openapi.answers import Answered, Artifact, Count, ErrorObject, Run, RunId, Time, may_be_absent
+from protocol.states import LiveStatus
 
 
 class Numbered(Answered):
@@ -21,7 +22,7 @@ class InfoData(Answered):
 
     id: RunId
     language: str
-    status: Literal["queued", "running"]
+    status: LiveStatus
     at: Time
     position: Annotated[int, Field(ge=1)] | None = Field(
         default=None,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from api.openapi.faults import EXAMPLE_RUN_ID
+from protocol.limits import Limits
 
 _HASH = "4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865"
 _FILE_ID = "file_5Tz8nRkV2wQxJ6mCbL9dHs3E"
@@ -58,16 +60,7 @@ RUN: dict[str, Any] = {
     "artifacts": [ARTIFACT],
     "skipped_artifacts": [{"path": "link", "reason": "symlink"}],
     "skipped_artifacts_count": 1,
-    "limits": {
-        "timeout_ms": 10000,
-        "cpu_ms": 10000,
-        "memory_mb": 256,
-        "cpus": 1.0,
-        "pids": 64,
-        "max_output_bytes": 1048576,
-        "max_artifact_bytes": 10485760,
-        "max_artifact_files": 10,
-    },
+    "limits": asdict(Limits.resolve({})),
     "metadata": {"user": "42"},
     "code_sha256": _HASH,
     "isolation": {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from api.openapi.examples import page
+from protocol.limits import Limits
 
 _ID, _AT = "key_Ab3dE5fG7hJ9kL1mN3pQ5rS7tU9v", "2026-11-21T10:00:00.000Z"
 
@@ -23,16 +25,7 @@ KEY: dict[str, Any] = {
     "created_at": _AT,
     "prefix": "ry_EXAMP",
     "label": "laptop",
-    "limits": {
-        "timeout_ms": 10000,
-        "cpu_ms": 10000,
-        "memory_mb": 512,
-        "cpus": 1.0,
-        "pids": 256,
-        "max_output_bytes": 1048576,
-        "max_artifact_bytes": 10485760,
-        "max_artifact_files": 10,
-    },
+    "limits": asdict(Limits.resolve({"memory_mb": 512, "pids": 256})),
     "runs_left": 49,
     "runs_reset_at": None,
     "disabled": False,

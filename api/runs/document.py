@@ -13,14 +13,13 @@ from api.runs.stored_outputs import marked
 from config.clock import now, now_ms, rfc3339
 from config.ids import new_id
 from protocol.limits import LIMIT_RULES, Limits
-from protocol.result import JobError, Status
+from protocol.result import JobError
+from protocol.states import ENDED_STATUSES, LiveStatus, Status
 from records.files import NewFile
 from records.runs import Event, NewRun, RunBlob, RunEnd
 from records.usage import RunUsage
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     from api.runs.requests import RunRequest
     from records.runs import Run
     from records.usage import Quota
@@ -43,7 +42,6 @@ _NO_FACTS: dict[str, Any] = {
     "usage": {"wall_ms": 0, "cpu_ms": 0, "max_rss_mb": 0, "queue_ms": 0},
     "compile": None,
 }
-_ENDED = frozenset({"error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"})
 _ARTIFACT = ("id", "name", "path", "size", "sha256", "content_type")
 HOUR_MS = 3_600_000
 #: The code of a run that the service stopped under, waiting or running.
@@ -116,7 +114,7 @@ class RunFacts:
 
     def accepted(
         self,
-        status: Literal["queued", "running"],
+        status: LiveStatus,
         body: bytes,
         quota: Quota | None = None,
         storage_bytes: int | None = None,
@@ -145,7 +143,7 @@ class RunFacts:
         """The end of a run as the worker says it. Raises ResultError."""
         try:
             status: Status = result["status"]
-            if status not in _ENDED:
+            if status not in ENDED_STATUSES:
                 raise ResultError("the status is none of an ended run")
             error = _job_error(result["error"]) if status == "error" else None
             ended_at_ms = now_ms()

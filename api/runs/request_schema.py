@@ -54,7 +54,7 @@ def run(schema: dict[str, Any]) -> None:
         {
             "type": "object",
             "additionalProperties": False,
-            "properties": {name: _or_null(_limit(rule)) for name, rule in LIMIT_RULES.items()},
+            "properties": {name: _or_null(_limit(rule), rule.sentence) for name, rule in LIMIT_RULES.items()},
         },
         "What is absent or null has its default.",
     )
@@ -76,13 +76,12 @@ def run(schema: dict[str, Any]) -> None:
 
 
 def _limit(rule: LimitRule) -> dict[str, Any]:
-    number = int if rule.integer else float
     schema: dict[str, Any] = {
         "type": "integer" if rule.integer else "number",
-        "minimum": number(rule.minimum),
-        "maximum": number(rule.ceiling),
+        "minimum": rule.number(rule.minimum),
+        "maximum": rule.number(rule.ceiling),
     }
-    return schema if rule.default is None else schema | {"default": number(rule.default)}
+    return schema if rule.default is None else schema | {"default": rule.number(rule.default)}
 
 
 def _or_null(schema: dict[str, Any], description: str | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from api.errors import ApiError, ErrorObject, error_type, invalid
 from api.http.access_log import audit
@@ -25,6 +25,7 @@ from config.logging import bind_also
 from dispatch import ClientGone, Dispatcher, WorkerLost, WorkerUnavailable
 from protocol.job import Job, JobInput
 from protocol.result import Refusal
+from protocol.states import LiveStatus
 from records.errors import RecordsUnavailable
 from records.files import Blob as FileBlob
 from records.runs import FIRST_ATTEMPT, Accepted, Duplicate, Mismatch, Run, RunEnd
@@ -153,7 +154,7 @@ class Runs:
 
     # -- the steps of a life -----------------------------------------------------------------------
 
-    def _begin(self, order: Order, status: Literal["queued", "running"]) -> tuple[RunFacts, Job, Progress]:
+    def _begin(self, order: Order, status: LiveStatus) -> tuple[RunFacts, Job, Progress]:
         """Accept a run: from here on it has an end, whatever happens."""
         request, caller = order.request, order.caller
         if self._lease is not None and not self._lease.held:

@@ -1,58 +1,48 @@
-"""The job as the host sends it: one packed list, numbers in decimal."""
+"""The job as the host sends it: one packed list of fields, in the order and the forms of `FIELDS`."""
 
-from agent.frames import unpack
+from agent.frames import pack, unpack
+
+#: The host has the same table (`JOB_FIELDS` in `sandbox/agent_client/job_frames.py`); a test compares them.
+FIELDS = (
+    ("warm", "flag"),
+    ("argv", "strings"),
+    ("program_args", "strings"),
+    ("env", "pairs"),
+    ("deadline_ms", "number"),
+    ("max_output_bytes", "number"),
+    ("max_artifact_bytes", "number"),
+    ("max_artifact_files", "number"),
+    ("max_artifacts_bytes", "number"),
+    ("compile_argv", "strings"),
+    ("compile_env", "pairs"),
+    ("compile_deadline_ms", "number"),
+)
 
 
 class Job:
-    """What to start and within which bounds. `warm` releases the waiting child instead of executing `argv`.
+    """Hold what to start and within which bounds: an attribute for each field.
 
-    `compile_argv` is empty for a language without a compiler.
+    `warm` releases the waiting child instead of executing `argv`. `compile_argv` is empty for a language without a
+    compiler.
     """
 
-    __slots__ = (
-        "argv",
-        "compile_argv",
-        "compile_deadline_ms",
-        "compile_env",
-        "deadline_ms",
-        "env",
-        "max_artifact_bytes",
-        "max_artifact_files",
-        "max_artifacts_bytes",
-        "max_output_bytes",
-        "program_args",
-        "warm",
-    )
+    __slots__ = tuple(name for name, _ in FIELDS)
 
     def __init__(self, payload):
-        (
-            warm,
-            argv,
-            program_args,
-            env,
-            deadline_ms,
-            max_output_bytes,
-            max_artifact_bytes,
-            max_artifact_files,
-            max_artifacts_bytes,
-            compile_argv,
-            compile_env,
-            compile_deadline_ms,
-        ) = unpack(payload)
-        self.warm = warm == b"1"
-        self.argv = unpack(argv)
-        self.program_args = unpack(program_args)
-        self.env = _pairs(env)
-        self.deadline_ms = int(deadline_ms)
-        self.max_output_bytes = int(max_output_bytes)
-        self.max_artifact_bytes = int(max_artifact_bytes)
-        self.max_artifact_files = int(max_artifact_files)
-        self.max_artifacts_bytes = int(max_artifacts_bytes)
-        self.compile_argv = unpack(compile_argv)
-        self.compile_env = _pairs(compile_env)
-        self.compile_deadline_ms = int(compile_deadline_ms)
+        for (name, read), packed in zip(_READERS, unpack(payload), strict=True):
+            setattr(self, name, read(packed))
+
+
+def _flag(packed):
+    return packed == b"1"
 
 
 def _pairs(packed):
     """`name=value` strings as a dict."""
-    return dict(pair.split(b"=", 1) for pair in unpack(packed))
+    return dict([pair.split(b"=", 1) for pair in unpack(packed)])
+
+
+_READ = {"flag": _flag, "number": int, "strings": unpack, "pairs": _pairs}
+_READERS = [(name, _READ[packing]) for name, packing in FIELDS]
+#: The payload of a job that starts nothing.
+NO_JOB = pack([b"0" if packing in ("flag", "number") else b"" for _, packing in FIELDS])

@@ -6,7 +6,7 @@ import select
 import time
 
 from agent import frames
-from agent.job import Job
+from agent.job import NO_JOB, Job
 from agent.landlock import landlock
 from agent.link import CHUNK, UNSENT_HIGH, Link, StreamClosed
 from agent.program import (
@@ -23,7 +23,6 @@ from agent.work import OUTPUTS, Arriving, has_outputs
 
 #: The killed die within a millisecond, where they get a processor.
 KILL_AGAIN_MS = 20
-NO_JOB = frames.pack([b"0", b"", b"", b"", b"0", b"0", b"0", b"0", b"0", b"", b"", b"0"])
 
 
 def serve(mode, hold_argv, get_ready=None):

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, NamedTuple, Protocol
 
 from protocol.job import MAX_ARTIFACTS_BYTES, JobInput
-from protocol.limits import Limits
+from protocol.limits import LIMIT_RULES
 from sandbox import frames
 from sandbox.frames import frame, pack
-from sandbox.run.plan import CompilePlan, Plan
+from sandbox.run.plan import Plan
 from storage import Content
 
 #: The agent's own deadline lies this far behind the host's: it is for when the host is gone.
 AGENT_GRACE_MS = 10_000
+#: The forms that a field of the JOB frame has.
+Packing = Literal["flag", "number", "strings", "pairs"]
+
+
+class FrameField(NamedTuple):
+    """A field of the JOB frame."""
+
+    name: str
+    packing: Packing
+
+
+_LIMITS = tuple(FrameField(name, rule.frame) for name, rule in LIMIT_RULES.items() if rule.frame is not None)
+#: The fields of the JOB frame in their order. The agent has the same table (`FIELDS` in `runners/agent/job.py`).
+JOB_FIELDS: tuple[FrameField, ...] = (
+    FrameField("warm", "flag"),
+    FrameField("argv", "strings"),
+    FrameField("program_args", "strings"),
+    FrameField("env", "pairs"),
+    FrameField("deadline_ms", "number"),
+    *_LIMITS,
+    FrameField("max_artifacts_bytes", "number"),
+    FrameField("compile_argv", "strings"),
+    FrameField("compile_env", "pairs"),
+    FrameField("compile_deadline_ms", "number"),
+)
 
 
 class Inputs(Protocol):
@@ -34,7 +59,7 @@ def opening(plan: Plan, inputs: Inputs) -> Iterator[bytes]:
         yield from frames.frames_of(frames.FILE, frames.MORE, path.encode(), content)
     for item in plan.inputs:
         yield from _frames_of_input(item, inputs)
-    yield frame(frames.JOB, _job_payload(plan, plan.limits))
+    yield frame(frames.JOB, _job_payload(plan))
 
 
 def _frames_of_input(item: JobInput, inputs: Inputs) -> Iterator[bytes]:
@@ -44,32 +69,42 @@ def _frames_of_input(item: JobInput, inputs: Inputs) -> Iterator[bytes]:
             yield frame(frames.MORE, piece)
 
 
-def _job_payload(plan: Plan, limits: Limits) -> bytes:
-    numbers = (
-        limits.timeout_ms + AGENT_GRACE_MS,
-        limits.max_output_bytes,
-        limits.max_artifact_bytes,
-        limits.max_artifact_files,
-        MAX_ARTIFACTS_BYTES,
-    )
-    return pack(
-        [
-            b"1" if plan.warm else b"0",
-            pack(part.encode() for part in plan.argv),
-            pack(arg.encode() for arg in plan.args),
-            _pairs(plan.env),
-            *(str(value).encode() for value in numbers),
-            *_compile_parts(plan.compiling),
-        ]
-    )
+def _job_fields(plan: Plan) -> dict[str, Any]:
+    """Return the value of every field of `JOB_FIELDS`."""
+    compiling = plan.compiling
+    return {
+        "warm": plan.warm,
+        "argv": plan.argv,
+        "program_args": plan.args,
+        "env": plan.env,
+        "deadline_ms": plan.limits.timeout_ms + AGENT_GRACE_MS,
+        **{name: getattr(plan.limits, name) for name, _ in _LIMITS},
+        "max_artifacts_bytes": MAX_ARTIFACTS_BYTES,
+        "compile_argv": compiling.argv if compiling else (),
+        "compile_env": compiling.env if compiling else {},
+        "compile_deadline_ms": compiling.limits.timeout_ms + AGENT_GRACE_MS if compiling else 0,
+    }
 
 
-def _compile_parts(compiling: CompilePlan | None) -> list[bytes]:
-    if compiling is None:
-        return [b"", b"", b"0"]
-    deadline_ms = compiling.limits.timeout_ms + AGENT_GRACE_MS
-    return [pack(part.encode() for part in compiling.argv), _pairs(compiling.env), str(deadline_ms).encode()]
+def _job_payload(plan: Plan) -> bytes:
+    """Return the payload of the JOB frame: its fields in their order, each packed in its form."""
+    values = _job_fields(plan)
+    return pack([packed(values[name]) for name, packed in _PACKERS])
+
+
+def _strings(texts: Iterable[str]) -> bytes:
+    return pack([text.encode() for text in texts])
 
 
 def _pairs(env: dict[str, str]) -> bytes:
-    return pack(f"{name}={value}".encode() for name, value in env.items())
+    return pack([f"{name}={value}".encode() for name, value in env.items()])
+
+
+#: A field's bytes, by its form. The agent's end is `_READ` in `runners/agent/job.py`.
+_PACK: dict[Packing, Callable[[Any], bytes]] = {
+    "flag": lambda flag: b"1" if flag else b"0",
+    "number": b"%d".__mod__,
+    "strings": _strings,
+    "pairs": _pairs,
+}
+_PACKERS = [(field.name, _PACK[field.packing]) for field in JOB_FIELDS]

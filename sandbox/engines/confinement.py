@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from protocol.job import WORK_SHARE
-from protocol.limits import LIMIT_RULES, MIB
+from protocol.limits import MIB, Limits
 from sandbox.engines import EngineUnusable
+from sandbox.engines.cgroups.group import Bounds
 from sandbox.languages import Language
 
 #: The uid and gid of the image's one account, and of the program where the sandbox has a user namespace.
@@ -23,8 +24,7 @@ IDS_PER_SLOT = 65_536
 OOM_SCORE_ADJ = 500
 #: Processes of the agent itself, on top of those the program may have.
 AGENT_PIDS = 1
-DEFAULT_MEMORY_BYTES = int(LIMIT_RULES["memory_mb"].default or 256) * MIB
-DEFAULT_CPUS = float(LIMIT_RULES["cpus"].default or 1.0)
+DEFAULT_MEMORY_BYTES = Limits.resolve({}).memory_mb * MIB
 BASE_ENV = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/work",
@@ -100,6 +100,16 @@ def tmpfs_sizes(memory_bytes: int) -> dict[str, int]:
         "/tmp": int(memory_bytes * TMP_SHARE),
         "/dev/shm": int(memory_bytes * SHM_SHARE),
     }
+
+
+def bounds_of(limits: Limits) -> Bounds:
+    """Return what the control group of a sandbox with these limits is held to."""
+    return Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS)
+
+
+def default_bounds(language: Language) -> Bounds:
+    """Return what the control group of a waiting sandbox is held to."""
+    return bounds_of(Limits.resolve({}, pids_default=language.pids_default))
 
 
 def rlimits() -> dict[str, int]:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import orjson
 
 from config.clock import now
+from protocol.states import LiveStatus
 from sandbox.run.events import Event, EventLog
 
 #: A listener that is so far behind its run holds the program's pipes up.
@@ -30,7 +31,6 @@ SEND_BYTES = 256 * 1024
 Hearing = Literal["status", "all"]
 #: Why a run is ended early: somebody asked for it, the service stops, or whoever waited has died.
 Stop = Literal["cancelled", "stopping", "interrupted"]
-Status = Literal["queued", "running"]
 
 
 class Outlet:
@@ -148,7 +148,7 @@ class LiveRun:
         self.log.tick()
         self._tell()
 
-    def status(self, status: Status, **more: int) -> None:
+    def status(self, status: LiveStatus, **more: int) -> None:
         """It waits, or it runs. Heard by whoever wants the status alone, where it had to wait."""
         self._waited = self._waited or status == "queued"
         info = {"id": self.id, "language": self.language, "status": status, "at": now(), **more}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from protocol.result import Status
+from protocol.states import ENDED_STATUSES, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +29,26 @@ class Ending:
     not_compiled: bool = False
 
 
+#: When each state is a run's, unless one that precedes it in the table of states is. Of `error` there is one cause
+#: here; the service's other failures have no ending.
+RULES: dict[Status, Callable[[Ending], bool]] = {
+    "cancelled": lambda ending: ending.cancelled,
+    "error": lambda ending: ending.interrupted,
+    "timeout": lambda ending: ending.timed_out,
+    "oom": lambda ending: ending.oom_kills > 0 and _was_killed(ending),
+    "killed": lambda ending: ending.broken,
+    "failed": lambda ending: ending.not_compiled or ending.signal_number is not None or ending.exit_code != 0,
+    "succeeded": lambda _: True,
+}
+
+
 def status_of(ending: Ending) -> Status:
-    """Return the status that the API derives from these facts; of a failed service's errors it knows one alone."""
-    if ending.cancelled:
-        return "cancelled"
-    if ending.interrupted:
-        return "error"
-    if ending.timed_out:
-        return "timeout"
-    killed = ending.broken or ending.not_compiled or ending.signal_number == signal.SIGKILL
-    if ending.oom_kills and killed:
-        return "oom"
-    if ending.broken:
-        return "killed"
-    if ending.not_compiled or ending.signal_number is not None or ending.exit_code != 0:
-        return "failed"
-    return "succeeded"
+    """Return the status that the API derives from these facts."""
+    return next(status for status in ENDED_STATUSES if RULES[status](ending))
+
+
+def _was_killed(ending: Ending) -> bool:
+    return ending.broken or ending.not_compiled or ending.signal_number == signal.SIGKILL
 
 
 def signal_name(number: int) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from protocol.limits import LIMIT_RULES
-
 REPO = Path(__file__).resolve().parents[2]
 GUIDE = (REPO / "docs" / "api.md").read_text()
 #: Said by the worker, or only by the HTTP layer of an unexpected status.
@@ -44,13 +42,3 @@ def in_the_code():
 def test_codes():
     assert in_the_code() - UNDOCUMENTED <= documented()
     assert documented() <= in_the_code() | FROM_ELSEWHERE
-
-
-def test_limits():
-    for name, rule in LIMIT_RULES.items():
-        row = next(line for line in GUIDE.splitlines() if line.startswith(f"| `{name}`"))
-        numbers = row.replace(" ", "").split("|")
-        assert float(numbers[3]) == rule.minimum
-        assert float(numbers[4]) == rule.ceiling
-        if rule.default is not None:
-            assert float(numbers[2]) == rule.default

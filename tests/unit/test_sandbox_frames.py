@@ -160,6 +160,60 @@ def test_the_agent_reads_the_job_that_the_host_writes(monkeypatch):
     assert (job.compile_argv, job.compile_env) == ([], {})
 
 
+def test_both_ends_have_the_same_fields_of_the_job(monkeypatch):
+    from sandbox.agent_client.job_frames import JOB_FIELDS
+
+    monkeypatch.setattr(sys, "path", [str(AGENT.parent), *sys.path])
+    from agent.job import FIELDS
+
+    assert tuple(map(tuple, JOB_FIELDS)) == FIELDS
+
+
+@pytest.mark.parametrize("language", ["python", "go"])
+def test_every_field_of_the_job_arrives_as_it_was(monkeypatch, language):
+    from protocol.job import MAX_ARTIFACTS_BYTES, Job
+    from protocol.limits import LIMIT_RULES
+    from sandbox.agent_client.job_frames import AGENT_GRACE_MS, opening
+    from sandbox.languages import Catalogue
+    from sandbox.run.plan import make_plan
+
+    monkeypatch.setattr(sys, "path", [str(AGENT.parent), *sys.path])
+    import agent.frames as agent_frames
+    from agent.job import FIELDS
+    from agent.job import Job as AgentJob
+
+    framed = [name for name, rule in LIMIT_RULES.items() if rule.frame]
+    given = {name: int(LIMIT_RULES[name].minimum) + at for at, name in enumerate(framed, start=1)}
+    plan = make_plan(
+        Job("run_x", language, code="1", args=("é", ""), env={"A": "b=c", "B": ""}, limits=given), Catalogue.load()
+    )
+    *_, (_, payload) = agent_frames.take_frames(bytearray(b"".join(opening(plan, None))))
+    job = AgentJob(payload)
+    compiling = plan.compiling
+    assert {name: getattr(job, name) for name, _ in FIELDS} == given | {
+        "warm": plan.warm,
+        "argv": [part.encode() for part in plan.argv],
+        "program_args": ["é".encode(), b""],
+        "env": {b"A": b"b=c", b"B": b""},
+        "deadline_ms": plan.limits.timeout_ms + AGENT_GRACE_MS,
+        "max_artifacts_bytes": MAX_ARTIFACTS_BYTES,
+        "compile_argv": [part.encode() for part in compiling.argv] if compiling else [],
+        "compile_env": {k.encode(): v.encode() for k, v in compiling.env.items()} if compiling else {},
+        "compile_deadline_ms": compiling.limits.timeout_ms + AGENT_GRACE_MS if compiling else 0,
+    }
+
+
+def test_the_agent_takes_no_job_of_another_number_of_fields(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(AGENT.parent), *sys.path])
+    from agent.job import NO_JOB
+    from agent.job import Job as AgentJob
+
+    assert AgentJob(NO_JOB).argv == []
+    for payload in (b"", NO_JOB[:-5], NO_JOB + pack([b""])):
+        with pytest.raises(ValueError, match=r"zip\(\)"):
+            AgentJob(payload)
+
+
 def test_the_agent_reads_how_to_compile(monkeypatch):
     from protocol.job import Job
     from protocol.limits import COMPILE_TIMEOUT_MS

@@ -16,13 +16,11 @@ from sandbox.engines.apparmor import profile_in_force
 from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.cgroups.reads import read_limit
 from sandbox.engines.confinement import (
-    AGENT_PIDS,
     BASE_ENV,
-    DEFAULT_CPUS,
-    DEFAULT_MEMORY_BYTES,
     IDS_PER_SLOT,
     RUN_UID,
     build_bytes,
+    default_bounds,
     instance_name,
     load_profile,
 )
@@ -102,7 +100,7 @@ class DockerEngine:
         if language is None:
             raise EngineError(f"no language for image {image.language}")
         uid = self._uids.take()
-        bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
+        bounds = default_bounds(language)
         expected = None  # gVisor's own confinement is no process's status
         if self._traits.seccomp:
             expected = Expected.of(uid, relaxed=self._relaxed, apparmor=self._apparmor)

@@ -19,7 +19,7 @@ from sandbox.engines import EngineError, Stats
 from sandbox.engines.cgroups.group import Bounds, Group
 from sandbox.engines.cgroups.opening import group_of
 from sandbox.engines.compiling import close_build_directory
-from sandbox.engines.confinement import AGENT_PIDS, tmpfs_sizes
+from sandbox.engines.confinement import bounds_of, tmpfs_sizes
 from sandbox.engines.docker.container import NANO
 from sandbox.engines.docker.daemon import Daemon
 from sandbox.engines.docker.measured import MeasuredGroup, is_writable
@@ -117,7 +117,7 @@ class DockerSandbox:
         """Put a job's limits in force and start counting; see `Sandbox.apply`."""
         assert self._group is not None
         self.measure()
-        bounds = Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS)
+        bounds = bounds_of(limits)
         if not self._set(bounds):
             return False
         if bounds.memory_bytes != self._bounds.memory_bytes and self._traits.resizes_tmpfs:
@@ -143,7 +143,7 @@ class DockerSandbox:
     def begin_compiling(self, limits: Limits) -> None:
         """Widen the bounds for the compile phase and count anew; see `Sandbox.begin_compiling`."""
         assert self._group is not None
-        self._set(Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS))
+        self._set(bounds_of(limits))
         self._group.start_counting()
 
     def end_compiling(self) -> bool:

@@ -16,17 +16,15 @@ from config.settings import Settings
 from protocol.result import Isolation
 from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.apparmor import profile_in_force, template_profiles
-from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.cgroups.mounts import remove_empty
 from sandbox.engines.cgroups.opening import open_cgroups
 from sandbox.engines.cgroups.reads import read_limit
 from sandbox.engines.confinement import (
-    AGENT_PIDS,
     BASE_ENV,
-    DEFAULT_CPUS,
     DEFAULT_MEMORY_BYTES,
     RUN_UID,
     build_bytes,
+    default_bounds,
     instance_name,
     load_profile,
     unprivileged_namespaces_are_off,
@@ -157,7 +155,7 @@ class OciEngine:
             except EngineError as e:
                 message = "a sandbox is made as a container: %s"
                 repeated.log(logging.WARNING, message, e, key=language.id, language=language.id)
-        bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
+        bounds = default_bounds(language)
         ours, theirs = socket.socketpair()
         sandbox = OciSandbox(secrets.token_hex(8), image, self.facts(image), bounds, ours, self._runtime.traits)
         try:
@@ -181,7 +179,7 @@ class OciEngine:
         self, templates: TemplateSource, image: Image, language: Language, flavour: str, owner: str
     ) -> OciSandbox:
         """A sandbox forked from a template. Raises EngineError."""
-        bounds = Bounds(DEFAULT_MEMORY_BYTES, DEFAULT_CPUS, language.pids_default + AGENT_PIDS)
+        bounds = default_bounds(language)
         ours, theirs = socket.socketpair()
         facts = replace(self.facts(image), source="template")
         sandbox = OciSandbox(secrets.token_hex(8), image, facts, bounds, ours, self._runtime.traits)

@@ -19,7 +19,7 @@ from protocol.result import Isolation
 from sandbox.engines import EngineError, NotConfined, Stats
 from sandbox.engines.cgroups.group import Bounds, Group
 from sandbox.engines.compiling import close_build_directory
-from sandbox.engines.confinement import AGENT_PIDS, tmpfs_sizes
+from sandbox.engines.confinement import bounds_of, tmpfs_sizes
 from sandbox.engines.posture import Expected, Subject, check_posture, subject_of
 from sandbox.engines.syscalls import resize_tmpfs
 from sandbox.engines.traits import Traits
@@ -104,7 +104,7 @@ class OciSandbox:
     def apply(self, limits: Limits) -> bool:
         """Put a job's limits in force and start counting; see `Sandbox.apply`."""
         assert self.group is not None
-        bounds = Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS)
+        bounds = bounds_of(limits)
         if not self.group.set(self._traits.with_headroom(bounds)):
             return False
         if bounds.memory_bytes != self.bounds.memory_bytes and self._traits.resizes_tmpfs:
@@ -118,7 +118,7 @@ class OciSandbox:
     def begin_compiling(self, limits: Limits) -> None:
         """Widen the bounds for the compile phase and count anew; see `Sandbox.begin_compiling`."""
         assert self.group is not None
-        bounds = Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS)
+        bounds = bounds_of(limits)
         self.group.set(self._traits.with_headroom(bounds))
         self.group.start_counting()
 

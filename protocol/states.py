@@ -1,0 +1,53 @@
+"""The states of a run, one row each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["queued", "running", "error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"]
+#: The states of a run that has not ended.
+LiveStatus = Literal["queued", "running"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """Describe one state: whether a run in it has ended, and the sentence that tells a client what it means.
+
+    The states of ended runs are also the values of the metrics' label `status`.
+    """
+
+    status: Status
+    ended: bool
+    sentence: str
+
+
+#: Those of ended runs stand in the order of precedence: a run's state is the first whose rule in
+#: `sandbox/run/outcome.py` holds.
+RUN_STATES: tuple[RunState, ...] = (
+    RunState("queued", ended=False, sentence="it waits for a place"),
+    RunState("running", ended=False, sentence="it has a place, and has not ended yet"),
+    RunState("cancelled", ended=True, sentence="you cancelled it, or nobody waited for it any more"),
+    RunState(
+        "error",
+        ended=True,
+        sentence="the service failed, not the program; a client that waits gets a 500 with `run_id`",
+    ),
+    RunState("timeout", ended=True, sentence="it used up its wall clock or CPU; or compiling took more than 30 s"),
+    RunState(
+        "oom",
+        ended=True,
+        sentence="it was killed for its memory, or its compiler was; or it is larger than its memory",
+    ),
+    RunState("killed", ended=True, sentence="the service ended it for another reason"),
+    RunState(
+        "failed",
+        ended=True,
+        sentence=(
+            "it exited otherwise, or by a signal (`signal` names it, `exit_code` is null); or it did not compile"
+        ),
+    ),
+    RunState("succeeded", ended=True, sentence="it exited with 0"),
+)
+#: In the order of precedence.
+ENDED_STATUSES: tuple[Status, ...] = tuple(state.status for state in RUN_STATES if state.ended)
