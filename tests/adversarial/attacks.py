@@ -62,7 +62,8 @@ ATTACKS: dict[str, tuple[int, str]] = {
     "disk reads": (
         2,
         PRELUDE + "import glob\n"
-        "paths = [p for p in glob.glob('/usr/**', recursive=True) if os.path.isfile(p)]\n"
+        # Of the largest, and found at once: to look through the image takes as long as an attack lasts.
+        "paths = glob.glob('/usr/local/lib/python3*/dist-packages/*/*.so*')\n"
         "for part in range(8):\n"
         "    if os.fork() == 0:\n"
         "        while True:\n"

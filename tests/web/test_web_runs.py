@@ -311,6 +311,53 @@ def test_a_compilers_words_are_shown(visitor):
     expect(visitor.page.locator("#status-detail")).to_have_text("did not compile")
 
 
+def test_what_compiling_took_is_shown_of_a_run_and_of_its_history(visitor, service):
+    visitor.write("fn main() {}", "rust")
+    visitor.run()
+    visitor.ends("succeeded")
+    run_id = visitor.run_id()
+    compiled = service.get(f"/v1/runs/{run_id}").body["compile"]
+    assert compiled["cpu_ms"] > 0
+    facts = visitor.page.locator("#facts > div")
+
+    def expect_facts() -> None:
+        expect(facts.nth(0)).to_have_text("Compile" + in_words(compiled["wall_ms"]))
+        expect(facts.nth(1)).to_have_text("Compile CPU" + in_words(compiled["cpu_ms"]))
+        expect(facts.nth(2)).to_contain_text("Wall clock")
+
+    expect_facts()
+    visitor.write("print(1)", "python")
+    visitor.run()
+    expect(visitor.shown_id()).not_to_have_text(run_id)
+    expect(visitor.page.locator("#facts")).not_to_contain_text("Compile")
+    visitor.page.click("#tab-history")
+    visitor.page.locator(f".run-row[data-run={run_id}] .run-open").click()
+    expect_facts()
+
+
+def test_a_run_from_before_the_compilers_cpu_time_was_kept_is_shown_without_it(visitor):
+    def as_it_was(route: Route) -> None:
+        reply = route.fetch()
+        events = [json.loads(line) for line in reply.text().splitlines()]
+        del events[-1]["data"]["compile"]["cpu_ms"]
+        route.fulfill(response=reply, body="".join(json.dumps(event) + "\n" for event in events))
+
+    visitor.write("fn main() { oops }", "rust")
+    visitor.run()
+    visitor.ends("failed")
+    run_id = visitor.run_id()
+    visitor.page.route("**/events?*", as_it_was)
+    visitor.page.click("#tab-history")
+    visitor.page.locator(f".run-row[data-run={run_id}] .run-open").click()
+    expect(visitor.page.locator("#facts > div").nth(1)).to_contain_text("Wall clock")
+    expect(visitor.page.locator("#facts > div").first).to_contain_text("Compile")
+
+
+def in_words(ms: int) -> str:
+    """As the page says a time of less than ten seconds."""
+    return f"{ms} ms" if ms < 1000 else f"{ms / 1000:.2f} s"
+
+
 def test_usage_is_shown_or_said_not_to_be_there(visitor, service):
     visitor.page.click("#tab-usage")
     answer = service.get("/v1/usage")

@@ -132,7 +132,12 @@ export class Result {
       ["Wall clock", duration(wall_ms)], ["CPU", duration(cpu_ms)], ["Peak memory", `${max_rss_mb} MiB`],
       ["Waited", duration(queue_ms)],
     ];
-    if (run.compile) rows.splice(0, 0, ["Compile", duration(run.compile.wall_ms)]);
+    if (run.compile) {
+      const { wall_ms, cpu_ms } = run.compile;
+      rows.unshift(["Compile", duration(wall_ms)]);
+      // A run of the history may be older than this fact.
+      if (cpu_ms !== undefined) rows.splice(1, 0, ["Compile CPU", duration(cpu_ms)]);
+    }
     if (run.oom_killed && run.status !== "oom") rows.push(["Out of memory", "a process was killed"]);
     fill(byId("facts"), ...rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
     byId("facts").hidden = false;

@@ -60,7 +60,7 @@ export interface Run {
   stdout_truncated: boolean;
   stderr_truncated: boolean;
   usage: { wall_ms: number; cpu_ms: number; max_rss_mb: number; queue_ms: number };
-  compile: { stdout: string; stderr: string; exit_code: number | null; wall_ms: number } | null;
+  compile: { stdout: string; stderr: string; exit_code: number | null; wall_ms: number; cpu_ms?: number } | null;
   artifacts: Artifact[];
   skipped_artifacts: { path: string; reason: string }[];
   skipped_artifacts_count: number;
