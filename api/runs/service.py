@@ -80,6 +80,10 @@ class Runs:
         """Take up what an earlier process left, and listen to the worker."""
         self._collector.start()
 
+    def stop(self) -> None:
+        """Listen to the worker no more: it keeps the results of runs that nobody waits for."""
+        self._collector.stop()
+
     # -- three ways to run -------------------------------------------------------------------------
 
     def run(self, order: Order, *, client_fd: int | None) -> Run:
