@@ -36,6 +36,8 @@ def init_app(app: Flask, deps: Context) -> None:
         deps.records.runs,
         deps.languages,
         deps.records.files,
+        follower=deps.follower,
+        places=deps.places,
         keep_files_ms=settings.keep_files_ms,
         siblings=settings.api_processes > 1,
         lease=deps.lease,

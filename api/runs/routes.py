@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,7 +9,7 @@ import orjson
 from flask import Blueprint, Response, request
 
 from api.context import context, require_caller
-from api.errors import JSON, ApiError, ErrorObject, invalid
+from api.errors import JSON, ApiError, invalid
 from api.files.links import Signer, origin
 from api.http.access_log import audit
 from api.http.body import DRAIN_STRANGER_S, drain, parse_object, read_json_body
@@ -26,24 +24,20 @@ from api.openapi.declare import Answer, Json, Query, RequestBody, operation
 from api.openapi.faults import JSON_BODY, LISTED
 from api.openapi.parameters import EVENTS, IDEMPOTENCY, PAGING
 from api.runs.events import MAX_SEQ, parse_after, rendered
+from api.runs.execution import Wait
 from api.runs.requests import RunIn, parse_run
-from api.runs.submission import Order, RanBefore
+from api.runs.submission import Order, parse_idempotency_key
 from dispatch import ClientGone
-from records.runs import IdempotencyKey
+from records.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from api.keys.authentication import Caller
     from api.runs.events import Message
-    from records.runs import Run
 
 blueprint = Blueprint("runs", __name__)
 
-_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-
-#: Nobody reads it: the status says in a log what became of the request (a custom of other servers).
-CLIENT_GONE = 499
 _PATH = {"run_id": "The run's id."}
 
 
@@ -88,24 +82,18 @@ def create_run() -> Response:
         drain(request, DRAIN_STRANGER_S)
         raise
     body = read_json_body(request)
-    order = Order(parse_run(parse_object(body)), caller, body, _idempotency_key(body))
-    if order.request.stream:
-        media = media_type(request.accept_mimetypes)
+    asked = parse_run(parse_object(body))
+    order = Order(asked, caller, body, parse_idempotency_key(request.headers.get("Idempotency-Key"), body))
+    media = media_type(request.accept_mimetypes) if asked.stream else NDJSON
+    wait: Wait = "background" if asked.background else "events" if asked.stream else "result"
+    execution = context().runs.execute(order, wait=wait, signer=_signer(), client_fd=_client_fd())
     try:
-        if order.request.background:
-            return _document(context().runs.submit(order), status=202)
-        give_back = context().places.waiters.take(caller.id)
-        try:
-            if order.request.stream:
-                return _events(context().runs.stream(order, _signer(), client_fd=_client_fd()), media, give_back)
-            return _document(context().runs.run(order, client_fd=_client_fd()), give_back)
-        except BaseException:
-            give_back()
-            raise
-    except RanBefore as e:
-        return _answer_again(e.run, order)
-    except ClientGone:
-        return Response(status=CLIENT_GONE)
+        if isinstance(execution.outcome, Run):
+            return _document(execution.outcome, execution.release, status=202 if asked.background else 200)
+        return _events(execution.outcome, media, execution.release)
+    except BaseException:
+        execution.release()
+        raise
 
 
 @blueprint.get("/v1/runs")
@@ -255,30 +243,6 @@ def _run(run_id: str, caller: Caller) -> Run:
 
 def _no_such_run() -> ApiError:
     return ApiError(404, "There is no such run.", code="run_not_found", param="id")
-
-
-def _idempotency_key(body: bytes) -> IdempotencyKey | None:
-    """The header, and what must be the same the next time. Raises ApiError 400."""
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return None
-    if not _IDEMPOTENCY_KEY.fullmatch(key):
-        raise invalid("Idempotency-Key: must be 1 to 255 visible ASCII characters", param="Idempotency-Key")
-    return IdempotencyKey(key, hashlib.sha256(body).digest())
-
-
-def _answer_again(run: Run, order: Order) -> Response:
-    """The answer to a request that was made before, in the form it asks for now."""
-    readers = context().places.readers
-    if order.request.stream:
-        media = media_type(request.accept_mimetypes)
-        messages = context().follower.follow(run, 0, _signer(), client_fd=None)
-        return _events(messages, media, readers.take(run.owner))
-    if run.status == "error" and not order.request.background:
-        raise ApiError.of_run(run.id, ErrorObject(**orjson.loads(run.document)["error"]))
-    body = _signer().document(run.document)
-    give_back = readers.take_to_send(len(body), run.owner)
-    return _bytes(body, give_back, status=202 if order.request.background else 200)
 
 
 def _document(run: Run, give_back: Callable[[], None] | None = None, *, status: int = 200) -> Response:
