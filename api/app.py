@@ -2,69 +2,59 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from flask import Flask, Response, g, request
 
 from api import errors
 from api.context import EXTENSION, Context
-from api.files import routes as files_routes
-from api.files.blob_gc import FileKeeper
+from api.files import mount as files
 from api.http.access_log import ENVIRON_KEY, Access
 from api.http.concurrency import Pools
 from api.http.ids import request_id
 from api.http.metrics import Metrics
-from api.keys import admin_routes as admin_keys_routes
-from api.keys import routes as keys_routes
-from api.keys import usage_routes
-from api.keys.authentication import Administrator, Authenticator
-from api.keys.plans import Plans, load_plans
+from api.keys import mount as keys
+from api.lifecycle import Lifecycle
 from api.ratelimit.bucket import Bucket
 from api.ratelimit.client_address import client_address
 from api.ratelimit.limiter import Limiter
-from api.runs import routes as runs_routes
-from api.runs.events import Follower
-from api.runs.service import Runs
-from api.runs.stored_outputs import Outputs
-from api.system import docs_routes, page_routes
-from api.system import routes as service_routes
-from api.system.disk_space import DiskReserve
-from api.system.instance_lease import Lease, acquire, this_instance
-from api.system.languages import Languages
-from api.system.storage_health import StorageCheck
+from api.runs import mount as runs
+from api.system import mount as system
+from api.system.instance_lease import this_instance
 from config.settings import Settings, load_settings
 from config.tracing import open_tracer
 from dispatch.unix import UnixDispatcher
 from records import Records, migrate, open_records
-from records.retention import Policy, Retention
 from storage.areas import for_api
-from storage.links import Links
-from storage.signing import keys_in_force
 
 if TYPE_CHECKING:
+    from flask import Blueprint
+
     from config.values import Network
     from dispatch import Dispatcher
-    from records.keys import KeyStore
     from storage.areas import ApiAreas
 
-#: Every route, each with its `@operation`: the specification is made of them.
-BLUEPRINTS = (
-    runs_routes.blueprint,
-    files_routes.blueprint,
-    service_routes.blueprint,
-    docs_routes.blueprint,
-    keys_routes.blueprint,
-    usage_routes.blueprint,
-    admin_keys_routes.blueprint,
-    page_routes.blueprint,
-)
+
+class Domain(Protocol):
+    """A part of the API that mounts itself."""
+
+    #: Its routes, each with its `@operation`: the specification is made of them.
+    BLUEPRINTS: tuple[Blueprint, ...]
+
+    def init_app(self, app: Flask, deps: Context) -> None:
+        """Register the blueprints, build the services and add their start/stop pairs."""
+
+
+#: In the order in which they are mounted and started: each may use the services of those before it.
+DOMAINS: tuple[Domain, ...] = (system, keys, files, runs)
 
 
 def routes_alone() -> Flask:
     """Return an application that has every route and nothing behind them: for the specification."""
     app = Flask("runyard", static_folder=None, template_folder=None)
-    for blueprint in BLUEPRINTS:
-        app.register_blueprint(blueprint)
+    for domain in DOMAINS:
+        for blueprint in domain.BLUEPRINTS:
+            app.register_blueprint(blueprint)
     return app
 
 
@@ -74,91 +64,58 @@ def create_app(
     records: Records | None = None,
     storage: ApiAreas | None = None,
 ) -> Flask:
-    """The application over a worker, a database and a store; what is not given is made from the settings, and
-    started.
+    """Return the application over a worker, a database and a store, started; `Lifecycle.stop` stops it.
+
+    Whatever is not given is made from the settings.
     """
     settings = settings or load_settings()
-    plans = load_plans(settings)
-    dispatcher = dispatcher or UnixDispatcher(settings.worker_socket, queue_wait_s=settings.queue_wait_s)
+    app = Flask("runyard", static_folder=None, template_folder=None)
+    # A doubled slash is another path, not a redirect with a page of HTML.
+    app.url_map.merge_slashes = False
+    deps = _context(settings, dispatcher, records, storage)
+    app.extensions[EXTENSION] = deps
+    if trusted := settings.trusted():
+        app.before_request(lambda: _note_address(trusted))
+    app.before_request(lambda: deps.access.begin(request))
+    errors.init_app(app)
+    for domain in DOMAINS:
+        domain.init_app(app, deps)
+    app.after_request(_add_headers)
+    deps.lifecycle.start()
+    return app
+
+
+def _context(
+    settings: Settings, dispatcher: Dispatcher | None, records: Records | None, storage: ApiAreas | None
+) -> Context:
+    """Return what all domains share."""
     storage = storage or for_api(settings)
-    lease: Lease | None = None
+    instance = None
     if records is None:
         migrate(settings.database)
         instance = this_instance(settings.api_home)
         records = open_records(settings.database, connections=settings.database_connections, instance=instance.id)
-        acquire(records.leases, instance)  # taken by the master before; only held on to here
-        lease = Lease(records.leases, instance)
-        lease.start()
-        Retention(records.retention, _policy(settings, plans, records.keys)).start()
-        FileKeeper(records.files, storage, dispatcher).start()
-    outputs = Outputs(storage)
-    languages = Languages(dispatcher)
-    runs = Runs(
-        dispatcher,
-        records.runs,
-        languages,
-        records.files,
-        keep_files_ms=settings.keep_files_ms,
-        siblings=settings.api_processes > 1,
-        lease=lease,
-        uploads=storage.uploads,
-    )
-    runs.start()
-    app = Flask("runyard", static_folder=None, template_folder=None)
-    # A doubled slash is another path, not a redirect with a page of HTML.
-    app.url_map.merge_slashes = False
     metrics = Metrics()
     tracer = open_tracer("api", settings.otel_exporter_otlp_endpoint)
-    access = Access(metrics, log=settings.access_log, tracer=tracer)
-    app.extensions[EXTENSION] = Context(
-        access=access,
+    lifecycle = Lifecycle()
+    if tracer is not None:
+        lifecycle.add("tracer", lambda: None, tracer.stop)
+    return Context(
+        access=Access(metrics, log=settings.access_log, tracer=tracer),
         metrics=metrics,
         metrics_token=settings.metrics_token,
         settings=settings,
-        authenticator=Authenticator(settings.keys(), records.keys, plans),
-        administrator=Administrator(settings.admin_token),
-        plans=plans,
         limiter=Limiter(
             url=settings.ratelimit_url,
             strangers=Bucket(settings.address_rps, settings.address_burst),
             keys_an_hour=settings.keys_per_hour,
         ),
-        dispatcher=dispatcher,
-        languages=languages,
-        runs=runs,
+        dispatcher=dispatcher or UnixDispatcher(settings.worker_socket, queue_wait_s=settings.queue_wait_s),
         records=records,
-        follower=Follower(dispatcher, records.runs, outputs.whole),
-        outputs=outputs,
         storage=storage,
-        storage_check=StorageCheck(storage),
-        room=DiskReserve.of(settings),
-        links=Links(keys_in_force(settings), base_url=settings.base_url, ttl_s=settings.link_ttl_s),
         places=Pools.of(settings),
-    )
-    if trusted := settings.trusted():
-        app.before_request(lambda: _note_address(trusted))
-    app.before_request(lambda: access.begin(request))
-    errors.init_app(app)
-    for blueprint in BLUEPRINTS:
-        app.register_blueprint(blueprint)
-    app.after_request(_add_headers)
-    return app
-
-
-def _policy(settings: Settings, plans: Plans, keys: KeyStore) -> Policy:
-    """Return what is kept of ended runs: by age, by number, by bytes of all and of each stored key's plan."""
-    bounds = {name: plan.records_bytes for name in plans if (plan := plans.get(name)) is not None}
-
-    def key_bytes(owner: str) -> int | None:
-        key = keys.get(owner)
-        return bounds.get(key.plan) if key is not None else None
-
-    return Policy(
-        settings.runs_retention_days,
-        settings.runs_retention_count,
-        records_bytes=settings.records_quota_bytes,
-        least_key_bytes=min((bound for bound in bounds.values() if bound is not None), default=None),
-        key_bytes=key_bytes,
+        lifecycle=lifecycle,
+        instance=instance,
     )
 
 

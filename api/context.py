@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from flask import current_app, g, request
@@ -17,48 +17,62 @@ if TYPE_CHECKING:
     from api.http.metrics import Metrics
     from api.keys.authentication import Administrator, Authenticator, Caller
     from api.keys.plans import Plans
+    from api.lifecycle import Lifecycle
     from api.ratelimit.bucket import Decision
     from api.ratelimit.limiter import Limiter
     from api.runs.events import Follower
     from api.runs.service import Runs
     from api.runs.stored_outputs import Outputs
     from api.system.disk_space import DiskReserve
+    from api.system.instance_lease import Lease
     from api.system.languages import Languages
     from api.system.storage_health import StorageCheck
     from config.settings import Settings
     from dispatch import Dispatcher
     from records import Records
+    from records.leases import Instance
     from storage.areas import ApiAreas
     from storage.links import Links
 
 EXTENSION = "runyard"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
-    """The parts of the service behind the HTTP face."""
+    """The parts of the service behind the HTTP face: what all domains share, and the services of each domain.
+
+    A domain's `init_app` sets its services. It may use those of the domains that were mounted before it.
+    """
 
     access: Access
     metrics: Metrics
-    #: What `/metrics` asks for; None when it is open.
     metrics_token: str | None
     settings: Settings
-    authenticator: Authenticator
-    administrator: Administrator
-    plans: Plans
     limiter: Limiter
     dispatcher: Dispatcher
-    languages: Languages
-    runs: Runs
     records: Records
-    follower: Follower
-    outputs: Outputs
     storage: ApiAreas
-    storage_check: StorageCheck
-    room: DiskReserve
-    links: Links
     #: For the threads of those who wait for a run, bring a file, or read what is long.
     places: Pools
+    lifecycle: Lifecycle
+    #: This instance, which keeps the database: its lease and its retention. None where somebody else keeps it.
+    instance: Instance | None
+
+    # keys
+    authenticator: Authenticator = field(init=False)
+    administrator: Administrator = field(init=False)
+    plans: Plans = field(init=False)
+    # system
+    languages: Languages = field(init=False)
+    lease: Lease | None = field(init=False)
+    storage_check: StorageCheck = field(init=False)
+    room: DiskReserve = field(init=False)
+    # files
+    links: Links = field(init=False)
+    # runs
+    runs: Runs = field(init=False)
+    follower: Follower = field(init=False)
+    outputs: Outputs = field(init=False)
 
 
 def context() -> Context:

@@ -17,6 +17,7 @@ import orjson
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from dispatch import ClientGone
 from records.errors import RecordsUnavailable, UnknownCursor
 from storage.errors import BlobDamaged, BlobMissing, StorageUnavailable
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 JSON = "application/json"
+#: Nobody reads it: the status says in a log what became of the request (a custom of other servers).
+CLIENT_GONE = 499
+#: Failures below the API that `of_failure` turns into an ApiError.
+FAILURES = (RecordsUnavailable, StorageUnavailable, BlobMissing, BlobDamaged)
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 #: What the HTTP layer may raise by itself.
@@ -107,6 +112,24 @@ def invalid(message: str, *, param: str | None = None, code: str = "invalid_valu
     return ApiError(400, message, code=code, param=param)
 
 
+def of_failure(e: Exception) -> ApiError:
+    """Return the answer to one of FAILURES, and log it where the log does not have it yet."""
+    if isinstance(e, RecordsUnavailable):
+        return ApiError(
+            503,
+            "The database cannot be used now; nothing was started.",
+            code="records_unavailable",
+            retry_after_s=e.retry_after_s,
+        )
+    if isinstance(e, StorageUnavailable):
+        log.warning("storage: %s", e, extra={"cause": repr(e.__cause__)})
+        return ApiError(
+            503, "The storage cannot be used now; nothing was kept.", code="storage_unavailable", retry_after_s=5
+        )
+    log.error("storage: %s", e)
+    return ApiError(500, "The bytes of this file are lost or damaged.", code="file_damaged")
+
+
 def error_type(status: int) -> str:
     """The `type` of an error, told by its status."""
     return _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
@@ -129,10 +152,9 @@ def envelope(error: ErrorObject, *, run_id: str | None = None) -> bytes:
 def init_app(app: Flask) -> None:
     """Answer every error of the application in the one shape."""
     app.register_error_handler(ApiError, _api_error)
-    app.register_error_handler(RecordsUnavailable, _records_unavailable)
-    app.register_error_handler(StorageUnavailable, _storage_unavailable)
-    app.register_error_handler(BlobMissing, _file_damaged)
-    app.register_error_handler(BlobDamaged, _file_damaged)
+    app.register_error_handler(ClientGone, _client_gone)
+    for failure in FAILURES:
+        app.register_error_handler(failure, lambda e: _api_error(of_failure(e)))
     app.register_error_handler(UnknownCursor, _unknown_cursor)
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(Exception, _unexpected)
@@ -143,29 +165,8 @@ def _api_error(e: ApiError) -> Response:
     return Response(body, e.status, headers=e.headers, content_type=JSON)
 
 
-def _records_unavailable(e: RecordsUnavailable) -> Response:
-    return _api_error(
-        ApiError(
-            503,
-            "The database cannot be used now; nothing was started.",
-            code="records_unavailable",
-            retry_after_s=e.retry_after_s,
-        )
-    )
-
-
-def _storage_unavailable(e: StorageUnavailable) -> Response:
-    log.warning("storage: %s", e, extra={"cause": repr(e.__cause__)})
-    return _api_error(
-        ApiError(
-            503, "The storage cannot be used now; nothing was kept.", code="storage_unavailable", retry_after_s=5
-        )
-    )
-
-
-def _file_damaged(e: Exception) -> Response:
-    log.error("storage: %s", e)
-    return _api_error(ApiError(500, "The bytes of this file are lost or damaged.", code="file_damaged"))
+def _client_gone(_e: ClientGone) -> Response:
+    return Response(status=CLIENT_GONE)
 
 
 def _unknown_cursor(_e: UnknownCursor) -> Response:

@@ -88,10 +88,10 @@ class Dispatcher(Protocol):
         """
         ...
 
-    def collect(self) -> Iterator[Collected]:
+    def collect(self, *, client_fd: int | None = None) -> Iterator[Collected]:
         """Hear, for as long as the worker is there, of the runs whose result nobody waits for.
 
-        Raises WorkerUnavailable, WorkerLost.
+        When the peer of `client_fd` goes away ClientGone is raised. Raises WorkerUnavailable, WorkerLost.
         """
         ...
 

@@ -98,10 +98,10 @@ class UnixDispatcher:
         except Lost as e:
             raise WorkerLost(str(e)) from e
 
-    def collect(self) -> Generator[Collected, None, None]:
+    def collect(self, *, client_fd: int | None = None) -> Generator[Collected, None, None]:
         """Hear of the runs nobody waits for; see `dispatch.Dispatcher.collect`."""
         try:
-            for message in self._exchange(b'{"op":"collect"}\n', COLLECT_S, None, (), anew=True):
+            for message in self._exchange(b'{"op":"collect"}\n', COLLECT_S, client_fd, (), anew=True):
                 for kind in ("runs", "status", "ended"):
                     if isinstance(found := message.get(kind), dict):
                         yield Collected(kind, found)

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 SWEEP_S = 60.0
 ORPHANS_S = 3600.0
+STOP_WITHIN_S = 10.0
 #: Longer than any run's artifacts are on their way from the store to their record.
 UNNAMED_MS = 120_000
 #: Blobs of one pass, and hashes that the worker is told at once.
@@ -61,8 +62,10 @@ class FileKeeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End soon."""
+        """End the thread, and wait a while for what it is removing."""
         self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_WITHIN_S)
 
     def remove_unnamed(self, now_ms: int) -> int:
         """Remove the blobs that their last file has left; how many.

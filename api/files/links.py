@@ -6,6 +6,7 @@ milliseconds since the epoch); a link is never good beyond it, and after it ther
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,11 @@ from config.clock import rfc3339
 if TYPE_CHECKING:
     from storage.links import Links
 
-#: These bytes are in no text of a document: a quotation mark inside one has a backslash before it, and what a
-#: client may name freely (metadata) has texts for values. So they are found without parsing megabytes of output.
-_BEGIN, _NONE, _END = b'"artifacts":[', b'"artifacts":[]', b',"skipped_artifacts":'
+#: These bytes are inside no string of a document, because a quotation mark has a backslash before it there. The
+#: values that a client names freely (metadata) are strings, and no other list has this name (a test sees to that).
+#: So the list is found without parsing megabytes of output, and its end by parsing the list alone.
+_FIELD, _NONE = b'"artifacts":[', b'"artifacts":[]'
+_DECODER = json.JSONDecoder()
 #: What may stand in a link as the host a client has asked; anything else is not repeated.
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 
@@ -31,14 +34,15 @@ class Signer:
         self._base_url = base_url
 
     def document(self, document: bytes) -> bytes:
-        """A run as it is recorded, with a link for each artifact. Most have none, and cost a search."""
-        begin = document.rfind(_BEGIN)
+        """Return a recorded run with a link for each artifact; unchanged if it has none, which costs one search."""
+        begin = document.rfind(_FIELD)
         if begin < 0 or document.startswith(_NONE, begin):
             return document
-        begin += len(_BEGIN) - 1
-        end = document.index(_END, begin)
-        artifacts = [self.artifact(item) for item in orjson.loads(document[begin:end])]
-        return b"".join((document[:begin], orjson.dumps(artifacts), document[end:]))
+        begin += len(_FIELD) - 1
+        rest = document[begin:].decode()
+        items, length = _DECODER.raw_decode(rest)
+        artifacts = [self.artifact(item) for item in items]
+        return b"".join((document[:begin], orjson.dumps(artifacts), rest[length:].encode()))
 
     def artifact(self, item: dict[str, Any]) -> dict[str, Any]:
         """One artifact with its link; both fields are null once the file is forgotten."""

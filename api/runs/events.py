@@ -85,7 +85,7 @@ class Follower:
         """`whole` puts a run's outputs into its document, wherever they are."""
         self._dispatcher = dispatcher
         self._store = store
-        self._whole = whole
+        self.whole = whole
 
     def follow(self, run: Run, after: int, signer: Signer, *, client_fd: int | None) -> Iterator[Message]:
         """The run's events with a greater number, to its end. Raises ClientGone.
@@ -115,7 +115,7 @@ class Follower:
                     return
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 2, LOOK_MOST_S)
-        yield from replayed(self._whole(run), self._timeline(run), after, signer)
+        yield from replayed(self.whole(run), self._timeline(run), after, signer)
 
     def _timeline(self, run: Run) -> Iterator[Event]:
         last, more = 0, True

@@ -12,6 +12,7 @@ given up only if the worker still does not know it after a while.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ from api.errors import ErrorObject, error_type
 from api.runs.document import INTERRUPTED as INTERRUPTED_CODE
 from api.runs.document import ResultError, RunFacts
 from config.faults import reached
-from dispatch import Collected, WorkerLost, WorkerUnavailable
+from dispatch import ClientGone, Collected, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
 from records.runs import FIRST_ATTEMPT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Iterator
 
     from dispatch import Dispatcher
     from records.runs import Run, RunEnd, RunStore
@@ -51,6 +52,7 @@ GONE_S = 10.0
 SETTLED_S = 15.0
 #: Between tries to write down what must not be lost.
 INSIST_S = 0.5
+STOP_WITHIN_S = 10.0
 
 
 @dataclass(slots=True)
@@ -85,19 +87,33 @@ class Collector:
         #: Accepted perhaps: the database went away over it. Nobody was told of them, so they are to be forgotten.
         self._doubtful: set[str] = set()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._stopped = threading.Event()
+        #: A pipe whose writing end is closed to end what waits for the worker.
+        self._ends: tuple[int, int] | None = None
 
     def start(self) -> None:
         """Listen, after the runs of earlier processes were looked up. Without effect the second time."""
         with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._listen, name="collector", daemon=True)
-                self._thread.start()
+            if self._ends is None:
+                self._ends = os.pipe()
+                self._start_thread("collector", self._listen)
 
     def stop(self) -> None:
-        """Listen no more: when what is being heard has been written down, or at the next try to."""
-        self._stopped.set()
+        """End the threads: each has recorded what it was told, or leaves that to a later process.
+
+        Waits a while for them. Without effect the second time.
+        """
+        with self._lock:
+            ends, threads = self._ends, list(self._threads)
+            if ends is None or self._stopped.is_set():
+                return
+            self._stopped.set()
+        os.close(ends[1])
+        for thread in threads:
+            thread.join(STOP_WITHIN_S)
+        if not any(thread.is_alive() for thread in threads):
+            os.close(ends[0])
 
     def expect(self, facts: RunFacts) -> None:
         """A run is about to be given to the worker: a result that comes here is to be recorded."""
@@ -119,20 +135,35 @@ class Collector:
 
     # -- the thread --------------------------------------------------------------------------------
 
+    def _start_thread(self, name: str, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _collect(self) -> Iterator[Collected]:
+        return self._dispatcher.collect(client_fd=None if self._ends is None else self._ends[0])
+
     def _listen(self) -> None:
-        self._insist(self._recover)
+        try:
+            self._insist(self._recover)
+        except RecordsUnavailable:  # stopped
+            return
         if self._siblings:
-            threading.Thread(target=self._look_again, name="collector-again", daemon=True).start()
+            with self._lock:
+                if not self._stopped.is_set():
+                    self._start_thread("collector-again", self._look_again)
         pause_s = RECONNECT_S
         gone_at = time.monotonic()
         while not self._stopped.is_set():
             connected_at = time.monotonic()
             try:
-                for told in self._dispatcher.collect():
+                for told in self._collect():
                     pause_s = RECONNECT_S
                     self._hear(told, connected_at)
             except WorkerUnavailable:
                 pass
+            except (ClientGone, RecordsUnavailable):  # stopped
+                return
             except WorkerLost:
                 gone_at = time.monotonic()
                 self._on_lost()
@@ -161,10 +192,11 @@ class Collector:
         while not self._stopped.wait(SETTLED_S):
             connected_at = time.monotonic()
             try:
-                told = next(self._dispatcher.collect())
+                self._hear(next(self._collect()), connected_at)
             except (WorkerUnavailable, WorkerLost, StopIteration):
                 continue
-            self._hear(told, connected_at)
+            except (ClientGone, RecordsUnavailable):  # stopped
+                return
             return
 
     def _hear(self, told: Collected, connected_at: float) -> None:
@@ -216,7 +248,7 @@ class Collector:
         self.drop(facts.id)
 
     def _insist(self, write: Callable[[], T]) -> T:
-        """Do what must be done as soon as the database can do it."""
+        """Do what must be done as soon as the database can do it. Raises RecordsUnavailable once stopped."""
         while True:
             try:
                 while self._doubtful:
@@ -228,7 +260,8 @@ class Collector:
                         raise
                 return write()
             except RecordsUnavailable:
-                time.sleep(INSIST_S)
+                if self._stopped.wait(INSIST_S):
+                    raise
 
 
 def _end(expected: _Expected, result: object) -> RunEnd:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,7 +9,7 @@ import orjson
 from flask import Blueprint, Response, request
 
 from api.context import context, require_caller
-from api.errors import JSON, ApiError, ErrorObject, invalid
+from api.errors import JSON, ApiError, invalid
 from api.files.links import Signer, origin
 from api.http.access_log import audit
 from api.http.body import DRAIN_STRANGER_S, drain, parse_object, read_json_body
@@ -26,11 +24,12 @@ from api.openapi.declare import Answer, Json, Query, RequestBody, operation
 from api.openapi.faults import JSON_BODY, LISTED
 from api.openapi.parameters import EVENTS, IDEMPOTENCY, PAGING
 from api.runs.events import MAX_SEQ, parse_after, rendered
+from api.runs.execution import Wait
 from api.runs.requests import RunIn, parse_run
 from api.runs.stored_outputs import is_in_parts
-from api.runs.submission import Order, RanBefore
+from api.runs.submission import Order, parse_idempotency_key
 from dispatch import ClientGone
-from records.runs import IdempotencyKey, RunBlob
+from records.runs import Run, RunBlob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,14 +38,9 @@ if TYPE_CHECKING:
     from api.runs.events import Message
     from api.runs.stored_outputs import Part
     from records.page import Page
-    from records.runs import Run
 
 blueprint = Blueprint("runs", __name__)
 
-_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-
-#: Nobody reads it: the status says in a log what became of the request (a custom of other servers).
-CLIENT_GONE = 499
 _PATH = {"run_id": "The run's id."}
 
 
@@ -91,24 +85,18 @@ def create_run() -> Response:
         drain(request, DRAIN_STRANGER_S)
         raise
     body = read_json_body(request)
-    order = Order(parse_run(parse_object(body)), caller, body, _idempotency_key(body))
-    if order.request.stream:
-        media = media_type(request.accept_mimetypes)
+    asked = parse_run(parse_object(body))
+    order = Order(asked, caller, body, parse_idempotency_key(request.headers.get("Idempotency-Key"), body))
+    media = media_type(request.accept_mimetypes) if asked.stream else NDJSON
+    wait: Wait = "background" if asked.background else "events" if asked.stream else "result"
+    execution = context().runs.execute(order, wait=wait, signer=_signer(), client_fd=_client_fd())
     try:
-        if order.request.background:
-            return _document(context().runs.submit(order), status=202)
-        give_back = context().places.waiters.take(caller.id)
-        try:
-            if order.request.stream:
-                return _events(context().runs.stream(order, _signer(), client_fd=_client_fd()), media, give_back)
-            return _document(context().runs.run(order, client_fd=_client_fd()), give_back)
-        except BaseException:
-            give_back()
-            raise
-    except RanBefore as e:
-        return _answer_again(e.run, order)
-    except ClientGone:
-        return Response(status=CLIENT_GONE)
+        if isinstance(execution.outcome, Run):
+            return _executed(execution.outcome, execution.release, status=202 if asked.background else 200)
+        return _events(execution.outcome, media, execution.release)
+    except BaseException:
+        execution.release()
+        raise
 
 
 @blueprint.get("/v1/runs")
@@ -273,27 +261,6 @@ def _no_such_run() -> ApiError:
     return ApiError(404, "There is no such run.", code="run_not_found", param="id")
 
 
-def _idempotency_key(body: bytes) -> IdempotencyKey | None:
-    """The header, and what must be the same the next time. Raises ApiError 400."""
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return None
-    if not _IDEMPOTENCY_KEY.fullmatch(key):
-        raise invalid("Idempotency-Key: must be 1 to 255 visible ASCII characters", param="Idempotency-Key")
-    return IdempotencyKey(key, hashlib.sha256(body).digest())
-
-
-def _answer_again(run: Run, order: Order) -> Response:
-    """The answer to a request that was made before, in the form it asks for now."""
-    if order.request.stream:
-        media = media_type(request.accept_mimetypes)
-        messages = context().follower.follow(context().outputs.whole(run), 0, _signer(), client_fd=None)
-        return _events(messages, media, context().places.readers.take(run.owner))
-    if run.status == "error" and not order.request.background:
-        raise ApiError.of_run(run.id, ErrorObject(**orjson.loads(run.document)["error"]))
-    return _recorded(run, status=202 if order.request.background else 200)
-
-
 def _recorded(run: Run, *, request: bytes | RunBlob | None = None, status: int = 200) -> Response:
     """A run as it is recorded, with what made it if that is told too; what is in storage is read as it is sent."""
     sign = _signer().document
@@ -329,6 +296,14 @@ def _in_parts(parts: Callable[[], list[Part]], sharer: str, *, status: int = 200
         raise
     response.call_on_close(give_back)
     return response
+
+
+def _executed(run: Run, release: Callable[[], None], *, status: int) -> Response:
+    """Return a run that was executed. One whose outputs are in storage is read as it is sent, in its own place."""
+    if not is_in_parts(run.document):
+        return _document(run, release, status=status)
+    release()
+    return _recorded(run, status=status)
 
 
 def _document(run: Run, give_back: Callable[[], None] | None = None, *, status: int = 200) -> Response:

@@ -9,11 +9,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from api.errors import ApiError, ErrorObject, error_type, invalid
+import orjson
+
+from api.errors import FAILURES, ApiError, ErrorObject, error_type, invalid, of_failure
 from api.http.access_log import audit
 from api.http.ids import bounded
 from api.runs.document import ResultError, RunFacts, result_error
 from api.runs.events import Message, closing, replayed
+from api.runs.execution import Execution, Wait
 from api.runs.quota import may_have, no_more, within_plan
 from api.runs.reconciler import LOST, Collector
 from api.runs.requests import check_entry_file
@@ -32,7 +35,9 @@ from records.runs import FIRST_ATTEMPT, Accepted, Duplicate, Mismatch, Run, RunE
 
 if TYPE_CHECKING:
     from api.files.links import Signer
+    from api.http.concurrency import Pools
     from api.keys.authentication import Caller
+    from api.runs.events import Follower
     from api.system.instance_lease import Lease
     from records.files import FileStore
     from records.runs import RunStore
@@ -57,6 +62,8 @@ class Runs:
         languages: Languages,
         files: FileStore,
         *,
+        follower: Follower,
+        places: Pools,
         keep_files_ms: int,
         siblings: bool = False,
         lease: Lease | None = None,
@@ -72,6 +79,8 @@ class Runs:
         self._store = store
         self._languages = languages
         self._files = files
+        self._follower = follower
+        self._places = places
         self._keep_files_ms = keep_files_ms
         self._collector = Collector(
             dispatcher, store, keep_files_ms=keep_files_ms, siblings=siblings, on_lost=languages.forget
@@ -80,6 +89,54 @@ class Runs:
     def start(self) -> None:
         """Take up what an earlier process left, and listen to the worker."""
         self._collector.start()
+
+    def stop(self) -> None:
+        """Listen to the worker no more: it keeps the results of runs that nobody waits for."""
+        self._collector.stop()
+
+    def execute(self, order: Order, *, wait: Wait, signer: Signer, client_fd: int | None = None) -> Execution:
+        """Run a submission, or find the run of an earlier one with its Idempotency-Key, and return what to render.
+
+        A caller that waits holds one of the waiters' places, one that is told of an earlier run a reader's; the
+        caller releases it. `client_fd` is the socket of the client: when its peer goes away while the result or
+        the first event is waited for, the run is cancelled and ClientGone raised. Raises ApiError for everything
+        else that is to be answered: with its status, code and headers, and the run's id where there is a run.
+        """
+        try:
+            try:
+                return self._execute(order, wait, signer, client_fd)
+            except RanBefore as e:
+                return self._replay(e.run, wait, signer)
+        except FAILURES as e:
+            raise of_failure(e) from e
+
+    def _execute(self, order: Order, wait: Wait, signer: Signer, client_fd: int | None) -> Execution:
+        if wait == "background":
+            return Execution(self.submit(order))
+        release = self._places.waiters.take(order.caller.id)
+        try:
+            if wait == "events":
+                return Execution(self.stream(order, signer, client_fd=client_fd), release=release)
+            return Execution(self.run(order, client_fd=client_fd), release=release)
+        except BaseException:
+            release()
+            raise
+
+    def _replay(self, run: Run, wait: Wait, signer: Signer) -> Execution:
+        """Return an ended run in the form that is asked for now. Raises ApiError, also for a run that failed."""
+        readers = self._places.readers
+        if wait == "events":
+            release = readers.take(run.owner)
+            try:
+                events = self._follower.follow(self._follower.whole(run), 0, signer, client_fd=None)
+            except BaseException:
+                release()
+                raise
+            return Execution(events, is_replay=True, release=release)
+        if run.status == "error" and wait == "result":
+            raise ApiError.of_run(run.id, ErrorObject(**orjson.loads(run.document)["error"]))
+        release = readers.take_to_send(len(run.document), run.owner)
+        return Execution(run, is_replay=True, release=release)
 
     # -- three ways to run -------------------------------------------------------------------------
 

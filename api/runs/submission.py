@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from api.errors import invalid
 from config import tracing
 from config.clock import now
 from config.logging import bound
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from records.runs import RunStore
 
 log = logging.getLogger(__name__)
+
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class RanBefore(Exception):
@@ -39,6 +44,18 @@ class Order:
     caller: Caller
     body: bytes = b"{}"
     idempotency: IdempotencyKey | None = None
+
+
+def parse_idempotency_key(text: str | None, body: bytes) -> IdempotencyKey | None:
+    """Return the key of a header with the digest of the body, which must be the same the next time.
+
+    None for a request without the header. Raises ApiError 400.
+    """
+    if text is None:
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(text):
+        raise invalid("Idempotency-Key: must be 1 to 255 visible ASCII characters", param="Idempotency-Key")
+    return IdempotencyKey(text, hashlib.sha256(body).digest())
 
 
 @dataclass(slots=True)

@@ -66,6 +66,13 @@ def on_starting(_server: object) -> None:
     _take_lease()
 
 
+def worker_exit(_server: object, worker: Worker) -> None:
+    """Stop what the application has started in this process."""
+    served = getattr(worker, "served", None)  # an application that failed to start has stopped itself
+    if served is not None:
+        served.lifecycle.stop()
+
+
 def on_exit(_server: object) -> None:
     """Give up the lease on the database, so that another instance need not wait for its end."""
     if _taken:

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 FILE = "instance"
 BEAT_S = 3.0
 LOOK_S = 0.5
+STOP_WITHIN_S = 10.0
 _ID = re.compile(r"inst_[0-9a-f]{24}")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -108,6 +109,8 @@ class Lease:
     def stop(self) -> None:
         """Give no more heartbeats; the lease stays until it is released or dead."""
         self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_WITHIN_S)
 
     def beat(self) -> None:
         """Give one heartbeat; take the lease again if it was lost and nobody else has it."""

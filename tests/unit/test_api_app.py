@@ -138,7 +138,7 @@ class FakeWorker:
             raise answer
         return answer if isinstance(answer, Refusal) else None
 
-    def collect(self):
+    def collect(self, *, client_fd=None):
         while (told := self.told.get()) is not None:
             yield told
         raise WorkerLost("gone")
@@ -212,10 +212,8 @@ class Api:
         self._folder.cleanup()
 
     def stop(self):
-        collector = self.app.extensions["runyard"].runs._collector
-        collector.stop()
         self.worker.told.put(None)
-        collector._thread.join(5)
+        self.app.extensions["runyard"].lifecycle.stop(5)
 
     def kept(self):
         """How many runs the database holds."""

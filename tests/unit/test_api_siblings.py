@@ -23,7 +23,7 @@ class Worker:
         self.live = {run_id: {"id": run_id, "status": "running", "at": "t"} for run_id in live}
         self.acknowledged = []
 
-    def collect(self):
+    def collect(self, *, client_fd=None):
         yield Collected("runs", {"live": dict(self.live)})
         raise WorkerLost("gone")
 

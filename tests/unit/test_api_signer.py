@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.files.links import Signer, origin
+from api.openapi.answers import Run
 from storage.links import Links
 
 NOW_S = 1_700_000_000
@@ -67,6 +68,22 @@ def test_no_text_of_a_run_is_mistaken_for_its_artifacts(names, stdout, metadata,
     expected = orjson.loads(run)
     expected["artifacts"] = [signer.artifact(item) for item in expected["artifacts"]]
     assert orjson.loads(signer.document(run)) == expected
+
+
+@pytest.mark.parametrize("placed", ["note", "skipped_artifacts", "artifacts_total"])
+@pytest.mark.parametrize("value", ["]}", ["é", [1]], {"a": [{}]}, None])
+def test_any_field_may_stand_behind_the_artifacts(placed, value):
+    fields = {"stdout": "é", "artifacts": [artifact("é"), artifact('"]')], placed: value, "metadata": {"é": "é"}}
+    signer = Signer(LINKS)
+    signed = orjson.loads(signer.document(orjson.dumps(fields)))
+    assert signed == fields | {"artifacts": [signer.artifact(item) for item in fields["artifacts"]]}
+    assert list(signed) == list(fields)
+
+
+def test_a_run_has_one_list_called_artifacts():
+    definitions = Run.model_json_schema()["$defs"]
+    assert "artifacts" in Run.model_fields
+    assert [name for name, model in definitions.items() if "artifacts" in model.get("properties", ())] == []
 
 
 @pytest.mark.parametrize("host", ["runs.example", "localhost:8080", "127.0.0.1:1", "[::1]:8080", "a_b-c.example"])

@@ -1,0 +1,26 @@
+"""Mount the domain of API keys: authentication, plans, usage, and the administrator's routes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from api.keys import admin_routes, routes, usage_routes
+from api.keys.authentication import Administrator, Authenticator
+from api.keys.plans import load_plans
+
+if TYPE_CHECKING:
+    from flask import Blueprint, Flask
+
+    from api.context import Context
+
+BLUEPRINTS: tuple[Blueprint, ...] = (routes.blueprint, usage_routes.blueprint, admin_routes.blueprint)
+
+
+def init_app(app: Flask, deps: Context) -> None:
+    """Register the routes of keys and build what authenticates. Raises SettingsError."""
+    settings = deps.settings
+    deps.plans = load_plans(settings)
+    deps.authenticator = Authenticator(settings.keys(), deps.records.keys, deps.plans)
+    deps.administrator = Administrator(settings.admin_token)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)

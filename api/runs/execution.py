@@ -1,0 +1,35 @@
+"""The outcome of `Runs.execute`, free of HTTP: a route, or a dialect of another service, renders it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from records.runs import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from api.runs.events import Message
+
+#: How long a caller waits: for the ended run, for its first event, or for its acceptance.
+Wait = Literal["result", "events", "background"]
+
+
+def nothing() -> None:
+    """Release no place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A run that was executed, or one that an Idempotency-Key has found again.
+
+    Call `release` once the answer was sent or has failed: it gives up the place that the caller holds, and may be
+    called more than once.
+    """
+
+    #: The run, or its events when they were waited for. To close the events of a live run cancels it.
+    outcome: Run | Iterator[Message]
+    #: True for a run of an earlier request with the same Idempotency-Key.
+    is_replay: bool = False
+    release: Callable[[], None] = nothing

@@ -1,0 +1,64 @@
+"""Mount the domain of runs: routes, the service that runs programs, and how long ended runs are kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from api.runs import routes
+from api.runs.events import Follower
+from api.runs.service import Runs
+from api.runs.stored_outputs import Outputs
+from records.retention import Policy, Retention
+
+if TYPE_CHECKING:
+    from flask import Blueprint, Flask
+
+    from api.context import Context
+    from api.keys.plans import Plans
+    from config.settings import Settings
+    from records.keys import KeyStore
+
+BLUEPRINTS: tuple[Blueprint, ...] = (routes.blueprint,)
+
+
+def init_app(app: Flask, deps: Context) -> None:
+    """Register the routes of runs and build their service. Ended runs go where this instance keeps the database."""
+    settings = deps.settings
+    if deps.instance is not None:
+        policy = _policy(settings, deps.plans, deps.records.keys)
+        retention = Retention(deps.records.retention, policy)
+        deps.lifecycle.add("retention", retention.start, retention.stop)
+    deps.outputs = Outputs(deps.storage)
+    deps.follower = Follower(deps.dispatcher, deps.records.runs, deps.outputs.whole)
+    deps.runs = Runs(
+        deps.dispatcher,
+        deps.records.runs,
+        deps.languages,
+        deps.records.files,
+        follower=deps.follower,
+        places=deps.places,
+        keep_files_ms=settings.keep_files_ms,
+        siblings=settings.api_processes > 1,
+        lease=deps.lease,
+        uploads=deps.storage.uploads,
+    )
+    deps.lifecycle.add("runs", deps.runs.start, deps.runs.stop)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+
+
+def _policy(settings: Settings, plans: Plans, keys: KeyStore) -> Policy:
+    """Return what is kept of ended runs: by age, by number, by bytes of all and of each stored key's plan."""
+    bounds = {name: plan.records_bytes for name in plans if (plan := plans.get(name)) is not None}
+
+    def key_bytes(owner: str) -> int | None:
+        key = keys.get(owner)
+        return bounds.get(key.plan) if key is not None else None
+
+    return Policy(
+        settings.runs_retention_days,
+        settings.runs_retention_count,
+        records_bytes=settings.records_quota_bytes,
+        least_key_bytes=min((bound for bound in bounds.values() if bound is not None), default=None),
+        key_bytes=key_bytes,
+    )
