@@ -284,8 +284,11 @@ def test_an_agent_that_hangs_up_is_the_programs_doing():
 
 
 BREACHES = {
-    "an unknown frame": b"?\0\0\0\0",
-    "a frame too long": frames.STDOUT + b"\xff\xff\xff\xff",
+    "an unknown frame": b"?" + bytes(frames.HEADER_BYTES - 1),
+    "a frame too long": frames.STDOUT + b"\0\0\xff\xff\xff\xff",
+    "a frame on a channel that is not open": frame(frames.STDOUT, b"x", channel=1),
+    "an exit on a channel that is not open": frame(frames.EXIT, b"", channel=0x100),
+    "a second hello": frame(frames.READY, bytes(8)),
     "the host's own frames": frame(frames.GO),
     "an artifact before the end": frame(frames.ARTIFACT, pack([b"a", b"0"])),
     "the end without an exit": frame(frames.END, b"0"),
@@ -519,7 +522,7 @@ def test_a_file_from_storage_is_read_as_the_sandbox_takes_it_and_before_go():
     live.end()
     sandbox.close()
     assert (status_of(spoken.ending), source.closed) == ("succeeded", True)
-    assert told.count(frame(frames.MORE, piece)[:5]) == size // len(piece)
+    assert told.count(frame(frames.MORE, piece)[: frames.HEADER_BYTES]) == size // len(piece)
     # What is held is an outbox and a socket's buffer, not the file.
     assert max(ahead) < 2 << 20
 
