@@ -23,6 +23,7 @@ from sandbox.run.live import LiveRun, Outlet
 from sandbox.run.outcome import status_of
 from sandbox.run.plan import make_plan
 from storage.errors import StorageUnavailable
+from worker.unix_channel import UnixChannel
 
 CATALOGUE = Catalogue.load()
 
@@ -114,7 +115,7 @@ def converse(
     sandbox = FakeSandbox()
     sandbox.cpu_ns, sandbox.oom_kills, sandbox.fits = cpu_ns, oom_kills, fits
     plan = make_plan(Job("run_x", language, code="true", **job), CATALOGUE)
-    live = LiveRun("run_x", language, outlet=listener and Outlet(listener, hearing))
+    live = LiveRun("run_x", language, outlet=listener and Outlet(UnixChannel(listener), hearing))
     told = bytearray()
 
     def act():
@@ -396,7 +397,7 @@ def test_a_listener_that_does_not_read_holds_the_program_up_until_its_time_is_ov
     sandbox = FakeSandbox()
     limits = {"timeout_ms": 1_500, "max_output_bytes": 8 << 20}
     plan = make_plan(Job("run_x", "bash", code="true", limits=limits), CATALOGUE)
-    live = LiveRun("run_x", "bash", outlet=Outlet(ours, "all"))
+    live = LiveRun("run_x", "bash", outlet=Outlet(UnixChannel(ours), "all"))
     sent = 0
 
     def flood():
