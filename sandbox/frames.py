@@ -1,17 +1,29 @@
 """The frame protocol, the host's end: what it sends, and a parser that believes nothing.
 
-A frame is one type byte, four bytes of length (big-endian) and the payload. The other end is
-`runners/agent/frames.py`; a test holds the two lists together. The agent runs under the same uid as the
-program and may be forged by it, so every length is bounded before a byte is kept, only known types pass, and
-a violation is ProtocolError: the program's doing, which ends its run.
+A frame is one type byte, two bytes of channel id, four bytes of length (big-endian) and the payload. The other
+end is `runners/agent/frames.py`; a test holds the two lists together. The agent runs under the same uid as the
+program and may be forged by it, so every length is bounded before a byte is kept, only known types on open
+channels pass, and a violation is ProtocolError: the program's doing, which ends its run.
+
+The first frame of an agent is READY. Its payload is the hello: protocol version, capabilities and Landlock ABI.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
-HEADER_BYTES = 5
+#: Increase it with every change of the frames or their payloads: host and agent must have the same.
+PROTOCOL_VERSION = 1
+_HEADER = struct.Struct(">BHI")
+HEADER_BYTES = _HEADER.size
+#: The channel of a single-use run, and the only one that is open today.
+RUN_CHANNEL = 0
+#: Protocol version, capabilities, Landlock ABI.
+_HELLO = struct.Struct(">HIH")
+_VERSION = struct.Struct(">H")
 #: Longest payload either way. The agent reads 64 KiB at a time and sends artifacts in 256 KiB pieces.
 MAX_PAYLOAD_BYTES = 1 << 20
 
@@ -40,7 +52,7 @@ END = b"Z"
 
 #: The longest payload of each frame an agent may send.
 FROM_AGENT: dict[int, int] = {
-    READY[0]: 3,
+    READY[0]: 64,  # more than a hello of this version: the version of a longer one can still be read
     STDIN_TAKEN[0]: 10,
     STDOUT[0]: 65_536,
     STDERR[0]: 65_536,
@@ -57,17 +69,48 @@ class ProtocolError(Exception):
     """The sandbox sent what an honest agent never sends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame: `kind` is a single byte."""
+class Frame(NamedTuple):
+    """One frame: `kind` is a single byte. A tuple, because one is made for every frame of every run."""
 
     kind: bytes
     payload: bytes
+    channel: int = RUN_CHANNEL
 
 
-def frame(kind: bytes, payload: bytes = b"") -> bytes:
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The contents of READY. `capabilities` is a bit set; no bit has a meaning yet."""
+
+    protocol_version: int
+    capabilities: int
+    #: The version of Landlock that the agent has put in force, 0 for none.
+    landlock_abi: int
+
+
+def frame(kind: bytes, payload: bytes = b"", channel: int = RUN_CHANNEL) -> bytes:
     """One frame as bytes, for the agent."""
-    return kind + len(payload).to_bytes(4, "big") + payload
+    return _HEADER.pack(kind[0], channel, len(payload)) + payload
+
+
+def parse_header(header: bytes) -> tuple[int, int, int]:
+    """Split HEADER_BYTES bytes into kind, channel id and length. Checks nothing."""
+    kind, channel, length = _HEADER.unpack(header)
+    return kind, channel, length
+
+
+def parse_hello(payload: bytes) -> Hello:
+    """Read the payload of READY. Raises ProtocolError for another protocol version or a malformed hello.
+
+    The version is checked first: the rest of the hello may have another form in another version.
+    """
+    if len(payload) < _VERSION.size:
+        raise ProtocolError("the agent's hello is too short")
+    (version,) = _VERSION.unpack_from(payload)
+    if version != PROTOCOL_VERSION:
+        raise ProtocolError(f"the agent speaks protocol version {version}, this host speaks {PROTOCOL_VERSION}")
+    if len(payload) != _HELLO.size:
+        raise ProtocolError(f"the agent's hello has {len(payload)} bytes instead of {_HELLO.size}")
+    return Hello(*_HELLO.unpack(payload))
 
 
 def frames_of(kind: bytes, more: bytes, head: bytes, content: bytes) -> Iterator[bytes]:
@@ -122,21 +165,28 @@ class FrameParser:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes. Raises ProtocolError on an unknown type or excessive length."""
+        """The frames that `data` completes.
+
+        Raises ProtocolError on an unknown type, a channel that is not open, or excessive length.
+        """
         buffer = self._buffer
         buffer += data
         frames: list[Frame] = []
         at = 0
         while len(buffer) - at >= HEADER_BYTES:
-            limit = FROM_AGENT.get(buffer[at])
-            length = int.from_bytes(buffer[at + 1 : at + HEADER_BYTES], "big")
-            if limit is None or length > limit:
-                raise ProtocolError("a frame of unknown type" if limit is None else "a frame is too long")
+            kind, channel, length = _HEADER.unpack_from(buffer, at)
+            limit = FROM_AGENT.get(kind)
+            if limit is None:
+                raise ProtocolError("a frame of unknown type")
+            if channel != RUN_CHANNEL:
+                raise ProtocolError(f"a frame on channel {channel}, which is not open")
+            if length > limit:
+                raise ProtocolError("a frame is too long")
             end = at + HEADER_BYTES + length
             if len(buffer) < end:
                 break
             with memoryview(buffer) as view:  # or it would be copied twice
-                frames.append(Frame(bytes(view[at : at + 1]), bytes(view[at + HEADER_BYTES : end])))
+                frames.append(Frame(bytes(view[at : at + 1]), bytes(view[at + HEADER_BYTES : end]), channel))
             at = end
         del buffer[:at]
         return frames

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import logging
 import select
-import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -48,6 +47,7 @@ from protocol.limits import JobInvalid
 from protocol.result import JobError, Refusal, Result
 from sandbox.executor import Accepted, unrun
 from sandbox.run.live import LiveRun, Outlet
+from sandbox.run.reply_channel import Message, ReplyChannel
 from storage import SHA256
 from storage.errors import StorageUnavailable
 from worker.runs import Collector, Full, RunTable, Taken
@@ -151,8 +151,6 @@ class Operations:
         connection.owed.add(live.id)
         outcome = self._carry_out(accepted, live)
         try:
-            if live.outlet is not None and live.outlet.unsent:
-                connection.sock.sendall(live.outlet.unsent)
             if isinstance(outcome, Refusal):
                 connection.owed.discard(live.id)
                 connection.refuse(outcome)
@@ -170,7 +168,7 @@ class Operations:
         if mode == "background":
             live = LiveRun(job.run_id, language, on_status=self._runs.status)
         else:
-            outlet = Outlet(connection.sock, "all" if mode == "stream" else "status")
+            outlet = Outlet(connection.channel, "all" if mode == "stream" else "status")
             live = LiveRun(job.run_id, language, outlet=outlet)
         self._runs.add(live)
         return live
@@ -222,7 +220,7 @@ class Operations:
             events, ended = live.follow(after, FOLLOW_S)
             if events:
                 after = events[-1].seq
-                connection.sock.sendall(b"".join([orjson.dumps(event.to_json()) + b"\n" for event in events]))
+                connection.send(*[event.to_json() for event in events])
             elif connection.is_gone():
                 raise ConnectionError("nobody follows any more")
         connection.send({"followed": {"known": live is not None}})
@@ -286,14 +284,14 @@ class Operations:
 class Connection:
     """One connection of api's or of root's: `owed` are the runs whose result it has not acknowledged."""
 
-    def __init__(self, sock: socket.socket, uid: int) -> None:
-        self.sock = sock
+    def __init__(self, channel: ReplyChannel, uid: int) -> None:
+        self.channel = channel
         self.is_root = uid == 0
         self.owed: set[str] = set()
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Send one line, waiting until it is taken. Raises OSError."""
-        self.sock.sendall(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
+    def send(self, *messages: Message) -> None:
+        """Send messages, waiting until they are taken. Raises OSError."""
+        self.channel.send(*messages)
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer that it is not done, and why."""
@@ -301,17 +299,17 @@ class Connection:
 
     def is_gone(self) -> bool:
         """Whether the peer has hung up."""
-        return bool(_poll_hang_up(self.sock, 0))
+        return bool(_poll_hang_up(self.channel, 0))
 
     def wait_until_gone(self) -> None:
         """Wait for the peer to hang up."""
-        _poll_hang_up(self.sock, None)
+        _poll_hang_up(self.channel, None)
 
 
-def _poll_hang_up(sock: socket.socket, timeout_ms: float | None) -> list[tuple[int, int]]:
+def _poll_hang_up(channel: ReplyChannel, timeout_ms: float | None) -> list[tuple[int, int]]:
     poller = select.poll()
     try:
-        poller.register(sock, select.POLLRDHUP)
+        poller.register(channel.closed_fd(), select.POLLRDHUP)
     except (ValueError, OSError):  # closed on this side
         return [(0, 0)]
     return poller.poll(timeout_ms)

@@ -18,6 +18,7 @@ from config.pieces import PIECE_BYTES
 from worker.operations import Connection, Operations
 from worker.runs import RunTable
 from worker.service import Service
+from worker.unix_channel import UnixChannel
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class Server:
 
     def _connection(self, sock: socket.socket) -> None:
         uid = _peer_uid(sock)
-        connection = Connection(sock, uid)
+        connection = Connection(UnixChannel(sock), uid)
         try:
             if uid not in self._allowed_uids:
                 log.warning("a stranger at the worker's socket was turned away")

@@ -1,9 +1,15 @@
-"""The frame protocol, this end: one type byte, four bytes of length (big-endian), the payload.
+"""The frame protocol, this end: one type byte, two bytes of channel id, four of length (big-endian), the payload.
 
 The other end is `sandbox/frames.py`; a test holds the two lists together.
 """
 
-HEADER = 5
+#: The host refuses an agent that has another. Increase both with every change of the frames or their payloads.
+PROTOCOL_VERSION = 1
+#: A bit set; no bit has a meaning yet.
+CAPABILITIES = 0
+HEADER = 7
+#: The channel of a single-use run, and the only one that is open today.
+RUN_CHANNEL = 0
 MAX_PAYLOAD = 1 << 20
 
 # Host to agent.
@@ -18,7 +24,7 @@ KILL = b"K"
 COLLECT = b"C"  # the host has lent memory: send the artifacts
 
 # Agent to host.
-READY = b"R"  # decimal: the Landlock version in force, 0 for none
+READY = b"R"  # see hello()
 STDIN_TAKEN = b"W"  # decimal: so many bytes of stdin have gone to the program
 STDOUT = b"O"
 STDERR = b"E"
@@ -30,14 +36,19 @@ SKIPPED = b"S"  # pack([path, reason])
 END = b"Z"  # decimal: how many were skipped in all
 
 
-def head(kind, size):
-    """What comes before a payload of `size` bytes."""
-    return kind + size.to_bytes(4, "big")
+def head(kind, size, channel=RUN_CHANNEL):
+    """Return what comes before a payload of `size` bytes."""
+    return kind + (channel << 32 | size).to_bytes(6, "big")
 
 
 def frame(kind, payload=b""):
     """One frame as bytes."""
     return head(kind, len(payload)) + payload
+
+
+def hello(landlock_abi):
+    """Return the payload of READY. `landlock_abi` is the version of Landlock in force, 0 for none."""
+    return PROTOCOL_VERSION.to_bytes(2, "big") + CAPABILITIES.to_bytes(4, "big") + landlock_abi.to_bytes(2, "big")
 
 
 def pack(parts):
@@ -63,7 +74,11 @@ def take_frames(buffer):
     frames = []
     at = 0
     while len(buffer) - at >= HEADER:
-        length = int.from_bytes(buffer[at + 1 : at + HEADER], "big")
+        # Channel and length as one number, because a slice costs more than the arithmetic.
+        channel_and_length = int.from_bytes(buffer[at + 1 : at + HEADER], "big")
+        length = channel_and_length & 0xFFFFFFFF
+        if channel_and_length >> 32 != RUN_CHANNEL:
+            raise ValueError("frame on a channel that is not open")
         if length > MAX_PAYLOAD:
             raise ValueError("frame too long")
         end = at + HEADER + length

@@ -97,7 +97,7 @@ class Pid1:
             self.held = start_waiting(self.streams.pipes, self.own_descriptors())
             self.executes = True
         self.rehearse()
-        self.link.send(frames.READY, b"%d" % landlock.version)
+        self.link.send(frames.READY, frames.hello(landlock.version))
         return None
 
     def rehearse(self):

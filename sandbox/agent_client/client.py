@@ -7,6 +7,7 @@ bytes, a deadline or whoever may end the run wakes it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import select
 import time
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from sandbox.frames import Frame, FrameParser, ProtocolError, frame
 from sandbox.run.live import LiveRun
 from sandbox.run.outcome import Ending
 from sandbox.run.plan import Plan
+
+log = logging.getLogger(__name__)
 
 #: Sending the job and its files; a sandbox that does not take them in this time is broken.
 SEND_TIMEOUT_S = 15.0
@@ -211,7 +214,12 @@ class Conversation:
             return
         if not data:
             raise ProtocolError("the agent has hung up")
-        for item in self._parser.feed(data):
+        try:
+            items = self._parser.feed(data)
+        except ProtocolError as e:
+            log.info("a sandbox sent a frame that is not allowed", extra={"reason": str(e)})
+            raise
+        for item in items:
             self._handle(item)
 
     def _handle(self, item: Frame) -> None:

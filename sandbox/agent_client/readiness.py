@@ -7,23 +7,25 @@ import select
 
 from sandbox import frames
 from sandbox.engines import EngineError, Sandbox
-from sandbox.frames import ProtocolError
+from sandbox.frames import Hello, ProtocolError
 
 READY_TIMEOUT_S = 15.0
 #: How a template's child begins what it has to say about its own failure (runners/agent/template.py).
 FAILED = b"!"
 MAX_WORDS_BYTES = 400
+#: Before protocol version 1 a header had no channel id, and READY one to three bytes of payload.
+UNVERSIONED_HEADER_BYTES = 5
 
 
-def await_ready(sandbox: Sandbox, timeout_s: float = READY_TIMEOUT_S) -> int:
-    """Wait for the agent's `ready`: the version of Landlock that it has put in force, 0 for none.
+def await_ready(sandbox: Sandbox, timeout_s: float = READY_TIMEOUT_S) -> Hello:
+    """Wait for the agent's READY and return the hello in it.
 
-    Nothing of a user's is in the sandbox yet, so it can be believed. Raises EngineError if it does not come, or
-    anything else does.
+    Nothing of a user's is in the sandbox yet, so it can be believed. Raises EngineError if it does not come,
+    anything else does, or the agent has another protocol version.
     """
     sandbox.stream.settimeout(timeout_s)
     try:
-        return _heard(sandbox)
+        return _read_hello(sandbox)
     except (OSError, ProtocolError, EngineError) as e:
         sandbox.unready()
         if isinstance(e, EngineError):
@@ -31,15 +33,21 @@ def await_ready(sandbox: Sandbox, timeout_s: float = READY_TIMEOUT_S) -> int:
         raise EngineError(f"the agent did not get ready: {e}") from e
 
 
-def _heard(sandbox: Sandbox) -> int:
-    head = _exactly(sandbox, frames.HEADER_BYTES)
-    length = int.from_bytes(head[1:], "big")
+def _read_hello(sandbox: Sandbox) -> Hello:
+    head = _exactly(sandbox, UNVERSIONED_HEADER_BYTES)
     if head[:1] == FAILED:  # of a template's child: its error as text, instead of a frame
         raise EngineError(f"the agent did not get ready: {_words(sandbox, head[1:])}")
-    if head[:1] != frames.READY or length > frames.FROM_AGENT[frames.READY[0]]:
+    if head[:1] != frames.READY:
         raise EngineError("the agent did not get ready")
-    said = _exactly(sandbox, length)
-    return frames.number(said) if said else 0  # an image of another's making may have an older agent
+    if head[-1]:  # the last byte of a length then; zero now. An image of another's making may have an older agent
+        raise ProtocolError(
+            f"the agent is older than protocol version {frames.PROTOCOL_VERSION}: rebuild its image"
+        )
+    head += _exactly(sandbox, frames.HEADER_BYTES - len(head))
+    _, channel, length = frames.parse_header(head)
+    if channel != frames.RUN_CHANNEL or length > frames.FROM_AGENT[frames.READY[0]]:
+        raise EngineError("the agent did not get ready")
+    return frames.parse_hello(_exactly(sandbox, length))
 
 
 def _words(sandbox: Sandbox, words: bytes) -> str:

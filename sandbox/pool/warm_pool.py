@@ -222,7 +222,7 @@ class WarmPool:
     def _started(self, sandbox: Sandbox) -> Sandbox:
         """That sandbox, once its agent is ready and it was measured; destroyed if that does not come to pass."""
         try:
-            self._note_landlock(await_ready(sandbox))
+            self._note_landlock(await_ready(sandbox).landlock_abi)
             self._inspect(sandbox)
             sandbox.measure()
             self.confined = True

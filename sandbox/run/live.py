@@ -6,26 +6,21 @@ follow its events.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
-import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import orjson
-
 from config.clock import now
 from protocol.states import LiveStatus
 from sandbox.run.events import Event, EventLog
+from sandbox.run.reply_channel import HUNG_UP, ReplyChannel
 
 #: A listener that is so far behind its run holds the program's pipes up.
 BEHIND_BYTES = 256 * 1024
-GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
-SEND_BYTES = 256 * 1024
 
 #: `status`: only that it waits and that it runs, where it had to wait. `all`: everything, as it happens.
 Hearing = Literal["status", "all"]
@@ -33,36 +28,12 @@ Hearing = Literal["status", "all"]
 Stop = Literal["cancelled", "stopping", "interrupted"]
 
 
+@dataclass(frozen=True, slots=True)
 class Outlet:
-    """Lines on their way to a connected socket, sent as fast as it takes them and never waited for."""
+    """The reply channel of whoever waits for a run, and which of its events are pushed there."""
 
-    def __init__(self, sock: socket.socket, hearing: Hearing) -> None:
-        self.fd = sock.fileno()
-        self.hearing = hearing
-        self._sock = sock
-        self.unsent = bytearray()
-
-    def push(self, line: bytes) -> None:
-        """Send a line, or keep what is not taken. A peer that is gone is noticed by its hanging up."""
-        self.unsent += line
-        self.flush()
-
-    def is_left(self) -> bool:
-        """Return whether the peer has said something since it asked: that it leaves is all that it may say.
-
-        One that hangs up without a word did not mean to: its process has died.
-        """
-        try:
-            return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except OSError:
-            return False
-
-    def flush(self) -> None:
-        """Send what can be sent now."""
-        with contextlib.suppress(OSError):
-            while self.unsent:
-                sent = self._sock.send(memoryview(self.unsent)[:SEND_BYTES], socket.MSG_DONTWAIT)
-                del self.unsent[:sent]
+    channel: ReplyChannel
+    hearing: Hearing
 
 
 @dataclass(slots=True)
@@ -157,14 +128,14 @@ class LiveRun:
         if self._on_status is not None:
             self._on_status(info)
         if self._waited and self.outlet is not None and self.outlet.hearing == "status":
-            self.outlet.push(_line(self.log.after(len(self.log) - 1)[0]))
+            self.outlet.channel.push(self.log.after(len(self.log) - 1)[0].to_json())
 
     def _tell(self) -> None:
         if len(self.log) == self._told:
             return
         outlet = self.outlet
         if outlet is not None and outlet.hearing == "all":
-            outlet.push(b"".join([_line(event) for event in self.log.after(self._told)]))
+            outlet.channel.push(*[event.to_json() for event in self.log.after(self._told)])
         self._told = len(self.log)
         if self._followers:
             with self._change:
@@ -175,14 +146,15 @@ class LiveRun:
     @property
     def is_behind(self) -> bool:
         """Whether its listener takes less than it says."""
-        return self.outlet is not None and len(self.outlet.unsent) > BEHIND_BYTES
+        return self.outlet is not None and self.outlet.channel.unsent_bytes > BEHIND_BYTES
 
     def register(self, poller: select.poll) -> None:
         """Wake the owner for a stop, a listener's departure, and room for what is unsent."""
         if self.stop is None:
             poller.register(self._wake_fd, select.POLLIN)
         if self.outlet is not None:
-            poller.register(self.outlet.fd, select.POLLRDHUP | (select.POLLOUT if self.outlet.unsent else 0))
+            channel = self.outlet.channel
+            poller.register(channel.closed_fd(), select.POLLRDHUP | (select.POLLOUT if channel.unsent_bytes else 0))
 
     def look(self) -> None:
         """Notice at once, without waiting, whether the listener has hung up."""
@@ -193,14 +165,14 @@ class LiveRun:
 
     def attend(self, fd: int, event: int) -> None:
         """Attend to what the poller said of one of the descriptors registered here."""
-        if self.outlet is None or fd != self.outlet.fd:
+        if self.outlet is None or fd != self.outlet.channel.closed_fd():
             return
-        if event & GONE:
-            why: Stop = "cancelled" if self.outlet.is_left() else "interrupted"
+        if event & HUNG_UP:
+            why: Stop = "cancelled" if self.outlet.channel.has_left() else "interrupted"
             self.outlet = None
             self.end_early(why)
         elif event & select.POLLOUT:
-            self.outlet.flush()
+            self.outlet.channel.flush()
 
     def end(self) -> None:
         """The owner is done with it: nothing more will be said."""
@@ -209,7 +181,3 @@ class LiveRun:
             self._ended = True
             self._change.notify_all()
         os.close(self._wake_fd)
-
-
-def _line(event: Event) -> bytes:
-    return orjson.dumps(event.to_json(), option=orjson.OPT_APPEND_NEWLINE)

@@ -197,11 +197,11 @@ def test_tmp_and_shm_do_not_execute_and_work_does(run):
 
 FORGERIES = {
     "the protocol on every descriptor": (
-        "import os\nfor fd in range(64):\n    try: os.write(fd, b'X' + bytes(4))\n    except OSError: pass\n"
+        "import os\nfor fd in range(64):\n    try: os.write(fd, b'X' + bytes(6))\n    except OSError: pass\n"
     ),
     "a socket of the agent": (
         "import os, socket\nfor n in os.listdir('/proc/self/fd'):\n"
-        "    try: socket.socket(fileno=int(n)).send(b'Z\\0\\0\\0\\0')\n    except OSError: pass\n"
+        "    try: socket.socket(fileno=int(n)).send(b'Z' + bytes(6))\n    except OSError: pass\n"
     ),
     "a held interpreter's pipe": "import os\ntry: os.write(3, b'x')\nexcept OSError: pass\n",
 }

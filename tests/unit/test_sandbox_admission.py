@@ -11,6 +11,7 @@ import pytest
 
 from sandbox.admission.control import Admission, BeyondShare, LeftQueue, Overloaded, Share, ShareUsed
 from sandbox.run.live import LiveRun, Outlet
+from worker.unix_channel import UnixChannel
 
 
 def admission(**changes):
@@ -35,7 +36,7 @@ class Waiting:
     """A run waiting on a thread of its own; records its name when admitted."""
 
     def __init__(self, places, name, order, *, memory_mb=100, listener=None):
-        self.live = LiveRun(name, "bash", outlet=listener and Outlet(listener, "all"))
+        self.live = LiveRun(name, "bash", outlet=listener and Outlet(UnixChannel(listener), "all"))
         self.error = None
         self.release = threading.Event()
         self.admitted = threading.Event()
@@ -133,7 +134,7 @@ def test_a_run_whose_client_left_does_not_start_although_its_turn_came_at_the_sa
     first = places.enter("x", 1)
     second = places.enter("a", 1)
     third = places.enter("b", 1)
-    live = LiveRun("run_x", "bash", outlet=Outlet(ours, "status"))
+    live = LiveRun("run_x", "bash", outlet=Outlet(UnixChannel(ours), "status"))
     with ours:
         theirs.close()
         places.leave(first)

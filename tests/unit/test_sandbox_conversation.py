@@ -23,6 +23,7 @@ from sandbox.run.live import LiveRun, Outlet
 from sandbox.run.outcome import status_of
 from sandbox.run.plan import make_plan
 from storage.errors import StorageUnavailable
+from worker.unix_channel import UnixChannel
 
 CATALOGUE = Catalogue.load()
 
@@ -114,7 +115,7 @@ def converse(
     sandbox = FakeSandbox()
     sandbox.cpu_ns, sandbox.oom_kills, sandbox.fits = cpu_ns, oom_kills, fits
     plan = make_plan(Job("run_x", language, code="true", **job), CATALOGUE)
-    live = LiveRun("run_x", language, outlet=listener and Outlet(listener, hearing))
+    live = LiveRun("run_x", language, outlet=listener and Outlet(UnixChannel(listener), hearing))
     told = bytearray()
 
     def act():
@@ -284,8 +285,11 @@ def test_an_agent_that_hangs_up_is_the_programs_doing():
 
 
 BREACHES = {
-    "an unknown frame": b"?\0\0\0\0",
-    "a frame too long": frames.STDOUT + b"\xff\xff\xff\xff",
+    "an unknown frame": b"?" + bytes(frames.HEADER_BYTES - 1),
+    "a frame too long": frames.STDOUT + b"\0\0\xff\xff\xff\xff",
+    "a frame on a channel that is not open": frame(frames.STDOUT, b"x", channel=1),
+    "an exit on a channel that is not open": frame(frames.EXIT, b"", channel=0x100),
+    "a second hello": frame(frames.READY, bytes(8)),
     "the host's own frames": frame(frames.GO),
     "an artifact before the end": frame(frames.ARTIFACT, pack([b"a", b"0"])),
     "the end without an exit": frame(frames.END, b"0"),
@@ -393,7 +397,7 @@ def test_a_listener_that_does_not_read_holds_the_program_up_until_its_time_is_ov
     sandbox = FakeSandbox()
     limits = {"timeout_ms": 1_500, "max_output_bytes": 8 << 20}
     plan = make_plan(Job("run_x", "bash", code="true", limits=limits), CATALOGUE)
-    live = LiveRun("run_x", "bash", outlet=Outlet(ours, "all"))
+    live = LiveRun("run_x", "bash", outlet=Outlet(UnixChannel(ours), "all"))
     sent = 0
 
     def flood():
@@ -519,7 +523,7 @@ def test_a_file_from_storage_is_read_as_the_sandbox_takes_it_and_before_go():
     live.end()
     sandbox.close()
     assert (status_of(spoken.ending), source.closed) == ("succeeded", True)
-    assert told.count(frame(frames.MORE, piece)[:5]) == size // len(piece)
+    assert told.count(frame(frames.MORE, piece)[: frames.HEADER_BYTES]) == size // len(piece)
     # What is held is an outbox and a socket's buffer, not the file.
     assert max(ahead) < 2 << 20
 

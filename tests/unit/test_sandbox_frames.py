@@ -11,7 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox import frames
-from sandbox.frames import FROM_AGENT, Frame, FrameParser, ProtocolError, frame, number, pack, unpack
+from sandbox.frames import (
+    FROM_AGENT,
+    HEADER_BYTES,
+    PROTOCOL_VERSION,
+    RUN_CHANNEL,
+    Frame,
+    FrameParser,
+    Hello,
+    ProtocolError,
+    frame,
+    number,
+    pack,
+    parse_hello,
+    unpack,
+)
 
 AGENT = Path(__file__).resolve().parents[2] / "runners" / "agent"
 
@@ -62,7 +76,7 @@ def test_arbitrary_bytes_give_bounded_frames_or_a_protocol_error(pieces):
 @given(KINDS, st.integers(0, 2**32 - 1))
 def test_a_length_beyond_the_kinds_bound_is_refused_before_its_bytes_come(kind, length):
     parser = FrameParser()
-    header = bytes([kind]) + length.to_bytes(4, "big")
+    header = bytes([kind, 0, 0]) + length.to_bytes(4, "big")
     if length > FROM_AGENT[kind]:
         with pytest.raises(ProtocolError):
             parser.feed(header)
@@ -73,7 +87,68 @@ def test_a_length_beyond_the_kinds_bound_is_refused_before_its_bytes_come(kind, 
 @given(st.integers(0, 255).filter(lambda kind: kind not in FROM_AGENT))
 def test_an_unknown_kind_is_refused(kind):
     with pytest.raises(ProtocolError):
-        FrameParser().feed(bytes([kind, 0, 0, 0, 0]))
+        FrameParser().feed(bytes([kind, 0, 0, 0, 0, 0, 0]))
+
+
+@given(KINDS, st.integers(1, 2**16 - 1), st.binary(max_size=8))
+def test_a_frame_on_a_channel_that_is_not_open_is_refused_at_its_header(kind, channel, payload):
+    whole = frame(bytes([kind]), payload, channel)
+    with pytest.raises(ProtocolError, match=f"channel {channel}, which is not open"):
+        FrameParser().feed(whole[:HEADER_BYTES])
+    parser = FrameParser()
+    assert parser.feed(whole[: HEADER_BYTES - 1]) == []
+
+
+@settings(max_examples=2000)
+@given(
+    st.one_of(
+        st.binary(min_size=HEADER_BYTES, max_size=HEADER_BYTES), KINDS.map(lambda kind: bytes([kind, *bytes(6)]))
+    )
+)
+def test_any_header_is_judged_from_its_seven_bytes_alone(header):
+    kind, channel, length = header[0], int.from_bytes(header[1:3], "big"), int.from_bytes(header[3:], "big")
+    good = channel == RUN_CHANNEL and length <= FROM_AGENT.get(kind, -1)
+    parser = FrameParser()
+    if not good:
+        with pytest.raises(ProtocolError):
+            parser.feed(header)
+        return
+    assert parser.feed(header) == ([Frame(header[:1], b"", RUN_CHANNEL)] if length == 0 else [])
+    assert parser.pending_bytes == (HEADER_BYTES if length else 0)
+
+
+@given(st.binary(max_size=FROM_AGENT[frames.READY[0]] + 1))
+def test_a_hello_of_any_bytes_is_read_or_refused(payload):
+    try:
+        hello = parse_hello(payload)
+    except ProtocolError:
+        assert payload[:2] != PROTOCOL_VERSION.to_bytes(2, "big") or len(payload) != 8
+        return
+    assert (hello.protocol_version, len(payload)) == (PROTOCOL_VERSION, 8)
+
+
+@given(st.integers(0, 2**16 - 1).filter(lambda version: version != PROTOCOL_VERSION), st.binary(max_size=60))
+def test_another_version_is_named_whatever_its_hello_looks_like(version, rest):
+    with pytest.raises(ProtocolError, match=f"protocol version {version}, this host speaks {PROTOCOL_VERSION}"):
+        parse_hello(version.to_bytes(2, "big") + rest)
+
+
+@given(st.integers(0, 2**16 - 1))
+def test_the_hello_that_the_agent_writes_is_read(agent_frames, landlock_abi):
+    hello = parse_hello(agent_frames.hello(landlock_abi))
+    assert hello == Hello(agent_frames.PROTOCOL_VERSION, agent_frames.CAPABILITIES, landlock_abi)
+
+
+@given(KINDS, st.binary(max_size=300), st.integers(0, 2**16 - 1))
+def test_both_ends_write_the_same_header(agent_frames, kind, payload, channel):
+    written = frame(bytes([kind]), payload, channel)
+    assert agent_frames.head(bytes([kind]), len(payload), channel) + payload == written
+    if channel == agent_frames.RUN_CHANNEL:
+        assert agent_frames.frame(bytes([kind]), payload) == written
+        assert agent_frames.take_frames(bytearray(written)) == [(bytes([kind]), payload)]
+    else:
+        with pytest.raises(ValueError, match="channel that is not open"):
+            agent_frames.take_frames(bytearray(written))
 
 
 @given(st.lists(st.binary(max_size=50), max_size=8))
@@ -131,6 +206,8 @@ def test_both_ends_name_the_same_frames(agent_frames):
     assert len(set(ours.values())) == len(ours)
     assert agent_frames.MAX_PAYLOAD == frames.MAX_PAYLOAD_BYTES
     assert agent_frames.HEADER == frames.HEADER_BYTES
+    assert agent_frames.RUN_CHANNEL == frames.RUN_CHANNEL
+    assert agent_frames.PROTOCOL_VERSION == frames.PROTOCOL_VERSION
 
 
 def test_the_agent_reads_the_job_that_the_host_writes(monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 
 from dispatch.connection import LEAVE
 from sandbox.run.live import BEHIND_BYTES, LiveRun, Outlet
+from worker.unix_channel import UnixChannel
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def attend(live):
 
 
 def test_a_stream_hears_everything(pair):
-    live = LiveRun("run_1", "bash", outlet=Outlet(pair[0], "all"))
+    live = LiveRun("run_1", "bash", outlet=Outlet(UnixChannel(pair[0]), "all"))
     live.status("running", queue_ms=0)
     live.output("stdout", b"hi")
     events = heard(pair[1])
@@ -56,7 +57,7 @@ def test_a_stream_hears_everything(pair):
 
 
 def test_who_waits_for_the_end_hears_of_a_queue_only(pair):
-    live = LiveRun("run_1", "bash", outlet=Outlet(pair[0], "status"))
+    live = LiveRun("run_1", "bash", outlet=Outlet(UnixChannel(pair[0]), "status"))
     live.status("running")
     live.output("stdout", b"hi")
     assert heard(pair[1]) == []
@@ -66,13 +67,13 @@ def test_who_waits_for_the_end_hears_of_a_queue_only(pair):
 
 
 def test_a_slow_listener_is_behind_and_catches_up(pair):
-    live = LiveRun("run_1", "bash", outlet=Outlet(pair[0], "all"))
+    live = LiveRun("run_1", "bash", outlet=Outlet(UnixChannel(pair[0]), "all"))
     text = b"x" * 40_000
     while not live.is_behind:
         live.output("stdout", text)
-    assert len(live.outlet.unsent) < BEHIND_BYTES + 2 * len(text)
+    assert live.outlet.channel.unsent_bytes < BEHIND_BYTES + 2 * len(text)
     got = []
-    while live.outlet.unsent:
+    while live.outlet.channel.unsent_bytes:
         got.append(pair[1].recv(1 << 20))
         attend(live)
     pair[0].shutdown(socket.SHUT_WR)
@@ -84,7 +85,7 @@ def test_a_slow_listener_is_behind_and_catches_up(pair):
 
 
 def test_a_listener_that_leaves_ends_the_run(pair):
-    live = LiveRun("run_1", "bash", outlet=Outlet(pair[0], "all"))
+    live = LiveRun("run_1", "bash", outlet=Outlet(UnixChannel(pair[0]), "all"))
     pair[1].sendall(LEAVE)
     pair[1].close()
     attend(live)
@@ -92,7 +93,7 @@ def test_a_listener_that_leaves_ends_the_run(pair):
 
 
 def test_a_listener_that_dies_interrupts_the_run(pair):
-    live = LiveRun("run_1", "bash", outlet=Outlet(pair[0], "all"))
+    live = LiveRun("run_1", "bash", outlet=Outlet(UnixChannel(pair[0]), "all"))
     live.output("stdout", b"unread")
     pair[1].close()
     attend(live)

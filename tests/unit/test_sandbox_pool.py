@@ -20,6 +20,8 @@ from sandbox.pool.sizes import pool_sizes
 from sandbox.pool.warm_pool import NotReady, WarmPool
 
 CATALOGUE = Catalogue.load()
+#: Of an agent without Landlock.
+HELLO = frames.PROTOCOL_VERSION.to_bytes(2, "big") + bytes(6)
 PYTHON = CATALOGUE.get("python")
 
 
@@ -29,7 +31,7 @@ class FakeSandbox:
         self.image = image
         self.loose = False
         self.destroyed = threading.Event()
-        self.agent.sendall(frame(frames.READY))
+        self.agent.sendall(frame(frames.READY, HELLO))
 
     def kill(self):
         pass

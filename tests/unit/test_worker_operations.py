@@ -10,6 +10,7 @@ import pytest
 
 from worker.operations import Connection, Operations
 from worker.runs import RunTable
+from worker.unix_channel import UnixChannel
 
 API_UID = 0x7000_0000
 
@@ -26,7 +27,7 @@ def ask():
     def asked(request, uid):
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            operations.answer(json.dumps(request).encode(), Connection(ours, uid))
+            operations.answer(json.dumps(request).encode(), Connection(UnixChannel(ours), uid))
             return json.loads(theirs.makefile().readline())
 
     return asked

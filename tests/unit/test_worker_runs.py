@@ -13,6 +13,7 @@ from protocol.limits import Limits
 from protocol.result import OutputBlob, Result
 from sandbox.run.live import LiveRun, Outlet
 from worker.runs import Full, RunTable, Taken
+from worker.unix_channel import UnixChannel
 
 RESULT = Result(status="succeeded", language="bash", limits=Limits.resolve({}))
 
@@ -36,7 +37,7 @@ def background(table, run_id="run_1"):
 
 
 def waited_for(table, connection, run_id="run_1"):
-    live = LiveRun(run_id, "bash", outlet=Outlet(connection, "status"))
+    live = LiveRun(run_id, "bash", outlet=Outlet(UnixChannel(connection), "status"))
     table.add(live)
     return live
 
