@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slow_machine import default_limits, require_language
+
+from tests.support.slow_machine import default_limits, require_language
 
 REPO = Path(__file__).resolve().parent.parent
 STATE = Path(os.environ.get("RUNYARD_TEST_STATE", "/var/lib/runyard-test"))

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from attacks import ATTACKS, LIMITS, SECONDS
 
 from config.settings import Settings
+from tests.adversarial.attacks import ATTACKS, LIMITS, SECONDS
 
 pytestmark = pytest.mark.usefixtures("invariants")
 HELLO_S = 2.0

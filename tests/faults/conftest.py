@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from workers import Worker
 
 from tests.conftest import Service, make
+from tests.support.workers import Worker
 
 
 @pytest.fixture

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from workers import until
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "records"))
-
-from postgres import Postgres
+from tests.support.postgres import Postgres
+from tests.support.workers import until
 
 MIB = 1024 * 1024
 HELLO = {"language": "bash", "code": "echo hi"}

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
-from apiprocess import Api
-from workers import until
 
 from records import open_records
 from records.runs import NewRun
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "records"))
-
-from postgres import Postgres
+from tests.support.apiprocess import Api
+from tests.support.postgres import Postgres
+from tests.support.workers import until
 
 REFUSED_S, TAKEN_OVER_S = 12.0, 40.0
 EX_CONFIG = 78

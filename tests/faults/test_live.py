@@ -11,9 +11,9 @@ import threading
 import time
 
 import pytest
-from workers import pids, until
 
 from dispatch.unix import UnixDispatcher
+from tests.support.workers import pids, until
 
 LONG = {"timeout_ms": 60_000}
 

@@ -7,19 +7,15 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 import uuid
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
-from workers import pids, until
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "records"))
-
-from postgres import Postgres
+from tests.support.postgres import Postgres
+from tests.support.workers import pids, until
 
 LONG = {"timeout_ms": 60_000}
 #: How long processes are killed under load; the time of the test itself is some 40 s more.

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from workers import Worker, until
 
 from dispatch import ClientGone, WorkerLost, WorkerUnavailable
 from protocol.result import Refusal
+from tests.support.workers import Worker, until
 
 
 class Running:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from postgres import Postgres
 
 from records import migrate, open_records
+from tests.support.postgres import Postgres
 
 BACKENDS = ("sqlite", "postgresql")
 
