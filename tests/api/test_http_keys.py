@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from api.keys.key_format import new_key_text
-from tests.conftest import ADMIN_TOKEN
+from tests.support.service import ADMIN_TOKEN
 from tests.support.workers import until
 
 ME = "/v1/keys/me"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.conftest import ADMIN_TOKEN
+from tests.support.service import ADMIN_TOKEN
 from tests.support.workers import until
 
 FIELDS = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from api.keys.plans import SHIPPED, load_plans
 from config.settings import Settings
-from tests.conftest import ADMIN_TOKEN
+from tests.support.service import ADMIN_TOKEN
 
 REPO = Path(__file__).resolve().parents[2]
 PAGE = (REPO / "docs" / "keys.md").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Service, make
+from tests.support.service import Service, make
 from tests.support.workers import Worker
 
 

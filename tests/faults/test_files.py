@@ -17,8 +17,8 @@ import pytest
 from config.ids import new_id
 from protocol.job import Job, JobInput
 from tests.api.test_http_files import form, part, send, upload
-from tests.conftest import make
 from tests.storage.conftest import S3Server
+from tests.support.service import make
 
 MIB = 1024 * 1024
 TEN = "printf 0123456789 > outputs/ten.txt"

@@ -19,7 +19,7 @@ import pytest
 from ops.contained import has_sandboxes
 from ops.state import Place
 from ops.worker_socket import canary, failing
-from tests.conftest import REPO, Service
+from tests.support.service import REPO, Service
 from tests.support.slow_machine import TIME_FACTOR
 from tests.support.workers import Worker, until
 

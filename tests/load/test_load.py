@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from ops.state import Place
-from tests.conftest import PORT, STATE, Service, make
 from tests.load import load_good, load_hostile, load_leaving
 from tests.load.load_held import Held, held, settle, until
 from tests.load.load_http import Target
 from tests.load.load_ledger import Ledger, Load
+from tests.support.service import PORT, STATE, Service, make
 
 SECONDS = float(os.environ.get("RUNYARD_LOAD_S", "1200"))
 WARM_UP_S = min(120.0, SECONDS / 4)

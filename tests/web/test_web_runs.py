@@ -7,7 +7,7 @@ import re
 
 from playwright.sync_api import Route, expect
 
-from tests.conftest import OTHER_TOKEN, TOKEN
+from tests.support.service import OTHER_TOKEN, TOKEN
 from tests.web.web_line import Line
 
 
