@@ -208,8 +208,8 @@ def test_a_worker_killed_between_blob_and_record_leaves_what_can_be_removed(star
         (JobInput("inputs/x", "upload", "0" * 64, 1 << 40), "exceed"),
     ],
 )
-def test_the_worker_believes_nothing_of_an_input(start_worker, item, words):
-    refusal = start_worker().run("bash", "true", inputs=(item,))
+def test_the_worker_believes_nothing_of_an_input(shared_worker, item, words):
+    refusal = shared_worker.run("bash", "true", inputs=(item,))
     assert (refusal.status, words in refusal.message) == (400, True), refusal
 
 
