@@ -10,9 +10,18 @@ import pytest
 # Before they are imported: their assertions show the values compared, as those of test modules do.
 pytest.register_assert_rewrite("tests.support")
 
+from tests.support.quick import is_quick  # noqa: E402
 from tests.support.service import PORT, STATE, Service, make  # noqa: E402
 
 READY_TIMEOUT_S = 600
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of `make test-quick`."""
+    for item in items:
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if is_quick(item.nodeid, values):
+            item.add_marker(pytest.mark.quick)
 
 
 @pytest.fixture(scope="session")
