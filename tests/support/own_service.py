@@ -73,7 +73,7 @@ class SharedService:
         self._own: OwnService | None = None
 
     def start(self, **settings: str) -> Service:
-        """Return a service with these settings that holds no run."""
+        """Return a service with these settings that holds no run and no file."""
         if self._own is not None and settings == self._settings:
             return self._own.service
         self.stop()
@@ -82,7 +82,7 @@ class SharedService:
         return self._own.up()
 
     def reset(self) -> None:
-        """Wait until the service is ready, and delete all runs of the tests' keys."""
+        """Wait until the service is ready, and delete all runs and files of the tests' keys."""
         if self._own is None:
             return
         service = self._own.service
@@ -91,6 +91,9 @@ class SharedService:
             while runs := service.get("/v1/runs?limit=100", token=token).body["data"]:
                 for run in runs:
                     _delete(service, run, token)
+            while files := service.get("/v1/files?limit=100", token=token).body["data"]:
+                for file in files:
+                    assert service.request("DELETE", f"/v1/files/{file['id']}", token=token).status == 200
 
     def stop(self) -> None:
         """Stop the service, if one runs, and remove its state directory."""
