@@ -10,6 +10,7 @@ import pytest
 # Before they are imported: their assertions show the values compared, as those of test modules do.
 pytest.register_assert_rewrite("tests.support")
 
+from tests.support.postgres import Postgres  # noqa: E402
 from tests.support.quick import is_quick  # noqa: E402
 from tests.support.service import PORT, STATE, Service, make  # noqa: E402
 
@@ -40,6 +41,14 @@ def service():
         yield running
     finally:
         make("down")
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server for all tests that want a database of it and do not stop it."""
+    server = Postgres()
+    yield server
+    server.remove()
 
 
 def _wait_for_languages(running: Service) -> None:

@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 
 from records import migrate, open_records
-from tests.support.postgres import Postgres
 
 BACKENDS = ("sqlite", "postgresql")
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    server = Postgres()
-    yield server
-    server.remove()
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
