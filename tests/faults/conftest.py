@@ -28,8 +28,8 @@ def state():
 
 
 def _new_worker(service: Service, state: Path, uid_base: int, **settings: str) -> Worker:
-    """Start a worker on the images of the service under test."""
-    settings = {"UID_BASE": str(uid_base), "WARM_POOL": "python=2,bash=2"} | settings
+    """Start a worker on two images of the service under test: each that it has is measured before it serves."""
+    settings = {"UID_BASE": str(uid_base), "LANGUAGES": "python,bash", "WARM_POOL": "python=2,bash=2"} | settings
     return Worker(state, service.state / "images", **settings)
 
 
@@ -108,8 +108,8 @@ def _module_service(service):
 def shared_service(_module_service):
     """Start a service as `start_service` does, or return that of the test before: `shared_service(MAX_RUNS="1")`.
 
-    For tests that look at runs alone, not at the state directory. After each test the service must become ready, and
-    its runs are deleted. Where that fails, the test fails and the next one gets a new service.
+    For tests that look at runs and files alone. After each test the service must become ready, and both are
+    deleted. Where that fails, the test fails and the next one gets a new service.
     """
     yield _module_service.start
     try:

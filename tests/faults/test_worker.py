@@ -198,7 +198,7 @@ def test_thirty_at_once_all_come_back(start_worker):
 
 
 def test_nothing_accumulates(start_worker):
-    worker = start_worker()
+    worker = start_worker(LANGUAGES="python,bash,node")
     pid = worker.process.pid
 
     def held():
