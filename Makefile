@@ -12,7 +12,7 @@ RUNYARD_TEST_STATE ?= /var/lib/runyard-test
 export RUNYARD_TEST_STATE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down install uninstall status logs doctor posture images gc keys runsc check test test-all test-vm bench lock openapi web clean python dev test-setup
+.PHONY: help up down install uninstall status logs doctor posture images gc keys runsc check test test-quick test-all test-vm bench lock openapi web clean python dev test-setup
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,10 +64,13 @@ check: dev ## lint, types, layers, unit tests
 	@found=$$($(DEV)/pytest -qq --collect-only --ignore=tests/unit tests 2>&1) || { echo "$$found" >&2; exit 1; }
 
 test: check test-setup ## check, and everything on real containers (root)
-	@$(DEV)/pytest -q -m 'not slow' --ignore=tests/unit tests
+	@$(DEV)/pytest -q -m 'not slow' --durations=40 --ignore=tests/unit tests
+
+test-quick: test-setup ## a part of every real test on the default column (root); no unit tests
+	@RUNYARD_TEST_COLUMNS=oci/crun/template $(DEV)/pytest -q -m 'quick and not slow' --durations=40 --ignore=tests/unit tests
 
 test-all: check runsc test-setup ## test, and what takes longer
-	@$(DEV)/pytest -q --ignore=tests/unit tests
+	@RUNYARD_CHAOS_S=$${RUNYARD_CHAOS_S:-60} $(DEV)/pytest -q --durations=40 --ignore=tests/unit tests
 
 test-vm: python ## the service on a stock Debian, booted under emulation (over an hour): SUITE=bookworm or trixie
 	@SUITE=$(SUITE) $(SYSTEM) tests.vm

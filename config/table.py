@@ -45,7 +45,7 @@ IMAGES = f"""
 `{IMAGE_PREFIX}<LANG>` (for instance `{IMAGE_PREFIX}PYTHON`) names an image of your own for a language, built by the
 runner's Dockerfile: for the engine `docker` a reference that its daemon has, for `oci` the path of a root file
 system, of an OCI image layout, or of an archive of either or from `docker save`. The service refuses to
-start if one cannot be started.
+start if one cannot be started, or if its agent speaks another protocol version: rebuild it after an upgrade.
 """
 
 

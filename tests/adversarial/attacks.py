@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from machine import ONE_BYTE_LOCKS, PRELUDE
+from tests.adversarial.machine import ONE_BYTE_LOCKS, PRELUDE
 
 #: By name: runs at the same time, and the program of each.
 ATTACKS: dict[str, tuple[int, str]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rows import Case, on_gvisor
+from tests.adversarial.rows import Case, on_gvisor
 
 #: `attempt(call, *arguments)` prints "refused", or what was done.
 PYTHON = """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from invariants import Invariants
+
+from tests.adversarial.invariants import Invariants
 
 
 @pytest.fixture(scope="session")

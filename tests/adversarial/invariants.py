@@ -7,8 +7,8 @@ import re
 import time
 from pathlib import Path
 
-from slow_machine import TIME_FACTOR
-from workers import pids
+from tests.support.slow_machine import TIME_FACTOR
+from tests.support.workers import pids
 
 #: SECURITY.md's two seconds are met by one of a few: the machine that runs the tests is not theirs alone.
 HELLO_S, TRIES = 2.0 * TIME_FACTOR, 10

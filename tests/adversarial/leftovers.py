@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rows import Case, on_gvisor
+from tests.adversarial.rows import Case, on_gvisor
 
 
 def case(code: str, reasons: dict[str, str], **more) -> Case:

@@ -6,8 +6,8 @@ sandbox. What the machine has of each must not move meanwhile (counters.py), so 
 
 from __future__ import annotations
 
-from boundary import PYTHON, REFUSED
-from rows import Case, on_gvisor
+from tests.adversarial.boundary import PYTHON, REFUSED
+from tests.adversarial.rows import Case, on_gvisor
 
 ROOMY = {"limits": {"memory_mb": 256, "timeout_ms": 8000, "pids": 128}}
 #: `within(what, found, most)` prints "ok", or by how much a bound is passed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rows import Case
+from tests.adversarial.rows import Case
 
 ROOMY = {"limits": {"memory_mb": 512, "timeout_ms": 60_000, "pids": 128}}
 LONG = {"limits": {"timeout_ms": 60_000}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rows import Case, on_gvisor
+from tests.adversarial.rows import Case, on_gvisor
 
 ENDED = ("succeeded", "failed", "timeout", "oom", "killed")
 SOON = {"timeout_ms": 1500}

@@ -8,7 +8,8 @@ import socket
 import time
 
 import pytest
-from demands import BODIES, RAW, TOKENS
+
+from tests.adversarial.demands import BODIES, RAW, TOKENS
 
 TELLTALE = re.compile(
     r"Traceback|File \"|/var/lib|/usr/lib|site-packages|\.py\b|sqlalchemy|pydantic|werkzeug|gunicorn/|crun|runc|docker"

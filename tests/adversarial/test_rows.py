@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import boundary
-import leftovers
-import machine
-import positive
 import pytest
-import resources
-from rows import Case, filled, judge
+
+from tests.adversarial import boundary, leftovers, machine, positive, resources
+from tests.adversarial.rows import Case, filled, judge
 
 COLUMN = "oci/crun/template"
 
@@ -17,7 +14,7 @@ def rows():
     for module in (boundary, positive, resources, leftovers, machine):
         for name, case in module.CASES.items():
             slow = [pytest.mark.slow] if name in getattr(module, "SLOW", ()) else []
-            yield pytest.param(case, id=f"{module.__name__}: {name}", marks=slow)
+            yield pytest.param(case, id=f"{module.__name__.rpartition('.')[2]}: {name}", marks=slow)
 
 
 @pytest.mark.usefixtures("invariants")

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from attacks import ATTACKS, LIMITS, SECONDS
-from workers import Worker
 
 from config.settings import Settings
+from tests.adversarial.attacks import ATTACKS, LIMITS, SECONDS
+from tests.support.workers import Worker
 
 pytestmark = pytest.mark.usefixtures("invariants")
 HELLO_S = 2.0

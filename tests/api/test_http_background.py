@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.conftest import unsigned
+from tests.support.service import unsigned
 
 SLEEP = {"code": "echo begun; sleep 50", "limits": {"timeout_ms": 60_000}}
 

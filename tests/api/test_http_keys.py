@@ -9,10 +9,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from workers import until
 
 from api.keys.key_format import new_key_text
-from tests.conftest import ADMIN_TOKEN
+from tests.support.service import ADMIN_TOKEN
+from tests.support.workers import until
 
 ME = "/v1/keys/me"
 HELLO = {"language": "bash", "code": "echo hi"}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from workers import pids
-
+from tests.support.workers import pids
 from worker.privileges import KEPT
 
 REQUIRED = {

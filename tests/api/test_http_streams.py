@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.conftest import unsigned
+from tests.support.service import unsigned
 
 LOOK = """
 import sys, time

@@ -7,9 +7,9 @@ import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from workers import until
 
-from tests.conftest import ADMIN_TOKEN
+from tests.support.service import ADMIN_TOKEN
+from tests.support.workers import until
 
 FIELDS = [
     "object", "from", "to", "plan", "runs", "runs_limit", "cpu_seconds", "wall_seconds", "gb_seconds", "bytes_in",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.conftest import ADMIN_TOKEN, make
+from tests.support.service import ADMIN_TOKEN, make
 
 
 def test_create_use_list_and_revoke(service):

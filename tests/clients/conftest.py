@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from client_faults import fault_server, wire
 from runyard import Client, RetryPolicy
+
+from tests.clients.client_faults import fault_server, wire
 
 #: Quick, so that the tests of what is tried again take no time.
 HASTY = RetryPolicy(retries=3, first_s=0.01, longest_s=5)

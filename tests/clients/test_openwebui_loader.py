@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from openwebui_env import prepare
+
+from tests.clients.openwebui_env import prepare
 
 HERE = Path(__file__).parent
 REPO = HERE.parents[1]

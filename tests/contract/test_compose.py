@@ -18,10 +18,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from dockerd import Dockerd
 
 from ops.images.debian import HOST_CERTIFICATES, host_sources
 from ops.images.inputs import Inputs
+from tests.support.dockerd import Dockerd
 
 REPO = Path(__file__).resolve().parents[2]
 PROJECT = "runyard-test"

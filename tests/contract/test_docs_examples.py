@@ -44,10 +44,3 @@ def test_the_commands_answer_as_they_say(service, document, least, tmp_path):
         if block["answer"]:
             wanted = pattern(block["answer"])
             assert re.match(wanted, answer.strip(), re.DOTALL), (block["commands"], answer[-2000:])
-
-
-def test_every_make_target_in_them_exists():
-    targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(), re.MULTILINE))
-    for document in (REPO / "docs").glob("*.md"):
-        for commands in re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL):
-            assert set(re.findall(r"^(?:[A-Z_]+=\S+ )*make ([a-z-]+)", commands, re.MULTILINE)) <= targets

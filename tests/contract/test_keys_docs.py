@@ -1,16 +1,13 @@
-"""The page about keys: its commands run as they stand, one after the other; its numbers are the code's."""
+"""The page about keys: its commands run as they stand, one after the other."""
 
 from __future__ import annotations
 
 import os
 import re
 import subprocess
-import tomllib
 from pathlib import Path
 
-from api.keys.plans import SHIPPED, load_plans
-from config.settings import Settings
-from tests.conftest import ADMIN_TOKEN
+from tests.support.service import ADMIN_TOKEN
 
 REPO = Path(__file__).resolve().parents[2]
 PAGE = (REPO / "docs" / "keys.md").read_text()
@@ -43,19 +40,3 @@ def test_its_commands_answer(service):
     assert '"plan":"pro"' in done.stdout
     assert '"action":"key.create"' in done.stdout
     assert '"error":{' not in done.stdout
-
-
-def test_its_numbers_are_those_of_the_code():
-    free, defaults = load_plans(Settings()).get("free"), Settings()
-    assert f"{free.runs} runs in all, {round(free.bucket.rate * 60)} requests a minute" in PAGE
-    assert f"An address may make {defaults.keys_per_hour} keys in any hour" in PAGE
-    assert f"`ADDRESS_RPS` ({defaults.address_rps:g})" in PAGE
-    assert f"`ADDRESS_BURST` ({defaults.address_burst})" in PAGE
-    assert defaults.key_grace_s == 86_400
-
-
-def test_every_entry_of_a_plan_is_explained():
-    entries = {name for plan in tomllib.loads(SHIPPED.read_text()).values() for name in plan}
-    table = PAGE.split("| entry |")[1].split("\n\n")[0]
-    assert {name for name in entries if f"`{name}`" not in table} == {"limits"}
-    assert "`[name.limits]`" in table

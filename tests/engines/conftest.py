@@ -12,34 +12,39 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from columns import COLUMNS, SERVICE, chosen
-from dockerd import Dockerd
-from slow_machine import default_limits, require_language
-from workers import Worker
 
 from config.ids import new_id
 from dispatch.unix import UnixDispatcher
 from protocol.job import Job, JobFile
+from tests.engines.columns import COLUMNS, SERVICE, chosen
+from tests.support.dockerd import Dockerd
+from tests.support.slow_machine import default_limits, require_language
+from tests.support.workers import Worker
 
 START_TIMEOUT_S = 400
 #: Rows of these modules are about the agent and the languages: one column tells, and one that starts agents otherwise.
 ONE_COLUMN = {"test_warm_equals_cold", "test_samples", "test_compiled"}
 TELLING = (SERVICE.id, "oci/crun")
+#: They wait half a minute for a limit that the host keeps alike for every column: the others are `slow`.
+LONG_WAITS = {"test_a_compiler_that_takes_too_long_is_ended"}
 
 
 def pytest_generate_tests(metafunc):
     if "column" in metafunc.fixturenames:
         names = chosen()
-        if metafunc.module.__name__ in ONE_COLUMN:
+        if metafunc.module.__name__.rpartition(".")[2] in ONE_COLUMN:
             names = [name for name in names if name in TELLING]
         # The first row of a column waits for its worker, under Docker for images to be loaded.
-        rows = [pytest.param(name, marks=_marks(COLUMNS[name])) for name in names]
+        alone = metafunc.function.__name__ in LONG_WAITS
+        rows = [
+            pytest.param(name, marks=_marks(name, slow=alone and COLUMNS[name] is not SERVICE)) for name in names
+        ]
         metafunc.parametrize("column", rows, indirect=True, scope="session")
 
 
-def _marks(column):
+def _marks(name, *, slow):
     timeout = pytest.mark.timeout(START_TIMEOUT_S)
-    return [timeout, pytest.mark.slow] if column.slow else timeout
+    return [timeout, pytest.mark.slow] if slow or COLUMNS[name].slow else timeout
 
 
 @pytest.fixture(scope="session")

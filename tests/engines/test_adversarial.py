@@ -6,23 +6,14 @@ HTTP there, with what must hold after each; here a hello must be answered after 
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
-from columns import SERVICE
-from workers import until
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "adversarial"))
-
-import boundary
-import counters
-import leftovers
-import machine
-import positive
-import resources
-from rows import Case, filled, judge
+from tests.adversarial import boundary, counters, leftovers, machine, positive, resources
+from tests.adversarial.rows import Case, filled, judge
+from tests.engines.columns import SERVICE
+from tests.support.workers import until
 
 #: In `make test` these languages alone: the others differ in what they are, not in what surrounds them.
 EVERYWHERE = {"python", "bash"}
@@ -33,7 +24,7 @@ def rows():
         for name, case in module.CASES.items():
             quick = module is boundary and case.language in EVERYWHERE
             marks = [] if quick else [pytest.mark.slow, pytest.mark.timeout(400)]
-            yield pytest.param(name, case, id=f"{module.__name__}: {name}", marks=marks)
+            yield pytest.param(name, case, id=f"{module.__name__.rpartition('.')[2]}: {name}", marks=marks)
 
 
 def await_image(dispatcher, language):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from slow_machine import default_limits
+
+from tests.support.slow_machine import default_limits
 
 MIB = 1024 * 1024
 

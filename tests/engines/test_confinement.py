@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from security_modules import APPARMOR
+
+from tests.support.security_modules import APPARMOR
 
 CALLS = """
 import ctypes, errno, os

@@ -11,9 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from columns import chosen
-from dockerd import Dockerd
-from workers import Worker, until
 
 from config.settings import Settings
 from protocol.job import Job
@@ -28,6 +25,9 @@ from sandbox.frames import frame
 from sandbox.images import ImageStore
 from sandbox.languages import Catalogue
 from sandbox.run.plan import make_plan
+from tests.engines.columns import chosen
+from tests.support.dockerd import Dockerd
+from tests.support.workers import Worker, until
 
 COLUMN = "docker/runc"
 pytestmark = [

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from slow_machine import TIME_FACTOR
-from workers import until
+
+from tests.support.slow_machine import TIME_FACTOR
+from tests.support.workers import until
 
 MIB = 1024 * 1024
 

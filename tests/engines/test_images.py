@@ -11,11 +11,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from columns import chosen
-from workers import Worker
 
 from sandbox.engines.docker.archive import archive_of
 from sandbox.images import ImageStore
+from tests.engines.columns import chosen
+from tests.support.workers import Worker
 
 UID_BASE = 0x7C00_0000
 pytestmark = pytest.mark.timeout(300)

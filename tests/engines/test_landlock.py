@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 
 import pytest
-from columns import SERVICE
+
+from tests.engines.columns import SERVICE
 
 CREATE_RULESET = 444
 ATTEMPTS = """

@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from columns import chosen
-from workers import Worker, until
+
+from tests.engines.columns import chosen
+from tests.support.workers import Worker, until
 
 RUNTIMES = sorted({name.split("/")[1] for name in chosen() if name.startswith("oci/")})
 

@@ -10,11 +10,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from columns import chosen
-from weakened import DOCKER
 
 from sandbox.posture.golden import load_golden
 from storage.layout import make_areas
+from tests.engines.columns import chosen
+from tests.support.weakened import DOCKER
 
 REPO = Path(__file__).resolve().parents[2]
 UID_BASE = 0x7A00_0000
@@ -43,7 +43,7 @@ def test_a_layer_that_a_daemon_leaves_out_stops_the_service(service, dockerd, st
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPO), "STATE_DIR": str(state)}
     environment |= {"IMAGES_DIR": str(service.state / "images"), "UID_BASE": str(UID_BASE), "LANGUAGES": "bash"}
     environment |= {"ENGINE": "docker", "RUNTIME": "runc", "DOCKER_HOST": dockerd.host, "WARM_POOL": "bash=1"}
-    argv = [sys.executable, str(REPO / "tests/weakened.py"), layer]
+    argv = [sys.executable, str(REPO / "tests/support/weakened.py"), layer]
     done = subprocess.run(argv, cwd=REPO, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 78, done.stderr
     assert f"docker/runc, image bash: {layer}" in done.stderr or f"; {layer} is not in force" in done.stderr

@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from newer_runtimes import newer_runtime
-from workers import Worker
 
 from config.runtime_versions import compare, read_version
+from tests.support.newer_runtimes import newer_runtime
+from tests.support.workers import Worker
 
 #: `sid` changes from day to day, and its versions with it.
 LATER = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from programs import KINDS, LANGUAGES
+
+from tests.engines.programs import KINDS, LANGUAGES
 
 CASES = [
     pytest.param(language, sample, id=f"{language}: {kind}")

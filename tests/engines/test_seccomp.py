@@ -12,12 +12,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from seccomp_cases import CLONE_NAMESPACES, GIVEN, REFUSED, flipped
-from seccomp_filter import ALLOW, ERRNO, I386, X32, all_calls, filters_of, known_to_the_library, number_of, wanted
 
 from config.ids import new_id
 from protocol.job import Job
 from sandbox.engines.confinement import PROFILES
+from tests.support.seccomp_cases import CLONE_NAMESPACES, GIVEN, REFUSED, flipped
+from tests.support.seccomp_filter import (
+    ALLOW,
+    ERRNO,
+    I386,
+    X32,
+    all_calls,
+    filters_of,
+    known_to_the_library,
+    number_of,
+    wanted,
+)
 
 PROFILE = json.loads((PROFILES / "default.json").read_text())
 #: Prints the errno of each call of a list [[number, [arguments]], …] on standard input, 0 where it was let in.

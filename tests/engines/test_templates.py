@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 import pytest
-from security_modules import APPARMOR
-from workers import Worker, until
 
 from protocol.job import JobFile
+from tests.support.security_modules import APPARMOR
+from tests.support.workers import Worker, until
 
 RUNTIMES = ("crun", pytest.param("runc", marks=pytest.mark.slow))
 #: Everything a program can see of others: processes, sockets, ipc objects, keys, mounts, locks, descriptors.

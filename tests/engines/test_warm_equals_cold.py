@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from programs import LANGUAGES
+
+from tests.engines.programs import LANGUAGES
 
 CASES = [
     pytest.param(language, code, fields, id=f"{language}: {name}")

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from workers import until
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "records"))
-
-from postgres import Postgres
+from tests.support.workers import until
 
 MIB = 1024 * 1024
 HELLO = {"language": "bash", "code": "echo hi"}
@@ -65,11 +60,8 @@ def test_below_the_reserve_new_work_is_refused_and_the_rest_goes_on(start_servic
 def database(request):
     """Settings of a database."""
     if request.param == "sqlite":
-        yield {}
-        return
-    server = Postgres()
-    yield {"DATABASE_URL": server.new_database()}
-    server.remove()
+        return {}
+    return {"DATABASE_URL": request.getfixturevalue("postgres").new_database()}
 
 
 def test_random_outputs_of_one_key_stay_within_the_quota(start_service, state, database):

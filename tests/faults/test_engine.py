@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from dockerd import Dockerd
-from engine_socket import EngineSocket
-from workers import Worker, until
 
 from sandbox.engines.docker.engine import LABEL_INSTANCE
+from tests.support.dockerd import Dockerd
+from tests.support.engine_socket import EngineSocket
+from tests.support.workers import Worker, until
 
 COLUMN = "docker/runc"
 COLUMNS = os.environ.get("RUNYARD_TEST_COLUMNS", COLUMN).split(",")

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import time
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,11 +16,18 @@ import pytest
 from config.ids import new_id
 from protocol.job import Job, JobInput
 from tests.api.test_http_files import form, part, send, upload
-from tests.conftest import make
 from tests.storage.conftest import S3Server
+from tests.support.service import make
 
 MIB = 1024 * 1024
 TEN = "printf 0123456789 > outputs/ten.txt"
+#: Links that last for a second, at another address, and room for 2 MB: what two tests share.
+LINKS_AND_QUOTA = {
+    "LINK_TTL_S": "1",
+    "PUBLIC_BASE_URL": "http://127.0.0.1/prefix",
+    "STORAGE_QUOTA_MB": "2",
+    "MAX_UPLOAD_MB": "5",
+}
 
 
 def link(service, artifact, headers=None):
@@ -125,8 +131,8 @@ def test_files_are_kept_for_their_time_and_no_link_outlives_them(start_service):
     assert (again["url"], again["expires_at"], again["sha256"]) == (None, None, artifact["sha256"])
 
 
-def test_a_link_that_was_good_has_expired(start_service):
-    service = start_service(LINK_TTL_S="1", PUBLIC_BASE_URL="http://127.0.0.1/prefix")
+def test_a_link_that_was_good_has_expired(shared_service):
+    service = shared_service(**LINKS_AND_QUOTA)
     (artifact,) = service.run("bash", TEN)["artifacts"]
     assert artifact["url"].startswith("http://127.0.0.1/prefix/v1/files/")
     time.sleep(2.1)
@@ -135,8 +141,8 @@ def test_a_link_that_was_good_has_expired(start_service):
     assert (reply.status, reply.body["error"]["code"]) == (403, "link_expired")
 
 
-def test_a_key_keeps_no_more_than_its_quota(start_service):
-    service = start_service(STORAGE_QUOTA_MB="2", MAX_UPLOAD_MB="5")
+def test_a_key_keeps_no_more_than_its_quota(shared_service):
+    service = shared_service(**LINKS_AND_QUOTA)
     first = upload(service, os.urandom(MIB))
     reply = send(service, form(part(content=os.urandom(MIB + 1))))
     assert (reply.status, reply.body["error"]["code"]) == (413, "storage_quota_exceeded")
@@ -208,8 +214,8 @@ def test_a_worker_killed_between_blob_and_record_leaves_what_can_be_removed(star
         (JobInput("inputs/x", "upload", "0" * 64, 1 << 40), "exceed"),
     ],
 )
-def test_the_worker_believes_nothing_of_an_input(start_worker, item, words):
-    refusal = start_worker().run("bash", "true", inputs=(item,))
+def test_the_worker_believes_nothing_of_an_input(shared_worker, item, words):
+    refusal = shared_worker.run("bash", "true", inputs=(item,))
     assert (refusal.status, words in refusal.message) == (400, True), refusal
 
 
@@ -249,36 +255,52 @@ def test_a_hundred_megabytes_pass_through_in_little_memory(start_service):
 # -- S3 --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def s3(monkeypatch):
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-    }.items():
-        monkeypatch.setenv(name, value)
-    server = S3Server()
-    yield server
-    server.stop()
+S3_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_CONFIG_FILE": "/dev/null",
+    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+}
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """An S3 server with one bucket, `runs`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in S3_ENVIRONMENT.items():
+            patch.setenv(name, value)
+        server = S3Server()
+        server.admin.create_bucket(Bucket="runs")
+        yield server
+        server.stop()
 
 
 @pytest.fixture
 def in_s3(s3, start_service):
-    """Start a service whose blobs are in a bucket of its own."""
+    """Start a service whose blobs are in a folder of the bucket."""
 
-    def start(**settings):
-        bucket = f"b-{uuid.uuid4().hex[:12]}"
-        s3.admin.create_bucket(Bucket=bucket)
-        settings |= {"STORAGE_URL": f"s3://{bucket}/runs", "S3_ENDPOINT_URL": s3.url, "S3_ADDRESSING": "path"}
+    def start(folder: str, **settings: str):
+        settings |= {"STORAGE_URL": f"s3://runs/{folder}", "S3_ENDPOINT_URL": s3.url, "S3_ADDRESSING": "path"}
         return start_service(**settings)
 
     return start
 
 
+def test_downloads_are_sent_to_s3_where_that_is_wanted(in_s3, s3):
+    service = in_s3("presigned", S3_PRESIGN="1")
+    (artifact,) = service.run("bash", TEN)["artifacts"]
+    reply = link(service, artifact)
+    assert reply.status == 302
+    assert reply.headers["location"].startswith(s3.url)
+    assert "X-Amz-Signature" in reply.headers["location"]
+    assert reply.headers["cache-control"] == "private, no-store"
+    head = service.request("HEAD", f"/v1/files/{artifact['id']}/content")
+    assert (head.status, head.headers["content-length"]) == (200, "10")
+
+
 def test_files_in_s3_come_and_go_as_on_a_disk(in_s3):
-    service = in_s3()
+    service = in_s3("direct")
     content = os.urandom(9 * MIB)
     file = upload(service, content)
     assert service.get(f"/v1/files/{file['id']}/content").raw == content
@@ -293,7 +315,8 @@ def test_files_in_s3_come_and_go_as_on_a_disk(in_s3):
 
 
 def test_s3_out_of_reach(in_s3, s3):
-    service = in_s3()
+    """The last test of this server: it is stopped here."""
+    service = in_s3("lost")
     file = upload(service, b"x")
     s3.stop()
     reply = send(service, form(part(content=b"y")))
@@ -307,15 +330,3 @@ def test_s3_out_of_reach(in_s3, s3):
     assert {skip["reason"] for skip in run["skipped_artifacts"]} == {"not_stored"}
     until(lambda: checks(service)["storage"] == "fail")
     assert [item["id"] for item in service.get("/v1/files").body["data"]] == [file["id"]]
-
-
-def test_downloads_are_sent_to_s3_where_that_is_wanted(in_s3, s3):
-    service = in_s3(S3_PRESIGN="1")
-    (artifact,) = service.run("bash", TEN)["artifacts"]
-    reply = link(service, artifact)
-    assert reply.status == 302
-    assert reply.headers["location"].startswith(s3.url)
-    assert "X-Amz-Signature" in reply.headers["location"]
-    assert reply.headers["cache-control"] == "private, no-store"
-    head = service.request("HEAD", f"/v1/files/{artifact['id']}/content")
-    assert (head.status, head.headers["content-length"]) == (200, "10")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 
-from workers import until
-
 from protocol.result import Refusal
+from tests.support.workers import until
 
 
 def test_where_it_is_not_offered_a_run_is_refused_and_never_run_otherwise(start_worker):
@@ -38,7 +37,7 @@ def test_a_worker_that_is_never_asked_keeps_none(start_worker):
 
 
 def test_a_wish_for_its_pool_that_cannot_be_read_is_named(service, state):
-    from workers import Worker
+    from tests.support.workers import Worker
 
     worker = Worker(state, service.state / "images", GVISOR_POOL="cobol=1")
     assert worker.process.wait(20) == 78

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from weakened import OCI, WALLS
-from workers import until
 
 from config.ids import new_id
 from dispatch.unix import UnixDispatcher
 from protocol.job import Job
 from storage.layout import make_areas
+from tests.support.weakened import OCI, WALLS
+from tests.support.workers import until
 
 REPO = Path(__file__).resolve().parents[2]
 UID_BASE = 0x7800_0000
@@ -39,7 +39,7 @@ def start_weakened(state):
             "SANDBOX_SOURCE": "pool",
         }
         with open(log, "ab") as out:
-            argv = [sys.executable, str(REPO / "tests/weakened.py"), layer]
+            argv = [sys.executable, str(REPO / "tests/support/weakened.py"), layer]
             started.append(subprocess.Popen(argv, cwd=REPO, env=environment | settings, stdout=out, stderr=out))
         return started[-1], log
 

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
-from apiprocess import Api
-from workers import until
 
 from records import open_records
 from records.runs import NewRun
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "records"))
-
-from postgres import Postgres
+from tests.support.apiprocess import Api
+from tests.support.workers import until
 
 REFUSED_S, TAKEN_OVER_S = 12.0, 40.0
 EX_CONFIG = 78
@@ -28,11 +22,8 @@ SENTENCE = "another instance of the service"
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request, tmp_path):
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/records.sqlite"
-        return
-    server = Postgres()
-    yield server.new_database()
-    server.remove()
+        return f"sqlite:///{tmp_path}/records.sqlite"
+    return request.getfixturevalue("postgres").new_database()
 
 
 @pytest.fixture
@@ -115,18 +106,14 @@ def test_a_killed_owners_lease_ends_by_itself_and_its_own_restart_does_not_wait(
     assert instance_of(second) != instance_of(first)
 
 
-def test_make_up_of_a_second_instance_says_why_and_leaves_nothing_running(start, start_service, state):
-    server = Postgres()
-    try:
-        url = server.new_database()
-        first = start(url).wait()
-        with pytest.raises(AssertionError, match=SENTENCE):
-            start_service(DATABASE_URL=url)
-        assert not (state / "run/supervisor.pid").exists()
-        assert first.service.get("/healthz", token=None).status == 200
-        kill(first)
-    finally:
-        server.remove()
+def test_make_up_of_a_second_instance_says_why_and_leaves_nothing_running(start, start_service, state, postgres):
+    url = postgres.new_database()
+    first = start(url).wait()
+    with pytest.raises(AssertionError, match=SENTENCE):
+        start_service(DATABASE_URL=url)
+    assert not (state / "run/supervisor.pid").exists()
+    assert first.service.get("/healthz", token=None).status == 200
+    kill(first)
 
 
 def test_a_live_run_is_not_ended_by_a_second_instance(start_service, start):

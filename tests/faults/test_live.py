@@ -11,11 +11,13 @@ import threading
 import time
 
 import pytest
-from workers import pids, until
 
 from dispatch.unix import UnixDispatcher
+from tests.support.workers import pids, until
 
 LONG = {"timeout_ms": 60_000}
+#: One run at a time, and all others wait; most of these tests share such a service.
+ONE_PLACE = {"MAX_RUNS": "1", "QUEUE_MAX": "1000", "QUEUE_WAIT_S": "120", "DRAIN_S": "1"}
 
 
 def events_of(service, run_id):
@@ -36,8 +38,8 @@ def cancel(service, run_id):
     return service.post(f"/v1/runs/{run_id}/cancel", data=b"").body
 
 
-def test_five_hundred_waiting_runs_silence_nothing(start_service, request):
-    service = start_service(MAX_RUNS="1", QUEUE_MAX="1000", QUEUE_WAIT_S="120")
+def test_five_hundred_waiting_runs_silence_nothing(shared_service, request):
+    service = shared_service(**ONE_PLACE)
     holder = occupy(service)
     body = json.dumps({"language": "bash", "code": "true"})
     waiting = []
@@ -74,8 +76,8 @@ def events_of_first(service, run_id):
         return next(events)[1]["data"]
 
 
-def test_a_waiting_run_is_told_its_position(start_service):
-    service = start_service(MAX_RUNS="1")
+def test_a_waiting_run_is_told_its_position(shared_service):
+    service = shared_service(**ONE_PLACE)
     holder = occupy(service)
     ahead = [service.submit("bash", "true") for _ in range(2)]
     until(lambda: events_of_first(service, ahead[1])["position"] == 2)
@@ -96,8 +98,8 @@ def test_a_waiting_run_is_told_its_position(start_service):
 
 
 @pytest.mark.parametrize("how", ["background", "stream", "wait"])
-def test_a_waiting_run_can_be_cancelled_or_left(start_service, how):
-    service = start_service(MAX_RUNS="1")
+def test_a_waiting_run_can_be_cancelled_or_left(shared_service, how):
+    service = shared_service(**ONE_PLACE)
     holder = occupy(service)
     if how == "background":
         run_id = service.submit("bash", "echo never")
@@ -120,8 +122,18 @@ def test_a_waiting_run_can_be_cancelled_or_left(start_service, how):
     assert service.run("bash", "echo free")["stdout"] == "free\n"
 
 
-def test_a_background_run_that_never_got_its_place_says_so(start_service):
-    service = start_service(MAX_RUNS="1", QUEUE_WAIT_S="0.5")
+def test_runs_that_wait_when_the_service_stops_are_said_to_be_interrupted(shared_service):
+    service = shared_service(**ONE_PLACE)
+    occupy(service)
+    queued = service.submit("bash", "echo never")
+    until(lambda: events_of_first(service, queued)["status"] == "queued")
+    os.kill(pids(service, "worker")[0], signal.SIGTERM)
+    run = service.ended(queued, seconds=30)
+    assert (run["status"], run["error"]["code"], run["stdout"]) == ("error", "interrupted", "")
+
+
+def test_a_background_run_that_never_got_its_place_says_so(shared_service):
+    service = shared_service(MAX_RUNS="1", QUEUE_WAIT_S="0.5")
     holder = occupy(service)
     run_id = service.submit("bash", "echo never")
     run = service.ended(run_id, seconds=10)
@@ -135,8 +147,8 @@ def test_a_background_run_that_never_got_its_place_says_so(start_service):
     cancel(service, holder)
 
 
-def test_a_full_queue_refuses_every_kind_of_run(start_service):
-    service = start_service(MAX_RUNS="1", QUEUE_MAX="1")
+def test_a_full_queue_refuses_every_kind_of_run(shared_service):
+    service = shared_service(MAX_RUNS="1", QUEUE_MAX="1")
     holder = occupy(service)
     waiting = service.submit("bash", "echo second")
     until(lambda: service.get(f"/v1/runs/{waiting}").body["status"] == "queued")
@@ -148,8 +160,8 @@ def test_a_full_queue_refuses_every_kind_of_run(start_service):
     assert service.ended(waiting)["stdout"] == "second\n"
 
 
-def test_a_stopping_worker_finishes_what_runs_and_says_what_did_not(start_service):
-    service = start_service(MAX_RUNS="2", DRAIN_S="3")
+def test_a_stopping_worker_finishes_what_runs_and_says_what_did_not(shared_service):
+    service = shared_service(MAX_RUNS="2", DRAIN_S="3")
     short = service.submit("bash", "sleep 1; echo done")
     long = occupy(service)
     queued = service.submit("bash", "sleep 20; echo never", limits=LONG)
@@ -165,18 +177,8 @@ def test_a_stopping_worker_finishes_what_runs_and_says_what_did_not(start_servic
     assert service.run("bash", "echo again")["stdout"] == "again\n"
 
 
-def test_runs_that_wait_when_the_service_stops_are_said_to_be_interrupted(start_service):
-    service = start_service(MAX_RUNS="1", DRAIN_S="1")
-    occupy(service)
-    queued = service.submit("bash", "echo never")
-    until(lambda: events_of_first(service, queued)["status"] == "queued")
-    os.kill(pids(service, "worker")[0], signal.SIGTERM)
-    run = service.ended(queued, seconds=30)
-    assert (run["status"], run["error"]["code"], run["stdout"]) == ("error", "interrupted", "")
-
-
-def test_a_killed_workers_runs_all_end_and_none_runs_twice(start_service):
-    service = start_service(MAX_RUNS="4", QUEUE_MAX="200", QUEUE_WAIT_S="60")
+def test_a_killed_workers_runs_all_end_and_none_runs_twice(shared_service):
+    service = shared_service(MAX_RUNS="4", QUEUE_MAX="200", QUEUE_WAIT_S="60")
     code = "echo $RANDOM$RANDOM; sleep 0.3; echo done"
     background = [service.submit("bash", code) for _ in range(30)]
     answers = []

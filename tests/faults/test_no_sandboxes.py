@@ -15,13 +15,13 @@ import subprocess
 import time
 
 import pytest
-from slow_machine import TIME_FACTOR
-from workers import Worker, until
 
 from ops.contained import has_sandboxes
 from ops.state import Place
 from ops.worker_socket import canary, failing
-from tests.conftest import REPO, Service
+from tests.support.service import REPO, Service
+from tests.support.slow_machine import TIME_FACTOR
+from tests.support.workers import Worker, until
 
 WORDS = "failed to reset affinity: Operation not permitted"
 REMEDY = "CAP_SYS_NICE"

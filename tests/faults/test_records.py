@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import random
+import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 import uuid
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
-from workers import pids, until
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "records"))
-
-from postgres import Postgres
+from tests.support.own_service import UNREACHABLE, is_ready, new_state
+from tests.support.postgres import Postgres
+from tests.support.workers import pids, until
 
 LONG = {"timeout_ms": 60_000}
-#: How long processes are killed under load; the time of the test itself is some 40 s more.
-CHAOS_S = float(os.environ.get("RUNYARD_CHAOS_S", "60"))
-UNREACHABLE = (OSError, http.client.HTTPException)
+#: How long processes are killed under load; a minute in `make test-all`.
+CHAOS_S = float(os.environ.get("RUNYARD_CHAOS_S", "30"))
 
 
 def kill(service, what):
     for pid in pids(service, what):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-def is_ready(service):
-    try:
-        return service.get("/readyz", token=None, timeout=5).status == 200
-    except UNREACHABLE:
-        return False
 
 
 def wait_for_output(service, run_id):
@@ -48,8 +37,8 @@ def wait_for_output(service, run_id):
     raise AssertionError("it said nothing")
 
 
-def test_a_background_run_outlives_an_api_that_is_killed(start_service):
-    service = start_service()
+def test_a_background_run_outlives_an_api_that_is_killed(shared_service):
+    service = shared_service()
     run_id = service.submit("bash", "echo begun; sleep 3; echo done", limits=LONG)
     seq = wait_for_output(service, run_id)
     kill(service, "api")
@@ -62,8 +51,8 @@ def test_a_background_run_outlives_an_api_that_is_killed(start_service):
     assert (run["status"], run["stdout"]) == ("succeeded", "begun\ndone\n")
 
 
-def test_what_ended_while_api_was_away_is_recorded_when_it_is_back(start_service):
-    service = start_service()
+def test_what_ended_while_api_was_away_is_recorded_when_it_is_back(shared_service):
+    service = shared_service()
     run_id = service.submit("bash", "echo begun; sleep 0.5; echo done", limits=LONG)
     wait_for_output(service, run_id)
     for pid in pids(service, "api"):
@@ -74,8 +63,8 @@ def test_what_ended_while_api_was_away_is_recorded_when_it_is_back(start_service
     assert service.ended(run_id)["stdout"] == "begun\ndone\n"
 
 
-def test_a_waited_for_run_ends_with_the_api_that_waited(start_service):
-    service = start_service()
+def test_a_waited_for_run_ends_with_the_api_that_waited(shared_service):
+    service = shared_service()
     with service.events(
         json={"language": "bash", "code": "echo begun; sleep 50", "stream": True, "limits": LONG}
     ) as events:
@@ -88,8 +77,40 @@ def test_a_waited_for_run_ends_with_the_api_that_waited(start_service):
     assert not run["cancelled"]
 
 
-def test_a_run_frees_its_key_when_api_dies_only_if_it_had_not_started(start_service):
-    service = start_service(MAX_RUNS="1")
+def test_runs_that_neither_process_knows_any_more_are_interrupted(shared_service):
+    service = shared_service()
+    run_id = service.submit("bash", "echo begun; sleep 50", limits=LONG)
+    wait_for_output(service, run_id)
+    kill(service, "api")
+    kill(service, "worker")
+    until(lambda: is_ready(service), 30)
+    run = service.ended(run_id)
+    assert (run["status"], run["error"]["code"]) == ("error", "interrupted")
+
+
+def test_cancel_survives_a_restart_of_api(shared_service):
+    service = shared_service()
+    run_id = service.submit("bash", "echo begun; sleep 50", limits=LONG)
+    wait_for_output(service, run_id)
+    kill(service, "api")
+    until(lambda: is_ready(service), 30)
+    assert service.post(f"/v1/runs/{run_id}/cancel", data=b"").body["status"] == "cancelled"
+
+
+def test_idempotency_survives_a_restart_of_everything(shared_service):
+    service = shared_service()
+    key = {"Idempotency-Key": "order-17"}
+    body = {"language": "bash", "code": "echo $RANDOM$RANDOM"}
+    first = service.post("/v1/runs", json=body, headers=key).body
+    kill(service, "api")
+    kill(service, "worker")
+    until(lambda: is_ready(service), 30)
+    assert service.post("/v1/runs", json=body, headers=key).body == first
+    assert service.post("/v1/runs", json=body | {"stdin": "x"}, headers=key).status == 422
+
+
+def test_a_run_frees_its_key_when_api_dies_only_if_it_had_not_started(shared_service):
+    service = shared_service(MAX_RUNS="1")
     begun = {"language": "bash", "code": "echo begun; sleep 50", "limits": LONG}
     queued = {"language": "bash", "code": "echo late"}
     asked = [
@@ -125,38 +146,6 @@ def test_a_run_frees_its_key_when_api_dies_only_if_it_had_not_started(start_serv
         reply = service.post("/v1/runs", json=body | {"stream": False}, headers=headers)
         assert (reply.status, reply.body["stdout"]) == (200, "late\n")
         assert reply.body["id"] not in runs
-
-
-def test_runs_that_neither_process_knows_any_more_are_interrupted(start_service):
-    service = start_service()
-    run_id = service.submit("bash", "echo begun; sleep 50", limits=LONG)
-    wait_for_output(service, run_id)
-    kill(service, "api")
-    kill(service, "worker")
-    until(lambda: is_ready(service), 30)
-    run = service.ended(run_id)
-    assert (run["status"], run["error"]["code"]) == ("error", "interrupted")
-
-
-def test_cancel_survives_a_restart_of_api(start_service):
-    service = start_service()
-    run_id = service.submit("bash", "echo begun; sleep 50", limits=LONG)
-    wait_for_output(service, run_id)
-    kill(service, "api")
-    until(lambda: is_ready(service), 30)
-    assert service.post(f"/v1/runs/{run_id}/cancel", data=b"").body["status"] == "cancelled"
-
-
-def test_idempotency_survives_a_restart_of_everything(start_service):
-    service = start_service()
-    key = {"Idempotency-Key": "order-17"}
-    body = {"language": "bash", "code": "echo $RANDOM$RANDOM"}
-    first = service.post("/v1/runs", json=body, headers=key).body
-    kill(service, "api")
-    kill(service, "worker")
-    until(lambda: is_ready(service), 30)
-    assert service.post("/v1/runs", json=body, headers=key).body == first
-    assert service.post("/v1/runs", json=body | {"stdin": "x"}, headers=key).status == 422
 
 
 def test_a_database_that_is_gone_for_ten_seconds(start_service, request):
@@ -259,7 +248,7 @@ class Client:
 
 
 @pytest.mark.timeout(300)
-def test_a_minute_of_kills_under_load(start_service):
+def test_kills_under_load(start_service):
     service = start_service(MAX_RUNS="8", QUEUE_MAX="100")
     stop = threading.Event()
     clients = [Client(service, number, stop) for number in range(8)]
@@ -304,9 +293,28 @@ def test_a_minute_of_kills_under_load(start_service):
 WORKER_POINTS = ["leased", "created", "started", "exited", "collecting", "resulted"]
 
 
+@pytest.fixture(scope="module")
+def die_at():
+    """The file that says where the processes of the shared service die: `point:/path`, empty for nowhere."""
+    folder = new_state()
+    path = folder / "die-at"
+    path.touch()
+    yield path
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def service_that_dies(shared_service, die_at):
+    """A service whose processes die at the point that `die_at` names."""
+    yield shared_service(RUNYARD_DIE_AT=f"file:{die_at}")
+    die_at.write_text("")
+
+
 @pytest.mark.parametrize("point", WORKER_POINTS)
-def test_a_worker_that_dies_at_a_point_of_a_runs_life_loses_that_run_and_says_so(start_service, state, point):
-    service = start_service(RUNYARD_DIE_AT=f"{point}:{state}/run/died")
+def test_a_worker_that_dies_at_a_point_of_a_runs_life_loses_that_run_and_says_so(service_that_dies, die_at, point):
+    service = service_that_dies
+    died = service.state / "run" / f"died-{point}"
+    die_at.write_text(f"{point}:{died}")
     code = "echo begun; echo x > outputs/f; sleep 0.3"
     reply = service.post("/v1/runs", json={"language": "bash", "code": code, "background": True})
     # It may die before it has said that it took the run: then the answer says so, and names the run.
@@ -314,7 +322,7 @@ def test_a_worker_that_dies_at_a_point_of_a_runs_life_loses_that_run_and_says_so
     run_id = reply.body["id"] if reply.status == 202 else reply.body["run_id"]
     run = service.ended(run_id, seconds=40)
     assert (run["status"], run["error"]["code"], run["artifacts"]) == ("error", "worker_lost", [])
-    assert (state / "run" / "died").exists()
+    assert died.exists()
     until(lambda: is_ready(service), 40)
     with service.events(f"/v1/runs/{run_id}/events") as events:
         assert [event["event"] for _, event in events] == ["error"]
@@ -326,11 +334,15 @@ def test_a_worker_that_dies_at_a_point_of_a_runs_life_loses_that_run_and_says_so
     ("point", "status", "code"),
     [("accepted", "error", "interrupted"), ("ended", "succeeded", None), ("recorded", "succeeded", None)],
 )
-def test_an_api_that_dies_at_a_point_of_a_runs_life_leaves_it_an_end(start_service, state, point, status, code):
-    service = start_service(RUNYARD_DIE_AT=f"{point}:{state}/api/died")
+def test_an_api_that_dies_at_a_point_of_a_runs_life_leaves_it_an_end(
+    service_that_dies, die_at, point, status, code
+):
+    service = service_that_dies
+    died = service.state / "api" / f"died-{point}"
+    die_at.write_text(f"{point}:{died}")
     with suppress(*UNREACHABLE, AssertionError):  # the answer dies with it
         service.submit("bash", "echo done")
-    until((state / "api" / "died").exists, 20)
+    until(died.exists, 20)
     until(lambda: is_ready(service), 40)
     (run,) = service.get("/v1/runs").body["data"]
     run = service.ended(run["id"])

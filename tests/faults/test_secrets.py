@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from config.environment import SETTINGS, is_secret
-from tests.apiprocess import Api
-from tests.conftest import REPO
-from tests.workers import until
+from tests.support.apiprocess import Api
+from tests.support.service import REPO
+from tests.support.workers import until
 
 #: Each holds `n33dle`; nothing listens on port 1.
 SECRETS = {

@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from workers import until
+
+from tests.support.workers import until
 
 PARENT_TRACE, PARENT_SPAN = "4b" * 16, "a7" * 8
 METRICS_TOKEN = "scrape-token-1"

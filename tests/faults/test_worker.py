@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from workers import Worker, until
 
 from dispatch import ClientGone, WorkerLost, WorkerUnavailable
 from protocol.result import Refusal
+from tests.faults.conftest import SHARED_UIDS
+from tests.support.workers import Worker, until
 
 
 class Running:
@@ -123,8 +124,8 @@ def test_a_sandbox_that_is_slow_to_die_is_removed_when_it_has(start_worker, free
     assert "not removed in full" not in worker.log.read_text()
 
 
-def test_a_client_that_leaves_ends_its_run(start_worker):
-    worker = start_worker()
+def test_a_client_that_leaves_ends_its_run(shared_worker):
+    worker = shared_worker
     ours, theirs = socket.socketpair()
     with ours:
         run = Running(worker, "bash", "sleep 50", limits={"timeout_ms": 60_000}, client_fd=ours.fileno())
@@ -197,7 +198,7 @@ def test_thirty_at_once_all_come_back(start_worker):
 
 
 def test_nothing_accumulates(start_worker):
-    worker = start_worker()
+    worker = start_worker(LANGUAGES="python,bash,node")
     pid = worker.process.pid
 
     def held():
@@ -269,15 +270,15 @@ def test_relaxing_security_is_loud(start_worker):
     assert set(posture.values()) == {"ok"}
 
 
-def test_what_is_not_relaxed_does_not_say_so(start_worker):
-    assert start_worker().run("bash", "true")["isolation"]["relaxed"] is False
+def test_what_is_not_relaxed_does_not_say_so(shared_worker):
+    assert shared_worker.run("bash", "true")["isolation"]["relaxed"] is False
 
 
-def test_only_api_and_root_may_speak_to_the_worker(start_worker):
-    worker = start_worker()
+def test_only_api_and_root_may_speak_to_the_worker(shared_worker):
+    worker = shared_worker
     path = str(worker.state / "run" / "worker.sock")
     status = os.stat(path)
-    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o660, 0, 0x7800_0000)
+    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o660, 0, SHARED_UIDS)
     os.chmod(path, 0o666)
     pid = os.fork()
     if pid == 0:
@@ -292,13 +293,14 @@ def test_only_api_and_root_may_speak_to_the_worker(start_worker):
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.chmod(path, 0o660)
 
 
 @pytest.mark.parametrize(
     "line", [b"{}", b"[]", b"nonsense", b'{"op":"x"}', b'{"op":"run"}', b'{"op":"run","job":[]}']
 )
-def test_a_malformed_request_is_refused_and_the_worker_lives(start_worker, line):
-    worker = start_worker()
+def test_a_malformed_request_is_refused_and_the_worker_lives(shared_worker, line):
+    worker = shared_worker
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(worker.state / "run" / "worker.sock"))
         client.sendall(line + b"\n")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from apiprocess import Api
-from redisserver import Redis
+
+from tests.support.apiprocess import Api
+from tests.support.redisserver import Redis
 
 
 @pytest.fixture(scope="session")

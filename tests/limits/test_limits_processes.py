@@ -8,8 +8,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from apiprocess import ADMIN, Api
-from workers import until
+
+from tests.support.apiprocess import ADMIN, Api
+from tests.support.workers import until
 
 ME = "/v1/keys/me"
 

@@ -15,8 +15,8 @@ from api.ratelimit.limiter import AWAY_S, Limiter
 from api.ratelimit.redis import RedisTokenBuckets, as_redis
 from api.ratelimit.strategy import TokenBucketRateLimiter
 from config.ids import new_id
+from tests.support.workers import until
 from tests.unit.test_api_limits_buckets import Clock, Model
-from tests.workers import until
 
 STRANGERS = Bucket(50, 500)
 

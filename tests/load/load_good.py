@@ -8,7 +8,7 @@ from contextlib import closing
 from itertools import pairwise
 from typing import Any
 
-from load_http import Target, body_of, check_status, ended, expect
+from tests.load.load_http import Target, body_of, check_status, ended, expect
 
 #: A program in each language that prints a text; the others' own example is run instead.
 PRINTS = {

@@ -6,7 +6,7 @@ import threading
 from contextlib import closing
 from typing import Any
 
-from load_http import Refused, Target, Wrong, expect
+from tests.load.load_http import Refused, Target, Wrong, expect
 
 SOON = {"timeout_ms": 1000}
 

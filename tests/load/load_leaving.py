@@ -6,8 +6,8 @@ import json
 import time
 from contextlib import closing
 
-from load_good import events, whole
-from load_http import Target, body_of, expect
+from tests.load.load_good import events, whole
+from tests.load.load_http import Target, body_of, expect
 
 
 def leaves_its_run(target: Target) -> None:

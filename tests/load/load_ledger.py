@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import cycle
 
-from load_http import Refused, Target
+from tests.load.load_http import Refused, Target
 
 Turn = Callable[[Target], None]
 #: Wrong answers that are remembered word by word.

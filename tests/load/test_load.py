@@ -12,16 +12,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import load_good
-import load_hostile
-import load_leaving
 import pytest
-from load_held import Held, held, settle, until
-from load_http import Target
-from load_ledger import Ledger, Load
 
 from ops.state import Place
-from tests.conftest import PORT, STATE, Service, make
+from tests.load import load_good, load_hostile, load_leaving
+from tests.load.load_held import Held, held, settle, until
+from tests.load.load_http import Target
+from tests.load.load_ledger import Ledger, Load
+from tests.support.service import PORT, STATE, Service, make
 
 SECONDS = float(os.environ.get("RUNYARD_LOAD_S", "1200"))
 WARM_UP_S = min(120.0, SECONDS / 4)

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from postgres import Postgres
 
 from records import migrate, open_records
 
 BACKENDS = ("sqlite", "postgresql")
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    server = Postgres()
-    yield server
-    server.remove()
 
 
 @pytest.fixture(scope="session", params=BACKENDS)

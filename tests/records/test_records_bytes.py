@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from builders import accepted, an_end, ended, events
 from sqlalchemy import create_engine, text
 
 from records import migrate
@@ -17,6 +16,7 @@ from records.retention import Policy, Retention, sweep_bytes
 from records.sql.database import parse_url
 from records.sql.migrate import INCREMENTAL, alembic_config
 from records.sql.sizes import ROW_BYTES
+from tests.records.builders import accepted, an_end, ended, events
 
 DAYS = 10_000.0
 KIB = 1024

@@ -14,20 +14,19 @@ import time
 from pathlib import Path
 
 import pytest
-from builders import a_file, accepted, an_end, ended, events, new_run, unique
 from sqlalchemy import update
 
 from records import migrate, open_records
 from records.errors import RecordsUnavailable
 from records.sql.tables import runs
 from records.usage import Quota
+from tests.records.builders import a_file, accepted, an_end, ended, events, new_run, unique
 
-HERE = Path(__file__).parent
-ENV = {"PYTHONPATH": f"{HERE}:{HERE.parents[1]}"}
+ENV = {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 LOOP = """
 import sys
-from builders import a_file, an_end, events, new_run
+from tests.records.builders import a_file, an_end, events, new_run
 from records import open_records
 from records.sql.tables import runs
 from records.usage import Quota, RunUsage
@@ -83,7 +82,7 @@ def all_runs(records, owner):
 @pytest.fixture
 def server():
     """A PostgreSQL server that this test may stop."""
-    from postgres import Postgres
+    from tests.support.postgres import Postgres
 
     own = Postgres()
     yield own

@@ -6,10 +6,10 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from builders import a_file, an_end, ended, unique
 
 from records.files import Blob, File, OverStorage
 from records.retention import Policy, sweep
+from tests.records.builders import a_file, an_end, ended, unique
 
 HOSTILE = ["", "\0", "a\0b", "\ud800", "../../etc/passwd", "ü\u202egnp.exe", "x" * 10_000, "'; DROP TABLE files"]
 

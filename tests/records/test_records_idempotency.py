@@ -9,10 +9,10 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from builders import NOW_MS, accepted, an_end, ended, key, new_run, unique
 
 from records.runs import IDEMPOTENCY_MS, Accepted, Duplicate, Mismatch, OverQuota
 from records.usage import Quota
+from tests.records.builders import NOW_MS, accepted, an_end, ended, key, new_run, unique
 
 PARALLEL = 20
 
@@ -151,7 +151,7 @@ def test_a_key_holds_across_a_restart(shared_url, records, open_at):
 
 ACCEPT = """
 import sys
-from builders import key, new_run
+from tests.records.builders import key, new_run
 from records import open_records
 records = open_records(sys.argv[1])
 records.ping()
@@ -163,9 +163,8 @@ for number in range(20):
 
 def test_duplicates_in_several_processes(shared_url, records):
     owner = unique("key")
-    here = Path(__file__).parent
     argv = [sys.executable, "-c", ACCEPT, shared_url, owner]
-    env = {"PYTHONPATH": f"{here}:{here.parents[1]}"}
+    env = {"PYTHONPATH": str(Path(__file__).parents[2])}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(argv, env=env, **pipes) for _ in range(4)]
     for process in processes:

@@ -6,10 +6,10 @@ import hashlib
 import json
 
 import pytest
-from builders import NOW_MS, unique
 
 from records.errors import UnknownCursor
 from records.keys import Actor, NewKey
+from tests.records.builders import NOW_MS, unique
 
 ADMIN = Actor("admin", NOW_MS)
 HOUR_MS = 3_600_000

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 
 import pytest
-from builders import accepted, ended
 from sqlalchemy import create_engine, text
 
 from records import migrate
 from records.leases import LEASE_MS, Instance
 from records.sql.database import parse_url
+from tests.records.builders import accepted, ended
 
 FIRST, SECOND = Instance("inst_a", "host-a", "boot-a"), Instance("inst_b", "host-b\udcff", "boot-b")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from builders import a_file, accepted, an_end, ended, events, unique
 
 from records.errors import UnknownCursor
 from records.runs import Event
 from records.sql.listing import PAGE_BYTES
+from tests.records.builders import a_file, accepted, an_end, ended, events, unique
 
 MIB = 1024 * 1024
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from builders import an_end, events, key, new_run, unique
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -13,6 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, 
 from records import open_records
 from records.runs import ENDED, Accepted, Duplicate, Mismatch, OverQuota
 from records.usage import Quota
+from tests.records.builders import an_end, events, key, new_run, unique
 
 RUNS_ALLOWED = 6
 

@@ -12,7 +12,6 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from builders import accepted
 from sqlalchemy import create_engine, inspect, text
 
 from config.settings import Settings
@@ -22,6 +21,7 @@ from records.errors import RecordsTooNew
 from records.sql.database import parse_url
 from records.sql.migrate import HEAD, alembic_config
 from records.sql.tables import metadata
+from tests.records.builders import accepted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,7 +66,7 @@ def test_threads_that_start_together(empty_url):
 
 MIGRATE_AND_USE = """
 import sys
-from builders import ended
+from tests.records.builders import ended
 from config.settings import Settings
 from ops.state import Place
 from records import migrate, open_records
@@ -80,7 +80,7 @@ for _ in range(20):
 
 def test_processes_that_start_together(empty_url, open_at):
     argv = [sys.executable, "-c", MIGRATE_AND_USE, empty_url]
-    env = {"PYTHONPATH": f"{Path(__file__).parent}:{ROOT}"}
+    env = {"PYTHONPATH": str(ROOT)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(argv, env=env, **pipes) for _ in range(5)]
     for process in processes:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 
-from builders import NOW_MS, a_file, accepted, an_end, ended, events, key, new_run
-
 from records.files import Blob
 from records.retention import BATCH, Policy, Retention, sweep
 from records.runs import IDEMPOTENCY_MS, Accepted, Duplicate
+from tests.records.builders import NOW_MS, a_file, accepted, an_end, ended, events, key, new_run
 
 DAY_MS = 86_400_000
 ALL = 10**9

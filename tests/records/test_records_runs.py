@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
-from builders import NOW_MS, a_file, accepted, an_end, ended, events, new_run, unique
 
 from records.errors import UnknownCursor
 from records.runs import Accepted, OverQuota
 from records.sql.listing import UNFINISHED_BATCH
 from records.usage import Quota, RunUsage
+from tests.records.builders import NOW_MS, a_file, accepted, an_end, ended, events, new_run, unique
 
 
 def test_an_accepted_run_is_there_before_anything_else_happens(records):

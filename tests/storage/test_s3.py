@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from botocore.awsrequest import AWSResponse
-from conftest import S3Rig, free_port
 from urllib3 import HTTPResponse
 
 from storage import Blob, s3
 from storage.download import headers
 from storage.errors import StorageFull, StorageMisconfigured, StorageUnavailable
 from storage.s3 import Place, S3Store, connect
+from tests.storage.conftest import S3Rig, free_port
 
 MIB = 1024 * 1024
 REPO = Path(__file__).resolve().parents[2]

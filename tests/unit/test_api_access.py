@@ -8,13 +8,13 @@ import logging
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_api_app import Api
 from werkzeug.test import EnvironBuilder
 
 from api.http import access_log
 from api.http.access_log import BURST, Access, LineBudget
 from api.http.metrics import Metrics
 from config.logging import Formatter, _add_context
+from tests.unit.test_api_app import Api
 
 BODY = '{"language":"python","code":"print(1)"}'
 TOKEN = "tok-en-0123456789"

@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from tests.apiprocess import Api
+from tests.support.apiprocess import Api
 
 
 @pytest.fixture(scope="module")
 def api():
-    api = Api({}, app="tests.takeover_app:make()").wait()
+    api = Api({}, app="tests.support.takeover_app:make()").wait()
     yield api
     api.end()
 

@@ -13,7 +13,6 @@ from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from test_api_app import Api, assert_envelope
 
 from api.http.metrics import ASKERS, DIRECTORY, prepare
 from api.http.metrics import Metrics as ApiMetrics
@@ -24,6 +23,7 @@ from protocol.result import Isolation, JobError, Refusal, Result
 from sandbox.admission.control import Admission
 from sandbox.metrics import Metrics
 from sandbox.run.live import LiveRun
+from tests.unit.test_api_app import Api, assert_envelope
 from worker.observe import Observer, watch
 
 REPO = Path(__file__).resolve().parents[2]

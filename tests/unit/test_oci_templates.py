@@ -9,8 +9,6 @@ import sys
 import threading
 
 import pytest
-from seccomp_cases import flipped
-from seccomp_filter import AARCH64, I386, X32, X86_64, Filter, all_calls, compile_profile
 
 from protocol.job import Job, JobFile, JobInput
 from sandbox.engines import EngineError, EngineUnusable
@@ -23,6 +21,8 @@ from sandbox.engines.oci.templates.walls import build_walls
 from sandbox.languages import RUNNERS, Catalogue
 from sandbox.pool.sizes import flavour_sizes
 from sandbox.run.plan import make_plan
+from tests.support.seccomp_cases import flipped
+from tests.support.seccomp_filter import AARCH64, I386, X32, X86_64, Filter, all_calls, compile_profile
 
 CATALOGUE = Catalogue.load()
 PYTHON = CATALOGUE.get("python")

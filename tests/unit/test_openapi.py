@@ -12,7 +12,6 @@ import jsonschema_rs
 import pytest
 from flask import Blueprint
 from pydantic import BaseModel
-from test_api_app import RUN_FIELDS, Api
 
 from api.app import routes_alone
 from api.errors import ApiError
@@ -24,6 +23,7 @@ from api.openapi.faults import ANYWHERE, FAULTS
 from api.openapi.text import as_yaml
 from api.runs.requests import RunIn, parse_run
 from protocol import result
+from tests.unit.test_api_app import RUN_FIELDS, Api
 
 REPO = Path(__file__).resolve().parents[2]
 SPEC = REPO / "api" / "openapi" / "spec.yaml"

@@ -6,8 +6,10 @@ import errno
 import json
 
 import pytest
-from seccomp_cases import CLONE_NAMESPACES, GIVEN, REFUSED, flipped
-from seccomp_filter import (
+
+from sandbox.engines.confinement import PROFILES
+from tests.support.seccomp_cases import CLONE_NAMESPACES, GIVEN, REFUSED, flipped
+from tests.support.seccomp_filter import (
     AARCH64,
     ALLOW,
     ERRNO,
@@ -20,8 +22,6 @@ from seccomp_filter import (
     number_of,
     wanted,
 )
-
-from sandbox.engines.confinement import PROFILES
 
 PROFILE = json.loads((PROFILES / "default.json").read_text())
 DEFAULT = ERRNO | errno.ENOSYS

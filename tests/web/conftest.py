@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
-from tests.conftest import REPO, TOKEN
+from tests.support.service import REPO, TOKEN
 
 CHROMIUM = "/usr/bin/chromium"
 #: Pictures of the page, kept for whoever looks at what a change did to it.

@@ -7,7 +7,7 @@ import subprocess
 
 from ops import web
 from ops.environment import clean
-from tests.conftest import REPO
+from tests.support.service import REPO
 
 STATIC = REPO / "web" / "admin" / "static"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.conftest import REPO
+from tests.support.service import REPO
 
 AXE = REPO / "web" / "node_modules" / "axe-core" / "axe.min.js"
 SIZES = {360: 740, 800: 1000, 1400: 900}

@@ -6,9 +6,9 @@ import json
 import re
 
 from playwright.sync_api import Route, expect
-from web_line import Line
 
-from tests.conftest import OTHER_TOKEN, TOKEN
+from tests.support.service import OTHER_TOKEN, TOKEN
+from tests.web.web_line import Line
 
 
 def test_a_program_is_run_and_its_facts_are_shown(visitor, service):

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.conftest import REPO
+from tests.support.service import REPO
 
 STATIC = REPO / "web" / "admin" / "static"
 POLICY = {

@@ -1,6 +1,6 @@
 """Bun programs: run in a warm sandbox and in a cold one to be compared, and samples with what they print."""
 
-from programs import INPUT, Sample
+from tests.engines.programs import INPUT, Sample
 
 AN_OPTION_FOR_A_NAME = ("-e.ts", "const x: string = 'dash'; console.log(x)")
 

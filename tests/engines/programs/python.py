@@ -1,6 +1,6 @@
 """Python programs: run warm and cold to be compared, and samples with what they print."""
 
-from programs import INPUT, Sample
+from tests.engines.programs import INPUT, Sample
 
 AN_OPTION_FOR_A_NAME = ("-c", "print('dash')")
 

@@ -1,6 +1,6 @@
 """TypeScript programs: run warm and cold to be compared, and samples with what they print."""
 
-from programs import INPUT, Sample, node
+from tests.engines.programs import INPUT, Sample, node
 
 AN_OPTION_FOR_A_NAME = ("-e.ts", "const x: string = 'dash'; console.log(x)")
 

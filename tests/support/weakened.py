@@ -1,4 +1,4 @@
-"""A worker whose sandboxes lack one layer: `python tests/weakened.py LAYER`, settings from the environment.
+"""A worker whose sandboxes lack one layer: `python tests/support/weakened.py LAYER`, settings from the environment.
 
 Each layer is taken away where the engine asks for it, as a runtime or a daemon would that silently ignores it. The
 rest is the worker itself.

@@ -9,15 +9,14 @@ import sys
 import time
 from pathlib import Path
 
-from slow_machine import TIME_FACTOR
-
 from config.ids import new_id
 from dispatch import WorkerUnavailable
 from dispatch.unix import UnixDispatcher
 from protocol.job import Job
 from storage.layout import make_areas
+from tests.support.slow_machine import TIME_FACTOR
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 
 
 class Worker:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from storage.layout import make_areas
-from tests.conftest import REPO, Service
+from tests.support.service import REPO, Service
 
 UP_S = 60
 ADMIN = "admin-token-of-the-tests"
