@@ -109,7 +109,7 @@ def test_paths_are_found_in_the_documents():
     ("text", "found"),
     [
         ("`api/runs/service.py` and `sandbox/pool/`", {"api/runs/service.py", "sandbox/pool/"}),
-        ("`tests/unit/test_docs.py::test_paths_exist`", {"tests/unit/test_docs.py"}),
+        ("`tests/unit/test_docs_references.py::test_paths_exist`", {"tests/unit/test_docs_references.py"}),
         ("`/usr/bin/python3`, `db/`, `main.py`, `runners/lua/runner.toml`", set()),
         ("```\n`api/none.py`\n```\n", set()),
     ],
