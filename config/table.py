@@ -27,7 +27,7 @@ the supervisor and the commands of `make`. The supervisor gives each process onl
 OTHERS_HEAD = """
 ## Variables that libraries and programs read
 
-The supervisor passes these on in the same way. Where a setting is named, it passes them only while that is set.
+The supervisor passes these on in the same way. If a setting is named, it passes them only while that is set.
 
 | variable | readers | secret | only with |
 |---|---|---|---|

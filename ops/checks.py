@@ -27,6 +27,8 @@ PR_GET_SECCOMP = 21
 SECCOMP_GET_ACTION_AVAIL = 2
 SYS_SECCOMP, SYS_LANDLOCK_CREATE_RULESET = 317, 444
 LANDLOCK_CREATE_RULESET_VERSION = 1
+#: The agent uses Landlock from this version on (Linux 5.19): version 1 forbids every rename across directories.
+OLDEST_LANDLOCK_ABI = 2
 FREE_DISK_MB = 3000
 #: Of those that the worker keeps (worker/privileges.py), what a container's root often lacks.
 NEEDED_CAPABILITIES = {"CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_MKNOD": 27}
@@ -176,7 +178,11 @@ def _kernel() -> Iterator[Check]:
     abi = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION)
     off = os.strerror(ctypes.get_errno() or errno.ENOSYS)
     yield Check(
-        "Landlock", abi > 0, f"ABI {abi}" if abi > 0 else off, "Linux 5.19 or newer, lsm=landlock", required=False
+        "Landlock",
+        abi >= OLDEST_LANDLOCK_ABI,
+        f"ABI {abi}" if abi > 0 else off,
+        "Linux 5.19 or newer, lsm=landlock",
+        required=False,
     )
 
 

@@ -25,29 +25,37 @@ class RunState:
 #: Those of ended runs stand in the order of precedence: a run's state is the first whose rule in
 #: `sandbox/run/outcome.py` holds.
 RUN_STATES: tuple[RunState, ...] = (
-    RunState("queued", ended=False, sentence="it waits for a place"),
-    RunState("running", ended=False, sentence="it has a place, and has not ended yet"),
-    RunState("cancelled", ended=True, sentence="you cancelled it, or nobody waited for it any more"),
+    RunState("queued", ended=False, sentence="the run waits for a place"),
+    RunState("running", ended=False, sentence="the run has a place and has not ended"),
+    RunState("cancelled", ended=True, sentence="you cancelled the run, or its client disconnected"),
     RunState(
         "error",
         ended=True,
-        sentence="the service failed, not the program; a client that waits gets a 500 with `run_id`",
+        sentence="the service failed, not the program; a waiting client gets a 500 with `run_id`",
     ),
-    RunState("timeout", ended=True, sentence="it used up its wall clock or CPU; or compiling took more than 30 s"),
+    RunState(
+        "timeout",
+        ended=True,
+        sentence="the program used up its wall-clock or CPU time, or compiling took more than 30 s",
+    ),
     RunState(
         "oom",
         ended=True,
-        sentence="it was killed for its memory, or its compiler was; or it is larger than its memory",
+        sentence=(
+            "the program or its compiler was killed for exceeding its memory, or the program is larger than "
+            "its memory"
+        ),
     ),
-    RunState("killed", ended=True, sentence="the service ended it for another reason"),
+    RunState("killed", ended=True, sentence="the service ended the program for another reason"),
     RunState(
         "failed",
         ended=True,
         sentence=(
-            "it exited otherwise, or by a signal (`signal` names it, `exit_code` is null); or it did not compile"
+            "the program exited with another code or by a signal (`signal` names it, `exit_code` is null), "
+            "or it did not compile"
         ),
     ),
-    RunState("succeeded", ended=True, sentence="it exited with 0"),
+    RunState("succeeded", ended=True, sentence="the program exited with code 0"),
 )
 #: In the order of precedence.
 ENDED_STATUSES: tuple[Status, ...] = tuple(state.status for state in RUN_STATES if state.ended)

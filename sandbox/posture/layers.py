@@ -62,6 +62,6 @@ LAYERS = (
     Layer("oom", "killed before anything of the host's", RUNTIME),
     Layer("descriptors", "nothing of the host's is open", RUNTIME),
     Layer("environment", "what is documented and nothing else", RUNTIME),
-    Layer("landlock", "paths a program may use, by its own agent", "Linux 5.13 or newer, lsm=landlock", need="no"),
+    Layer("landlock", "paths a program may use, by its own agent", "Linux 5.19 or newer, lsm=landlock", need="no"),
 )
 BY_NAME = {layer.name: layer for layer in LAYERS}

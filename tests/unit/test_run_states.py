@@ -38,7 +38,7 @@ def test_each_end_has_a_rule_and_the_last_holds_for_all():
 
 
 def test_the_guide_says_the_same_of_each():
-    table = GUIDE.split("| `status` | means |")[1].split("\n\n")[0]
+    table = GUIDE.split("| `status` | meaning |")[1].split("\n\n")[0]
     said = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", table, re.MULTILINE))
     assert said == {state.status: state.sentence for state in RUN_STATES}
 

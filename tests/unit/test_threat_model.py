@@ -49,7 +49,7 @@ def test_what_is_named_exists(name):
 
 
 @pytest.mark.parametrize(
-    "heading", ["Attacker", "Layers", "Promises", "What is not promised", "Hostile tenants", "Which kernel"]
+    "heading", ["Attacker", "Layers", "Promises", "Not promised", "Hostile tenants", "Required kernel"]
 )
 def test_the_page_has_what_is_looked_for(heading):
     assert f"\n## {heading}" in PAGE
