@@ -1,4 +1,4 @@
-"""What every request handler needs, made once by the app factory and reached through the application."""
+"""Hold what every request handler needs: made once by the app factory and reached through the application."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ class Context:
 
 
 def context() -> Context:
-    """The parts of the application that serves this request."""
+    """Return the parts of the application that serves this request."""
     return cast("Context", current_app.extensions[EXTENSION])
 
 
 def require_caller(*, reading: bool, disabled_too: bool = False) -> Caller:
-    """Who calls, with a token of the right bucket spent. Raises ApiError 401, 403 or 429."""
+    """Return the caller, after taking a token from the right bucket of its key. Raises ApiError 401, 403 or 429."""
     found, address = context(), client()
     try:
         caller = found.authenticator.authenticate(
@@ -100,7 +100,7 @@ def require_caller(*, reading: bool, disabled_too: bool = False) -> Caller:
 
 
 def require_admin() -> None:
-    """The caller has the token of the admin calls. Raises ApiError 401 or 429."""
+    """Check the token of the admin calls. Raises ApiError 401 or 429."""
     try:
         context().administrator.check(request.headers.get("Authorization"))
     except ApiError as e:
@@ -115,7 +115,7 @@ def require_stranger() -> None:
 
 
 def client() -> str:
-    """The address that this request is counted under."""
+    """Return the address that this request is counted under."""
     return request.remote_addr or UNKNOWN
 
 
@@ -125,7 +125,7 @@ def sharer() -> str:
 
 
 def _refused(e: ApiError, address: str) -> ApiError:
-    """What is answered to a token that is none: that, or that the address has tried too many."""
+    """Return the answer to a wrong token: 401, or 429 when the address has tried too many."""
     if e.status == 403:  # a good one of a plan that is no more
         return e
     context().access.refused(e.error.code, request.remote_addr)

@@ -59,7 +59,7 @@ class ErrorObject:
     code: str
 
     def to_json(self) -> dict[str, Any]:
-        """The object in the order of API.md."""
+        """Return the object with its fields in the order of API.md."""
         return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
 
 
@@ -87,14 +87,14 @@ class ApiError(Exception):
 
     @classmethod
     def of_run(cls, run_id: str, error: ErrorObject) -> ApiError:
-        """A run that ended `error`, said to the one who waits for it."""
+        """Return the error for a synchronous caller whose run ended with status `error`."""
         raised = cls(500, error.message, code=error.code, run_id=run_id)
         raised.error = error
         return raised
 
     @classmethod
     def from_refusal(cls, refusal: Refusal) -> ApiError:
-        """What the worker refused, said by the API."""
+        """Return the error for a refusal by the worker."""
         retry_after_s = refusal.retry_after_s
         if retry_after_s is None and refusal.status in (429, 503):
             retry_after_s = 1
@@ -108,7 +108,7 @@ class ApiError(Exception):
 
 
 def invalid(message: str, *, param: str | None = None, code: str = "invalid_value") -> ApiError:
-    """A 400."""
+    """Return an ApiError 400."""
     return ApiError(400, message, code=code, param=param)
 
 
@@ -131,18 +131,18 @@ def of_failure(e: Exception) -> ApiError:
 
 
 def error_type(status: int) -> str:
-    """The `type` of an error, told by its status."""
+    """Return the `type` of an error for its status."""
     return _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
 
 
 def http_error(status: int) -> ErrorObject:
-    """The error object of a bare HTTP status."""
+    """Return the error object of a bare HTTP status."""
     message, code = _HTTP.get(status, _HTTP[400] if status < 500 else _INTERNAL)
     return ErrorObject(message, error_type(status), None, code)
 
 
 def envelope(error: ErrorObject, *, run_id: str | None = None) -> bytes:
-    """The body of an error reply."""
+    """Return the body of an error reply."""
     body: dict[str, Any] = {"error": error.to_json()}
     if run_id is not None:
         body["run_id"] = run_id

@@ -34,7 +34,7 @@ MAX_RECORD_BYTES = 256 * KIB
 
 
 def path_problem(path: str) -> str | None:
-    """Why `path` may not name a file beneath /work, or None if it may."""
+    """Return why `path` cannot name a file beneath /work, or None if it can."""
     raw = path.encode("utf-8", "surrogatepass")
     if not path:
         return "must not be empty"
@@ -109,6 +109,6 @@ class Job:
 
     @property
     def size(self) -> int:
-        """How many bytes it brings, where that is much; 0 for the many that bring little."""
+        """Return how many bytes the job brings, where they are many; 0 for the usual small job."""
         size = len(self.code or "") + sum(len(file.content) for file in self.files)
         return size if size > SMALL_JOB_BYTES else 0

@@ -121,7 +121,7 @@ class LimitProblem:
 
 
 def limit_problem(name: str, value: object) -> LimitProblem | None:
-    """What is wrong with a limit, as one sentence naming field and bound; None if nothing is."""
+    """Return the problem of a limit as one sentence naming field and bound; None if it is valid."""
     rule = LIMIT_RULES.get(name)
     field_name = f"limits.{name}"
     if rule is None:
@@ -147,7 +147,7 @@ def limit_problem(name: str, value: object) -> LimitProblem | None:
 
 
 def _shown(number: float) -> str:
-    """A number for a message; the longest accepted JSON integer must not become a page of digits."""
+    """Format a number for a message: the longest accepted JSON integer must not become a page of digits."""
     if isinstance(number, int):
         return str(number) if abs(number) < 10**18 else "a number of more than 18 digits"
     return f"{number:g}"

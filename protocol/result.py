@@ -22,7 +22,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Compile:
-    """What the compile phase of a compiled language said. `exit_code` is null when the compiler was killed.
+    """The outcome of the compile phase. `exit_code` is null when the compiler was killed.
 
     `cpu_ms` is what the sandbox's control group counted in that phase.
     """
@@ -57,7 +57,7 @@ class OutputBlob:
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """What was in force for one run: facts of the engine, not wishes."""
+    """The isolation that was in force for one run, as measured by the engine."""
 
     engine: str
     runtime: str
@@ -85,7 +85,7 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a run ended: independent facts plus the one `status` derived from them (API.md)."""
+    """The end of a run: independent facts, and the one `status` derived from them (API.md)."""
 
     status: Status
     language: str
@@ -114,7 +114,7 @@ class Result:
     outputs: tuple[OutputBlob, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The result as JSON-ready data, fields named as in API.md's run object."""
+        """Return JSON-ready data, with the fields named as in API.md."""
         return asdict(self)
 
 
@@ -129,5 +129,5 @@ class Refusal:
     retry_after_s: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The refusal as JSON-ready data."""
+        """Return JSON-ready data."""
         return asdict(self)

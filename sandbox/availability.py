@@ -1,4 +1,4 @@
-"""Whether sandboxes can be made, by language: counted wherever one is made, for readiness and for operators.
+"""Track whether sandboxes can be made, by language: for readiness and for operators.
 
 A single failure may be a machine under load, and is tried again; the second in a row counts. One success ends it.
 What is counted has the name of a language, or `LANGUAGE/WAY` where sandboxes are also made in another way: each is
@@ -30,7 +30,7 @@ class Failure:
 
 
 class Availability:
-    """What became of the last attempts to make sandboxes. Safe to use from several threads."""
+    """The outcome of recent attempts to make sandboxes. Safe to use from several threads."""
 
     def __init__(self, clock: Callable[[], str] = now) -> None:
         self._clock = clock
@@ -57,7 +57,7 @@ class Availability:
                 self._failures[name] = replace(known, words=words, times=known.times + 1)
 
     def is_doubtful(self, name: str) -> bool:
-        """Whether one is to be made to see if it can be: the last attempt failed, or a language has had none."""
+        """Return whether to make a sandbox as a test: the last attempt failed, or the language has had none."""
         return name in self._failures or (name not in self._made and not _is_way(name))
 
     def failing(self) -> dict[str, Failure]:
@@ -67,7 +67,7 @@ class Availability:
         return {name: one for name, one in found.items() if not (_is_way(name) and language_of(name) in found)}
 
     def is_usable(self) -> bool:
-        """Whether a sandbox of some language has started, and that language's can still be made."""
+        """Return whether a sandbox of some language has started and can still be made."""
         failing = self.failing()
         with self._lock:
             return any(name not in failing for name in self._made if not _is_way(name))

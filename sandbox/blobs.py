@@ -10,14 +10,14 @@ from storage.areas import WorkerAreas
 
 
 class BlobWriter(Protocol):
-    """Where the bytes of artifacts and of large outputs go."""
+    """The destination of the bytes of artifacts and large outputs."""
 
     def writer(self, max_bytes: int) -> Writer:
         """Begin a blob of at most `max_bytes`. Raises StorageUnavailable."""
 
 
 class RunBlobs:
-    """What a conversation needs of storage."""
+    """The storage operations of a run."""
 
     def __init__(self, areas: WorkerAreas) -> None:
         self._areas = areas
@@ -27,6 +27,6 @@ class RunBlobs:
         return self._areas.artifacts.writer(max_bytes)
 
     def open_input(self, item: JobInput) -> Content:
-        """The bytes of an input: of another size or hash they raise BlobDamaged. Raises StorageError."""
+        """Open the bytes of an input; a wrong size or hash raises BlobDamaged while reading. Raises StorageError."""
         area = self._areas.uploads if item.area == "upload" else self._areas.artifacts
         return area.open(Blob(item.sha256, item.size))

@@ -171,7 +171,9 @@ class Executor:
             pool.run_ends()
 
     def _sandbox_for(self, plan: Plan, pool: WarmPool) -> tuple[Sandbox, Source]:
-        """A sandbox with the plan's limits in force. One that already holds more is given up for a lean one."""
+        """Return a sandbox with the plan's limits applied. One that exceeds them already is replaced by a smaller
+        one.
+        """
         if plan.container:
             return self._sized(pool.make_cold(plan.language, hold=plan.warm), plan, pool), "cold"
         sandbox, source = pool.take(plan.language, plan.flavour, plan.owner)
@@ -180,7 +182,7 @@ class Executor:
         return self._sized(pool.make_cold(plan.language), plan, pool), "cold"
 
     def _sized(self, sandbox: Sandbox, plan: Plan, pool: WarmPool) -> Sandbox:
-        """The sandbox with the plan's limits in force. Raises EngineError for one that holds more."""
+        """Apply the plan's limits to the sandbox and return it. Raises EngineError if it exceeds them already."""
         if self._apply(sandbox, plan, pool):
             return sandbox
         raise EngineError(f"a sandbox does not fit into {plan.limits.memory_mb} MiB")
@@ -222,7 +224,7 @@ def _not_ready(plan: Plan) -> Refusal:
 
 
 def _no_input(e: StorageError) -> Refusal:
-    """An input could not be sent, so the program was not started."""
+    """Return the refusal for a run whose input could not be sent; the program was not started."""
     if isinstance(e, StorageUnavailable):
         log.warning("an input cannot be read: %s", e, extra={"cause": repr(e.__cause__)})
         message = "the storage cannot be used now; nothing was started"
@@ -285,7 +287,7 @@ def unrun(
     queue_ms: int = 0,
     started_at: str | None = None,
 ) -> Result:
-    """The end of a run whose program did not run to one: cancelled while it waited, or, with an error, failed."""
+    """Return the result of a run whose program did not run: cancelled in the queue or, with an error, failed."""
     return Result(
         status="cancelled" if error is None else "error",
         language=plan.language.id,

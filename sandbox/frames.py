@@ -88,7 +88,7 @@ class Hello:
 
 
 def frame(kind: bytes, payload: bytes = b"", channel: int = RUN_CHANNEL) -> bytes:
-    """One frame as bytes, for the agent."""
+    """Encode one frame for the agent."""
     return _HEADER.pack(kind[0], channel, len(payload)) + payload
 
 
@@ -122,12 +122,12 @@ def frames_of(kind: bytes, more: bytes, head: bytes, content: bytes) -> Iterator
 
 
 def pack(parts: Iterable[bytes]) -> bytes:
-    """A list of byte strings as one: each preceded by its length in four bytes."""
+    """Encode a list of byte strings: each preceded by its length in four bytes."""
     return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
 
 
 def unpack(data: bytes, count: int) -> list[bytes]:
-    """The `count` strings that an agent packed. Raises ProtocolError on anything else."""
+    """Decode `count` strings that an agent packed. Raises ProtocolError on anything else."""
     parts: list[bytes] = []
     at = 0
     while at < len(data):
@@ -142,7 +142,7 @@ def unpack(data: bytes, count: int) -> list[bytes]:
 
 
 def number(data: bytes, maximum: int = 2**31) -> int:
-    """A plain decimal number of at most ten digits. Raises ProtocolError on anything else."""
+    """Parse a plain decimal number of at most ten digits. Raises ProtocolError on anything else."""
     if not (0 < len(data) <= 10 and data.isdigit() and data.isascii()):
         raise ProtocolError("a number is not one")
     value = int(data)
@@ -165,7 +165,7 @@ class FrameParser:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes.
+        """Return the frames that `data` completes. Raises ProtocolError on an unknown type or excessive length.
 
         Raises ProtocolError on an unknown type, a channel that is not open, or excessive length.
         """

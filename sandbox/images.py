@@ -26,10 +26,10 @@ class Image:
 
 
 class Images(Protocol):
-    """Where the pool learns which images can be started."""
+    """The source from which the pool learns which images can be started."""
 
     def get(self, language: str) -> Image | None:
-        """The current image of a language, or None while there is none that can be started."""
+        """Return the current image of a language, or None while none can be started."""
         ...
 
 
@@ -41,7 +41,7 @@ class ImageStore:
         self._cache: dict[str, tuple[int, Image]] = {}
 
     def get(self, language: str) -> Image | None:
-        """The current image of a language, or None while it is not built."""
+        """Return the current image of a language, or None while it is not built."""
         path = f"{self._folder}/{language}.json"
         try:
             changed = os.stat(path).st_mtime_ns
@@ -70,5 +70,5 @@ class OverriddenImages:
         self._store = store
 
     def get(self, language: str) -> Image | None:
-        """The given image of a language, or the store's."""
+        """Return the given image of a language, or the store's."""
         return self.given.get(language) or self._store.get(language)

@@ -21,14 +21,14 @@ WarmMode = Literal["fork", "hold", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """How a language is compiled: the command, variables for it alone, and the memory it may use."""
+    """The compiler of a language: its command, its variables, and the memory it may use."""
 
     argv: tuple[str, ...]
     env: dict[str, str]
     memory_mb: int
 
     def command(self, entry: str) -> list[str]:
-        """The command that makes PROGRAM of an entry file."""
+        """Return the command that builds PROGRAM from an entry file."""
         return [_filled(part, entry) for part in self.argv]
 
 
@@ -51,7 +51,9 @@ class Flavour:
     env: tuple[str, ...]
 
     def suits(self, entry: bytes, env: Iterable[str], files: Iterable[str]) -> bool:
-        """Whether a program is to be run in it, by a look at its text; `files` are its paths beside the entry."""
+        """Return whether a program is to run in this variant, from its text; `files` are the paths beside its
+        entry.
+        """
         return (
             self.wanted.search(entry[:LOOK_BYTES]) is not None
             and not any(name.startswith(self.env) for name in env)
@@ -60,14 +62,14 @@ class Flavour:
 
 
 def _may_be_imported(path: str) -> bool:
-    """Whether a file beneath /work could stand for a module that a template has imported from elsewhere."""
+    """Return whether a file beneath /work could replace a module that a template has already imported."""
     first, slash, _ = path.partition("/")
     return first != "inputs" if slash else first.endswith(IMPORTABLE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # each is itself: compared and hashed by identity
 class Language:
-    """What `runner.toml` says. `slot_mb` is the measured memory of one warm sandbox.
+    """A language as `runner.toml` describes it. `slot_mb` is the measured memory of one warm sandbox.
 
     `live_env` is added to the program's environment where somebody watches its output.
     """
@@ -90,11 +92,11 @@ class Language:
     flavours: tuple[Flavour, ...] = ()
 
     def command(self, entry: str) -> list[str]:
-        """The cold command for an entry file."""
+        """Return the command that starts the interpreter for an entry file."""
         return [_filled(part, entry) for part in self.argv]
 
     def agent_command(self, *, hold: bool) -> list[str]:
-        """What PID 1 of a sandbox is started as; without `hold` no interpreter is started ahead."""
+        """Return the command of a sandbox's PID 1; without `hold` no interpreter is started ahead."""
         if not hold or self.warm_mode == "none":
             return [*AGENT_ARGV, "none"]
         if self.warm_mode == "fork":
@@ -102,7 +104,9 @@ class Language:
         return [*AGENT_ARGV, "hold", *self.warm_argv]
 
     def read_at_boot(self, env: Iterable[str], files: Iterable[str], args: Sequence[str]) -> bool:
-        """Whether the interpreter or loader reads one of these while it starts: too late for one that waits."""
+        """Return whether the interpreter or loader reads one of these at its start, so that a waiting one is too
+        late.
+        """
         return (
             any(name.startswith(self.boot_env) for name in env)
             or not self.boot_files.isdisjoint(files)
@@ -124,7 +128,7 @@ class Catalogue:
         return iter(self._by_id.values())
 
     def get(self, name: str) -> Language | None:
-        """The language of that id or alias."""
+        """Return the language with that id or alias."""
         return self._by_name.get(name)
 
     @property

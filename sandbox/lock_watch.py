@@ -105,7 +105,7 @@ class LockWatch:
         return guilty
 
     def _newest(self, owners: dict[int, str]) -> tuple[Counter[str], int]:
-        """The newest locks by sandbox, and how many are of other processes. See proc_locks(5)."""
+        """Return the newest locks by sandbox, and the number of locks of other processes. See proc_locks(5)."""
         by_pid: Counter[int] = Counter()
         for line in _read(self._proc / "locks", LIST_BYTES).splitlines()[:-1]:
             words = line.replace(b"-> ", b"").split()
@@ -156,7 +156,7 @@ def _processes(sandbox: Sandbox) -> tuple[int, ...]:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """The first bytes of a file of the kernel's, which gives a piece at a time."""
+    """Return the first bytes of a kernel file that is read piece by piece."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         found = b""

@@ -1,4 +1,4 @@
-"""What the worker counts, in one registry of its process; api asks for it as text and shows it beside its own.
+"""Hold the worker's metrics in one registry; api asks for them as text and shows them beside its own.
 
 Labels are languages, statuses and codes that are in the code or the catalogue: nothing that a user can choose.
 """

@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def _stop_for(fallen_short: list[str], problem: str) -> None:
-    """A sandbox made while the service runs lacks a layer: stop as if told to, and say why by the exit status."""
+    """Stop the service, because a running sandbox lacks a required layer; the exit status tells why."""
     if not fallen_short:
         fallen_short.append(problem)
         log.critical("the service stops, as sandboxes are not confined as they must be: %s", problem)

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def open_engine(settings: Settings, catalogue: Catalogue, *, slots: int) -> tuple[Engine, OverriddenImages]:
-    """The engine that ENGINE asks for, and the images it starts. Raises EngineUnusable saying what to install.
+    """Return the engine that ENGINE selects, and its images. Raises EngineUnusable saying what to install.
 
     Starts no process that lives on: another engine may yet be opened. So the given images are untried.
     """
@@ -45,7 +45,7 @@ def open_engine(settings: Settings, catalogue: Catalogue, *, slots: int) -> tupl
 
 
 def oci_is_possible(runtime: str | None) -> bool:
-    """Whether the engine `oci` has a runtime here and the right to use it."""
+    """Return whether the engine `oci` has a runtime here and the right to use it."""
     names = (runtime,) if runtime else RUNTIMES
     return os.geteuid() == 0 and any(find_runtime(name) for name in names)
 
@@ -74,7 +74,7 @@ def _open_docker(settings: Settings, catalogue: Catalogue, slots: int) -> tuple[
 
 
 def _overrides(catalogue: Catalogue, find: Callable[[str, str], Image]) -> dict[str, Image]:
-    """The images that RUNNER_IMAGE_<LANG> names, by language. Raises EngineUnusable naming the variable."""
+    """Return the images that RUNNER_IMAGE_<LANG> names, by language. Raises EngineUnusable naming the variable."""
     found = {}
     for name, value in image_overrides().items():
         language = catalogue.get(name)

@@ -24,7 +24,7 @@ SLOTS_FOR_THE_DYING = 8
 
 
 def gvisor_engine(settings: Settings, catalogue: Catalogue, engine: Engine, *, slots_before: int) -> Engine | None:
-    """An engine like `engine` that starts gVisor; None where it is not installed, not wanted, or is `engine`'s own.
+    """Return an engine like `engine` that starts gVisor; None where it is missing, not wanted, or `engine`'s own.
 
     `slots_before` are those of `engine`: the uids of the two never meet.
     """
@@ -82,7 +82,7 @@ class GvisorPool(WarmPool):
         )
 
     def check(self, language: Language) -> None:
-        """As `WarmPool.check`; from now on one of that language is kept warm."""
+        """Check the language as `WarmPool.check` does; from now on one sandbox of it is kept warm."""
         super().check(language)
         if self._grows:
             self.keep_one(language)

@@ -1,4 +1,4 @@
-"""What is told of each run beside its result: a line in the log, numbers, and the spans of its trace."""
+"""Report each run beside its result: a line in the log, metrics, and the spans of its trace."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Observer:
         self._tracer = tracer
 
     def refused(self, refusal: Refusal) -> None:
-        """A run was not taken, or never got its place."""
+        """Report a run that was refused, or that never got a place."""
         self._metrics.refused.labels(refusal.code).inc()
 
     def ended(self, job: Job, live: LiveRun, outcome: Result | Refusal) -> None:
-        """A run has ended: to be called in the thread whose lines are about it."""
+        """Report the end of a run; call it in the thread whose log lines carry the run's id."""
         if isinstance(outcome, Refusal):
             self.refused(outcome)
             return
@@ -81,7 +81,7 @@ class Observer:
 
 
 class Gauges(Collector):
-    """How things stand at the moment they are asked for."""
+    """Gauges that are read when they are asked for."""
 
     def __init__(self, admission: Admission, pool: WarmPool) -> None:
         self._admission = admission

@@ -1,4 +1,4 @@
-"""What may be asked of the worker at its socket, each request one line of JSON.
+"""Handle the requests at the worker's socket, each one line of JSON.
 
 `{"op":"run","job":{…},"mode":M}`
     `wait` is answered by `{"seq":…,"event":"info",…}` lines for a run that has to wait, `stream` by every event;
@@ -102,7 +102,7 @@ class Operations:
         operation(request, connection)
 
     def gone(self, connection: Connection) -> None:
-        """A connection has ended: what was owed to it is owed to whoever collects."""
+        """Handle the end of a connection: results that it waited for are delivered to the collectors."""
         for run_id in connection.owed:
             self._runs.cast_adrift(run_id)
 
@@ -272,7 +272,7 @@ class Operations:
             connection.send({"canary": self._service.canary(str(request.get("language")))})
 
     def _is_root(self, connection: Connection) -> bool:
-        """Whether root asks: an engine's words tell of the host, which api must not know."""
+        """Return whether root asks: the engine's messages describe the host, which api must not know."""
         if not connection.is_root:
             connection.refuse(Refusal(403, "root alone may ask this", "forbidden"))
         return connection.is_root
@@ -298,7 +298,7 @@ class Connection:
         self.send({"refused": refusal.to_json()})
 
     def is_gone(self) -> bool:
-        """Whether the peer has hung up."""
+        """Return whether the peer has disconnected."""
         return bool(_poll_hang_up(self.channel, 0))
 
     def wait_until_gone(self) -> None:

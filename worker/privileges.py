@@ -56,7 +56,7 @@ def drop_privileges() -> None:
 
 
 def permitted() -> int:
-    """The capabilities that this thread may have, as a bit mask."""
+    """Return this thread's permitted capabilities as a bit mask."""
     lines = Path("/proc/thread-self/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("CapPrm:")), 16)
 

@@ -36,7 +36,7 @@ class _Run:
 
 @dataclass(slots=True, eq=False)
 class Collector:
-    """What is told to one collecting connection, in order; None is its end."""
+    """The messages for one collecting connection, in order; None is its end."""
 
     told: queue.SimpleQueue[dict[str, Any] | None] = field(default_factory=queue.SimpleQueue)
 
@@ -53,7 +53,7 @@ class RunTable:
         self._had_large = False
 
     def add(self, live: LiveRun) -> None:
-        """A run begins. One without an outlet is adrift from the start. Raises Taken, Full."""
+        """Add a run. One without a listener is delivered to the collectors. Raises Taken, Full."""
         with self._change:
             if live.id in self._runs:
                 raise Taken(live.id)
@@ -62,7 +62,7 @@ class RunTable:
             self._runs[live.id] = _Run(live, adrift=live.outlet is None)
 
     def get(self, run_id: str) -> LiveRun | None:
-        """The run while it is alive."""
+        """Return the run while it is alive."""
         with self._change:
             run = self._runs.get(run_id)
             return run.live if run is not None and run.result is None else None
@@ -73,7 +73,7 @@ class RunTable:
             self._tell({"status": info})
 
     def ended(self, run_id: str, result: Result) -> None:
-        """A run has its result, which is kept until it is acknowledged."""
+        """Store the result of a run until it is acknowledged."""
         with self._change:
             run = self._runs[run_id]
             run.result = result
@@ -83,7 +83,7 @@ class RunTable:
             self._change.notify_all()
 
     def cast_adrift(self, run_id: str) -> None:
-        """The connection that a result was owed to is gone: it is now for whoever collects."""
+        """Deliver the run's result to the collectors, because the connection that waited for it closed."""
         with self._change:
             run = self._runs.get(run_id)
             if run is not None and not run.adrift:
@@ -92,20 +92,20 @@ class RunTable:
                     self._tell(_ended(run_id, run.result))
 
     def owed_artifacts(self) -> frozenset[str]:
-        """The hashes of blobs that are in a result nobody has acknowledged: no record names them yet."""
+        """Return the hashes of blobs in unacknowledged results: no record names them yet."""
         with self._change:
             results = [run.result for run in self._runs.values() if run.result is not None]
         artifacts = {artifact.sha256 for result in results for artifact in result.artifacts}
         return frozenset(artifacts | {output.sha256 for result in results for output in result.outputs})
 
     def refused(self, run_id: str) -> None:
-        """A run was refused in the end: there is no result."""
+        """Remove a run that was refused: it has no result."""
         with self._change:
             self._runs.pop(run_id, None)
             self._change.notify_all()
 
     def acknowledged(self, run_id: str) -> None:
-        """A result is in safe hands. Without effect on a run that is alive."""
+        """Remove a result that api has stored. Without effect on a run that is alive."""
         with self._change:
             run = self._runs.get(run_id)
             if run is not None and run.result is not None:
@@ -121,7 +121,7 @@ class RunTable:
     # -- collectors --------------------------------------------------------------------------------
 
     def collect(self) -> Collector:
-        """A new collector: told which runs are here, then each result that waits, then what comes."""
+        """Return a new collector, which receives the list of runs, each waiting result, then new ones."""
         collector = Collector()
         with self._change:
             live = {run_id: run.live.info for run_id, run in self._runs.items()}
@@ -133,7 +133,7 @@ class RunTable:
         return collector
 
     def leave(self, collector: Collector) -> None:
-        """A collector is gone."""
+        """Remove a collector."""
         with self._change:
             self._collectors.discard(collector)
             collector.told.put(None)

@@ -116,7 +116,7 @@ class Server:
 
 
 def _lines(connection: socket.socket) -> Iterator[bytes]:
-    """The request lines of a connection. Ends at its end; a line beyond the bound ends it too."""
+    """Yield the request lines of a connection, until it ends or a line exceeds the bound."""
     buffer = bytearray()
     searched = 0
     while True:
@@ -137,7 +137,7 @@ def _lines(connection: socket.socket) -> Iterator[bytes]:
 
 
 def _peer_uid(connection: socket.socket) -> int:
-    """The uid that connected, by the kernel's word (SO_PEERCRED, unix(7))."""
+    """Return the uid of the peer, as the kernel reports it (SO_PEERCRED, unix(7))."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", credentials)[1])
 

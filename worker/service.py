@@ -1,4 +1,4 @@
-"""What the worker is made of, put together in order and taken apart in reverse."""
+"""Assemble the worker's parts in order, and close them in reverse."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Service:
     """Catalogue, engine, pool, admission and executor of one worker."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises EngineUnusable, StorageError or ValueError saying what is missing or wrong. Starts no thread."""
+        """Assemble the worker without starting a thread. Raises EngineUnusable, StorageError or ValueError."""
         self.blobs = areas.for_worker(settings)
         self.catalogue = Catalogue.load(only=settings.languages)
         machine_mb = _machine_memory_mb()
@@ -175,7 +175,7 @@ class Service:
                 return
 
     def status(self) -> dict[str, Any]:
-        """What api may know: languages, engine, pool and queue."""
+        """Return the status for api: languages, engine, pool and queue."""
         load = self.admission.load()
         return {
             "engine": self.engine.name,
@@ -192,7 +192,7 @@ class Service:
         }
 
     def _summary(self) -> dict[str, str]:
-        """The required layers; under `gvisor`, once somebody has asked for it, all of its own together."""
+        """Return the required layers; under `gvisor`, once it was used, its own in one entry."""
         summary = self.posture.summary()
         if self.gvisor is not None and self.gvisor.posture.report():
             own = self.gvisor.posture.summary()
@@ -204,7 +204,7 @@ class Service:
         return ["default", "container", *(["gvisor"] if has_gvisor else [])]
 
     def postures(self) -> list[dict[str, Any]]:
-        """How every layer stands: names, states, what was measured and how to mend it. For the machine's owner."""
+        """Return the state of every layer, with measurements and remedies: for the machine's owner."""
         every = [self.posture, *([self.gvisor.posture] if self.gvisor is not None else [])]
         told = [{"name": one.name, "layers": [asdict(found) for found in one.report()]} for one in every]
         return [one for one in told if one["layers"]]

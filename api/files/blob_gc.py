@@ -38,7 +38,7 @@ TOLD_AT_ONCE = 100
 
 
 class Forgetter(Protocol):
-    """Whoever may remove artifacts: `dispatch.Dispatcher`."""
+    """An object that can delete artifacts: `dispatch.Dispatcher`."""
 
     def forget(self, hashes: Sequence[str]) -> list[str]:
         """Have the blobs of these artifacts removed; those that are gone. Raises WorkerUnavailable."""

@@ -34,7 +34,7 @@ class Signer:
         self._base_url = base_url
 
     def document(self, document: bytes) -> bytes:
-        """Return a recorded run with a link for each artifact; unchanged if it has none, which costs one search."""
+        """Return a recorded run with a link for each artifact. Most runs have none, and cost one search."""
         begin = document.rfind(_FIELD)
         if begin < 0 or document.startswith(_NONE, begin):
             return document
@@ -45,7 +45,7 @@ class Signer:
         return b"".join((document[:begin], orjson.dumps(artifacts), rest[length:].encode()))
 
     def artifact(self, item: dict[str, Any]) -> dict[str, Any]:
-        """One artifact with its link; both fields are null once the file is forgotten."""
+        """Return one artifact with its link; link and expiry are null once the file has expired."""
         until_ms = item["expires_at"]
         link = self._links.make(
             item["id"], base_url=self._base_url, until_s=None if until_ms is None else until_ms / 1000
@@ -56,5 +56,5 @@ class Signer:
 
 
 def origin(scheme: str, host: str) -> str | None:
-    """How a client reached this service, from its request; None if that is not to be repeated."""
+    """Return the scheme and host by which a client reached this service; None if the host must not be repeated."""
     return f"{scheme}://{host}" if _HOST.fullmatch(host) else None

@@ -81,7 +81,7 @@ def create_file() -> Response:
     errors=LISTED,
 )
 def list_files() -> Response:
-    """The caller's files, uploads and artifacts, a page at a time, the newest first unless `order=asc`."""
+    """List the caller's files, uploads and artifacts, page by page: the newest first unless `order=asc`."""
     caller = require_caller(reading=True)
     asked = parse_list(request.args)
     page = context().records.files.list(caller.id, limit=asked.limit, after=asked.after, order=asked.order)
@@ -98,7 +98,7 @@ def list_files() -> Response:
     errors=("file_not_found",),
 )
 def get_file(file_id: str) -> Response:
-    """What is known of a file. 404 for one that is unknown, forgotten or another's."""
+    """Return a file's metadata. 404 for an unknown or expired file, or one of another key."""
     caller = require_caller(reading=True)
     return _json(_object(_file(context().records.files.get(caller.id, bounded(file_id)))))
 
@@ -145,7 +145,7 @@ def delete_file(file_id: str) -> Response:
     ),
 )
 def get_content(file_id: str) -> Response:
-    """The bytes of a file, or one range of them, for its owner or whoever has a signed link.
+    """Send a file's bytes, or one range of them, to its owner or to the holder of a signed link.
 
     200, 206, 304 or 416; 302 to the S3 server with S3_PRESIGN; 403 a link that is not valid any more; 404; 503.
     """
@@ -174,7 +174,7 @@ def get_content(file_id: str) -> Response:
 
 
 def _quota_bytes(caller: Caller) -> int:
-    """What the key may keep in all."""
+    """Return how many bytes the key may keep in all."""
     plan = caller.plan
     if plan is None or plan.storage_bytes is None:
         return context().settings.storage_quota_bytes
@@ -199,7 +199,7 @@ def _receive(caller: Caller) -> Upload:
 
 
 def _keep(caller: Caller, upload: Upload) -> File:
-    """The record of what was stored."""
+    """Record a stored upload, and return the record."""
     settings, files = context().settings, context().records.files
     name, created_at_ms = FileName.of(upload.given_name), now_ms()
     kept = files.put(

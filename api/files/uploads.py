@@ -73,7 +73,7 @@ def receive(request: Request, begin: Callable[[int], Writer], *, max_bytes: int)
 
 
 class _Receipt:
-    """What has come so far. As a context manager it lets go of what did not become an upload."""
+    """The state of an upload. As a context manager it discards bytes that did not become an upload."""
 
     def __init__(self, begin: Callable[[int], Writer], max_bytes: int) -> None:
         self._begin = begin
@@ -91,7 +91,7 @@ class _Receipt:
         self._held.close()
 
     def take(self, event: Event) -> None:
-        """The next thing of the body."""
+        """Process the next event of the body."""
         if isinstance(event, File):
             self._file(event)
         elif isinstance(event, Field):
@@ -138,7 +138,7 @@ class _Receipt:
 
 
 def _boundary(request: Request) -> bytes:
-    """The boundary that the header names. Raises ApiError 400 or 415."""
+    """Return the boundary that the header names. Raises ApiError 400 or 415."""
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise ApiError(
             415,
@@ -161,7 +161,7 @@ def _boundary(request: Request) -> bytes:
 
 
 def _length(request: Request, max_bytes: int) -> int:
-    """How long the body will be, as far as it says so. Raises BlobTooLarge."""
+    """Return the declared length of the body, or None. Raises BlobTooLarge."""
     most = max_bytes + OVERHEAD_BYTES
     length = most if request.content_length is None else request.content_length
     if length > most:
@@ -170,7 +170,7 @@ def _length(request: Request, max_bytes: int) -> int:
 
 
 def _events(request: Request, boundary: bytes, max_bytes: int) -> Iterator[Event]:
-    """The parts of the body and their bytes, as they arrive."""
+    """Yield the parts of the body and their bytes as they arrive."""
     decoder = MultipartDecoder(boundary, PIECE_BYTES + HEADERS_BYTES, max_parts=MAX_PARTS)
     stream = cast("IO[bytes]", request.environ["wsgi.input"])
     left = request.content_length if request.content_length is not None else max_bytes + 1

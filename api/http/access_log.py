@@ -1,4 +1,4 @@
-"""What is written of each request: its line in the access log, its numbers, and the `request` of its trace.
+"""Record each request: its line in the access log, its metrics, and the `request` span of its trace.
 
 `begin` is called by the application before anything else, `end` by the server when the last byte has been sent:
 only it knows how many there were. Between the two the facts travel in the request's environ.
@@ -80,7 +80,7 @@ class Access:
         self._refusals = LineBudget()
 
     def begin(self, request: Request) -> None:
-        """A request has come: from now on the lines of this thread are about it."""
+        """Begin the record of a request: the log lines of this thread now carry its id."""
         rule = request.url_rule
         facts = Facts(request_id(request.headers.get("x-request-id")), request.method, rule.rule if rule else "")
         request.environ[ENVIRON_KEY] = facts
@@ -97,12 +97,12 @@ class Access:
             self._end(facts, status, seconds, sent, environ.get("REMOTE_ADDR"))
 
     def unread(self, request_id: str, status: int, sent: int, remote: str | None) -> None:
-        """The server could not read a request, and has answered that."""
+        """Log a request that the server could not parse and has answered with an error."""
         bind(request_id=request_id)
         self._end(Facts(request_id, NO_METHOD), status, 0.0, sent, remote)
 
     def refused(self, code: str, remote: str | None) -> None:
-        """A request had no token, or one that is not known."""
+        """Log a request with no token or an unknown one."""
         self._metrics.refused.labels(code).inc()
         if (dropped := self._refusals.spend()) is not None:
             audit("authentication.refused", code=code, remote=remote, **_said(dropped))

@@ -49,7 +49,7 @@ _BETWEEN = (b",", b"[", b"{")
 
 
 class Body(enum.Enum):
-    """How a body ended that the server has collected. All but WHOLE must be refused."""
+    """The ways in which the collection of a body ends. All but WHOLE must be refused."""
 
     WHOLE = "whole"
     CUT = "cut"
@@ -60,13 +60,13 @@ class Body(enum.Enum):
 
 
 def read_json_body(request: Request) -> bytes:
-    """The bytes of a body that says it is JSON. Raises ApiError 400, 413 or 415."""
+    """Return the bytes of a body whose content type is JSON. Raises ApiError 400, 413 or 415."""
     _check_type(request)
     return read_body(request)
 
 
 def read_body(request: Request) -> bytes:
-    """The whole body, at most MAX_BODY_BYTES. A larger one is drained within bounds and refused."""
+    """Return the whole body, at most MAX_BODY_BYTES. A larger one is drained within bounds and refused."""
     if (refused := _REFUSED.get(request.environ.get(BODY_KEY, Body.WHOLE))) is not None:
         raise refused()
     stream = cast("IO[bytes]", request.environ["wsgi.input"])

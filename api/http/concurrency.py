@@ -1,4 +1,4 @@
-"""How many threads may be held by what takes long: waiting for a run, bringing a file, reading at one's leisure.
+"""Bound the threads held by slow work: waiting for a run, receiving a file, sending a long answer.
 
 A thread serves one connection, so whoever waits, sends or reads slowly holds one. Each kind of work has a pool of
 places, and nobody may hold all of one: a part of it is kept for those who hold less than an equal share. The other

@@ -13,12 +13,12 @@ MAX_ID = 100
 
 
 def request_id(given: str | None) -> str:
-    """The client's own id of this request if it is a sane one, else a new one."""
+    """Return the client's own request id if it is well-formed, else a new one."""
     return given if given is not None and _REQUEST_ID.fullmatch(given) else new_id("req")
 
 
 def bounded(text: str) -> str:
-    """An id as it is looked up, however much was sent as one."""
+    """Return an id cut to the length of a lookup key, however long the text is."""
     return text[:MAX_ID]
 
 

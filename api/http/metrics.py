@@ -1,4 +1,4 @@
-"""What api counts, right with any number of its processes, and the page that shows it with the worker's numbers.
+"""Count requests across any number of api processes, and render the page together with the worker's metrics.
 
 Where `PROMETHEUS_MULTIPROC_DIR` is set (the supervisor sets it) each process counts in files of that directory, and
 whichever of them is asked adds all of them up. What the worker counts is asked of it at that moment.

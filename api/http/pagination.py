@@ -24,7 +24,7 @@ MAX_CURSOR = 100
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a list was asked for; `filters` has those that were given."""
+    """The query of a list; `filters` has those that were given."""
 
     limit: int
     after: str | None
@@ -33,7 +33,7 @@ class Asked:
 
 
 def parse_list(arguments: MultiDict[str, str], filters: tuple[str, ...] = ()) -> Asked:
-    """The query of a list. Raises ApiError 400 naming the parameter."""
+    """Return the query of a list. Raises ApiError 400 naming the parameter."""
     known = ("limit", "after", "order", *filters)
     given = _once(arguments, known)
     order = given.get("order", "desc")
@@ -51,14 +51,14 @@ def parse_list(arguments: MultiDict[str, str], filters: tuple[str, ...] = ()) ->
 
 
 def parse_status(status: str | None) -> str | None:
-    """A status to filter by. Raises ApiError 400."""
+    """Return the status to filter by. Raises ApiError 400."""
     if status is not None and status not in STATUSES:
         raise invalid(f"status: must be one of {', '.join(STATUSES)}", param="status")
     return status
 
 
 def parse_include(arguments: MultiDict[str, str]) -> bool:
-    """Whether the request of a run is asked for with it. Raises ApiError 400."""
+    """Return whether the request of a run is to be included. Raises ApiError 400."""
     include = _once(arguments, ("include",)).get("include")
     if include not in (None, "request"):
         raise invalid("include: must be request", param="include")
@@ -73,7 +73,7 @@ def list_ends(ids: list[str], *, has_more: bool) -> tuple[bytes, bytes]:
 
 
 def list_body(rows: list[tuple[str, Any]], *, has_more: bool) -> bytes:
-    """A page as JSON, of (id, object) pairs."""
+    """Return a page as JSON, made of (id, object) pairs."""
     return orjson.dumps(
         {
             "object": "list",

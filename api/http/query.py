@@ -9,7 +9,7 @@ MAX_DIGITS = 20
 
 
 def whole_number(text: str | None, name: str, low: int, high: int, default: int) -> int:
-    """An integer from `low` to `high`, or the default when not given. Raises ApiError 400 naming both bounds."""
+    """Return an integer from `low` to `high`, or the default if absent. Raises ApiError 400 naming both bounds."""
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS) or not low <= int(text) <= high:

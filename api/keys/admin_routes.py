@@ -53,7 +53,7 @@ _PATH = {"key": "The key's id."}
     errors=LISTED,
 )
 def admin_list_keys() -> Response:
-    """All stored keys, revoked ones too, a page at a time, the newest first unless `order=asc`."""
+    """List all stored keys, revoked ones too, page by page: the newest first unless `order=asc`."""
     require_admin()
     asked = parse_list(request.args)
     page = context().records.keys.list(limit=asked.limit, after=asked.after, order=asked.order)
@@ -93,7 +93,7 @@ def admin_create_key() -> Response:
     errors=("key_not_found",),
 )
 def admin_get_key(key: str) -> Response:
-    """One stored key, revoked or not."""
+    """Return one stored key, revoked or not."""
     require_admin()
     return answer(_key(_found(key)))
 
@@ -157,7 +157,7 @@ def admin_delete_key(key: str) -> Response:
     errors=LISTED,
 )
 def admin_list_audit() -> Response:
-    """What was done to keys, the newest first; with `subject` to one of them."""
+    """List the changes of keys, the newest first; with `subject` those of one key."""
     require_admin()
     asked = parse_list(request.args, filters=("subject",))
     if asked.order != "desc":
@@ -181,7 +181,7 @@ def admin_list_audit() -> Response:
 
 
 def _require_admin_and_drain() -> None:
-    """The admin, or a refusal that its sender gets to reading."""
+    """Require the admin's token; on refusal, read the body first so that the client receives the answer."""
     try:
         require_admin()
     except ApiError:
@@ -215,6 +215,6 @@ def _revoked() -> ApiError:
 
 
 def _ends(rows: Sequence[AdminKeyOut | AuditEntryOut], *, has_more: bool) -> dict[str, Any]:
-    """What a page says beside its rows."""
+    """Return the fields of a page beside its rows."""
     ids = [row.id for row in rows]
     return {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None, "has_more": has_more}

@@ -1,4 +1,4 @@
-"""Who calls: bearer tokens and the keys they stand for, set by `API_KEYS` or stored.
+"""Authenticate callers: bearer tokens and their keys, static (`API_KEYS`) or stored.
 
 A stored key's row is read for every request, so that a key that was disabled, revoked or given another plan is that
 at once in every process. A token that is none costs no such read: it lacks the form and checksum of one
@@ -62,7 +62,8 @@ class Authenticator:
     def authenticate(
         self, authorization: str | None, *, may_ask: Callable[[], bool] = lambda: True, disabled_too: bool = False
     ) -> Caller:
-        """The caller of an `Authorization` header. Raises ApiError 401, or 403 for a plan that is no more.
+        """Return the caller of an `Authorization` header. Raises ApiError 401, or 403 for a plan that no longer
+        exists.
 
         `may_ask` says whether the database may be asked for a token that has never been seen; if not, that token is
         refused with 429. `disabled_too` lets a disabled key through.
@@ -131,7 +132,7 @@ class _Remembered:
                 self._digests.popitem(last=False)
 
     def forget(self, digest: bytes) -> None:
-        """It is not what it was."""
+        """Remove a digest from the cache: its key has changed."""
         self._digests.pop(digest, None)
 
 
@@ -142,14 +143,14 @@ class Administrator:
         self._digest = None if token is None else digest(token)
 
     def check(self, authorization: str | None) -> None:
-        """Raises ApiError 401 unless this is the token; always where none is set."""
+        """Check the admin's token. Raises ApiError 401 if it is wrong, and always where none is set."""
         given = digest(bearer_token(authorization))
         if self._digest is None or not hmac.compare_digest(self._digest, given):
             raise unauthorized("This is not the admin token.", "invalid_token")
 
 
 def bearer_token(authorization: str | None) -> str:
-    """The token of an `Authorization` header. Raises ApiError 401."""
+    """Return the token of an `Authorization` header. Raises ApiError 401."""
     if not authorization:
         raise unauthorized("Give a token: 'Authorization: Bearer <token>'.", "missing_token")
     scheme, _, token = authorization.partition(" ")
@@ -160,12 +161,12 @@ def bearer_token(authorization: str | None) -> str:
 
 
 def unknown_token() -> ApiError:
-    """What is said of every token that is none, so that none is told from another."""
+    """Return the error for every invalid token, the same for all, so that they cannot be told apart."""
     return unauthorized("This token is not known here.", "invalid_token")
 
 
 def unauthorized(message: str, code: str) -> ApiError:
-    """A 401 with its challenge."""
+    """Return a 401 with its challenge."""
     return ApiError(401, message, code=code, headers=_CHALLENGE)
 
 

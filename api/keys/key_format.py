@@ -23,18 +23,18 @@ _FORM = re.compile(f"{PREFIX}_[0-9A-Za-z]{{{_RANDOM + _CHECKSUM}}}")
 
 
 def new_key_text() -> str:
-    """A key that nobody has yet, of 190 random bits."""
+    """Return a new key with 190 random bits."""
     text = f"{PREFIX}_" + "".join(secrets.choice(_DIGITS) for _ in range(_RANDOM))
     return text + _checksum(text)
 
 
 def is_key_text(text: str) -> bool:
-    """Whether it has the form of a key and the checksum is right."""
+    """Return whether the text has the form of a key and its checksum is right."""
     return _FORM.fullmatch(text) is not None and text[-_CHECKSUM:] == _checksum(text[:-_CHECKSUM])
 
 
 def digest(text: str) -> bytes:
-    """What is kept of a key: a plain hash, as what it is of cannot be guessed."""
+    """Return the stored form of a key: a plain hash, which suffices because keys cannot be guessed."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 

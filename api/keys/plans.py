@@ -1,4 +1,4 @@
-"""What a stored key may do: its plan, one table of a TOML file (`PLANS_FILE`, else `config/plans.toml`)."""
+"""Load the plans of stored keys: each is one table of a TOML file (`PLANS_FILE`, else `config/plans.toml`)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _PlansIn(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What keys of one plan may do; None is no bound beside the service's own."""
+    """The bounds of the keys of one plan; None means no bound beside the service's own."""
 
     name: str
     bucket: Bucket
@@ -69,16 +69,16 @@ class Plan:
     limits: Mapping[str, int | float] = field(default_factory=dict)
 
     def ceiling(self, limit: str) -> int | float:
-        """The most that a limit of a run may be."""
+        """Return the ceiling of one run limit."""
         rule = LIMIT_RULES[limit]
         return rule.number(self.limits.get(limit, rule.ceiling))
 
     def ceilings(self) -> dict[str, int | float]:
-        """The most that each limit of a run may be."""
+        """Return the ceiling of each run limit."""
         return {name: self.ceiling(name) for name in LIMIT_RULES}
 
     def bounded(self, asked: dict[str, int | float], *, pids_default: int) -> dict[str, int | float]:
-        """The limits of a run with the defaults that lie above the plan brought down to it.
+        """Return a run's limits, with defaults above the plan's ceilings lowered to them.
 
         Raises JobInvalid for one that was asked for and lies above.
         """
@@ -101,11 +101,11 @@ class Plan:
         return limits
 
     def quota(self, at_ms: int) -> Quota | None:
-        """How many runs there may be in the period of that moment; None where they are not counted out."""
+        """Return the number of runs allowed in the period of that moment; None if runs are not counted."""
         return None if self.runs is None else Quota(self.period_at(at_ms), self.runs)
 
     def period_at(self, at_ms: int) -> str:
-        """The name of the period of that moment, in UTC."""
+        """Return the name of the period of that moment, in UTC."""
         return "all" if self.period == "all" else _moment(at_ms).strftime("%Y-%m")
 
     def resets_at_ms(self, at_ms: int) -> int | None:
@@ -130,12 +130,12 @@ class Plans:
         return iter(self._plans)
 
     def get(self, name: str) -> Plan | None:
-        """The plan of that name."""
+        """Return the plan of that name."""
         return self._plans.get(name)
 
 
 def load_plans(settings: Settings) -> Plans:
-    """The plans of `PLANS_FILE`, or those shipped. Raises SettingsError that names the file's entry."""
+    """Return the plans of `PLANS_FILE`, or those shipped. Raises SettingsError that names the file's entry."""
     plans = _read(settings.plans_file or SHIPPED)
     if settings.self_service and SELF_SERVICE not in plans:
         raise SettingsError(f"PLANS_FILE: has no plan {SELF_SERVICE}, which SELF_SERVICE_KEYS=1 gives out")

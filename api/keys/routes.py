@@ -73,7 +73,7 @@ def create_key() -> Response:
 @blueprint.get("/v1/keys/me")
 @operation("Your key", tag="keys", answers={200: Json("The key.", KeyOut, {"free": examples.KEY})})
 def get_key() -> Response:
-    """The key that asks, a disabled one too."""
+    """Return the calling key, even if it is disabled."""
     caller = require_caller(reading=True, disabled_too=True)
     stored = caller.stored
     if stored is None:
@@ -146,12 +146,12 @@ def delete_key() -> Response:
 
 
 def keyring() -> Keyring:
-    """The stored keys."""
+    """Return the service of stored keys."""
     return Keyring(context().records.keys, context().records.usage, context().plans)
 
 
 def key_fields(stored: StoredKey) -> dict[str, Any]:
-    """What `KeyOut` says of a stored key."""
+    """Return the fields of `KeyOut` for a stored key."""
     left = keyring().left(stored)
     return {
         "id": stored.id,
@@ -168,7 +168,7 @@ def key_fields(stored: StoredKey) -> dict[str, Any]:
 
 
 def small_body() -> dict[str, Any]:
-    """The JSON object of a request; one without a body has an empty one. Raises ApiError 400, 413 or 415."""
+    """Return the JSON object of a request; {} without a body. Raises ApiError 400, 413 or 415."""
     length = request.content_length
     if length is not None and length > MAX_BODY_BYTES:
         drain(request, DRAIN_STRANGER_S)
@@ -186,12 +186,12 @@ def small_body() -> dict[str, Any]:
 
 
 def is_key_id(text: str) -> bool:
-    """Whether it could be the id of a stored key."""
+    """Return whether the text has the form of a stored key's id."""
     return _KEY_ID.fullmatch(text) is not None
 
 
 def answer(body: BaseModel, status: int = 200) -> Response:
-    """An answer of that form."""
+    """Return a response with a body of that model."""
     return Response(body.model_dump_json(by_alias=True), status, content_type=JSON)
 
 

@@ -109,11 +109,11 @@ class AuditEntryOut(Answered):
 
 
 class AuditListOut(Page[AuditEntryOut]):
-    """What was done to keys, a page at a time."""
+    """Changes of keys, one page."""
 
 
 class UsedOut(Answered):
-    """What runs of one language used together."""
+    """Resources used by the runs of one language."""
 
     runs: Count
     cpu_seconds: Amount
@@ -124,7 +124,7 @@ class UsedOut(Answered):
 
 
 class UsageOut(Answered):
-    """What the runs used that ended on the days from `from` to `to`, both included, in UTC."""
+    """Resources used by the runs that ended on the days from `from` to `to`, both included, in UTC."""
 
     object: Literal["usage"]
     from_: Day = Field(alias="from")
@@ -144,7 +144,7 @@ M = TypeVar("M", bound=_In)
 
 
 def parsed(model: type[M], data: Mapping[str, Any]) -> M:
-    """A body of that form. Raises ApiError 400 naming the first field that is wrong."""
+    """Return a body as that model. Raises ApiError 400 naming the first wrong field."""
     try:
         return model.model_validate(data)
     except ValidationError as e:
@@ -152,12 +152,12 @@ def parsed(model: type[M], data: Mapping[str, Any]) -> M:
 
 
 def label_of(given: str | None) -> str:
-    """A label that can stand in a log and a page. Raises ApiError 400."""
+    """Return a label that is safe in a log and on a page. Raises ApiError 400."""
     if given is not None and not is_label(given):
         raise invalid(f"label: {LABEL_RULE}", param="label")
     return given or ""
 
 
 def unknown_plan(known: list[str]) -> ApiError:
-    """A plan that is not in `PLANS_FILE`."""
+    """Return the error for a plan that is not in `PLANS_FILE`."""
     return invalid(f"plan: unknown; known are {', '.join(known)}", param="plan", code="unknown_plan")

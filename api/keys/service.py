@@ -36,7 +36,7 @@ class MadeKey:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """How many runs a key may still have, and when it is given new ones; None is no bound, or never."""
+    """The remaining runs of a key and the time of their reset; None means no bound, or no reset."""
 
     runs: int | None = None
     reset_at: str | None = None
@@ -51,7 +51,7 @@ class Keyring:
         self._plans = plans
 
     def make(self, plan: str, actor: str, *, label: str = "") -> MadeKey:
-        """A new key of that plan, which exists."""
+        """Issue a new key of an existing plan."""
         text, at_ms = new_key_text(), now_ms()
         new = NewKey(new_id("key"), digest(text), text[:SHOWN], plan, at_ms, label)
         stored = self._keys.create(new, Actor(actor, at_ms))
@@ -59,7 +59,9 @@ class Keyring:
         return MadeKey(text, stored)
 
     def rotate(self, key_id: str, current: bytes, *, grace_s: int) -> MadeKey | None:
-        """A new text for a key whose present one has that digest; None if that is not its present one any more."""
+        """Issue a new secret for the key whose present secret has that digest; return None if it has another by
+        now.
+        """
         text, at_ms = new_key_text(), now_ms()
         stored = self._keys.rotate(
             key_id,
@@ -90,7 +92,7 @@ class Keyring:
         return done
 
     def left(self, key: StoredKey) -> Left:
-        """How many runs the key may still have."""
+        """Return the remaining runs of the key."""
         plan, at_ms = self._plans.get(key.plan), now_ms()
         if plan is None or plan.runs is None:
             return Left()
@@ -102,7 +104,7 @@ class Keyring:
 
 
 def is_label(text: str) -> bool:
-    """Whether a text can stand as a label in a log and a page."""
+    """Return whether a text is safe as a label in a log and on a page."""
     return _LABEL.fullmatch(text) is not None
 
 
@@ -112,7 +114,7 @@ def _audit(event: str, **about: object) -> None:
 
 
 def ceilings(plan: Plan | None) -> dict[str, int | float]:
-    """The most that each limit of a run may be; the service's own where there is no plan."""
+    """Return the ceiling of each run limit; the service's own where there is no plan."""
     if plan is not None:
         return plan.ceilings()
     return {name: rule.number(rule.ceiling) for name, rule in LIMIT_RULES.items()}

@@ -46,7 +46,7 @@ _COLUMNS = ("day", "language", "runs", "cpu_seconds", "wall_seconds", "gb_second
     errors=("invalid_value", "unknown_field", "not_acceptable"),
 )
 def get_usage() -> Response:
-    """What the key has used from one day to another, both included, in UTC; this month when not said.
+    """Return the key's usage between two days, both included, in UTC; of this month by default.
 
     With `Accept: text/csv` a row for each day and language. A run counts on the day it ended.
     """
@@ -90,12 +90,12 @@ class _Used:
 
     @classmethod
     def of(cls, rows: Iterable[UsageRow]) -> _Used:
-        """What those rows say together."""
+        """Return the sums of the rows."""
         listed = list(rows)
         return cls(*(sum(getattr(row, name) for row in listed) for name in cls.__slots__))
 
     def fields(self) -> dict[str, int | float]:
-        """The sums as they are answered."""
+        """Return the sums as they are answered."""
         return {
             "runs": self.runs,
             "cpu_seconds": self.cpu_ms / 1000,
@@ -128,7 +128,7 @@ def _media() -> str:
 
 
 def _span() -> tuple[date, date]:
-    """The first and the last day. Raises ApiError 400 naming the parameter."""
+    """Return the first and the last day. Raises ApiError 400 naming the parameter."""
     for name, values in request.args.lists():
         if name not in ("from", "to"):
             raise invalid("the query has an unknown parameter; known are: from, to", code="unknown_field")

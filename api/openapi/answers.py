@@ -1,4 +1,4 @@
-"""What the service answers, as models.
+"""Define the models of the service's answers.
 
 Answers are not made of them, which would cost every run its time: they are written down once as the document's
 schemas, and `tests/api/test_openapi_answers.py` holds real answers to them, where a field that is not here is an
@@ -32,7 +32,7 @@ FileId = Annotated[str, Field(pattern=r"^file_[A-Za-z0-9]{24,64}$")]
 
 
 def may_be_absent(schema: dict[str, Any]) -> None:
-    """A field that is left out, not null, where there is nothing to say."""
+    """Mark a field that is left out, not null, where it does not apply."""
     schema.pop("default", None)
 
 
@@ -42,7 +42,7 @@ def _open(schema: dict[str, Any]) -> None:
 
 
 class Answered(BaseModel):
-    """What every model of an answer has: no conversion, and no field that is not named."""
+    """The base of every answer's model: no conversion, and no field that is not named."""
 
     model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra=_open)
 

@@ -1,4 +1,4 @@
-"""How a route says what it takes and what it answers: a decorator beneath the blueprint's own.
+"""Describe a route, its parameters and its answers: a decorator beneath that of the blueprint.
 
     @blueprint.get("/v1/things/<thing_id>")
     @operation("One thing", tag="things", path={"thing_id": "The thing's id."}, answers={200: Json("…", Thing)},
@@ -50,7 +50,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class RequestBody:
-    """What is sent: its model or schema by media type, with examples by name."""
+    """A request body: its model or schema by media type, with examples by name."""
 
     content: Mapping[str, Body]
     examples: Mapping[str, Any] = field(default_factory=dict)
@@ -96,7 +96,7 @@ def operation(
 
 
 def declared(view: Callable[..., Any]) -> Operation | None:
-    """What a route says of itself; None if it says nothing."""
+    """Return the description of a route; None if it has none."""
     found = getattr(view, ATTRIBUTE, None)
     return found if isinstance(found, Operation) else None
 
@@ -107,5 +107,5 @@ def Json(  # noqa: N802  # reads as the type of an answer
     examples: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """An answer that is JSON."""
+    """Return an answer that is JSON."""
     return Answer(description, {JSON: model}, examples or {}, headers or {})

@@ -33,7 +33,7 @@ class Undeclared(Exception):
 
 
 def document(app: Flask) -> dict[str, Any]:
-    """The specification of this application's routes. Raises Undeclared, or KeyError for an unknown error code."""
+    """Return the specification of the application's routes. Raises Undeclared, or KeyError for an unknown code."""
     routes = sorted(_routes(app), key=lambda route: (route[0], METHODS.index(route[1])))
     schemas = _Schemas([said for _, _, said, _ in routes])
     paths: dict[str, dict[str, Any]] = {}
@@ -97,7 +97,7 @@ class _Schemas:
         self.components: Schema = dict(sorted(whole["$defs"].items()))
 
     def of(self, body: Body, mode: str) -> Schema:
-        """A reference to a model, or the schema as it is."""
+        """Return a reference to a model, or the schema as it is."""
         if isinstance(body, type) and issubclass(body, BaseModel):
             found: Schema = self._by_model[body, mode]  # type: ignore[index]
             return found
@@ -189,7 +189,7 @@ def _examples(examples: Mapping[str, Any], media: str) -> dict[str, Any]:
 
 
 def _error_response(description: str, codes: list[str], also: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The answer of one status that is an error, with an example for each code; `also` has that status too."""
+    """Return the answer of one error status, with an example for each code; `also` is a further answer of it."""
     statuses = {FAULTS[code].status for code in codes}
     headers = {"x-request-id": _header("RequestId")}
     if statuses == {401}:
@@ -216,5 +216,5 @@ def _header(name: str) -> dict[str, str]:
 
 
 def _name(code: str) -> str:
-    """A code as the name of a component."""
+    """Return the component name for a code."""
     return code.replace("@", "_")

@@ -117,7 +117,7 @@ FILE: dict[str, Any] = {
 
 
 def page(row: dict[str, Any]) -> dict[str, Any]:
-    """A list of one row."""
+    """Return a list of one row."""
     return {"object": "list", "data": [row], "first_id": row["id"], "last_id": row["id"], "has_more": False}
 
 

@@ -23,7 +23,7 @@ class Fault:
     run_id: bool = False
 
     def example(self, code: str) -> dict[str, Any]:
-        """A body as it is answered."""
+        """Return a body as it is answered."""
         code = code.partition("@")[0]
         error = {"message": self.message, "type": error_type(self.status), "param": self.param, "code": code}
         return {"error": error} | ({"run_id": EXAMPLE_RUN_ID} if self.run_id else {})
@@ -150,7 +150,7 @@ LISTED = ("invalid_value", "unknown_field", "invalid_cursor")
 
 
 def codes_of(auth: tuple[Auth, ...], own: tuple[str, ...]) -> dict[int, list[str]]:
-    """The codes that a route can answer, by status, each once. Raises KeyError for a code that is not known."""
+    """Return the error codes of a route by status, each once. Raises KeyError for an unknown code."""
     every = (*own, *(code for kind in auth for code in _BY_AUTH[kind]))
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys(every):

@@ -1,4 +1,4 @@
-"""What the document says in words: the service, its subjects, tokens, headers, and each status that is an error."""
+"""Hold the texts of the document: the service, its tags, tokens, headers, and each error status."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ WIDTH = 116
 
 
 def as_yaml(document: dict[str, Any]) -> str:
-    """The document, texts of several lines as blocks. PyYAML is there for development only."""
+    """Return the document as YAML, with long texts as blocks. PyYAML is a development dependency only."""
     import yaml
 
     class Dumper(yaml.SafeDumper):

@@ -1,4 +1,4 @@
-"""How much of the service one may use at a time: token buckets of keys and of addresses.
+"""Limit request rates: token buckets of keys and of addresses.
 
 addresses.py   whose request it is, behind proxies that are believed
 bucket.py      what a bucket is, and what it said

@@ -1,4 +1,4 @@
-"""What a bucket is, and what it said."""
+"""Describe a token bucket and its decisions."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Bucket(RateLimitItemPerSecond):
         self._end = f"{rate:.9g}/{burst}"
 
     def key_for(self, *identifiers: bytes | str | float) -> str:
-        """The name of the bucket of those identifiers in a storage."""
+        """Return the storage key of the bucket of those identifiers."""
         return "/".join((self.namespace, *map(str, identifiers), self._end))
 
     def widened(self, factor: int) -> Bucket:
-        """One of that many times the rate and the burst."""
+        """Return a bucket with that multiple of the rate and the burst."""
         return Bucket(self.rate * factor, self.burst * factor, self.namespace)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a bucket said: allowed or not, and what its headers tell the client."""
+    """The decision of a bucket: allowed or not, and the headers for the client."""
 
     allowed: bool
     limit: int
@@ -54,7 +54,7 @@ class Decision:
         return str(max(1, math.ceil(self.retry_after_s)))
 
     def headers(self) -> dict[str, str]:
-        """The `x-ratelimit-*` headers, and `Retry-After` of a refusal."""
+        """Return the `x-ratelimit-*` headers, and `Retry-After` of a refusal."""
         headers = {
             "x-ratelimit-limit-requests": str(self.limit),
             "x-ratelimit-remaining-requests": str(self.remaining),
@@ -66,7 +66,7 @@ class Decision:
 
 
 def duration_text(seconds: float) -> str:
-    """A duration in the form OpenAI's headers use: `0s`, `120ms`, `1.5s`, `2m30s`, `1h0m0s`."""
+    """Format a duration as OpenAI's headers do: `0s`, `120ms`, `1.5s`, `2m30s`, `1h0m0s`."""
     ms = math.ceil(round(max(0.0, seconds) * 1000, 3))
     if ms < 1000:
         return f"{ms}ms" if ms else "0s"

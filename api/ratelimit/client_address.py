@@ -1,4 +1,4 @@
-"""Whose request it is: the address of the connection, or what a proxy that is believed says of it."""
+"""Find a client's address: that of the connection, or the one that a trusted proxy reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNKNOWN = "unknown"
 
 
 def client_address(remote: str | None, forwarded: str | None, trusted: Sequence[Network]) -> str:
-    """The nearest address that is not a trusted proxy's; `forwarded` is the header `X-Forwarded-For`.
+    """Return the nearest address that is not a trusted proxy's; `forwarded` is the header `X-Forwarded-For`.
 
     The header is read from its end, as each proxy appends whom it speaks with: what stands before the first address
     that is not trusted is that client's own word, and so is what is no address at all.
@@ -43,7 +43,7 @@ def is_proxy(remote: str, trusted: Sequence[Network]) -> bool:
 
 
 def limited_as(address: str) -> str:
-    """What a bucket of an address is kept under: of IPv6 the network, since one client has all of it."""
+    """Return the name under which an address is limited: for IPv6 its network, since one client has all of it."""
     found = _address(address)
     if isinstance(found, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Network((found, IPV6_PREFIX), strict=False))

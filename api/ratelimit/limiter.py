@@ -58,23 +58,23 @@ class Limiter:
         self._window_lock = Lock()
 
     def spend(self, caller_id: str, bucket: Bucket, *, reading: bool) -> Decision:
-        """A token of a key's bucket; its two buckets are told apart by their names and widths."""
+        """Take a token from a key's bucket; its two buckets differ in their names and widths."""
         kind = "read" if reading else "run"
         return self._asked(lambda kept: kept.buckets.spend(bucket, kind, caller_id))
 
     def stranger(self, address: str, *, reading: bool = False) -> Decision:
-        """A token of an address, for what needs no token or came with a wrong one."""
+        """Take a token from an address's bucket, for requests without a valid token."""
         bucket, kind = (self._reading_strangers, "look") if reading else (self._strangers, "refused")
         name = limited_as(address)
         return self._asked(lambda kept: kept.buckets.spend(bucket, kind, name))
 
     def may_ask(self, address: str) -> bool:
-        """Whether the address has a token left for what came with a wrong one. None is taken."""
+        """Return whether the address has a token left for requests with a wrong token. None is taken."""
         name = limited_as(address)
         return self._asked(lambda kept: kept.buckets.test(self._strangers, "refused", name))
 
     def new_key(self, address: str) -> Decision:
-        """One of the keys that an address may make in any hour: exact, as it is a window and no bucket."""
+        """Take one of the keys that an address may create in an hour. This is exact: a window, not a bucket."""
         name = limited_as(address)
 
         def ask(kept: _Kept) -> Decision:
@@ -87,7 +87,7 @@ class Limiter:
         return self._asked(ask)
 
     def _asked(self, ask: Callable[[_Kept], T]) -> T:
-        """The answer of Redis, or of this process while that is away or there is none."""
+        """Return the answer of Redis, or of this process while Redis is unreachable or not configured."""
         if self._shared is not None and self._may_try():
             try:
                 answer = ask(self._shared)
@@ -99,7 +99,7 @@ class Limiter:
         return ask(self._own)
 
     def _may_try(self) -> bool:
-        """Whether to ask Redis: always while it answers, and by one thread a second while it does not."""
+        """Return whether to ask Redis: always while it answers, and once a second while it does not."""
         if self._away_until is None:
             return True
         with self._lock:

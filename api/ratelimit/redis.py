@@ -87,7 +87,7 @@ class RedisTokenBuckets(RedisStorage):
 
 
 def as_redis(url: str) -> str:
-    """The URL as the client takes it."""
+    """Return the URL in the form that the client library takes."""
     scheme, _, rest = url.partition("://")
     names = {"valkey": "redis", "valkeys": "rediss", "valkey+unix": "redis+unix"}
     return f"{names.get(scheme, scheme)}://{rest}"

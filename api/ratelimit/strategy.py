@@ -29,7 +29,7 @@ SWEEP_AT = 1024
 
 
 class TokenBucketSupport(Protocol):
-    """What a storage needs beside what `limits` asks of it."""
+    """Operations that a storage needs beside those of `limits`."""
 
     def take_tokens(self, key: str, rate: float, burst: int, cost: int) -> tuple[bool, float, float]:
         """Take `cost` tokens if there are so many: whether there were, in how many seconds the bucket is full
@@ -115,7 +115,7 @@ class MemoryTokenBuckets(MemoryStorage):
 
     @property
     def buckets(self) -> int:
-        """How many are in memory."""
+        """Return how many buckets are in memory."""
         return len(self._full_at)
 
     def _sweep(self, now: float) -> None:

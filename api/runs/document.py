@@ -54,7 +54,7 @@ class ResultError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What is known of a run from its start to its end, whatever becomes of it."""
+    """The facts of a run that stay the same from its acceptance to its end."""
 
     id: str
     owner: str
@@ -79,7 +79,7 @@ class RunFacts:
         bytes_in: int = 0,
         keep_files_ms: int = 24 * HOUR_MS,
     ) -> RunFacts:
-        """The facts of a request that was accepted."""
+        """Return the facts of an accepted request."""
         resolved = Limits.resolve(request.limits, pids_default=pids_default)
         created_at_ms = now_ms()
         return cls(
@@ -97,7 +97,7 @@ class RunFacts:
 
     @classmethod
     def recorded(cls, run: Run, bytes_in: int, keep_files_ms: int) -> RunFacts:
-        """The facts of a run that was accepted before this process began."""
+        """Return the facts of a run that was accepted before this process started."""
         document = orjson.loads(run.document)
         return cls(
             id=run.id,
@@ -120,7 +120,7 @@ class RunFacts:
         storage_bytes: int | None = None,
         blob: RunBlob | None = None,
     ) -> NewRun:
-        """The run as it is recorded before it is dispatched."""
+        """Return the run as it is recorded before it is dispatched."""
         started_at = self.created_at if status == "running" else None
         return NewRun(
             id=self.id,
@@ -136,11 +136,11 @@ class RunFacts:
         )
 
     def live(self, status: Status, started_at: str | None = None) -> bytes:
-        """The document of a run that waits or runs."""
+        """Return the document of a queued or running run."""
         return self._document(status, _NO_FACTS, {"started_at": started_at}, None)
 
     def ended(self, result: dict[str, Any]) -> RunEnd:
-        """The end of a run as the worker says it. Raises ResultError."""
+        """Return the end of a run from the worker's result. Raises ResultError."""
         try:
             status: Status = result["status"]
             if status not in ENDED_STATUSES:
@@ -174,7 +174,7 @@ class RunFacts:
             raise ResultError("the result lacks a field") from e
 
     def failed(self, error: ErrorObject, started_at: str | None = None) -> RunEnd:
-        """The end of a run that the service failed."""
+        """Return the end of a run that failed through the service."""
         result = {"started_at": started_at, "finished_at": now()}
         document = self._document("error", _NO_FACTS, result, error)
         return RunEnd("error", now_ms(), document, usage=RunUsage(bytes_in=self.bytes_in))
@@ -221,12 +221,12 @@ class RunFacts:
 
 
 def result_error(result: dict[str, Any]) -> ErrorObject:
-    """The error of a result whose status is `error`, as the envelope says it."""
+    """Return the error of a result with status `error`, in the form of the envelope."""
     return _job_error(result.get("error"))
 
 
 def artifact_object(item: dict[str, Any], forgotten_at_ms: int | None) -> dict[str, Any]:
-    """An artifact as it is recorded: `api.files.links` makes of it what clients see."""
+    """Return an artifact as it is recorded; `api.files.links` adds its link."""
     return {**{name: item[name] for name in _ARTIFACT}, "url": None, "expires_at": forgotten_at_ms}
 
 

@@ -32,7 +32,7 @@ Message = dict[str, Any]
 
 
 def rendered(messages: Iterator[Message], media: str) -> Iterator[bytes]:
-    """Each event as bytes of that form."""
+    """Encode each event as bytes of that media type."""
     for message in messages:
         line = orjson.dumps(message)
         if media == SSE:
@@ -42,19 +42,19 @@ def rendered(messages: Iterator[Message], media: str) -> Iterator[bytes]:
 
 
 def parse_after(text: str | None, name: str) -> int:
-    """A sequence number as a client gives it. Raises ApiError 400 naming where it stood."""
+    """Return a sequence number that a client sent. Raises ApiError 400 naming the parameter."""
     return whole_number(text, name, 0, MAX_SEQ, default=0)
 
 
 def closing(run: Run, seq: int, t_ms: int, signer: Signer) -> Message:
-    """The one event that ends a stream: the run, or its error."""
+    """Return the event that ends a stream: the run, or its error."""
     if run.status == "error":
         return {"seq": seq, "event": "error", "data": orjson.loads(run.document)["error"], "t_ms": t_ms}
     return {"seq": seq, "event": "result", "data": orjson.Fragment(signer.document(run.document)), "t_ms": t_ms}
 
 
 def replayed(run: Run, timeline: Iterable[Event], after: int, signer: Signer) -> Iterator[Message]:
-    """The events of an ended run with a greater number: its timeline, with the texts that its document has.
+    """Yield the events after `after` of an ended run: its timeline, with the texts from its document.
 
     Of a run whose events nobody kept (its worker was lost) only the end is known.
     """
@@ -88,7 +88,7 @@ class Follower:
         self.whole = whole
 
     def follow(self, run: Run, after: int, signer: Signer, *, client_fd: int | None) -> Iterator[Message]:
-        """The run's events with a greater number, to its end. Raises ClientGone.
+        """Yield the run's events after `after`, until its end. Raises ClientGone.
 
         Artifacts are told from the record: when a client hears of one, it can be fetched.
         """

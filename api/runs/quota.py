@@ -1,4 +1,4 @@
-"""What a key's plan allows of runs: ceilings of their limits, how many of them, and room for what they leave.
+"""Apply a key's plan to a run: ceilings of limits, the number of runs, and storage for artifacts.
 
 The counting itself is a part of the transaction that accepts a run (`records.runs.RunStore.accept`), so that of any
 number of requests at once no more are accepted than there are runs left.
@@ -27,7 +27,7 @@ ASK_AGAIN_S = 86_400
 
 
 def within_plan(request: RunRequest, plan: Plan | None, pids_default: int) -> RunRequest:
-    """The request with limits that the plan allows. Raises ApiError 400 for one that was asked for above it."""
+    """Return the request with limits that the plan allows. Raises ApiError 400 for a limit requested above it."""
     if plan is None or not plan.limits:
         return request
     try:
@@ -37,7 +37,7 @@ def within_plan(request: RunRequest, plan: Plan | None, pids_default: int) -> Ru
 
 
 def may_have(plan: Plan | None, request: RunRequest, at_ms: int) -> tuple[Quota | None, int | None]:
-    """What the run is counted against, and how much its key may keep; None where there is no such bound."""
+    """Return the run quota and the storage bound of the key; None where there is no such bound."""
     if plan is None:
         return None, None
     artifacts = request.limits.get("max_artifact_files", LIMIT_RULES["max_artifact_files"].default)
@@ -45,7 +45,7 @@ def may_have(plan: Plan | None, request: RunRequest, at_ms: int) -> tuple[Quota 
 
 
 def no_more(caller: Caller, found: object) -> ApiError:
-    """What is answered to a run that the plan does not allow any more."""
+    """Return the error for a run beyond the quota or the storage of the plan."""
     assert caller.plan is not None
     if isinstance(found, OverStorage):
         return ApiError(

@@ -1,4 +1,4 @@
-"""What becomes of runs that no connection waits for: those in the background, and those whose client left.
+"""Record the results of runs that no request waits for: background runs, and runs whose client left.
 
 One thread listens to the worker, writes down what it says of such runs, and acknowledges every result once it is
 recorded. A run that the worker should have and has not is over: it ends `error`. So do, at the start of this
@@ -116,11 +116,11 @@ class Collector:
             os.close(ends[0])
 
     def expect(self, facts: RunFacts) -> None:
-        """A run is about to be given to the worker: a result that comes here is to be recorded."""
+        """Track a run that is about to be dispatched, so that a result for it is recorded."""
         self._expected[facts.id] = _Expected(facts)
 
     def drop(self, run_id: str) -> None:
-        """A run has its end, by whoever waited for it."""
+        """Stop tracking a run: a request thread has recorded its end."""
         self._expected.pop(run_id, None)
 
     def leave(self, run_id: str) -> None:
@@ -130,7 +130,9 @@ class Collector:
             expected.sure_at = time.monotonic()
 
     def doubt(self, run_id: str) -> None:
-        """The store may hold this run, and must not: it was never started, and nobody knows of it."""
+        """Mark the run for deletion once the database is back: its INSERT may have been committed although the call
+        failed.
+        """
         self._doubtful.add(run_id)
 
     # -- the thread --------------------------------------------------------------------------------
@@ -232,7 +234,7 @@ class Collector:
         self._dispatcher.acknowledge(run_id)
 
     def _is_open(self, run_id: str) -> bool:
-        """Whether a run has no end yet: a sibling is about to record it, or one that is started again will be."""
+        """Return whether the run has no recorded end yet: a sibling process may be about to record it."""
         return any(run.id == run_id for run in self._store.unfinished())
 
     def _give_up_all_but(self, known: Container[str], since: float) -> None:

@@ -1,4 +1,4 @@
-"""What the schema of a run's request says beyond its types: the rules that `api.runs.requests` checks by hand.
+"""Add to the schema of a run's request the rules that `api.runs.requests` checks by hand.
 
 They are checked there for the sake of their messages and of bounds in bytes; here they are written down for
 whoever reads the document or makes a client of it, from the same constants. What JSON Schema cannot say (a path

@@ -1,4 +1,4 @@
-"""What a request must look like: the shape by Pydantic, then the rules of API.md, one error at a time.
+"""Parse a run's request: its shape by Pydantic, then the rules of API.md, one error at a time.
 
 No message repeats what was sent, but a number against its bound and the name of an unknown field.
 """
@@ -95,7 +95,7 @@ class RunRequest:
 
 
 def parse_run(data: dict[str, Any]) -> RunRequest:
-    """A run's request from its JSON. Raises ApiError 400 naming the first field that is wrong."""
+    """Return a run's request from its JSON. Raises ApiError 400 naming the first wrong field."""
     try:
         body = RunIn.model_validate(data)
     except ValidationError as e:
@@ -142,7 +142,7 @@ def check_entry_file(request: RunRequest, entry_file: str) -> None:
 
 
 def _check_offered(body: RunIn) -> None:
-    """What API.md describes and this version does not do is said, never ignored."""
+    """Refuse combinations of fields that are not supported, rather than ignore one of them."""
     if body.stream and body.background:
         raise invalid("stream: a run in the background is not streamed; follow its events", param="stream")
 

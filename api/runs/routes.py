@@ -119,7 +119,7 @@ def create_run() -> Response:
     ),
 )
 def list_runs() -> Response:
-    """The caller's runs, a page at a time, the newest first unless `order=asc`."""
+    """List the caller's runs, page by page: the newest first unless `order=asc`."""
     caller = require_caller(reading=True)
     asked = parse_list(request.args, filters=("status", "language"))
     language = asked.filters.get("language")
@@ -158,7 +158,7 @@ def list_runs() -> Response:
     ),
 )
 def get_run(run_id: str) -> Response:
-    """One run of the caller's, in any state; with `include=request` what made it.
+    """Return one of the caller's runs, in any state; with `include=request` also the request.
 
     404 for one that is unknown, forgotten or another's.
     """
@@ -234,7 +234,7 @@ def cancel_run(run_id: str) -> Response:
     ),
 )
 def get_events(run_id: str) -> Response:
-    """The events of a run, live or again: those after `after`, or after `Last-Event-ID` for SSE."""
+    """Stream the events of a run, live or replayed: those after `after`, or after `Last-Event-ID` for SSE."""
     caller = require_caller(reading=True)
     media = media_type(request.accept_mimetypes)
     if set(request.args) - {"after"}:
@@ -311,7 +311,7 @@ def _document(run: Run, give_back: Callable[[], None] | None = None, *, status: 
 
 
 def _bytes(body: bytes, give_back: Callable[[], None] | None = None, *, status: int = 200) -> Response:
-    """An answer; a place that was taken is given back once nobody can be kept waiting by it."""
+    """Return an answer. A held slot is released once sending it cannot block a thread."""
     response = Response(body, status, content_type=JSON)
     if give_back is not None:
         if len(body) > SMALL_BYTES:
@@ -322,7 +322,7 @@ def _bytes(body: bytes, give_back: Callable[[], None] | None = None, *, status: 
 
 
 def _events(messages: Iterator[Message], media: str, give_back: Callable[[], None]) -> Response:
-    """A stream of events that gives its place back when it ends, by whichever side."""
+    """Return a stream of events that releases its slot when either side ends it."""
 
     def body() -> Iterator[bytes]:
         try:
@@ -338,7 +338,7 @@ def _events(messages: Iterator[Message], media: str, give_back: Callable[[], Non
 
 
 def _client_fd() -> int | None:
-    """The socket of the waiting client, where the server in front says which it is."""
+    """Return the file descriptor of the waiting client's socket, where the server provides it."""
     sock = request.environ.get("gunicorn.socket")
     return None if sock is None else int(sock.fileno())
 

@@ -271,7 +271,7 @@ class Runs:
         return tuple(found)
 
     def _not_again(self, caller: Caller, found: object) -> Exception:
-        """What is answered to a request that was made before, or that the key's plan does not allow any more."""
+        """Return the exception for a rejected acceptance: duplicate, mismatch or quota."""
         if isinstance(found, Duplicate):
             run = self._store.get(caller.id, found.run_id)
             if run is not None and run.ended:
@@ -347,7 +347,7 @@ class Runs:
         return True
 
     def _refused(self, facts: RunFacts, refusal: Refusal) -> ApiError:
-        """The run never was. The error to raise."""
+        """Delete the record of a refused run, and return the error to raise."""
         self._discard(facts)
         return ApiError.from_refusal(refusal)
 
@@ -359,7 +359,7 @@ class Runs:
             self._collector.doubt(facts.id)
 
     def _failed(self, facts: RunFacts, progress: Progress, e: Exception) -> ApiError:
-        """What the worker's or our own failure makes of a run: the error to raise. Raises ClientGone."""
+        """Record a failure of the worker or of this service, and return the error to raise. Raises ClientGone."""
         if isinstance(e, ClientGone):
             self._collector.leave(facts.id)
             raise e

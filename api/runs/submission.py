@@ -81,7 +81,7 @@ class Progress:
 
 
 def ended_run(facts: RunFacts, end: RunEnd) -> Run:
-    """The run that such an end makes of it."""
+    """Return the run with that end."""
     return Run(
         facts.id,
         facts.owner,
@@ -95,7 +95,7 @@ def ended_run(facts: RunFacts, end: RunEnd) -> Run:
 
 
 def job_of(facts: RunFacts, request: RunRequest, inputs: tuple[JobInput, ...], plan: Plan | None) -> Job:
-    """What the worker is asked to do."""
+    """Return the job for the worker."""
     return Job(
         run_id=facts.id,
         language=facts.language,

@@ -42,7 +42,7 @@ class TooSlowError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Where the rests of answers are kept, and how much they may be: all of them, and those for one client."""
+    """The files of unsent answers, with bounds on their size: in all, and for one client."""
 
     folder: Path | None
     budget: Budget
@@ -50,7 +50,7 @@ class Room:
 
 
 class Leaving:
-    """What is left of an answer, in a file. Used by one thread at a time."""
+    """The unsent rest of an answer, in a file. Used by one thread at a time."""
 
     def __init__(self, room: Room, size: int) -> None:
         """`size` bytes of the budget have been taken for it."""
@@ -92,7 +92,7 @@ class Leaving:
 
 
 class Rate:
-    """How much was sent in each window of time."""
+    """The bytes sent in each window of time."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -29,7 +29,7 @@ class Budget:
 
     @property
     def used(self) -> int:
-        """How many bytes are taken."""
+        """Return how many bytes are taken."""
         return self._used
 
     def take(self, whose: Sequence[Hashable], size: int) -> bool:
@@ -55,7 +55,7 @@ class Budget:
 
 
 class Memory:
-    """How many bytes of bodies are in memory."""
+    """A count of the bytes of bodies in memory."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

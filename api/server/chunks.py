@@ -1,4 +1,4 @@
-"""Where a chunked body ends, found without decoding it.
+"""Find the end of a chunked body without decoding it.
 
 The bytes are decoded later, by the server's own parser, which is strict. This one need only not wait for more than
 that one would: what it cannot follow it takes for the end, and the parser says what is wrong.

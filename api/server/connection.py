@@ -40,7 +40,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Step(enum.Enum):
-    """How far a request has come."""
+    """The stages of receiving a request."""
 
     MORE = "wants more bytes"
     READY = "can be worked on"
@@ -51,7 +51,7 @@ class Step(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What connections have in common: how requests are parsed, told apart and bounded."""
+    """The settings that connections share: how requests are parsed, attributed and bounded."""
 
     config: Any
     #: The largest body that is collected.
@@ -133,12 +133,12 @@ class Connection:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing of a request has come yet."""
+        """Return whether no byte of a request has arrived yet."""
         return not self._head and self.request is None
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """Those of the request, with names in capitals."""
+        """Return the headers of the request, with names in capitals."""
         assert self.request is not None
         return list(self.request.headers)
 
@@ -273,7 +273,7 @@ class Connection:
 
     @property
     def _most(self) -> float:
-        """The largest body of this request that is collected; one that is read as it comes is bounded there."""
+        """Return the largest body of this request that is collected; a streamed body has its bound elsewhere."""
         return math.inf if self.rules.is_streamed(self.request) else self.rules.most_body
 
     @property
@@ -328,7 +328,7 @@ class Connection:
             self._collected = None
 
     def _cut(self) -> Step:
-        """The client sends no more, and the body is not whole: its handler says so."""
+        """Mark the body as incomplete because the client sends no more; its handler answers so."""
         self.body = Body.CUT
         assert self._unreader is not None
         self._unreader.collected = self._collected

@@ -308,7 +308,7 @@ class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn is untyped
         self.error_log.setLevel(logging.WARNING)
 
     def access(self, resp: Any, _req: object, environ: WSGIEnvironment, request_time: timedelta) -> None:  # noqa: ANN401
-        """An answer was sent, or what was left of it was handed to the loop, or it will never be sent."""
+        """Record an answer that was sent, handed to the loop with its rest, or given up."""
         ended = environ.pop(ENDED_KEY, None)
         if ended is not None:
             ended(environ, resp.status_code or 500, request_time.total_seconds(), resp.sent)

@@ -60,7 +60,7 @@ def receive(sock: socket.socket) -> bytes | None:
 
 
 class Fate(enum.Enum):
-    """What becomes of a connection when a thread has done with it."""
+    """The ways in which a connection continues after a thread has finished with it."""
 
     KEEP = "it waits for its next request"
     CLOSE = "it is closed"
@@ -176,7 +176,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self._came_to(conn, conn.take(data))
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
-        """An idle connection has its next request, or has ended."""
+        """Handle an idle connection that has become readable: its next request, or its end."""
         try:
             self.keepalived_conns.remove(conn)
         except ValueError:  # closed by what happened just before
@@ -215,7 +215,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     # -- after a request ---------------------------------------------------------------------------
 
     def _done(self, conn: Connection, done: Future[Fate]) -> None:
-        """A thread has done with a connection."""
+        """Continue with a connection that a thread has finished with."""
         try:
             fate = done.result() if not done.cancelled() else Fate.CLOSE
         except Exception:
@@ -250,7 +250,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_client_socket_readable, conn))
 
     def _writable(self, conn: Connection, sock: socket.socket) -> None:
-        """A client can take more of its answer."""
+        """Send more of an answer to a client that can take it."""
         if conn not in self._leaving:
             return
         left, keeps = self._leaving[conn]

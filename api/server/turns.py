@@ -1,4 +1,4 @@
-"""Whose request is worked on next: a bounded number at the same time, and the keys take turns.
+"""Choose the next request to work on: a bounded number at a time, in rotation between keys.
 
 Many threads of one interpreter do not get more done: each lock that one of them holds while another has the
 interpreter costs a switch, and a hundred threads spend their time on switches. A bound of a few keeps the service
@@ -53,12 +53,12 @@ class Turns:
 
     @property
     def active(self) -> int:
-        """How many turns are held."""
+        """Return how many turns are held."""
         return self._active
 
     @property
     def has_waiting(self) -> bool:
-        """Whether somebody waits, who wants `unstick` to be called."""
+        """Return whether a request waits, so that `unstick` must be called."""
         return bool(self._lines)
 
     def take_at_once(self, whose: Hashable) -> bool:
@@ -139,7 +139,7 @@ class HeldTurn:
     __slots__ = ("_held", "_of", "_turns", "whose")
 
     def __init__(self, turns: Turns, whose: Hashable) -> None:
-        """It has been taken already."""
+        """Create the object for a turn that has already been taken."""
         self._turns = turns
         self.whose = self._of = whose
         self._held = True

@@ -55,7 +55,7 @@ _HTML = "text/html; charset=utf-8"
     errors=("overloaded", "too_many_connections"),
 )
 def specification() -> Response:
-    """The specification of what this service answers."""
+    """Return the OpenAPI document of this service."""
     known = current_app.extensions
     if EXTENSION not in known:
         known[EXTENSION] = orjson.dumps(document(current_app))
@@ -72,7 +72,7 @@ def page() -> Response:
 @blueprint.get("/docs/<name>")
 @operation("What the page loads", tag=HIDDEN, auth=("none",), path={"name": ""}, answers={200: Answer("A file.")})
 def asset(name: str) -> Response:
-    """A file of the page; 404 for any other name."""
+    """Return a file of the page; 404 for any other name."""
     if name not in _ASSETS:
         raise ApiError(404, http_error(404).message, code="not_found")
     kind, whose = _ASSETS[name]

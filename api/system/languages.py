@@ -32,7 +32,7 @@ _PUBLIC = ("id", "aliases", "version", "entry_file", "packages", "ready", "examp
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """What the API needs of a language; `public` is its row of `GET /v1/languages`."""
+    """The facts of a language that the API needs; `public` is its row of `GET /v1/languages`."""
 
     id: str
     entry_file: str
@@ -69,7 +69,7 @@ class Languages:
         self._failed_at = float("-inf")
 
     def catalogue(self, max_age_s: float = SHOWN_AGE_S) -> Catalogue:
-        """The languages, not older than that. Raises WorkerUnavailable."""
+        """Return the languages, at most `max_age_s` old. Raises WorkerUnavailable."""
         if self._age_s() > max_age_s:
             with self._lock:
                 if self._age_s() > max_age_s:
@@ -77,7 +77,7 @@ class Languages:
         return self._catalogue
 
     def find(self, name: str) -> Language:
-        """A language that is ready, by id or alias. Raises ApiError 400 or 503."""
+        """Return a ready language by id or alias. Raises ApiError 400 or 503."""
         language = self._catalogue.by_name.get(name)
         if language is None or not language.ready or self._age_s() > READY_AGE_S:
             try:
@@ -97,12 +97,12 @@ class Languages:
         return language
 
     def forget(self) -> None:
-        """The worker has gone away: what it said is not to be shown for another moment."""
+        """Discard the cached languages, because the worker has gone away."""
         with self._lock:  # what is being asked now may have been answered before
             self._catalogue = replace(self._catalogue, taken_at=float("-inf"))
 
     def name_of(self, name: str) -> str:
-        """The id of a language by id or alias, ready or not. Raises ApiError 400 or 503."""
+        """Return the id of a language, ready or not, by id or alias. Raises ApiError 400 or 503."""
         try:
             language = self.catalogue().by_name.get(name)
         except WorkerUnavailable as e:
@@ -132,7 +132,7 @@ class Languages:
 
 
 def worker_unavailable() -> ApiError:
-    """What is said when no worker answers: nothing was started."""
+    """Return the error for a request that no worker answers: nothing was started."""
     return ApiError(
         503,
         "The worker cannot be reached; nothing was started.",

@@ -64,27 +64,27 @@ class PageFile:
 @blueprint.get("/")
 @operation("The admin page", tag=HIDDEN, auth=("none",), answers={200: Answer("HTML.", {"text/html": {}})})
 def index() -> Response:
-    """The admin page."""
+    """Return the admin page."""
     return _reply(INDEX)
 
 
 @blueprint.get("/licences.txt")
 @operation("Its licences", tag=HIDDEN, auth=("none",), answers={200: Answer("Text.", {"text/plain": {}})})
 def licences() -> Response:
-    """The licences of what the page is made of."""
+    """Return the licences of the page's parts."""
     return _reply("licences.txt")
 
 
 @blueprint.get("/assets/<name>")
 @operation("What it loads", tag=HIDDEN, auth=("none",), path={"name": ""}, answers={200: Answer("A file.")})
 def asset(name: str) -> Response:
-    """A script, a style or a picture of the page. 404 for every other name."""
+    """Return a script, a style or a picture of the page. 404 for every other name."""
     return _reply(f"assets/{name}")
 
 
 @cache
 def page_files() -> Mapping[str, PageFile]:
-    """Every file of the page by its path in the build."""
+    """Return every file of the page by its path in the build."""
     root = resources.files("web") / "admin" / "static"
     assets = [(f"assets/{item.name}", item.read_bytes()) for item in (root / "assets").iterdir()]
     top = [(item.name, item.read_bytes()) for item in root.iterdir() if item.is_file()]

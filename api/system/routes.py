@@ -1,4 +1,4 @@
-"""What the service says of itself: languages, health. No token is needed."""
+"""Report on the service itself: languages, health, metrics. No token is needed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OK, FAIL = "ok", "fail"
     errors=("worker_unavailable", "rate_limit_exceeded"),
 )
 def languages() -> Response:
-    """The languages, and which of them are ready."""
+    """List the languages and whether each is ready."""
     require_stranger()
     try:
         catalogue = context().languages.catalogue()
@@ -49,7 +49,7 @@ def languages() -> Response:
     answers={200: Json("Always: `ok`, or `degraded` with what fails.", Health, {"ok": examples.HEALTH})},
 )
 def health() -> Response:
-    """Always 200: `ok`, or `degraded` with what fails."""
+    """Report the health, always with 200: `ok`, or `degraded` and the failing checks."""
     return _json(_report(_checks() | _failing_languages(), "degraded"))
 
 
@@ -71,7 +71,7 @@ def alive() -> Response:
     },
 )
 def ready() -> Response:
-    """Whether runs can be taken: 200 or 503, with the names of the checks and how each went."""
+    """Report whether runs can be accepted: 200 or 503, with each check's name and result."""
     report = _report(_checks(), FAIL)
     return _json(report, 200 if report["status"] == OK else 503)
 
@@ -85,7 +85,7 @@ def ready() -> Response:
     errors=("overloaded", "too_many_connections"),
 )
 def show_metrics() -> Response:
-    """The numbers of api and worker for Prometheus. 401 without METRICS_TOKEN, where that is set."""
+    """Return the metrics of api and worker for Prometheus. 401 without METRICS_TOKEN, where that is set."""
     token = context().metrics_token
     if token is not None and not _is_bearer(request.headers.get("Authorization"), token):
         context().access.refused("metrics_token", request.remote_addr)
@@ -102,7 +102,7 @@ def show_metrics() -> Response:
 
 
 def _is_bearer(authorization: str | None, token: str) -> bool:
-    """Whether this is that token, found out in a time that says nothing of it: digests are compared."""
+    """Return whether this is that token. Digests are compared, so that the time reveals nothing."""
     scheme, _, given = (authorization or "").partition(" ")
     digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in (given.strip(" "), token)]
     return hmac.compare_digest(*digests) and scheme.lower() == "bearer"

@@ -1,4 +1,4 @@
-"""Whether the stores answer, asked of them no more often than now and then: anybody may ask us, without a token."""
+"""Check that the stores answer, at a bounded rate: anybody may ask for the result without a token."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StorageCheck:
         self._asked_at = float("-inf")
 
     def good(self) -> bool:
-        """Whether both answered when they were asked last."""
+        """Return whether both stores answered the last check."""
         if time.monotonic() - self._asked_at > KEPT_S and self._lock.acquire(blocking=False):
             try:
                 self._good = self._ask()

@@ -47,7 +47,7 @@ class LeftQueue(AdmissionError):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one key's plan allows of the places and of the queue; None is no bound but everybody's."""
+    """The bounds of one key's plan on concurrent and waiting runs; None means no bound of its own."""
 
     running: int | None = None
     waiting: int | None = None
@@ -58,7 +58,7 @@ NO_BOUND = Share()
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How many runs hold a place, how many wait, and the sum of the former's memory limits."""
+    """The number of running and of waiting runs, and the sum of the running ones' memory limits."""
 
     running: int
     waiting: int
@@ -87,7 +87,8 @@ class Admission:
         self._lock = threading.Lock()
 
     def enter(self, key: str, memory_mb: int, share: Share = NO_BOUND, *, size: int = 0) -> Place:
-        """A place, or one in the queue for it; give it back by `leave`. `size` is how many bytes the job brings.
+        """Reserve a place, or one in the queue for it; release it by `leave`. `size` is how many bytes the job
+        brings.
 
         Raises Overloaded when the queue is full, ShareUsed when the key's part of it is.
         """
@@ -157,12 +158,12 @@ class Admission:
                 os.close(place.wake_fd)
 
     def position(self, place: Place) -> int:
-        """How many runs will be admitted up to and with this one, if no other comes; 0 once it is held."""
+        """Return the run's position in the order of admission, counted from 1; 0 once it holds its place."""
         with self._lock:
             return self._queue.position(place)
 
     def load(self) -> Load:
-        """A look at the queue."""
+        """Return the present load."""
         with self._lock:
             return Load(self._queue.running, self._queue.waiting, self._queue.used_mb)
 

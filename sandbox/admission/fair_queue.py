@@ -43,7 +43,7 @@ class BeyondShare(ShareUsed):
 
 
 class _Key:
-    """What one key holds, and its runs that wait in the order they came."""
+    """The places of one key, and its waiting runs in order of arrival."""
 
     __slots__ = ("running", "used_mb", "waiting")
 

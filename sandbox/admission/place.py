@@ -1,4 +1,4 @@
-"""What runs are given: places and memory, in a general part and one that is reserved; and a run's own place."""
+"""Count the resources of runs: places and memory, in a general and a reserved part, and one run's reservation."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Receiver:
         self._skips_said = 0
 
     def begin(self, payload: bytes) -> None:
-        """A file begins: its path and size."""
+        """Begin a file, given its path and size."""
         self.close()
         raw, digits = frames.unpack(payload, 2)
         size = frames.number(digits)
@@ -80,7 +80,7 @@ class Receiver:
                 _log_failure(e)
 
     def skip(self, payload: bytes) -> None:
-        """A file that the agent left out, and why."""
+        """Note a file that the agent left out, and the reason."""
         raw, reason = frames.unpack(payload, 2)
         text = reason.decode("ascii", "replace")
         self._skips_said += 1
@@ -89,12 +89,12 @@ class Receiver:
         self._skip(raw, text)
 
     def end(self, payload: bytes) -> None:
-        """The agent has sent all; `payload` is how many it left out."""
+        """Note the end of the artifacts; `payload` is the number of files left out."""
         self.close()
         self.skipped_count += max(0, frames.number(payload) - self._skips_said)
 
     def close(self) -> None:
-        """The file begun last is complete, or has changed under the agent's hands."""
+        """Complete the current file, or leave it out if it changed while it was read."""
         file, self._open = self._open, None
         if file is None:
             return
@@ -200,7 +200,7 @@ def _log_failure(e: StorageError) -> None:
 
 
 def _clean_path(raw: bytes) -> str | None:
-    """The path as text if it is one that can be shown and stored as it is."""
+    """Return the path as text if it can be shown and stored unchanged."""
     try:
         path = raw.decode("utf-8")
     except UnicodeDecodeError:

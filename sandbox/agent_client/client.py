@@ -42,7 +42,7 @@ Phase = Literal["compile", "run"]
 
 
 class Storage(BlobWriter, Inputs, Protocol):
-    """Where artifacts go and inputs come from."""
+    """The storage of artifacts and inputs."""
 
 
 class Conversation:
@@ -260,7 +260,9 @@ class Conversation:
             stream.data += kept
 
     def _compiler_ended(self, payload: bytes) -> None:
-        """The compiler and all that it started are dead. If all is well the program comes next, and no way back."""
+        """Handle the end of the compile phase, when all its processes have exited. After a success the program
+        starts.
+        """
         kind, digits, _, _ = frames.unpack(payload, 4)
         code, _ = _end_of(kind, digits)
         self._note_compiled(code, self._sandbox.stats())
@@ -281,7 +283,7 @@ class Conversation:
         self._out = streams(self._plan.limits.max_output_bytes)
 
     def _exited(self, payload: bytes) -> None:
-        """The main process has ended and everything else is dead: what it used, and its outputs if any."""
+        """Handle the end of the run, when all processes have exited: read usage and collect artifacts."""
         kind, digits, out_cut, err_cut, outputs = frames.unpack(payload, 5)
         self._exit = _end_of(kind, digits)
         reached("exited")
@@ -339,7 +341,7 @@ class Conversation:
 
 
 def _end_of(kind: bytes, digits: bytes) -> tuple[int | None, int | None]:
-    """The exit code or the signal that ended a main process. Raises ProtocolError for an end that cannot be."""
+    """Return the exit code or the signal of a main process. Raises ProtocolError for an impossible end."""
     value = frames.number(digits, 255)
     if kind == b"exit":
         return value, None

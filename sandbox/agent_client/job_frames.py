@@ -1,4 +1,4 @@
-"""What the host says first: the files and the job, as the agent reads them (`runners/agent/job.py`)."""
+"""Encode the files and the job for the agent, which decodes them in `runners/agent/job.py`."""
 
 from __future__ import annotations
 
@@ -42,15 +42,14 @@ JOB_FIELDS: tuple[FrameField, ...] = (
 
 
 class Inputs(Protocol):
-    """Where the bytes of inputs come from."""
+    """The source of the bytes of inputs."""
 
     def open_input(self, item: JobInput) -> Content:
-        """The bytes of an input, checked on their way. Raises StorageError."""
+        """Open the bytes of an input; they are checked while they are read. Raises StorageError."""
 
 
 def opening(plan: Plan, inputs: Inputs) -> Iterator[bytes]:
-    """The frames that carry the files and the job, one after the other; `compile`, or stdin and `go`, follow
-    them.
+    """Yield the frames of the files and the job. COMPILE, or STDIN and GO, follow them.
 
     What is in storage is read as it is sent, some hundred KiB at a time. Raises StorageError when it cannot be, or
     is not what it should be: the job has not been sent then.

@@ -1,4 +1,4 @@
-"""Whether a sandbox's agent is ready for a job, before any of a user's is in it."""
+"""Wait until a sandbox's agent is ready, before any data of a user enters the sandbox."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _exactly(sandbox: Sandbox, size: int) -> bytes:
 
 
 def is_waiting(sandbox: Sandbox) -> bool:
-    """Whether a warm sandbox still waits: it has said nothing more and has not hung up."""
+    """Return whether a warm sandbox is still usable: its agent has sent nothing more and is connected."""
     poller = select.poll()
     poller.register(sandbox.stream, select.POLLIN)
     return not poller.poll(0)

@@ -1,4 +1,4 @@
-"""What is kept of a conversation while it goes on, and what comes of it."""
+"""Buffer the output of an agent during a run, and hold its report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandbox.run.outcome import Ending
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """How compiling went. `exit_code` None: the compiler was killed, or nobody knows."""
+    """The outcome of compiling. `exit_code` None: the compiler was killed, or its end is unknown."""
 
     stdout: bytes
     stderr: bytes
@@ -23,7 +23,7 @@ class Compiled:
 
 @dataclass(slots=True)
 class Spoken:
-    """What came of a conversation: how it ended, what was made and used. What was printed is in the run's log.
+    """The report of a run: its end, its artifacts and usage. The output is in the run's event log.
 
     All but `compiled` is of the program alone; where that was not run there was no output, time or memory.
     """
@@ -48,7 +48,7 @@ class Stream:
     data: bytearray = field(default_factory=bytearray)
 
     def take(self, payload: bytes) -> bytes:
-        """As much of it as there is room for."""
+        """Keep as much of the payload as there is room for."""
         if len(payload) > self.room:
             self.truncated = True
             payload = payload[: self.room]

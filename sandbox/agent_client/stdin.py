@@ -1,4 +1,4 @@
-"""What a program is to read, handed to its agent as that is taken."""
+"""Send a program's input to its agent as fast as the program reads it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class StdinWindow:
         self._ended = False
 
     def due(self) -> bytes:
-        """The frames that may be sent now, behind the last of the input the word that it was all."""
+        """Return the frames that may be sent now; after the last input, the one that marks its end."""
         room = WINDOW_BYTES - self._unacknowledged
         piece, self._left = self._left[:room], self._left[room:]
         self._unacknowledged += len(piece)
@@ -28,7 +28,7 @@ class StdinWindow:
         return due
 
     def taken(self, count: int) -> None:
-        """The program has taken so many bytes. Raises ProtocolError if that is more than were sent."""
+        """Note that the program has read `count` bytes. Raises ProtocolError if more were read than sent."""
         if count > self._unacknowledged:
             raise ProtocolError("more stdin taken than was sent")
         self._unacknowledged -= count

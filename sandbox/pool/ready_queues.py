@@ -1,4 +1,4 @@
-"""What waits in the warm pool, and what is to be made next.
+"""Hold the sandboxes that wait in the warm pool, and choose which to make next.
 
 While runs are going on, nothing is wanted that the pool has half of: on a small machine, making the next sandbox
 would slow the run that is under way.
@@ -51,7 +51,7 @@ class Shelf:
 
     @property
     def coming(self) -> int:
-        """How many there are, or will be."""
+        """Return the number of sandboxes that are ready or being started."""
         return len(self.ready) + self.making
 
     @property
@@ -72,7 +72,8 @@ class Shelves:
         *,
         tries: bool = True,
     ) -> None:
-        """One of each language, and where the engine has templates, of each flavour and of containers.
+        """Create a queue for each language and, where the engine has templates, for each variant and for
+        containers.
 
         `availability` knows what is in doubt; without `tries` nothing is made to settle that.
         """
@@ -91,7 +92,7 @@ class Shelves:
         self._ended = 0
 
     def find(self, language: Language, flavour: str) -> Shelf:
-        """The flavour's, or the language's own if that has none."""
+        """Return the variant's queue, or the language's own if the variant has none."""
         return self._shelves.get(_name(language, flavour)) or self._shelves[_name(language, "")]
 
     def find_containers(self, language: Language) -> Shelf:
@@ -99,7 +100,7 @@ class Shelves:
         return self.find(language, CONTAINER)
 
     def take(self, shelf: Shelf) -> Sandbox | None:
-        """What has waited for longest."""
+        """Return the sandbox that has waited longest."""
         with self._change:
             if not shelf.ready:
                 return None
@@ -123,7 +124,7 @@ class Shelves:
         return None
 
     def put(self, shelf: Shelf, sandbox: Sandbox) -> bool:
-        """What was on its way is there. False if it is not wanted any more, or was only to show that it can be."""
+        """Add a started sandbox. Return False if it is no longer wanted, or was made only as a test."""
         with self._change:
             shelf.making -= 1
             wanted = not self._closed and len(shelf.ready) < shelf.size
@@ -132,7 +133,7 @@ class Shelves:
             return wanted
 
     def give_up(self, shelf: Shelf) -> None:
-        """What was on its way does not come."""
+        """Note that a sandbox that was being started will not come."""
         with self._change:
             shelf.making -= 1
 
@@ -164,12 +165,12 @@ class Shelves:
             self._busy += 1
 
     def run_ends(self) -> None:
-        """One is over; it counts until `forget_ended`."""
+        """Note the end of a run; it counts as active until `forget_ended`."""
         with self._change:
             self._ended += 1
 
     def forget_ended(self) -> None:
-        """What ended runs kept from being wanted is wanted now."""
+        """Stop counting ended runs as active, so that their sandboxes are replaced."""
         with self._change:
             if self._ended:
                 self._busy -= self._ended
@@ -217,7 +218,7 @@ class Shelves:
         return self._clock() < shelf.paused_until
 
     def _shortest_pause_s(self) -> float | None:
-        """How long until the first pause ends; None if there is none."""
+        """Return the seconds until the first pause ends; None if there is none."""
         at = self._clock()
         return min((one.paused_until - at for one in self._shelves.values() if one.paused_until > at), default=None)
 

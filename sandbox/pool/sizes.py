@@ -1,4 +1,4 @@
-"""How many sandboxes of each language wait in the warm pool."""
+"""Compute how many sandboxes of each language wait in the warm pool."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST, MOST_FORKED = 16, 8
 
 
 def flavour_sizes(sizes: Mapping[Language, int]) -> dict[tuple[Language, str], int]:
-    """How many warm sandboxes of each flavour of a language: half of what that has, if it has any."""
+    """Return the number of warm sandboxes of each variant: half of its language's, if that has any."""
     return {
         (language, flavour.name): (size + 1) // 2
         for language, size in sizes.items()
@@ -23,7 +23,7 @@ def flavour_sizes(sizes: Mapping[Language, int]) -> dict[tuple[Language, str], i
 def pool_sizes(
     languages: list[Language], *, memory_mb: int, wanted: str | None, most: int = MOST, name: str = "WARM_POOL"
 ) -> dict[Language, int]:
-    """How many warm sandboxes of each language: as `wanted` says (`python=8,node=4`), else by memory.
+    """Return the number of warm sandboxes of each language: from `wanted` (`python=8,node=4`), else by memory.
 
     Every language gets the same share of the memory, as many slots as fit, at least one and at most `most`.
     Raises ValueError, naming the setting, for a wish that cannot be read.

@@ -82,11 +82,11 @@ class WarmPool:
     # -- for runs ----------------------------------------------------------------------------------
 
     def check(self, language: Language) -> None:
-        """Raises NotReady for a language whose image is not built."""
+        """Check that the language's image is built. Raises NotReady."""
         self._image(language)
 
     def take(self, language: Language, flavour: str = "", owner: str = "") -> tuple[Sandbox, Source]:
-        """A ready sandbox: from the shelf, or made now if that is empty. Raises NotReady, EngineError.
+        """Return a ready sandbox: a waiting one, or a new one if none waits. Raises NotReady, EngineError.
 
         `flavour` is that of the template to prefer, where there is one. Where each owner has templates of its own,
         it is forked from one now, if there is one yet.
@@ -124,7 +124,7 @@ class WarmPool:
             return self._made_for_run(image, lambda: self._make(shelf, image)), "cold"
 
     def make_cold(self, language: Language, *, hold: bool = False) -> Sandbox:
-        """A sandbox made now as a container of its own, without an interpreter started ahead unless `hold`.
+        """Start a sandbox in its own container, without a preloaded interpreter unless `hold`.
 
         Raises NotReady, EngineError.
         """
@@ -140,11 +140,11 @@ class WarmPool:
         self._lull.ask()
 
     def run_begins(self) -> None:
-        """A run is under way: fillers hold back while the pool is half full."""
+        """Note the start of a run: fillers wait while the pool is at least half full."""
         self._shelves.run_begins()
 
     def run_ends(self) -> None:
-        """What it held the fillers from can be done in a moment."""
+        """Note the end of a run: the fillers may continue shortly."""
         self._shelves.run_ends()
         self._lull.ask()
 
@@ -169,7 +169,7 @@ class WarmPool:
         return image
 
     def _from_shelf(self, shelf: Shelf, image: Image) -> Sandbox | None:
-        """The longest-waiting sandbox of the current image that is still alive."""
+        """Return the longest-waiting sandbox of the current image that is still alive."""
         while True:
             sandbox = self._shelves.take(shelf)
             if sandbox is None:
@@ -179,8 +179,8 @@ class WarmPool:
             self.discard(sandbox)
 
     def _made_for_run(self, image: Image, make: Callable[[], Sandbox]) -> Sandbox:
-        """What `make` makes, which is called once more if it fails: nothing of the run has been started, so it need
-        not be lost.
+        """Return the sandbox that `make` starts, with one retry: nothing of the run has been started, so it need
+        not fail.
         """
         try:
             return make()
@@ -192,7 +192,7 @@ class WarmPool:
         return make()
 
     def _make(self, shelf: Shelf, image: Image, *, hold: bool = True, container: bool = False) -> Sandbox:
-        """One of a shelf's kind; whether it could be made is counted. A failure puts the kind in doubt."""
+        """Start a sandbox for that queue, and record whether it succeeded."""
         try:
             sandbox = self._create(image, hold=hold, flavour=shelf.flavour, container=container)
         except EngineError as e:
@@ -220,7 +220,7 @@ class WarmPool:
         return sandbox
 
     def _started(self, sandbox: Sandbox) -> Sandbox:
-        """That sandbox, once its agent is ready and it was measured; destroyed if that does not come to pass."""
+        """Return the sandbox once its agent is ready and it was measured; destroy it if that fails."""
         try:
             self._note_landlock(await_ready(sandbox).landlock_abi)
             self._inspect(sandbox)

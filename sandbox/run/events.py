@@ -1,4 +1,4 @@
-"""What a run says while it lives: numbered events, their text decoded as it comes, few enough to keep.
+"""Number the events of a run, decode its output as it arrives, and keep the number of events bounded.
 
 Output is one event per write where writes are far apart. Where they are close, what comes within a moment of
 the last output goes out together: the first byte is never delayed, and a program that writes a million
@@ -37,7 +37,7 @@ class Event(NamedTuple):
     t_ms: int
 
     def to_json(self) -> dict[str, Any]:
-        """As API.md writes it."""
+        """Return the event in the form of API.md."""
         return {"seq": self.seq, "event": self.kind, "data": self.data, "t_ms": self.t_ms}
 
 
@@ -58,11 +58,11 @@ class EventLog:
         return len(self._events)
 
     def after(self, seq: int) -> list[Event]:
-        """The events with a greater number."""
+        """Return the events with a greater number."""
         return self._events[seq:]
 
     def add(self, kind: str, data: Any) -> None:  # noqa: ANN401  # whatever JSON can say
-        """An event now, behind any output that was held."""
+        """Add an event now, after any output that was held."""
         self.flush()
         self._append(kind, data)
 
@@ -81,7 +81,7 @@ class EventLog:
         return self._output_at + self._window_s() if self._held else self._last_at + KEEPALIVE_S
 
     def tick(self) -> None:
-        """What is due by now: held output, or a sign of life after a silence."""
+        """Add the events that are due: held output, or a keepalive after a silence."""
         if self._clock() < self.due():
             return
         if self._held:
@@ -97,11 +97,11 @@ class EventLog:
             self._output_at = self._last_at
 
     def text(self, kind: str) -> str:
-        """All output of a kind, as its events had it."""
+        """Return all output of a kind, as its events had it."""
         return "".join([event.data for event in self._events if event.kind == kind])
 
     def timeline(self) -> list[list[Any]]:
-        """The events without what the result holds: `[kind, data, t_ms]` each.
+        """Return the events without the texts that the result holds: `[kind, data, t_ms]` each.
 
         `data` is the number of characters for output, None for an artifact (they are in the result's order).
         """

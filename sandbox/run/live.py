@@ -85,7 +85,7 @@ class LiveRun:
                 os.eventfd_write(self._wake_fd, 1)
 
     def follow(self, after: int, timeout_s: float) -> tuple[list[Event], bool]:
-        """The events with a greater number, waited for; and whether the run has ended with them."""
+        """Wait for events with a greater number; return them, and whether the run has ended with them."""
         with self._change:
             self._followers += 1
             self._change.wait_for(lambda: self._ended or len(self.log) > after, timeout_s)
@@ -94,13 +94,13 @@ class LiveRun:
 
     @property
     def is_heard(self) -> bool:
-        """Whether anybody hears its events as they happen."""
+        """Return whether anybody receives its events as they happen."""
         return self._followers > 0 or (self.outlet is not None and self.outlet.hearing == "all")
 
     # -- for the owner: what it says ---------------------------------------------------------------
 
     def say(self, kind: str, data: Any = None) -> None:  # noqa: ANN401  # whatever JSON can say
-        """An event other than output."""
+        """Emit an event other than output."""
         self.log.add(kind, data)
         self._tell()
 
@@ -110,7 +110,7 @@ class LiveRun:
         self._tell()
 
     def end_of_output(self) -> None:
-        """The program writes no more."""
+        """Note that the program will write no more."""
         self.log.end_of_output()
         self._tell()
 
@@ -120,7 +120,7 @@ class LiveRun:
         self._tell()
 
     def status(self, status: LiveStatus, **more: int) -> None:
-        """It waits, or it runs. Heard by whoever wants the status alone, where it had to wait."""
+        """Set the status to queued or running. Status listeners are told only of runs that had to wait."""
         self._waited = self._waited or status == "queued"
         info = {"id": self.id, "language": self.language, "status": status, "at": now(), **more}
         self.info = info
@@ -145,7 +145,7 @@ class LiveRun:
 
     @property
     def is_behind(self) -> bool:
-        """Whether its listener takes less than it says."""
+        """Return whether the listener reads more slowly than the run emits."""
         return self.outlet is not None and self.outlet.channel.unsent_bytes > BEHIND_BYTES
 
     def register(self, poller: select.poll) -> None:
@@ -175,7 +175,7 @@ class LiveRun:
             self.outlet.channel.flush()
 
     def end(self) -> None:
-        """The owner is done with it: nothing more will be said."""
+        """End the run: nothing more will be emitted."""
         self.marks.ended = time.monotonic()
         with self._change:
             self._ended = True

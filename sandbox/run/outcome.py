@@ -11,7 +11,7 @@ from protocol.states import ENDED_STATUSES, Status
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ended, by whoever knows: the host for all but `exit_code` and `signal_number`.
+    """The facts of a run's end, from the host; only `exit_code` and `signal_number` are from the agent.
 
     Those two are what the agent said, both None if it said nothing. `interrupted` means that whoever waited for
     the run died, which is the service's failure. `broken` means that the sandbox broke

@@ -22,7 +22,7 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class CompilePlan:
-    """What is done before the program runs, under limits of its own."""
+    """The compile phase, which has limits of its own."""
 
     argv: tuple[str, ...]
     env: dict[str, str]
@@ -55,7 +55,7 @@ class Plan:
 
     @property
     def memory_mb(self) -> int:
-        """The most memory that the run may use at any time: what it needs a place for."""
+        """Return the most memory that the run may use at any time, which is what it reserves."""
         return max(self.limits.memory_mb, self.compiling.limits.memory_mb if self.compiling else 0)
 
 
@@ -103,7 +103,7 @@ def _flavour(language: Language, job: Job, entry: str, files: tuple[tuple[str, b
 
 
 def _compiling(language: Language, entry: str, limits: Limits) -> CompilePlan | None:
-    """The compile phase: never under less than it needs, since a program's limits are about the program."""
+    """Return the compile phase: never with less than it needs, since a run's limits are about its program."""
     compiler = language.compiler
     if compiler is None:
         return None
@@ -148,7 +148,7 @@ def _check_string(name: str, value: str) -> None:
 
 
 def _files(job: Job, language: Language) -> tuple[tuple[str, bytes], ...]:
-    """The inline files and the entry file; no path twice, none inside another."""
+    """Return the inline files and the entry file: no path twice, none inside another."""
     if (job.code is None) == (job.entrypoint is None):
         raise JobInvalid("code: give either code or entrypoint", param="code")
     if len(job.files) > rules.MAX_INLINE_FILES:
@@ -177,7 +177,7 @@ def _files(job: Job, language: Language) -> tuple[tuple[str, bytes], ...]:
 
 
 def _inputs(job: Job, files: tuple[tuple[str, bytes], ...], limits: Limits) -> tuple[JobInput, ...]:
-    """The files in storage: beneath /work/inputs, of a blob's form, and all together no more than /work takes."""
+    """Return the files in storage: beneath /work/inputs, well-formed, and together no larger than /work."""
     if len(job.files) + len(job.inputs) > rules.MAX_INLINE_FILES:
         raise JobInvalid(f"files: exceed the maximum of {rules.MAX_INLINE_FILES}", param="files")
     found = dict(files)
