@@ -9,10 +9,10 @@ from flask import Flask, Response, g, request
 from api import errors
 from api.context import EXTENSION, Context
 from api.files import mount as files
-from api.http.access_log import ENVIRON_KEY, Access
+from api.http.access_log import ENVIRON_KEY, AccessLog
 from api.http.concurrency import Pools
 from api.http.ids import request_id
-from api.http.metrics import Metrics
+from api.http.metrics import ApiMetrics
 from api.keys import mount as keys
 from api.lifecycle import Lifecycle
 from api.ratelimit.bucket import Bucket
@@ -30,7 +30,7 @@ from storage.areas import for_api
 if TYPE_CHECKING:
     from flask import Blueprint
 
-    from config.values import Network
+    from config.parsers import Network
     from dispatch import Dispatcher
     from storage.areas import ApiAreas
 
@@ -95,19 +95,19 @@ def _context(
         migrate(settings.database)
         instance = this_instance(settings.api_home)
         records = open_records(settings.database, connections=settings.database_connections, instance=instance.id)
-    metrics = Metrics()
+    metrics = ApiMetrics()
     tracer = open_tracer("api", settings.otel_exporter_otlp_endpoint)
     lifecycle = Lifecycle()
     if tracer is not None:
         lifecycle.add("tracer", lambda: None, tracer.stop)
     return Context(
-        access=Access(metrics, log=settings.access_log, tracer=tracer),
+        access=AccessLog(metrics, log=settings.access_log, tracer=tracer),
         metrics=metrics,
         metrics_token=settings.metrics_token,
         settings=settings,
         limiter=Limiter(
             url=settings.ratelimit_url,
-            strangers=Bucket(settings.address_rps, settings.address_burst),
+            anonymous=Bucket(settings.address_rps, settings.address_burst),
             keys_an_hour=settings.keys_per_hour,
         ),
         dispatcher=dispatcher or UnixDispatcher(settings.worker_socket, queue_wait_s=settings.queue_wait_s),

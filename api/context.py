@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, cast
 from flask import current_app, g, request
 
 from api.errors import ApiError
-from api.http.access_log import note_caller
+from api.http.access_log import attach_caller
 from api.ratelimit.client_address import UNKNOWN, limited_as
 
 if TYPE_CHECKING:
-    from api.http.access_log import Access
+    from api.http.access_log import AccessLog
     from api.http.concurrency import Pools
-    from api.http.metrics import Metrics
-    from api.keys.authentication import Administrator, Authenticator, Caller
+    from api.http.metrics import ApiMetrics
+    from api.keys.authentication import AdminAuthenticator, Authenticator, Caller
     from api.keys.plans import Plans
     from api.lifecycle import Lifecycle
     from api.ratelimit.bucket import Decision
     from api.ratelimit.limiter import Limiter
-    from api.runs.events import Follower
-    from api.runs.service import Runs
+    from api.runs.events import RunFollower
+    from api.runs.service import RunService
     from api.runs.stored_outputs import Outputs
     from api.system.disk_space import DiskReserve
     from api.system.instance_lease import Lease
     from api.system.languages import Languages
-    from api.system.storage_health import StorageCheck
+    from api.system.storage_health import StorageHealth
     from config.settings import Settings
     from dispatch import Dispatcher
     from records import Records
@@ -44,8 +44,8 @@ class Context:
     A domain's `init_app` sets its services. It may use those of the domains that were mounted before it.
     """
 
-    access: Access
-    metrics: Metrics
+    access: AccessLog
+    metrics: ApiMetrics
     metrics_token: str | None
     settings: Settings
     limiter: Limiter
@@ -60,18 +60,18 @@ class Context:
 
     # keys
     authenticator: Authenticator = field(init=False)
-    administrator: Administrator = field(init=False)
+    administrator: AdminAuthenticator = field(init=False)
     plans: Plans = field(init=False)
     # system
     languages: Languages = field(init=False)
     lease: Lease | None = field(init=False)
-    storage_check: StorageCheck = field(init=False)
+    storage_check: StorageHealth = field(init=False)
     room: DiskReserve = field(init=False)
     # files
     links: Links = field(init=False)
     # runs
-    runs: Runs = field(init=False)
-    follower: Follower = field(init=False)
+    runs: RunService = field(init=False)
+    follower: RunFollower = field(init=False)
     outputs: Outputs = field(init=False)
 
 
@@ -91,7 +91,7 @@ def require_caller(*, reading: bool, disabled_too: bool = False) -> Caller:
         )
     except ApiError as e:
         raise _refused(e, address) from e
-    note_caller(request.environ, caller.id, caller.label)
+    attach_caller(request.environ, caller.id, caller.label)
     decision = found.limiter.spend(caller.id, caller.reads if reading else caller.runs, reading=reading)
     g.rate_headers = decision.headers()
     if not decision.allowed:
@@ -107,9 +107,9 @@ def require_admin() -> None:
         raise _refused(e, client()) from e
 
 
-def require_stranger() -> None:
+def limit_anonymous() -> None:
     """Take one of the requests that an address may make without a token. Raises ApiError 429."""
-    decision = context().limiter.stranger(client(), reading=True)
+    decision = context().limiter.anonymous(client(), reading=True)
     if not decision.allowed:
         raise _too_many("Too many requests without a token from this address", decision)
 
@@ -128,8 +128,8 @@ def _refused(e: ApiError, address: str) -> ApiError:
     """Return the answer to a wrong token: 401, or 429 when the address has tried too many."""
     if e.status == 403:  # a good one of a plan that is no more
         return e
-    context().access.refused(e.error.code, request.remote_addr)
-    decision = context().limiter.stranger(address)
+    context().access.log_auth_failure(e.error.code, request.remote_addr)
+    decision = context().limiter.anonymous(address)
     if decision.allowed and e.status != 429:
         return e
     return _too_many("Too many wrong tokens from this address", decision)

@@ -16,14 +16,14 @@ from collections.abc import Callable
 
 from api.keys.authentication import Authenticator
 from api.keys.plans import Plans, load_plans
-from api.keys.service import Keyring
+from api.keys.service import KeyService
 from api.ratelimit.bucket import Bucket
 from api.ratelimit.limiter import Limiter
 from bench.report import Table
 from bench.sampling import percentile
 from config.settings import ApiKey, Settings
 from records import Records, migrate, open_records
-from records.runs import Accepted, NewRun
+from records.runs import AcceptedRun, NewRun
 from records.usage import Quota
 
 BOUND_MS = 0.3
@@ -35,7 +35,7 @@ NOW_MS = 1_800_000_000_000
 
 def measure(records: Records, plans: Plans, limiter: Limiter, rounds: int) -> dict[str, float]:
     """The median CPU milliseconds of a call, by what was called."""
-    made = Keyring(records.keys, records.usage, plans).make("unlimited", "bench")
+    made = KeyService(records.keys, records.usage, plans).make("unlimited", "bench")
     authenticator = Authenticator([ApiKey(f"token_{n}", f"n{n}", 1, 1) for n in range(4)], records.keys, plans)
     header, quota = f"Bearer {made.text}", Quota("all", 2**31 - 1)
     calls: dict[str, Callable[[], object]] = {
@@ -81,7 +81,7 @@ def main() -> int:
         url = f"sqlite:///{scratch}/records.sqlite"
         migrate(url)
         records = open_records(url)
-        limiter = Limiter(url=options.redis, strangers=MANY, keys_an_hour=20)
+        limiter = Limiter(url=options.redis, anonymous=MANY, keys_an_hour=20)
         ms = measure(records, load_plans(Settings()), limiter, options.rounds)
         records.close()
     for table in tables(ms):
@@ -102,7 +102,7 @@ def _accept(records: Records, owner: str, quota: Quota | None, storage_bytes: in
         quota,
         storage_bytes,
     )
-    assert isinstance(records.runs.accept(run), Accepted)
+    assert isinstance(records.runs.accept(run), AcceptedRun)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from sqlalchemy import create_engine, delete, func, insert, select
 
 from records import Records, migrate, open_records
 from records.packing import pack
-from records.runs import Event, IdempotencyKey, NewRun, RunEnd
+from records.runs import IdempotencyKey, NewRun, RunEnd, StoredEvent
 from records.sql import tables
 from records.sql.database import parse_url
 from records.usage import RunUsage
@@ -67,7 +67,9 @@ def one_run(records: Records, *, key: bool = False) -> None:
     idempotency = IdempotencyKey(run_id, b"0" * 32) if key else None
     request = b'{"language":"python","code":"print(1+1)"}'
     records.runs.accept(NewRun(run_id, owner, "python", NOW_MS, DOCUMENT, request, "running"), idempotency)
-    events = tuple(Event(seq, b'{"seq":%d,"event":"stdout","data":"2\\n","t_ms":4}' % seq) for seq in (1, 2, 3))
+    events = tuple(
+        StoredEvent(seq, b'{"seq":%d,"event":"stdout","data":"2\\n","t_ms":4}' % seq) for seq in (1, 2, 3)
+    )
     used = RunUsage(3, 4, 1024, 41, 2)
     assert records.runs.finish(run_id, 1, RunEnd("succeeded", NOW_MS, DOCUMENT, events, usage=used))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.clients import Client
 from dispatch.unix import UnixDispatcher
-from ops.state import Place, cgroups, processes
+from ops.state import StatePlace, cgroups, processes
 from sandbox.engines.oci.templates.container import TEMPLATE_PREFIX
 from sandbox.images import Image, ImageStore
 
@@ -29,7 +29,7 @@ class Service:
     def __init__(self, state: Path, port: int) -> None:
         self.port = port
         self.state = state
-        self.place = Place(state.resolve())
+        self.place = StatePlace(state.resolve())
         self._dispatcher = UnixDispatcher(self.place.run / "worker.sock")
 
     # -- starting and stopping ---------------------------------------------------------------------

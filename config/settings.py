@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from config.values import (
+from config.parsers import (
     MIN_SIGNING_KEY_LENGTH,
-    Bucket,
     Network,
+    RateSetting,
     parse_base_url,
     parse_networks,
     parse_ratelimit_url,
@@ -427,7 +427,7 @@ class Settings(BaseSettings):
         return self.storage_dir or self.state_dir / "storage"
 
     @property
-    def bucket(self) -> Bucket | None:
+    def bucket(self) -> RateSetting | None:
         """Where blobs are when they are in S3."""
         return None if self.storage_url is None else parse_storage_url(self.storage_url)
 

@@ -50,7 +50,7 @@ def current() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class SpanPhase:
     """A span that has been, from `start` to `end` in seconds of the monotonic clock."""
 
     name: str
@@ -81,7 +81,7 @@ class Tracer:
 
         return self._tracer.start_span(name, context=_context(parent), kind=SpanKind.SERVER)
 
-    def record(self, parent: str, phases: Iterable[Phase]) -> None:
+    def record(self, parent: str, phases: Iterable[SpanPhase]) -> None:
         """Spans that have been, all beneath `parent`.
 
         The two clocks are compared once for all: what begins when another ends must not seem to begin earlier.

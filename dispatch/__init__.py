@@ -29,7 +29,7 @@ class EventsUnknown(DispatchError):
     """The worker has no such live run: it has ended, or never began."""
 
 
-class Collected(NamedTuple):
+class FeedItem(NamedTuple):
     """What a collector hears.
 
     `runs`: {"live": {id: the data of its newest `info` event, or null}}, first and once: every run the worker still
@@ -88,7 +88,7 @@ class Dispatcher(Protocol):
         """
         ...
 
-    def collect(self, *, client_fd: int | None = None) -> Iterator[Collected]:
+    def collect(self, *, client_fd: int | None = None) -> Iterator[FeedItem]:
         """Hear, for as long as the worker is there, of the runs whose result nobody waits for.
 
         When the peer of `client_fd` goes away ClientGone is raised. Raises WorkerUnavailable, WorkerLost.

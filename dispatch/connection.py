@@ -36,15 +36,15 @@ _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 _TIMEVAL = struct.pack("ll", int(CONNECT_TIMEOUT_S), 0)
 
 
-class NotTaken(Exception):
+class NotDelivered(Exception):
     """The connection broke, and it is certain that the worker never had the whole line."""
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """The connection broke, or said something unreadable, after the worker had the line."""
 
 
-class Connection:
+class WorkerConnection:
     """One connection: a socket, what was read beyond the last line, and a poll object for both ends."""
 
     __slots__ = ("_asked", "_buffer", "_fd", "_poll", "_sock")
@@ -87,7 +87,7 @@ class Connection:
 
         It may take `allowed_s` in all, or that long each time it is asked for more (`anew`). The caller decides
         which message is the last, and must read no further; until then the connection is good for nothing else.
-        Raises NotTaken, Lost, and ClientGone when the peer of `client_fd` goes away.
+        Raises NotDelivered, Lost, and ClientGone when the peer of `client_fd` goes away.
         """
         if client_fd is not None:
             self._poll.register(client_fd, _GONE)
@@ -119,7 +119,7 @@ class Connection:
         except BlockingIOError:
             self._send_rest(memoryview(line))
         except OSError as e:
-            raise NotTaken from e
+            raise NotDelivered from e
 
     def _send_rest(self, rest: memoryview) -> None:
         deadline = time.monotonic() + SEND_TIMEOUT_S
@@ -128,12 +128,12 @@ class Connection:
             while rest:
                 ready = self._wait(deadline)
                 if not ready:
-                    raise NotTaken
+                    raise NotDelivered
                 if self._fd not in ready:
                     raise ClientGone
                 rest = rest[self._sock.send(rest, socket.MSG_DONTWAIT) :]
         except OSError as e:
-            raise NotTaken from e
+            raise NotDelivered from e
         finally:
             self._poll.modify(self._fd, select.POLLIN)
 
@@ -152,10 +152,10 @@ class Connection:
         while (end := buffer.find(b"\n", scanned)) < 0:
             scanned = len(buffer)
             if scanned > MAX_LINE_BYTES:
-                raise Lost("the answer is too long")
+                raise ConnectionLost("the answer is too long")
             ready = self._wait(deadline)
             if not ready:
-                raise Lost("no answer in time")
+                raise ConnectionLost("no answer in time")
             if self._fd not in ready:
                 raise ClientGone
             buffer += self._receive(scanned, started=answered or scanned > 0)
@@ -170,11 +170,11 @@ class Connection:
         try:
             chunk = self._sock.recv(READ_BYTES if held else FIRST_READ_BYTES, socket.MSG_DONTWAIT)
         except ConnectionResetError as e:
-            raise (Lost("the connection broke") if started else NotTaken()) from e
+            raise (ConnectionLost("the connection broke") if started else NotDelivered()) from e
         except OSError as e:
-            raise Lost("the connection broke") from e
+            raise ConnectionLost("the connection broke") from e
         if not chunk:
-            raise Lost("the connection was closed")
+            raise ConnectionLost("the connection was closed")
         return chunk
 
     @staticmethod
@@ -182,7 +182,7 @@ class Connection:
         try:
             message = orjson.loads(line)
         except ValueError as e:
-            raise Lost("the answer is not JSON") from e
+            raise ConnectionLost("the answer is not JSON") from e
         if not isinstance(message, dict):
-            raise Lost("the answer is not an object")
+            raise ConnectionLost("the answer is not an object")
         return message

@@ -1,7 +1,7 @@
 """One host: api and worker talk over a Unix socket in lines of JSON.
 
 Theory of operation. A connection carries one request at a time and is kept for the next one. The request is
-one line; the answer is zero or more event lines and one last line (`worker.operations` lists them). Leaving a
+one line; the answer is zero or more event lines and one last line (`worker.handlers` lists them). Leaving a
 connection, with a word, cancels the run it waits for; one that ends without a word was ours when this process was
 killed, and its run is interrupted. A result is acknowledged once whoever asked for it has it in safe
 hands; until then the worker keeps it.
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from dispatch import Collected, EventsUnknown, WorkerLost, WorkerUnavailable
-from dispatch.connection import Connection, Lost, NotTaken
+from dispatch import EventsUnknown, FeedItem, WorkerLost, WorkerUnavailable
+from dispatch.connection import ConnectionLost, NotDelivered, WorkerConnection
 from protocol.codec import encode_job
 from protocol.job import Job
 from protocol.result import Refusal
@@ -50,7 +50,7 @@ class UnixDispatcher:
         self._path = str(path)
         self._queue_wait_s = queue_wait_s
         # A list is the pool: append and pop are atomic, and the connection used last is the warmest.
-        self._idle: list[Connection] = []
+        self._idle: list[WorkerConnection] = []
 
     def run(
         self,
@@ -95,17 +95,17 @@ class UnixDispatcher:
                     yield message
                 elif not message.get("followed", {}).get("known"):
                     raise EventsUnknown(run_id)
-        except Lost as e:
+        except ConnectionLost as e:
             raise WorkerLost(str(e)) from e
 
-    def collect(self, *, client_fd: int | None = None) -> Generator[Collected, None, None]:
+    def collect(self, *, client_fd: int | None = None) -> Generator[FeedItem, None, None]:
         """Hear of the runs nobody waits for; see `dispatch.Dispatcher.collect`."""
         try:
             for message in self._exchange(b'{"op":"collect"}\n', COLLECT_S, client_fd, (), anew=True):
                 for kind in ("runs", "status", "ended"):
                     if isinstance(found := message.get(kind), dict):
-                        yield Collected(kind, found)
-        except Lost as e:
+                        yield FeedItem(kind, found)
+        except ConnectionLost as e:
             raise WorkerLost(str(e)) from e
 
     def acknowledge(self, run_id: str) -> None:
@@ -158,7 +158,7 @@ class UnixDispatcher:
         last = ("result", "refused")
         try:
             yield from self._exchange(_job_line(job, mode), allowed_s, client_fd, last, run_id=job.run_id)
-        except Lost as e:
+        except ConnectionLost as e:
             raise WorkerLost(str(e)) from e
 
     def _ask(self, request: dict[str, Any], last: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -170,7 +170,7 @@ class UnixDispatcher:
     def _asked(self, line: bytes, allowed_s: float, last: tuple[str, ...]) -> list[dict[str, Any]]:
         try:
             return list(self._exchange(line, allowed_s, None, last))
-        except Lost as e:
+        except ConnectionLost as e:
             raise WorkerLost(str(e)) from e
 
     def _exchange(
@@ -196,11 +196,11 @@ class UnixDispatcher:
                     for message in connection.messages(line, allowed_s, client_fd=client_fd, anew=anew):
                         finished = any(isinstance(message.get(kind), dict) for kind in last)
                         if not finished and last and "event" not in message:
-                            raise Lost("the answer is none of those agreed on")
+                            raise ConnectionLost("the answer is none of those agreed on")
                         yield message
                         if finished:
                             break
-                except NotTaken as e:
+                except NotDelivered as e:
                     connection.close()
                     if not kept:
                         raise WorkerUnavailable("the worker went away before it took the request") from e
@@ -217,7 +217,7 @@ class UnixDispatcher:
             else:
                 connection.leave()
 
-    def _take(self) -> tuple[Connection, bool]:
+    def _take(self) -> tuple[WorkerConnection, bool]:
         while self._idle:
             try:
                 connection = self._idle.pop()
@@ -228,13 +228,13 @@ class UnixDispatcher:
             connection.close()
         return self._connect(), False
 
-    def _connect(self) -> Connection:
+    def _connect(self) -> WorkerConnection:
         try:
-            return Connection(self._path)
+            return WorkerConnection(self._path)
         except OSError as e:
             raise WorkerUnavailable("no worker listens") from e
 
-    def _give_back(self, connection: Connection) -> None:
+    def _give_back(self, connection: WorkerConnection) -> None:
         if len(self._idle) < IDLE_MAX:
             self._idle.append(connection)
         else:

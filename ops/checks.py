@@ -19,7 +19,7 @@ from pathlib import Path
 from config.runtime_versions import RuntimeVersion, read_version
 from ops import containers, host, install
 from ops.environment import PATH
-from ops.state import Place
+from ops.state import StatePlace
 
 NEEDED_CONTROLLERS = ("memory", "cpu", "pids")
 CLONE_NEWNS, CLONE_NEWUSER = 0x0002_0000, 0x1000_0000
@@ -46,7 +46,7 @@ class Check:
     required: bool = True
 
 
-def all_checks(place: Place) -> Iterator[Check]:
+def all_checks(place: StatePlace) -> Iterator[Check]:
     """Every check, in the order in which a reader would mend them."""
     yield Check("root", os.geteuid() == 0, f"uid {os.geteuid()}", "run as root")
     machine = platform.machine()
@@ -208,7 +208,7 @@ def _sysctl(name: str) -> str | None:
         return None
 
 
-def _disk(place: Place) -> Check:
+def _disk(place: StatePlace) -> Check:
     folder = place.state_dir
     while not folder.exists():
         folder = folder.parent

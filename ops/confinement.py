@@ -13,14 +13,14 @@ from typing import Any
 
 from ops.environment import clean
 from ops.installed import runs
-from ops.state import Place
+from ops.state import StatePlace
 from ops.worker_socket import ask
 
 MEASURE_S = 120.0
 WORDS = {"ok": "in force", "missing": "MISSING", "relaxed": "RELAXED", "without": "without", "reported": "reported"}
 
 
-def show(place: Place) -> bool:
+def show(place: StatePlace) -> bool:
     """Print the layers. False if one that is required is missing, or could not be looked at."""
     print("Confinement")
     found, why = (_of_service(place), "the service does not answer") if runs(place) else _measured(place)
@@ -46,12 +46,12 @@ def _line(layer: dict[str, Any]) -> str:
     return f"{layer['layer']:<20}{need:<10}{WORDS[layer['state']]:<10}{layer['detail']}{mend}"
 
 
-def _of_service(place: Place) -> list[dict[str, Any]] | None:
+def _of_service(place: StatePlace) -> list[dict[str, Any]] | None:
     found = (ask(place, {"op": "posture"}) or {}).get("posture")
     return found if isinstance(found, list) else None
 
 
-def _measured(place: Place) -> tuple[list[dict[str, Any]] | None, str]:
+def _measured(place: StatePlace) -> tuple[list[dict[str, Any]] | None, str]:
     """A canary of the first image that is built, sent now: nothing of it stays."""
     built = sorted(path.stem for path in place.images.glob("*.json"))
     if not built or os.geteuid() != 0:

@@ -11,7 +11,7 @@ import os
 import socket
 from urllib.parse import quote
 
-from ops.state import Place
+from ops.state import StatePlace
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 #: As the engine labels them (sandbox/engines/docker/engine.py).
@@ -41,7 +41,7 @@ def version() -> str | None:
     return f"Docker {said['Version']}, API {said['ApiVersion']}"
 
 
-def containers(place: Place) -> list[str]:
+def containers(place: StatePlace) -> list[str]:
     """The ids of this service's containers, alive or not."""
     filters = quote(json.dumps({"label": [f"{LABEL_INSTANCE}={place.instance}"]}))
     found = _call("GET", f"/containers/json?all=1&filters={filters}")

@@ -12,7 +12,7 @@ from ops.checks import Check, all_checks
 from ops.environment import clean
 from ops.images.store import Store
 from ops.installed import runs, unit_states, use_its_settings
-from ops.state import Place, is_running
+from ops.state import StatePlace, is_running
 from ops.worker_socket import failing
 
 #: Set for the second attempt, by an interpreter that has the libraries of the settings table.
@@ -25,7 +25,7 @@ def main() -> int:
     _find_libraries()
     given = {name.upper() for name, value in os.environ.items() if value}
     os.environ.setdefault("RUNYARD_ENV", "development")  # as make up does
-    place = Place.of_environment()
+    place = StatePlace.of_environment()
     good = _show_settings(given)
     good = _show_checks(list(all_checks(place))) and good
     good = confinement.show(place) and good
@@ -38,7 +38,7 @@ def _find_libraries() -> None:
     """Go on in an interpreter that can read the settings table: the service's, or that of `make check`."""
     if importlib.util.find_spec("pydantic_settings") or os.environ.get(TRIED):
         return
-    for python in (Place.of_environment().python, install.ROOT / ".venv/bin/python"):
+    for python in (StatePlace.of_environment().python, install.ROOT / ".venv/bin/python"):
         if python.exists():
             os.chdir(install.ROOT)
             os.execve(python, [str(python), "-m", "ops.doctor"], {**clean(), TRIED: "1"})  # noqa: S606
@@ -75,7 +75,7 @@ def _show_checks(checks: list[Check]) -> bool:
     return all(check.ok for check in checks if check.required)
 
 
-def _show_sandboxes(place: Place) -> bool:
+def _show_sandboxes(place: StatePlace) -> bool:
     """Print the languages whose sandboxes the running service cannot make, with the engine's own words."""
     found = failing(place) if runs(place) else {}
     if not found:
@@ -87,7 +87,7 @@ def _show_sandboxes(place: Place) -> bool:
     return False
 
 
-def _show_service(place: Place) -> None:
+def _show_service(place: StatePlace) -> None:
     print("Service")
     print(f"  {'supervisor':<26}{'running' if is_running(place) else 'not running'}")
     units = unit_states()

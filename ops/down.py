@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ops.containers import containers, remove
 from ops.installed import SERVICES, runs_as_units, systemctl
-from ops.state import Place, cgroups, mounts, processes, supervisor_pid, turn
+from ops.state import StatePlace, cgroups, mounts, processes, supervisor_pid, turn
 
 #: The supervisor's own bound is DRAIN_S + 5 + 3; then everything is killed.
 STOP_MARGIN_S = 16.0
@@ -23,7 +23,7 @@ POLL_S = 0.05
 Say = Callable[[str], None]
 
 
-def stop(place: Place, say: Say) -> list[str]:
+def stop(place: StatePlace, say: Say) -> list[str]:
     """End the service; what is left of it all the same, as sentences (none is the rule)."""
     pid = supervisor_pid(place)
     if pid is not None:
@@ -43,7 +43,7 @@ def stop(place: Place, say: Say) -> list[str]:
     return left_over(place)
 
 
-def left_over(place: Place) -> list[str]:
+def left_over(place: StatePlace) -> list[str]:
     """What there is of a service that should be gone."""
     return [
         *(f"process {pid}" for pid in processes(place)),
@@ -53,7 +53,7 @@ def left_over(place: Place) -> list[str]:
     ]
 
 
-def _kill(place: Place) -> list[int]:
+def _kill(place: StatePlace) -> list[int]:
     """Kill everything of the service; what was alive."""
     alive = processes(place)
     for pid in alive:
@@ -61,13 +61,13 @@ def _kill(place: Place) -> list[int]:
     return alive
 
 
-def _remove_containers(place: Place) -> list[str]:
+def _remove_containers(place: StatePlace) -> list[str]:
     for name in containers(place):
         remove(name)
     return containers(place)
 
 
-def _remove_cgroups(place: Place) -> list[str]:
+def _remove_cgroups(place: StatePlace) -> list[str]:
     for folder in cgroups(place):
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -101,7 +101,7 @@ def main() -> int:
     if os.geteuid() != 0:
         print("make down: must be run as root", file=sys.stderr)
         return 1
-    place = Place.of_environment()
+    place = StatePlace.of_environment()
     with turn(place, _say):
         as_units = runs_as_units(place)
         if as_units:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
-from api.files.blob_gc import UNNAMED_MS, FileKeeper
+from api.files.blob_gc import UNREFERENCED_MS, BlobCollector
 from config.settings import Settings, SettingsError, load_settings
 from records import migrate, open_records
 from records.errors import RecordsUnavailable
@@ -24,11 +24,11 @@ from storage.errors import StorageError
 
 FAILED = 1
 #: Added to the present, it makes what was left a moment ago old enough.
-NO_GRACE_MS = 2 * UNNAMED_MS
+NO_GRACE_MS = 2 * UNREFERENCED_MS
 
 
 class Parent:
-    """The worker's part, asked of this process's parent (`api.files.blob_gc.Forgetter`)."""
+    """The worker's part, asked of this process's parent (`api.files.blob_gc.BlobDeleter`)."""
 
     def __init__(self, ask: IO[str], answer: IO[str]) -> None:
         self._ask = ask
@@ -76,9 +76,9 @@ def _as_api(settings: Settings, ask: int, answer: int) -> int:
         now_ms = time.time_ns() // 1_000_000
         rows = sweep(records.retention, Policy(settings.runs_retention_days, settings.runs_retention_count), now_ms)
         with os.fdopen(ask, "w") as asks, os.fdopen(answer) as answers:
-            keeper = FileKeeper(records.files, areas.for_api(settings), Parent(asks, answers))
+            keeper = BlobCollector(records.files, areas.for_api(settings), Parent(asks, answers))
             # No service runs, so nothing is on its way from the store to its record.
-            blobs = keeper.remove_unnamed(now_ms + NO_GRACE_MS) + keeper.remove_orphans()
+            blobs = keeper.delete_unreferenced(now_ms + NO_GRACE_MS) + keeper.delete_orphans()
         records.close()
     except (RecordsUnavailable, StorageError, OSError, ValueError) as e:
         print(f"files: {e}", file=sys.stderr)

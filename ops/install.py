@@ -16,7 +16,7 @@ from glob import glob
 from pathlib import Path
 
 from ops.environment import PATH, clean
-from ops.state import Place
+from ops.state import StatePlace
 
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -113,13 +113,13 @@ def code_digest() -> str:
     return whole.hexdigest()
 
 
-def installed_digest(place: Place) -> str:
+def installed_digest(place: StatePlace) -> str:
     """The digest of the code that is installed; empty if none is, or not completely."""
     marker = place.venv / INSTALLED
     return marker.read_text() if marker.exists() and _works(place.venv) else ""
 
 
-def install_service(place: Place, digest: str) -> None:
+def install_service(place: StatePlace, digest: str) -> None:
     """Bring the service's virtual environment to the code of this checkout."""
     marker = place.venv / INSTALLED
     marker.unlink(missing_ok=True)

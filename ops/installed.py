@@ -10,7 +10,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from ops.state import DEFAULT_STATE_DIR, Place, is_running
+from ops.state import DEFAULT_STATE_DIR, StatePlace, is_running
 
 SYSTEMD = Path("/run/systemd/system")
 UNIT_FOLDER = Path("/etc/systemd/system")
@@ -47,7 +47,7 @@ def unit_states() -> dict[str, str]:
     return {name: systemctl("is-active", f"{name}.service").stdout.strip() or "unknown" for name in UNITS}
 
 
-def runs_as_units(place: Place) -> bool:
+def runs_as_units(place: StatePlace) -> bool:
     """Whether the service of `place` is the one that systemd runs."""
     if place.state_dir != Path(DEFAULT_STATE_DIR).resolve():
         return False
@@ -56,7 +56,7 @@ def runs_as_units(place: Place) -> bool:
     return any(states.get(name) not in GONE for name in ("runyard-worker", "runyard-api"))
 
 
-def runs(place: Place) -> bool:
+def runs(place: StatePlace) -> bool:
     """Whether the service of `place` runs, either way."""
     return is_running(place) or runs_as_units(place)
 

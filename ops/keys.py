@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from ops.environment import clean
 from ops.installed import use_its_settings
-from ops.state import Place
+from ops.state import StatePlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from api.keys.plans import Plans
-    from api.keys.service import Keyring
+    from api.keys.service import KeyService
     from config.settings import Settings
     from records import Records
     from records.keys import StoredKey
@@ -73,7 +73,7 @@ def _find_libraries() -> None:
     """
     if importlib.util.find_spec("sqlalchemy") and importlib.util.find_spec("pydantic_settings"):
         return
-    python = Place.of_environment().python
+    python = StatePlace.of_environment().python
     if not python.exists() or os.environ.get(TRIED):
         print("make keys: the service is not installed: make up first", file=sys.stderr)
         sys.exit(FAILED)
@@ -92,14 +92,14 @@ def _become_api(settings: Settings) -> None:
 
 def _do(options: argparse.Namespace, settings: Settings) -> int:
     from api.keys.plans import load_plans
-    from api.keys.service import Keyring
+    from api.keys.service import KeyService
     from records import migrate, open_records
 
     plans = load_plans(settings)
     migrate(settings.database)
     records = open_records(settings.database, connections=1)
     try:
-        keyring = Keyring(records.keys, records.usage, plans)
+        keyring = KeyService(records.keys, records.usage, plans)
         if options.command == "create":
             return _create(keyring, plans, options.plan, options.label)
         if options.command == "revoke":
@@ -109,7 +109,7 @@ def _do(options: argparse.Namespace, settings: Settings) -> int:
         records.close()
 
 
-def _create(keyring: Keyring, plans: Plans, plan: str, label: str) -> int:
+def _create(keyring: KeyService, plans: Plans, plan: str, label: str) -> int:
     from api.keys.service import LABEL_RULE, is_label
 
     if plan not in plans:
@@ -124,7 +124,7 @@ def _create(keyring: Keyring, plans: Plans, plan: str, label: str) -> int:
     return 0
 
 
-def _revoke(keyring: Keyring, key_id: str) -> int:
+def _revoke(keyring: KeyService, key_id: str) -> int:
     if not keyring.revoke(key_id, OPERATOR):
         print("make keys: there is no such key, or it is revoked", file=sys.stderr)
         return FAILED
@@ -132,7 +132,7 @@ def _revoke(keyring: Keyring, key_id: str) -> int:
     return 0
 
 
-def _list(records: Records, keyring: Keyring) -> int:
+def _list(records: Records, keyring: KeyService) -> int:
     from config.clock import rfc3339
 
     print(f"{'id':<33}{'prefix':<10}{'plan':<12}{'left':>8}  {'state':<10}{'made':<26}label")

@@ -51,7 +51,7 @@ def opened(settings: Settings) -> Iterator[tuple[Engine, Images, Catalogue]]:
         try:
             yield engine, images, catalogue
         finally:
-            engine.reap()
+            engine.cleanup_stale()
             engine.close()
     finally:
         shutil.rmtree(state_dir, ignore_errors=True)
@@ -67,7 +67,7 @@ def measured(engine: Engine, images: Images, language: Language) -> Facts | None
     sandbox = engine.create(image)
     try:
         await_ready(sandbox)
-        return read_facts(sandbox.subject(), language)
+        return read_facts(sandbox.process_view(), language)
     finally:
         sandbox.destroy()
 

@@ -16,13 +16,13 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StatePlace:
     """The paths beneath `STATE_DIR` that `make` and the supervisor agree upon."""
 
     state_dir: Path
 
     @classmethod
-    def of_environment(cls) -> Place:
+    def of_environment(cls) -> StatePlace:
         """The `STATE_DIR` of this process's environment."""
         return cls(Path(os.environ.get("STATE_DIR") or DEFAULT_STATE_DIR).resolve())
 
@@ -99,7 +99,7 @@ def unusable(state_dir: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def turn(place: Place, waits: Callable[[str], None]) -> Iterator[None]:
+def turn(place: StatePlace, waits: Callable[[str], None]) -> Iterator[None]:
     """Start or stop the service as the only one who does; `waits` is told if another has to finish first."""
     try:
         fd = os.open(place.state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -117,7 +117,7 @@ def turn(place: Place, waits: Callable[[str], None]) -> Iterator[None]:
         os.close(fd)
 
 
-def take_lock(place: Place) -> IO[str] | None:
+def take_lock(place: StatePlace) -> IO[str] | None:
     """The lock that a supervisor holds for its life; None if another one does."""
     file = place.lock.open("w")
     try:
@@ -128,7 +128,7 @@ def take_lock(place: Place) -> IO[str] | None:
     return file
 
 
-def is_running(place: Place) -> bool:
+def is_running(place: StatePlace) -> bool:
     """Whether a supervisor holds the lock. A pid file alone could name anybody."""
     if not place.lock.exists():
         return False
@@ -139,7 +139,7 @@ def is_running(place: Place) -> bool:
     return False
 
 
-def supervisor_pid(place: Place) -> int | None:
+def supervisor_pid(place: StatePlace) -> int | None:
     """The pid of the running supervisor."""
     with contextlib.suppress(OSError, ValueError):
         if is_running(place):
@@ -147,7 +147,7 @@ def supervisor_pid(place: Place) -> int | None:
     return None
 
 
-def processes(place: Place) -> list[int]:
+def processes(place: StatePlace) -> list[int]:
     """Everything of the service that is alive: started by its interpreter, or inside its cgroups."""
     marks = {str(place.python).encode(), str(place.venv / "bin/python3").encode()}
     found = {
@@ -161,7 +161,7 @@ def processes(place: Place) -> list[int]:
     return sorted(found)
 
 
-def cgroups(place: Place) -> list[Path]:
+def cgroups(place: StatePlace) -> list[Path]:
     """Every directory of this service's control groups, the deepest first."""
     parents = [p for p in (CGROUP_ROOT / place.instance, *CGROUP_ROOT.glob(f"*/{place.instance}")) if p.is_dir()]
     # os.walk, as it passes over directories that vanish under it: sandboxes come and go.
@@ -169,7 +169,7 @@ def cgroups(place: Place) -> list[Path]:
     return sorted(set(found), key=lambda folder: (-len(folder.parts), str(folder)))
 
 
-def mounts(place: Place) -> list[str]:
+def mounts(place: StatePlace) -> list[str]:
     """What is mounted beneath the service's run directory and image store, the last first."""
     roots = (f"{place.run}/", f"{place.images}/")
     points = [line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()]

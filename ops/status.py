@@ -10,7 +10,7 @@ import urllib.request
 from typing import Any
 
 from ops.installed import runs_as_units, unit_states, use_its_settings
-from ops.state import Place, address, supervisor_pid
+from ops.state import StatePlace, address, supervisor_pid
 from ops.worker_socket import failing
 
 TIMEOUT_S = 5
@@ -19,7 +19,7 @@ TIMEOUT_S = 5
 def main() -> int:
     """0 when the service is ready, 1 when it is not, 3 when it is not running (as systemctl has it)."""
     use_its_settings()
-    place = Place.of_environment()
+    place = StatePlace.of_environment()
     pid = supervisor_pid(place)
     if pid is None and not runs_as_units(place):
         print(f"not running (STATE_DIR={place.state_dir})")

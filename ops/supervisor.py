@@ -22,7 +22,7 @@ from config.logging import setup
 from config.settings import Settings, SettingsError, load_settings, unused_variables
 from ops import host, programs
 from ops.children import Child
-from ops.state import Place, take_lock, unusable
+from ops.state import StatePlace, take_lock, unusable
 from storage.errors import StorageMisconfigured
 from storage.layout import make_areas
 
@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
 def _serve(settings: Settings) -> int:
     os.umask(0o022)
     setup("supervisor", settings.log_level, secrets_in(os.environ))
-    place = Place(settings.state_dir.resolve())
+    place = StatePlace(settings.state_dir.resolve())
     place.make(settings.api_uid)
     lock = take_lock(place)
     if lock is None:

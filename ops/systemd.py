@@ -32,7 +32,7 @@ from ops.installed import (
     systemctl,
     unit_states,
 )
-from ops.state import DEFAULT_STATE_DIR, Place, is_running, turn
+from ops.state import DEFAULT_STATE_DIR, StatePlace, is_running, turn
 from ops.up import Up, check_machine, given_settings
 
 SOURCES = install.ROOT / "deploy/systemd"
@@ -120,7 +120,7 @@ class Installation:
     """One `make install`. Raises InstallError with the sentence to show."""
 
     def __init__(self) -> None:
-        self._place = Place(Path(DEFAULT_STATE_DIR).resolve())
+        self._place = StatePlace(Path(DEFAULT_STATE_DIR).resolve())
         self._new_settings = False
 
     def run(self) -> None:
@@ -226,7 +226,7 @@ def _run(argv: list[str]) -> None:
 
 def uninstall(*, purge: bool) -> None:
     """Stop the units and remove them. Raises InstallError for what is left all the same: then nothing is purged."""
-    place = Place(Path(DEFAULT_STATE_DIR).resolve())
+    place = StatePlace(Path(DEFAULT_STATE_DIR).resolve())
     if not is_installed() and not purge:
         raise InstallError("no units of the service are installed")
     if is_running(place):

@@ -16,7 +16,7 @@ from config.environment import secrets_in
 from config.logging import setup
 from config.settings import Settings, SettingsError, load_settings
 from ops import host, programs
-from ops.state import Place, unusable
+from ops.state import StatePlace, unusable
 from sandbox.engines import EngineUnusable
 from sandbox.engines.apparmor import load_own
 from storage.errors import StorageMisconfigured
@@ -32,7 +32,7 @@ def prepare(settings: Settings) -> int:
     if problem is not None:
         print(problem, file=sys.stderr)
         return EX_CONFIG
-    Place(settings.state_dir.resolve()).make(settings.api_uid)
+    StatePlace(settings.state_dir.resolve()).make(settings.api_uid)
     try:
         make_areas(settings.storage, settings.api_uid)
     except (StorageMisconfigured, OSError) as e:

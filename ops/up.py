@@ -25,7 +25,7 @@ from ops.down import stop
 from ops.environment import clean
 from ops.install import InstallError
 from ops.installed import runs_as_units
-from ops.state import DEFAULT_STATE_DIR, Place, address, is_running, processes, turn, unusable
+from ops.state import DEFAULT_STATE_DIR, StatePlace, address, is_running, processes, turn, unusable
 from ops.worker_socket import canary, failing
 
 #: On a machine that is emulated, or busy with its first images. What cannot work is found and told at once.
@@ -49,7 +49,7 @@ class Up:
         self._failed = failed
         self._start = time.monotonic()
         os.environ.setdefault("RUNYARD_ENV", "development")
-        self._place = Place.of_environment()
+        self._place = StatePlace.of_environment()
         self._bind = os.environ.get("BIND") or "127.0.0.1"
         self._port = os.environ.get("PORT") or "8080"
         self._log_start = 0

@@ -11,23 +11,23 @@ from pathlib import Path
 
 from ops import host, install, web
 from ops.environment import clean
-from ops.images.run import Progress
+from ops.images.run import BuildProgress
 from ops.images.store import Store
 from ops.install import InstallError
 from ops.installed import runs
-from ops.state import Place
+from ops.state import StatePlace
 
 DEV_PYTHON = install.ROOT / ".venv/bin/python"
 
 
-def build_images(place: Place, progress: Progress, languages: list[str], refresh: str | None) -> None:
+def build_images(place: StatePlace, progress: BuildProgress, languages: list[str], refresh: str | None) -> None:
     """Build what is outdated with the service's own pip, then collect if nothing runs from the store."""
     _install_packages(progress)
     install.make_venv(place.venv)
     _run_builder(place.python, place, languages, refresh)
 
 
-def prepare_tests(place: Place, progress: Progress) -> None:
+def prepare_tests(place: StatePlace, progress: BuildProgress) -> None:
     """Everything that the real tests stand on, in a state directory of their own."""
     if os.geteuid() != 0:
         raise InstallError("the real tests run sandboxes: they need root")
@@ -40,7 +40,7 @@ def prepare_tests(place: Place, progress: Progress) -> None:
         raise InstallError("what the tests of openwebui_tool.py stand on could not be installed (see above)")
 
 
-def collect(place: Place, progress: Progress) -> None:
+def collect(place: StatePlace, progress: BuildProgress) -> None:
     """Remove files that have had their time, and image layers that no pointer names.
 
     Refused while a service runs: it sweeps its files itself, and may run from the layers.
@@ -73,14 +73,14 @@ def _engines_under_test() -> dict[str, str]:
     return {name: pattern for name, pattern in install.TEST_PACKAGES.items() if name in named}
 
 
-def _install_packages(progress: Progress, wanted: dict[str, str] | None = None) -> None:
+def _install_packages(progress: BuildProgress, wanted: dict[str, str] | None = None) -> None:
     missing = install.missing_packages(wanted)
     if missing:
         progress.say(f"installing {', '.join(missing)}")
         install.install_packages(missing)
 
 
-def _run_builder(python: Path, place: Place, languages: list[str], refresh: str | None) -> None:
+def _run_builder(python: Path, place: StatePlace, languages: list[str], refresh: str | None) -> None:
     place.make()
     argv = [str(python), "-m", "ops.images", "--images", str(place.images), *languages]
     if refresh is not None:
@@ -100,7 +100,7 @@ def main() -> int:
     parser.add_argument("languages", nargs="*")
     options = parser.parse_args()
     os.umask(0o022)
-    place, progress = Place.of_environment(), Progress()
+    place, progress = StatePlace.of_environment(), BuildProgress()
     try:
         if options.what == "images":
             refresh = datetime.now(UTC).isoformat(timespec="seconds") if options.refresh else None

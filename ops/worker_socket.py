@@ -6,14 +6,14 @@ import json
 import socket
 from typing import Any
 
-from ops.state import Place
+from ops.state import StatePlace
 
 ANSWER_S = 10.0
 #: A canary may wait for its sandbox to be made twice, each time until its agent is given up.
 CANARY_S = 60.0
 
 
-def ask(place: Place, request: dict[str, Any], timeout_s: float = ANSWER_S) -> dict[str, Any] | None:
+def ask(place: StatePlace, request: dict[str, Any], timeout_s: float = ANSWER_S) -> dict[str, Any] | None:
     """Send one request and return its answer; None where no worker answers it in time."""
     try:
         with socket.socket(socket.AF_UNIX) as asked:
@@ -27,13 +27,13 @@ def ask(place: Place, request: dict[str, Any], timeout_s: float = ANSWER_S) -> d
     return found if isinstance(found, dict) else None
 
 
-def failing(place: Place) -> dict[str, dict[str, Any]]:
+def failing(place: StatePlace) -> dict[str, dict[str, Any]]:
     """Return the languages whose sandboxes cannot be made: `words`, `times`, `since` and `remedy` of each."""
     found = (ask(place, {"op": "sandboxes"}) or {}).get("sandboxes")
     return found if isinstance(found, dict) else {}
 
 
-def canary(place: Place, language: str) -> tuple[str, str]:
+def canary(place: StatePlace, language: str) -> tuple[str, str]:
     """Have the example of a language run. Returns words about its failure and a remedy, empty if it ran."""
     answer = ask(place, {"op": "canary", "language": language}, CANARY_S)
     found = (answer or {}).get("canary")

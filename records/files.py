@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from records.page import Order, Page
+from records.page import Order, RecordPage
 
 #: Uploads are written by api, artifacts by the worker: two subtrees, so a blob is named by both words.
 Area = Literal["upload", "artifact"]
 
 
 @dataclass(frozen=True, slots=True)
-class Blob:
+class StoredBlob:
     """Bytes in storage: which subtree, and their SHA-256 in lower-case hexadecimal."""
 
     area: Area
@@ -37,7 +37,7 @@ class NewFile:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class FileRecord:
     """A file as it is kept. An artifact has the id of its run, an upload None."""
 
     id: str
@@ -54,8 +54,8 @@ class File:
     purpose: str | None
 
     @property
-    def blob(self) -> Blob:
-        return Blob(self.area, self.sha256)
+    def blob(self) -> StoredBlob:
+        return StoredBlob(self.area, self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +74,15 @@ class FileStore(Protocol):
     written anew since: give `unnamed` a grace of some minutes.
     """
 
-    def put(self, owner: str, file: NewFile, *, limit_bytes: int | None = None) -> File | OverStorage:
+    def put(self, owner: str, file: NewFile, *, limit_bytes: int | None = None) -> FileRecord | OverStorage:
         """Keep an upload. Checking the limit on all the owner's files and adding are one step."""
         ...
 
-    def get(self, owner: str, file_id: str) -> File | None:
+    def get(self, owner: str, file_id: str) -> FileRecord | None:
         """The file of that owner, or None: unknown, deleted, expired and another's look the same."""
         ...
 
-    def linked(self, file_id: str) -> File | None:
+    def linked(self, file_id: str) -> FileRecord | None:
         """The file whoever owns it: for a signed link, which is the permission."""
         ...
 
@@ -94,11 +94,11 @@ class FileStore(Protocol):
         after: str | None = None,
         order: Order = "desc",
         area: Area | None = None,
-    ) -> Page[File]:
+    ) -> RecordPage[FileRecord]:
         """The owner's files as they were added. Raises UnknownCursor."""
         ...
 
-    def of_run(self, owner: str, run_id: str) -> tuple[File, ...]:
+    def of_run(self, owner: str, run_id: str) -> tuple[FileRecord, ...]:
         """The artifacts of a run that are still there, in the order it named them."""
         ...
 
@@ -110,18 +110,18 @@ class FileStore(Protocol):
         """The size of all the owner's files together."""
         ...
 
-    def in_use(self, blobs: Iterable[Blob]) -> frozenset[Blob]:
+    def in_use(self, blobs: Iterable[StoredBlob]) -> frozenset[StoredBlob]:
         """Those of them that some file names."""
         ...
 
-    def abandon(self, blobs: Iterable[Blob]) -> None:
+    def abandon(self, blobs: Iterable[StoredBlob]) -> None:
         """They are in storage and got no file: unless one names them, they are to be removed (`unnamed`)."""
         ...
 
-    def unnamed(self, *, before_ms: int, limit: int = 1000) -> tuple[Blob, ...]:
+    def unnamed(self, *, before_ms: int, limit: int = 1000) -> tuple[StoredBlob, ...]:
         """Blobs that no file has named since before that moment: remove them from storage, then `forget` them."""
         ...
 
-    def forget(self, blobs: Iterable[Blob]) -> None:
+    def forget(self, blobs: Iterable[StoredBlob]) -> None:
         """They are gone from storage."""
         ...

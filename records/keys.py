@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from records.page import Order, Page
+from records.page import Order, RecordPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class KeyStore(Protocol):
         """The key of that id, revoked or not."""
         ...
 
-    def list(self, *, limit: int, after: str | None = None, order: Order = "desc") -> Page[StoredKey]:
+    def list(self, *, limit: int, after: str | None = None, order: Order = "desc") -> RecordPage[StoredKey]:
         """All keys, the newest first unless asked otherwise. Raises UnknownCursor."""
         ...
 
@@ -106,6 +106,6 @@ class KeyStore(Protocol):
         """End it for good, with its previous digest. False if there is no such key, or it is revoked."""
         ...
 
-    def audit(self, *, limit: int, after: str | None = None, subject: str | None = None) -> Page[AuditEntry]:
+    def audit(self, *, limit: int, after: str | None = None, subject: str | None = None) -> RecordPage[AuditEntry]:
         """What was done, the newest first. Raises UnknownCursor."""
         ...

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import zstandard
 
-from records.runs import Event
+from records.runs import StoredEvent
 
 #: Below this nothing is gained that a database page would notice.
 PLAIN_BYTES = 512
@@ -55,7 +55,7 @@ def unpack(kept: bytes) -> bytes:
         raise ValueError("not something that was packed") from e
 
 
-def chunks(events: Iterable[Event], *, above: int = 0) -> Iterator[tuple[int, bytes]]:
+def chunks(events: Iterable[StoredEvent], *, above: int = 0) -> Iterator[tuple[int, bytes]]:
     """Those events with `seq` > `above` as (last seq, packed lines). Raises ValueError if they are not in order."""
     lines: list[bytes] = []
     size, last = 0, 0
@@ -75,8 +75,8 @@ def chunks(events: Iterable[Event], *, above: int = 0) -> Iterator[tuple[int, by
         yield last, pack(b"\n".join(lines))
 
 
-def events_of(chunk: bytes) -> Iterator[Event]:
+def events_of(chunk: bytes) -> Iterator[StoredEvent]:
     """The events of one chunk."""
     for line in unpack(chunk).split(b"\n"):
         seq, _, body = line.partition(b" ")
-        yield Event(int(seq), body)
+        yield StoredEvent(int(seq), body)

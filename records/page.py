@@ -10,7 +10,7 @@ Order = Literal["asc", "desc"]
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
+class RecordPage(Generic[T]):
     """Rows in the order asked for, and whether more follow: ask again with `after` = the last one's id."""
 
     items: tuple[T, ...]

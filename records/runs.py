@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from records.files import Area, NewFile, OverStorage
-from records.page import Order, Page
+from records.page import Order, RecordPage
 from records.usage import NOTHING_USED, Quota, RunUsage
 
 ENDED = frozenset({"error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"})
@@ -68,7 +68,7 @@ class IdempotencyKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedRun:
     """The run is kept; dispatch it."""
 
     attempt: int = FIRST_ATTEMPT
@@ -114,7 +114,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class StoredEvent:
     """One event of a run; `body` is its JSON object, without a line feed, as it is sent."""
 
     seq: int
@@ -129,7 +129,7 @@ class EventPage:
     was read before.
     """
 
-    events: tuple[Event, ...]
+    events: tuple[StoredEvent, ...]
     has_more: bool
     ended: bool
 
@@ -141,7 +141,7 @@ class RunEnd:
     status: str
     ended_at_ms: int
     document: bytes
-    events: tuple[Event, ...] = ()
+    events: tuple[StoredEvent, ...] = ()
     artifacts: tuple[NewFile, ...] = ()
     usage: RunUsage = NOTHING_USED
     #: Outputs that are in storage, and not in the document.
@@ -161,7 +161,7 @@ class RunStore(Protocol):
 
     def accept(
         self, run: NewRun, idempotency: IdempotencyKey | None = None
-    ) -> Accepted | Duplicate | Mismatch | OverQuota | OverStorage:
+    ) -> AcceptedRun | Duplicate | Mismatch | OverQuota | OverStorage:
         """Keep a run before it is dispatched. Of any number of duplicates in parallel exactly one is accepted.
 
         After RecordsUnavailable the run may have been kept all the same (the answer to the commit was lost):
@@ -173,7 +173,7 @@ class RunStore(Protocol):
         """From queued to running. False, and nothing changed, if it is not queued in that attempt."""
         ...
 
-    def hold_back(self, run_id: str, attempt: int, document: bytes) -> bool:
+    def requeue(self, run_id: str, attempt: int, document: bytes) -> bool:
         """From running back to queued, in the same attempt: a run that was accepted as running, in the hope of a
         place, has to wait for one. False, and nothing changed, if it is not running in that attempt.
         """
@@ -183,7 +183,7 @@ class RunStore(Protocol):
         """Back to queued as the next attempt, which is returned. None if that attempt is not live."""
         ...
 
-    def append_events(self, run_id: str, attempt: int, events: tuple[Event, ...]) -> bool:
+    def append_events(self, run_id: str, attempt: int, events: tuple[StoredEvent, ...]) -> bool:
         """Add to a live run what has happened, in batches. Events up to the last `seq` kept are passed over, so
         a batch may be repeated. False, and nothing kept, if that attempt is not live.
         """
@@ -224,7 +224,7 @@ class RunStore(Protocol):
         order: Order = "desc",
         status: str | None = None,
         language: str | None = None,
-    ) -> Page[Run]:
+    ) -> RecordPage[Run]:
         """The owner's runs in the order they were accepted, newest first unless asked otherwise.
 
         A page holds at most `limit` runs and about 32 MiB of documents, so it may be shorter and yet have more

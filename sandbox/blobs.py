@@ -16,7 +16,7 @@ class BlobWriter(Protocol):
         """Begin a blob of at most `max_bytes`. Raises StorageUnavailable."""
 
 
-class RunBlobs:
+class RunStorage:
     """The storage operations of a run."""
 
     def __init__(self, areas: WorkerAreas) -> None:
@@ -27,6 +27,6 @@ class RunBlobs:
         return self._areas.artifacts.writer(max_bytes)
 
     def open_input(self, item: JobInput) -> Content:
-        """Open the bytes of an input; a wrong size or hash raises BlobDamaged while reading. Raises StorageError."""
+        """Open the bytes of an input. Reading raises BlobDamaged for a wrong size or hash. Raises StorageError."""
         area = self._areas.uploads if item.area == "upload" else self._areas.artifacts
         return area.open(Blob(item.sha256, item.size))

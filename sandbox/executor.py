@@ -7,20 +7,28 @@ import time
 from dataclasses import asdict, dataclass, replace
 
 from config.clock import now
-from config.faults import reached
+from config.failpoints import failpoint
 from protocol.job import Job
 from protocol.limits import MIB, JobInvalid
 from protocol.result import Compile, Isolation, JobError, Refusal, Result, Source, Usage
-from sandbox.admission.control import Admission, BeyondShare, LeftQueue, Overloaded, Place, Share, ShareUsed
-from sandbox.agent_client.client import Conversation, Storage
-from sandbox.agent_client.report import Compiled, Spoken
+from sandbox.admission.control import (
+    Admission,
+    BeyondShare,
+    CancelledInQueue,
+    KeyLimit,
+    KeyLimitReached,
+    Overloaded,
+    Reservation,
+)
+from sandbox.agent_client.client import AgentClient, Storage
+from sandbox.agent_client.report import AgentReport, CompileOutcome
 from sandbox.engines import EngineError, Sandbox
 from sandbox.languages import Catalogue
 from sandbox.lock_watch import LockWatch
 from sandbox.pool.warm_pool import NotReady, WarmPool
 from sandbox.run.live import LiveRun
 from sandbox.run.outcome import signal_name, status_of
-from sandbox.run.plan import Plan, make_plan
+from sandbox.run.plan import ExecutionPlan, build_plan
 from sandbox.run.stored_outputs import store_outputs
 from storage.errors import StorageError, StorageUnavailable
 
@@ -36,11 +44,11 @@ INTERRUPTED = JobError("the service was restarted while this was under way", "in
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AdmittedJob:
     """A job that keeps every rule and has its place, or its place in the queue."""
 
-    plan: Plan
-    place: Place
+    plan: ExecutionPlan
+    place: Reservation
     at: float
     pool: WarmPool
 
@@ -66,22 +74,22 @@ class Executor:
         self._pool = pool
         self._admission = admission
 
-    def accept(self, job: Job) -> Accepted | Refusal:
+    def accept(self, job: Job) -> AdmittedJob | Refusal:
         """Check a job and enter the queue, without waiting. What is accepted must be given to `run`."""
         try:
-            plan = make_plan(job, self._catalogue)
+            plan = build_plan(job, self._catalogue)
             pool = self._pool_for(job)
             pool.check(plan.language)
-            share = Share(job.most_running, job.most_waiting)
-            place = self._admission.enter(job.key, plan.memory_mb, share, size=job.size)
-            return Accepted(plan, place, time.monotonic(), pool)
+            share = KeyLimit(job.most_running, job.most_waiting)
+            place = self._admission.reserve(job.key, plan.memory_mb, share, size=job.size)
+            return AdmittedJob(plan, place, time.monotonic(), pool)
         except JobInvalid as e:
             return Refusal(400, e.message, e.code, e.param)
         except NotReady:
             return _not_ready(plan)
         except BeyondShare:
             return _beyond_share()
-        except ShareUsed:
+        except KeyLimitReached:
             return _share_used(job)
         except Overloaded as e:
             return _overloaded(e)
@@ -97,26 +105,26 @@ class Executor:
             )
         return self._gvisor
 
-    def give_up(self, accepted: Accepted) -> None:
+    def abandon(self, accepted: AdmittedJob) -> None:
         """Give back the place of a job that is not run after all."""
-        self._admission.leave(accepted.place)
+        self._admission.release(accepted.place)
 
-    def run(self, accepted: Accepted, live: LiveRun) -> Result | Refusal:
+    def run(self, accepted: AdmittedJob, live: LiveRun) -> Result | Refusal:
         """Run what was accepted to its end.
 
         A run that never got its place is refused if its caller waits for the answer alone; one that listens, or
         comes back later, gets a result that says so.
         """
         plan, place = accepted.plan, accepted.place
-        live.marks.accepted = accepted.at
-        refusable = live.outlet is not None and live.outlet.hearing == "status"
+        live.timestamps.accepted = accepted.at
+        refusable = live.outlet is not None and live.outlet.subscription == "status"
         queue_ms = 0
         try:
             if not place.held:
                 self._admission.wait(place, live)
                 queue_ms = _since(accepted.at)
-            live.marks.admitted = time.monotonic()
-            reached("leased")
+            live.timestamps.admitted = time.monotonic()
+            failpoint("leased")
             live.status("running", queue_ms=queue_ms)
             return self._run(plan, accepted.pool, queue_ms, live)
         except Overloaded as e:
@@ -125,10 +133,10 @@ class Executor:
         except BeyondShare:
             refusal = _beyond_share()
             code = refusal.code
-        except LeftQueue:
+        except CancelledInQueue:
             if live.stop != "stopping":
                 error = None if live.stop == "cancelled" else INTERRUPTED
-                return unrun(plan, live, error, queue_ms=_since(accepted.at))
+                return result_without_run(plan, live, error, queue_ms=_since(accepted.at))
             refusal = Refusal(503, "the service is stopping", "overloaded", None, RETRY_OVERLOADED_S)
             code = INTERRUPTED.code
         except NotReady:
@@ -140,23 +148,23 @@ class Executor:
         finally:
             if live.stop == "interrupted" and place.held:
                 time.sleep(API_CLOSES_S)
-            self._admission.leave(place)
+            self._admission.release(place)
         if refusable:
             return refusal
         kind = "rate_limit_error" if refusal.status == 429 else "server_error"
-        return unrun(plan, live, JobError(refusal.message, code, kind), queue_ms=_since(accepted.at))
+        return result_without_run(plan, live, JobError(refusal.message, code, kind), queue_ms=_since(accepted.at))
 
-    def _run(self, plan: Plan, pool: WarmPool, queue_ms: int, live: LiveRun) -> Result:
+    def _run(self, plan: ExecutionPlan, pool: WarmPool, queue_ms: int, live: LiveRun) -> Result:
         pool.run_begins()
         started_at = now()
         sandbox: Sandbox | None = None
         try:
             sandbox, source = self._sandbox_for(plan, pool)
-            reached("created")
-            live.marks.ready = time.monotonic()
+            failpoint("created")
+            live.timestamps.ready = time.monotonic()
             with self._locks.over(sandbox):
-                spoken = Conversation(sandbox, plan, live, self._storage).speak()
-            spoken.receiver.store(lambda artifact: live.say("artifact", asdict(artifact)))
+                spoken = AgentClient(sandbox, plan, live, self._storage).run_job()
+            spoken.receiver.store(lambda artifact: live.emit("artifact", asdict(artifact)))
             facts = replace(sandbox.facts(), source=source)
             result = _result(plan, spoken, facts, started_at, queue_ms, live)
             outputs = store_outputs(self._storage, result.stdout, result.stderr)
@@ -164,30 +172,30 @@ class Executor:
         except (EngineError, OSError):
             log.exception("a run failed through the service's fault")
             error = JobError("the sandbox could not be provided; the run was not started", "engine_error")
-            return unrun(plan, live, error, queue_ms=queue_ms, started_at=started_at)
+            return result_without_run(plan, live, error, queue_ms=queue_ms, started_at=started_at)
         finally:
             if sandbox is not None:
                 pool.discard(sandbox)
             pool.run_ends()
 
-    def _sandbox_for(self, plan: Plan, pool: WarmPool) -> tuple[Sandbox, Source]:
+    def _sandbox_for(self, plan: ExecutionPlan, pool: WarmPool) -> tuple[Sandbox, Source]:
         """Return a sandbox with the plan's limits applied. One that exceeds them already is replaced by a smaller
         one.
         """
-        if plan.container:
-            return self._sized(pool.make_cold(plan.language, hold=plan.warm), plan, pool), "cold"
+        if plan.dedicated_container:
+            return self._fit_limits(pool.start_cold(plan.language, hold=plan.warm), plan, pool), "cold"
         sandbox, source = pool.take(plan.language, plan.flavour, plan.owner)
         if self._apply(sandbox, plan, pool):
             return sandbox, source
-        return self._sized(pool.make_cold(plan.language), plan, pool), "cold"
+        return self._fit_limits(pool.start_cold(plan.language), plan, pool), "cold"
 
-    def _sized(self, sandbox: Sandbox, plan: Plan, pool: WarmPool) -> Sandbox:
+    def _fit_limits(self, sandbox: Sandbox, plan: ExecutionPlan, pool: WarmPool) -> Sandbox:
         """Apply the plan's limits to the sandbox and return it. Raises EngineError if it exceeds them already."""
         if self._apply(sandbox, plan, pool):
             return sandbox
         raise EngineError(f"a sandbox does not fit into {plan.limits.memory_mb} MiB")
 
-    def _apply(self, sandbox: Sandbox, plan: Plan, pool: WarmPool) -> bool:
+    def _apply(self, sandbox: Sandbox, plan: ExecutionPlan, pool: WarmPool) -> bool:
         fits = False
         try:
             fits = sandbox.apply(plan.limits)
@@ -218,7 +226,7 @@ def _beyond_share() -> Refusal:
     return Refusal(429, message, "too_many_runs", None, RETRY_OVERLOADED_S)
 
 
-def _not_ready(plan: Plan) -> Refusal:
+def _not_ready(plan: ExecutionPlan) -> Refusal:
     message = f"language: {plan.language.id} is known but not built yet"
     return Refusal(503, message, "language_not_ready", "language", RETRY_NOT_READY_S)
 
@@ -234,7 +242,7 @@ def _no_input(e: StorageError) -> Refusal:
 
 
 def _result(  # one argument per source of facts
-    plan: Plan, spoken: Spoken, isolation: Isolation, started_at: str, queue_ms: int, live: LiveRun
+    plan: ExecutionPlan, spoken: AgentReport, isolation: Isolation, started_at: str, queue_ms: int, live: LiveRun
 ) -> Result:
     ending, receiver = spoken.ending, spoken.receiver
     return Result(
@@ -268,7 +276,7 @@ def _result(  # one argument per source of facts
     )
 
 
-def _compile(compiled: Compiled | None) -> Compile | None:
+def _compile(compiled: CompileOutcome | None) -> Compile | None:
     if compiled is None:
         return None
     stdout, stderr = _text(compiled.stdout), _text(compiled.stderr)
@@ -279,8 +287,8 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def unrun(
-    plan: Plan,
+def result_without_run(
+    plan: ExecutionPlan,
     live: LiveRun,
     error: JobError | None,
     *,

@@ -39,7 +39,7 @@ IMPORTABLE = (".py", ".pyc", ".so")
 
 
 @dataclass(frozen=True, slots=True)
-class Flavour:
+class TemplateVariant:
     """A template with `modules` imported, for programs that import one of `when`.
 
     `env` begins the names of variables that those read while they are imported.
@@ -50,7 +50,7 @@ class Flavour:
     wanted: re.Pattern[bytes]
     env: tuple[str, ...]
 
-    def suits(self, entry: bytes, env: Iterable[str], files: Iterable[str]) -> bool:
+    def matches(self, entry: bytes, env: Iterable[str], files: Iterable[str]) -> bool:
         """Return whether a program is to run in this variant, from its text; `files` are the paths beside its
         entry.
         """
@@ -89,7 +89,7 @@ class Language:
     warm_argv: tuple[str, ...]
     slot_mb: int
     compiler: Compiler | None = None
-    flavours: tuple[Flavour, ...] = ()
+    flavours: tuple[TemplateVariant, ...] = ()
 
     def command(self, entry: str) -> list[str]:
         """Return the command that starts the interpreter for an entry file."""
@@ -103,7 +103,7 @@ class Language:
             return list(self.warm_argv)
         return [*AGENT_ARGV, "hold", *self.warm_argv]
 
-    def read_at_boot(self, env: Iterable[str], files: Iterable[str], args: Sequence[str]) -> bool:
+    def affects_startup(self, env: Iterable[str], files: Iterable[str], args: Sequence[str]) -> bool:
         """Return whether the interpreter or loader reads one of these at its start, so that a waiting one is too
         late.
         """
@@ -173,10 +173,10 @@ def _read(path: Path) -> Language:
     )
 
 
-def _read_flavour(name: str, data: dict[str, Any]) -> Flavour:
+def _read_flavour(name: str, data: dict[str, Any]) -> TemplateVariant:
     names = "|".join(re.escape(module) for module in data["when"])
     wanted = re.compile(rf"^[ \t]*(?:import|from)\b[^\n]*\b(?:{names})\b".encode(), re.MULTILINE)
-    return Flavour(name, tuple(data["modules"]), wanted, tuple(data.get("env", ())))
+    return TemplateVariant(name, tuple(data["modules"]), wanted, tuple(data.get("env", ())))
 
 
 def _read_compiler(data: dict[str, Any] | None) -> Compiler | None:

@@ -150,7 +150,7 @@ class LockWatch:
 
 def _processes(sandbox: Sandbox) -> tuple[int, ...]:
     try:
-        return sandbox.subject().processes
+        return sandbox.process_view().processes
     except (EngineError, OSError):  # it has ended
         return ()
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from config.parsers import RateSetting
 from config.settings import Settings
-from config.values import Bucket
 from storage import BlobReader, BlobStore
 from storage.layout import ARTIFACTS, UPLOADS
 from storage.local import LocalReader, LocalStore
 
 if TYPE_CHECKING:
-    from storage.s3 import Place
+    from storage.s3 import S3Location
 
 T = TypeVar("T")
 
@@ -71,9 +71,9 @@ def _local(settings: Settings) -> _Both[Path]:
     return _Both(settings.storage / UPLOADS, settings.storage / ARTIFACTS)
 
 
-def _s3(settings: Settings, bucket: Bucket) -> _Both[Place]:
-    from storage.s3 import Place, connect  # as above
+def _s3(settings: Settings, bucket: RateSetting) -> _Both[S3Location]:
+    from storage.s3 import S3Location, connect  # as above
 
     client = connect(settings.s3_endpoint_url, settings.s3_addressing)
     top = f"{bucket.prefix}/" if bucket.prefix else ""
-    return _Both(*(Place(client, bucket.name, f"{top}{area}/") for area in (UPLOADS, ARTIFACTS)))
+    return _Both(*(S3Location(client, bucket.name, f"{top}{area}/") for area in (UPLOADS, ARTIFACTS)))

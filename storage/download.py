@@ -1,8 +1,8 @@
-"""The reply to a download, without HTTP: which status, which headers, which bytes.
+"""Plan the response to a download, without HTTP: its status, headers and range of bytes.
 
-`plan` judges a GET or HEAD by its headers; the caller then opens the blob at `Plan.span` and sends it. Nothing
-that leaves here can run or render on the API's origin: it is an attachment, of a type that is no document, not
-sniffed, in a sandbox should it be shown all the same, and in no cache.
+`plan` evaluates the headers of a GET or HEAD; the caller then opens the blob at `DownloadPlan.span` and sends it.
+No response can execute or render on the API's origin: it is an attachment with a type that no browser renders,
+it is not sniffed, it has a sandbox policy if a browser shows it anyway, and it is not cached.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TAG = re.compile(r'[ \t]*(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|$)|[ \t
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestedRange:
     """A download as the client asks for it; headers that it does not send are None."""
 
     method: str = "GET"
@@ -38,7 +38,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DownloadPlan:
     """The reply: 200, 206, 304 or 416. `span` is the part of the blob that is its body; None for no body."""
 
     status: int
@@ -56,7 +56,7 @@ def headers(name: str, kind: str) -> dict[str, str]:
     return {"Content-Type": served_type(kind), "Content-Disposition": content_disposition(name), **SAFE_HEADERS}
 
 
-def plan(asked: Asked, blob: Blob, name: str, kind: str) -> Plan:
+def plan(asked: RequestedRange, blob: Blob, name: str, kind: str) -> DownloadPlan:
     """What to answer when the file `name` of type `kind`, whose bytes are `blob`, is asked for.
 
     Preconditions come before ranges (RFC 9110, section 13.2.2); a HEAD has no range and no body. An empty body
@@ -65,19 +65,19 @@ def plan(asked: Asked, blob: Blob, name: str, kind: str) -> Plan:
     tag = etag(blob)
     common = {**SAFE_HEADERS, "ETag": tag, "Accept-Ranges": "bytes"}
     if asked.if_none_match is not None and _matches(asked.if_none_match, tag):
-        return Plan(304, common)
+        return DownloadPlan(304, common)
     span = None
     if asked.method == "GET" and (asked.if_range is None or asked.if_range.strip() == tag):
         try:
             span = ranges.parse(asked.range, blob.size)
         except RangeNotSatisfiable:
-            return Plan(416, {**common, "Content-Range": f"bytes */{blob.size}"})
+            return DownloadPlan(416, {**common, "Content-Range": f"bytes */{blob.size}"})
     full = headers(name, kind) | common
     if span is not None:
         full |= {"Content-Range": span.content_range(blob.size), "Content-Length": str(span.length)}
-        return Plan(206, full, span)
+        return DownloadPlan(206, full, span)
     body = Span(0, blob.size) if asked.method == "GET" and blob.size else None
-    return Plan(200, full | {"Content-Length": str(blob.size)}, body)
+    return DownloadPlan(200, full | {"Content-Length": str(blob.size)}, body)
 
 
 def _matches(header: str, tag: str) -> bool:

@@ -13,7 +13,7 @@ from storage.errors import BlobTooLarge
 HEAD_BYTES = 512
 
 
-class Intake:
+class WriterBase:
     """The part of a Writer that is the same for every store; a store fills in the three verbs.
 
     Whatever a verb raises, the bytes are let go of first: a failed Writer holds nothing.

@@ -31,7 +31,7 @@ from storage.errors import (
     StorageMisconfigured,
     system_errors_translated,
 )
-from storage.intake import Intake
+from storage.intake import WriterBase
 from storage.layout import (
     BLOBS,
     GROUP_INHERITED,
@@ -239,7 +239,7 @@ class LocalStore(LocalReader, BlobStore):
             os.close(fd)
 
 
-class LocalWriter(Intake):
+class LocalWriter(WriterBase):
     """A file in `tmp/`, locked by this descriptor for as long as it is open."""
 
     def __init__(self, store: LocalStore, name: str, fd: int, max_bytes: int) -> None:

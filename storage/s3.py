@@ -36,7 +36,7 @@ from storage.errors import (
     StorageUnavailable,
     system_errors_translated,
 )
-from storage.intake import Intake
+from storage.intake import WriterBase
 
 MIB = 1024 * 1024
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 20
@@ -55,7 +55,7 @@ _TRANSFER = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=P
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class S3Location:
     """Where an area's objects are: a bucket, and what their keys begin with (empty, or ending in a slash)."""
 
     client: Any
@@ -112,7 +112,7 @@ def _translated(sha256: str | None = None) -> Iterator[None]:
 class S3Reader(BlobReader):
     """The reading half, for who only reads an area."""
 
-    def __init__(self, place: Place, *, presign: bool = False) -> None:
+    def __init__(self, place: S3Location, *, presign: bool = False) -> None:
         self._place = place
         self._client = place.client
         self._presign = presign
@@ -181,7 +181,7 @@ class S3Reader(BlobReader):
 class S3Store(S3Reader, BlobStore):
     """An area that this party writes."""
 
-    def __init__(self, place: Place, spool_dir: Path, *, presign: bool = False) -> None:
+    def __init__(self, place: S3Location, spool_dir: Path, *, presign: bool = False) -> None:
         """`spool_dir` is where bytes wait until a blob is complete."""
         super().__init__(place, presign=presign)
         self._spool_dir = spool_dir
@@ -220,10 +220,10 @@ class S3Store(S3Reader, BlobStore):
         return removed
 
 
-class S3Writer(Intake):
+class S3Writer(WriterBase):
     """Bytes gathered on this machine until they are all there."""
 
-    def __init__(self, place: Place, spool: tempfile.SpooledTemporaryFile[bytes], max_bytes: int) -> None:
+    def __init__(self, place: S3Location, spool: tempfile.SpooledTemporaryFile[bytes], max_bytes: int) -> None:
         super().__init__(max_bytes)
         self._place = place
         self._spool = spool

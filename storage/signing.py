@@ -7,8 +7,8 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from config.parsers import MIN_SIGNING_KEY_LENGTH
 from config.settings import Settings
-from config.values import MIN_SIGNING_KEY_LENGTH
 from storage import beneath
 from storage.errors import StorageMisconfigured
 

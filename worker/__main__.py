@@ -17,10 +17,10 @@ from config.tracing import open_tracer
 from sandbox.engines import EngineUnusable
 from sandbox.engines.apparmor import load_own, profile_in_force
 from storage.errors import StorageError, StorageMisconfigured
-from worker.observe import Observer
 from worker.privileges import drop_privileges
 from worker.server import Server
 from worker.service import Service
+from worker.telemetry import Observer
 
 EX_CONFIG = 78
 #: The supervisor, or systemd, starts the worker again; it then loads its own AppArmor profiles.
@@ -45,9 +45,9 @@ def main() -> int:
             profile_in_force(settings.apparmor_profile)
         drop_privileges()
         service = Service(settings)
-        fallen_short: list[str] = []
+        posture_failures: list[str] = []
         replaced: list[str] = []
-        service.posture.on_failure = functools.partial(_stop_for, fallen_short)
+        service.posture.on_failure = functools.partial(_stop_on_posture_failure, posture_failures)
         service.on_profile_change = functools.partial(_restart_for, replaced)
         service.start()
     except (SettingsError, EngineUnusable, StorageMisconfigured, ValueError) as e:
@@ -70,15 +70,15 @@ def main() -> int:
     service.close()
     if tracer is not None:
         tracer.stop()
-    if fallen_short:
+    if posture_failures:
         return EX_CONFIG
     return EX_RESTART if replaced else 0
 
 
-def _stop_for(fallen_short: list[str], problem: str) -> None:
+def _stop_on_posture_failure(posture_failures: list[str], problem: str) -> None:
     """Stop the service, because a running sandbox lacks a required layer; the exit status tells why."""
-    if not fallen_short:
-        fallen_short.append(problem)
+    if not posture_failures:
+        posture_failures.append(problem)
         log.critical("the service stops, as sandboxes are not confined as they must be: %s", problem)
         os.kill(os.getpid(), signal.SIGTERM)
 

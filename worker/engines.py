@@ -52,7 +52,7 @@ def oci_is_possible(runtime: str | None) -> bool:
 
 def _open_oci(settings: Settings, catalogue: Catalogue, slots: int) -> tuple[Engine, OverriddenImages]:
     from sandbox.engines.oci.engine import OciEngine  # each engine is loaded only where it is used
-    from sandbox.engines.oci.imported import import_image
+    from sandbox.engines.oci.image_import import import_image
 
     imported = settings.state_dir / "imported"
     given = _overrides(catalogue, lambda language, where: import_image(language, Path(where), imported))

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 OFF = "off"
 RUNSC = "runsc"
 #: Sandboxes that are being taken apart still hold their slot.
-SLOTS_FOR_THE_DYING = 8
+TEARDOWN_SLOTS = 8
 
 
 def gvisor_engine(settings: Settings, catalogue: Catalogue, engine: Engine, *, slots_before: int) -> Engine | None:
@@ -31,7 +31,7 @@ def gvisor_engine(settings: Settings, catalogue: Catalogue, engine: Engine, *, s
     if settings.gvisor_pool == OFF or engine.runtime.startswith(RUNSC):
         return None
     sizes = _sizes(settings, catalogue)
-    slots = settings.max_runs + sum(sizes.values()) + len(sizes) + SLOTS_FOR_THE_DYING
+    slots = settings.max_runs + sum(sizes.values()) + len(sizes) + TEARDOWN_SLOTS
     uid_base = settings.uid_base + slots_before * IDS_PER_SLOT
     own = settings.model_copy(update={"runtime": RUNSC, "uid_base": uid_base, "warm_pool": None})
     try:
@@ -85,7 +85,7 @@ class GvisorPool(WarmPool):
         """Check the language as `WarmPool.check` does; from now on one sandbox of it is kept warm."""
         super().check(language)
         if self._grows:
-            self.keep_one(language)
+            self.ensure_minimum_one(language)
 
     def close(self) -> None:
         super().close()

@@ -17,11 +17,11 @@ from sandbox.engines import syscalls
 from sandbox.run.live import LiveRun, Stop
 
 
-class Taken(Exception):
+class DuplicateRun(Exception):
     """A run of this id is here already, alive or not yet acknowledged."""
 
 
-class Full(Exception):
+class TableFull(Exception):
     """More results wait for an acknowledgement than may be kept."""
 
 
@@ -30,15 +30,15 @@ class _Run:
     """A run of the table. Its result is owed to a connection, or to whoever collects (`adrift`)."""
 
     live: LiveRun
-    adrift: bool
+    detached: bool
     result: Result | None = None
 
 
 @dataclass(slots=True, eq=False)
-class Collector:
+class ResultSubscriber:
     """The messages for one collecting connection, in order; None is its end."""
 
-    told: queue.SimpleQueue[dict[str, Any] | None] = field(default_factory=queue.SimpleQueue)
+    queue: queue.SimpleQueue[dict[str, Any] | None] = field(default_factory=queue.SimpleQueue)
 
 
 class RunTable:
@@ -47,7 +47,7 @@ class RunTable:
     def __init__(self, most: int) -> None:
         self._most = most
         self._runs: dict[str, _Run] = {}
-        self._collectors: set[Collector] = set()
+        self._collectors: set[ResultSubscriber] = set()
         self._change = threading.Condition()
         #: Whether a run had a large output since memory was last given back.
         self._had_large = False
@@ -56,10 +56,10 @@ class RunTable:
         """Add a run. One without a listener is delivered to the collectors. Raises Taken, Full."""
         with self._change:
             if live.id in self._runs:
-                raise Taken(live.id)
+                raise DuplicateRun(live.id)
             if len(self._runs) >= self._most:
-                raise Full
-            self._runs[live.id] = _Run(live, adrift=live.outlet is None)
+                raise TableFull
+            self._runs[live.id] = _Run(live, detached=live.outlet is None)
 
     def get(self, run_id: str) -> LiveRun | None:
         """Return the run while it is alive."""
@@ -78,20 +78,20 @@ class RunTable:
             run = self._runs[run_id]
             run.result = result
             self._had_large = self._had_large or bool(result.outputs)
-            if run.adrift:
+            if run.detached:
                 self._tell(_ended(run_id, result))
             self._change.notify_all()
 
-    def cast_adrift(self, run_id: str) -> None:
+    def detach(self, run_id: str) -> None:
         """Deliver the run's result to the collectors, because the connection that waited for it closed."""
         with self._change:
             run = self._runs.get(run_id)
-            if run is not None and not run.adrift:
-                run.adrift = True
+            if run is not None and not run.detached:
+                run.detached = True
                 if run.result is not None:
                     self._tell(_ended(run_id, run.result))
 
-    def owed_artifacts(self) -> frozenset[str]:
+    def unacknowledged_artifacts(self) -> frozenset[str]:
         """Return the hashes of blobs in unacknowledged results: no record names them yet."""
         with self._change:
             results = [run.result for run in self._runs.values() if run.result is not None]
@@ -120,27 +120,27 @@ class RunTable:
 
     # -- collectors --------------------------------------------------------------------------------
 
-    def collect(self) -> Collector:
+    def collect(self) -> ResultSubscriber:
         """Return a new collector, which receives the list of runs, each waiting result, then new ones."""
-        collector = Collector()
+        collector = ResultSubscriber()
         with self._change:
             live = {run_id: run.live.info for run_id, run in self._runs.items()}
-            collector.told.put({"runs": {"live": live}})
+            collector.queue.put({"runs": {"live": live}})
             for run_id, run in self._runs.items():
-                if run.adrift and run.result is not None:
-                    collector.told.put(_ended(run_id, run.result))
+                if run.detached and run.result is not None:
+                    collector.queue.put(_ended(run_id, run.result))
             self._collectors.add(collector)
         return collector
 
-    def leave(self, collector: Collector) -> None:
+    def leave(self, collector: ResultSubscriber) -> None:
         """Remove a collector."""
         with self._change:
             self._collectors.discard(collector)
-            collector.told.put(None)
+            collector.queue.put(None)
 
     def _tell(self, message: dict[str, Any]) -> None:
         for collector in self._collectors:
-            collector.told.put(message)
+            collector.queue.put(message)
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -159,7 +159,7 @@ class RunTable:
         with self._change:
             runs = [run.live for run in self._runs.values() if run.result is None]
         for live in runs:
-            live.end_early(why)
+            live.cancel(why)
 
 
 def _ended(run_id: str, result: Result) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The worker's Unix socket: newline-delimited JSON, one request at a time on each connection.
 
-What may be asked is in `worker.operations`; here are the connections themselves and how they come to an end.
+What may be asked is in `worker.handlers`; here are the connections themselves and how they come to an end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from config.pieces import PIECE_BYTES
-from worker.operations import Connection, Operations
+from worker.handlers import Connection, RequestHandlers
 from worker.runs import RunTable
 from worker.service import Service
 from worker.unix_channel import UnixChannel
@@ -41,7 +41,7 @@ class Server:
         self._path = path
         self._allowed_uids = {0, api_uid}
         self._runs = RunTable(most_runs)
-        self._operations = Operations(service, self._runs)
+        self._operations = RequestHandlers(service, self._runs)
         self._socket = self._listen(path, api_uid)
         self._change = threading.Condition()
         self._connections: set[socket.socket] = set()
@@ -108,7 +108,7 @@ class Server:
         except Exception:
             log.exception("a connection failed")
         finally:
-            self._operations.gone(connection)
+            self._operations.on_disconnect(connection)
             with self._change:
                 self._connections.discard(sock)
                 self._change.notify_all()

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from config.faults import spare
+from config.failpoints import spare
 from config.ids import new_id
 from config.settings import Settings
 from protocol.job import Job
 from protocol.result import Refusal
 from sandbox.admission.control import Admission
 from sandbox.availability import Availability, language_of
-from sandbox.blobs import RunBlobs
+from sandbox.blobs import RunStorage
 from sandbox.engines import EngineUnusable, NotConfined
 from sandbox.engines.apparmor import ProfileWatch, profiles_in_use
 from sandbox.engines.machine import raise_limits
@@ -34,12 +34,12 @@ from storage import areas
 from storage.errors import StorageUnavailable
 from worker.engines import open_engine, try_given
 from worker.gvisor import RUNSC, GvisorPool, gvisor_engine
-from worker.observe import Observer, watch
+from worker.telemetry import Observer, register_gauges
 
 log = logging.getLogger(__name__)
 
 #: Sandboxes that are being taken apart still hold their slot.
-SLOTS_FOR_THE_DYING = 32
+TEARDOWN_SLOTS = 32
 IMAGE_CHECK_S = 1.0
 #: Between two looks at the AppArmor profiles in use: an administrator or a package may replace them at any time.
 PROFILE_CHECK_S = 5.0
@@ -56,7 +56,7 @@ class Service:
         self.catalogue = Catalogue.load(only=settings.languages)
         machine_mb = _machine_memory_mb()
         sizes = _pool_sizes(settings, self.catalogue, machine_mb, MOST)
-        slots = sum(sizes.values()) + sum(flavour_sizes(sizes).values()) + settings.max_runs + SLOTS_FOR_THE_DYING
+        slots = sum(sizes.values()) + sum(flavour_sizes(sizes).values()) + settings.max_runs + TEARDOWN_SLOTS
         budget_mb = settings.memory_budget_mb or machine_mb * 3 // 4
         raise_limits(settings.max_runs, budget_mb)
         self.engine, self.images = open_engine(settings, self.catalogue, slots=slots)
@@ -85,14 +85,14 @@ class Service:
             inspect=self.posture.inspect,
             availability=self.availability,
         )
-        watch(self.metrics.registry, self.admission, self.pool)
+        register_gauges(self.metrics.registry, self.admission, self.pool)
         self.gvisor = self._open_gvisor(settings, slots)
         self.locks = LockWatch()
         self.executor = Executor(
             self.catalogue,
             self.pool,
             self.admission,
-            RunBlobs(self.blobs),
+            RunStorage(self.blobs),
             self.pool if self.engine.runtime.startswith(RUNSC) else self.gvisor,
             locks=self.locks,
         )
@@ -115,7 +115,7 @@ class Service:
 
         Raises EngineUnusable naming an image or a missing layer.
         """
-        left = self.engine.reap()
+        left = self.engine.cleanup_stale()
         if left:
             log.warning("removed what a dead worker had left", extra={"sandboxes": left})
         try:

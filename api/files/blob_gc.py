@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dispatch import WorkerUnavailable
 from records.errors import RecordsUnavailable
-from records.files import Blob
+from records.files import StoredBlob
 from storage.errors import StorageUnavailable
 from storage.sweep import ORPHAN_AGE_S, orphans, sweep
 
@@ -31,24 +31,24 @@ SWEEP_S = 60.0
 ORPHANS_S = 3600.0
 STOP_WITHIN_S = 10.0
 #: Longer than any run's artifacts are on their way from the store to their record.
-UNNAMED_MS = 120_000
+UNREFERENCED_MS = 120_000
 #: Blobs of one pass, and hashes that the worker is told at once.
 BATCH = 500
 TOLD_AT_ONCE = 100
 
 
-class Forgetter(Protocol):
+class BlobDeleter(Protocol):
     """An object that can delete artifacts: `dispatch.Dispatcher`."""
 
     def forget(self, hashes: Sequence[str]) -> list[str]:
         """Have the blobs of these artifacts removed; those that are gone. Raises WorkerUnavailable."""
 
 
-class FileKeeper:
+class BlobCollector:
     """The two passes, and a thread that makes them. To be started after a fork."""
 
     def __init__(
-        self, files: FileStore, storage: ApiAreas, worker: Forgetter, *, orphan_age_s: float = ORPHAN_AGE_S
+        self, files: FileStore, storage: ApiAreas, worker: BlobDeleter, *, orphan_age_s: float = ORPHAN_AGE_S
     ) -> None:
         self._files = files
         self._storage = storage
@@ -67,14 +67,14 @@ class FileKeeper:
         if self._thread.is_alive():
             self._thread.join(STOP_WITHIN_S)
 
-    def remove_unnamed(self, now_ms: int) -> int:
+    def delete_unreferenced(self, now_ms: int) -> int:
         """Remove the blobs that their last file has left; how many.
 
         Raises RecordsUnavailable, StorageUnavailable or WorkerUnavailable, having done a part.
         """
         removed, more = 0, True
         while more and not self._stop.is_set():
-            found = self._files.unnamed(before_ms=now_ms - UNNAMED_MS, limit=BATCH)
+            found = self._files.unnamed(before_ms=now_ms - UNREFERENCED_MS, limit=BATCH)
             uploads = [blob for blob in found if blob.area == "upload"]
             gone = [blob for blob in uploads if self._storage.uploads.delete(blob.sha256)]
             self._files.forget(gone)
@@ -85,7 +85,7 @@ class FileKeeper:
             more = len(found) == BATCH and len(gone) + forgotten > 0
         return removed
 
-    def remove_orphans(self) -> int:
+    def delete_orphans(self) -> int:
         """Remove old blobs that no record knows of; how many. Raises as `remove_unnamed` does."""
         removed = sweep(
             self._storage.uploads, lambda found: self._in_use("upload", found), self._orphan_age_s
@@ -99,20 +99,20 @@ class FileKeeper:
         count = 0
         for start in range(0, len(artifacts), TOLD_AT_ONCE):
             gone = self._worker.forget(artifacts[start : start + TOLD_AT_ONCE])
-            self._files.forget([Blob("artifact", sha256) for sha256 in gone])
+            self._files.forget([StoredBlob("artifact", sha256) for sha256 in gone])
             count += len(gone)
         return count
 
     def _in_use(self, area: Area, hashes: Sequence[str]) -> Collection[str]:
-        return {blob.sha256 for blob in self._files.in_use(Blob(area, sha256) for sha256 in hashes)}
+        return {blob.sha256 for blob in self._files.in_use(StoredBlob(area, sha256) for sha256 in hashes)}
 
     def _run(self) -> None:
         next_orphans = time.monotonic()
         while not self._stop.is_set():
             try:
-                removed = self.remove_unnamed(time.time_ns() // 1_000_000)
+                removed = self.delete_unreferenced(time.time_ns() // 1_000_000)
                 if time.monotonic() >= next_orphans:
-                    removed += self.remove_orphans()
+                    removed += self.delete_orphans()
                     next_orphans = time.monotonic() + ORPHANS_S
                 if removed:
                     log.info("removed blobs that no file names", extra={"blobs": removed})

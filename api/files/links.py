@@ -26,7 +26,7 @@ _DECODER = json.JSONDecoder()
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 
 
-class Signer:
+class ArtifactLinkSigner:
     """Signs for one request: links begin as the client reached this service, unless that is set."""
 
     def __init__(self, links: Links, base_url: str | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from api.files import routes
-from api.files.blob_gc import FileKeeper
+from api.files.blob_gc import BlobCollector
 from storage.links import Links
 from storage.signing import keys_in_force
 
@@ -22,7 +22,7 @@ def init_app(app: Flask, deps: Context) -> None:
     settings = deps.settings
     deps.links = Links(keys_in_force(settings), base_url=settings.base_url, ttl_s=settings.link_ttl_s)
     if deps.instance is not None:
-        keeper = FileKeeper(deps.records.files, deps.storage, deps.dispatcher)
+        keeper = BlobCollector(deps.records.files, deps.storage, deps.dispatcher)
         deps.lifecycle.add("file-keeper", keeper.start, keeper.stop)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

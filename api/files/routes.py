@@ -7,31 +7,31 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Blueprint, Response, request
 
-from api.context import context, require_caller, require_stranger, sharer
+from api.context import context, limit_anonymous, require_caller, sharer
 from api.errors import JSON, ApiError, invalid
 from api.files.uploads import Upload, receive
-from api.http.body import DRAIN_STRANGER_S, drain
+from api.http.body import DRAIN_UNAUTHENTICATED_S, drain
 from api.http.ids import bounded
 from api.http.pagination import list_body, parse_list
 from api.openapi import examples
-from api.openapi.answers import File as FileAnswer
-from api.openapi.answers import FileDeleted, FileList
-from api.openapi.declare import Json, Query, RequestBody, operation
-from api.openapi.faults import LISTED
+from api.openapi.decorator import Json, Query, RequestBody, operation
+from api.openapi.error_codes import LISTED
+from api.openapi.models import File as FileAnswer
+from api.openapi.models import FileDeleted, FileList
 from api.openapi.parameters import DOWNLOAD, FORM, PAGING
 from config.clock import now_ms, rfc3339
 from config.ids import new_id
-from records.files import Blob as NamedBlob
 from records.files import NewFile, OverStorage
+from records.files import StoredBlob as NamedBlob
 from storage import Blob, download, media_types
 from storage.errors import BlobTooLarge, LinkError, LinkExpired
 from storage.names import FileName
 
 if TYPE_CHECKING:
     from api.keys.authentication import Caller
-    from records.files import File
+    from records.files import FileRecord
     from storage import BlobReader
-    from storage.download import Plan
+    from storage.download import DownloadPlan
 
 blueprint = Blueprint("files", __name__)
 
@@ -60,15 +60,15 @@ def create_file() -> Response:
     try:
         caller = require_caller(reading=False)
         context().room.require()
-        give_back = context().places.uploads.take(caller.id)
+        release = context().places.uploads.acquire(caller.id)
     except ApiError:
-        drain(request, DRAIN_STRANGER_S)
+        drain(request, DRAIN_UNAUTHENTICATED_S)
         raise
     try:
         upload = _receive(caller)
         return _json(_object(_keep(caller, upload)))
     finally:
-        give_back()
+        release()
 
 
 @blueprint.get("/v1/files")
@@ -153,7 +153,9 @@ def get_content(file_id: str) -> Response:
     blob = Blob(file.sha256, file.size)
     headers = request.headers
     plan = download.plan(
-        download.Asked(request.method, headers.get("Range"), headers.get("If-Range"), headers.get("If-None-Match")),
+        download.RequestedRange(
+            request.method, headers.get("Range"), headers.get("If-Range"), headers.get("If-None-Match")
+        ),
         blob,
         file.name,
         file.content_type,
@@ -198,7 +200,7 @@ def _receive(caller: Caller) -> Upload:
         ) from e
 
 
-def _keep(caller: Caller, upload: Upload) -> File:
+def _keep(caller: Caller, upload: Upload) -> FileRecord:
     """Record a stored upload, and return the record."""
     settings, files = context().settings, context().records.files
     name, created_at_ms = FileName.of(upload.given_name), now_ms()
@@ -236,7 +238,7 @@ def _over_quota(caller: Caller) -> ApiError:
 # -- fetching one ----------------------------------------------------------------------------------
 
 
-def _owned(file_id: str) -> tuple[File, int, str]:
+def _owned(file_id: str) -> tuple[FileRecord, int, str]:
     """Return the caller's own file, for how long an address of it may be good, and who reads it."""
     caller = require_caller(reading=True)
     if request.args:
@@ -245,13 +247,13 @@ def _owned(file_id: str) -> tuple[File, int, str]:
     return file, context().settings.link_ttl_s, caller.id
 
 
-def _linked(file_id: str) -> tuple[File, int, str]:
+def _linked(file_id: str) -> tuple[FileRecord, int, str]:
     """Return the file that a signed link opens, for how long it does, and who reads it: an address.
 
     A link has its token and nothing else: what was added to it is not what was signed. Raises ApiError 403, 404 or
     429.
     """
-    require_stranger()
+    limit_anonymous()
     if len(request.args) > 1 or len(request.args.getlist("token")) > 1:
         raise ApiError(403, "token: a link has this parameter alone, once", code="link_invalid", param="token")
     try:
@@ -263,22 +265,22 @@ def _linked(file_id: str) -> tuple[File, int, str]:
     return _file(context().records.files.linked(file_id)), ttl_s, sharer()
 
 
-def _content(plan: Plan, blob: Blob, store: BlobReader, reader: str) -> Response:
+def _content(plan: DownloadPlan, blob: Blob, store: BlobReader, reader: str) -> Response:
     assert plan.span is not None
-    give_back = context().places.readers.take_to_send(plan.span.length, reader)
+    release = context().places.readers.acquire_for_response(plan.span.length, reader)
     try:
         content = store.open(blob, plan.span.offset, plan.span.length)
         response = _reply(plan, b"")
         response.response = content
         response.call_on_close(content.close)
-        response.call_on_close(give_back)
+        response.call_on_close(release)
     except BaseException:
-        give_back()
+        release()
         raise
     return response
 
 
-def _reply(plan: Plan, body: bytes) -> Response:
+def _reply(plan: DownloadPlan, body: bytes) -> Response:
     response = Response(body, plan.status)
     response.headers.clear()
     response.headers.update(plan.headers)
@@ -290,7 +292,7 @@ def _reply(plan: Plan, body: bytes) -> Response:
 # -- all of them -----------------------------------------------------------------------------------
 
 
-def _object(file: File) -> dict[str, Any]:
+def _object(file: FileRecord) -> dict[str, Any]:
     return {
         "id": file.id,
         "object": "file",
@@ -302,7 +304,7 @@ def _object(file: File) -> dict[str, Any]:
     }
 
 
-def _file(found: File | None) -> File:
+def _file(found: FileRecord | None) -> FileRecord:
     if found is None:
         raise _no_such_file()
     return found

@@ -62,7 +62,7 @@ def receive(request: Request, begin: Callable[[int], Writer], *, max_bytes: int)
         boundary = _boundary(request)
         length = _length(request, max_bytes)
         arrival(request, BEGIN_S + length / SLOWEST_BYTES_PER_S)
-        with _Receipt(begin, max_bytes) as receipt:
+        with _MultipartReceiver(begin, max_bytes) as receipt:
             for event in _events(request, boundary, max_bytes + OVERHEAD_BYTES):
                 receipt.take(event)
             arrival(request, None)
@@ -72,7 +72,7 @@ def receive(request: Request, begin: Callable[[int], Writer], *, max_bytes: int)
         raise
 
 
-class _Receipt:
+class _MultipartReceiver:
     """The state of an upload. As a context manager it discards bytes that did not become an upload."""
 
     def __init__(self, begin: Callable[[int], Writer], max_bytes: int) -> None:
@@ -81,7 +81,7 @@ class _Receipt:
         self._name: str | None = None
         self._writer: Writer | None = None
         self._purpose: bytearray | None = None
-        self._into: Callable[[bytes], None] = _nowhere
+        self._into: Callable[[bytes], None] = _discard
         self._held = ExitStack()
 
     def __enter__(self) -> Self:
@@ -206,7 +206,7 @@ def _read(stream: IO[bytes], most: int) -> bytes:
         raise ApiError(400, "The body could not be read.", code="incomplete_body") from e
 
 
-def _nowhere(_data: bytes) -> None:
+def _discard(_data: bytes) -> None:
     """Bytes that belong to no part."""
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flask import Request
     from opentelemetry.trace import Span
 
-    from api.http.metrics import Metrics
+    from api.http.metrics import ApiMetrics
     from config.tracing import Tracer
 
 access_log = logging.getLogger("access")
@@ -58,7 +58,7 @@ class LineBudget:
 
 
 @dataclass(slots=True)
-class Facts:
+class RequestRecord:
     """One request, as far as it is known yet. `route` is the pattern; empty where no route was found."""
 
     request_id: str
@@ -69,20 +69,22 @@ class Facts:
     span: Span | None = None
 
 
-class Access:
+class AccessLog:
     """Writes down the requests of one process. `begin` and `end` of a request are called in the same thread."""
 
-    def __init__(self, metrics: Metrics, *, log: bool = True, tracer: Tracer | None = None) -> None:
+    def __init__(self, metrics: ApiMetrics, *, log: bool = True, tracer: Tracer | None = None) -> None:
         self._metrics = metrics
         self._log = log
         self._tracer = tracer
-        self._strangers = LineBudget()
+        self._anonymous = LineBudget()
         self._refusals = LineBudget()
 
     def begin(self, request: Request) -> None:
         """Begin the record of a request: the log lines of this thread now carry its id."""
         rule = request.url_rule
-        facts = Facts(request_id(request.headers.get("x-request-id")), request.method, rule.rule if rule else "")
+        facts = RequestRecord(
+            request_id(request.headers.get("x-request-id")), request.method, rule.rule if rule else ""
+        )
         request.environ[ENVIRON_KEY] = facts
         run_id = (request.view_args or {}).get("run_id", "")
         bind(request_id=facts.request_id, run_id=run_id if is_run_id(run_id) else None)
@@ -93,21 +95,21 @@ class Access:
     def end(self, environ: dict[str, Any], status: int, seconds: float, sent: int) -> None:
         """Its answer has been sent, or cannot be."""
         facts = environ.pop(ENVIRON_KEY, None)
-        if isinstance(facts, Facts):  # else nothing was begun, and the server answers by itself
+        if isinstance(facts, RequestRecord):  # else nothing was begun, and the server answers by itself
             self._end(facts, status, seconds, sent, environ.get("REMOTE_ADDR"))
 
-    def unread(self, request_id: str, status: int, sent: int, remote: str | None) -> None:
+    def log_unparsed(self, request_id: str, status: int, sent: int, remote: str | None) -> None:
         """Log a request that the server could not parse and has answered with an error."""
         bind(request_id=request_id)
-        self._end(Facts(request_id, NO_METHOD), status, 0.0, sent, remote)
+        self._end(RequestRecord(request_id, NO_METHOD), status, 0.0, sent, remote)
 
-    def refused(self, code: str, remote: str | None) -> None:
+    def log_auth_failure(self, code: str, remote: str | None) -> None:
         """Log a request with no token or an unknown one."""
         self._metrics.refused.labels(code).inc()
         if (dropped := self._refusals.spend()) is not None:
             audit("authentication.refused", code=code, remote=remote, **_said(dropped))
 
-    def _end(self, facts: Facts, status: int, seconds: float, sent: int, remote: str | None) -> None:
+    def _end(self, facts: RequestRecord, status: int, seconds: float, sent: int, remote: str | None) -> None:
         run_id = bound().get("run_id")
         self._metrics.answered(facts.method, facts.route, status, seconds)
         if facts.span is not None:
@@ -116,10 +118,10 @@ class Access:
             self._write(facts, status, seconds, sent, remote)
         bind()
 
-    def _write(self, facts: Facts, status: int, seconds: float, sent: int, remote: str | None) -> None:
+    def _write(self, facts: RequestRecord, status: int, seconds: float, sent: int, remote: str | None) -> None:
         told: dict[str, object] = {}
         if facts.key is None or status == REFUSED:
-            if (dropped := self._strangers.spend()) is None:
+            if (dropped := self._anonymous.spend()) is None:
                 return
             told = _said(dropped)
         told |= {
@@ -140,10 +142,10 @@ def audit(event: str, **about: object) -> None:
     audit_log.info(event, extra={"event": event, **about})
 
 
-def note_caller(environ: dict[str, Any], key: str, label: str) -> None:
+def attach_caller(environ: dict[str, Any], key: str, label: str) -> None:
     """Attach the id and the label of the caller's key to the record of the request."""
     facts = environ.get(ENVIRON_KEY)
-    if isinstance(facts, Facts):
+    if isinstance(facts, RequestRecord):
         facts.key, facts.label = key, label
 
 
@@ -151,7 +153,7 @@ def _said(dropped: int) -> dict[str, object]:
     return {"lines_dropped_before": dropped} if dropped else {}
 
 
-def _end_span(span: Span, facts: Facts, status: int, run_id: str | None) -> None:
+def _end_span(span: Span, facts: RequestRecord, status: int, run_id: str | None) -> None:
     span.set_attribute("http.request.method", facts.method)
     span.set_attribute("http.route", facts.route)
     span.set_attribute("http.response.status_code", status)

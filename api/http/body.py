@@ -31,11 +31,11 @@ DRAIN_BYTES = 64 * 1024 * 1024
 DRAIN_STEP_BYTES = 1024 * 1024
 DRAIN_S = 15.0
 #: The same for a client that may not send at all: an answer is owed, a thread is not.
-DRAIN_STRANGER_S = 2.0
+DRAIN_UNAUTHENTICATED_S = 2.0
 #: Where the server in front puts `arrival(seconds | None)`: how long the rest of a request may take.
 ARRIVAL_KEY = "runyard.arrival"
 #: Of a body that comes without a token that is known.
-STRANGER_BODY_BYTES = 16 * 1024
+UNAUTHENTICATED_BODY_BYTES = 16 * 1024
 #: Where the server puts how a body ended that it has collected (`Body`); None for one that is read as it comes.
 BODY_KEY = "runyard.body"
 #: Parsed JSON can take twenty times its own size: large bodies are parsed two at a time, not sixty.
@@ -195,8 +195,8 @@ def _too_slow() -> ApiError:
     return ApiError(408, "The body did not arrive in time.", code="request_timeout")
 
 
-def _too_large_for_a_stranger() -> ApiError:
-    message = f"Without a valid token a body has at most {STRANGER_BODY_BYTES} bytes."
+def _too_large_unauthenticated() -> ApiError:
+    message = f"Without a valid token a body has at most {UNAUTHENTICATED_BODY_BYTES} bytes."
     return ApiError(413, message, code="request_too_large")
 
 
@@ -212,7 +212,7 @@ def _crowded() -> ApiError:
 #: What is answered to a body that the server did not collect to its end. One that was cut is noticed by its length.
 _REFUSED: dict[Body | None, Callable[[], ApiError]] = {
     Body.SLOW: _too_slow,
-    Body.TOO_LARGE: _too_large_for_a_stranger,
+    Body.TOO_LARGE: _too_large_unauthenticated,
     Body.CROWDED: _crowded,
     Body.OVER: _too_large,
 }

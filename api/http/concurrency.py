@@ -32,7 +32,7 @@ TRANSFERS_BEYOND_SHARE = (
 SMALL_BYTES = 64 * 1024
 
 
-class Places:
+class ConcurrencyLimiter:
     """A bounded number of places, each given back once."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Places:
         self._lock = Lock()
         self._held: Counter[str] = Counter()
 
-    def take(self, sharer: str) -> Callable[[], None]:
+    def acquire(self, sharer: str) -> Callable[[], None]:
         """Take a place and return what gives it back, which may be called more than once.
 
         `sharer` is a key's id, or the address of a client without one. Raises ApiError 503 when there is none, and
@@ -72,7 +72,7 @@ class Places:
             self._held[sharer] += 1
         given_back = False
 
-        def give_back() -> None:
+        def release() -> None:
             nonlocal given_back
             with self._lock:
                 if given_back:
@@ -83,7 +83,7 @@ class Places:
                 if not self._held[sharer]:
                     del self._held[sharer]
 
-        return give_back
+        return release
 
     def _holds_little(self, sharer: str) -> bool:
         """Return whether it holds less than an equal share; one alone shares with the next to come."""
@@ -91,9 +91,9 @@ class Places:
         sharers = max(2, len(self._held) + (not held))
         return not self._reserved or held * sharers < self._number
 
-    def take_to_send(self, size: int, sharer: str) -> Callable[[], None]:
+    def acquire_for_response(self, size: int, sharer: str) -> Callable[[], None]:
         """Take a place for an answer of `size` bytes, if it can keep a thread waiting. Raises as `take` does."""
-        return self.take(sharer) if size > SMALL_BYTES else _nothing
+        return self.acquire(sharer) if size > SMALL_BYTES else _nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +101,20 @@ class Pools:
     """The pools of one process: `api_threads` of the settings has a thread for each of their places."""
 
     #: Those who wait for a run, or stream one.
-    waiters: Places
+    waiters: ConcurrencyLimiter
     #: Those who follow a run's events, or read a long answer.
-    readers: Places
+    readers: ConcurrencyLimiter
     #: Those who bring a file.
-    uploads: Places
+    uploads: ConcurrencyLimiter
     #: Those who read what is long and needs no key: the files of the pages, the OpenAPI document, the numbers.
-    documents: Places
+    documents: ConcurrencyLimiter
 
     @classmethod
     def of(cls, settings: Settings) -> Pools:
         """Return the pools of these settings."""
 
-        def transfers(number: int, reserved: int, what: str) -> Places:
-            return Places(
+        def transfers(number: int, reserved: int, what: str) -> ConcurrencyLimiter:
+            return ConcurrencyLimiter(
                 number,
                 f"Too many clients {what}.",
                 reserved=reserved,
@@ -123,7 +123,7 @@ class Pools:
             )
 
         return cls(
-            waiters=Places(
+            waiters=ConcurrencyLimiter(
                 settings.waiting_places, "Too many runs are being waited for.", reserved=settings.waiting_reserve
             ),
             readers=transfers(settings.reading_places, settings.reading_reserve, "read events or long answers"),

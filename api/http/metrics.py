@@ -30,7 +30,7 @@ OTHER_METHOD = "other"
 ASKERS = 4
 
 
-class Metrics:
+class ApiMetrics:
     """The counters of one process of api. Safe from any thread.
 
     Labels are routes, methods and statuses of the code: nothing that a client can choose, and no key.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import orjson
 
 from api.errors import invalid
-from api.http.query import whole_number
+from api.http.query import parse_int
 from protocol.states import Status
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MAX_CURSOR = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ListQuery:
     """The query of a list; `filters` has those that were given."""
 
     limit: int
@@ -32,7 +32,7 @@ class Asked:
     filters: dict[str, str]
 
 
-def parse_list(arguments: MultiDict[str, str], filters: tuple[str, ...] = ()) -> Asked:
+def parse_list(arguments: MultiDict[str, str], filters: tuple[str, ...] = ()) -> ListQuery:
     """Return the query of a list. Raises ApiError 400 naming the parameter."""
     known = ("limit", "after", "order", *filters)
     given = _once(arguments, known)
@@ -42,8 +42,8 @@ def parse_list(arguments: MultiDict[str, str], filters: tuple[str, ...] = ()) ->
     after = given.get("after")
     if after is not None and not 0 < len(after) <= MAX_CURSOR:
         raise invalid("after: is not an id of this list", param="after", code="invalid_cursor")
-    return Asked(
-        whole_number(given.get("limit"), "limit", 1, LIMIT_MAX, LIMIT_DEFAULT),
+    return ListQuery(
+        parse_int(given.get("limit"), "limit", 1, LIMIT_MAX, LIMIT_DEFAULT),
         after,
         "asc" if order == "asc" else "desc",
         {name: given[name] for name in filters if name in given},

@@ -8,7 +8,7 @@ from api.errors import invalid
 MAX_DIGITS = 20
 
 
-def whole_number(text: str | None, name: str, low: int, high: int, default: int) -> int:
+def parse_int(text: str | None, name: str, low: int, high: int, default: int) -> int:
     """Return an integer from `low` to `high`, or the default if absent. Raises ApiError 400 naming both bounds."""
     if text is None:
         return default

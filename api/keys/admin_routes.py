@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 
 from api.context import context, require_admin
 from api.errors import JSON, ApiError, invalid
-from api.http.body import DRAIN_STRANGER_S, drain
+from api.http.body import DRAIN_UNAUTHENTICATED_S, drain
 from api.http.pagination import parse_list
 from api.keys.routes import answer, is_key_id, key_fields, keyring, small_body
 from api.keys.schemas import (
@@ -26,8 +26,8 @@ from api.keys.schemas import (
     unknown_plan,
 )
 from api.openapi import examples_keys as examples
-from api.openapi.declare import Json, Query, RequestBody, operation
-from api.openapi.faults import JSON_BODY, LISTED
+from api.openapi.decorator import Json, Query, RequestBody, operation
+from api.openapi.error_codes import JSON_BODY, LISTED
 from api.openapi.parameters import PAGING
 from config.clock import rfc3339
 
@@ -185,7 +185,7 @@ def _require_admin_and_drain() -> None:
     try:
         require_admin()
     except ApiError:
-        drain(request, DRAIN_STRANGER_S)
+        drain(request, DRAIN_UNAUTHENTICATED_S)
         raise
 
 

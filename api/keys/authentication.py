@@ -16,7 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from api.errors import ApiError
-from api.keys.key_format import digest, is_key_text
+from api.keys.key_format import digest, is_well_formed
 from api.ratelimit.bucket import Bucket
 from api.ratelimit.limiter import READ_FACTOR
 
@@ -56,8 +56,8 @@ class Authenticator:
         self._static = [(digest(key.token), _static_caller(key)) for key in keys]
         self._store = store
         self._plans = plans
-        self._unknown = _Remembered(REMEMBERED)
-        self._good = _Remembered(REMEMBERED)
+        self._unknown = _LruSet(REMEMBERED)
+        self._good = _LruSet(REMEMBERED)
 
     def authenticate(
         self, authorization: str | None, *, may_ask: Callable[[], bool] = lambda: True, disabled_too: bool = False
@@ -76,7 +76,7 @@ class Authenticator:
                 found = caller
         if found is not None:
             return found
-        if not is_key_text(token) or given in self._unknown:
+        if not is_well_formed(token) or given in self._unknown:
             raise unknown_token()
         if given not in self._good and not may_ask():
             raise ApiError(429, "Too many wrong tokens from this address.", code="rate_limit_exceeded")
@@ -111,7 +111,7 @@ class Authenticator:
         return Caller(key.id, key.label, plan.bucket, plan.reads, plan, key, given)
 
 
-class _Remembered:
+class _LruSet:
     """Digests, the latest so many. Safe for many threads."""
 
     def __init__(self, most: int) -> None:
@@ -136,7 +136,7 @@ class _Remembered:
         self._digests.pop(digest, None)
 
 
-class Administrator:
+class AdminAuthenticator:
     """The one token of the admin calls."""
 
     def __init__(self, token: str | None) -> None:

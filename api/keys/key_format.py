@@ -28,7 +28,7 @@ def new_key_text() -> str:
     return text + _checksum(text)
 
 
-def is_key_text(text: str) -> bool:
+def is_well_formed(text: str) -> bool:
     """Return whether the text has the form of a key and its checksum is right."""
     return _FORM.fullmatch(text) is not None and text[-_CHECKSUM:] == _checksum(text[:-_CHECKSUM])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from api.keys import admin_routes, routes, usage_routes
-from api.keys.authentication import Administrator, Authenticator
+from api.keys.authentication import AdminAuthenticator, Authenticator
 from api.keys.plans import load_plans
 
 if TYPE_CHECKING:
@@ -21,6 +21,6 @@ def init_app(app: Flask, deps: Context) -> None:
     settings = deps.settings
     deps.plans = load_plans(settings)
     deps.authenticator = Authenticator(settings.keys(), deps.records.keys, deps.plans)
-    deps.administrator = Administrator(settings.admin_token)
+    deps.administrator = AdminAuthenticator(settings.admin_token)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

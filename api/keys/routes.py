@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, g, request
 
-from api.context import client, context, require_caller, require_stranger
+from api.context import client, context, limit_anonymous, require_caller
 from api.errors import JSON, ApiError
-from api.http.body import DRAIN_STRANGER_S, drain, parse_object, read_json_body
+from api.http.body import DRAIN_UNAUTHENTICATED_S, drain, parse_object, read_json_body
 from api.keys.plans import SELF_SERVICE
 from api.keys.schemas import KeyDeletedOut, KeyOut, NewKeyIn, NewKeyOut, RotatedKeyOut, label_of, parsed
-from api.keys.service import Keyring, ceilings
+from api.keys.service import KeyService, ceilings
 from api.openapi import examples_keys as examples
-from api.openapi.declare import Json, RequestBody, operation
-from api.openapi.faults import JSON_BODY
+from api.openapi.decorator import Json, RequestBody, operation
+from api.openapi.error_codes import JSON_BODY
 from config.clock import rfc3339
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ def create_key() -> Response:
     201 the key, shown this once; 400; 403 self-service is off; 413; 429 too many of this address.
     """
     try:
-        require_stranger()
+        limit_anonymous()
         _require_self_service()
         label = label_of(parsed(NewKeyIn, small_body()).label)
     except ApiError:
-        drain(request, DRAIN_STRANGER_S)
+        drain(request, DRAIN_UNAUTHENTICATED_S)
         raise
     decision = context().limiter.new_key(client())
     g.rate_headers = decision.headers()
@@ -105,7 +105,7 @@ def get_key() -> Response:
 def rotate_key() -> Response:
     """Give the key a new text; the old one stays good for a while. 409 for one that is old already, or static."""
     caller = require_caller(reading=False)
-    drain(request, DRAIN_STRANGER_S)
+    drain(request, DRAIN_UNAUTHENTICATED_S)
     stored = _stored(caller)
     made = keyring().rotate(stored.id, caller.digest, grace_s=context().settings.key_grace_s)
     if made is None:
@@ -145,9 +145,9 @@ def delete_key() -> Response:
 # -- for the admin calls too -----------------------------------------------------------------------
 
 
-def keyring() -> Keyring:
+def keyring() -> KeyService:
     """Return the service of stored keys."""
-    return Keyring(context().records.keys, context().records.usage, context().plans)
+    return KeyService(context().records.keys, context().records.usage, context().plans)
 
 
 def key_fields(stored: StoredKey) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def small_body() -> dict[str, Any]:
     """Return the JSON object of a request; {} without a body. Raises ApiError 400, 413 or 415."""
     length = request.content_length
     if length is not None and length > MAX_BODY_BYTES:
-        drain(request, DRAIN_STRANGER_S)
+        drain(request, DRAIN_UNAUTHENTICATED_S)
         raise ApiError(
             413, f"The body is larger than the maximum of {MAX_BODY_BYTES} bytes.", code="request_too_large"
         )

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from api.errors import ApiError, invalid
 from api.http.validation import shape_error
 from api.keys.service import LABEL_RULE, MAX_LABEL, is_label
-from api.openapi.answers import Answered, Count, Page, Time
+from api.openapi.models import Count, Page, ResponseModel, Time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +46,7 @@ class AdminKeyIn(_In):
     disabled: bool | None = None
 
 
-class NewKeyOut(Answered):
+class NewKeyOut(ResponseModel):
     """A key that was made: the only time that it is shown."""
 
     id: KeyId
@@ -62,7 +62,7 @@ class RotatedKeyOut(NewKeyOut):
     previous_valid_until: Time
 
 
-class KeyOut(Answered):
+class KeyOut(ResponseModel):
     """A key as its holder sees it. A static one of `API_KEYS` has no plan, prefix, age or number of runs."""
 
     id: KeyId
@@ -88,7 +88,7 @@ class AdminKeyListOut(Page[AdminKeyOut]):
     """Stored keys, a page at a time."""
 
 
-class KeyDeletedOut(Answered):
+class KeyDeletedOut(ResponseModel):
     """The key is good no more."""
 
     id: KeyId
@@ -96,7 +96,7 @@ class KeyDeletedOut(Answered):
     deleted: Literal[True]
 
 
-class AuditEntryOut(Answered):
+class AuditEntryOut(ResponseModel):
     """One thing that was done to a key. `actor` is `admin`, `operator`, a key's id or an address."""
 
     id: str
@@ -112,7 +112,7 @@ class AuditListOut(Page[AuditEntryOut]):
     """Changes of keys, one page."""
 
 
-class UsedOut(Answered):
+class UsedOut(ResponseModel):
     """Resources used by the runs of one language."""
 
     runs: Count
@@ -123,7 +123,7 @@ class UsedOut(Answered):
     bytes_out: Count
 
 
-class UsageOut(Answered):
+class UsageOut(ResponseModel):
     """Resources used by the runs that ended on the days from `from` to `to`, both included, in UTC."""
 
     object: Literal["usage"]

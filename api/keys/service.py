@@ -27,7 +27,7 @@ _LABEL = re.compile(rf"[A-Za-z0-9_.-]{{0,{MAX_LABEL}}}")
 
 
 @dataclass(frozen=True, slots=True)
-class MadeKey:
+class IssuedKey:
     """A key with its text, which nobody is told again."""
 
     text: str
@@ -35,14 +35,14 @@ class MadeKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class RemainingQuota:
     """The remaining runs of a key and the time of their reset; None means no bound, or no reset."""
 
     runs: int | None = None
     reset_at: str | None = None
 
 
-class Keyring:
+class KeyService:
     """The stored keys of a database. `actor` is who does it: `admin`, `operator`, a key's id, an address."""
 
     def __init__(self, keys: KeyStore, usage: UsageStore, plans: Plans) -> None:
@@ -50,15 +50,15 @@ class Keyring:
         self._usage = usage
         self._plans = plans
 
-    def make(self, plan: str, actor: str, *, label: str = "") -> MadeKey:
+    def make(self, plan: str, actor: str, *, label: str = "") -> IssuedKey:
         """Issue a new key of an existing plan."""
         text, at_ms = new_key_text(), now_ms()
         new = NewKey(new_id("key"), digest(text), text[:SHOWN], plan, at_ms, label)
         stored = self._keys.create(new, Actor(actor, at_ms))
         _audit("key.created", key=stored.id, plan=plan, actor=actor)
-        return MadeKey(text, stored)
+        return IssuedKey(text, stored)
 
-    def rotate(self, key_id: str, current: bytes, *, grace_s: int) -> MadeKey | None:
+    def rotate(self, key_id: str, current: bytes, *, grace_s: int) -> IssuedKey | None:
         """Issue a new secret for the key whose present secret has that digest; return None if it has another by
         now.
         """
@@ -74,7 +74,7 @@ class Keyring:
         if stored is None:
             return None
         _audit("key.rotated", key=key_id, actor=key_id)
-        return MadeKey(text, stored)
+        return IssuedKey(text, stored)
 
     def change(self, key_id: str, actor: str, *, plan: str | None, disabled: bool | None) -> StoredKey | None:
         """Change what is given; None for a key that is not there or revoked."""
@@ -91,13 +91,13 @@ class Keyring:
             _audit("key.revoked", key=key_id, actor=actor)
         return done
 
-    def left(self, key: StoredKey) -> Left:
+    def left(self, key: StoredKey) -> RemainingQuota:
         """Return the remaining runs of the key."""
         plan, at_ms = self._plans.get(key.plan), now_ms()
         if plan is None or plan.runs is None:
-            return Left()
+            return RemainingQuota()
         resets_at_ms = plan.resets_at_ms(at_ms)
-        return Left(
+        return RemainingQuota(
             max(0, plan.runs - self._usage.counted(key.id, plan.period_at(at_ms))),
             None if resets_at_ms is None else rfc3339(resets_at_ms),
         )

@@ -16,7 +16,7 @@ from api.errors import JSON, invalid
 from api.keys.routes import answer
 from api.keys.schemas import UsageOut
 from api.openapi import examples_keys as examples
-from api.openapi.declare import Answer, Query, operation
+from api.openapi.decorator import Answer, Query, operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

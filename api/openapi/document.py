@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from api.openapi.answers import Error
-from api.openapi.declare import JSON, Answer, Operation, Query, declared
+from api.openapi.decorator import JSON, Answer, Operation, Query, declared
+from api.openapi.error_codes import ANYWHERE, FAULTS, codes_of
 from api.openapi.events import Event
-from api.openapi.faults import ANYWHERE, FAULTS, codes_of
-from api.openapi.prose import ABOUT, HEADERS, SECURITY, STATUS_TEXTS, TAGS
+from api.openapi.models import Error
+from api.openapi.texts import ABOUT, HEADERS, SECURITY, STATUS_TEXTS, TAGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from werkzeug.routing import Rule
 
-    from api.openapi.declare import Body, Schema
+    from api.openapi.decorator import Body, Schema
 
 REF = "#/components/schemas/{model}"
 METHODS = ("get", "post", "put", "patch", "delete")

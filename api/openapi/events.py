@@ -6,18 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel
 
-from api.openapi.answers import Answered, Artifact, Count, ErrorObject, Run, RunId, Time, may_be_absent
+from api.openapi.models import Artifact, Count, ErrorObject, ResponseModel, Run, RunId, Time, may_be_absent
 from protocol.states import LiveStatus
 
 
-class Numbered(Answered):
+class Numbered(ResponseModel):
     """What every event has."""
 
     seq: Annotated[int, Field(ge=1, description="From 1, without a gap.")]
     t_ms: Count = Field(description="Since the run was accepted.")
 
 
-class InfoData(Answered):
+class InfoData(ResponseModel):
     """Where the run stands."""
 
     id: RunId
@@ -36,7 +36,7 @@ class InfoData(Answered):
     )
 
 
-class PhaseData(Answered):
+class PhaseData(ResponseModel):
     """What begins."""
 
     name: Literal["compile", "run"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from api.openapi.faults import EXAMPLE_RUN_ID
+from api.openapi.error_codes import EXAMPLE_RUN_ID
 from protocol.limits import Limits
 
 _HASH = "4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865"

@@ -6,7 +6,7 @@ from typing import Any
 
 from api.http.media import NDJSON, SSE
 from api.http.pagination import LIMIT_DEFAULT, LIMIT_MAX, MAX_CURSOR
-from api.openapi.declare import Answer, Query
+from api.openapi.decorator import Answer, Query
 
 PAGING = (
     Query(

@@ -33,10 +33,10 @@ T = TypeVar("T")
 #: Reading has a bucket of its own, so many times as wide.
 READ_FACTOR = 10
 #: How long Redis is left alone after it did not answer.
-AWAY_S = 1.0
+BACKEND_RETRY_S = 1.0
 
 
-class _Kept:
+class _Backend:
     """Both strategies on one storage."""
 
     def __init__(self, storage: Storage) -> None:
@@ -47,12 +47,12 @@ class _Kept:
 class Limiter:
     """Takes tokens. Safe for many threads; to be made after a fork."""
 
-    def __init__(self, *, url: str | None = None, strangers: Bucket, keys_an_hour: int) -> None:
-        self._own = _Kept(MemoryTokenBuckets())
-        self._shared = None if url is None else _Kept(_redis(url))
+    def __init__(self, *, url: str | None = None, anonymous: Bucket, keys_an_hour: int) -> None:
+        self._own = _Backend(MemoryTokenBuckets())
+        self._shared = None if url is None else _Backend(_redis(url))
         self._away_until: float | None = None
-        self._strangers = strangers
-        self._reading_strangers = strangers.widened(READ_FACTOR)
+        self._anonymous = anonymous
+        self._anonymous_reads = anonymous.widened(READ_FACTOR)
         self._new_keys = RateLimitItemPerHour(keys_an_hour, namespace="new-keys")
         self._lock = Lock()
         self._window_lock = Lock()
@@ -62,22 +62,22 @@ class Limiter:
         kind = "read" if reading else "run"
         return self._asked(lambda kept: kept.buckets.spend(bucket, kind, caller_id))
 
-    def stranger(self, address: str, *, reading: bool = False) -> Decision:
+    def anonymous(self, address: str, *, reading: bool = False) -> Decision:
         """Take a token from an address's bucket, for requests without a valid token."""
-        bucket, kind = (self._reading_strangers, "look") if reading else (self._strangers, "refused")
+        bucket, kind = (self._anonymous_reads, "look") if reading else (self._anonymous, "refused")
         name = limited_as(address)
         return self._asked(lambda kept: kept.buckets.spend(bucket, kind, name))
 
     def may_ask(self, address: str) -> bool:
         """Return whether the address has a token left for requests with a wrong token. None is taken."""
         name = limited_as(address)
-        return self._asked(lambda kept: kept.buckets.test(self._strangers, "refused", name))
+        return self._asked(lambda kept: kept.buckets.test(self._anonymous, "refused", name))
 
     def new_key(self, address: str) -> Decision:
         """Take one of the keys that an address may create in an hour. This is exact: a window, not a bucket."""
         name = limited_as(address)
 
-        def ask(kept: _Kept) -> Decision:
+        def ask(kept: _Backend) -> Decision:
             with self._window_lock:  # the library's own locks are dropped with what they guard
                 allowed = kept.windows.hit(self._new_keys, name)
                 reset_at, remaining = kept.windows.get_window_stats(self._new_keys, name)
@@ -86,7 +86,7 @@ class Limiter:
 
         return self._asked(ask)
 
-    def _asked(self, ask: Callable[[_Kept], T]) -> T:
+    def _asked(self, ask: Callable[[_Backend], T]) -> T:
         """Return the answer of Redis, or of this process while Redis is unreachable or not configured."""
         if self._shared is not None and self._may_try():
             try:
@@ -106,13 +106,13 @@ class Limiter:
             now = time.monotonic()
             if self._away_until is not None and now < self._away_until:
                 return False
-            self._away_until = now + AWAY_S
+            self._away_until = now + BACKEND_RETRY_S
             return True
 
     def _lost(self, e: StorageError) -> None:
         with self._lock:
             known = self._away_until is not None
-            self._away_until = time.monotonic() + AWAY_S
+            self._away_until = time.monotonic() + BACKEND_RETRY_S
         if not known:
             log.warning(
                 "RATELIMIT_URL cannot be reached: this process limits by itself", extra={"cause": repr(e.__cause__)}

@@ -16,7 +16,7 @@ from protocol.limits import LIMIT_RULES, Limits
 from protocol.result import JobError
 from protocol.states import ENDED_STATUSES, LiveStatus, Status
 from records.files import NewFile
-from records.runs import Event, NewRun, RunBlob, RunEnd
+from records.runs import NewRun, RunBlob, RunEnd, StoredEvent
 from records.usage import RunUsage
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class ResultError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class RunFacts:
+class RunRecord:
     """The facts of a run that stay the same from its acceptance to its end."""
 
     id: str
@@ -78,7 +78,7 @@ class RunFacts:
         pids_default: int,
         bytes_in: int = 0,
         keep_files_ms: int = 24 * HOUR_MS,
-    ) -> RunFacts:
+    ) -> RunRecord:
         """Return the facts of an accepted request."""
         resolved = Limits.resolve(request.limits, pids_default=pids_default)
         created_at_ms = now_ms()
@@ -96,7 +96,7 @@ class RunFacts:
         )
 
     @classmethod
-    def recorded(cls, run: Run, bytes_in: int, keep_files_ms: int) -> RunFacts:
+    def recorded(cls, run: Run, bytes_in: int, keep_files_ms: int) -> RunRecord:
         """Return the facts of a run that was accepted before this process started."""
         document = orjson.loads(run.document)
         return cls(
@@ -164,7 +164,8 @@ class RunFacts:
                 blobs=blobs,
                 answer=document if blobs else None,
                 events=tuple(
-                    Event(seq, orjson.dumps(entry)) for seq, entry in enumerate(result.get("timeline", ()), start=1)
+                    StoredEvent(seq, orjson.dumps(entry))
+                    for seq, entry in enumerate(result.get("timeline", ()), start=1)
                 ),
                 artifacts=tuple(_file(item, ended_at_ms, forgotten_at_ms) for item in result["artifacts"]),
                 usage=self._usage(result),

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from api.http.media import SSE
-from api.http.query import whole_number
+from api.http.query import parse_int
 from dispatch import EventsUnknown, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from api.files.links import Signer
+    from api.files.links import ArtifactLinkSigner
     from dispatch import Dispatcher
-    from records.runs import Event, Run, RunStore
+    from records.runs import Run, RunStore, StoredEvent
 
 MAX_SEQ = 2**31
 #: Between looks at a run that is neither at the worker nor recorded as ended: it is on its way.
@@ -31,7 +31,7 @@ NOWHERE_S = 30.0
 Message = dict[str, Any]
 
 
-def rendered(messages: Iterator[Message], media: str) -> Iterator[bytes]:
+def encode_events(messages: Iterator[Message], media: str) -> Iterator[bytes]:
     """Encode each event as bytes of that media type."""
     for message in messages:
         line = orjson.dumps(message)
@@ -43,17 +43,19 @@ def rendered(messages: Iterator[Message], media: str) -> Iterator[bytes]:
 
 def parse_after(text: str | None, name: str) -> int:
     """Return a sequence number that a client sent. Raises ApiError 400 naming the parameter."""
-    return whole_number(text, name, 0, MAX_SEQ, default=0)
+    return parse_int(text, name, 0, MAX_SEQ, default=0)
 
 
-def closing(run: Run, seq: int, t_ms: int, signer: Signer) -> Message:
+def final_event(run: Run, seq: int, t_ms: int, signer: ArtifactLinkSigner) -> Message:
     """Return the event that ends a stream: the run, or its error."""
     if run.status == "error":
         return {"seq": seq, "event": "error", "data": orjson.loads(run.document)["error"], "t_ms": t_ms}
     return {"seq": seq, "event": "result", "data": orjson.Fragment(signer.document(run.document)), "t_ms": t_ms}
 
 
-def replayed(run: Run, timeline: Iterable[Event], after: int, signer: Signer) -> Iterator[Message]:
+def replay_events(
+    run: Run, timeline: Iterable[StoredEvent], after: int, signer: ArtifactLinkSigner
+) -> Iterator[Message]:
     """Yield the events after `after` of an ended run: its timeline, with the texts from its document.
 
     Of a run whose events nobody kept (its worker was lost) only the end is known.
@@ -73,12 +75,12 @@ def replayed(run: Run, timeline: Iterable[Event], after: int, signer: Signer) ->
         if seq > after:
             yield {"seq": seq, "event": kind, "data": data, "t_ms": t_ms}
     if seq == 0:
-        yield closing(run, after + 1, 0, signer)
+        yield final_event(run, after + 1, 0, signer)
     elif seq >= after:
-        yield closing(run, seq + 1, t_ms, signer)
+        yield final_event(run, seq + 1, t_ms, signer)
 
 
-class Follower:
+class RunFollower:
     """Follows runs from wherever they are."""
 
     def __init__(self, dispatcher: Dispatcher, store: RunStore, whole: Callable[[Run], Run]) -> None:
@@ -87,7 +89,9 @@ class Follower:
         self._store = store
         self.whole = whole
 
-    def follow(self, run: Run, after: int, signer: Signer, *, client_fd: int | None) -> Iterator[Message]:
+    def follow(
+        self, run: Run, after: int, signer: ArtifactLinkSigner, *, client_fd: int | None
+    ) -> Iterator[Message]:
         """Yield the run's events after `after`, until its end. Raises ClientGone.
 
         Artifacts are told from the record: when a client hears of one, it can be fetched.
@@ -115,9 +119,9 @@ class Follower:
                     return
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 2, LOOK_MOST_S)
-        yield from replayed(self.whole(run), self._timeline(run), after, signer)
+        yield from replay_events(self.whole(run), self._timeline(run), after, signer)
 
-    def _timeline(self, run: Run) -> Iterator[Event]:
+    def _timeline(self, run: Run) -> Iterator[StoredEvent]:
         last, more = 0, True
         while more:
             page = self._store.events(run.owner, run.id, after=last)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from api.runs import routes
-from api.runs.events import Follower
-from api.runs.service import Runs
+from api.runs.events import RunFollower
+from api.runs.service import RunService
 from api.runs.stored_outputs import Outputs
 from records.retention import Policy, Retention
 
@@ -29,8 +29,8 @@ def init_app(app: Flask, deps: Context) -> None:
         retention = Retention(deps.records.retention, policy)
         deps.lifecycle.add("retention", retention.start, retention.stop)
     deps.outputs = Outputs(deps.storage)
-    deps.follower = Follower(deps.dispatcher, deps.records.runs, deps.outputs.whole)
-    deps.runs = Runs(
+    deps.follower = RunFollower(deps.dispatcher, deps.records.runs, deps.outputs.whole)
+    deps.runs = RunService(
         deps.dispatcher,
         deps.records.runs,
         deps.languages,

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from api.runs.requests import RunRequest
     from records.usage import Quota
 
-FOR_EVER = "never"
+NEVER_RESETS = "never"
 #: Runs that never come back may come by another plan: every 429 says when to ask again.
 ASK_AGAIN_S = 86_400
 
 
-def within_plan(request: RunRequest, plan: Plan | None, pids_default: int) -> RunRequest:
+def clamp_to_plan(request: RunRequest, plan: Plan | None, pids_default: int) -> RunRequest:
     """Return the request with limits that the plan allows. Raises ApiError 400 for a limit requested above it."""
     if plan is None or not plan.limits:
         return request
@@ -36,7 +36,7 @@ def within_plan(request: RunRequest, plan: Plan | None, pids_default: int) -> Ru
         raise invalid(e.message, param=e.param, code=e.code) from e
 
 
-def may_have(plan: Plan | None, request: RunRequest, at_ms: int) -> tuple[Quota | None, int | None]:
+def quota_for(plan: Plan | None, request: RunRequest, at_ms: int) -> tuple[Quota | None, int | None]:
     """Return the run quota and the storage bound of the key; None where there is no such bound."""
     if plan is None:
         return None, None
@@ -44,7 +44,7 @@ def may_have(plan: Plan | None, request: RunRequest, at_ms: int) -> tuple[Quota 
     return plan.quota(at_ms), plan.storage_bytes if artifacts else None
 
 
-def no_more(caller: Caller, found: object) -> ApiError:
+def quota_error(caller: Caller, found: object) -> ApiError:
     """Return the error for a run beyond the quota or the storage of the plan."""
     assert caller.plan is not None
     if isinstance(found, OverStorage):
@@ -57,7 +57,7 @@ def no_more(caller: Caller, found: object) -> ApiError:
     assert isinstance(found, OverQuota)
     now = now_ms()
     plan, resets_at_ms = caller.plan, caller.plan.resets_at_ms(now)
-    reset = FOR_EVER if resets_at_ms is None else rfc3339(resets_at_ms)
+    reset = NEVER_RESETS if resets_at_ms is None else rfc3339(resets_at_ms)
     headers = {
         "x-quota-limit-runs": str(found.limit),
         "x-quota-remaining-runs": str(max(0, found.limit - found.used)),

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from api.errors import ErrorObject, error_type
 from api.runs.document import INTERRUPTED as INTERRUPTED_CODE
-from api.runs.document import ResultError, RunFacts
-from config.faults import reached
-from dispatch import ClientGone, Collected, WorkerLost, WorkerUnavailable
+from api.runs.document import ResultError, RunRecord
+from config.failpoints import failpoint
+from dispatch import ClientGone, FeedItem, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
 from records.runs import FIRST_ATTEMPT
 
@@ -56,16 +56,16 @@ STOP_WITHIN_S = 10.0
 
 
 @dataclass(slots=True)
-class _Expected:
+class _TrackedRun:
     """A run under way. From `sure_at` on (monotonic seconds) the worker has it and nobody here waits for it."""
 
-    facts: RunFacts
+    facts: RunRecord
     error: ErrorObject = LOST
     started_at: str | None = None
-    sure_at: float | None = None
+    handed_over_at: float | None = None
 
 
-class Collector:
+class ResultReconciler:
     """Sees that every run under way comes to an end in the store. Safe from any thread."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Collector:
         self._siblings = siblings
         self._dispatcher = dispatcher
         self._store = store
-        self._expected: dict[str, _Expected] = {}
+        self._expected: dict[str, _TrackedRun] = {}
         #: Accepted perhaps: the database went away over it. Nobody was told of them, so they are to be forgotten.
         self._doubtful: set[str] = set()
         self._lock = threading.Lock()
@@ -115,21 +115,21 @@ class Collector:
         if not any(thread.is_alive() for thread in threads):
             os.close(ends[0])
 
-    def expect(self, facts: RunFacts) -> None:
+    def track(self, facts: RunRecord) -> None:
         """Track a run that is about to be dispatched, so that a result for it is recorded."""
-        self._expected[facts.id] = _Expected(facts)
+        self._expected[facts.id] = _TrackedRun(facts)
 
-    def drop(self, run_id: str) -> None:
+    def untrack(self, run_id: str) -> None:
         """Stop tracking a run: a request thread has recorded its end."""
         self._expected.pop(run_id, None)
 
-    def leave(self, run_id: str) -> None:
+    def take_over(self, run_id: str) -> None:
         """From now on nobody else sees to the run's end, and the worker is known to have it."""
         expected = self._expected.get(run_id)
         if expected is not None:
-            expected.sure_at = time.monotonic()
+            expected.handed_over_at = time.monotonic()
 
-    def doubt(self, run_id: str) -> None:
+    def mark_uncertain(self, run_id: str) -> None:
         """Mark the run for deletion once the database is back: its INSERT may have been committed although the call
         failed.
         """
@@ -142,12 +142,12 @@ class Collector:
         self._threads.append(thread)
         thread.start()
 
-    def _collect(self) -> Iterator[Collected]:
+    def _collect(self) -> Iterator[FeedItem]:
         return self._dispatcher.collect(client_fd=None if self._ends is None else self._ends[0])
 
     def _listen(self) -> None:
         try:
-            self._insist(self._recover)
+            self._retry_until_stored(self._recover)
         except RecordsUnavailable:  # stopped
             return
         if self._siblings:
@@ -161,7 +161,7 @@ class Collector:
             try:
                 for told in self._collect():
                     pause_s = RECONNECT_S
-                    self._hear(told, connected_at)
+                    self._handle(told, connected_at)
             except WorkerUnavailable:
                 pass
             except (ClientGone, RecordsUnavailable):  # stopped
@@ -173,7 +173,7 @@ class Collector:
                 log.exception("collecting results failed")
                 gone_at = time.monotonic()
             if time.monotonic() - gone_at > GONE_S:
-                self._give_up_all_but((), time.monotonic())
+                self._fail_missing((), time.monotonic())
             self._stopped.wait(pause_s)
             pause_s = min(pause_s * 2, RECONNECT_MOST_S)
 
@@ -181,9 +181,9 @@ class Collector:
         """Expect what an earlier process had accepted: the worker tells what it has of it."""
         for run in self._store.unfinished():
             if run.id not in self._expected:
-                facts = RunFacts.recorded(run, self._request_bytes(run), self._keep_files_ms)
+                facts = RunRecord.recorded(run, self._request_bytes(run), self._keep_files_ms)
                 sure_at = time.monotonic() if self._siblings else float("-inf")
-                self._expected[run.id] = _Expected(facts, INTERRUPTED, sure_at=sure_at)
+                self._expected[run.id] = _TrackedRun(facts, INTERRUPTED, handed_over_at=sure_at)
 
     def _request_bytes(self, run: Run) -> int:
         blob = self._store.request_blob(run.owner, run.id)
@@ -194,18 +194,18 @@ class Collector:
         while not self._stopped.wait(SETTLED_S):
             connected_at = time.monotonic()
             try:
-                self._hear(next(self._collect()), connected_at)
+                self._handle(next(self._collect()), connected_at)
             except (WorkerUnavailable, WorkerLost, StopIteration):
                 continue
             except (ClientGone, RecordsUnavailable):  # stopped
                 return
             return
 
-    def _hear(self, told: Collected, connected_at: float) -> None:
+    def _handle(self, told: FeedItem, connected_at: float) -> None:
         if told.kind == "runs":
             live = told.data.get("live")
             known = live if isinstance(live, dict) else {}
-            self._give_up_all_but(known, connected_at)
+            self._fail_missing(known, connected_at)
             for info in known.values():
                 self._note_status(info)
         elif told.kind == "status":
@@ -219,17 +219,17 @@ class Collector:
             return
         expected.started_at = started_at = str(info.get("at"))
         document = expected.facts.live("running", started_at)
-        self._insist(lambda: self._store.begin(expected.facts.id, FIRST_ATTEMPT, document))
+        self._retry_until_stored(lambda: self._store.begin(expected.facts.id, FIRST_ATTEMPT, document))
 
     def _note_end(self, run_id: str, result: object) -> None:
         expected = self._expected.get(run_id)
         if expected is not None:
             end = _end(expected, result)
-            reached("ended")
-            self._insist(lambda: self._store.finish(run_id, FIRST_ATTEMPT, end))
-            reached("recorded")
-            self.drop(run_id)
-        elif self._siblings and self._insist(lambda: self._is_open(run_id)):
+            failpoint("ended")
+            self._retry_until_stored(lambda: self._store.finish(run_id, FIRST_ATTEMPT, end))
+            failpoint("recorded")
+            self.untrack(run_id)
+        elif self._siblings and self._retry_until_stored(lambda: self._is_open(run_id)):
             return
         self._dispatcher.acknowledge(run_id)
 
@@ -237,19 +237,19 @@ class Collector:
         """Return whether the run has no recorded end yet: a sibling process may be about to record it."""
         return any(run.id == run_id for run in self._store.unfinished())
 
-    def _give_up_all_but(self, known: Container[str], since: float) -> None:
+    def _fail_missing(self, known: Container[str], since: float) -> None:
         """End the runs that the worker had before `since` and has not now."""
         for run_id, expected in list(self._expected.items()):
-            if expected.sure_at is not None and expected.sure_at < since and run_id not in known:
+            if expected.handed_over_at is not None and expected.handed_over_at < since and run_id not in known:
                 log.warning("a run was lost with its worker", extra={"run_id": run_id})
                 self.end(expected.facts, expected.facts.failed(expected.error, expected.started_at))
 
-    def end(self, facts: RunFacts, end: RunEnd) -> None:
+    def end(self, facts: RunRecord, end: RunEnd) -> None:
         """Record an end that the worker knows nothing of, however long that takes. For any thread."""
-        self._insist(lambda: self._store.finish(facts.id, FIRST_ATTEMPT, end))
-        self.drop(facts.id)
+        self._retry_until_stored(lambda: self._store.finish(facts.id, FIRST_ATTEMPT, end))
+        self.untrack(facts.id)
 
-    def _insist(self, write: Callable[[], T]) -> T:
+    def _retry_until_stored(self, write: Callable[[], T]) -> T:
         """Do what must be done as soon as the database can do it. Raises RecordsUnavailable once stopped."""
         while True:
             try:
@@ -266,7 +266,7 @@ class Collector:
                     raise
 
 
-def _end(expected: _Expected, result: object) -> RunEnd:
+def _end(expected: _TrackedRun, result: object) -> RunEnd:
     if isinstance(result, dict):
         try:
             return expected.facts.ended(result)

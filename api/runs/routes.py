@@ -10,24 +10,24 @@ from flask import Blueprint, Response, request
 
 from api.context import context, require_caller
 from api.errors import JSON, ApiError, invalid
-from api.files.links import Signer, origin
+from api.files.links import ArtifactLinkSigner, origin
 from api.http.access_log import audit
-from api.http.body import DRAIN_STRANGER_S, drain, parse_object, read_json_body
+from api.http.body import DRAIN_UNAUTHENTICATED_S, drain, parse_object, read_json_body
 from api.http.concurrency import SMALL_BYTES
 from api.http.ids import is_run_id
 from api.http.media import NDJSON, SSE, media_type
 from api.http.pagination import STATUSES, list_body, list_ends, parse_include, parse_list, parse_status
 from api.openapi import examples
-from api.openapi.answers import Run as RunAnswer
-from api.openapi.answers import RunDeleted, RunList
-from api.openapi.declare import Answer, Json, Query, RequestBody, operation
-from api.openapi.faults import JSON_BODY, LISTED
+from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
+from api.openapi.error_codes import JSON_BODY, LISTED
+from api.openapi.models import Run as RunAnswer
+from api.openapi.models import RunDeleted, RunList
 from api.openapi.parameters import EVENTS, IDEMPOTENCY, PAGING
-from api.runs.events import MAX_SEQ, parse_after, rendered
+from api.runs.events import MAX_SEQ, encode_events, parse_after
 from api.runs.execution import Wait
 from api.runs.requests import RunIn, parse_run
 from api.runs.stored_outputs import is_in_parts
-from api.runs.submission import Order, parse_idempotency_key
+from api.runs.submission import RunSubmission, parse_idempotency_key
 from dispatch import ClientGone
 from records.runs import Run, RunBlob
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from api.keys.authentication import Caller
     from api.runs.events import Message
     from api.runs.stored_outputs import Part
-    from records.page import Page
+    from records.page import RecordPage
 
 blueprint = Blueprint("runs", __name__)
 
@@ -82,11 +82,11 @@ def create_run() -> Response:
         caller = require_caller(reading=False)
         context().room.require()
     except ApiError:
-        drain(request, DRAIN_STRANGER_S)
+        drain(request, DRAIN_UNAUTHENTICATED_S)
         raise
     body = read_json_body(request)
     asked = parse_run(parse_object(body))
-    order = Order(asked, caller, body, parse_idempotency_key(request.headers.get("Idempotency-Key"), body))
+    order = RunSubmission(asked, caller, body, parse_idempotency_key(request.headers.get("Idempotency-Key"), body))
     media = media_type(request.accept_mimetypes) if asked.stream else NDJSON
     wait: Wait = "background" if asked.background else "events" if asked.stream else "result"
     execution = context().runs.execute(order, wait=wait, signer=_signer(), client_fd=_client_fd())
@@ -138,7 +138,7 @@ def list_runs() -> Response:
         return _in_parts(lambda: _list_parts(page, sign), caller.id)
     rows = [(run.id, orjson.Fragment(sign(run.document))) for run in page.items]
     body = list_body(rows, has_more=page.has_more)
-    return _bytes(body, context().places.readers.take_to_send(len(body), caller.id))
+    return _bytes(body, context().places.readers.acquire_for_response(len(body), caller.id))
 
 
 @blueprint.get("/v1/runs/<run_id>")
@@ -201,7 +201,7 @@ def delete_run(run_id: str) -> Response:
 def cancel_run(run_id: str) -> Response:
     """End a run early and answer with it; one that has ended is answered as it is."""
     caller = require_caller(reading=False)
-    drain(request, DRAIN_STRANGER_S)
+    drain(request, DRAIN_UNAUTHENTICATED_S)
     run = _run(run_id, caller)
     if not run.ended:
         audit("run.cancelled", key=caller.id)
@@ -247,7 +247,7 @@ def get_events(run_id: str) -> Response:
         after = last
     run = context().outputs.whole(_run(run_id, caller))
     messages = context().follower.follow(run, after, _signer(), client_fd=_client_fd())
-    return _events(messages, media, context().places.readers.take(caller.id))
+    return _events(messages, media, context().places.readers.acquire(caller.id))
 
 
 def _run(run_id: str, caller: Caller) -> Run:
@@ -262,23 +262,23 @@ def _no_such_run() -> ApiError:
 
 
 def _recorded(run: Run, *, request: bytes | RunBlob | None = None, status: int = 200) -> Response:
-    """A run as it is recorded, with what made it if that is told too; what is in storage is read as it is sent."""
+    """Return a recorded run, with its request if that is given; parts in storage are read while they are sent."""
     sign = _signer().document
     if is_in_parts(run.document) or isinstance(request, RunBlob):
         return _in_parts(lambda: context().outputs.parts(run.document, sign, request), run.owner, status=status)
     body = sign(run.document)
     if request is not None:
         body = body[:-1] + b',"request":' + request + b"}"
-    return _bytes(body, context().places.readers.take_to_send(len(body), run.owner), status=status)
+    return _bytes(body, context().places.readers.acquire_for_response(len(body), run.owner), status=status)
 
 
 def _request_of(run: Run) -> bytes | RunBlob:
-    """What made a run."""
+    """Return the request of a run, or the blob that holds it."""
     store = context().records.runs
     return store.request(run.owner, run.id) or store.request_blob(run.owner, run.id) or b"null"
 
 
-def _list_parts(page: Page[Run], sign: Callable[[bytes], bytes]) -> list[Part]:
+def _list_parts(page: RecordPage[Run], sign: Callable[[bytes], bytes]) -> list[Part]:
     before, behind = list_ends([run.id for run in page.items], has_more=page.has_more)
     parts: list[Part] = []
     for run in page.items:
@@ -287,14 +287,14 @@ def _list_parts(page: Page[Run], sign: Callable[[bytes], bytes]) -> list[Part]:
 
 
 def _in_parts(parts: Callable[[], list[Part]], sharer: str, *, status: int = 200) -> Response:
-    """An answer that is read from storage while it is sent, in a reader's place. Its length is not known before."""
-    give_back = context().places.readers.take(sharer)
+    """Return an answer of unknown length that is read from storage while it is sent, in a reader's place."""
+    release = context().places.readers.acquire(sharer)
     try:
         response = Response(context().outputs.read(parts()), status, content_type=JSON)
     except BaseException:
-        give_back()
+        release()
         raise
-    response.call_on_close(give_back)
+    response.call_on_close(release)
     return response
 
 
@@ -306,34 +306,34 @@ def _executed(run: Run, release: Callable[[], None], *, status: int) -> Response
     return _recorded(run, status=status)
 
 
-def _document(run: Run, give_back: Callable[[], None] | None = None, *, status: int = 200) -> Response:
-    return _bytes(_signer().document(run.document), give_back, status=status)
+def _document(run: Run, release: Callable[[], None] | None = None, *, status: int = 200) -> Response:
+    return _bytes(_signer().document(run.document), release, status=status)
 
 
-def _bytes(body: bytes, give_back: Callable[[], None] | None = None, *, status: int = 200) -> Response:
+def _bytes(body: bytes, release: Callable[[], None] | None = None, *, status: int = 200) -> Response:
     """Return an answer. A held slot is released once sending it cannot block a thread."""
     response = Response(body, status, content_type=JSON)
-    if give_back is not None:
+    if release is not None:
         if len(body) > SMALL_BYTES:
-            response.call_on_close(give_back)
+            response.call_on_close(release)
         else:
-            give_back()
+            release()
     return response
 
 
-def _events(messages: Iterator[Message], media: str, give_back: Callable[[], None]) -> Response:
+def _events(messages: Iterator[Message], media: str, release: Callable[[], None]) -> Response:
     """Return a stream of events that releases its slot when either side ends it."""
 
     def body() -> Iterator[bytes]:
         try:
-            yield from rendered(messages, media)
+            yield from encode_events(messages, media)
         except ClientGone:
             return
 
     content_type = f"{SSE}; charset=utf-8" if media == SSE else NDJSON
     response = Response(body(), content_type=content_type)
     response.headers["X-Accel-Buffering"] = "no"  # a proxy in front must not collect what is to be seen at once
-    response.call_on_close(give_back)
+    response.call_on_close(release)
     return response
 
 
@@ -343,8 +343,8 @@ def _client_fd() -> int | None:
     return None if sock is None else int(sock.fileno())
 
 
-def _signer() -> Signer:
+def _signer() -> ArtifactLinkSigner:
     """Return the signer of links for this request's answer; it may be used after the request has ended."""
     found = context()
     public = found.settings.public_base_url
-    return Signer(found.links, public or origin(request.scheme, request.headers.get("Host", "")))
+    return ArtifactLinkSigner(found.links, public or origin(request.scheme, request.headers.get("Host", "")))

@@ -14,30 +14,30 @@ import orjson
 from api.errors import FAILURES, ApiError, ErrorObject, error_type, invalid, of_failure
 from api.http.access_log import audit
 from api.http.ids import bounded
-from api.runs.document import ResultError, RunFacts, result_error
-from api.runs.events import Message, closing, replayed
+from api.runs.document import ResultError, RunRecord, result_error
+from api.runs.events import Message, final_event, replay_events
 from api.runs.execution import Execution, Wait
-from api.runs.quota import may_have, no_more, within_plan
-from api.runs.reconciler import LOST, Collector
+from api.runs.quota import clamp_to_plan, quota_error, quota_for
+from api.runs.reconciler import LOST, ResultReconciler
 from api.runs.requests import check_entry_file
 from api.runs.stored_outputs import store_request
-from api.runs.submission import Order, Progress, RanBefore, ended_run, job_of
+from api.runs.submission import IdempotentReplay, Progress, RunSubmission, build_job, finished_run
 from api.system.languages import Languages, worker_unavailable
-from config.faults import reached
+from config.failpoints import failpoint
 from config.logging import bind_also
 from dispatch import ClientGone, Dispatcher, WorkerLost, WorkerUnavailable
 from protocol.job import Job, JobInput
 from protocol.result import Refusal
 from protocol.states import LiveStatus
 from records.errors import RecordsUnavailable
-from records.files import Blob as FileBlob
-from records.runs import FIRST_ATTEMPT, Accepted, Duplicate, Mismatch, Run, RunEnd
+from records.files import StoredBlob as FileBlob
+from records.runs import FIRST_ATTEMPT, AcceptedRun, Duplicate, Mismatch, Run, RunEnd
 
 if TYPE_CHECKING:
-    from api.files.links import Signer
+    from api.files.links import ArtifactLinkSigner
     from api.http.concurrency import Pools
     from api.keys.authentication import Caller
-    from api.runs.events import Follower
+    from api.runs.events import RunFollower
     from api.system.instance_lease import Lease
     from records.files import FileStore
     from records.runs import RunStore
@@ -52,7 +52,7 @@ CANCEL_LOOK_S = 0.005
 CANCEL_LOOK_MOST_S = 0.1
 
 
-class Runs:
+class RunService:
     """Runs programs and remembers how they ended."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Runs:
         languages: Languages,
         files: FileStore,
         *,
-        follower: Follower,
+        follower: RunFollower,
         places: Pools,
         keep_files_ms: int,
         siblings: bool = False,
@@ -82,7 +82,7 @@ class Runs:
         self._follower = follower
         self._places = places
         self._keep_files_ms = keep_files_ms
-        self._collector = Collector(
+        self._collector = ResultReconciler(
             dispatcher, store, keep_files_ms=keep_files_ms, siblings=siblings, on_lost=languages.forget
         )
 
@@ -94,7 +94,9 @@ class Runs:
         """Listen to the worker no more: it keeps the results of runs that nobody waits for."""
         self._collector.stop()
 
-    def execute(self, order: Order, *, wait: Wait, signer: Signer, client_fd: int | None = None) -> Execution:
+    def execute(
+        self, submission: RunSubmission, *, wait: Wait, signer: ArtifactLinkSigner, client_fd: int | None = None
+    ) -> Execution:
         """Run a submission, or find the run of an earlier one with its Idempotency-Key, and return what to render.
 
         A caller that waits holds one of the waiters' places, one that is told of an earlier run a reader's; the
@@ -104,29 +106,31 @@ class Runs:
         """
         try:
             try:
-                return self._execute(order, wait, signer, client_fd)
-            except RanBefore as e:
+                return self._execute(submission, wait, signer, client_fd)
+            except IdempotentReplay as e:
                 return self._replay(e.run, wait, signer)
         except FAILURES as e:
             raise of_failure(e) from e
 
-    def _execute(self, order: Order, wait: Wait, signer: Signer, client_fd: int | None) -> Execution:
+    def _execute(
+        self, submission: RunSubmission, wait: Wait, signer: ArtifactLinkSigner, client_fd: int | None
+    ) -> Execution:
         if wait == "background":
-            return Execution(self.submit(order))
-        release = self._places.waiters.take(order.caller.id)
+            return Execution(self.submit(submission))
+        release = self._places.waiters.acquire(submission.caller.id)
         try:
             if wait == "events":
-                return Execution(self.stream(order, signer, client_fd=client_fd), release=release)
-            return Execution(self.run(order, client_fd=client_fd), release=release)
+                return Execution(self.stream(submission, signer, client_fd=client_fd), release=release)
+            return Execution(self.run(submission, client_fd=client_fd), release=release)
         except BaseException:
             release()
             raise
 
-    def _replay(self, run: Run, wait: Wait, signer: Signer) -> Execution:
+    def _replay(self, run: Run, wait: Wait, signer: ArtifactLinkSigner) -> Execution:
         """Return an ended run in the form that is asked for now. Raises ApiError, also for a run that failed."""
         readers = self._places.readers
         if wait == "events":
-            release = readers.take(run.owner)
+            release = readers.acquire(run.owner)
             try:
                 events = self._follower.follow(self._follower.whole(run), 0, signer, client_fd=None)
             except BaseException:
@@ -135,14 +139,14 @@ class Runs:
             return Execution(events, is_replay=True, release=release)
         if run.status == "error" and wait == "result":
             raise ApiError.of_run(run.id, ErrorObject(**orjson.loads(run.document)["error"]))
-        release = readers.take_to_send(len(run.document), run.owner)
+        release = readers.acquire_for_response(len(run.document), run.owner)
         return Execution(run, is_replay=True, release=release)
 
     # -- three ways to run -------------------------------------------------------------------------
 
-    def run(self, order: Order, *, client_fd: int | None) -> Run:
-        """Run it and wait for its end. Raises ApiError, RanBefore, and ClientGone when nobody waits any more."""
-        facts, job, progress = self._begin(order, "running")
+    def run(self, submission: RunSubmission, *, client_fd: int | None) -> Run:
+        """Run it and wait for its end. Raises ApiError, IdempotentReplay, and ClientGone if the client disconnects."""
+        facts, job, progress = self._begin(submission, "running")
         ends: list[RunEnd] = []
 
         def keep(result: dict[str, Any]) -> bool:
@@ -157,14 +161,16 @@ class Runs:
             raise self._refused(facts, answer)
         if ends[0].status == "error":
             raise ApiError.of_run(facts.id, result_error(answer))
-        return ended_run(facts, ends[0])
+        return finished_run(facts, ends[0])
 
-    def stream(self, order: Order, signer: Signer, *, client_fd: int | None) -> Generator[Message, None, None]:
+    def stream(
+        self, submission: RunSubmission, signer: ArtifactLinkSigner, *, client_fd: int | None
+    ) -> Generator[Message, None, None]:
         """Run it and yield its events as they happen; to close the iterator cancels the run.
 
-        What is wrong before its first event is raised here and now: ApiError, RanBefore, ClientGone.
+        What is wrong before its first event is raised here and now: ApiError, IdempotentReplay, ClientGone.
         """
-        facts, job, progress = self._begin(order, "running")
+        facts, job, progress = self._begin(submission, "running")
         messages = self._dispatcher.stream(replace(job, live=True), client_fd=client_fd)
         try:
             first = next(messages)
@@ -174,9 +180,9 @@ class Runs:
             raise self._refused(facts, Refusal(**refused))
         return self._streamed(facts, progress, first, messages, signer)
 
-    def submit(self, order: Order) -> Run:
-        """Have it run in the background; the run as it is accepted. Raises ApiError, RanBefore."""
-        facts, job, progress = self._begin(order, "queued")
+    def submit(self, submission: RunSubmission) -> Run:
+        """Have it run in the background; the run as it is accepted. Raises ApiError, IdempotentReplay."""
+        facts, job, progress = self._begin(submission, "queued")
         try:
             # Whoever follows its events wants to see what it prints when it is printed.
             refusal = self._dispatcher.submit(replace(job, live=True))
@@ -187,7 +193,7 @@ class Runs:
             raise self._failed(facts, progress, e) from e
         if refusal is not None:
             raise self._refused(facts, refusal)
-        self._collector.leave(facts.id)
+        self._collector.take_over(facts.id)
         return Run(
             facts.id, facts.owner, "queued", facts.language, 1, facts.created_at_ms, None, facts.live("queued")
         )
@@ -211,59 +217,59 @@ class Runs:
 
     # -- the steps of a life -----------------------------------------------------------------------
 
-    def _begin(self, order: Order, status: LiveStatus) -> tuple[RunFacts, Job, Progress]:
+    def _begin(self, submission: RunSubmission, status: LiveStatus) -> tuple[RunRecord, Job, Progress]:
         """Accept a run: from here on it has an end, whatever happens."""
-        request, caller = order.request, order.caller
+        request, caller = submission.request, submission.caller
         if self._lease is not None and not self._lease.held:
             raise RecordsUnavailable("another instance has the database")
         language = self._languages.find(request.language)
         check_entry_file(request, language.entry_file)
-        request = within_plan(request, caller.plan, language.pids_default)
-        facts = RunFacts.of(
+        request = clamp_to_plan(request, caller.plan, language.pids_default)
+        facts = RunRecord.of(
             request,
             owner=caller.id,
             language=language.id,
             pids_default=language.pids_default,
-            bytes_in=len(order.body),
+            bytes_in=len(submission.body),
             keep_files_ms=self._keep_files_ms,
         )
         bind_also(run_id=facts.id)
-        blob = store_request(self._uploads, order.body)
-        self._collector.expect(facts)
+        blob = store_request(self._uploads, submission.body)
+        self._collector.track(facts)
         try:
             run = facts.accepted(
-                status, order.body, *may_have(caller.plan, request, facts.created_at_ms), blob=blob
+                status, submission.body, *quota_for(caller.plan, request, facts.created_at_ms), blob=blob
             )
-            accepted = self._store.accept(run, order.idempotency)
+            accepted = self._store.accept(run, submission.idempotency)
         except BaseException as e:
-            self._collector.drop(facts.id)
+            self._collector.untrack(facts.id)
             if isinstance(e, RecordsUnavailable):
-                self._collector.doubt(facts.id)
+                self._collector.mark_uncertain(facts.id)
             raise
-        if not isinstance(accepted, Accepted):
-            self._collector.drop(facts.id)
+        if not isinstance(accepted, AcceptedRun):
+            self._collector.untrack(facts.id)
             if blob is not None:
                 self._files.abandon([FileBlob(blob.area, blob.sha256)])
             raise self._not_again(caller, accepted)
         try:
             # Only now: a request that was made before is answered as it was, whatever became of its files.
-            inputs = self._inputs(order)
+            inputs = self._inputs(submission)
         except BaseException:
             self._discard(facts)
             raise
         if inputs:
             facts = replace(facts, bytes_in=facts.bytes_in + sum(item.size for item in inputs))
-            self._collector.expect(facts)
+            self._collector.track(facts)
         audit("run.accepted", key=caller.id, language=language.id)
-        reached("accepted")
+        failpoint("accepted")
         progress = Progress(facts, self._store, facts.created_at if status == "running" else None)
-        return facts, job_of(facts, request, inputs, caller.plan), progress
+        return facts, build_job(facts, request, inputs, caller.plan), progress
 
-    def _inputs(self, order: Order) -> tuple[JobInput, ...]:
+    def _inputs(self, submission: RunSubmission) -> tuple[JobInput, ...]:
         """Which bytes the files are that were given by id. Raises ApiError naming the first that is not there."""
         found: list[JobInput] = []
-        for item in order.request.inputs:
-            file = self._files.get(order.caller.id, bounded(item.id))
+        for item in submission.request.inputs:
+            file = self._files.get(submission.caller.id, bounded(item.id))
             if file is None:
                 param = f"files.{item.index}.id"
                 raise invalid(f"{param}: there is no such file", param=param, code="file_not_found")
@@ -275,7 +281,7 @@ class Runs:
         if isinstance(found, Duplicate):
             run = self._store.get(caller.id, found.run_id)
             if run is not None and run.ended:
-                return RanBefore(run)
+                return IdempotentReplay(run)
             return ApiError(
                 409,
                 "Idempotency-Key: its run was deleted" if run is None else "Idempotency-Key: its run has not ended",
@@ -290,15 +296,15 @@ class Runs:
                 code="idempotency_mismatch",
                 param="Idempotency-Key",
             )
-        return no_more(caller, found)
+        return quota_error(caller, found)
 
     def _streamed(
         self,
-        facts: RunFacts,
+        facts: RunRecord,
         progress: Progress,
         first: Message,
         messages: Generator[Message, None, None],
-        signer: Signer,
+        signer: ArtifactLinkSigner,
     ) -> Generator[Message, None, None]:
         message = first
         seq = t_ms = 0
@@ -318,7 +324,7 @@ class Runs:
             else:
                 messages.close()
         except GeneratorExit:
-            self._collector.leave(facts.id)
+            self._collector.take_over(facts.id)
             messages.close()
             raise
         except Exception as e:  # noqa: BLE001  # told apart and logged there
@@ -327,41 +333,41 @@ class Runs:
             except ClientGone:
                 return
             end = facts.failed(LOST, progress.started_at)
-        run = ended_run(facts, end)
+        run = finished_run(facts, end)
         if collecting and end.events:
-            yield from replayed(run, end.events, seq, signer)
+            yield from replay_events(run, end.events, seq, signer)
         else:
-            yield closing(run, seq + 1, t_ms, signer)
+            yield final_event(run, seq + 1, t_ms, signer)
 
-    def _kept(self, facts: RunFacts, end: RunEnd) -> bool:
+    def _kept(self, facts: RunRecord, end: RunEnd) -> bool:
         """Record an end; if that cannot be done now, the worker keeps the result for the collector."""
-        reached("ended")
+        failpoint("ended")
         try:
             self._store.finish(facts.id, FIRST_ATTEMPT, end)
         except RecordsUnavailable:
             log.warning("a run's end has to wait for the database")
-            self._collector.leave(facts.id)
+            self._collector.take_over(facts.id)
             return False
-        reached("recorded")
-        self._collector.drop(facts.id)
+        failpoint("recorded")
+        self._collector.untrack(facts.id)
         return True
 
-    def _refused(self, facts: RunFacts, refusal: Refusal) -> ApiError:
+    def _refused(self, facts: RunRecord, refusal: Refusal) -> ApiError:
         """Delete the record of a refused run, and return the error to raise."""
         self._discard(facts)
         return ApiError.from_refusal(refusal)
 
-    def _discard(self, facts: RunFacts) -> None:
-        self._collector.drop(facts.id)
+    def _discard(self, facts: RunRecord) -> None:
+        self._collector.untrack(facts.id)
         try:
             self._store.discard(facts.id)
         except RecordsUnavailable:
-            self._collector.doubt(facts.id)
+            self._collector.mark_uncertain(facts.id)
 
-    def _failed(self, facts: RunFacts, progress: Progress, e: Exception) -> ApiError:
+    def _failed(self, facts: RunRecord, progress: Progress, e: Exception) -> ApiError:
         """Record a failure of the worker or of this service, and return the error to raise. Raises ClientGone."""
         if isinstance(e, ClientGone):
-            self._collector.leave(facts.id)
+            self._collector.take_over(facts.id)
             raise e
         if isinstance(e, WorkerUnavailable | WorkerLost):
             self._languages.forget()

@@ -19,7 +19,7 @@ from records.runs import FIRST_ATTEMPT, IdempotencyKey, Run, RunEnd
 if TYPE_CHECKING:
     from api.keys.authentication import Caller
     from api.keys.plans import Plan
-    from api.runs.document import RunFacts
+    from api.runs.document import RunRecord
     from api.runs.requests import RunRequest
     from records.runs import RunStore
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-class RanBefore(Exception):
+class IdempotentReplay(Exception):
     """A request of this Idempotency-Key was run before, and has ended: this is its run."""
 
     def __init__(self, run: Run) -> None:
@@ -37,7 +37,7 @@ class RanBefore(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RunSubmission:
     """A request to run something: what, for whom, the body it came in, and its Idempotency-Key if it had one."""
 
     request: RunRequest
@@ -62,7 +62,7 @@ def parse_idempotency_key(text: str | None, body: bytes) -> IdempotencyKey | Non
 class Progress:
     """Writes down what the worker says of a run that had to wait."""
 
-    facts: RunFacts
+    facts: RunRecord
     store: RunStore
     started_at: str | None = None
 
@@ -71,7 +71,7 @@ class Progress:
         try:
             if status == "queued" and self.started_at is not None:
                 self.started_at = None
-                self.store.hold_back(self.facts.id, FIRST_ATTEMPT, self.facts.live("queued"))
+                self.store.requeue(self.facts.id, FIRST_ATTEMPT, self.facts.live("queued"))
             elif status == "running" and self.started_at is None:
                 self.started_at = str(event["data"].get("at") or now())
                 document = self.facts.live("running", self.started_at)
@@ -80,7 +80,7 @@ class Progress:
             log.warning("a run's status could not be written down")
 
 
-def ended_run(facts: RunFacts, end: RunEnd) -> Run:
+def finished_run(facts: RunRecord, end: RunEnd) -> Run:
     """Return the run with that end."""
     return Run(
         facts.id,
@@ -94,7 +94,7 @@ def ended_run(facts: RunFacts, end: RunEnd) -> Run:
     )
 
 
-def job_of(facts: RunFacts, request: RunRequest, inputs: tuple[JobInput, ...], plan: Plan | None) -> Job:
+def build_job(facts: RunRecord, request: RunRequest, inputs: tuple[JobInput, ...], plan: Plan | None) -> Job:
     """Return the job for the worker."""
     return Job(
         run_id=facts.id,

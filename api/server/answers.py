@@ -194,7 +194,7 @@ def _unread(sock: socket.socket) -> int:
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
-class Answer(wsgi.Response):  # type: ignore[misc]  # gunicorn is untyped
+class HttpResponse(wsgi.Response):  # type: ignore[misc]  # gunicorn is untyped
     """An answer whose head goes with what comes first of its body, and whose rest may be left to the loop."""
 
     def __init__(self, req: object, sock: socket.socket, cfg: object, room: Room | None = None) -> None:

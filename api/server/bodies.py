@@ -67,7 +67,7 @@ class Memory:
             self.used += size
 
 
-class Collected:
+class CollectedBody:
     """The bytes of one body: in memory while they are few, in an unlinked file from then on."""
 
     def __init__(self, folder: Path | None, memory: Memory) -> None:

@@ -21,9 +21,9 @@ from gunicorn.http.body import ChunkedReader, LengthReader  # type: ignore[impor
 from gunicorn.http.message import Request  # type: ignore[import-untyped]
 from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
 
-from api.http.body import DRAIN_BYTES, DRAIN_S, STRANGER_BODY_BYTES, Body
+from api.http.body import DRAIN_BYTES, DRAIN_S, UNAUTHENTICATED_BODY_BYTES, Body
 from api.server.answers import Leaving
-from api.server.bodies import Budget, Collected, Memory
+from api.server.bodies import Budget, CollectedBody, Memory
 from api.server.chunks import ChunkScan
 from config.pieces import PIECE_BYTES
 from config.turn import waiting
@@ -75,7 +75,7 @@ class Arrived(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
-        self.collected: Collected | None = None
+        self.collected: CollectedBody | None = None
         self.is_whole = True
 
     def chunk(self, size_hint: int | None = None) -> bytes:
@@ -91,7 +91,7 @@ class Arrived(SocketUnreader):  # type: ignore[misc]  # gunicorn is untyped
                 return bytes(self.sock.recv(size))
 
 
-class Connection:
+class ClientConnection:
     """A connection and the request on it. `timeout`, `sock`, `client` and `server` are read by gunicorn too."""
 
     def __init__(self, rules: Rules, sock: socket.socket, client: Any, server: Any) -> None:  # noqa: ANN401
@@ -123,7 +123,7 @@ class Connection:
         self.body = Body.WHOLE
         self.is_streamed = False
         self._unreader: Arrived | None = None
-        self._collected: Collected | None = None
+        self._collected: CollectedBody | None = None
         self._chunks: ChunkScan | None = None
         self._left = 0
         self._charged = 0
@@ -267,7 +267,7 @@ class Connection:
     def _take_body(self, data: bytes) -> Step:
         belongs = self._chunks.take(data) if self._chunks is not None else min(len(data), self._left)
         step = self._keep(data, belongs)
-        if step is Step.MORE and not self.is_known and self._size > STRANGER_BODY_BYTES:
+        if step is Step.MORE and not self.is_known and self._size > UNAUTHENTICATED_BODY_BYTES:
             return Step.STRANGER
         return step
 
@@ -301,7 +301,7 @@ class Connection:
 
     def _collect(self, data: memoryview) -> bool:
         if self._collected is None:
-            self._collected = Collected(self.rules.folder, self.rules.memory)
+            self._collected = CollectedBody(self.rules.folder, self.rules.memory)
             self._charged_to = self._accounts()
         try:
             if not self.rules.budget.take(self._charged_to, len(data)):

@@ -33,9 +33,9 @@ from api.context import EXTENSION
 from api.errors import JSON, ApiError, envelope, http_error
 from api.http.body import ARRIVAL_KEY, BODY_KEY, Body
 from api.ratelimit.client_address import client_address, is_proxy
-from api.server.answers import Answer, Room
+from api.server.answers import HttpResponse, Room
 from api.server.bodies import Budget, Memory
-from api.server.connection import Connection, Rules, Step, status_of
+from api.server.connection import ClientConnection, Rules, Step, status_of
 from api.server.loop import Fate, Loop, receive
 from api.server.turns import HeldTurn
 from config.ids import new_id
@@ -135,7 +135,7 @@ class Worker(Loop):
 
     # -- on threads --------------------------------------------------------------------------------
 
-    def ask_whose(self, conn: Connection) -> Fate:
+    def ask_whose(self, conn: ClientConnection) -> Fate:
         """Find out whose request it is that is larger or slower than a stranger's may be. Runs on a thread."""
         turn = HeldTurn(self.turns, conn.whose)
         hold(turn)
@@ -156,7 +156,7 @@ class Worker(Loop):
         self.method_queue.defer(self.go_on, conn, Step.READY)
         return Fate.TAKEN
 
-    def serve_connection(self, conn: Connection) -> Fate:
+    def serve_connection(self, conn: ClientConnection) -> Fate:
         """Serve a request, and those that follow it closely. Runs on a thread. Returns what becomes of it all."""
         turn = HeldTurn(self.turns, conn.whose)
         hold(turn)
@@ -177,7 +177,7 @@ class Worker(Loop):
             hold(None)
             turn.leave()
 
-    def _serve(self, conn: Connection) -> Fate:
+    def _serve(self, conn: ClientConnection) -> Fate:
         """Serve one request. Runs on a thread."""
         request = conn.request
         try:
@@ -199,7 +199,7 @@ class Worker(Loop):
             return Fate.LEAVING
         return Fate.KEEP if usable else Fate.CLOSE
 
-    def _wait_for_next_request(self, conn: Connection) -> Step | None:
+    def _wait_for_next_request(self, conn: ClientConnection) -> Step | None:
         """Wait a little for the next request, if this thread can be spared. None if nothing has come of it."""
         if conn.pending:
             pending, conn.pending = conn.pending, b""
@@ -220,12 +220,12 @@ class Worker(Loop):
         finally:
             self._spare.release()
 
-    def _said_bad(self, conn: Connection, step: Step) -> Step:
+    def _said_bad(self, conn: ClientConnection, step: Step) -> Step:
         if step is Step.BAD:
             self.answer_error(conn, conn.error)
         return step
 
-    def _respond(self, conn: Connection) -> bool:
+    def _respond(self, conn: ClientConnection) -> bool:
         """Have the application answer a request. Runs on a thread. Returns whether the connection may be kept."""
         request = conn.request
         answer, environ = wsgi.create(
@@ -234,7 +234,7 @@ class Worker(Loop):
             conn.client,
             conn.server,
             self.cfg,
-            Answer,
+            HttpResponse,
             (Room(self.rules.folder, self._rests, conn.whose),),
         )
         environ["wsgi.multithread"] = True
@@ -262,7 +262,7 @@ class Worker(Loop):
         conn.left = answer.outbox.leaving
         return not answer.should_close()
 
-    def _take_over(self, conn: Connection) -> tuple[socket.socket, bytes]:
+    def _take_over(self, conn: ClientConnection) -> tuple[socket.socket, bytes]:
         """Give a handler its connection for good, with what was read beyond its request.
 
         It closes the socket. When it has returned, nothing more is sent or read here.
@@ -287,9 +287,9 @@ class Worker(Loop):
         )
         with suppress(OSError):
             util.write_nonblock(client, head.encode() + body)
-        self.served.access.unread(request_id, status, len(body), addr[0] if isinstance(addr, tuple) else None)
+        self.served.access.log_unparsed(request_id, status, len(body), addr[0] if isinstance(addr, tuple) else None)
 
-    def answer_error(self, conn: Connection, error: Exception | None) -> None:
+    def answer_error(self, conn: ClientConnection, error: Exception | None) -> None:
         self.handle_error(None, conn.sock, conn.client, error)
 
 

@@ -27,14 +27,14 @@ from typing import TYPE_CHECKING
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
 from api.ratelimit.client_address import is_proxy
-from api.server.connection import Connection, Rules, Step
+from api.server.connection import ClientConnection, Rules, Step
 from api.server.turns import STALLED_S, Turns
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from api.server.answers import Leaving
-    from config.values import Network
+    from config.parsers import Network
 
 log = logging.getLogger(__name__)
 
@@ -79,23 +79,23 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self.rules: Rules
         self.trusted: tuple[Network, ...] = ()
         #: Connections without a complete request, by address, the oldest first.
-        self._arriving: dict[str, OrderedDict[Connection, None]] = {}
+        self._arriving: dict[str, OrderedDict[ClientConnection, None]] = {}
         #: Connections that are closed but for what their clients still send: until when, and how much that was.
         self._lingering: dict[socket.socket, tuple[float, int]] = {}
-        self._leaving: dict[Connection, tuple[Leaving, bool]] = {}
+        self._leaving: dict[ClientConnection, tuple[Leaving, bool]] = {}
         #: Until when a streamed body must have arrived.
         self._deadlines: dict[socket.socket, float] = {}
         self._looked_at = 0.0
 
-    def serve_connection(self, conn: Connection) -> Fate:
+    def serve_connection(self, conn: ClientConnection) -> Fate:
         """Serve a complete request. Runs on a thread."""
         raise NotImplementedError
 
-    def ask_whose(self, conn: Connection) -> Fate:
+    def ask_whose(self, conn: ClientConnection) -> Fate:
         """Find out whose request it is of which no more may come before. Runs on a thread."""
         raise NotImplementedError
 
-    def answer_error(self, conn: Connection, error: Exception | None) -> None:
+    def answer_error(self, conn: ClientConnection, error: Exception | None) -> None:
         """Answer what is no request, or with None one that did not come in time."""
         raise NotImplementedError
 
@@ -118,7 +118,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             log.debug("accept: %s", e)
             return
         sock.setblocking(False)
-        conn = Connection(self.rules, sock, address, listener.getsockname())
+        conn = ClientConnection(self.rules, sock, address, listener.getsockname())
         conn.timeout = time.monotonic() + self.cfg.keepalive
         self.nr_conns += 1
         self._await_request(conn)
@@ -126,13 +126,13 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         if self.nr_conns >= self.worker_connections:
             self._close_one()
 
-    def _await_request(self, conn: Connection) -> None:
+    def _await_request(self, conn: ClientConnection) -> None:
         """Watch a connection whose request is not complete."""
         conn.watched_at = time.monotonic()
         self._arriving.setdefault(conn.address, OrderedDict())[conn] = None
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._readable, conn))
 
-    def _unwatch(self, conn: Connection) -> None:
+    def _unwatch(self, conn: ClientConnection) -> None:
         of_address = self._arriving.get(conn.address)
         if of_address is not None:
             of_address.pop(conn, None)
@@ -166,7 +166,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         if oldest is not None:
             self._refuse(oldest, None)
 
-    def _readable(self, conn: Connection, sock: socket.socket) -> None:
+    def _readable(self, conn: ClientConnection, sock: socket.socket) -> None:
         """Something has come for a request that is not complete."""
         if conn not in self._arriving.get(conn.address, ()):
             return  # closed by what happened just before
@@ -175,7 +175,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             return
         self._came_to(conn, conn.take(data))
 
-    def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
+    def on_client_socket_readable(self, conn: ClientConnection, client: socket.socket) -> None:
         """Handle an idle connection that has become readable: its next request, or its end."""
         try:
             self.keepalived_conns.remove(conn)
@@ -185,7 +185,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self._await_request(conn)
         self._readable(conn, client)
 
-    def _came_to(self, conn: Connection, step: Step) -> None:
+    def _came_to(self, conn: ClientConnection, step: Step) -> None:
         """Do what a request wants next that is watched."""
         if step is Step.MORE:
             return
@@ -198,12 +198,12 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             self._unwatch(conn)
             self.go_on(conn, step)
 
-    def go_on(self, conn: Connection, step: Step) -> None:
+    def go_on(self, conn: ClientConnection, step: Step) -> None:
         """Have a thread for a connection that is not watched."""
         work = self.serve_connection if step is Step.READY else self.ask_whose
         self.turns.ask(conn.whose, partial(self._begin, work, conn))
 
-    def _begin(self, work: Callable[[Connection], Fate], conn: Connection) -> None:
+    def _begin(self, work: Callable[[ClientConnection], Fate], conn: ClientConnection) -> None:
         """Give a request, whose turn it is, to a thread. Called on any thread."""
         try:
             done: Future[Fate] = self.tpool.submit(work, conn)
@@ -214,7 +214,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
 
     # -- after a request ---------------------------------------------------------------------------
 
-    def _done(self, conn: Connection, done: Future[Fate]) -> None:
+    def _done(self, conn: ClientConnection, done: Future[Fate]) -> None:
         """Continue with a connection that a thread has finished with."""
         try:
             fate = done.result() if not done.cancelled() else Fate.CLOSE
@@ -238,7 +238,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         else:
             self._close(conn)
 
-    def _keep(self, conn: Connection) -> None:
+    def _keep(self, conn: ClientConnection) -> None:
         """Keep a connection for its next request, which may have come already."""
         if conn.pending:
             pending, conn.pending = conn.pending, b""
@@ -249,7 +249,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         self.keepalived_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_client_socket_readable, conn))
 
-    def _writable(self, conn: Connection, sock: socket.socket) -> None:
+    def _writable(self, conn: ClientConnection, sock: socket.socket) -> None:
         """Send more of an answer to a client that can take it."""
         if conn not in self._leaving:
             return
@@ -265,18 +265,18 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         else:
             self._close(conn)
 
-    def _left(self, conn: Connection) -> None:
+    def _left(self, conn: ClientConnection) -> None:
         left, _ = self._leaving.pop(conn)
         left.close()
         self.poller.unregister(conn.sock)
 
-    def _refuse(self, conn: Connection, error: Exception | None) -> None:
+    def _refuse(self, conn: ClientConnection, error: Exception | None) -> None:
         """Answer a watched connection whose request is none, or did not come in time, and close it."""
         self._unwatch(conn)
         self.answer_error(conn, error)
         self._close(conn)
 
-    def _close(self, conn: Connection) -> None:
+    def _close(self, conn: ClientConnection) -> None:
         """Close a connection that is not watched, once its client has stopped sending."""
         self._forget(conn)
         sock = conn.sock
@@ -289,7 +289,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             self._lingering.pop(sock, None)
             sock.close()
 
-    def _forget(self, conn: Connection) -> None:
+    def _forget(self, conn: ClientConnection) -> None:
         conn.forget()
         self.nr_conns -= 1
         if conn.is_taken:
@@ -333,7 +333,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
     def _drop(self, key: selectors.SelectorKey) -> None:
         """Close a connection of which nothing more is known to be right."""
         conn = key.data.args[0] if isinstance(key.data, partial) else None
-        if not isinstance(conn, Connection):
+        if not isinstance(conn, ClientConnection):
             return
         with suppress(KeyError, ValueError):
             self._unwatch(conn)
@@ -367,7 +367,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RD)
 
-    def _look_at_arriving(self, conn: Connection, now: float) -> None:
+    def _look_at_arriving(self, conn: ClientConnection, now: float) -> None:
         if conn.is_idle:
             if now > conn.timeout or (not self.alive and now > conn.watched_at + LINGERING_S):
                 self._unwatch(conn)

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, current_app, request
 
 from api.context import context, sharer
 from api.errors import JSON, ApiError, http_error
-from api.openapi.declare import Answer, Json, operation
+from api.openapi.decorator import Answer, Json, operation
 from api.openapi.document import HIDDEN, document
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ def _read(path: Traversable) -> bytes:
 
 def _cached(body: bytes, kind: str) -> Response:
     """Return an answer that need not be sent twice. A long one takes a place: it may be read slowly."""
-    give_back = context().places.documents.take_to_send(len(body), sharer())
+    release = context().places.documents.acquire_for_response(len(body), sharer())
     response = Response(body, content_type=kind, headers=PAGE_HEADERS | {"Cache-Control": "no-cache"})
     response.set_etag(hashlib.sha256(body).hexdigest()[:32])
     response.make_conditional(request)
-    response.call_on_close(give_back)
+    response.call_on_close(release)
     return response

@@ -31,7 +31,7 @@ _PUBLIC = ("id", "aliases", "version", "entry_file", "packages", "ready", "examp
 
 
 @dataclass(frozen=True, slots=True)
-class Language:
+class OfferedLanguage:
     """The facts of a language that the API needs; `public` is its row of `GET /v1/languages`."""
 
     id: str
@@ -42,11 +42,11 @@ class Language:
 
 
 @dataclass(frozen=True, slots=True)
-class Catalogue:
+class OfferedLanguages:
     """The languages at one moment, by id and by alias."""
 
-    languages: tuple[Language, ...]
-    by_name: dict[str, Language]
+    languages: tuple[OfferedLanguage, ...]
+    by_name: dict[str, OfferedLanguage]
     taken_at: float
     #: False when the worker measured a sandbox that was not confined as it must be.
     confined: bool = True
@@ -65,10 +65,10 @@ class Languages:
         self._dispatcher = dispatcher
         self._clock = clock
         self._lock = Lock()
-        self._catalogue = Catalogue((), {}, float("-inf"))
+        self._catalogue = OfferedLanguages((), {}, float("-inf"))
         self._failed_at = float("-inf")
 
-    def catalogue(self, max_age_s: float = SHOWN_AGE_S) -> Catalogue:
+    def catalogue(self, max_age_s: float = SHOWN_AGE_S) -> OfferedLanguages:
         """Return the languages, at most `max_age_s` old. Raises WorkerUnavailable."""
         if self._age_s() > max_age_s:
             with self._lock:
@@ -76,7 +76,7 @@ class Languages:
                     self._ask()
         return self._catalogue
 
-    def find(self, name: str) -> Language:
+    def find(self, name: str) -> OfferedLanguage:
         """Return a ready language by id or alias. Raises ApiError 400 or 503."""
         language = self._catalogue.by_name.get(name)
         if language is None or not language.ready or self._age_s() > READY_AGE_S:
@@ -141,7 +141,7 @@ def worker_unavailable() -> ApiError:
     )
 
 
-def _read(status: dict[str, Any], now: float) -> Catalogue:
+def _read(status: dict[str, Any], now: float) -> OfferedLanguages:
     try:
         languages = tuple(_language(item) for item in status["languages"])
         posture = {str(name): state == "ok" for name, state in status.get("posture", {}).items()}
@@ -151,7 +151,7 @@ def _read(status: dict[str, Any], now: float) -> Catalogue:
         raise WorkerUnavailable("the worker's languages are not readable") from e
     by_name = {alias: item for item in languages for alias in item.public["aliases"]}
     by_name.update({item.id: item for item in languages})
-    return Catalogue(
+    return OfferedLanguages(
         languages,
         by_name,
         now,
@@ -162,10 +162,10 @@ def _read(status: dict[str, Any], now: float) -> Catalogue:
     )
 
 
-def _language(item: dict[str, Any]) -> Language:
+def _language(item: dict[str, Any]) -> OfferedLanguage:
     public = {name: item.get(name) for name in _PUBLIC}
     public["aliases"] = [str(alias) for alias in item["aliases"]]
-    return Language(
+    return OfferedLanguage(
         id=str(item["id"]),
         entry_file=str(item["entry_file"]),
         ready=bool(item["ready"]),

@@ -8,7 +8,7 @@ from api.system import docs_routes, page_routes, routes
 from api.system.disk_space import DiskReserve
 from api.system.instance_lease import Lease, acquire
 from api.system.languages import Languages
-from api.system.storage_health import StorageCheck
+from api.system.storage_health import StorageHealth
 
 if TYPE_CHECKING:
     from flask import Blueprint, Flask
@@ -22,7 +22,7 @@ BLUEPRINTS: tuple[Blueprint, ...] = (routes.blueprint, docs_routes.blueprint, pa
 def init_app(app: Flask, deps: Context) -> None:
     """Register the routes about the service and build what they report. The lease is held from start to stop."""
     deps.languages = Languages(deps.dispatcher)
-    deps.storage_check = StorageCheck(deps.storage)
+    deps.storage_check = StorageHealth(deps.storage)
     deps.room = DiskReserve.of(deps.settings)
     deps.lease = None if deps.instance is None else _lease(deps, deps.instance)
     for blueprint in BLUEPRINTS:

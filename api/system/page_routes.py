@@ -17,7 +17,7 @@ from flask import Blueprint, Response, request
 
 from api.context import context, sharer
 from api.errors import ApiError
-from api.openapi.declare import Answer, operation
+from api.openapi.decorator import Answer, operation
 from api.openapi.document import HIDDEN
 
 blueprint = Blueprint("page", __name__)
@@ -108,9 +108,9 @@ def _reply(path: str) -> Response:
         raise ApiError(404, "There is nothing here.", code="not_found")
     packed = request.accept_encodings.quality("gzip") > 0
     body = file.packed if packed else file.content
-    give_back = context().places.documents.take_to_send(len(body), sharer())
+    release = context().places.documents.acquire_for_response(len(body), sharer())
     response = Response(body, content_type=file.content_type)
-    response.call_on_close(give_back)
+    response.call_on_close(release)
     response.headers.update(HEADERS)
     response.headers["Cache-Control"] = file.cache_control
     response.headers["Vary"] = "Accept-Encoding"

@@ -8,12 +8,12 @@ import hmac
 import orjson
 from flask import Blueprint, Response, request
 
-from api.context import context, require_stranger, sharer
+from api.context import context, limit_anonymous, sharer
 from api.errors import JSON, ApiError
 from api.http import metrics
 from api.openapi import examples
-from api.openapi.answers import Alive, Health, LanguageList
-from api.openapi.declare import Answer, Json, operation
+from api.openapi.decorator import Answer, Json, operation
+from api.openapi.models import Alive, Health, LanguageList
 from api.system.languages import worker_unavailable
 from dispatch import WorkerUnavailable
 from records.errors import RecordsUnavailable
@@ -33,7 +33,7 @@ OK, FAIL = "ok", "fail"
 )
 def languages() -> Response:
     """List the languages and whether each is ready."""
-    require_stranger()
+    limit_anonymous()
     try:
         catalogue = context().languages.catalogue()
     except WorkerUnavailable as e:
@@ -88,7 +88,7 @@ def show_metrics() -> Response:
     """Return the metrics of api and worker for Prometheus. 401 without METRICS_TOKEN, where that is set."""
     token = context().metrics_token
     if token is not None and not _is_bearer(request.headers.get("Authorization"), token):
-        context().access.refused("metrics_token", request.remote_addr)
+        context().access.log_auth_failure("metrics_token", request.remote_addr)
         raise ApiError(
             401,
             "Give METRICS_TOKEN as the bearer token.",
@@ -97,7 +97,7 @@ def show_metrics() -> Response:
         )
     page = context().metrics.page(context().dispatcher)
     response = Response(page, content_type=metrics.CONTENT_TYPE)
-    response.call_on_close(context().places.documents.take_to_send(len(page), sharer()))
+    response.call_on_close(context().places.documents.acquire_for_response(len(page), sharer()))
     return response
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 KEPT_S = 2.0
 
 
-class StorageCheck:
+class StorageHealth:
     """The last answer of both stores. One thread at a time asks; the others are told what was known."""
 
     def __init__(self, areas: ApiAreas) -> None:

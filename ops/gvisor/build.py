@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ops import install
 from ops.environment import clean
-from ops.images.run import Progress
+from ops.images.run import BuildProgress
 from ops.install import InstallError
 
 HERE = Path(__file__).resolve().parent
@@ -42,7 +42,7 @@ def installed_version(path: Path = TARGET) -> str:
     return next((line.rpartition(" ")[2] for line in done.stdout.splitlines() if "version" in line), "")
 
 
-def build(target: Path, progress: Progress) -> None:
+def build(target: Path, progress: BuildProgress) -> None:
     """Build and install. Raises InstallError."""
     if os.geteuid() != 0:
         raise InstallError(f"{target} is root's to write")
@@ -106,7 +106,7 @@ def main() -> int:
     """0 when it is there."""
     os.umask(0o022)
     try:
-        build(TARGET, Progress())
+        build(TARGET, BuildProgress())
     except InstallError as e:
         print(f"make: {e}", file=sys.stderr)
         return 1

@@ -11,9 +11,9 @@ from ops.environment import clean
 from ops.images import layers, wheels
 from ops.images.builder import LOCK, Builder
 from ops.images.errors import ImageError
-from ops.images.inputs import Inputs, place
+from ops.images.inputs import BuildInputs, place
 from ops.images.namespace import run_isolated
-from ops.images.run import Progress
+from ops.images.run import BuildProgress
 from ops.images.store import Store
 
 RUNNERS = Path(__file__).resolve().parents[2] / "runners"
@@ -52,8 +52,8 @@ def _default_store() -> Path:
 
 
 def _build(options: argparse.Namespace) -> int:
-    store, progress = Store(options.images), Progress()
-    inputs = Inputs(RUNNERS, refresh=_refresh(store, options.refresh))
+    store, progress = Store(options.images), BuildProgress()
+    inputs = BuildInputs(RUNNERS, refresh=_refresh(store, options.refresh))
     languages = options.languages or inputs.languages()
     unknown = sorted(set(languages) - set(inputs.languages()))
     if unknown:
@@ -89,7 +89,7 @@ def _refresh(store: Store, word: str | None) -> str:
 
 def _context(language: str, target: str) -> int:
     """Lay out what a runner's Dockerfile copies."""
-    inputs, folder = Inputs(RUNNERS), Path(target).resolve()
+    inputs, folder = BuildInputs(RUNNERS), Path(target).resolve()
     build = folder / "build"
     build.mkdir(parents=True)
     layers.fill_context(build, inputs, language, None)

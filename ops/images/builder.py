@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ops.images import layers, wheels
-from ops.images.inputs import Inputs
-from ops.images.run import Progress
+from ops.images.inputs import BuildInputs
+from ops.images.run import BuildProgress
 from ops.images.store import BUILDING, Store
 
 LOCK = "requirements.lock"
@@ -22,7 +22,7 @@ LOCK = "requirements.lock"
 class Builder:
     """Brings an image store up to date with the runners' inputs."""
 
-    def __init__(self, store: Store, inputs: Inputs, env: dict[str, str], progress: Progress) -> None:
+    def __init__(self, store: Store, inputs: BuildInputs, env: dict[str, str], progress: BuildProgress) -> None:
         self._store = store
         self._inputs = inputs
         self._env = env

@@ -22,7 +22,7 @@ PLACED_BY_BUILD = "sitecustomize.py"
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class BuildInputs:
     """The folder of runners, seen as the inputs of layers."""
 
     runners: Path

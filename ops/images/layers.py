@@ -12,15 +12,15 @@ from pathlib import Path
 
 from ops.images import debian
 from ops.images.chroot import Chroot, entered
-from ops.images.inputs import Inputs, place
+from ops.images.inputs import BuildInputs, place
 from ops.images.run import run
 from ops.images.store import write_json
-from sandbox.content import measure
+from sandbox.layer_digest import hash_tree
 
 COMPILE = ["python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
 
 
-def make_base(place_at: Path, inputs: Inputs, env: dict[str, str]) -> None:
+def make_base(place_at: Path, inputs: BuildInputs, env: dict[str, str]) -> None:
     """Debian with a python3, and base/build.sh run in it."""
     started = time.monotonic()
     rootfs, context = place_at / "rootfs", place_at / "context"
@@ -33,7 +33,7 @@ def make_base(place_at: Path, inputs: Inputs, env: dict[str, str]) -> None:
     _finish(place_at, started, content_in="rootfs")
 
 
-def make_agent(place_at: Path, inputs: Inputs, base: Path, env: dict[str, str]) -> None:
+def make_agent(place_at: Path, inputs: BuildInputs, base: Path, env: dict[str, str]) -> None:
     """The agent and the waiting code, compiled by the base's own Python where it will be run."""
     started = time.monotonic()
     context = place_at / "context"
@@ -46,7 +46,7 @@ def make_agent(place_at: Path, inputs: Inputs, base: Path, env: dict[str, str]) 
 
 
 def make_language(
-    place_at: Path, inputs: Inputs, language: str, base: Path, wheels: Future[Path] | None, env: dict[str, str]
+    place_at: Path, inputs: BuildInputs, language: str, base: Path, wheels: Future[Path] | None, env: dict[str, str]
 ) -> None:
     """The language's build.sh, run over the base."""
     version_argv = tomllib.loads((inputs.runners / language / "runner.toml").read_text())["version_argv"]
@@ -62,7 +62,7 @@ def make_language(
     _finish(place_at, started, version=version, packages=packages)
 
 
-def fill_context(context: Path, inputs: Inputs, language: str, wheels: Future[Path] | None) -> None:
+def fill_context(context: Path, inputs: BuildInputs, language: str, wheels: Future[Path] | None) -> None:
     """Lay out the directory that build.sh runs in."""
     place(inputs.language(language), context)
     if wheels is not None:
@@ -109,7 +109,7 @@ def _over(place_at: Path, base: Path, context: Path, env: dict[str, str], *, net
 
 def _finish(place_at: Path, started: float, *, content_in: str = "diff", **more: object) -> None:
     """Measure a layer that is complete, and write its `image.json`."""
-    content = measure(place_at / content_in)
+    content = hash_tree(place_at / content_in)
     data = {
         "content": content.digest,
         "size_bytes": content.size_bytes,

@@ -16,7 +16,7 @@ from ops.images.errors import BuildFailed, HostLacks
 TAIL_LINES = 25
 
 
-class Progress:
+class BuildProgress:
     """Says on stderr what is being done, with the seconds since the start.
 
     As one JSON object per line when `RUNYARD_LOG=json`, as in the log of the service.

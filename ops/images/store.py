@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ops.images.run import Progress
+from ops.images.run import BuildProgress
 
 BUILDING = ".building-"
 
@@ -23,7 +23,7 @@ class Store:
         self.folder = folder.resolve()
 
     @contextlib.contextmanager
-    def locked(self, progress: Progress) -> Iterator[None]:
+    def locked(self, progress: BuildProgress) -> Iterator[None]:
         """Keep other builders out. Waits for one that is at work, and clears up after one that was killed."""
         self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as file:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, func, insert, select
 
-from records.files import Blob
+from records.files import StoredBlob
 from records.runs import RunBlob
 from records.sql.tables import run_blobs as table
 from records.sql.tables import runs
@@ -40,10 +40,10 @@ def find(connection: Connection, run_id: str, part: str) -> RunBlob | None:
     return None if row is None else RunBlob(*row)
 
 
-def remove(connection: Connection, seqs: Sequence[int]) -> list[Blob]:
+def remove(connection: Connection, seqs: Sequence[int]) -> list[StoredBlob]:
     """Name the blobs of those runs no more, and return them."""
     statement = delete(table).where(table.c.run_seq.in_(seqs)).returning(table.c.area, table.c.sha256)
-    return [Blob(row.area, row.sha256) for row in connection.execute(statement)]
+    return [StoredBlob(row.area, row.sha256) for row in connection.execute(statement)]
 
 
 def size_of_run() -> ScalarSelect[int]:

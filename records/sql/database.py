@@ -26,7 +26,7 @@ from sqlalchemy.pool import QueuePool
 
 from records.errors import RecordsUnavailable
 from records.sql.prepared import Prepared
-from records.sql.writer import CommitFailedError, Writer
+from records.sql.writer import CommitFailedError, DatabaseWriter
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Database:
         if self.is_sqlite:
             self._writer = _sqlite_engine(url, size=1, wait_s=wait_s, cache_kib=_WRITER_CACHE_KIB)
             self._reader = _sqlite_engine(url, size=connections, wait_s=wait_s, cache_kib=_READER_CACHE_KIB)
-            self._one = Writer(self._writer, wait_s=wait_s)
+            self._one = DatabaseWriter(self._writer, wait_s=wait_s)
         else:
             self._writer = self._reader = _postgresql_engine(url, size=connections, wait_s=wait_s)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, insert, select
 
 from records.packing import LARGEST_SEQ, chunks, events_of
-from records.runs import Event, EventPage
+from records.runs import EventPage, StoredEvent
 from records.sql.tables import events as table
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ _READ = (
 Chunks = list[tuple[int, bytes]]
 
 
-def packed(events: Sequence[Event]) -> Chunks:
+def packed(events: Sequence[StoredEvent]) -> Chunks:
     """The events ready to be kept: the work that needs no transaction. Raises ValueError; see `chunks`."""
     return list(chunks(events))
 
 
-def newer(events: Sequence[Event], ready: Chunks, last: int) -> Chunks:
+def newer(events: Sequence[StoredEvent], ready: Chunks, last: int) -> Chunks:
     """Of events that were packed, only those after `last`."""
     return ready if not events or events[0].seq > last else list(chunks(events, above=last))
 
@@ -53,7 +53,7 @@ def read(connection: Connection, run_seq: int, after: int) -> list[bytes]:
 
 def page(found: list[bytes], *, after: int, limit: int, ended: bool) -> EventPage:
     """The page that those chunks make."""
-    events: list[Event] = []
+    events: list[StoredEvent] = []
     for chunk in found[:PAGE_CHUNKS]:
         events += [event for event in events_of(chunk) if event.seq > after]
         if len(events) > limit:

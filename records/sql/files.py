@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, exists, insert, or_, select, tuple_, update
 
-from records.files import Area, Blob, File, NewFile, OverStorage
-from records.page import Order, Page
+from records.files import Area, FileRecord, NewFile, OverStorage, StoredBlob
+from records.page import Order, RecordPage
 from records.sql.paging import walk
 from records.sql.tables import files as table
 from records.sql.tables import run_blobs, runs, storage
@@ -76,7 +76,7 @@ class SqlFiles:
             index_elements=[unnamed.c.sha256, unnamed.c.area], set_={"since_ms": new.excluded.since_ms}
         )
 
-    def put(self, owner: str, file: NewFile, *, limit_bytes: int | None = None) -> File | OverStorage:
+    def put(self, owner: str, file: NewFile, *, limit_bytes: int | None = None) -> FileRecord | OverStorage:
         """See `FileStore.put`."""
         most = _NO_LIMIT if limit_bytes is None else limit_bytes
 
@@ -90,23 +90,23 @@ class SqlFiles:
         used = self._database.write(work)
         if used is not None:
             return OverStorage(used, most)
-        return File(**{column.name: _row(owner, "upload", file)[column.name] for column in _COLUMNS})
+        return FileRecord(**{column.name: _row(owner, "upload", file)[column.name] for column in _COLUMNS})
 
     def over(self, connection: Connection, owner: str, limit_bytes: int) -> OverStorage | None:
         """Whether the owner keeps so much already, inside somebody's transaction."""
         used = self._stored(connection, {"owner": owner}).scalar() or 0
         return OverStorage(used, limit_bytes) if used >= limit_bytes else None
 
-    def get(self, owner: str, file_id: str) -> File | None:
+    def get(self, owner: str, file_id: str) -> FileRecord | None:
         """See `FileStore.get`."""
         found = self.linked(file_id)
         return found if found is not None and found.owner == owner else None
 
-    def linked(self, file_id: str) -> File | None:
+    def linked(self, file_id: str) -> FileRecord | None:
         """See `FileStore.linked`."""
         asked = {"file_id": file_id, "now_ms": self._clock()}
         row: Any = self._database.read(lambda connection: connection.execute(_BY_ID, asked).first())
-        return None if row is None else File(*row)
+        return None if row is None else FileRecord(*row)
 
     def list(
         self,
@@ -116,7 +116,7 @@ class SqlFiles:
         after: str | None = None,
         order: Order = "desc",
         area: Area | None = None,
-    ) -> Page[File]:
+    ) -> RecordPage[FileRecord]:
         """See `FileStore.list`."""
 
         def work(connection: Connection) -> Sequence[Any]:
@@ -128,13 +128,13 @@ class SqlFiles:
             return connection.execute(statement, {"now_ms": self._clock()}).all()
 
         rows = self._database.read(work)
-        return Page(tuple(File(*row) for row in rows[:limit]), has_more=len(rows) > limit)
+        return RecordPage(tuple(FileRecord(*row) for row in rows[:limit]), has_more=len(rows) > limit)
 
-    def of_run(self, owner: str, run_id: str) -> tuple[File, ...]:
+    def of_run(self, owner: str, run_id: str) -> tuple[FileRecord, ...]:
         """See `FileStore.of_run`."""
         asked = {"of": owner, "run": run_id, "now_ms": self._clock()}
         rows: Sequence[Any] = self._database.read(lambda connection: connection.execute(_OF_RUN, asked).all())
-        return tuple(File(*row) for row in rows)
+        return tuple(FileRecord(*row) for row in rows)
 
     def delete(self, owner: str, file_id: str) -> bool:
         """See `FileStore.delete`."""
@@ -145,17 +145,17 @@ class SqlFiles:
         """See `FileStore.stored_bytes`."""
         return self._database.read(lambda c: c.execute(_STORED, {"owner": owner}).scalar()) or 0
 
-    def in_use(self, blobs: Iterable[Blob]) -> frozenset[Blob]:
+    def in_use(self, blobs: Iterable[StoredBlob]) -> frozenset[StoredBlob]:
         """See `FileStore.in_use`."""
-        found: set[Blob] = set()
+        found: set[StoredBlob] = set()
         for some in _batches(blobs):
             for names in (table, run_blobs):
                 statement = select(names.c.area, names.c.sha256).distinct().where(_one_of(names, some))
                 rows = self._database.read(partial(_all, statement))
-                found.update(Blob(*row) for row in rows)
+                found.update(StoredBlob(*row) for row in rows)
         return frozenset(found)
 
-    def abandon(self, blobs: Iterable[Blob]) -> None:
+    def abandon(self, blobs: Iterable[StoredBlob]) -> None:
         """See `FileStore.abandon`."""
         rows = [{"sha256": blob.sha256, "area": blob.area, "since_ms": self._clock()} for blob in blobs]
 
@@ -165,18 +165,18 @@ class SqlFiles:
 
         self._database.write(work)
 
-    def unnamed(self, *, before_ms: int, limit: int = 1000) -> tuple[Blob, ...]:
+    def unnamed(self, *, before_ms: int, limit: int = 1000) -> tuple[StoredBlob, ...]:
         """See `FileStore.unnamed`."""
 
-        def work(connection: Connection) -> tuple[Blob, ...]:
+        def work(connection: Connection) -> tuple[StoredBlob, ...]:
             # Looked at only now: two that each remove one of the last two names do not see one another.
             connection.execute(_NAMED_AGAIN, {"before_ms": before_ms})
             rows = connection.execute(_NOBODYS, {"before_ms": before_ms, "most": limit})
-            return tuple(Blob(*row) for row in rows)
+            return tuple(StoredBlob(*row) for row in rows)
 
         return self._database.write(work)
 
-    def forget(self, blobs: Iterable[Blob]) -> None:
+    def forget(self, blobs: Iterable[StoredBlob]) -> None:
         """See `FileStore.forget`."""
         for some in _batches(blobs):
             statement = delete(unnamed).where(_one_of(unnamed, some))
@@ -200,10 +200,10 @@ class SqlFiles:
         # In one order everywhere, and the rows of one statement sorted: no two can wait for each other.
         for owner in sorted(freed):
             connection.execute(_UNCHARGE, {"of": owner, "less": freed[owner]})
-        self.unname(connection, [Blob(row.area, row.sha256) for row in gone])
+        self.unname(connection, [StoredBlob(row.area, row.sha256) for row in gone])
         return len(gone)
 
-    def unname(self, connection: Connection, blobs: Iterable[Blob]) -> None:
+    def unname(self, connection: Connection, blobs: Iterable[StoredBlob]) -> None:
         """Write down blobs that a row has left, inside somebody's transaction."""
         since_ms = self._clock()
         for sha256, area in sorted({(blob.sha256, blob.area) for blob in blobs}):
@@ -238,10 +238,10 @@ def _row(
     }
 
 
-def _batches(blobs: Iterable[Blob]) -> Iterable[list[Blob]]:
+def _batches(blobs: Iterable[StoredBlob]) -> Iterable[list[StoredBlob]]:
     given = list(blobs)
     return (given[start : start + IN_AT_MOST] for start in range(0, len(given), IN_AT_MOST))
 
 
-def _one_of(where: Any, blobs: list[Blob]) -> ColumnElement[bool]:  # noqa: ANN401  # a table with those columns
+def _one_of(where: Any, blobs: list[StoredBlob]) -> ColumnElement[bool]:  # noqa: ANN401  # a table with those columns
     return tuple_(where.c.sha256, where.c.area).in_([(blob.sha256, blob.area) for blob in blobs])

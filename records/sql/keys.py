@@ -10,7 +10,7 @@ from sqlalchemy import and_, bindparam, insert, or_, select, update
 
 from records.errors import UnknownCursor
 from records.keys import Actor, AuditEntry, NewKey, StoredKey
-from records.page import Page
+from records.page import RecordPage
 from records.sql.paging import walk
 from records.sql.tables import audit
 from records.sql.tables import keys as table
@@ -92,7 +92,7 @@ class SqlKeys:
         row = self._database.read(lambda connection: connection.execute(_BY_ID, {"key_id": key_id}).first())
         return None if row is None else StoredKey(*row)
 
-    def list(self, *, limit: int, after: str | None = None, order: Order = "desc") -> Page[StoredKey]:
+    def list(self, *, limit: int, after: str | None = None, order: Order = "desc") -> RecordPage[StoredKey]:
         """See `KeyStore.list`."""
 
         def work(connection: Connection) -> Sequence[Any]:
@@ -101,7 +101,7 @@ class SqlKeys:
             return connection.execute(statement).all()
 
         rows = self._database.read(work)
-        return Page(tuple(StoredKey(*row) for row in rows[:limit]), has_more=len(rows) > limit)
+        return RecordPage(tuple(StoredKey(*row) for row in rows[:limit]), has_more=len(rows) > limit)
 
     def update(
         self, key_id: str, actor: Actor, *, plan: str | None = None, disabled: bool | None = None
@@ -138,7 +138,7 @@ class SqlKeys:
         statement = _CHANGE.values(revoked_at_ms=actor.at_ms, previous_digest=None, previous_until_ms=None)
         return self._change(statement, key_id, actor, "key.revoke", {}) is not None
 
-    def audit(self, *, limit: int, after: str | None = None, subject: str | None = None) -> Page[AuditEntry]:
+    def audit(self, *, limit: int, after: str | None = None, subject: str | None = None) -> RecordPage[AuditEntry]:
         """See `KeyStore.audit`."""
         statement = select(audit).order_by(audit.c.seq.desc()).limit(limit + 1)
         if after is not None:
@@ -150,7 +150,7 @@ class SqlKeys:
             AuditEntry(str(row.seq), row.at_ms, row.actor, row.action, row.subject, bytes(row.detail))
             for row in rows[:limit]
         )
-        return Page(tuple(entries), has_more=len(rows) > limit)
+        return RecordPage(tuple(entries), has_more=len(rows) > limit)
 
     def _change(
         self,

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from records.files import Blob, OverStorage
+from records.files import OverStorage, StoredBlob
 from records.packing import pack, unpack
-from records.page import Order, Page
+from records.page import Order, RecordPage
 from records.runs import (
     ENDED,
     FIRST_ATTEMPT,
-    Accepted,
+    AcceptedRun,
     Duplicate,
-    Event,
     EventPage,
     IdempotencyKey,
     Mismatch,
@@ -24,6 +23,7 @@ from records.runs import (
     Run,
     RunBlob,
     RunEnd,
+    StoredEvent,
 )
 from records.sql import blobs, listing
 from records.sql import events as event_rows
@@ -118,7 +118,7 @@ class SqlRuns:
 
     def accept(
         self, run: NewRun, idempotency: IdempotencyKey | None = None
-    ) -> Accepted | Duplicate | Mismatch | OverQuota | OverStorage:
+    ) -> AcceptedRun | Duplicate | Mismatch | OverQuota | OverStorage:
         """See `RunStore.accept`."""
         key = None if idempotency is None else key_digest(idempotency.key)
         request = pack(run.request)
@@ -153,15 +153,15 @@ class SqlRuns:
             self._database.write(work)
         except _RefusedError as e:
             return e.answer
-        return Accepted()
+        return AcceptedRun()
 
     def begin(self, run_id: str, attempt: int, document: bytes) -> bool:
         """See `RunStore.begin`."""
         row = {"run_id": run_id, "tried": attempt, **_document(document)}
         return self._database.write(lambda connection: self._begin(connection, row).rowcount) > 0
 
-    def hold_back(self, run_id: str, attempt: int, document: bytes) -> bool:
-        """See `RunStore.hold_back`."""
+    def requeue(self, run_id: str, attempt: int, document: bytes) -> bool:
+        """See `RunStore.requeue`."""
         row = {"run_id": run_id, "tried": attempt, **_document(document)}
         return self._database.write(lambda connection: connection.execute(_HOLD_BACK, row).rowcount) > 0
 
@@ -171,7 +171,7 @@ class SqlRuns:
         changed = self._database.write(lambda connection: connection.execute(_RETRY, row).rowcount)
         return attempt + 1 if changed else None
 
-    def append_events(self, run_id: str, attempt: int, events: tuple[Event, ...]) -> bool:
+    def append_events(self, run_id: str, attempt: int, events: tuple[StoredEvent, ...]) -> bool:
         """See `RunStore.append_events`."""
         ready = event_rows.packed(events)
 
@@ -230,7 +230,7 @@ class SqlRuns:
             if gone is None:
                 return False
             if request is not None:
-                self._files.unname(connection, [Blob(request.area, request.sha256)])
+                self._files.unname(connection, [StoredBlob(request.area, request.sha256)])
             self._undo_acceptance(connection, run_id, gone.owner, gone.idempotency_key, gone.period)
             return True
 
@@ -275,14 +275,14 @@ class SqlRuns:
         order: Order = "desc",
         status: str | None = None,
         language: str | None = None,
-    ) -> Page[Run]:
+    ) -> RecordPage[Run]:
         """See `RunStore.list`."""
         rows, has_more = self._database.read(
             lambda connection: listing.page(
                 connection, owner, limit=limit, after=after, order=order, status=status, language=language
             )
         )
-        return Page(tuple(listing.run_of(row) for row in rows), has_more)
+        return RecordPage(tuple(listing.run_of(row) for row in rows), has_more)
 
     def events(self, owner: str, run_id: str, *, after: int = 0, limit: int = 1000) -> EventPage | None:
         """See `RunStore.events`."""

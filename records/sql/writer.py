@@ -23,7 +23,7 @@ class CommitFailedError(Exception):
     """A commit was sent and not confirmed: not to be repeated."""
 
 
-class Writer:
+class DatabaseWriter:
     """Makes transactions, one at a time. Safe for many threads."""
 
     def __init__(self, engine: Engine, *, wait_s: float) -> None:

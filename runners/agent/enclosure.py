@@ -40,7 +40,7 @@ class Walls:
     )
 
     def __init__(self, payload):
-        """`payload` is what `sandbox/engines/oci/templates/walls.py` packs."""
+        """`payload` is what `sandbox/engines/oci/templates/confinement.py` packs."""
         (
             uid,
             gid,
@@ -84,7 +84,7 @@ def enclose(walls, root):
     kernel.attach(root, LANDING)
     os.close(root)
     os.chdir(LANDING)
-    _furnish(walls)
+    _setup_mounts(walls)
     kernel.become_root()
     os.chdir(walls.cwd)
     _raise_loopback()
@@ -104,7 +104,7 @@ def enclose(walls, root):
         kernel.load_filter(walls.filter)
 
 
-def _furnish(walls):
+def _setup_mounts(walls):
     """Make the mounts, beneath the working directory. The old /proc must still be there: without one that hides
     nothing the kernel refuses a new one.
     """

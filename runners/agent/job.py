@@ -19,7 +19,7 @@ FIELDS = (
 )
 
 
-class Job:
+class AgentJob:
     """Hold what to start and within which bounds: an attribute for each field.
 
     `warm` releases the waiting child instead of executing `argv`. `compile_argv` is empty for a language without a

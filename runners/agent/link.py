@@ -14,7 +14,7 @@ class StreamClosed(Exception):
     """The host is gone, or no longer wants this sandbox."""
 
 
-class Link:
+class HostStream:
     """One stream: two ends of one socket, or two pipes, as the engine has it.
 
     What has been sent but not yet taken by the kernel waits in `unsent`.

@@ -6,9 +6,9 @@ import select
 import time
 
 from agent import frames
-from agent.job import NO_JOB, Job
+from agent.job import NO_JOB, AgentJob
 from agent.landlock import landlock
-from agent.link import CHUNK, UNSENT_HIGH, Link, StreamClosed
+from agent.link import CHUNK, UNSENT_HIGH, HostStream, StreamClosed
 from agent.program import (
     clear_hold,
     release,
@@ -19,7 +19,7 @@ from agent.program import (
     start_waiting,
 )
 from agent.streams import Streams
-from agent.work import OUTPUTS, Arriving, has_outputs
+from agent.work import OUTPUTS, FileReceiver, has_outputs
 
 #: The killed die within a millisecond, where they get a processor.
 KILL_AGAIN_MS = 20
@@ -56,7 +56,7 @@ class Pid1:
         # interpreter has installed one, for SIGINT.
         _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
         set_dumpable(0)
-        self.link = Link(os.dup(0), os.dup(1))
+        self.link = HostStream(os.dup(0), os.dup(1))
         null = os.open("/dev/null", os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
@@ -74,7 +74,7 @@ class Pid1:
         self.compiling = False
         self.status = None
         self.deadline = None
-        self.files = Arriving()
+        self.files = FileReceiver()
 
     def own_descriptors(self):
         return (self.link.read_fd, self.link.write_fd, self.wake, self.wake_write)
@@ -96,16 +96,16 @@ class Pid1:
         else:
             self.held = start_waiting(self.streams.pipes, self.own_descriptors())
             self.executes = True
-        self.rehearse()
+        self.prefault()
         self.link.send(frames.READY, frames.hello(landlock.version))
         return None
 
-    def rehearse(self):
+    def prefault(self):
         """Touch what taking a job will touch: since the fork what is written first is copied first, which takes as
         long as all else that is done then.
         """
         frames.take_frames(bytearray(frames.frame(frames.STDIN_END)))
-        Job(NO_JOB)
+        AgentJob(NO_JOB)
         self.wait(0)
 
     # -- the conversation --------------------------------------------------------------------------
@@ -164,7 +164,7 @@ class Pid1:
         elif kind == frames.MORE:
             self.files.more(payload)
         elif kind == frames.JOB:
-            self.job = Job(payload)
+            self.job = AgentJob(payload)
         elif kind == frames.STDIN:
             self.streams.stdin_pending += payload
             if self.main:
@@ -286,12 +286,12 @@ class Pid1:
             except ChildProcessError:
                 return True
             if pid == 0:
-                if not self.is_told_of_an_end():
+                if not self.wait_for_sigchld():
                     return False
             elif pid == self.main:
                 self.status = status
 
-    def is_told_of_an_end(self):
+    def wait_for_sigchld(self):
         """Whether a child has ended since it was last asked, or ends soon."""
         poller = select.poll()
         poller.register(self.wake, select.POLLIN)

@@ -6,7 +6,7 @@ WORK = b"/work/"
 OUTPUTS = "/work/outputs"
 
 
-class Arriving:
+class FileReceiver:
     """Files that come in pieces, one after the other."""
 
     __slots__ = ("fd",)

@@ -15,20 +15,20 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sandbox.admission.fair_queue import AdmissionError, BeyondShare, FairQueue, Overloaded, ShareUsed
-from sandbox.admission.place import Place
+from sandbox.admission.fair_queue import AdmissionError, BeyondShare, FairQueue, KeyLimitReached, Overloaded
+from sandbox.admission.reservation import Reservation
 from sandbox.run.live import LiveRun
 
 __all__ = [
     "Admission",
     "AdmissionError",
     "BeyondShare",
-    "LeftQueue",
+    "CancelledInQueue",
+    "KeyLimit",
+    "KeyLimitReached",
     "Load",
     "Overloaded",
-    "Place",
-    "Share",
-    "ShareUsed",
+    "Reservation",
 ]
 
 #: How often a waiting run looks at its position: while somebody hears it, and otherwise.
@@ -41,19 +41,19 @@ JOBS_BYTES = 256 * 1024 * 1024
 JOBS_SHARE_BYTES = 64 * 1024 * 1024
 
 
-class LeftQueue(AdmissionError):
+class CancelledInQueue(AdmissionError):
     """The run was ended while it waited."""
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class KeyLimit:
     """The bounds of one key's plan on concurrent and waiting runs; None means no bound of its own."""
 
     running: int | None = None
     waiting: int | None = None
 
 
-NO_BOUND = Share()
+NO_BOUND = KeyLimit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +86,17 @@ class Admission:
         self._clock = clock
         self._lock = threading.Lock()
 
-    def enter(self, key: str, memory_mb: int, share: Share = NO_BOUND, *, size: int = 0) -> Place:
+    def reserve(self, key: str, memory_mb: int, share: KeyLimit = NO_BOUND, *, size: int = 0) -> Reservation:
         """Reserve a place, or one in the queue for it; release it by `leave`. `size` is how many bytes the job
         brings.
 
-        Raises Overloaded when the queue is full, ShareUsed when the key's part of it is.
+        Raises Overloaded when the queue is full, KeyLimitReached when the key's part of it is.
         """
         with self._lock:
             now = self._clock()
             if size:
                 self._check_size(key, size)
-            place = Place(key, memory_mb, now + self._queue_wait_s, share.running)
+            place = Reservation(key, memory_mb, now + self._queue_wait_s, share.running)
             evicted = self._queue.enter(place, now, share.waiting)
             if evicted is not None:
                 os.eventfd_write(evicted.wake_fd, 1)
@@ -117,15 +117,15 @@ class Admission:
         if self._sizes.total() + size > JOBS_BYTES:
             raise Overloaded("the jobs that are here hold all the memory that they may")
 
-    def wait(self, place: Place, live: LiveRun) -> None:
+    def wait(self, place: Reservation, live: LiveRun) -> None:
         """Wait until the place is held; `live` says its position meanwhile.
 
-        Raises Overloaded, LeftQueue, and BeyondShare when it was evicted for a key that holds less.
+        Raises Overloaded, CancelledInQueue, and BeyondShare when it was evicted for a key that holds less.
         """
         said_position = self._say_position(place, live, 0)
         while not place.held:
             if live.stop is not None:
-                raise LeftQueue
+                raise CancelledInQueue
             if place.evicted:
                 raise BeyondShare
             left_s = place.deadline - self._clock()
@@ -134,17 +134,17 @@ class Admission:
             poller = select.poll()
             poller.register(place.wake_fd, select.POLLIN)
             live.register(poller)
-            happened = poller.poll(min(left_s, TICK_HEARD_S if live.is_heard else TICK_S) * 1000 + 0.5)
+            happened = poller.poll(min(left_s, TICK_HEARD_S if live.has_listeners else TICK_S) * 1000 + 0.5)
             for fd, event in happened:
-                live.attend(fd, event)
+                live.handle_event(fd, event)
             if not happened:
                 said_position = self._say_position(place, live, said_position)
                 live.tick()
         live.look()  # a place that became free because api died is not for another run that api waited for
         if live.stop is not None:
-            raise LeftQueue
+            raise CancelledInQueue
 
-    def leave(self, place: Place) -> None:
+    def release(self, place: Reservation) -> None:
         """Give the place back, held or not; a place given in this moment goes on to the next."""
         with self._lock:
             if place.size:
@@ -157,7 +157,7 @@ class Admission:
             if place.wake_fd >= 0:
                 os.close(place.wake_fd)
 
-    def position(self, place: Place) -> int:
+    def position(self, place: Reservation) -> int:
         """Return the run's position in the order of admission, counted from 1; 0 once it holds its place."""
         with self._lock:
             return self._queue.position(place)
@@ -167,7 +167,7 @@ class Admission:
         with self._lock:
             return Load(self._queue.running, self._queue.waiting, self._queue.used_mb)
 
-    def _say_position(self, place: Place, live: LiveRun, said: int) -> int:
+    def _say_position(self, place: Reservation, live: LiveRun, said: int) -> int:
         position = self.position(place)
         if position not in (0, said):
             live.status("queued", position=position)

@@ -18,7 +18,13 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-from sandbox.admission.place import LEAST_RESERVED_MB, LEAST_RESERVED_PLACES, Place, Pool, reserve_of
+from sandbox.admission.reservation import (
+    LEAST_RESERVED_MB,
+    LEAST_RESERVED_PLACES,
+    Reservation,
+    ResourcePool,
+    reserve_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,11 +40,11 @@ class Overloaded(AdmissionError):
     """The queue is full, or the run has waited as long as one may."""
 
 
-class ShareUsed(AdmissionError):
+class KeyLimitReached(AdmissionError):
     """The key has all the runs that its plan allows, running and waiting."""
 
 
-class BeyondShare(ShareUsed):
+class BeyondShare(KeyLimitReached):
     """The key holds its share or more, and what others do not need is used up."""
 
 
@@ -49,9 +55,9 @@ class _Key:
 
     def __init__(self) -> None:
         self.running = self.used_mb = 0
-        self.waiting: deque[Place] = deque()
+        self.waiting: deque[Reservation] = deque()
 
-    def has_most(self, place: Place) -> bool:
+    def has_most(self, place: Reservation) -> bool:
         """Return whether as many runs hold a place as the key's plan allows."""
         return place.most_running is not None and self.running >= place.most_running
 
@@ -63,8 +69,8 @@ class FairQueue:
         reserved = reserve_of(places, LEAST_RESERVED_PLACES)
         reserved_mb = reserve_of(memory_mb, LEAST_RESERVED_MB)
         self.most, self.memory_mb, self.queue = places, memory_mb, queue
-        self.general = Pool(places - reserved, memory_mb - reserved_mb)
-        self.reserve = Pool(reserved, reserved_mb)
+        self.general = ResourcePool(places - reserved, memory_mb - reserved_mb)
+        self.reserve = ResourcePool(reserved, reserved_mb)
         self.waiting = 0
         self._general_queue = queue - reserve_of(queue, LEAST_RESERVED_PLACES)
         self._patience_s = patience_s
@@ -72,7 +78,7 @@ class FairQueue:
         #: The keys that wait, in the order of their turns.
         self._turns: OrderedDict[str, _Key] = OrderedDict()
         #: Held places that use something of the reserve, the oldest first.
-        self._borrowed: OrderedDict[Place, None] = OrderedDict()
+        self._borrowed: OrderedDict[Reservation, None] = OrderedDict()
 
     @property
     def running(self) -> int:
@@ -84,10 +90,10 @@ class FairQueue:
 
     # -- calls -------------------------------------------------------------------------------------
 
-    def enter(self, place: Place, now: float, most_waiting: int | None = None) -> Place | None:
+    def enter(self, place: Reservation, now: float, most_waiting: int | None = None) -> Reservation | None:
         """Give the run a place (`held`) or a position in the queue; the run evicted for that, if any.
 
-        Raises ShareUsed beyond `most_waiting`, BeyondShare for a key that holds its share, else Overloaded.
+        Raises KeyLimitReached beyond `most_waiting`, BeyondShare for a key that holds its share, else Overloaded.
         """
         key = self._keys.get(place.key) or self._keys.setdefault(place.key, _Key())
         aged = self._aged(now) if self.waiting else None
@@ -104,7 +110,7 @@ class FairQueue:
         self.waiting += 1
         return evicted
 
-    def leave(self, place: Place, now: float) -> list[Place]:
+    def leave(self, place: Reservation, now: float) -> list[Reservation]:
         """Take the place back, held or waited for; the runs that are admitted in consequence."""
         if place.evicted:
             return []
@@ -119,7 +125,7 @@ class FairQueue:
         self._restore_reserve()
         return []
 
-    def position(self, place: Place) -> int:
+    def position(self, place: Reservation) -> int:
         """Return how many runs will be admitted up to and with this one if no other comes; 0 once it is held."""
         if place.held or place.evicted:
             return 0
@@ -134,10 +140,10 @@ class FairQueue:
 
     # -- the queue ---------------------------------------------------------------------------------
 
-    def _make_room(self, key: _Key, most_waiting: int | None) -> Place | None:
+    def _make_room(self, key: _Key, most_waiting: int | None) -> Reservation | None:
         own = len(key.waiting)
         if most_waiting is not None and own >= most_waiting:
-            raise ShareUsed
+            raise KeyLimitReached
         little = own * self._sharers < self.queue
         if self.waiting < (self.queue if little else self._general_queue):
             return None
@@ -154,7 +160,7 @@ class FairQueue:
             raise BeyondShare
         raise Overloaded("the queue is full")
 
-    def _unqueue(self, place: Place, key: _Key) -> None:
+    def _unqueue(self, place: Reservation, key: _Key) -> None:
         key.waiting.remove(place)
         self.waiting -= 1
         if not key.waiting:
@@ -174,7 +180,7 @@ class FairQueue:
         sharers = self._sharers
         return key.running * sharers < self.most and key.used_mb * sharers < self.memory_mb
 
-    def _occupy_if_fits(self, place: Place, key: _Key, aged: Place | None) -> bool:
+    def _occupy_if_fits(self, place: Reservation, key: _Key, aged: Reservation | None) -> bool:
         """Hold the place if the run may have one now; `aged` is the run that general memory is kept for."""
         need, general, reserve = place.memory_mb, self.general, self.reserve
         if key.has_most(place):
@@ -195,7 +201,7 @@ class FairQueue:
         self._occupy(place, key, of_reserve=not of_general, general_mb=lent_mb)
         return True
 
-    def _occupy(self, place: Place, key: _Key, *, of_reserve: bool, general_mb: int) -> None:
+    def _occupy(self, place: Reservation, key: _Key, *, of_reserve: bool, general_mb: int) -> None:
         place.held, place.of_reserve, place.general_mb = True, of_reserve, general_mb
         self._count(place, 1)
         key.running += 1
@@ -203,13 +209,13 @@ class FairQueue:
         if of_reserve or general_mb < place.memory_mb:
             self._borrowed[place] = None
 
-    def _release(self, place: Place, key: _Key) -> None:
+    def _release(self, place: Reservation, key: _Key) -> None:
         self._count(place, -1)
         key.running -= 1
         key.used_mb -= place.memory_mb
         self._borrowed.pop(place, None)
 
-    def _count(self, place: Place, sign: int) -> None:
+    def _count(self, place: Reservation, sign: int) -> None:
         (self.reserve if place.of_reserve else self.general).running += sign
         self.general.used_mb += sign * place.general_mb
         self.reserve.used_mb += sign * (place.memory_mb - place.general_mb)
@@ -226,8 +232,8 @@ class FairQueue:
 
     # -- turns -------------------------------------------------------------------------------------
 
-    def _admit(self, now: float) -> list[Place]:
-        admitted: list[Place] = []
+    def _admit(self, now: float) -> list[Reservation]:
+        admitted: list[Reservation] = []
         while self.waiting:
             aged = self._aged(now)
             if aged is None:
@@ -238,7 +244,7 @@ class FairQueue:
             admitted.append(place)
         return admitted
 
-    def _next(self, aged: Place | None, now: float) -> Place | None:
+    def _next(self, aged: Reservation | None, now: float) -> Reservation | None:
         """Admit the run whose turn it is, of those that fit."""
         if self.running >= self.most:
             return None
@@ -259,13 +265,13 @@ class FairQueue:
                 unfit_mb = place.memory_mb
         return None
 
-    def _take_turn(self, place: Place) -> None:
+    def _take_turn(self, place: Reservation) -> None:
         key = self._keys[place.key]
         self._unqueue(place, key)
         if key.waiting:
             self._turns.move_to_end(place.key)
 
-    def _note_passed(self, admitted: Place, now: float, keys: Iterable[_Key]) -> None:
+    def _note_passed(self, admitted: Reservation, now: float, keys: Iterable[_Key]) -> None:
         """Let the first runs of those keys age, where what was admitted took memory that they wait for."""
         if not admitted.general_mb:
             return
@@ -273,9 +279,9 @@ class FairQueue:
             if key.waiting and key.waiting[0].passed_at is None and key.waiting[0].memory_mb > admitted.memory_mb:
                 key.waiting[0].passed_at = now
 
-    def _aged(self, now: float) -> Place | None:
+    def _aged(self, now: float) -> Reservation | None:
         """Return the run that was passed over first of those that were so for `patience_s`, and may run."""
-        found: Place | None = None
+        found: Reservation | None = None
         for key in self._turns.values():
             place = key.waiting[0]
             if place.passed_at is None or now - place.passed_at < self._patience_s:

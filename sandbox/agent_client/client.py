@@ -13,19 +13,19 @@ import time
 from collections.abc import Iterator
 from typing import Literal, Protocol
 
-from config.faults import reached
+from config.failpoints import failpoint
 from config.pieces import PIECE_BYTES
 from sandbox import frames
 from sandbox.agent_client.artifacts import Receiver
-from sandbox.agent_client.job_frames import Inputs, opening
-from sandbox.agent_client.report import Compiled, Spoken, Stream, streams
+from sandbox.agent_client.job_frames import Inputs, job_frames
+from sandbox.agent_client.report import AgentReport, CompileOutcome, OutputBuffer, output_buffers
 from sandbox.agent_client.stdin import StdinWindow
 from sandbox.blobs import BlobWriter
 from sandbox.engines import Sandbox, SandboxBroken, Stats
 from sandbox.frames import Frame, FrameParser, ProtocolError, frame
 from sandbox.run.live import LiveRun
-from sandbox.run.outcome import Ending
-from sandbox.run.plan import Plan
+from sandbox.run.outcome import ExitFacts
+from sandbox.run.plan import ExecutionPlan
 
 log = logging.getLogger(__name__)
 
@@ -45,22 +45,22 @@ class Storage(BlobWriter, Inputs, Protocol):
     """The storage of artifacts and inputs."""
 
 
-class Conversation:
+class AgentClient:
     """Speaks one plan with one ready sandbox whose limits are in force."""
 
-    def __init__(self, sandbox: Sandbox, plan: Plan, live: LiveRun, storage: Storage) -> None:
+    def __init__(self, sandbox: Sandbox, plan: ExecutionPlan, live: LiveRun, storage: Storage) -> None:
         self._sandbox = sandbox
         self._plan = plan
         self._live = live
         self._phase: Phase = "compile" if plan.compiling else "run"
         self._limits = plan.compiling.limits if plan.compiling else plan.limits
-        self._compiled: Compiled | None = None
+        self._compiled: CompileOutcome | None = None
         self._parser = FrameParser()
-        self._outbox = bytearray()
+        self._send_buffer = bytearray()
         #: What is still to be said first; None when all of it has been.
-        self._opening: Iterator[bytes] | None = opening(plan, storage)
+        self._opening: Iterator[bytes] | None = job_frames(plan, storage)
         self._stdin = StdinWindow(plan.stdin)
-        self._out = streams(plan.limits.max_output_bytes)
+        self._out = output_buffers(plan.limits.max_output_bytes)
         self._receiver = Receiver(plan.limits, storage)
         self._exit: tuple[int | None, int | None] | None = None
         self._stats: Stats | None = None
@@ -74,7 +74,7 @@ class Conversation:
         self._patience: float | None = self._started_at + sending_s
         self._wall_deadline = self._cpu_check = 0.0
 
-    def speak(self) -> Spoken:
+    def run_job(self) -> AgentReport:
         """Send the job, serve it to its end, and say how that was.
 
         Raises StorageError if an input cannot be sent; nothing of the program has run then.
@@ -91,7 +91,7 @@ class Conversation:
         except BaseException:
             self._receiver.abort()
             raise
-        return self._spoken()
+        return self._report()
 
     # -- one turn ----------------------------------------------------------------------------------
 
@@ -102,12 +102,12 @@ class Conversation:
         poller = select.poll()
         stream = self._sandbox.stream
         # Who listens too slowly holds the program up, as a pipe would; its clocks go on.
-        reading = 0 if self._live.is_behind and self._patience is None else select.POLLIN
-        poller.register(stream, reading | (select.POLLOUT if self._outbox or self._opening is not None else 0))
+        reading = 0 if self._live.is_backpressured and self._patience is None else select.POLLIN
+        poller.register(stream, reading | (select.POLLOUT if self._send_buffer or self._opening is not None else 0))
         self._live.register(poller)
         for fd, event in poller.poll(self._timeout_ms()):
             if fd != stream.fileno():
-                self._live.attend(fd, event)
+                self._live.handle_event(fd, event)
                 continue
             if event & select.POLLOUT:
                 self._flush()
@@ -147,7 +147,7 @@ class Conversation:
         if self._opening is not None:
             raise ProtocolError("ended before it began")
         if self._exit is None:
-            self._outbox += frame(frames.KILL)
+            self._send_buffer += frame(frames.KILL)
             self._patience = time.monotonic() + KILL_TIMEOUT_S
             self._flush()
 
@@ -156,7 +156,7 @@ class Conversation:
     def _start_phase(self) -> None:
         """Have the agent start the compiler, or the program with what there is of its input."""
         if self._phase == "compile":
-            self._sandbox.begin_compiling(self._limits)
+            self._sandbox.enter_compile_phase(self._limits)
         if self._opening is None:  # the job has been sent long ago
             self._wall_deadline = 0.0
             self._patience = time.monotonic() + SEND_TIMEOUT_S
@@ -165,17 +165,17 @@ class Conversation:
 
     def _tell_phase(self) -> None:
         if self._phase == "compile":
-            self._outbox += frame(frames.COMPILE)
+            self._send_buffer += frame(frames.COMPILE)
         else:
-            self._outbox += self._stdin.due()
-            self._outbox += frame(frames.GO)
+            self._send_buffer += self._stdin.due()
+            self._send_buffer += frame(frames.GO)
 
     def _flush(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            while self._outbox or self._fill():
-                sent = self._sandbox.stream.send(memoryview(self._outbox)[:PIECE_BYTES])
-                del self._outbox[:sent]
-        if not self._outbox and self._opening is None and not self._wall_deadline:
+            while self._send_buffer or self._fill():
+                sent = self._sandbox.stream.send(memoryview(self._send_buffer)[:PIECE_BYTES])
+                del self._send_buffer[:sent]
+        if not self._send_buffer and self._opening is None and not self._wall_deadline:
             self._begin()
 
     def _fill(self) -> bool:
@@ -185,13 +185,13 @@ class Conversation:
         """
         if self._opening is None:
             return False
-        while len(self._outbox) < PIECE_BYTES:
+        while len(self._send_buffer) < PIECE_BYTES:
             piece = next(self._opening, None)
             if piece is None:
                 self._opening = None
                 self._tell_phase()
                 break
-            self._outbox += piece
+            self._send_buffer += piece
         return True
 
     def _begin(self) -> None:
@@ -202,8 +202,8 @@ class Conversation:
         self._cpu_check = self._started_at + max(limits.cpu_ms / 1000 / limits.cpus, CPU_CHECK_MIN_S)
         if not self._stopped:
             self._patience = None
-        self._live.say("phase", {"name": self._phase})
-        reached("started")
+        self._live.emit("phase", {"name": self._phase})
+        failpoint("started")
 
     # -- from the agent ----------------------------------------------------------------------------
 
@@ -228,10 +228,10 @@ class Conversation:
             raise ProtocolError("a frame out of place")
         if self._exit is None:
             if kind in self._out:
-                self._printed(self._out[kind], payload)
+                self._on_output(self._out[kind], payload)
             elif kind == frames.STDIN_TAKEN and self._phase == "run":
                 self._stdin.taken(frames.number(payload))
-                self._outbox += self._stdin.due()
+                self._send_buffer += self._stdin.due()
                 self._flush()
             elif kind == frames.COMPILED and self._phase == "compile":
                 self._compiler_ended(payload)
@@ -244,7 +244,7 @@ class Conversation:
             self._finished = True
         elif self._collecting and kind == frames.ARTIFACT:
             self._receiver.begin(payload)
-            reached("collecting")
+            failpoint("collecting")
         elif self._collecting and kind == frames.DATA:
             self._receiver.data(payload)
         elif self._collecting and kind == frames.SKIPPED:
@@ -252,7 +252,7 @@ class Conversation:
         elif kind != frames.STDIN_TAKEN:
             raise ProtocolError("a frame out of place")
 
-    def _printed(self, stream: Stream, payload: bytes) -> None:
+    def _on_output(self, stream: OutputBuffer, payload: bytes) -> None:
         kept = stream.take(payload)
         if self._phase == "run":
             self._live.output(stream.name, kept)
@@ -268,7 +268,7 @@ class Conversation:
         self._note_compiled(code, self._sandbox.stats())
         if code != 0 or self._timed_out or self._stopped:
             self._finished = True
-        elif self._sandbox.end_compiling():
+        elif self._sandbox.leave_compile_phase():
             self._phase, self._limits = "run", self._plan.limits
             self._start_phase()
         else:  # what was built does not fit into the program's memory: as good as killed for it
@@ -279,14 +279,14 @@ class Conversation:
         """Keep what the compiler said and used; what is printed from here on is the program's."""
         out, err = (bytes(self._out[kind].data) for kind in (frames.STDOUT, frames.STDERR))
         wall_ms, cpu_ms = self._elapsed_ms(time.monotonic()), round(stats.cpu_ns / 1e6)
-        self._compiled = Compiled(out, err, exit_code, wall_ms, cpu_ms)
-        self._out = streams(self._plan.limits.max_output_bytes)
+        self._compiled = CompileOutcome(out, err, exit_code, wall_ms, cpu_ms)
+        self._out = output_buffers(self._plan.limits.max_output_bytes)
 
     def _exited(self, payload: bytes) -> None:
         """Handle the end of the run, when all processes have exited: read usage and collect artifacts."""
         kind, digits, out_cut, err_cut, outputs = frames.unpack(payload, 5)
         self._exit = _end_of(kind, digits)
-        reached("exited")
+        failpoint("exited")
         self._ended_at = time.monotonic()
         self._stats = self._sandbox.stats()
         self._live.end_of_output()
@@ -295,13 +295,13 @@ class Conversation:
         self._patience = self._ended_at + COLLECT_TIMEOUT_S
         if outputs == b"1":
             self._collecting = True
-            self._sandbox.lend_memory(COLLECT_RESERVE_MB)
-            self._outbox += frame(frames.COLLECT)
+            self._sandbox.raise_memory_limit(COLLECT_RESERVE_MB)
+            self._send_buffer += frame(frames.COLLECT)
             self._flush()
 
     # -- the end -----------------------------------------------------------------------------------
 
-    def _spoken(self) -> Spoken:
+    def _report(self) -> AgentReport:
         if not self._finished:
             self._receiver.close()
         self._live.end_of_output()
@@ -316,8 +316,8 @@ class Conversation:
         if self._timed_out or self._stopped:
             code = None if number is not None else code
         out, err = self._out[frames.STDOUT], self._out[frames.STDERR]
-        return Spoken(
-            ending=Ending(
+        return AgentReport(
+            ending=ExitFacts(
                 exit_code=code,
                 signal_number=number,
                 timed_out=self._timed_out,

@@ -9,7 +9,7 @@ from protocol.job import MAX_ARTIFACTS_BYTES, JobInput
 from protocol.limits import LIMIT_RULES
 from sandbox import frames
 from sandbox.frames import frame, pack
-from sandbox.run.plan import Plan
+from sandbox.run.plan import ExecutionPlan
 from storage import Content
 
 #: The agent's own deadline lies this far behind the host's: it is for when the host is gone.
@@ -48,7 +48,7 @@ class Inputs(Protocol):
         """Open the bytes of an input; they are checked while they are read. Raises StorageError."""
 
 
-def opening(plan: Plan, inputs: Inputs) -> Iterator[bytes]:
+def job_frames(plan: ExecutionPlan, inputs: Inputs) -> Iterator[bytes]:
     """Yield the frames of the files and the job. COMPILE, or STDIN and GO, follow them.
 
     What is in storage is read as it is sent, some hundred KiB at a time. Raises StorageError when it cannot be, or
@@ -68,7 +68,7 @@ def _frames_of_input(item: JobInput, inputs: Inputs) -> Iterator[bytes]:
             yield frame(frames.MORE, piece)
 
 
-def _job_fields(plan: Plan) -> dict[str, Any]:
+def _job_fields(plan: ExecutionPlan) -> dict[str, Any]:
     """Return the value of every field of `JOB_FIELDS`."""
     compiling = plan.compiling
     return {
@@ -85,7 +85,7 @@ def _job_fields(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _job_payload(plan: Plan) -> bytes:
+def _job_payload(plan: ExecutionPlan) -> bytes:
     """Return the payload of the JOB frame: its fields in their order, each packed in its form."""
     values = _job_fields(plan)
     return pack([packed(values[name]) for name, packed in _PACKERS])

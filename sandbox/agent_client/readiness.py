@@ -27,7 +27,7 @@ def await_ready(sandbox: Sandbox, timeout_s: float = READY_TIMEOUT_S) -> Hello:
     try:
         return _read_hello(sandbox)
     except (OSError, ProtocolError, EngineError) as e:
-        sandbox.unready()
+        sandbox.report_not_ready()
         if isinstance(e, EngineError):
             raise
         raise EngineError(f"the agent did not get ready: {e}") from e

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from sandbox import frames
 from sandbox.agent_client.artifacts import Receiver
 from sandbox.engines import Stats
-from sandbox.run.outcome import Ending
+from sandbox.run.outcome import ExitFacts
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class CompileOutcome:
     """The outcome of compiling. `exit_code` None: the compiler was killed, or its end is unknown."""
 
     stdout: bytes
@@ -22,23 +22,23 @@ class Compiled:
 
 
 @dataclass(slots=True)
-class Spoken:
+class AgentReport:
     """The report of a run: its end, its artifacts and usage. The output is in the run's event log.
 
     All but `compiled` is of the program alone; where that was not run there was no output, time or memory.
     """
 
-    ending: Ending
+    ending: ExitFacts
     stdout_truncated: bool
     stderr_truncated: bool
     wall_ms: int
     stats: Stats
     receiver: Receiver
-    compiled: Compiled | None = None
+    compiled: CompileOutcome | None = None
 
 
 @dataclass(slots=True)
-class Stream:
+class OutputBuffer:
     """One captured output stream: at most `room` more bytes are kept."""
 
     name: str
@@ -56,6 +56,6 @@ class Stream:
         return payload
 
 
-def streams(room: int) -> dict[bytes, Stream]:
+def output_buffers(room: int) -> dict[bytes, OutputBuffer]:
     """Both streams of a phase, by the kind of their frames."""
-    return {frames.STDOUT: Stream("stdout", room), frames.STDERR: Stream("stderr", room)}
+    return {frames.STDOUT: OutputBuffer("stdout", room), frames.STDERR: OutputBuffer("stderr", room)}

@@ -10,7 +10,7 @@ from protocol.result import Isolation
 from sandbox.images import Image
 
 if TYPE_CHECKING:
-    from sandbox.engines.posture import Subject
+    from sandbox.engines.pid1_status import ProcessView
 
 
 class EngineError(Exception):
@@ -75,15 +75,15 @@ class Sandbox(Protocol):
         """Hold what the kernel says of PID 1, once it is ready, against what must be. Raises NotConfined."""
         ...
 
-    def subject(self) -> Subject:
+    def process_view(self) -> ProcessView:
         """Where the host's kernel tells of it. Raises EngineError if it is gone."""
         ...
 
-    def unready(self) -> None:
+    def report_not_ready(self) -> None:
         """Its agent did not get ready: whoever makes its kind is to know."""
         ...
 
-    def disprove(self) -> bool:
+    def quarantine_source(self) -> bool:
         """It lacks a layer. Whether the engine makes its kind in another way from now on."""
         ...
 
@@ -91,18 +91,18 @@ class Sandbox(Protocol):
         """Put the limits of a job in force. False if this sandbox already holds more than they allow."""
         ...
 
-    def begin_compiling(self, limits: Limits) -> None:
+    def enter_compile_phase(self, limits: Limits) -> None:
         """After `apply`: put the wider limits of the compile phase in force and count what it uses."""
         ...
 
-    def end_compiling(self) -> bool:
+    def leave_compile_phase(self) -> bool:
         """Nothing is alive but the agent: close the build directory, go back to what `apply` set, count anew.
 
         False if what was built does not fit into that memory. Raises SandboxBroken if something still writes there.
         """
         ...
 
-    def lend_memory(self, reserve_mb: int) -> None:
+    def raise_memory_limit(self, reserve_mb: int) -> None:
         """Raise the memory limit by a reserve, for collecting artifacts after the program's end."""
         ...
 
@@ -151,7 +151,7 @@ class Engine(Protocol):
         """Where each owner has templates of its own: whether there is one; if not, one is booted meanwhile."""
         ...
 
-    def reap(self) -> int:
+    def cleanup_stale(self) -> int:
         """Remove what a dead worker of this service left; how many sandboxes there were."""
         ...
 

@@ -28,7 +28,7 @@ CONTAINER = "container"
 
 
 @dataclass(slots=True)
-class Shelf:
+class ReadyQueue:
     """One language's ready sandboxes, those of one flavour of it, or its containers, of which none are kept.
 
     `making` are on their way.
@@ -50,17 +50,17 @@ class Shelf:
         self.name = _name(self.language, CONTAINER if self.container else self.flavour)
 
     @property
-    def coming(self) -> int:
+    def ready_or_starting(self) -> int:
         """Return the number of sandboxes that are ready or being started."""
         return len(self.ready) + self.making
 
     @property
-    def fullness(self) -> float:
+    def fill_ratio(self) -> float:
         """From 0 to 1."""
-        return self.coming / max(self.size, 1)
+        return self.ready_or_starting / max(self.size, 1)
 
 
-class Shelves:
+class ReadyQueues:
     """Every language's, and what goes on beside them. Safe for many threads."""
 
     def __init__(
@@ -78,10 +78,10 @@ class Shelves:
         `availability` knows what is in doubt; without `tries` nothing is made to settle that.
         """
         self._tries = tries
-        shelves = [Shelf(language, size) for language, size in sizes.items()]
+        shelves = [ReadyQueue(language, size) for language, size in sizes.items()]
         if engine.has_templates:
-            shelves += [Shelf(language, size, name) for (language, name), size in flavour_sizes(sizes).items()]
-            shelves += [Shelf(language, 0, container=True) for language in sizes]
+            shelves += [ReadyQueue(language, size, name) for (language, name), size in flavour_sizes(sizes).items()]
+            shelves += [ReadyQueue(language, 0, container=True) for language in sizes]
         self._shelves = {shelf.name: shelf for shelf in shelves}
         self._availability = availability
         self._clock = clock
@@ -91,15 +91,15 @@ class Shelves:
         #: Of the busy, those whose run has ended.
         self._ended = 0
 
-    def find(self, language: Language, flavour: str) -> Shelf:
+    def find(self, language: Language, flavour: str) -> ReadyQueue:
         """Return the variant's queue, or the language's own if the variant has none."""
         return self._shelves.get(_name(language, flavour)) or self._shelves[_name(language, "")]
 
-    def find_containers(self, language: Language) -> Shelf:
+    def find_containers(self, language: Language) -> ReadyQueue:
         """Return the one of the language's containers: its own, where that holds such."""
         return self.find(language, CONTAINER)
 
-    def take(self, shelf: Shelf) -> Sandbox | None:
+    def take(self, shelf: ReadyQueue) -> Sandbox | None:
         """Return the sandbox that has waited longest."""
         with self._change:
             if not shelf.ready:
@@ -109,11 +109,11 @@ class Shelves:
                 self._change.notify()
         return sandbox
 
-    def next_to_fill(self, image_of: Callable[[str], Image | None]) -> tuple[Shelf, Image] | None:
+    def next_to_fill(self, image_of: Callable[[str], Image | None]) -> tuple[ReadyQueue, Image] | None:
         """Wait for a shelf that wants filling, the emptiest first; one more is then on its way. None at the end."""
         with self._change:
             while not self._closed:
-                for shelf in sorted(self._shelves.values(), key=lambda shelf: shelf.fullness):
+                for shelf in sorted(self._shelves.values(), key=lambda shelf: shelf.fill_ratio):
                     image = image_of(shelf.language.id) if self._wants(shelf) else None
                     if image is not None:
                         shelf.making += 1
@@ -123,7 +123,7 @@ class Shelves:
                 self._change.wait(self._shortest_pause_s())
         return None
 
-    def put(self, shelf: Shelf, sandbox: Sandbox) -> bool:
+    def put(self, shelf: ReadyQueue, sandbox: Sandbox) -> bool:
         """Add a started sandbox. Return False if it is no longer wanted, or was made only as a test."""
         with self._change:
             shelf.making -= 1
@@ -132,12 +132,12 @@ class Shelves:
                 shelf.ready.append(sandbox)
             return wanted
 
-    def give_up(self, shelf: Shelf) -> None:
+    def give_up(self, shelf: ReadyQueue) -> None:
         """Note that a sandbox that was being started will not come."""
         with self._change:
             shelf.making -= 1
 
-    def pause(self, shelf: Shelf) -> None:
+    def pause(self, shelf: ReadyQueue) -> None:
         """Want none for a while, as one could not be made: longer after each failure in a row.
 
         Those that fail meanwhile, as fillers and runs do together, are of the same failure.
@@ -148,7 +148,7 @@ class Shelves:
             shelf.paused_until = self._clock() + min(LONGEST_RETRY_S, RETRY_S * 2**shelf.failures)
             shelf.failures += 1
 
-    def resume(self, shelf: Shelf, failures: int) -> None:
+    def resume(self, shelf: ReadyQueue, failures: int) -> None:
         """End the pause, as one was made after so many failures.
 
         If that many count, something was mended, and the others are worth an attempt too.
@@ -169,7 +169,7 @@ class Shelves:
         with self._change:
             self._ended += 1
 
-    def forget_ended(self) -> None:
+    def settle_finished_runs(self) -> None:
         """Stop counting ended runs as active, so that their sandboxes are replaced."""
         with self._change:
             if self._ended:
@@ -177,12 +177,12 @@ class Shelves:
                 self._ended = 0
                 self._change.notify()
 
-    def look_again(self) -> None:
+    def images_changed(self) -> None:
         """There may be images that were not there, or doubts."""
         with self._change:
             self._change.notify_all()
 
-    def keep_one(self, language: Language) -> None:
+    def ensure_minimum_one(self, language: Language) -> None:
         """Want at least one of a language from now on."""
         with self._change:
             shelf = self._shelves[_name(language, "")]
@@ -209,12 +209,12 @@ class Shelves:
                 shelf.ready.clear()
         return waiting
 
-    def _wants(self, shelf: Shelf) -> bool:
-        lacks = shelf.coming < (shelf.size if self._busy == 0 else (shelf.size + 1) // 2)
+    def _wants(self, shelf: ReadyQueue) -> bool:
+        lacks = shelf.ready_or_starting < (shelf.size if self._busy == 0 else (shelf.size + 1) // 2)
         tries = self._tries and not lacks and shelf.making == 0 and self._availability.is_doubtful(shelf.name)
         return (lacks or tries) and not self._is_paused(shelf)
 
-    def _is_paused(self, shelf: Shelf) -> bool:
+    def _is_paused(self, shelf: ReadyQueue) -> bool:
         return self._clock() < shelf.paused_until
 
     def _shortest_pause_s(self) -> float | None:

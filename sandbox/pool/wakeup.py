@@ -11,10 +11,10 @@ import threading
 
 from sandbox.engines.syscalls import set_timer, timer
 
-AT_ONCE_S = 1e-6
+IMMEDIATELY_S = 1e-6
 
 
-class Lull:
+class DelayedWakeup:
     """Lets one thread sleep until a pause has gone by since it was asked for."""
 
     def __init__(self, pause_s: float) -> None:
@@ -24,7 +24,7 @@ class Lull:
         self._ended = False
         self._lock = threading.Lock()
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """Have the thread go on in a moment. Asked again before that, it does so no later."""
         if not self._asked:
             self._asked = True
@@ -44,7 +44,7 @@ class Lull:
     def end(self) -> None:
         """Wake the thread for the last time, now."""
         self._ended = True
-        self._set(AT_ONCE_S)
+        self._set(IMMEDIATELY_S)
 
     def _set(self, seconds: float) -> None:
         with self._lock:

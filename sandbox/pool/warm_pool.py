@@ -23,8 +23,8 @@ from sandbox.engines.remedies import remedy_for
 from sandbox.images import Image, Images
 from sandbox.languages import Language
 from sandbox.metrics import Metrics
-from sandbox.pool.ready_queues import Shelf, Shelves
-from sandbox.pool.wakeup import Lull
+from sandbox.pool.ready_queues import ReadyQueue, ReadyQueues
+from sandbox.pool.wakeup import DelayedWakeup
 
 log = logging.getLogger(__name__)
 repeated = RepeatedLog(log)
@@ -33,7 +33,7 @@ repeated = RepeatedLog(log)
 STARTS = (os.cpu_count() or 1) + 1
 FILLERS = min(STARTS - 1, 8)
 #: From a run's end here to its answer there: it is put together, recorded and sent in half of that.
-ANSWER_S = 0.002
+RESPONSE_GRACE_S = 0.002
 
 
 class NotReady(Exception):
@@ -60,7 +60,7 @@ class WarmPool:
         self.availability = availability or Availability()
         self._engine = engine
         self._images = images
-        self._shelves = Shelves(engine, sizes, self.availability, tries=tries)
+        self._shelves = ReadyQueues(engine, sizes, self.availability, tries=tries)
         self._metrics = metrics or Metrics()
         self._inspect = inspect
         #: Whether the sandbox made last was confined as it must be; None before the first.
@@ -68,11 +68,11 @@ class WarmPool:
         #: The version of Landlock that its agent put in force, 0 where the kernel has none for it.
         self.landlock: int | None = None
         self._used: deque[Sandbox] = deque()
-        self._lull = Lull(ANSWER_S)
+        self._lull = DelayedWakeup(RESPONSE_GRACE_S)
         # More would only slow each other down; waiting for a turn, a run may be handed one that is ready.
         self._starts = threading.Semaphore(STARTS)
         self._threads = [threading.Thread(target=self._fill, name=f"fill-{n}") for n in range(FILLERS)]
-        self._threads.append(threading.Thread(target=self._tidy_up, name="tidy-up"))
+        self._threads.append(threading.Thread(target=self._destroy_used, name="tidy-up"))
 
     def start(self) -> None:
         """Begin to fill."""
@@ -93,7 +93,7 @@ class WarmPool:
         """
         found = self._forked_for(owner, language, flavour)
         if found is None:
-            found = self._taken(language, flavour)
+            found = self._take_ready(language, flavour)
         sandbox, source = found
         if sandbox.facts().source == "template":
             source = "template"
@@ -112,32 +112,32 @@ class WarmPool:
             repeated.log(logging.WARNING, message, e, key=language.id, language=language.id)
             return None
 
-    def _taken(self, language: Language, flavour: str) -> tuple[Sandbox, Source]:
+    def _take_ready(self, language: Language, flavour: str) -> tuple[Sandbox, Source]:
         image, shelf = self._image(language), self._shelves.find(language, flavour)
-        if (sandbox := self._from_shelf(shelf, image)) is not None:
+        if (sandbox := self._from_queue(shelf, image)) is not None:
             return sandbox, "pool"
         self._metrics.misses.labels(language.id).inc()
         with self._starts:
             # One may have become ready in the time spent waiting for a turn.
-            if (sandbox := self._from_shelf(shelf, image)) is not None:
+            if (sandbox := self._from_queue(shelf, image)) is not None:
                 return sandbox, "pool"
-            return self._made_for_run(image, lambda: self._make(shelf, image)), "cold"
+            return self._create_with_retry(image, lambda: self._make(shelf, image)), "cold"
 
-    def make_cold(self, language: Language, *, hold: bool = False) -> Sandbox:
+    def start_cold(self, language: Language, *, hold: bool = False) -> Sandbox:
         """Start a sandbox in its own container, without a preloaded interpreter unless `hold`.
 
         Raises NotReady, EngineError.
         """
         image, shelf = self._image(language), self._shelves.find_containers(language)
         with self._starts:
-            sandbox = self._made_for_run(image, lambda: self._make(shelf, image, hold=hold, container=True))
+            sandbox = self._create_with_retry(image, lambda: self._make(shelf, image, hold=hold, container=True))
         self._metrics.taken.labels(language.id, "cold").inc()
         return sandbox
 
     def discard(self, sandbox: Sandbox) -> None:
         """Take a used sandbox apart, on another thread and in a moment."""
         self._used.append(sandbox)
-        self._lull.ask()
+        self._lull.request()
 
     def run_begins(self) -> None:
         """Note the start of a run: fillers wait while the pool is at least half full."""
@@ -146,15 +146,15 @@ class WarmPool:
     def run_ends(self) -> None:
         """Note the end of a run: the fillers may continue shortly."""
         self._shelves.run_ends()
-        self._lull.ask()
+        self._lull.request()
 
     def images_changed(self) -> None:
         """Look again at what can be filled."""
-        self._shelves.look_again()
+        self._shelves.images_changed()
 
-    def keep_one(self, language: Language) -> None:
+    def ensure_minimum_one(self, language: Language) -> None:
         """Have at least one of a language warm from now on."""
-        self._shelves.keep_one(language)
+        self._shelves.ensure_minimum_one(language)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Ready and wanted, by language."""
@@ -168,7 +168,7 @@ class WarmPool:
             raise NotReady(language.id)
         return image
 
-    def _from_shelf(self, shelf: Shelf, image: Image) -> Sandbox | None:
+    def _from_queue(self, shelf: ReadyQueue, image: Image) -> Sandbox | None:
         """Return the longest-waiting sandbox of the current image that is still alive."""
         while True:
             sandbox = self._shelves.take(shelf)
@@ -178,7 +178,7 @@ class WarmPool:
                 return sandbox
             self.discard(sandbox)
 
-    def _made_for_run(self, image: Image, make: Callable[[], Sandbox]) -> Sandbox:
+    def _create_with_retry(self, image: Image, make: Callable[[], Sandbox]) -> Sandbox:
         """Return the sandbox that `make` starts, with one retry: nothing of the run has been started, so it need
         not fail.
         """
@@ -191,14 +191,14 @@ class WarmPool:
             repeated.log(logging.WARNING, message, e, key=image.language, language=image.language)
         return make()
 
-    def _make(self, shelf: Shelf, image: Image, *, hold: bool = True, container: bool = False) -> Sandbox:
+    def _make(self, shelf: ReadyQueue, image: Image, *, hold: bool = True, container: bool = False) -> Sandbox:
         """Start a sandbox for that queue, and record whether it succeeded."""
         try:
             sandbox = self._create(image, hold=hold, flavour=shelf.flavour, container=container)
         except EngineError as e:
             self._shelves.pause(shelf)
             self.availability.failed(shelf.name, str(e))
-            self._shelves.look_again()
+            self._shelves.images_changed()
             raise
         failures = self.availability.succeeded(shelf.name)
         if failures:
@@ -254,15 +254,15 @@ class WarmPool:
             if not self._shelves.put(shelf, sandbox):
                 sandbox.destroy()
 
-    def _tidy_up(self) -> None:
+    def _destroy_used(self) -> None:
         """Do what runs have left to do, whenever some have ended."""
         goes_on = True
         while goes_on:
             goes_on = self._lull.wait()
-            self._shelves.forget_ended()
+            self._shelves.settle_finished_runs()
             while self._used:
                 self._used.popleft().destroy()
-                self._shelves.forget_ended()  # the dead may have taken their time
+                self._shelves.settle_finished_runs()  # the dead may have taken their time
 
     def close(self) -> None:
         """Stop filling and take everything apart."""

@@ -52,7 +52,7 @@ def _kind(sandbox: Sandbox) -> tuple[str, str]:
 
 def _is_replaced(sandbox: Sandbox, problem: str) -> bool:
     """Whether the engine goes on without what this was made from."""
-    replaced = sandbox.disprove()
+    replaced = sandbox.quarantine_source()
     if replaced:
         log.error("sandboxes are made in another way, as these are not confined as they must be: %s", problem)
     return replaced
@@ -121,7 +121,7 @@ class Posture:
         language = self._catalogue.get(sandbox.image.language)
         if language is None:
             raise EngineError(f"no language for image {sandbox.image.language}")
-        facts = read_facts(sandbox.subject(), language)
+        facts = read_facts(sandbox.process_view(), language)
         return compare(facts, self._golden, apparmor=self._apparmor, relaxed=self._relaxed)
 
     def send_canaries(self, images: Iterable[Image]) -> None:

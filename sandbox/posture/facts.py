@@ -15,7 +15,7 @@ from typing import Any
 
 from sandbox.engines import EngineError
 from sandbox.engines.confinement import BASE_ENV, RUN_UID
-from sandbox.engines.posture import CAPABILITY_SETS, Subject
+from sandbox.engines.pid1_status import CAPABILITY_SETS, ProcessView
 from sandbox.languages import Language
 from sandbox.posture.cgroup import bounds_in_force
 from sandbox.posture.mounts import read_mounts
@@ -41,7 +41,7 @@ LIMITS = {
 SYS_LANDLOCK_CREATE_RULESET, LANDLOCK_CREATE_RULESET_VERSION = 444, 1
 
 
-def read_facts(subject: Subject, language: Language) -> Facts:
+def read_facts(subject: ProcessView, language: Language) -> Facts:
     """The facts of a sandbox whose agent is ready and in which nothing has been run. Raises EngineError."""
     try:
         return _facts(subject, language)
@@ -49,7 +49,7 @@ def read_facts(subject: Subject, language: Language) -> Facts:
         raise EngineError(f"a canary cannot be measured: {type(e).__name__}: {e}") from e
 
 
-def _facts(subject: Subject, language: Language) -> Facts:
+def _facts(subject: ProcessView, language: Language) -> Facts:
     # Under gVisor PID 1 is the kernel that answers the program; what its helpers have differs between releases.
     judged = subject.processes if subject.uid is not None else (subject.pid,)
     status = {pid: _status(pid) for pid in subject.processes}
@@ -100,11 +100,11 @@ def _same(values: Iterable[str]) -> str:
     return distinct[0] if len(distinct) == 1 else " | ".join(distinct)
 
 
-def _ids(text: str, subject: Subject) -> str:
+def _ids(text: str, subject: ProcessView) -> str:
     return " ".join(sorted({named_uid(int(number), subject) for number in text.split()}))
 
 
-def named_uid(uid: int, subject: Subject) -> str:
+def named_uid(uid: int, subject: ProcessView) -> str:
     """A host's uid by its distance from the slot's first, where it is one of the slot's."""
     if subject.uid is not None and 0 <= (distance := uid - (subject.uid - RUN_UID)) < 2**16:
         return f"slot+{distance}"
@@ -119,7 +119,7 @@ def named_capabilities(bits: int) -> str:
     return " ".join(str(number) for number in range(64) if bits >> number & 1) or "none"
 
 
-def _user_namespace(subject: Subject, judged: tuple[int, ...]) -> dict[str, Any]:
+def _user_namespace(subject: ProcessView, judged: tuple[int, ...]) -> dict[str, Any]:
     maps = {}
     for name in ("uid_map", "gid_map"):
         lines = [line.split() for line in _read(subject.pid, name).splitlines()]
@@ -147,7 +147,7 @@ def _label(pid: int) -> str:
     return "none"
 
 
-def _cgroup(subject: Subject, language: Language) -> dict[str, Any]:
+def _cgroup(subject: ProcessView, language: Language) -> dict[str, Any]:
     found = bounds_in_force(subject.pid)
     pids = found.pids - language.pids_default if found.pids is not None else None
     return {
@@ -174,7 +174,7 @@ def _routes(pid: int) -> int:
     return len(_read(pid, "net/route").splitlines()[1:])
 
 
-def _descriptors(subject: Subject) -> dict[str, Any]:
+def _descriptors(subject: ProcessView) -> dict[str, Any]:
     """Files of other file systems than the sandbox's own, and the streams that lead out: there is one."""
     files = 0
     sockets: set[str] = set()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.engines.confinement import MASKED_PROC, READONLY_PATHS, RUN_UID
-from sandbox.engines.posture import Subject
+from sandbox.engines.pid1_status import ProcessView
 from sandbox.languages import BUILD_DIRECTORY
 
 FLAGS = ("ro", "rw", "nosuid", "nodev", "noexec")
@@ -54,7 +54,7 @@ def parse_mountinfo(text: str) -> list[Mount]:
     return found
 
 
-def read_mounts(subject: Subject) -> dict[str, dict[str, Any]]:
+def read_mounts(subject: ProcessView) -> dict[str, dict[str, Any]]:
     """The layers that mounts make."""
     text = Path(f"/proc/{subject.pid}/mountinfo").read_text()
     top = {mount.point: mount for mount in parse_mountinfo(text)}  # of several at one point, the last is seen
@@ -79,7 +79,7 @@ def _beneath(point: str, places: set[str]) -> bool:
     return any(point == place or point.startswith(f"{place}/") for place in places)
 
 
-def _said(mount: Mount, subject: Subject, *, sized: bool = True) -> str:
+def _said(mount: Mount, subject: ProcessView, *, sized: bool = True) -> str:
     """As a posture file has it: `tmpfs rw,nosuid,nodev size=131072k …`; the size of some is the language's."""
     told = []
     for name in TOLD if mount.kind == "tmpfs" else ():
@@ -93,7 +93,7 @@ def _said(mount: Mount, subject: Subject, *, sized: bool = True) -> str:
     return " ".join([kind, ",".join(mount.flags), *told])
 
 
-def _masked(point: str, covered: set[str], subject: Subject) -> str:
+def _masked(point: str, covered: set[str], subject: ProcessView) -> str:
     if point in covered:
         return "hidden"
     # No program has run in there, so the path leads where it says.

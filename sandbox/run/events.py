@@ -28,7 +28,7 @@ KEEPALIVE_S = 5.0
 _DECODER = codecs.getincrementaldecoder("utf-8")
 
 
-class Event(NamedTuple):
+class RunEvent(NamedTuple):
     """One event: `data` is text for output, an object or None for the other kinds; `t_ms` since the start."""
 
     seq: int
@@ -48,7 +48,7 @@ class EventLog:
         self._clock = clock
         self._began_at = self._last_at = clock()
         self._output_at = float("-inf")
-        self._events: list[Event] = []
+        self._events: list[RunEvent] = []
         self._decoders = {kind: _DECODER("replace") for kind in OUTPUTS}
         self._held: list[str] = []
         self._held_kind = ""
@@ -57,7 +57,7 @@ class EventLog:
     def __len__(self) -> int:
         return len(self._events)
 
-    def after(self, seq: int) -> list[Event]:
+    def after(self, seq: int) -> list[RunEvent]:
         """Return the events with a greater number."""
         return self._events[seq:]
 
@@ -123,10 +123,10 @@ class EventLog:
 
     def _append(self, kind: str, data: Any) -> None:  # noqa: ANN401
         self._last_at = now = self._clock()
-        self._events.append(Event(len(self._events) + 1, kind, data, round((now - self._began_at) * 1000)))
+        self._events.append(RunEvent(len(self._events) + 1, kind, data, round((now - self._began_at) * 1000)))
 
 
-def _reference(event: Event) -> Any:  # noqa: ANN401
+def _reference(event: RunEvent) -> Any:  # noqa: ANN401
     if event.kind in OUTPUTS:
         return len(event.data)
     return None if event.kind == "artifact" else event.data

@@ -16,28 +16,28 @@ from typing import Any, Literal
 
 from config.clock import now
 from protocol.states import LiveStatus
-from sandbox.run.events import Event, EventLog
+from sandbox.run.events import EventLog, RunEvent
 from sandbox.run.reply_channel import HUNG_UP, ReplyChannel
 
 #: A listener that is so far behind its run holds the program's pipes up.
 BEHIND_BYTES = 256 * 1024
 
 #: `status`: only that it waits and that it runs, where it had to wait. `all`: everything, as it happens.
-Hearing = Literal["status", "all"]
+Subscription = Literal["status", "all"]
 #: Why a run is ended early: somebody asked for it, the service stops, or whoever waited has died.
 Stop = Literal["cancelled", "stopping", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outlet:
+class EventSink:
     """The reply channel of whoever waits for a run, and which of its events are pushed there."""
 
     channel: ReplyChannel
-    hearing: Hearing
+    subscription: Subscription
 
 
 @dataclass(slots=True)
-class Marks:
+class Timestamps:
     """When things happened to a run, in seconds of the monotonic clock; None: they did not."""
 
     accepted: float
@@ -55,13 +55,13 @@ class LiveRun:
         run_id: str,
         language: str,
         *,
-        outlet: Outlet | None = None,
+        outlet: EventSink | None = None,
         on_status: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.id = run_id
         self.language = language
         self.log = EventLog()
-        self.marks = Marks(time.monotonic())
+        self.timestamps = Timestamps(time.monotonic())
         #: Where its result is waited for; None for one that runs in the background, or has been left.
         self.outlet = outlet
         self.stop: Stop | None = None
@@ -77,14 +77,14 @@ class LiveRun:
 
     # -- for any thread ----------------------------------------------------------------------------
 
-    def end_early(self, why: Stop) -> None:
+    def cancel(self, why: Stop) -> None:
         """Have it ended; without effect on one that has ended or is being ended."""
         with self._change:
             if self.stop is None and not self._ended:
                 self.stop = why
                 os.eventfd_write(self._wake_fd, 1)
 
-    def follow(self, after: int, timeout_s: float) -> tuple[list[Event], bool]:
+    def follow(self, after: int, timeout_s: float) -> tuple[list[RunEvent], bool]:
         """Wait for events with a greater number; return them, and whether the run has ended with them."""
         with self._change:
             self._followers += 1
@@ -93,13 +93,13 @@ class LiveRun:
             return self.log.after(after), self._ended
 
     @property
-    def is_heard(self) -> bool:
+    def has_listeners(self) -> bool:
         """Return whether anybody receives its events as they happen."""
-        return self._followers > 0 or (self.outlet is not None and self.outlet.hearing == "all")
+        return self._followers > 0 or (self.outlet is not None and self.outlet.subscription == "all")
 
     # -- for the owner: what it says ---------------------------------------------------------------
 
-    def say(self, kind: str, data: Any = None) -> None:  # noqa: ANN401  # whatever JSON can say
+    def emit(self, kind: str, data: Any = None) -> None:  # noqa: ANN401  # whatever JSON can say
         """Emit an event other than output."""
         self.log.add(kind, data)
         self._tell()
@@ -124,17 +124,17 @@ class LiveRun:
         self._waited = self._waited or status == "queued"
         info = {"id": self.id, "language": self.language, "status": status, "at": now(), **more}
         self.info = info
-        self.say("info", info)
+        self.emit("info", info)
         if self._on_status is not None:
             self._on_status(info)
-        if self._waited and self.outlet is not None and self.outlet.hearing == "status":
+        if self._waited and self.outlet is not None and self.outlet.subscription == "status":
             self.outlet.channel.push(self.log.after(len(self.log) - 1)[0].to_json())
 
     def _tell(self) -> None:
         if len(self.log) == self._told:
             return
         outlet = self.outlet
-        if outlet is not None and outlet.hearing == "all":
+        if outlet is not None and outlet.subscription == "all":
             outlet.channel.push(*[event.to_json() for event in self.log.after(self._told)])
         self._told = len(self.log)
         if self._followers:
@@ -144,7 +144,7 @@ class LiveRun:
     # -- for the owner: its sleep ------------------------------------------------------------------
 
     @property
-    def is_behind(self) -> bool:
+    def is_backpressured(self) -> bool:
         """Return whether the listener reads more slowly than the run emits."""
         return self.outlet is not None and self.outlet.channel.unsent_bytes > BEHIND_BYTES
 
@@ -161,22 +161,22 @@ class LiveRun:
         poller = select.poll()
         self.register(poller)
         for fd, event in poller.poll(0):
-            self.attend(fd, event)
+            self.handle_event(fd, event)
 
-    def attend(self, fd: int, event: int) -> None:
+    def handle_event(self, fd: int, event: int) -> None:
         """Attend to what the poller said of one of the descriptors registered here."""
         if self.outlet is None or fd != self.outlet.channel.closed_fd():
             return
         if event & HUNG_UP:
             why: Stop = "cancelled" if self.outlet.channel.has_left() else "interrupted"
             self.outlet = None
-            self.end_early(why)
+            self.cancel(why)
         elif event & select.POLLOUT:
             self.outlet.channel.flush()
 
     def end(self) -> None:
         """End the run: nothing more will be emitted."""
-        self.marks.ended = time.monotonic()
+        self.timestamps.ended = time.monotonic()
         with self._change:
             self._ended = True
             self._change.notify_all()

@@ -10,7 +10,7 @@ from protocol.states import ENDED_STATUSES, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class ExitFacts:
     """The facts of a run's end, from the host; only `exit_code` and `signal_number` are from the agent.
 
     Those two are what the agent said, both None if it said nothing. `interrupted` means that whoever waited for
@@ -31,7 +31,7 @@ class Ending:
 
 #: When each state is a run's, unless one that precedes it in the table of states is. Of `error` there is one cause
 #: here; the service's other failures have no ending.
-RULES: dict[Status, Callable[[Ending], bool]] = {
+RULES: dict[Status, Callable[[ExitFacts], bool]] = {
     "cancelled": lambda ending: ending.cancelled,
     "error": lambda ending: ending.interrupted,
     "timeout": lambda ending: ending.timed_out,
@@ -42,12 +42,12 @@ RULES: dict[Status, Callable[[Ending], bool]] = {
 }
 
 
-def status_of(ending: Ending) -> Status:
+def status_of(ending: ExitFacts) -> Status:
     """Return the status that the API derives from these facts."""
     return next(status for status in ENDED_STATUSES if RULES[status](ending))
 
 
-def _was_killed(ending: Ending) -> bool:
+def _was_killed(ending: ExitFacts) -> bool:
     return ending.broken or ending.not_compiled or ending.signal_number == signal.SIGKILL
 
 

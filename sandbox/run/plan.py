@@ -30,7 +30,7 @@ class CompilePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ExecutionPlan:
     """A checked job. `files` are (path beneath /work, bytes), the entry file among them; `inputs` are stored.
 
     `compiling` is None where there is nothing to compile.
@@ -49,7 +49,7 @@ class Plan:
     #: Which of the language's templates suits best; none in particular when empty.
     flavour: str = ""
     #: Whether the sandbox must be a container of its own.
-    container: bool = False
+    dedicated_container: bool = False
     #: Whose it is: where templates are not shared by all, the sandbox comes from one of this owner's.
     owner: str = ""
 
@@ -59,7 +59,7 @@ class Plan:
         return max(self.limits.memory_mb, self.compiling.limits.memory_mb if self.compiling else 0)
 
 
-def make_plan(job: Job, catalogue: Catalogue) -> Plan:
+def build_plan(job: Job, catalogue: Catalogue) -> ExecutionPlan:
     """Check a job and resolve it. Raises JobInvalid naming the field and the bound."""
     language = catalogue.get(job.language)
     if language is None:
@@ -73,11 +73,11 @@ def make_plan(job: Job, catalogue: Catalogue) -> Plan:
         job.interpreter == "warm"
         and language.warm_mode != "none"
         and entry == language.entry_file
-        and not language.read_at_boot(job.env, (path for path, _ in files), job.args)
+        and not language.affects_startup(job.env, (path for path, _ in files), job.args)
     )
     # A name that begins with a dash must not be taken for an option of the interpreter's.
     named = f"./{entry}" if entry.startswith("-") else entry
-    return Plan(
+    return ExecutionPlan(
         language=language,
         limits=limits,
         argv=tuple(language.command(named)),
@@ -89,7 +89,7 @@ def make_plan(job: Job, catalogue: Catalogue) -> Plan:
         warm=warm,
         compiling=_compiling(language, named, limits),
         flavour=_flavour(language, job, entry, files) if warm else "",
-        container=job.isolation == "container",
+        dedicated_container=job.isolation == "container",
         owner=job.key,
     )
 
@@ -98,7 +98,7 @@ def _flavour(language: Language, job: Job, entry: str, files: tuple[tuple[str, b
     contents = dict(files)
     program = contents.pop(entry)
     beside = [*contents, *(item.path for item in job.inputs)]
-    suiting = (flavour.name for flavour in language.flavours if flavour.suits(program, job.env, beside))
+    suiting = (flavour.name for flavour in language.flavours if flavour.matches(program, job.env, beside))
     return next(suiting, "")
 
 

@@ -9,7 +9,7 @@ import re
 import jsonschema_rs
 import pytest
 
-from api.openapi import answers
+from api.openapi import models
 from api.openapi.events import Event
 from config.ids import new_id
 
@@ -62,20 +62,20 @@ def test_runs_however_they_end(service, check):
         {"language": "python", "code": "x = bytearray(10**9)", "limits": {"memory_mb": 64}},
         {"language": "bash", "code": "yes", "limits": {"max_output_bytes": 10, "timeout_ms": 300}},
     ):
-        run = check(service.post("/v1/runs", json=body), "POST /v1/runs", answers.Run).body
-        check(service.get(f"/v1/runs/{run['id']}"), "GET /v1/runs/{run_id}", answers.Run)
-        again = check(service.get(f"/v1/runs/{run['id']}?include=request"), "GET /v1/runs/{run_id}", answers.Run)
+        run = check(service.post("/v1/runs", json=body), "POST /v1/runs", models.Run).body
+        check(service.get(f"/v1/runs/{run['id']}"), "GET /v1/runs/{run_id}", models.Run)
+        again = check(service.get(f"/v1/runs/{run['id']}?include=request"), "GET /v1/runs/{run_id}", models.Run)
         assert again.body["request"] == body
 
 
 def test_a_run_that_waits_and_is_cancelled_and_forgotten(service, check):
     body = {"language": "bash", "code": "sleep 30", "background": True}
-    run = check(service.post("/v1/runs", json=body), "POST /v1/runs", answers.Run).body["id"]
-    check(service.request("DELETE", f"/v1/runs/{run}"), "DELETE /v1/runs/{run_id}", answers.Error)
-    check(service.get(f"/v1/runs/{run}"), "GET /v1/runs/{run_id}", answers.Run)
-    check(service.post(f"/v1/runs/{run}/cancel"), "POST /v1/runs/{run_id}/cancel", answers.Run)
-    check(service.request("DELETE", f"/v1/runs/{run}"), "DELETE /v1/runs/{run_id}", answers.RunDeleted)
-    gone = check(service.get(f"/v1/runs/{run}"), "GET /v1/runs/{run_id}", answers.Error)
+    run = check(service.post("/v1/runs", json=body), "POST /v1/runs", models.Run).body["id"]
+    check(service.request("DELETE", f"/v1/runs/{run}"), "DELETE /v1/runs/{run_id}", models.Error)
+    check(service.get(f"/v1/runs/{run}"), "GET /v1/runs/{run_id}", models.Run)
+    check(service.post(f"/v1/runs/{run}/cancel"), "POST /v1/runs/{run_id}/cancel", models.Run)
+    check(service.request("DELETE", f"/v1/runs/{run}"), "DELETE /v1/runs/{run_id}", models.RunDeleted)
+    gone = check(service.get(f"/v1/runs/{run}"), "GET /v1/runs/{run_id}", models.Error)
     assert gone.status == 404
 
 
@@ -85,7 +85,7 @@ def test_what_a_compiler_says(service, check):
         assert os.environ.get("RUNYARD_TEST_REUSE")
         pytest.skip("this developer's service has no compiled language")
     body = {"language": "go", "code": "package main\nfunc main() { oops }"}
-    run = check(service.post("/v1/runs", json=body), "POST /v1/runs", answers.Run).body
+    run = check(service.post("/v1/runs", json=body), "POST /v1/runs", models.Run).body
     assert run["compile"]["exit_code"] != 0
 
 
@@ -112,33 +112,33 @@ def test_events(service, check, spec):
 def test_lists(service, check):
     for _ in range(2):
         service.run("bash", "echo x > outputs/x")
-    page = check(service.get("/v1/runs?limit=1"), "GET /v1/runs", answers.RunList).body
-    check(service.get(f"/v1/runs?limit=1&after={page['last_id']}"), "GET /v1/runs", answers.RunList)
-    check(service.get("/v1/runs?limit=0"), "GET /v1/runs", answers.Error)
+    page = check(service.get("/v1/runs?limit=1"), "GET /v1/runs", models.RunList).body
+    check(service.get(f"/v1/runs?limit=1&after={page['last_id']}"), "GET /v1/runs", models.RunList)
+    check(service.get("/v1/runs?limit=0"), "GET /v1/runs", models.Error)
     check(service.get("/v1/runs?status=queued&language=ruby"), "GET /v1/runs")
-    check(service.get("/v1/files?limit=2"), "GET /v1/files", answers.FileList)
+    check(service.get("/v1/files?limit=2"), "GET /v1/files", models.FileList)
 
 
 def test_a_files_life(service, check):
     body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n1,2\r\n--b--\r\n'
     kind = {"Content-Type": "multipart/form-data; boundary=b"}
-    file = check(service.request("POST", "/v1/files", body, kind), "POST /v1/files", answers.File).body["id"]
-    check(service.get(f"/v1/files/{file}"), "GET /v1/files/{file_id}", answers.File)
+    file = check(service.request("POST", "/v1/files", body, kind), "POST /v1/files", models.File).body["id"]
+    check(service.get(f"/v1/files/{file}"), "GET /v1/files/{file_id}", models.File)
     content = f"/v1/files/{file}/content"
     where = "GET /v1/files/{file_id}/content"
     assert check(service.get(content), where).raw == b"1,2"
     assert check(service.get(content, {"Range": "bytes=0-0"}), where).status == 206
-    assert check(service.get(f"{content}?token=x", token=None), where, answers.Error).status == 403
-    check(service.request("DELETE", f"/v1/files/{file}"), "DELETE /v1/files/{file_id}", answers.FileDeleted)
-    check(service.get(content), where, answers.Error)
-    check(service.request("POST", "/v1/files", b"", kind), "POST /v1/files", answers.Error)
+    assert check(service.get(f"{content}?token=x", token=None), where, models.Error).status == 403
+    check(service.request("DELETE", f"/v1/files/{file}"), "DELETE /v1/files/{file_id}", models.FileDeleted)
+    check(service.get(content), where, models.Error)
+    check(service.request("POST", "/v1/files", b"", kind), "POST /v1/files", models.Error)
 
 
 def test_what_the_service_says_of_itself(service, check):
-    check(service.get("/v1/languages", token=None), "GET /v1/languages", answers.LanguageList)
-    check(service.get("/v1/health", token=None), "GET /v1/health", answers.Health)
-    check(service.get("/readyz", token=None), "GET /readyz", answers.Health)
-    check(service.get("/healthz", token=None), "GET /healthz", answers.Alive)
+    check(service.get("/v1/languages", token=None), "GET /v1/languages", models.LanguageList)
+    check(service.get("/v1/health", token=None), "GET /v1/health", models.Health)
+    check(service.get("/readyz", token=None), "GET /readyz", models.Health)
+    check(service.get("/healthz", token=None), "GET /healthz", models.Alive)
     check(service.get("/metrics", token=None), "GET /metrics")
     check(service.get("/openapi.json", token=None), "GET /openapi.json")
 
@@ -154,16 +154,16 @@ def test_what_the_service_says_of_itself(service, check):
     ],
 )
 def test_refused_runs(service, check, body, headers, status):
-    reply = check(service.post("/v1/runs", json=body, headers=headers), "POST /v1/runs", answers.Error)
+    reply = check(service.post("/v1/runs", json=body, headers=headers), "POST /v1/runs", models.Error)
     assert reply.status == status
 
 
 def test_other_errors_of_runs(service, check):
     body = {"language": "bash", "code": "echo x"}
     key = {"Idempotency-Key": new_id("key")}
-    assert check(service.post("/v1/runs", json=body, token=None), "POST /v1/runs", answers.Error).status == 401
-    check(service.post("/v1/runs", json=body, headers=key), "POST /v1/runs", answers.Run)
+    assert check(service.post("/v1/runs", json=body, token=None), "POST /v1/runs", models.Error).status == 401
+    check(service.post("/v1/runs", json=body, headers=key), "POST /v1/runs", models.Run)
     again = service.post("/v1/runs", json={**body, "args": ["x"]}, headers=key)
-    assert check(again, "POST /v1/runs", answers.Error).status == 422
+    assert check(again, "POST /v1/runs", models.Error).status == 422
     replies = [service.get("/v1/runs?limit=1", token=service.slow_token) for _ in range(40)]
-    assert check(replies[-1], "GET /v1/runs", answers.Error).status == 429
+    assert check(replies[-1], "GET /v1/runs", models.Error).status == 429

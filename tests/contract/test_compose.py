@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from ops.images.debian import HOST_CERTIFICATES, host_sources
-from ops.images.inputs import Inputs
+from ops.images.inputs import BuildInputs
 from tests.support.dockerd import Dockerd
 
 REPO = Path(__file__).resolve().parents[2]
@@ -146,7 +146,7 @@ def stage(folder: Path) -> Path:
 
 def base_image(daemon: Dockerd, images: Path) -> str:
     """What mmdebstrap made for the runners, as the base that a registry would give; imported once."""
-    base = images / f"base-{Inputs(REPO / 'runners').base_key()}"
+    base = images / f"base-{BuildInputs(REPO / 'runners').base_key()}"
     name = f"runyard-test/{base.name}"
     if daemon.client.images(name):
         return name

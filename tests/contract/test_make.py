@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ops.down import left_over
-from ops.state import Place, processes, supervisor_pid
+from ops.state import StatePlace, processes, supervisor_pid
 
 REPO = Path(__file__).resolve().parents[2]
 TESTS_STATE = Path(os.environ.get("RUNYARD_TEST_STATE", "/var/lib/runyard-test"))
@@ -78,7 +78,7 @@ def call(port, method, path, body=None, token=TOKEN):
 def arguments():
     """What each process of the service was started as; those that end meanwhile are left out."""
     found = {}
-    for pid in processes(Place(STATE)):
+    for pid in processes(StatePlace(STATE)):
         with contextlib.suppress(OSError):
             found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     return found
@@ -108,7 +108,7 @@ def test_up_serves_a_run_and_down_leaves_nothing(port):
 
     down = make(port, "down")
     assert down.returncode == 0, down.stdout
-    assert left_over(Place(STATE)) == []
+    assert left_over(StatePlace(STATE)) == []
     with pytest.raises(ConnectionRefusedError):
         hello(port)
     assert make(port, "down").returncode == 0, "it may be said twice"
@@ -144,11 +144,11 @@ def test_those_who_start_it_at_once_start_it_once(port):
 @pytest.mark.timeout(300)
 def test_other_settings_restart_the_service(port):
     assert make(port, "up").returncode == 0
-    before = supervisor_pid(Place(STATE))
+    before = supervisor_pid(StatePlace(STATE))
     done = make(port, "up", MAX_RUNS="5")
     assert done.returncode == 0, done.stdout
     assert "other code or settings" in done.stdout
-    assert supervisor_pid(Place(STATE)) not in {None, before}
+    assert supervisor_pid(StatePlace(STATE)) not in {None, before}
     assert hello(port) == (200, "2\n")
 
 
@@ -177,7 +177,7 @@ def test_the_api_runs_unprivileged_from_a_copy_of_its_own(port):
 @pytest.mark.timeout(300)
 def test_a_killed_worker_is_replaced_and_a_killed_supervisor_takes_everything_with_it(port):
     assert make(port, "up").returncode == 0
-    place = Place(STATE)
+    place = StatePlace(STATE)
     (worker,) = (pid for pid, argv in arguments().items() if b"worker" in argv)
     os.kill(worker, signal.SIGKILL)
     deadline = time.monotonic() + 20
@@ -216,7 +216,7 @@ def test_what_cannot_start_says_why_in_a_sentence(port, variables, sentence):
     assert sentence in done.stdout
     assert "Traceback" not in done.stdout
     assert "s3cret_token" not in done.stdout
-    assert left_over(Place(STATE)) == []
+    assert left_over(StatePlace(STATE)) == []
 
 
 def test_a_port_that_is_taken_is_named():

@@ -16,7 +16,7 @@ from config.settings import Settings
 from protocol.job import Job
 from protocol.limits import Limits
 from sandbox import frames
-from sandbox.agent_client.job_frames import opening
+from sandbox.agent_client.job_frames import job_frames
 from sandbox.agent_client.readiness import await_ready
 from sandbox.engines.docker.daemon import Daemon
 from sandbox.engines.docker.engine import LABEL_INSTANCE, LABEL_OWNER, DockerEngine, owner_name
@@ -24,7 +24,7 @@ from sandbox.engines.docker.images import LoadedImages
 from sandbox.frames import frame
 from sandbox.images import ImageStore
 from sandbox.languages import Catalogue
-from sandbox.run.plan import make_plan
+from sandbox.run.plan import build_plan
 from tests.engines.columns import chosen
 from tests.support.dockerd import Dockerd
 from tests.support.workers import Worker, until
@@ -54,7 +54,7 @@ def engine(service, dockerd, state):
     made.images = LoadedImages(ImageStore(service.state / "images"), daemon, state)
     until(lambda: made.images.get("bash"), 120)
     yield made
-    made.reap()
+    made.cleanup_stale()
     assert dockerd.client.containers(all=True, filters={"label": f"{LABEL_INSTANCE}={made._instance}"}) == []
     made.close()
     for parent in Path("/sys/fs/cgroup").glob(f"*/{made._instance}"):
@@ -79,13 +79,13 @@ def containers(dockerd, instance):
 
 def begin(sandbox, code):
     """Give a sandbox a program and start it, and read nothing of what it says."""
-    plan = make_plan(
+    plan = build_plan(
         Job(run_id="r", language="bash", code=code, limits={"max_output_bytes": 8 << 20}),
         Catalogue.load(only="bash"),
     )
     assert sandbox.apply(plan.limits)
     sandbox.stream.setblocking(True)
-    data = b"".join(opening(plan, None)) + frame(frames.STDIN_END) + frame(frames.GO)
+    data = b"".join(job_frames(plan, None)) + frame(frames.STDIN_END) + frame(frames.GO)
     while data:
         data = data[sandbox.stream.send(data) :]
 
@@ -148,7 +148,7 @@ def test_only_what_a_dead_owner_of_this_service_left_is_reaped(engine, dockerd):
         made[name] = dockerd.client.create_container(reference, ["true"], labels=labels)["Id"]
     unlabelled = dockerd.client.create_container(reference, ["true"])["Id"]
 
-    assert engine.reap() == 1
+    assert engine.cleanup_stale() == 1
 
     left = {found["Id"] for found in dockerd.client.containers(all=True)}
     assert made["orphan"] not in left

@@ -17,7 +17,7 @@ import time
 import pytest
 
 from ops.contained import has_sandboxes
-from ops.state import Place
+from ops.state import StatePlace
 from ops.worker_socket import canary, failing
 from tests.support.service import REPO, Service
 from tests.support.slow_machine import TIME_FACTOR
@@ -70,7 +70,7 @@ def answers(worker):
 @pytest.mark.timeout(180)
 def test_a_worker_without_sandboxes_says_so_backs_off_and_recovers(start, state, flag):
     flag.touch()
-    worker, place = start(LANGUAGES="python,bash", WARM_POOL="python=2,bash=2"), Place(state)
+    worker, place = start(LANGUAGES="python,bash", WARM_POOL="python=2,bash=2"), StatePlace(state)
     until((state / "run/worker.sock").exists, 20)
     until(lambda: answers(worker) == {"usable": False, "failing": ["bash", "python"]}, 20)
     assert not has_sandboxes(worker.dispatcher.status())
@@ -102,7 +102,7 @@ def test_a_pool_that_cannot_be_filled_again_is_told_though_some_wait_in_it(start
     flag.touch()
     assert worker.run("bash", "echo 1")["status"] == "succeeded"  # in one that was made before
     until(lambda: answers(worker) == {"usable": False, "failing": ["bash"]}, 10)
-    assert WORDS in failing(Place(state))["bash"]["words"]
+    assert WORDS in failing(StatePlace(state))["bash"]["words"]
     flag.unlink()
     until(lambda: answers(worker) == {"usable": True, "failing": []}, BACK_WITHIN_S)
 
@@ -115,7 +115,7 @@ def test_a_container_that_cannot_be_made_takes_nothing_from_runs_that_are_forked
     assert worker.run("bash", "echo 1", isolation="container")["error"]["code"] == "engine_error"
     assert answers(worker) == {"usable": True, "failing": ["bash/container"]}
     assert has_sandboxes(worker.dispatcher.status())
-    assert WORDS in failing(Place(state))["bash/container"]["words"]
+    assert WORDS in failing(StatePlace(state))["bash/container"]["words"]
     assert worker.run("bash", "echo 1")["isolation"]["source"] == "template"
     flag.unlink()
     until(lambda: answers(worker) == {"usable": True, "failing": []}, BACK_WITHIN_S)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from limits.errors import StorageError
 
 from api.ratelimit.bucket import Bucket
-from api.ratelimit.limiter import AWAY_S, Limiter
+from api.ratelimit.limiter import BACKEND_RETRY_S, Limiter
 from api.ratelimit.redis import RedisTokenBuckets, as_redis
 from api.ratelimit.strategy import TokenBucketRateLimiter
 from config.ids import new_id
@@ -80,7 +80,7 @@ def test_processes_get_no_token_twice(redis):
 @pytest.mark.parametrize("how", ["stop", "hang"])
 def test_while_it_is_away_each_process_limits_by_itself(redis, how, caplog):
     limiter, bucket, name = (
-        Limiter(url=redis.url, strangers=STRANGERS, keys_an_hour=2),
+        Limiter(url=redis.url, anonymous=STRANGERS, keys_an_hour=2),
         Bucket(0.001, 3),
         new_id("k"),
     )
@@ -104,18 +104,18 @@ def test_while_it_is_away_each_process_limits_by_itself(redis, how, caplog):
             redis.go_on()
         else:
             redis.start()
-    until(lambda: "RATELIMIT_URL can be reached again" in _said(limiter, caplog), AWAY_S + 30)
+    until(lambda: "RATELIMIT_URL can be reached again" in _said(limiter, caplog), BACKEND_RETRY_S + 30)
 
 
 def _said(limiter, caplog):
-    limiter.stranger("192.0.2.9")
+    limiter.anonymous("192.0.2.9")
     time.sleep(0.05)
     return [record.message for record in caplog.records]
 
 
 def test_keys_an_hour_are_counted_by_address_and_for_all_processes(redis):
     address, network = "198.51.100.7", "2001:db8:77::1"
-    first, second = (Limiter(url=redis.url, strangers=STRANGERS, keys_an_hour=20) for _ in range(2))
+    first, second = (Limiter(url=redis.url, anonymous=STRANGERS, keys_an_hour=20) for _ in range(2))
     answers = [(first, second)[n % 2].new_key(address) for n in range(21)]
     assert [answer.allowed for answer in answers] == [True] * 20 + [False]
     assert 3500 < answers[-1].retry_after_s <= 3600

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatch.unix import UnixDispatcher
-from ops.state import Place, cgroups, mounts, processes
+from ops.state import StatePlace, cgroups, mounts, processes
 from sandbox.engines.oci.templates.container import TEMPLATE_PREFIX
 
 MIB = 1024 * 1024
@@ -40,7 +40,7 @@ class Held:
     templates: int
 
 
-def settle(place: Place) -> dict[str, Any]:
+def settle(place: StatePlace) -> dict[str, Any]:
     """Wait until nothing runs or waits and the pool is full; the worker's status. AssertionError if it never is.
 
     Nothing runs soon: what its client has left does not go on to its own end.
@@ -61,13 +61,13 @@ def settle(place: Place) -> dict[str, Any]:
         dispatcher.close()
 
 
-def _at_rest(place: Place, status: dict[str, Any]) -> bool:
+def _at_rest(place: StatePlace, status: dict[str, Any]) -> bool:
     full = all(shelf["ready"] == shelf["size"] for shelf in status["pool"].values())
     wanted = sum(shelf["size"] for shelf in status["pool"].values())
     return full and not any(status["queue"].values()) and len(_groups(place, templates=False)) == wanted
 
 
-def held(place: Place) -> Held:
+def held(place: StatePlace) -> Held:
     """Look, from outside."""
     templates = {pid for folder in cgroups(place) if _is_of_template(folder) for pid in _pids(folder)}
     inside = {pid for folder in cgroups(place) for pid in _pids(folder)} - templates
@@ -108,7 +108,7 @@ def _anonymous_bytes(pid: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon:"))
 
 
-def _groups(place: Place, *, templates: bool) -> list[Path]:
+def _groups(place: StatePlace, *, templates: bool) -> list[Path]:
     """The control groups of templates, or those of sandboxes: one of each, and the one for memory."""
     found = [
         folder for folder in cgroups(place) if folder.parent.name == place.instance and "memory" in folder.parts
@@ -120,7 +120,7 @@ def _is_of_template(path: Path | str) -> bool:
     return any(part.startswith(TEMPLATE_PREFIX) for part in Path(path).parts)
 
 
-def _mounts(pid: int, place: Place) -> int:
+def _mounts(pid: int, place: StatePlace) -> int:
     """Mounts of the service as a process of it sees them; those of others come and go."""
     lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
     points = [line.split(" ")[4] for line in lines]

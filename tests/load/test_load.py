@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ops.state import Place
+from ops.state import StatePlace
 from tests.load import load_good, load_hostile, load_leaving
 from tests.load.load_held import Held, held, settle, until
 from tests.load.load_http import Target
@@ -69,7 +69,7 @@ def loaded():
         until(
             lambda: len(ready(running)) == len(languages(running)), lambda: f"only {ready(running)}", BUILT_WITHIN_S
         )
-        settle(Place(LOAD_STATE.resolve()))
+        settle(StatePlace(LOAD_STATE.resolve()))
         yield running
     finally:
         make("down", **SETTINGS)
@@ -102,7 +102,7 @@ def load(service: Service, ledger: Ledger, seconds: float, seed: int) -> None:
 
 
 def test_everything_at_once_and_nothing_is_left(loaded):
-    place = Place(LOAD_STATE.resolve())
+    place = StatePlace(LOAD_STATE.resolve())
     warm_up, ledger = Ledger(), Ledger()
     load(loaded, warm_up, WARM_UP_S, SEED)
     assert warm_up.wrong == []

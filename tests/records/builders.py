@@ -7,7 +7,7 @@ import itertools
 import os
 
 from records.files import NewFile
-from records.runs import Event, IdempotencyKey, NewRun, RunEnd
+from records.runs import IdempotencyKey, NewRun, RunEnd, StoredEvent
 
 NOW_MS = 1_800_000_000_000
 _numbers = itertools.count(1)
@@ -49,7 +49,7 @@ def ended(records, owner="key_a", end=None, **fields):
 
 
 def events(*seqs, size=0):
-    return tuple(Event(seq, b'{"seq":%d,"data":"%s"}' % (seq, b"x" * size)) for seq in seqs)
+    return tuple(StoredEvent(seq, b'{"seq":%d,"data":"%s"}' % (seq, b"x" * size)) for seq in seqs)
 
 
 def key(text="once", body=b"body"):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from records.files import Blob, File, OverStorage
+from records.files import FileRecord, OverStorage, StoredBlob
 from records.retention import Policy, sweep
 from tests.records.builders import a_file, an_end, ended, unique
 
@@ -22,11 +22,11 @@ def test_a_file_comes_back_as_it_was_put(records):
     owner = unique("key")
     file = a_file(purpose="input", expires_at_ms=records_far_future())
     put = records.files.put(owner, file)
-    assert isinstance(put, File)
+    assert isinstance(put, FileRecord)
     assert (put.area, put.run_id, put.purpose) == ("upload", None, "input")
     assert records.files.get(owner, file.id) == put
     assert records.files.linked(file.id) == put
-    assert put.blob == Blob("upload", file.sha256)
+    assert put.blob == StoredBlob("upload", file.sha256)
     assert records.files.get(unique("key"), file.id) is None
 
 
@@ -49,9 +49,9 @@ def test_the_limit_is_on_all_of_an_owners_files(records):
     owner = unique("key")
     first = records.files.put(owner, a_file(size=60), limit_bytes=100)
     assert records.files.put(owner, a_file(size=41), limit_bytes=100) == OverStorage(60, 100)
-    assert isinstance(records.files.put(owner, a_file(size=40), limit_bytes=100), File)
+    assert isinstance(records.files.put(owner, a_file(size=40), limit_bytes=100), FileRecord)
     assert records.files.put(owner, a_file(size=1), limit_bytes=100) == OverStorage(100, 100)
-    assert isinstance(records.files.put(owner, a_file(size=0), limit_bytes=100), File)
+    assert isinstance(records.files.put(owner, a_file(size=0), limit_bytes=100), FileRecord)
     records.files.delete(owner, first.id)
     assert records.files.stored_bytes(owner) == 40
     assert records.files.put(unique("key"), a_file(size=101), limit_bytes=100) == OverStorage(0, 100)
@@ -82,7 +82,7 @@ def test_parallel_uploads_do_not_pass_the_limit_together(records):
     owner = unique("key")
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: records.files.put(owner, a_file(size=30), limit_bytes=100), range(20)))
-    assert sum(isinstance(answer, File) for answer in answers) == 3
+    assert sum(isinstance(answer, FileRecord) for answer in answers) == 3
     assert records.files.stored_bytes(owner) == 90
 
 
@@ -103,7 +103,7 @@ def test_an_expired_file_is_gone_before_it_is_swept(own_records, clock):
 
 
 def file_blob(file, area="upload"):
-    return Blob(area, file.sha256)
+    return StoredBlob(area, file.sha256)
 
 
 def test_a_blob_is_unnamed_when_the_last_file_that_names_it_is_gone(own_records, clock):
@@ -135,18 +135,18 @@ def test_an_upload_and_an_artifact_of_the_same_bytes_are_two_blobs(own_records, 
     upload, artifact = a_file(b"same"), a_file(b"same")
     records.files.put("key_a", upload)
     run_id = ended(records, end=an_end(artifacts=(artifact,)))
-    wanted = {Blob("upload", upload.sha256), Blob("artifact", artifact.sha256)}
-    assert records.files.in_use([*wanted, Blob("upload", sha(b"unknown"))]) == wanted
+    wanted = {StoredBlob("upload", upload.sha256), StoredBlob("artifact", artifact.sha256)}
+    assert records.files.in_use([*wanted, StoredBlob("upload", sha(b"unknown"))]) == wanted
     records.runs.delete("key_a", run_id)
-    assert records.files.in_use(wanted) == {Blob("upload", upload.sha256)}
-    assert records.files.unnamed(before_ms=clock.now_ms + 1) == (Blob("artifact", artifact.sha256),)
+    assert records.files.in_use(wanted) == {StoredBlob("upload", upload.sha256)}
+    assert records.files.unnamed(before_ms=clock.now_ms + 1) == (StoredBlob("artifact", artifact.sha256),)
 
 
 def test_many_blobs_are_asked_after_in_one_call(records):
     owner = unique("key")
     file = a_file(b"here")
     records.files.put(owner, file)
-    blobs = [Blob("upload", sha(b"%d" % number)) for number in range(1700)]
+    blobs = [StoredBlob("upload", sha(b"%d" % number)) for number in range(1700)]
     assert records.files.in_use([*blobs, file_blob(file)]) == {file_blob(file)}
     records.files.forget(blobs)
     assert records.files.in_use([]) == frozenset()

@@ -10,7 +10,7 @@ from threading import Barrier
 
 import pytest
 
-from records.runs import IDEMPOTENCY_MS, Accepted, Duplicate, Mismatch, OverQuota
+from records.runs import IDEMPOTENCY_MS, AcceptedRun, Duplicate, Mismatch, OverQuota
 from records.usage import Quota
 from tests.records.builders import NOW_MS, accepted, an_end, ended, key, new_run, unique
 
@@ -19,7 +19,7 @@ PARALLEL = 20
 
 def test_the_same_key_and_request_name_the_same_run(records):
     first = new_run(unique("key"))
-    assert records.runs.accept(first, key()) == Accepted()
+    assert records.runs.accept(first, key()) == AcceptedRun()
     for _ in range(2):
         again = new_run(first.owner)
         assert records.runs.accept(again, key()) == Duplicate(first.id)
@@ -34,16 +34,16 @@ def test_another_request_under_the_same_key_is_a_mismatch(records):
 
 def test_keys_are_each_owners_own(records):
     one, two = new_run(unique("key")), new_run(unique("key"))
-    assert records.runs.accept(one, key()) == Accepted()
-    assert records.runs.accept(two, key()) == Accepted()
+    assert records.runs.accept(one, key()) == AcceptedRun()
+    assert records.runs.accept(two, key()) == AcceptedRun()
 
 
 @pytest.mark.parametrize("text", ["", "\0", "\ud800", "ü" * 10_000, "a" * 1_000_000])
 def test_any_text_is_a_key(records, text):
     first = new_run(unique("key"))
-    assert records.runs.accept(first, key(text)) == Accepted()
+    assert records.runs.accept(first, key(text)) == AcceptedRun()
     assert records.runs.accept(new_run(first.owner), key(text)) == Duplicate(first.id)
-    assert records.runs.accept(new_run(first.owner), key(text + "x")) == Accepted()
+    assert records.runs.accept(new_run(first.owner), key(text + "x")) == AcceptedRun()
 
 
 def test_a_key_is_free_again_after_a_day_without_any_sweep(records):
@@ -53,7 +53,7 @@ def test_a_key_is_free_again_after_a_day_without_any_sweep(records):
     before = new_run(owner, created_at_ms=NOW_MS + IDEMPOTENCY_MS - 1)
     assert records.runs.accept(before, key()) == Duplicate(first.id)
     after = new_run(owner, created_at_ms=NOW_MS + IDEMPOTENCY_MS)
-    assert records.runs.accept(after, key(body=b"another")) == Accepted()
+    assert records.runs.accept(after, key(body=b"another")) == AcceptedRun()
     last = new_run(owner, created_at_ms=NOW_MS + IDEMPOTENCY_MS + 1)
     assert records.runs.accept(last, key(body=b"another")) == Duplicate(after.id)
 
@@ -64,7 +64,7 @@ def test_a_discarded_run_frees_its_key_and_a_deleted_one_does_not(records):
     records.runs.accept(refused, key())
     records.runs.discard(refused.id)
     run = new_run(owner)
-    assert records.runs.accept(run, key()) == Accepted()
+    assert records.runs.accept(run, key()) == AcceptedRun()
     records.runs.finish(run.id, 1, an_end())
     records.runs.delete(owner, run.id)
     assert records.runs.accept(new_run(owner), key()) == Duplicate(run.id)
@@ -79,7 +79,7 @@ def test_a_run_that_ended_before_it_began_frees_its_key_and_is_not_counted(recor
     assert records.runs.get(owner, run.id).status == "error"
     assert records.usage.counted(owner, "2026-01") == (0 if never_began else 1)
     again = new_run(owner, quota=quota)
-    assert records.runs.accept(again, key()) == (Accepted() if never_began else Duplicate(run.id))
+    assert records.runs.accept(again, key()) == (AcceptedRun() if never_began else Duplicate(run.id))
 
 
 def test_discarding_frees_no_key_that_stands_for_another_run(records):
@@ -97,10 +97,10 @@ def test_a_duplicate_is_not_counted_and_a_refused_run_takes_no_key(records):
     owner = unique("key")
     quota = Quota("all", 1)
     first = new_run(owner, quota=quota)
-    assert records.runs.accept(first, key()) == Accepted()
+    assert records.runs.accept(first, key()) == AcceptedRun()
     assert records.runs.accept(new_run(owner, quota=quota), key()) == Duplicate(first.id)
     assert records.runs.accept(new_run(owner, quota=quota), key("other")) == OverQuota(1, 1)
-    assert records.runs.accept(new_run(owner), key("other")) == Accepted()
+    assert records.runs.accept(new_run(owner), key("other")) == AcceptedRun()
 
 
 def in_parallel(work, count=PARALLEL):
@@ -119,7 +119,7 @@ def test_of_parallel_duplicates_exactly_one_is_accepted(records):
         owner = unique("key")
         runs = [new_run(owner) for _ in range(PARALLEL)]
         answers = in_parallel(lambda n, runs=runs: records.runs.accept(runs[n], key()))
-        (winner,) = [run.id for run, answer in zip(runs, answers, strict=True) if answer == Accepted()]
+        (winner,) = [run.id for run, answer in zip(runs, answers, strict=True) if answer == AcceptedRun()]
         assert answers.count(Duplicate(winner)) == PARALLEL - 1
         assert [run.id for run in records.runs.list(owner, limit=100).items] == [winner]
 
@@ -130,7 +130,7 @@ def test_of_fifty_parallel_requests_on_the_last_run_one_is_admitted(records):
     for _ in range(2):
         ended(records, owner, quota=quota)
     answers = in_parallel(lambda _: records.runs.accept(new_run(owner, quota=quota)), 50)
-    assert answers.count(Accepted()) == 1
+    assert answers.count(AcceptedRun()) == 1
     assert answers.count(OverQuota(3, 3)) == 49
     assert records.usage.counted(owner, "all") == 3
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from records.errors import UnknownCursor
-from records.runs import Event
+from records.runs import StoredEvent
 from records.sql.listing import PAGE_BYTES
 from tests.records.builders import a_file, accepted, an_end, ended, events, unique
 
@@ -123,7 +123,7 @@ def test_a_batch_that_is_sent_twice_is_kept_once(records):
 
 def test_events_out_of_order_or_on_two_lines_are_refused(records):
     run_id = accepted(records, status="running")
-    for bad in (events(2, 1), events(1, 1), (Event(1, b"{\n}"),), events(0)):
+    for bad in (events(2, 1), events(1, 1), (StoredEvent(1, b"{\n}"),), events(0)):
         with pytest.raises(ValueError, match="events"):
             records.runs.append_events(run_id, 1, bad)
     assert records.runs.events("key_a", run_id).events == ()

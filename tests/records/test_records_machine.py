@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from records import open_records
-from records.runs import ENDED, Accepted, Duplicate, Mismatch, OverQuota
+from records.runs import ENDED, AcceptedRun, Duplicate, Mismatch, OverQuota
 from records.usage import Quota
 from tests.records.builders import an_end, events, key, new_run, unique
 
@@ -62,7 +62,7 @@ class Runs(RuleBasedStateMachine):
         elif self.counted() >= RUNS_ALLOWED:
             assert answer == OverQuota(RUNS_ALLOWED, RUNS_ALLOWED)
         else:
-            assert answer == Accepted()
+            assert answer == AcceptedRun()
             self.runs[run.id] = Model(status, document=b"new", key=name)
             if name is not None:
                 self.keys[name] = (run.id, body)
@@ -84,9 +84,9 @@ class Runs(RuleBasedStateMachine):
             self.runs[run_id].document = b"begun"
 
     @rule(run_id=ids, attempt=attempts)
-    def hold_back(self, run_id, attempt):
+    def requeue(self, run_id, attempt):
         expected = self.allowed(run_id, attempt) and self.runs[run_id].status == "running"
-        assert self.records.runs.hold_back(run_id, attempt, b"waits") == expected
+        assert self.records.runs.requeue(run_id, attempt, b"waits") == expected
         if expected:
             self.runs[run_id].status = "queued"
             self.runs[run_id].document = b"waits"

@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 
 from config.settings import Settings
-from ops.state import Place
+from ops.state import StatePlace
 from records import migrate
 from records.errors import RecordsTooNew
 from records.sql.database import parse_url
@@ -136,7 +136,7 @@ def test_what_the_api_keeps_is_its_own_and_closed_to_others(tmp_path):
     if os.geteuid() != 0:
         pytest.fail("only root can give a directory away")
     uid = Settings().api_uid
-    Place(tmp_path / "s").make(uid)
+    StatePlace(tmp_path / "s").make(uid)
     for name in ("api", "db"):
         found = (tmp_path / "s" / name).stat()
         assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (uid, uid, 0o700)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from records.files import Blob
+from records.files import StoredBlob
 from records.retention import BATCH, Policy, Retention, sweep
-from records.runs import IDEMPOTENCY_MS, Accepted, Duplicate
+from records.runs import IDEMPOTENCY_MS, AcceptedRun, Duplicate
 from tests.records.builders import NOW_MS, a_file, accepted, an_end, ended, events, key, new_run
 
 DAY_MS = 86_400_000
@@ -70,7 +70,7 @@ def test_nothing_of_a_run_outlives_it(own_records, clock):
     assert records.runs.request("key_a", run_id) is None
     assert records.runs.events("key_a", run_id) is None
     assert records.files.stored_bytes("key_a") == 0
-    assert records.files.unnamed(before_ms=clock.now_ms + 1) == (Blob("artifact", artifact.sha256),)
+    assert records.files.unnamed(before_ms=clock.now_ms + 1) == (StoredBlob("artifact", artifact.sha256),)
 
 
 def test_a_runs_idempotency_key_outlives_it_for_its_day(own_records):
@@ -84,7 +84,7 @@ def test_a_runs_idempotency_key_outlives_it_for_its_day(own_records):
     soon = new_run(created_at_ms=NOW_MS + IDEMPOTENCY_MS - 1)
     assert records.runs.accept(soon, key()) == Duplicate(run.id)
     again = new_run(created_at_ms=NOW_MS + IDEMPOTENCY_MS)
-    assert records.runs.accept(again, key()) == Accepted()
+    assert records.runs.accept(again, key()) == AcceptedRun()
     assert records.retention.expire_idempotency(now_ms=NOW_MS + IDEMPOTENCY_MS) == 0
     assert records.retention.expire_idempotency(now_ms=NOW_MS + 2 * IDEMPOTENCY_MS) == 1
 

@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from records.errors import UnknownCursor
-from records.runs import Accepted, OverQuota
+from records.runs import AcceptedRun, OverQuota
 from records.sql.listing import UNFINISHED_BATCH
 from records.usage import Quota, RunUsage
 from tests.records.builders import NOW_MS, a_file, accepted, an_end, ended, events, new_run, unique
@@ -15,7 +15,7 @@ from tests.records.builders import NOW_MS, a_file, accepted, an_end, ended, even
 
 def test_an_accepted_run_is_there_before_anything_else_happens(records):
     run = new_run(document=b'{"a":1}', request=b'{"code":"print()"}')
-    assert records.runs.accept(run) == Accepted(attempt=1)
+    assert records.runs.accept(run) == AcceptedRun(attempt=1)
     found = records.runs.get(run.owner, run.id)
     assert (found.status, found.attempt, found.ended, found.document) == ("queued", 1, False, b'{"a":1}')
     assert records.runs.request(run.owner, run.id) == b'{"code":"print()"}'
@@ -199,10 +199,10 @@ def test_a_quota_counts_runs_as_they_are_accepted_and_gives_back_discarded_ones(
     over = new_run(owner, quota=quota)
     assert records.runs.accept(over) == OverQuota(used=2, limit=2)
     assert records.runs.get(owner, over.id) is None
-    assert records.runs.accept(new_run(owner, quota=Quota("2027-02", 1))) == Accepted()
+    assert records.runs.accept(new_run(owner, quota=Quota("2027-02", 1))) == AcceptedRun()
     records.runs.discard(first)
     assert records.usage.counted(owner, "2027-01") == 1
-    assert records.runs.accept(new_run(owner, quota=quota)) == Accepted()
+    assert records.runs.accept(new_run(owner, quota=quota)) == AcceptedRun()
     assert records.usage.counted(owner, "2027-01") == 2
     assert records.runs.accept(new_run(owner, quota=Quota("none", 0))) == OverQuota(used=0, limit=0)
 

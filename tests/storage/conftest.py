@@ -18,7 +18,7 @@ import pytest
 from botocore.config import Config
 
 from storage.local import LocalReader, LocalStore
-from storage.s3 import Place, S3Reader, S3Store, connect
+from storage.s3 import S3Location, S3Reader, S3Store, connect
 
 START_S = 60
 
@@ -64,7 +64,7 @@ class S3Rig:
         self.bucket = f"b-{uuid.uuid4().hex[:12]}"
         self.admin = server.admin
         self.admin.create_bucket(Bucket=self.bucket)
-        self.place = Place(server.connection(addressing), self.bucket, prefix)
+        self.place = S3Location(server.connection(addressing), self.bucket, prefix)
         self.store = S3Store(self.place, spool)
         self.reader = S3Reader(self.place)
         self.spool = spool

@@ -23,7 +23,7 @@ from urllib3 import HTTPResponse
 from storage import Blob, s3
 from storage.download import headers
 from storage.errors import StorageFull, StorageMisconfigured, StorageUnavailable
-from storage.s3 import Place, S3Store, connect
+from storage.s3 import S3Location, S3Store, connect
 from tests.storage.conftest import S3Rig, free_port
 
 MIB = 1024 * 1024
@@ -33,7 +33,7 @@ BLOB = Blob(hashlib.sha256(DATA).hexdigest(), len(DATA))
 
 
 def store_at(url, spool, bucket="some-bucket"):
-    return S3Store(Place(connect(url, "path"), bucket, "p/"), spool)
+    return S3Store(S3Location(connect(url, "path"), bucket, "p/"), spool)
 
 
 def every_use(store):
@@ -90,7 +90,7 @@ def test_what_is_sent_is_signed_with_its_hash_under_tls_too(tmp_path, s3_server)
 
 
 def test_areas_of_a_bucket_do_not_see_each_other(s3):
-    other = S3Store(Place(s3.place.client, s3.bucket, "up/artifacts/"), s3.spool)
+    other = S3Store(S3Location(s3.place.client, s3.bucket, "up/artifacts/"), s3.spool)
     blob = other.put([DATA], MIB)
     assert s3.reader.stat(blob.sha256) is None
     assert list(s3.reader.stored()) == []
@@ -115,7 +115,7 @@ def test_uploads_in_parts_that_nobody_finished_are_removed_when_they_are_old(s3,
     assert s3.store.clean() == 0
     assert s3.everything() == [key["Key"]]
     monkeypatch.undo()
-    other_area = S3Store(Place(s3.place.client, s3.bucket, "up/artifacts/"), s3.spool)
+    other_area = S3Store(S3Location(s3.place.client, s3.bucket, "up/artifacts/"), s3.spool)
     assert other_area.clean() == 0
     assert s3.store.clean() == 1
     assert s3.everything() == []

@@ -12,9 +12,9 @@ import sys
 
 import sandbox.engines.docker.engine as docker_engine
 import sandbox.engines.oci.engine as oci_engine
-import sandbox.engines.oci.roots as oci_roots
+import sandbox.engines.oci.rootfs as oci_roots
 import sandbox.engines.oci.templates.boot as oci_template_boot
-import sandbox.engines.oci.templates.walls as oci_walls
+import sandbox.engines.oci.templates.confinement as oci_walls
 from sandbox.engines.cgroups import files
 from sandbox.engines.syscalls import MS_RDONLY
 from worker import __main__ as worker_main

@@ -21,7 +21,7 @@ def ends(agent):
     ours, theirs = socket.socketpair()
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     with ours, theirs:
-        yield ours, agent.link.Link(theirs.fileno(), theirs.fileno())
+        yield ours, agent.link.HostStream(theirs.fileno(), theirs.fileno())
 
 
 def read_all(host, into):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
 
 from api.http import access_log
-from api.http.access_log import BURST, Access, LineBudget
-from api.http.metrics import Metrics
+from api.http.access_log import BURST, AccessLog, LineBudget
+from api.http.metrics import ApiMetrics
 from config.logging import Formatter, _add_context
 from tests.unit.test_api_app import Api
 
@@ -138,7 +138,7 @@ def test_nothing_that_a_client_sends_breaks_a_line_or_shows_its_token(api, text,
     log = logging.getLogger("access")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-    api.app.extensions["runyard"].access._strangers = LineBudget()
+    api.app.extensions["runyard"].access._anonymous = LineBudget()
     try:
         ask(
             api,
@@ -157,7 +157,7 @@ def test_nothing_that_a_client_sends_breaks_a_line_or_shows_its_token(api, text,
 
 def test_a_flood_of_refused_requests_is_counted_and_not_written(api, lines):
     spent = api.app.extensions["runyard"].access
-    spent._strangers, spent._refusals = LineBudget(0.0), LineBudget(0.0)
+    spent._anonymous, spent._refusals = LineBudget(0.0), LineBudget(0.0)
     before = count(api, 'runyard_authentication_refused_total{code="invalid_token"}')
     for _ in range(3 * BURST):
         ask(api, token="wrong-wrong-wrong")
@@ -166,7 +166,7 @@ def test_a_flood_of_refused_requests_is_counted_and_not_written(api, lines):
     assert events == ["authentication.refused"] * BURST
     assert len(found) == 2 * BURST
     assert count(api, 'runyard_authentication_refused_total{code="invalid_token"}') == before + 3 * BURST
-    spent._strangers._left = 1.0
+    spent._anonymous._left = 1.0
     lines.clear()
     ask(api, path="/healthz", token=None)
     assert read(lines)[0]["lines_dropped_before"] == 2 * BURST
@@ -174,7 +174,7 @@ def test_a_flood_of_refused_requests_is_counted_and_not_written(api, lines):
 
 def test_a_key_beyond_its_rate_cannot_fill_the_log_either(api, lines):
     spent = api.app.extensions["runyard"].access
-    spent._strangers = LineBudget(0.0, 5)
+    spent._anonymous = LineBudget(0.0, 5)
     for _ in range(30):
         ask(api, "POST", token="slow-0123456789", data="{}", content_type="application/json")
     refused = [line for line in read(lines) if line["status"] == 429]
@@ -187,14 +187,14 @@ def count(api, series):
 
 
 def test_a_request_the_server_could_not_read_is_a_line_too(lines):
-    Access(Metrics()).unread("req_x", 400, 99, "192.0.2.9")
+    AccessLog(ApiMetrics()).log_unparsed("req_x", 400, 99, "192.0.2.9")
     (line,) = read(lines)
     assert (line["request_id"], line["status"], line["bytes"], line["route"]) == ("req_x", 400, 99, None)
 
 
 def test_without_an_access_log_requests_are_still_counted(lines):
-    metrics = Metrics()
-    Access(metrics, log=False).unread("req_x", 400, 99, None)
+    metrics = ApiMetrics()
+    AccessLog(metrics, log=False).log_unparsed("req_x", 400, 99, None)
     assert lines == []
     assert metrics._registry.get_sample_value(
         "runyard_http_requests_total", {"method": "other", "route": "none", "status": "400"}

@@ -20,7 +20,7 @@ import pytest
 from api.app import create_app
 from api.http.concurrency import SMALL_BYTES
 from config.settings import Settings
-from dispatch import ClientGone, Collected, WorkerLost, WorkerUnavailable
+from dispatch import ClientGone, FeedItem, WorkerLost, WorkerUnavailable
 from protocol.limits import Limits
 from protocol.result import Artifact, Isolation, JobError, Refusal, Result, Usage
 from records import migrate, open_records
@@ -471,7 +471,7 @@ def test_a_client_that_left_leaves_a_run_whose_end_is_collected(api):
     cancelled = Result(
         status="cancelled", language="python", limits=LIMITS, cancelled=True, stdout="half", finished_at="t"
     ).to_json()
-    api.worker.told.put(Collected("ended", {"run_id": run_id, "result": cancelled}))
+    api.worker.told.put(FeedItem("ended", {"run_id": run_id, "result": cancelled}))
     until(lambda: api.worker.acknowledged == [run_id])
     run = api.get(run_id).json
     assert list(run) == RUN_FIELDS
@@ -687,7 +687,7 @@ def test_a_stream_that_is_left_cancels_and_its_end_is_collected(api):
     run_id = api.worker.jobs[0].run_id
     assert api.worker.closed == [run_id]
     assert api.worker.acknowledged == []
-    api.worker.told.put(Collected("ended", {"run_id": run_id, "result": api.worker.answer}))
+    api.worker.told.put(FeedItem("ended", {"run_id": run_id, "result": api.worker.answer}))
     until(lambda: api.get(run_id).json["status"] == "succeeded")
 
 
@@ -703,9 +703,9 @@ def test_a_background_run_is_accepted_and_collected(api):
     assert (reply.status_code, run["status"], run["started_at"]) == (202, "queued", None)
     assert list(run) == RUN_FIELDS
     told = api.worker.told
-    told.put(Collected("status", {"id": run["id"], "status": "running", "at": "t1"}))
+    told.put(FeedItem("status", {"id": run["id"], "status": "running", "at": "t1"}))
     until(lambda: api.get(run["id"]).json["status"] == "running")
-    told.put(Collected("ended", {"run_id": run["id"], "result": api.worker.answer}))
+    told.put(FeedItem("ended", {"run_id": run["id"], "result": api.worker.answer}))
     until(lambda: api.worker.acknowledged == [run["id"]])
     assert api.get(run["id"]).json["stdout"] == "2\n"
 
@@ -719,19 +719,17 @@ def test_a_refused_background_run_never_was(api):
 def test_a_background_run_that_a_new_worker_does_not_know_is_lost(api):
     run = api.post(background=True).json
     until(lambda: not api.worker.told.qsize())
-    api.worker.told.put(
-        Collected("runs", {"live": {run["id"]: {"id": run["id"], "status": "running", "at": "t1"}}})
-    )
+    api.worker.told.put(FeedItem("runs", {"live": {run["id"]: {"id": run["id"], "status": "running", "at": "t1"}}}))
     until(lambda: api.get(run["id"]).json["status"] == "running")
     api.worker.told.put(None)  # the worker is gone; the next one knows nothing
-    api.worker.told.put(Collected("runs", {"live": {}}))
+    api.worker.told.put(FeedItem("runs", {"live": {}}))
     until(lambda: api.get(run["id"]).json["status"] == "error")
     assert api.get(run["id"]).json["error"]["code"] == "worker_lost"
 
 
 def test_an_unreadable_collected_result_is_an_error_and_acknowledged(api):
     run = api.post(background=True).json
-    api.worker.told.put(Collected("ended", {"run_id": run["id"], "result": {"status": "odd"}}))
+    api.worker.told.put(FeedItem("ended", {"run_id": run["id"], "result": {"status": "odd"}}))
     until(lambda: api.get(run["id"]).json["status"] == "error")
     assert api.worker.acknowledged == [run["id"]]
 
@@ -742,7 +740,7 @@ def test_cancel_asks_until_the_worker_knows_the_run_and_waits_for_its_end(api):
 
     def on_cancel(run_id):
         if len(api.worker.cancelled) == 2:
-            api.worker.told.put(Collected("ended", {"run_id": run_id, "result": cancelled}))
+            api.worker.told.put(FeedItem("ended", {"run_id": run_id, "result": cancelled}))
         return len(api.worker.cancelled) == 2
 
     api.worker.on_cancel = on_cancel
@@ -937,7 +935,7 @@ def test_a_run_is_forgotten_when_it_has_ended(api):
     run_id = api.post(background=True).json["id"]
     url = f"/v1/runs/{run_id}"
     assert_envelope(api.client.delete(url, headers=AUTH), 409, "run_not_ended")
-    api.worker.told.put(Collected("ended", {"run_id": run_id, "result": api.worker.answer}))
+    api.worker.told.put(FeedItem("ended", {"run_id": run_id, "result": api.worker.answer}))
     until(lambda: api.get(run_id).json["status"] == "succeeded")
     assert_envelope(api.client.delete(url, headers={"Authorization": "Bearer other"}), 404, "run_not_found")
     assert api.client.delete(url, headers=AUTH).json == {"id": run_id, "object": "run", "deleted": True}
@@ -972,7 +970,7 @@ def test_a_run_that_has_not_ended_is_a_conflict_that_names_it(api):
     reply = api.post(headers=KEYED, background=True)
     assert_envelope(reply, 409, "idempotency_key_in_use")
     assert reply.json["run_id"] == run_id
-    api.worker.told.put(Collected("ended", {"run_id": run_id, "result": api.worker.answer}))
+    api.worker.told.put(FeedItem("ended", {"run_id": run_id, "result": api.worker.answer}))
     until(lambda: api.get(run_id).json["status"] == "succeeded")
     again = api.post(headers=KEYED, background=True)
     assert (again.status_code, again.json["id"]) == (202, run_id)
@@ -1059,7 +1057,7 @@ def test_a_database_that_is_gone_is_a_503_and_the_end_is_recorded_later(api, mon
     run = api.post().json
     assert run["stdout"] == "2\n"
     assert api.get(run["id"]).json["status"] == "running"
-    api.worker.told.put(Collected("ended", {"run_id": run["id"], "result": api.worker.answer}))
+    api.worker.told.put(FeedItem("ended", {"run_id": run["id"], "result": api.worker.answer}))
     time.sleep(0.3)
     assert api.worker.acknowledged == []
     failing.clear()
@@ -1071,11 +1069,11 @@ def test_runs_of_an_earlier_process_end(make_api):
     first = make_api()
     known, lost = (first.post(background=True).json["id"] for _ in range(2))
     second = Api.again(first)
-    second.worker.told.put(Collected("runs", {"live": {known: None}}))
+    second.worker.told.put(FeedItem("runs", {"live": {known: None}}))
     until(lambda: second.get(lost).json["status"] == "error")
     assert second.get(lost).json["error"]["code"] == "interrupted"
     assert second.get(known).json["status"] == "queued"
-    second.worker.told.put(Collected("ended", {"run_id": known, "result": second.worker.answer}))
+    second.worker.told.put(FeedItem("ended", {"run_id": known, "result": second.worker.answer}))
     until(lambda: second.get(known).json["status"] == "succeeded")
     assert second.get(known).json["created_at"] == first.get(known).json["created_at"]
     second.stop()

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.errors import ApiError
-from api.keys.authentication import REMEMBERED, Administrator, Authenticator
+from api.keys.authentication import REMEMBERED, AdminAuthenticator, Authenticator
 from api.keys.key_format import digest, new_key_text
 from api.keys.plans import load_plans
-from api.keys.service import Keyring
+from api.keys.service import KeyService
 from config.settings import ApiKey, Settings
 from records import migrate, open_records
 from records.keys import Actor, NewKey
@@ -49,7 +49,7 @@ def store(records):
 
 @pytest.fixture
 def keyring(records):
-    return Keyring(records.keys, records.usage, PLANS)
+    return KeyService(records.keys, records.usage, PLANS)
 
 
 @pytest.fixture
@@ -102,15 +102,18 @@ def test_refused_without_a_look_at_the_database(authenticator, store, header, co
 
 @pytest.mark.parametrize(("header", "code"), MALFORMED)
 def test_the_admin_token_is_read_the_same_way(header, code):
-    for administrator in (Administrator("an-admin-token-1"), Administrator(None)):
+    for administrator in (AdminAuthenticator("an-admin-token-1"), AdminAuthenticator(None)):
         with pytest.raises(ApiError) as caught:
             administrator.check(header)
         assert (caught.value.status, caught.value.error.code) == (401, code)
 
 
 def test_the_admin_token():
-    Administrator("an-admin-token-1").check("Bearer an-admin-token-1")
-    for administrator, token in ((Administrator(None), "an-admin-token-1"), (Administrator("a" * 16), "a" * 15)):
+    AdminAuthenticator("an-admin-token-1").check("Bearer an-admin-token-1")
+    for administrator, token in (
+        (AdminAuthenticator(None), "an-admin-token-1"),
+        (AdminAuthenticator("a" * 16), "a" * 15),
+    ):
         with pytest.raises(ApiError):
             administrator.check(f"Bearer {token}")
 

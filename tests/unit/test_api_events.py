@@ -13,15 +13,15 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from api.errors import ApiError
-from api.files.links import Signer
+from api.files.links import ArtifactLinkSigner
 from api.http.media import NDJSON, SSE, media_type
-from api.runs.events import Follower, parse_after, rendered, replayed
+from api.runs.events import RunFollower, encode_events, parse_after, replay_events
 from dispatch import EventsUnknown, WorkerLost, WorkerUnavailable
 from records import migrate, open_records
-from records.runs import Event, NewRun, Run, RunEnd
+from records.runs import NewRun, Run, RunEnd, StoredEvent
 from storage.links import Links
 
-SIGNER = Signer(Links(("k" * 48,), base_url="http://runs.example", ttl_s=60, now=lambda: 1_000.0))
+SIGNER = ArtifactLinkSigner(Links(("k" * 48,), base_url="http://runs.example", ttl_s=60, now=lambda: 1_000.0))
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_an_after_that_is_none(text):
 
 def test_the_two_forms_hold_the_same_object():
     message = {"seq": 3, "event": "stdout", "data": "a\r\nevent: x\n\n\u2028é", "t_ms": 12}
-    assert json.loads(b"".join(rendered(iter([message]), NDJSON))) == message
-    sse = b"".join(rendered(iter([message]), SSE)).decode()
+    assert json.loads(b"".join(encode_events(iter([message]), NDJSON))) == message
+    sse = b"".join(encode_events(iter([message]), SSE)).decode()
     number, kind, data, end, rest = sse.split("\n")
     assert (number, kind, end, rest) == ("id: 3", "event: stdout", "", "")
     assert json.loads(data.removeprefix("data: ")) == message
@@ -80,7 +80,7 @@ def record(*, status="succeeded", stdout="", stderr="", artifacts=(), ended=True
 
 
 def kept(*entries):
-    return [Event(seq, orjson.dumps(entry)) for seq, entry in enumerate(entries, start=1)]
+    return [StoredEvent(seq, orjson.dumps(entry)) for seq, entry in enumerate(entries, start=1)]
 
 
 def plain(messages):
@@ -101,7 +101,7 @@ ENDED = record(stdout="abc", stderr="x", artifacts=[RECORDED])
 
 
 def test_an_ended_runs_events_are_told_again_as_they_were():
-    events = plain(replayed(ENDED, kept(*TIMELINE), 0, SIGNER))
+    events = plain(replay_events(ENDED, kept(*TIMELINE), 0, SIGNER))
     assert [(e["seq"], e["event"], e["t_ms"]) for e in events] == [
         (1, "info", 0),
         (2, "stdout", 1),
@@ -117,21 +117,21 @@ def test_an_ended_runs_events_are_told_again_as_they_were():
 @pytest.mark.parametrize("after", range(9))
 def test_after_is_exclusive(after):
     assert (
-        plain(replayed(ENDED, kept(*TIMELINE), after, SIGNER))
-        == plain(replayed(ENDED, kept(*TIMELINE), 0, SIGNER))[after:]
+        plain(replay_events(ENDED, kept(*TIMELINE), after, SIGNER))
+        == plain(replay_events(ENDED, kept(*TIMELINE), 0, SIGNER))[after:]
     )
 
 
 def test_an_error_closes_the_stream_of_a_failed_run():
     error = {"message": "m", "type": "server_error", "param": None, "code": "queue_timeout"}
-    events = plain(replayed(record(status="error", error=error), kept(TIMELINE[0]), 0, SIGNER))
+    events = plain(replay_events(record(status="error", error=error), kept(TIMELINE[0]), 0, SIGNER))
     assert [(e["seq"], e["event"]) for e in events] == [(1, "info"), (2, "error")]
     assert events[1]["data"] == error
 
 
 def test_of_a_lost_run_the_end_is_told_wherever_one_was():
     lost = record(status="error", error={"code": "worker_lost"})
-    assert [(e["seq"], e["event"]) for e in replayed(lost, [], 7, SIGNER)] == [(8, "error")]
+    assert [(e["seq"], e["event"]) for e in replay_events(lost, [], 7, SIGNER)] == [(8, "error")]
 
 
 @given(
@@ -140,7 +140,7 @@ def test_of_a_lost_run_the_end_is_told_wherever_one_was():
 def test_whatever_was_written_comes_again(pieces, after):
     texts = {kind: "".join(text for name, text in pieces if name == kind) for kind in ("stdout", "stderr")}
     timeline = kept(["info", {}, 0], *([kind, len(text), 0] for kind, text in pieces))
-    events = plain(replayed(record(**texts), timeline, after + 1, SIGNER))
+    events = plain(replay_events(record(**texts), timeline, after + 1, SIGNER))
     assert [(e["event"], e["data"]) for e in events[:-1]] == pieces[after:]
 
 
@@ -189,7 +189,7 @@ def test_a_live_run_is_followed_to_its_recorded_end(store, running):
     ended = record(stdout="xx")
     threading.Timer(0.1, end, [store, ended, ["stdout", 1, 1], ["stdout", 1, 2]]).start()
     worker = Worker([event(1), event(2)])
-    events = plain(Follower(worker, store, lambda run: run).follow(running, 0, SIGNER, client_fd=None))
+    events = plain(RunFollower(worker, store, lambda run: run).follow(running, 0, SIGNER, client_fd=None))
     assert [(e["seq"], e["event"]) for e in events] == [(1, "stdout"), (2, "stdout"), (3, "result")]
 
 
@@ -197,14 +197,14 @@ def test_a_follower_goes_on_where_it_was_when_the_worker_is_gone(store, running)
     lost = record(status="error", error={"code": "worker_lost"})
     threading.Timer(0.1, end, [store, lost]).start()
     worker = Worker([event(1), event(2), WorkerLost("x")], WorkerUnavailable("y"))
-    events = plain(Follower(worker, store, lambda run: run).follow(running, 0, SIGNER, client_fd=None))
+    events = plain(RunFollower(worker, store, lambda run: run).follow(running, 0, SIGNER, client_fd=None))
     assert [(e["seq"], e["event"]) for e in events] == [(1, "stdout"), (2, "stdout"), (3, "error")]
     assert worker.asked[:2] == [0, 2]
 
 
 def test_a_run_that_was_never_started_is_followed_to_nowhere(store):
     running = record(status="running", ended=False)
-    assert plain(Follower(Worker(), store, lambda run: run).follow(running, 0, SIGNER, client_fd=None)) == []
+    assert plain(RunFollower(Worker(), store, lambda run: run).follow(running, 0, SIGNER, client_fd=None)) == []
 
 
 def test_an_artifact_is_told_once_it_can_be_fetched(store, running):
@@ -221,7 +221,7 @@ def test_an_artifact_is_told_once_it_can_be_fetched(store, running):
     events = []
     worker = Worker()
     worker.events = lambda run_id, after, *, client_fd=None: live()
-    events.extend(Follower(worker, store, lambda run: run).follow(running, 0, SIGNER, client_fd=None))
+    events.extend(RunFollower(worker, store, lambda run: run).follow(running, 0, SIGNER, client_fd=None))
     assert told == [1]
     assert [(e["seq"], e["event"]) for e in events] == [
         (1, "stdout"), (2, "artifact"), (3, "keepalive"), (4, "result"),
@@ -233,5 +233,5 @@ def test_a_long_timeline_is_read_page_by_page(store, running):
     entries = [["stdout", 1, n] for n in range(5000)]
     end(store, record(stdout="x" * 5000), *entries)
     run = store.get("key_1", "run_1")
-    events = plain(Follower(Worker(), store, lambda run: run).follow(run, 10, SIGNER, client_fd=None))
+    events = plain(RunFollower(Worker(), store, lambda run: run).follow(run, 10, SIGNER, client_fd=None))
     assert [e["seq"] for e in events] == list(range(11, 5002))

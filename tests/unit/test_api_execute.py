@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from api.errors import ApiError
-from api.files.links import Signer
+from api.files.links import ArtifactLinkSigner
 from api.runs.requests import parse_run
-from api.runs.submission import Order, parse_idempotency_key
+from api.runs.submission import RunSubmission, parse_idempotency_key
 from dispatch import ClientGone, WorkerLost
 from records.errors import RecordsUnavailable
 from records.runs import Run
@@ -22,11 +22,11 @@ class Dialect:
     def __init__(self, api):
         self.context = api.app.extensions["runyard"]
         self.caller = self.context.authenticator.authenticate("Bearer tok", may_ask=lambda: True)
-        self.signer = Signer(self.context.links, "http://dialect.example")
+        self.signer = ArtifactLinkSigner(self.context.links, "http://dialect.example")
 
     def execute(self, wait="result", key=None):
         request = parse_run({"language": "python", "code": "print(1+1)"})
-        order = Order(request, self.caller, BODY, parse_idempotency_key(key, BODY))
+        order = RunSubmission(request, self.caller, BODY, parse_idempotency_key(key, BODY))
         return self.context.runs.execute(order, wait=wait, signer=self.signer)
 
     def held(self):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.keys.key_format import digest, is_key_text, new_key_text
+from api.keys.key_format import digest, is_well_formed, new_key_text
 
 KNOWN = "ry_0123456789ABCDEFGHIJKLMNOPQRSTUV"
 
@@ -18,12 +18,12 @@ def test_a_key_is_what_the_contract_says():
     assert len(keys) == 200
     for key in keys:
         assert re.fullmatch(r"ry_[0-9A-Za-z]{38}", key)
-        assert is_key_text(key)
+        assert is_well_formed(key)
         assert len(digest(key)) == 32
 
 
 def test_the_checksum_does_not_change_with_a_version():
-    assert is_key_text(_whole(KNOWN))
+    assert is_well_formed(_whole(KNOWN))
 
 
 def _whole(start):
@@ -42,7 +42,7 @@ def _whole(start):
 def test_one_character_wrong_is_no_key(position, character):
     key = new_key_text()
     other = key[:position] + character + key[position + 1 :]
-    assert is_key_text(other) == (other == key)
+    assert is_well_formed(other) == (other == key)
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,10 @@ def test_one_character_wrong_is_no_key(position, character):
     ],
 )
 def test_a_key_of_another_service_is_none(text):
-    assert not is_key_text(text)
+    assert not is_well_formed(text)
 
 
 @given(st.text())
 def test_no_text_is_an_accident(text):
-    assert not is_key_text(text)
+    assert not is_well_formed(text)
     assert len(digest(text)) == 32

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from api.lifecycle import Lifecycle
-from api.runs.reconciler import Collector
+from api.runs.reconciler import ResultReconciler
 from dispatch.unix import UnixDispatcher
 from records import migrate, open_records
 from records.errors import RecordsUnavailable
@@ -68,7 +68,7 @@ def test_one_that_listens_to_a_silent_worker_is_stopped_at_once(store, tmp_path)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "worker"))
         listener.listen()
-        collector = Collector(UnixDispatcher(tmp_path / "worker"), store, keep_files_ms=1000, siblings=True)
+        collector = ResultReconciler(UnixDispatcher(tmp_path / "worker"), store, keep_files_ms=1000, siblings=True)
         collector.start()
         worker, _ = listener.accept()
         with worker:
@@ -88,7 +88,7 @@ def test_one_that_waits_for_the_database_is_stopped(store, tmp_path, monkeypatch
         raise RecordsUnavailable
 
     monkeypatch.setattr(store, "unfinished", unfinished)
-    collector = Collector(UnixDispatcher(tmp_path / "none"), store, keep_files_ms=1000)
+    collector = ResultReconciler(UnixDispatcher(tmp_path / "none"), store, keep_files_ms=1000)
     collector.start()
     assert asked.wait(10)
     collector.stop()

@@ -10,21 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.http.pagination import list_body, list_ends
-from api.runs.document import RunFacts
+from api.runs.document import RunRecord
 from api.runs.stored_outputs import Outputs, escaped
 from config.pieces import PIECE_BYTES
 from protocol.job import MAX_RECORD_BYTES
 from protocol.limits import Limits
 from protocol.result import Result
 from records import migrate, open_records
-from records.files import Blob as FileBlob
+from records.files import StoredBlob as FileBlob
 from records.runs import FIRST_ATTEMPT, NewRun, Run, RunBlob
 from sandbox.run.stored_outputs import store_outputs
 from storage.areas import ApiAreas
 from storage.errors import BlobDamaged, BlobMissing, StorageUnavailable
 from storage.local import LocalStore
 
-FACTS = RunFacts("run_x", "key_x", "bash", {"memory_mb": 256}, {"a": "]}"}, "00", "2026-01-01T00:00:00Z", 0, 100)
+FACTS = RunRecord("run_x", "key_x", "bash", {"memory_mb": 256}, {"a": "]}"}, "00", "2026-01-01T00:00:00Z", 0, 100)
 LARGE = 'é\n"\\' * (MAX_RECORD_BYTES // 4)
 
 

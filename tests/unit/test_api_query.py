@@ -7,22 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.errors import ApiError
-from api.http.query import whole_number
+from api.http.query import parse_int
 
 
 @given(st.integers(1, 100), st.integers(0, 5))
 def test_what_is_within_the_bounds_is_taken(number, zeros):
-    assert whole_number("0" * zeros + str(number), "limit", 1, 100, default=20) == number
+    assert parse_int("0" * zeros + str(number), "limit", 1, 100, default=20) == number
 
 
 def test_what_is_not_given_is_the_default():
-    assert whole_number(None, "limit", 1, 100, default=20) == 20
+    assert parse_int(None, "limit", 1, 100, default=20) == 20
 
 
 @pytest.mark.parametrize("text", ["", "0", "101", "-1", "+1", "1.0", " 1", "1_0", "\u0661", "\u00b2", "9" * 5000])
 def test_anything_else_is_refused_by_name_and_bounds(text):
     with pytest.raises(ApiError) as refused:
-        whole_number(text, "limit", 1, 100, default=20)
+        parse_int(text, "limit", 1, 100, default=20)
 
     assert refused.value.status == 400
     assert refused.value.error.param == "limit"

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from api.runs.document import RunFacts
+from api.runs.document import RunRecord
 from protocol.limits import Limits
 from protocol.result import Compile, JobError, Result, Usage
 
 LIMITS = Limits.resolve({"memory_mb": 256})
-FACTS = RunFacts("run_x", "key_x", "go", {"memory_mb": 256}, {}, "00", "2026-01-01T00:00:00Z", 0, 100)
+FACTS = RunRecord("run_x", "key_x", "go", {"memory_mb": 256}, {}, "00", "2026-01-01T00:00:00Z", 0, 100)
 RESULT = Result("succeeded", "go", LIMITS, exit_code=0, stdout="hi\n", usage=Usage(wall_ms=10, cpu_ms=4))
 
 

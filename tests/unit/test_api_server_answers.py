@@ -9,7 +9,7 @@ import pytest
 from gunicorn.config import Config
 
 from api.server import answers as module
-from api.server.answers import Answer, Rate, Room, TooSlowError
+from api.server.answers import HttpResponse, Rate, Room, TooSlowError
 from api.server.bodies import Budget
 from config.pieces import PIECE_BYTES
 
@@ -33,7 +33,7 @@ class Sent:
 @pytest.fixture
 def answer(tmp_path):
     request = SimpleNamespace(method="GET", version=(1, 1), should_close=lambda: False)
-    return Answer(request, Sent(), Config(), Room(tmp_path, Budget(100_000_000, 20_000_000)))
+    return HttpResponse(request, Sent(), Config(), Room(tmp_path, Budget(100_000_000, 20_000_000)))
 
 
 def test_the_head_goes_with_the_body(answer):
@@ -126,7 +126,7 @@ def test_an_answer_that_is_made_while_it_is_sent_is_not_left(tmp_path, length):
     """It may be of any length, and its handler would make more of it than anybody takes."""
     ours, theirs = socket.socketpair()
     request = SimpleNamespace(method="GET", version=(1, 1), should_close=lambda: False)
-    answer = Answer(request, ours, Config(), Room(tmp_path, Budget(100_000_000, 20_000_000)))
+    answer = HttpResponse(request, ours, Config(), Room(tmp_path, Budget(100_000_000, 20_000_000)))
     received = []
     reader = threading.Thread(target=lambda: received.extend(iter(lambda: theirs.recv(1_000_000), b"")))
     reader.start()
@@ -145,7 +145,7 @@ def test_a_client_that_takes_nothing_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "RATE_WINDOW_S", 0.05)
     ours, theirs = socket.socketpair()
     request = SimpleNamespace(method="GET", version=(1, 1), should_close=lambda: False)
-    answer = Answer(request, ours, Config(), Room(tmp_path, Budget(100_000_000, 20_000_000)))
+    answer = HttpResponse(request, ours, Config(), Room(tmp_path, Budget(100_000_000, 20_000_000)))
     answer.start_response("200 OK", [])
     with ours, theirs, pytest.raises(TooSlowError):
         answer.write(LARGE)
@@ -156,7 +156,7 @@ def test_room_that_the_kernel_makes_is_not_what_a_client_has_taken(tmp_path, mon
     monkeypatch.setattr(module, "_unread", lambda _: 1)
     ours, theirs = socket.socketpair()
     request = SimpleNamespace(method="GET", version=(1, 1), should_close=lambda: False)
-    answer = Answer(request, ours, Config(), Room(tmp_path, Budget(100_000_000, 20_000_000)))
+    answer = HttpResponse(request, ours, Config(), Room(tmp_path, Budget(100_000_000, 20_000_000)))
     reader = threading.Thread(target=lambda: all(iter(lambda: theirs.recv(100) and not time.sleep(0.001), False)))
     reader.start()
     answer.start_response("200 OK", [])

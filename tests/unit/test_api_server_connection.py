@@ -13,11 +13,11 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from api.http.body import STRANGER_BODY_BYTES, Body
+from api.http.body import UNAUTHENTICATED_BODY_BYTES, Body
 from api.server import connection as module
-from api.server.bodies import IN_MEMORY_BYTES, Budget, Collected, Memory
+from api.server.bodies import IN_MEMORY_BYTES, Budget, CollectedBody, Memory
 from api.server.chunks import ChunkScan
-from api.server.connection import Connection, Rules, Step
+from api.server.connection import ClientConnection, Rules, Step
 
 MOST = 1024 * 1024
 CLIENT = ("192.0.2.1", 1234)
@@ -46,7 +46,7 @@ def make(tmp_path):
             is_proxy=lambda address: address.startswith("10."),
             folder=tmp_path,
         )
-        conn = Connection(rules, ours, CLIENT, ("127.0.0.1", 80))
+        conn = ClientConnection(rules, ours, CLIENT, ("127.0.0.1", 80))
         conn.theirs = theirs
         made.append(conn)
         return conn
@@ -174,19 +174,19 @@ def test_a_body_that_waits_to_be_asked_for_is(make):
 def test_of_a_stranger_so_much_is_taken_before_somebody_asks(make):
     conn = make()
     assert conn.take(head(f"Content-Length: {MOST}")) is Step.MORE
-    assert conn.take(bytes(STRANGER_BODY_BYTES)) is Step.MORE
+    assert conn.take(bytes(UNAUTHENTICATED_BODY_BYTES)) is Step.MORE
     assert conn.take(b"x") is Step.STRANGER
     assert conn.known_as(KNOWN) is Step.MORE
     for _ in range(15):
         assert conn.take(bytes(64 * 1024)) is Step.MORE
-    assert conn.take(bytes(MOST - 15 * 64 * 1024 - STRANGER_BODY_BYTES - 1)) is Step.READY
+    assert conn.take(bytes(MOST - 15 * 64 * 1024 - UNAUTHENTICATED_BODY_BYTES - 1)) is Step.READY
     assert len(body_of(conn)) == MOST
 
 
 def test_of_a_stranger_who_stays_one_no_more_is_taken(make):
     conn = make()
     conn.take(head(f"Content-Length: {MOST}"))
-    assert conn.take(bytes(STRANGER_BODY_BYTES + 1)) is Step.STRANGER
+    assert conn.take(bytes(UNAUTHENTICATED_BODY_BYTES + 1)) is Step.STRANGER
     assert conn.known_as(None) is Step.READY
     assert conn.body is Body.TOO_LARGE
     assert not conn.ended()
@@ -256,11 +256,11 @@ def test_an_upload_of_a_stranger_waits_until_it_is_somebodys(make):
     conn = make()
     size = 4 * MOST
     assert conn.take(head(f"Content-Length: {size}", path="/uploads")) is Step.MORE
-    assert conn.take(bytes(STRANGER_BODY_BYTES + 1)) is Step.STRANGER
+    assert conn.take(bytes(UNAUTHENTICATED_BODY_BYTES + 1)) is Step.STRANGER
     assert not conn.is_streamed
     assert conn.known_as(KNOWN) is Step.READY
     assert conn.is_streamed
-    assert len(conn.request.body.read(STRANGER_BODY_BYTES)) == STRANGER_BODY_BYTES
+    assert len(conn.request.body.read(UNAUTHENTICATED_BODY_BYTES)) == UNAUTHENTICATED_BODY_BYTES
     assert not conn.ended()  # the rest is not read: where the next request begins is not known
 
 
@@ -287,7 +287,7 @@ def test_a_budget_is_of_each_key_and_each_address():
 @given(st.lists(st.binary(max_size=400_000), max_size=6), st.integers(1, 100_000))
 def test_what_is_collected_is_read_again(tmp_path_factory, pieces, step):
     memory = Memory()
-    collected = Collected(tmp_path_factory.getbasetemp(), memory)
+    collected = CollectedBody(tmp_path_factory.getbasetemp(), memory)
     for piece in pieces:
         collected.add(piece)
     assert memory.used <= IN_MEMORY_BYTES

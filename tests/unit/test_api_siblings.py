@@ -7,10 +7,10 @@ import time
 import pytest
 
 from api.runs import reconciler
-from api.runs.document import RunFacts
-from api.runs.reconciler import Collector
+from api.runs.document import RunRecord
+from api.runs.reconciler import ResultReconciler
 from api.runs.requests import parse_run
-from dispatch import Collected, WorkerLost
+from dispatch import FeedItem, WorkerLost
 from protocol.limits import Limits
 from protocol.result import Result
 from records import migrate, open_records
@@ -24,7 +24,7 @@ class Worker:
         self.acknowledged = []
 
     def collect(self, *, client_fd=None):
-        yield Collected("runs", {"live": dict(self.live)})
+        yield FeedItem("runs", {"live": dict(self.live)})
         raise WorkerLost("gone")
 
     def acknowledge(self, run_id):
@@ -42,13 +42,13 @@ def store(tmp_path):
 
 def accepted(store):
     request = parse_run({"language": "python", "code": "x"})
-    facts = RunFacts.of(request, owner="key_1", language="python", pids_default=64)
+    facts = RunRecord.of(request, owner="key_1", language="python", pids_default=64)
     store.accept(facts.accepted("running", b"{}"))
     return facts
 
 
 def made(worker, store):
-    return Collector(worker, store, keep_files_ms=1000, siblings=True)
+    return ResultReconciler(worker, store, keep_files_ms=1000, siblings=True)
 
 
 RESULT = Result(status="succeeded", language="python", limits=Limits.resolve({})).to_json()
@@ -69,7 +69,7 @@ def test_a_run_that_a_sibling_is_about_to_dispatch_is_not_given_up(store):
     one = made(Worker(), store)
     before = time.monotonic()
     one._recover()
-    one._give_up_all_but({}, before)
+    one._fail_missing({}, before)
     assert store.get("key_1", facts.id).status == "running"
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.files.links import Signer, origin
-from api.openapi.answers import Run
+from api.files.links import ArtifactLinkSigner, origin
+from api.openapi.models import Run
 from storage.links import Links
 
 NOW_S = 1_700_000_000
@@ -32,7 +32,7 @@ def document(artifacts, **fields):
 
 
 def test_each_artifact_gets_a_link_that_opens_it():
-    signed = orjson.loads(Signer(LINKS, "https://runs.example").document(document([artifact()])))
+    signed = orjson.loads(ArtifactLinkSigner(LINKS, "https://runs.example").document(document([artifact()])))
     (found,) = signed["artifacts"]
     address = urlsplit(found["url"])
     assert (address.scheme, address.netloc, address.path) == ("https", "runs.example", "/v1/files/file_1/content")
@@ -41,19 +41,19 @@ def test_each_artifact_gets_a_link_that_opens_it():
 
 
 def test_a_link_ends_with_its_file():
-    signed = Signer(LINKS).artifact(artifact(until_ms=(NOW_S + 5) * 1000))
+    signed = ArtifactLinkSigner(LINKS).artifact(artifact(until_ms=(NOW_S + 5) * 1000))
     token = parse_qs(urlsplit(signed["url"]).query)["token"][0]
     assert LINKS.verify("file_1", token) == 5
 
 
 def test_a_file_that_was_forgotten_has_no_link():
-    signed = Signer(LINKS).artifact(artifact(until_ms=NOW_S * 1000))
+    signed = ArtifactLinkSigner(LINKS).artifact(artifact(until_ms=NOW_S * 1000))
     assert (signed["url"], signed["expires_at"]) == (None, None)
 
 
 def test_a_run_without_artifacts_is_answered_as_it_is():
     plain = document([])
-    assert Signer(LINKS).document(plain) is plain
+    assert ArtifactLinkSigner(LINKS).document(plain) is plain
 
 
 @given(st.lists(TEXT, max_size=3), TEXT, st.dictionaries(TEXT | st.just("artifacts"), TEXT, max_size=3), TEXT)
@@ -64,7 +64,7 @@ def test_no_text_of_a_run_is_mistaken_for_its_artifacts(names, stdout, metadata,
         metadata=metadata,
         skipped_artifacts=[{"path": skipped, "reason": "symlink"}],
     )
-    signer = Signer(LINKS)
+    signer = ArtifactLinkSigner(LINKS)
     expected = orjson.loads(run)
     expected["artifacts"] = [signer.artifact(item) for item in expected["artifacts"]]
     assert orjson.loads(signer.document(run)) == expected
@@ -74,7 +74,7 @@ def test_no_text_of_a_run_is_mistaken_for_its_artifacts(names, stdout, metadata,
 @pytest.mark.parametrize("value", ["]}", ["é", [1]], {"a": [{}]}, None])
 def test_any_field_may_stand_behind_the_artifacts(placed, value):
     fields = {"stdout": "é", "artifacts": [artifact("é"), artifact('"]')], placed: value, "metadata": {"é": "é"}}
-    signer = Signer(LINKS)
+    signer = ArtifactLinkSigner(LINKS)
     signed = orjson.loads(signer.document(orjson.dumps(fields)))
     assert signed == fields | {"artifacts": [signer.artifact(item) for item in fields["artifacts"]]}
     assert list(signed) == list(fields)

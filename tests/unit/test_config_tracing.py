@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from config.settings import Settings
-from config.tracing import NO_PARENT, Phase, open_tracer, parse_traceparent
+from config.tracing import NO_PARENT, SpanPhase, open_tracer, parse_traceparent
 from protocol.codec import decode_job, encode_job
 from protocol.job import Job
 
@@ -23,7 +23,7 @@ GOOD = f"00-{'4b' * 16}-{'a7' * 8}-01"
 
 def test_nothing_of_opentelemetry_is_imported_by_api_or_worker_while_traces_are_off():
     program = (
-        "import sys, api.app, api.server.gunicorn_conf, worker.__main__, worker.operations, config.tracing as t;"
+        "import sys, api.app, api.server.gunicorn_conf, worker.__main__, worker.handlers, config.tracing as t;"
         "assert t.open_tracer('api', None) is None; t.current();"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )
@@ -82,7 +82,7 @@ def test_a_phase_begins_no_earlier_than_the_one_before_it_ends_however_the_clock
     # Each look at the wall clock comes a little later after the look at the other one than the one before.
     late_s = itertools.count()
     monkeypatch.setattr("config.tracing.time.time", lambda: 1.8e9 - next(late_s))
-    tracer.record(GOOD, [Phase("queue", 1.25, 2.5, {}), Phase("sandbox", 2.5, 3.0, {})])
+    tracer.record(GOOD, [SpanPhase("queue", 1.25, 2.5, {}), SpanPhase("sandbox", 2.5, 3.0, {})])
     tracer.stop()
     queue, sandbox = seen.get_finished_spans()
     assert (queue.name, sandbox.name) == ("queue", "sandbox")

@@ -17,7 +17,7 @@ from sandbox.engines.docker.archive import archive_of, write_layer
 from sandbox.engines.docker.container import Confinement, container_config
 from sandbox.engines.docker.engine import Uids, is_alive, owner_name
 from sandbox.engines.docker.sandbox import update_of
-from sandbox.engines.posture import Expected, check_posture
+from sandbox.engines.pid1_status import ExpectedStatus, check_posture
 from sandbox.images import Image
 
 PROFILE = {"defaultAction": "SCMP_ACT_ERRNO"}
@@ -138,7 +138,7 @@ CapAmb:\t0000000000000000
 NoNewPrivs:\t1
 Seccomp:\t2
 """
-EXPECTED = Expected(1879114728)
+EXPECTED = ExpectedStatus(1879114728)
 
 
 def test_a_confined_process_passes():

@@ -10,7 +10,7 @@ from sandbox.engines import Stats
 from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.cgroups.mounts import parse_membership
 from sandbox.engines.cgroups.v2 import GroupV2
-from sandbox.engines.docker.measured import MeasuredGroup, is_writable
+from sandbox.engines.docker.read_only_cgroup import ReadOnlyCgroup, is_writable
 
 MIB = 1024 * 1024
 HELD = Bounds(256 * MIB, 1.0, 70)
@@ -38,7 +38,7 @@ def told():
 
 @pytest.fixture
 def group(folder, told):
-    return MeasuredGroup(GroupV2(str(folder), bounds=HELD), HELD, told.append)
+    return ReadOnlyCgroup(GroupV2(str(folder), bounds=HELD), HELD, told.append)
 
 
 def test_counting_begins_without_a_write(folder, group):

@@ -8,7 +8,7 @@ from sandbox.engines import EngineError, Stats
 from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.docker import sandbox as module
 from sandbox.engines.docker.sandbox import REMOVE_AGAIN_S, DockerSandbox
-from sandbox.engines.traits import Traits
+from sandbox.engines.runtime_features import RuntimeFeatures
 
 
 class Daemon:
@@ -31,7 +31,7 @@ def never_started(monkeypatch):
     monkeypatch.setattr(module.time, "sleep", lambda _seconds: None)
 
     def never_started(daemon):
-        made = DockerSandbox("name", None, None, Bounds(1 << 20, 1.0, 8), None, Traits(), daemon)
+        made = DockerSandbox("name", None, None, Bounds(1 << 20, 1.0, 8), None, RuntimeFeatures(), daemon)
         made.container = "c"
         given_back = []
         made.undo.callback(given_back.append, "uid")

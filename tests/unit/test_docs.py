@@ -12,7 +12,7 @@ from runyard.cli import cli
 
 from api.keys.plans import SHIPPED, load_plans
 from config.settings import Settings
-from config.table import page
+from config.settings_doc import page
 
 REPO = Path(__file__).resolve().parents[2]
 KEYS = (REPO / "docs" / "keys.md").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from api.openapi.faults import FAULTS
+from api.openapi.error_codes import FAULTS
 
 REPO = Path(__file__).resolve().parents[2]
 DOCUMENTS = [REPO / "README.md", REPO / "SECURITY.md", *sorted((REPO / "docs").glob("*.md"))]

@@ -9,7 +9,7 @@ from typing import get_type_hints
 import pytest
 from runyard import Limits as ClientLimits
 
-from api.openapi.answers import Limits as AnsweredLimits
+from api.openapi.models import Limits as AnsweredLimits
 from protocol.limits import LIMIT_RULES, MIB, Limits
 
 REPO = Path(__file__).resolve().parents[2]

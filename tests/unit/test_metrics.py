@@ -14,8 +14,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.http.metrics import ASKERS, DIRECTORY, prepare
-from api.http.metrics import Metrics as ApiMetrics
+from api.http.metrics import ASKERS, DIRECTORY, ApiMetrics, prepare
 from dispatch import WorkerUnavailable
 from protocol.job import Job
 from protocol.limits import Limits
@@ -24,7 +23,7 @@ from sandbox.admission.control import Admission
 from sandbox.metrics import Metrics
 from sandbox.run.live import LiveRun
 from tests.unit.test_api_app import Api, assert_envelope
-from worker.observe import Observer, watch
+from worker.telemetry import Observer, register_gauges
 
 REPO = Path(__file__).resolve().parents[2]
 TOKEN = "scrape-token-1"
@@ -44,7 +43,7 @@ def worker_metrics():
     """A worker's numbers with a sample of everything."""
     metrics = Metrics()
     pool = SimpleNamespace(counts=lambda: {"python": {"ready": 1, "size": 4}})
-    watch(metrics.registry, Admission(max_runs=1, memory_mb=64, queue_max=1, queue_wait_s=1), pool)
+    register_gauges(metrics.registry, Admission(max_runs=1, memory_mb=64, queue_max=1, queue_wait_s=1), pool)
     return metrics
 
 
@@ -93,7 +92,12 @@ def result(status="succeeded", **more):
 def live(admitted=0.5, ready=0.75):
     run = LiveRun("run_1", "python")
     run.end()
-    run.marks.accepted, run.marks.admitted, run.marks.ready, run.marks.ended = 0.0, admitted, ready, 2.0
+    run.timestamps.accepted, run.timestamps.admitted, run.timestamps.ready, run.timestamps.ended = (
+        0.0,
+        admitted,
+        ready,
+        2.0,
+    )
     return run
 
 
@@ -130,7 +134,7 @@ def test_failures_of_the_engine_and_refusals_are_counted_by_what_they_were():
 
 def test_several_processes_of_api_are_added_up_by_whichever_is_asked(tmp_path, monkeypatch):
     counts = (
-        "import sys; from types import SimpleNamespace as N; from api.http.metrics import Metrics; m = Metrics();"
+        "import sys; from types import SimpleNamespace as N; from api.http.metrics import ApiMetrics; m = ApiMetrics();"
         "[m.answered('GET', '/healthz', 200, 0.001) for _ in range(int(sys.argv[1]))];"
         "m.answered('BREW', '', 405, 0.001);"
         "print(m.page(N(metrics=lambda: '')).decode())"

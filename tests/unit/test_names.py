@@ -9,7 +9,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 PACKAGES = ("protocol", "config", "api", "sandbox", "worker", "dispatch", "records", "storage", "ops", "runners")
 #: Models of the OpenAPI document have the names of what they describe; so has the language of a runner.
-SHARED = frozenset({"Artifact", "Compile", "ErrorObject", "Isolation", "Language", "Limits", "Run", "Usage"})
+SHARED = frozenset({"Artifact", "Compile", "ErrorObject", "Isolation", "Language", "Run", "Usage"})
 
 
 def defined_classes():

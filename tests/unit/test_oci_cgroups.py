@@ -9,9 +9,9 @@ import pytest
 
 from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.cgroups import files
+from sandbox.engines.cgroups.detect import group_of, open_cgroups
 from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.cgroups.mounts import directories_named
-from sandbox.engines.cgroups.opening import group_of, open_cgroups
 from sandbox.engines.cgroups.reads import ReadLimit, find_disk, read_limit
 from sandbox.engines.cgroups.v1 import CgroupsV1, GroupV1
 from sandbox.engines.cgroups.v2 import CgroupsV2, GroupV2

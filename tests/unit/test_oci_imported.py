@@ -9,9 +9,9 @@ import tarfile
 import pytest
 
 from sandbox.engines import EngineError
-from sandbox.engines.oci.imported import import_image
+from sandbox.engines.oci.image_import import import_image
 from sandbox.engines.oci.spec import build_spec
-from sandbox.engines.traits import GVISOR, Traits
+from sandbox.engines.runtime_features import GVISOR, RuntimeFeatures
 
 
 def saved(path, manifest, **members):
@@ -91,7 +91,7 @@ def configuration(traits):
 
 
 def test_crun_is_given_everything():
-    made = configuration(Traits())
+    made = configuration(RuntimeFeatures())
     assert "rlimits" in made["process"]
     assert "seccomp" in made["linux"]
     assert {"type": "user", "path": "@@USERNS@@"} in made["linux"]["namespaces"]
@@ -100,7 +100,7 @@ def test_crun_is_given_everything():
 
 
 def test_a_runtime_is_not_told_what_it_sees_to_otherwise():
-    assert "rlimits" not in configuration(Traits(sets_rlimits=False))["process"]
+    assert "rlimits" not in configuration(RuntimeFeatures(sets_rlimits=False))["process"]
     gvisor = configuration(GVISOR)
     assert "seccomp" not in gvisor["linux"]
     assert not any(entry["type"] == "user" for entry in gvisor["linux"]["namespaces"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.engines.oci.templates.owners import Owners
+from sandbox.engines.oci.templates.lru import OwnerLru
 
 
 class Clock:
@@ -17,7 +17,7 @@ class Clock:
 
 @given(st.lists(st.sampled_from("abcdef")), st.integers(1, 4))
 def test_those_used_last_are_kept(uses, most):
-    owners, kept = Owners(most, unused_s=1000, clock=Clock()), []
+    owners, kept = OwnerLru(most, unused_s=1000, clock=Clock()), []
     for owner in uses:
         leaving = owners.use(owner)
         kept = [name for name in kept if name != owner] + [owner]
@@ -27,7 +27,7 @@ def test_those_used_last_are_kept(uses, most):
 
 def test_what_has_long_not_been_used_is_given_up():
     clock = Clock()
-    owners = Owners(8, unused_s=60, clock=clock)
+    owners = OwnerLru(8, unused_s=60, clock=clock)
     owners.use("a")
     clock.now = 50
     assert owners.use("b") == []

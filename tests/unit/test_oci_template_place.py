@@ -12,7 +12,7 @@ import pytest
 
 from sandbox.engines import EngineError
 from sandbox.engines.oci.templates.container import Template
-from sandbox.engines.oci.templates.place import Place, Wear
+from sandbox.engines.oci.templates.holder import RotationPolicy, TemplateHolder
 
 PYTHON = SimpleNamespace(id="python")
 
@@ -46,7 +46,7 @@ def booter():
 
 
 def place_of(booter, most_runs=1000, most_seconds=3600.0):
-    return Place(booter, None, PYTHON, "", Wear(most_runs, most_seconds))
+    return TemplateHolder(booter, None, PYTHON, "", RotationPolicy(most_runs, most_seconds))
 
 
 def until(condition):
@@ -57,7 +57,7 @@ def until(condition):
 
 
 def fork(template):
-    template.branch(65536, 0, 0)
+    template.fork(65536, 0, 0)
     template.child_gone()
 
 
@@ -112,7 +112,7 @@ def test_after_one_that_could_not_be_booted_there_is_a_rest(booter):
     with pytest.raises(EngineError, match="could not be booted: no"):
         place.get()
     booter.failing = False
-    assert place.is_resting()
+    assert place.in_backoff()
     with pytest.raises(EngineError, match="rest"):
         place.get()
     assert booter.made == []
@@ -125,7 +125,7 @@ def test_after_one_that_never_worked_there_is_a_rest(booter, forks, rests):
     for _ in range(forks):
         fork(template)
     place.discard(template)
-    assert place.is_resting() is rests
+    assert place.in_backoff() is rests
     assert not template.is_alive()
 
 
@@ -136,17 +136,17 @@ def test_after_one_whose_sandbox_lacked_a_layer_there_is_none(booter, monkeypatc
     place.get()
     until(lambda: len(booter.made) == 2)
     until(lambda: not first.is_alive())
-    place.disprove(first)
+    place.quarantine(first)
     assert not booter.made[1].is_alive(), "its successor is of the same kind"
     monkeypatch.setattr(time, "monotonic", lambda: math.nextafter(math.inf, 0))
-    assert place.is_resting()
+    assert place.in_backoff()
 
 
 def test_one_that_is_let_go_while_it_boots_goes_too(booter):
     place, turns = place_of(booter), threading.Semaphore(1)
     booter.gate.clear()
-    place.boot_behind(turns)
-    place.boot_behind(turns)
+    place.boot_in_background(turns)
+    place.boot_in_background(turns)
     assert not turns.acquire(blocking=False)
     place.close()
     booter.gate.set()
@@ -155,5 +155,5 @@ def test_one_that_is_let_go_while_it_boots_goes_too(booter):
     assert not booter.made[0].is_alive()
     with pytest.raises(EngineError):
         place.get()
-    place.boot_behind(turns)
+    place.boot_in_background(turns)
     assert len(booter.made) == 1

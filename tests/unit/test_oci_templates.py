@@ -14,13 +14,13 @@ from protocol.job import Job, JobFile, JobInput
 from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.confinement import PROFILES, READONLY_PATHS, masked_proc, rlimits, tmpfs_sizes
 from sandbox.engines.oci.templates import namespace
+from sandbox.engines.oci.templates.confinement import build_confinement
 from sandbox.engines.oci.templates.container import Template, TemplateClosed
 from sandbox.engines.oci.templates.filter import compile_filter
 from sandbox.engines.oci.templates.spec import build_template_spec
-from sandbox.engines.oci.templates.walls import build_walls
 from sandbox.languages import RUNNERS, Catalogue
 from sandbox.pool.sizes import flavour_sizes
-from sandbox.run.plan import make_plan
+from sandbox.run.plan import build_plan
 from tests.support.seccomp_cases import flipped
 from tests.support.seccomp_filter import AARCH64, I386, X32, X86_64, Filter, all_calls, compile_profile
 
@@ -41,7 +41,7 @@ def enclosure(monkeypatch):
 def test_the_agent_reads_the_walls_as_they_are_meant(enclosure):
     quotas = {"max_user_namespaces": 0, "max_inotify_instances": 128}
     walls = enclosure.Walls(
-        build_walls(
+        build_confinement(
             memory_bytes=256 * MIB, build_bytes=0, seccomp=b"12345678", no_new_privileges=True, quotas=quotas
         )
     )
@@ -63,7 +63,7 @@ def test_the_agent_reads_the_walls_as_they_are_meant(enclosure):
 
 def test_a_compiled_language_has_its_build_directory(enclosure):
     walls = enclosure.Walls(
-        build_walls(memory_bytes=MIB, build_bytes=MIB, seccomp=b"", no_new_privileges=False, quotas={})
+        build_confinement(memory_bytes=MIB, build_bytes=MIB, seccomp=b"", no_new_privileges=False, quotas={})
     )
     assert walls.mounts[0][1] == b"opt/build"
     assert walls.no_new_privileges is False
@@ -76,13 +76,13 @@ def test_a_child_changes_its_profile_before_it_may_not_any_more(enclosure, monke
         (kernel, ("unshare", "attach", "become_root", "shrink_bounding_set", "new_session_keyring", "load_filter")),
         (kernel, ("change_profile", "forbid_new_privileges", "drop_capabilities")),
         (enclosure.os, ("setsid", "setresgid", "setresuid", "close", "chdir")),
-        (enclosure, ("_write", "_furnish", "_raise_loopback")),
+        (enclosure, ("_write", "_setup_mounts", "_raise_loopback")),
         (enclosure.resource, ("setrlimit",)),
     ):
         for name in names:
             monkeypatch.setattr(module, name, lambda *given, name=name: steps.append((name, given)))
     walls = enclosure.Walls(
-        build_walls(
+        build_confinement(
             memory_bytes=MIB,
             build_bytes=0,
             seccomp=b"12345678",
@@ -213,7 +213,7 @@ def test_a_bound_of_the_hosts_is_raised_to_serve_all_slots(tmp_path, bound, slot
 
 
 def plan(code, **fields):
-    return make_plan(Job(run_id="run_1", language="python", code=code, key="k", **fields), CATALOGUE)
+    return build_plan(Job(run_id="run_1", language="python", code=code, key="k", **fields), CATALOGUE)
 
 
 @pytest.mark.parametrize(
@@ -254,26 +254,26 @@ def test_what_could_come_before_a_library_or_change_it_takes_the_plain_template(
 
 
 def test_a_container_is_asked_for_by_the_run():
-    assert plan("1", isolation="container").container is True
-    assert plan("1").container is False
+    assert plan("1", isolation="container").dedicated_container is True
+    assert plan("1").dedicated_container is False
 
 
 def test_a_template_that_was_closed_is_told_from_one_that_fails():
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs, socket.socket() as stream:
         template = Template("template-1", ours)
-        template.branch(65536, stream.fileno(), stream.fileno())
+        template.fork(65536, stream.fileno(), stream.fileno())
         assert template.is_alive()
         template.close()
         assert not template.is_alive()
         with pytest.raises(TemplateClosed):
-            template.branch(65536, stream.fileno(), stream.fileno())
+            template.fork(65536, stream.fileno(), stream.fileno())
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     template = Template("template-2", ours)
     theirs.close()
     assert not template.is_alive()
     with pytest.raises(EngineError, match="cannot be reached") as caught:
-        template.branch(65536, 0, 0)
+        template.fork(65536, 0, 0)
     assert not isinstance(caught.value, TemplateClosed)
     template.close()
 

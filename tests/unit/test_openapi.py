@@ -15,11 +15,11 @@ from pydantic import BaseModel
 
 from api.app import routes_alone
 from api.errors import ApiError
-from api.openapi import answers, examples
-from api.openapi.answers import Error, File, Health, LanguageList, Run
-from api.openapi.declare import Json, operation
+from api.openapi import examples, models
+from api.openapi.decorator import Json, operation
 from api.openapi.document import Undeclared, document
-from api.openapi.faults import ANYWHERE, FAULTS
+from api.openapi.error_codes import ANYWHERE, FAULTS
+from api.openapi.models import Error, File, Health, LanguageList, Run
 from api.openapi.text import as_yaml
 from api.runs.requests import RunIn, parse_run
 from protocol import result
@@ -210,7 +210,7 @@ def test_examples_of_requests(spec, name):
 @pytest.mark.parametrize("name", ["Isolation", "Limits", "Usage", "Compile"])
 def test_what_the_worker_says_of_a_run_has_a_field_in_its_model(name):
     said = [field.name for field in fields(getattr(result, name))]
-    assert list(getattr(answers, name).model_fields) == said
+    assert list(getattr(models, name).model_fields) == said
 
 
 def test_the_run_has_the_fields_of_its_model():

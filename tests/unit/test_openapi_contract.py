@@ -13,10 +13,12 @@ import yaml
 
 from api.app import routes_alone
 from api.openapi.document import document
-from api.openapi.faults import FAULTS
+from api.openapi.error_codes import FAULTS
 
 CONTRACT = Path(__file__).with_name("data") / "openapi_contract.yaml"
-TEXTS = frozenset({"summary", "description", "example", "examples", "title", "externalDocs", "info", "tags", "servers"})
+TEXTS = frozenset(
+    {"summary", "description", "example", "examples", "title", "externalDocs", "info", "tags", "servers"}
+)
 
 
 def stripped(node, names_are_free=False):
@@ -60,7 +62,9 @@ def identity(item):
 
 def promises():
     """The document of the present code, with the error codes and their statuses beside it."""
-    return stripped(document(routes_alone())) | {"x-error-codes": {code: one.status for code, one in FAULTS.items()}}
+    return stripped(document(routes_alone())) | {
+        "x-error-codes": {code: one.status for code, one in FAULTS.items()}
+    }
 
 
 def test_nothing_that_was_promised_is_gone():

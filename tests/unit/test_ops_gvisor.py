@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ops.gvisor import build
-from ops.images.run import Progress
+from ops.images.run import BuildProgress
 from ops.install import InstallError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,11 +67,11 @@ def test_what_is_up_to_date_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(build.os, "geteuid", lambda: 0)
     path = fake(tmp_path / "runsc", build.revision())
     before = path.stat()
-    build.build(path, Progress())
+    build.build(path, BuildProgress())
     assert path.stat() == before
 
 
 def test_only_root_may_install(tmp_path, monkeypatch):
     monkeypatch.setattr(build.os, "geteuid", lambda: 1000)
     with pytest.raises(InstallError, match="root"):
-        build.build(tmp_path / "runsc", Progress())
+        build.build(tmp_path / "runsc", BuildProgress())

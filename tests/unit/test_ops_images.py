@@ -11,11 +11,11 @@ import pytest
 
 from ops.environment import clean
 from ops.images.errors import BuildFailed, HostLacks
-from ops.images.inputs import Inputs, place
+from ops.images.inputs import BuildInputs, place
 from ops.images.layers import _version
-from ops.images.run import Progress, run
+from ops.images.run import BuildProgress, run
 from ops.images.store import Store
-from sandbox.content import measure
+from sandbox.layer_digest import hash_tree
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -45,7 +45,7 @@ def runners(tmp_path):
 
 
 def keys(runners):
-    inputs = Inputs(runners)
+    inputs = BuildInputs(runners)
     return {
         "base": inputs.base_key(),
         "agent": inputs.agent_key(),
@@ -87,7 +87,7 @@ def test_modes_times_and_byte_code_are_no_inputs(runners):
 
 
 def test_refresh_names_everything_anew(runners):
-    assert Inputs(runners, refresh="a").image_key("snake") != Inputs(runners).image_key("snake")
+    assert BuildInputs(runners, refresh="a").image_key("snake") != BuildInputs(runners).image_key("snake")
 
 
 def test_placed_files_can_be_read_by_the_sandbox_whatever_the_umask(runners, tmp_path):
@@ -102,7 +102,7 @@ def test_placed_files_can_be_read_by_the_sandbox_whatever_the_umask(runners, tmp
 def test_every_real_runner_has_what_the_builder_and_the_worker_need():
     import tomllib
 
-    inputs = Inputs(REPO / "runners")
+    inputs = BuildInputs(REPO / "runners")
     assert {"bash", "bun", "deno", "node", "php", "python", "ruby", "typescript"} <= set(inputs.languages())
     for language in inputs.languages():
         about = tomllib.loads((REPO / "runners" / language / "runner.toml").read_text())
@@ -146,17 +146,17 @@ def tree(tmp_path):
     ],
 )
 def test_any_change_of_content_changes_the_digest(tree, change):
-    before = measure(tree)
+    before = hash_tree(tree)
     assert before.size_bytes == 5
     change(tree)
-    assert measure(tree).digest != before.digest
+    assert hash_tree(tree).digest != before.digest
 
 
 def test_the_digest_does_not_depend_on_time_or_place(tree, tmp_path):
-    before = measure(tree)
+    before = hash_tree(tree)
     os.utime(tree / "d/f", (1, 1))
     tree.rename(tmp_path / "elsewhere")
-    assert measure(tmp_path / "elsewhere") == before
+    assert hash_tree(tmp_path / "elsewhere") == before
 
 
 def make_layer(store, name):
@@ -207,14 +207,14 @@ def test_the_lock_waits_for_another_builder_and_clears_up_after_a_dead_one(tmp_p
     entered, leave = threading.Event(), threading.Event()
 
     def first():
-        with store.locked(Progress()):
+        with store.locked(BuildProgress()):
             order.append("first")
             entered.set()
             leave.wait(10)
             order.append("first ends")
 
     def second():
-        with Store(tmp_path).locked(Progress()):
+        with Store(tmp_path).locked(BuildProgress()):
             order.append("second")
 
     threads = [threading.Thread(target=first), threading.Thread(target=second)]
@@ -255,7 +255,7 @@ def test_a_program_that_is_not_there_is_named():
 
 def test_progress_is_json_in_the_log_of_the_service(monkeypatch, capsys):
     monkeypatch.setenv("RUNYARD_LOG", "json")
-    Progress().say('node: "ready"\n')
+    BuildProgress().say('node: "ready"\n')
     assert json.loads(capsys.readouterr().err)["message"].endswith('node: "ready"\n')
 
 
@@ -286,5 +286,5 @@ def test_an_unknown_language_is_refused_with_the_known_ones(tmp_path):
         cwd=REPO,
     )
     assert done.returncode == 1
-    known = ", ".join(Inputs(REPO / "runners").languages())
+    known = ", ".join(BuildInputs(REPO / "runners").languages())
     assert f"there is no runner for cobol; known: {known}" in done.stderr

@@ -16,9 +16,9 @@ from ops import host, programs
 from ops.checks import all_checks
 from ops.children import FIRST_BACKOFF_S, Child, Program
 from ops.environment import clean
-from ops.images.run import Progress
+from ops.images.run import BuildProgress
 from ops.install import InstallError
-from ops.state import Place, cgroups, is_running, processes, take_lock, turn, unusable
+from ops.state import StatePlace, cgroups, is_running, processes, take_lock, turn, unusable
 from ops.up import Up
 from ops.upkeep import collect
 
@@ -200,7 +200,7 @@ def _alive(pid):
 
 
 def test_who_starts_or_stops_a_service_waits_for_another_who_does(tmp_path):
-    place, said, order = Place(tmp_path), [], []
+    place, said, order = StatePlace(tmp_path), [], []
 
     def second():
         with turn(place, said.append):
@@ -215,12 +215,12 @@ def test_who_starts_or_stops_a_service_waits_for_another_who_does(tmp_path):
     waiting.join()
     assert order == ["first", "second"]
     assert said == ["waiting for another make up or make down of this service"]
-    with turn(Place(tmp_path / "none"), said.append):
+    with turn(StatePlace(tmp_path / "none"), said.append):
         assert len(said) == 1
 
 
 def test_only_the_lock_says_that_a_service_runs(tmp_path):
-    place = Place(tmp_path)
+    place = StatePlace(tmp_path)
     place.run.mkdir()
     place.pid_file.write_text(str(os.getpid()))
     assert not is_running(place)
@@ -232,7 +232,7 @@ def test_only_the_lock_says_that_a_service_runs(tmp_path):
 
 
 def test_processes_are_known_by_the_services_own_interpreter(tmp_path):
-    place = Place(tmp_path)
+    place = StatePlace(tmp_path)
     place.python.parent.mkdir(parents=True)
     place.python.symlink_to("/usr/bin/sleep")
     ours = subprocess.Popen([str(place.python), "30"])
@@ -250,12 +250,12 @@ def test_the_name_of_the_control_groups_is_the_engines(tmp_path):
     """`make down` must find them without the libraries that the engine needs."""
     from sandbox.engines.confinement import instance_name
 
-    assert Place(tmp_path).instance == instance_name(tmp_path)
+    assert StatePlace(tmp_path).instance == instance_name(tmp_path)
 
 
 def test_control_groups_are_listed_deepest_first(tmp_path, monkeypatch):
     monkeypatch.setattr("ops.state.CGROUP_ROOT", tmp_path)
-    place = Place(tmp_path)
+    place = StatePlace(tmp_path)
     (tmp_path / "memory" / place.instance / "one").mkdir(parents=True)
     (tmp_path / place.instance / "two").mkdir(parents=True)
     (tmp_path / "memory/runyard-00000000/other").mkdir(parents=True)
@@ -279,7 +279,7 @@ def test_a_state_directory_that_the_api_could_not_reach_is_refused():
 def test_directories_have_their_modes_whatever_the_umask(tmp_path):
     previous = os.umask(0o077)
     try:
-        Place(tmp_path / "s").make()
+        StatePlace(tmp_path / "s").make()
     finally:
         os.umask(previous)
     modes = {name: (tmp_path / "s" / name).stat().st_mode & 0o777 for name in (".", "run", "log", "images")}
@@ -361,7 +361,7 @@ def test_the_address_that_is_shown_can_be_reached(monkeypatch, bind, url):
 
 
 def test_every_requirement_that_can_be_missing_says_how_it_is_mended(tmp_path):
-    checks = list(all_checks(Place(tmp_path)))
+    checks = list(all_checks(StatePlace(tmp_path)))
     assert {"root", "crun", "overlay", "seccomp", "user namespaces", "AppArmor", "Landlock"} <= {
         c.name for c in checks
     }
@@ -369,15 +369,15 @@ def test_every_requirement_that_can_be_missing_says_how_it_is_mended(tmp_path):
 
 
 def test_nothing_is_collected_while_a_service_may_run_from_it(tmp_path):
-    place = Place(tmp_path)
+    place = StatePlace(tmp_path)
     place.make()
     unused = place.images / "a-1"
     unused.mkdir()
     (unused / "image.json").write_text("{}")
     lock = take_lock(place)
     with pytest.raises(InstallError, match="make down first"):
-        collect(place, Progress())
+        collect(place, BuildProgress())
     assert unused.exists()
     lock.close()
-    collect(place, Progress())
+    collect(place, BuildProgress())
     assert not unused.exists()

@@ -10,7 +10,7 @@ import pytest
 from ops import installed, systemd
 from ops.install import InstallError
 from ops.installed import read_settings, use_its_settings
-from ops.state import DEFAULT_STATE_DIR, Place
+from ops.state import DEFAULT_STATE_DIR, StatePlace
 from ops.systemd import GVISOR_DROP_IN, TARGETS, check_settings, remove_files, write_files, write_settings
 
 
@@ -162,5 +162,5 @@ def test_a_service_of_make_up_is_neither_upgraded_nor_removed(monkeypatch, what)
 )
 def test_a_unit_that_is_being_started_again_counts_as_running(monkeypatch, states, runs):
     monkeypatch.setattr(installed, "unit_states", lambda: states)
-    assert installed.runs_as_units(Place(Path(DEFAULT_STATE_DIR))) is runs
-    assert not installed.runs_as_units(Place(Path("/var/lib/other")))
+    assert installed.runs_as_units(StatePlace(Path(DEFAULT_STATE_DIR))) is runs
+    assert not installed.runs_as_units(StatePlace(Path("/var/lib/other")))

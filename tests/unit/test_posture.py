@@ -13,7 +13,7 @@ import pytest
 from ops.posture import joined
 from sandbox.engines import EngineError, EngineUnusable, NotConfined
 from sandbox.engines.oci.runsc import options_for
-from sandbox.engines.posture import Expected, Subject, subject_of
+from sandbox.engines.pid1_status import ExpectedStatus, ProcessView, process_view
 from sandbox.images import Image
 from sandbox.languages import Catalogue
 from sandbox.posture import canary
@@ -254,12 +254,12 @@ def test_mountinfo_is_read():
 
 
 def test_a_uid_is_told_by_its_slot():
-    subject = Subject(1, (1,), 1_001_000)
-    assert named_uid(1_001_000, subject) == "slot+1000"
-    assert named_uid(1_000_000, subject) == "slot+0"
-    assert named_uid(0, subject) == "0"
-    assert named_uid(1_065_536, subject) == "1065536"
-    assert named_uid(5, Subject(1, (1,), None)) == "5"
+    process_view = ProcessView(1, (1,), 1_001_000)
+    assert named_uid(1_001_000, process_view) == "slot+1000"
+    assert named_uid(1_000_000, process_view) == "slot+0"
+    assert named_uid(0, process_view) == "0"
+    assert named_uid(1_065_536, process_view) == "1065536"
+    assert named_uid(5, ProcessView(1, (1,), None)) == "5"
 
 
 def test_a_capability_set_is_told_by_its_numbers():
@@ -296,8 +296,8 @@ def test_bounds_of_both_versions_are_read(tmp_path):
 
 def test_a_sandbox_that_has_ended_is_not_measured():
     with pytest.raises(EngineError, match="ended before"):
-        subject_of(5, [], Expected(7))
-    assert subject_of(5, [9, 5, 7], Expected(7)).processes == (5, 7, 9)
+        process_view(5, [], ExpectedStatus(7))
+    assert process_view(5, [9, 5, 7], ExpectedStatus(7)).processes == (5, 7, 9)
 
 
 # -- canaries ----------------------------------------------------------------------------------------------
@@ -315,11 +315,11 @@ class Sandbox:
     def facts(self):
         return SimpleNamespace(source="template" if self.replaceable else "pool")
 
-    def disprove(self):
+    def quarantine_source(self):
         return self.replaceable
 
-    def subject(self):
-        return Subject(1, (1,), 1000)
+    def process_view(self):
+        return ProcessView(1, (1,), 1000)
 
 
 @pytest.fixture

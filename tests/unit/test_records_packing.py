@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from records.packing import CHUNK_BYTES, PLAIN_BYTES, chunks, events_of, pack, unpack
-from records.runs import Event
+from records.runs import StoredEvent
 
 bodies = st.binary(max_size=200).map(lambda body: body.replace(b"\n", b"."))
 sequences = st.lists(st.tuples(st.integers(1, 10**6), bodies), unique_by=lambda pair: pair[0], max_size=50).map(
@@ -36,7 +36,7 @@ def test_small_data_stays_plain_and_large_gets_smaller():
 
 @given(sequences, st.integers(0, 10**6))
 def test_events_come_back_from_their_chunks(pairs, above):
-    given_events = [Event(seq, body) for seq, body in pairs]
+    given_events = [StoredEvent(seq, body) for seq, body in pairs]
     packed = list(chunks(given_events, above=above))
     found = [event for _, chunk in packed for event in events_of(chunk)]
     assert found == [event for event in given_events if event.seq > above]
@@ -45,7 +45,7 @@ def test_events_come_back_from_their_chunks(pairs, above):
 
 
 def test_chunks_are_of_bounded_size():
-    many = [Event(seq, b"x" * 1000) for seq in range(1, 1001)]
+    many = [StoredEvent(seq, b"x" * 1000) for seq in range(1, 1001)]
     packed = list(chunks(many))
     assert 10 < len(packed) < 20
     assert all(len(unpack(chunk)) < CHUNK_BYTES + 2000 for _, chunk in packed)
@@ -54,11 +54,11 @@ def test_chunks_are_of_bounded_size():
 @pytest.mark.parametrize(
     "events",
     [
-        [Event(0, b"{}")],
-        [Event(2**31, b"{}")],
-        [Event(2, b""), Event(1, b"")],
-        [Event(1, b""), Event(1, b"")],
-        [Event(1, b"\n")],
+        [StoredEvent(0, b"{}")],
+        [StoredEvent(2**31, b"{}")],
+        [StoredEvent(2, b""), StoredEvent(1, b"")],
+        [StoredEvent(1, b""), StoredEvent(1, b"")],
+        [StoredEvent(1, b"\n")],
     ],
 )
 def test_events_that_could_not_be_told_apart_are_refused(events):

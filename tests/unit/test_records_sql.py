@@ -12,7 +12,7 @@ import pytest
 from records import migrate, open_records
 from records.errors import RecordsUnavailable
 from records.files import NewFile
-from records.runs import Accepted, NewRun, RunEnd
+from records.runs import AcceptedRun, NewRun, RunEnd
 from records.sql.database import parse_url
 from records.sql.prepared import Prepared
 from records.sql.tables import runs
@@ -140,7 +140,7 @@ def test_what_fails_in_a_transaction_takes_all_of_it_back_and_the_next_is_made(o
 
     with pytest.raises(sqlite3.IntegrityError):
         database.write(two_then_fail)
-    assert opened.runs.accept(a_run(4)) == Accepted()
+    assert opened.runs.accept(a_run(4)) == AcceptedRun()
     assert {run.id for run in opened.runs.list("key_a", limit=9).items} == {"run_1", "run_4"}
 
 
@@ -162,7 +162,7 @@ def test_a_commit_that_fails_is_not_repeated_and_leaves_nothing_open(opened):
     with pytest.raises(RecordsUnavailable):
         opened.runs._database.write(deferred)
     assert times == [1]
-    assert opened.runs.accept(a_run(1)) == Accepted()
+    assert opened.runs.accept(a_run(1)) == AcceptedRun()
 
 
 @pytest.mark.parametrize(
@@ -244,5 +244,5 @@ def test_waiting_for_the_one_writer_is_bounded(tmp_path):
     assert records.runs.get("key_a", "run_1") is None
     finished.set()
     thread.join()
-    assert records.runs.accept(a_run(1)) == Accepted()
+    assert records.runs.accept(a_run(1)) == AcceptedRun()
     records.close()

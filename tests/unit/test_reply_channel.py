@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from dispatch.connection import LEAVE
-from sandbox.run.live import BEHIND_BYTES, LiveRun, Marks, Outlet
+from sandbox.run.live import BEHIND_BYTES, EventSink, LiveRun, Timestamps
 from sandbox.run.reply_channel import HUNG_UP
-from worker import operations
-from worker.operations import Connection, Operations
+from worker import handlers as operations
+from worker.handlers import Connection, RequestHandlers
 from worker.runs import RunTable
 from worker.unix_channel import UnixChannel
 
@@ -44,7 +44,7 @@ def is_hung_up(channel):
 
 
 def test_several_messages_are_a_line_each_and_what_orjson_knows_may_be_in_them(pair):
-    UnixChannel(pair[0]).send({"a": Marks(1.0)}, {"b": "\n"})
+    UnixChannel(pair[0]).send({"a": Timestamps(1.0)}, {"b": "\n"})
     first, second = read_lines(pair[1], 2)
     assert (first["a"]["accepted"], second) == (1.0, {"b": "\n"})
 
@@ -162,23 +162,23 @@ def memory(room=1 << 30):
         channel.close()
 
 
-def attend(live):
+def handle_event(live):
     """One sleep of a live run's owner."""
     poller = select.poll()
     live.register(poller)
     for fd, event in poller.poll(1000):
-        live.attend(fd, event)
+        live.handle_event(fd, event)
 
 
 def test_a_live_run_is_held_up_and_goes_on_over_any_channel():
     with memory(room=1000) as channel:
-        live = LiveRun("run_1", "bash", outlet=Outlet(channel, "all"))
-        while not live.is_behind:
+        live = LiveRun("run_1", "bash", outlet=EventSink(channel, "all"))
+        while not live.is_backpressured:
             live.output("stdout", b"x" * 40_000)
         assert BEHIND_BYTES < channel.unsent_bytes < BEHIND_BYTES + 100_000
         channel.room = 1 << 30
-        attend(live)
-        assert (live.is_behind, channel.unsent_bytes) == (False, 0)
+        handle_event(live)
+        assert (live.is_backpressured, channel.unsent_bytes) == (False, 0)
         assert [message["seq"] for message in channel.got] == list(range(1, len(live.log) + 1))
         live.end()
 
@@ -186,15 +186,15 @@ def test_a_live_run_is_held_up_and_goes_on_over_any_channel():
 @pytest.mark.parametrize(("leaving", "stop"), [(True, "cancelled"), (False, "interrupted")])
 def test_a_live_run_ends_with_its_client_over_any_channel(leaving, stop):
     with memory() as channel:
-        live = LiveRun("run_1", "bash", outlet=Outlet(channel, "status"))
+        live = LiveRun("run_1", "bash", outlet=EventSink(channel, "status"))
         channel.hang_up(leaving=leaving)
-        attend(live)
+        handle_event(live)
         assert (live.stop, live.outlet) == (stop, None)
         live.end()
 
 
 def handlers(**service):
-    return Operations(SimpleNamespace(**service), RunTable(4))
+    return RequestHandlers(SimpleNamespace(**service), RunTable(4))
 
 
 def test_a_request_is_answered_over_any_channel():
@@ -222,7 +222,7 @@ def follow(served, channel):
 def test_a_follower_hears_all_and_one_that_is_gone_is_noticed_in_silence(monkeypatch):
     monkeypatch.setattr(operations, "FOLLOW_S", 0.05)
     table = RunTable(4)
-    served = Operations(SimpleNamespace(), table)
+    served = RequestHandlers(SimpleNamespace(), table)
     live = LiveRun("run_1", "bash")
     table.add(live)
     live.output("stdout", b"hi")
@@ -242,7 +242,7 @@ def test_a_follower_hears_all_and_one_that_is_gone_is_noticed_in_silence(monkeyp
 
 def test_a_collector_that_is_gone_is_told_nothing_more():
     table = RunTable(4)
-    served = Operations(SimpleNamespace(), table)
+    served = RequestHandlers(SimpleNamespace(), table)
     with memory() as channel:
 
         def collect():

@@ -9,8 +9,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from sandbox.admission.control import Admission, BeyondShare, LeftQueue, Overloaded, Share, ShareUsed
-from sandbox.run.live import LiveRun, Outlet
+from sandbox.admission.control import (
+    Admission,
+    BeyondShare,
+    CancelledInQueue,
+    KeyLimit,
+    KeyLimitReached,
+    Overloaded,
+)
+from sandbox.run.live import EventSink, LiveRun
 from worker.unix_channel import UnixChannel
 
 
@@ -23,12 +30,12 @@ def admission(**changes):
 def place(places, key, memory_mb, live=None):
     """Hold a place for the time of a run."""
     live = live or LiveRun("run_x", "bash")
-    entered = places.enter(key, memory_mb)
+    entered = places.reserve(key, memory_mb)
     try:
         places.wait(entered, live)
         yield entered
     finally:
-        places.leave(entered)
+        places.release(entered)
         live.end()
 
 
@@ -36,7 +43,7 @@ class Waiting:
     """A run waiting on a thread of its own; records its name when admitted."""
 
     def __init__(self, places, name, order, *, memory_mb=100, listener=None):
-        self.live = LiveRun(name, "bash", outlet=listener and Outlet(UnixChannel(listener), "all"))
+        self.live = LiveRun(name, "bash", outlet=listener and EventSink(UnixChannel(listener), "all"))
         self.error = None
         self.release = threading.Event()
         self.admitted = threading.Event()
@@ -54,7 +61,7 @@ class Waiting:
                 order.append(name)
                 self.admitted.set()
                 self.release.wait(10)
-        except (Overloaded, LeftQueue, BeyondShare) as e:
+        except (Overloaded, CancelledInQueue, BeyondShare) as e:
             self.error = e
 
     def end(self):
@@ -90,10 +97,10 @@ def test_the_sum_of_memory_is_bounded():
 def test_a_run_larger_than_the_budget_runs_alone():
     places = admission(max_runs=10, memory_mb=100)
     with place(places, "x", 400):
-        small = places.enter("a", 1)
+        small = places.reserve("a", 1)
         assert not small.held
     assert small.held
-    places.leave(small)
+    places.release(small)
     assert places.load().running == 0
 
 
@@ -122,7 +129,7 @@ def test_a_client_that_leaves_gives_up_its_turn():
         stays = Waiting(places, "b0", order)
         theirs.close()
         gone.end()
-        assert isinstance(gone.error, LeftQueue)
+        assert isinstance(gone.error, CancelledInQueue)
     stays.end()
     assert order == ["b0"]
     assert places.load().running == 0
@@ -131,20 +138,20 @@ def test_a_client_that_leaves_gives_up_its_turn():
 def test_a_run_whose_client_left_does_not_start_although_its_turn_came_at_the_same_moment():
     places = admission()
     ours, theirs = socket.socketpair()
-    first = places.enter("x", 1)
-    second = places.enter("a", 1)
-    third = places.enter("b", 1)
-    live = LiveRun("run_x", "bash", outlet=Outlet(UnixChannel(ours), "status"))
+    first = places.reserve("x", 1)
+    second = places.reserve("a", 1)
+    third = places.reserve("b", 1)
+    live = LiveRun("run_x", "bash", outlet=EventSink(UnixChannel(ours), "status"))
     with ours:
         theirs.close()
-        places.leave(first)
+        places.release(first)
         assert second.held
-        with pytest.raises(LeftQueue):
+        with pytest.raises(CancelledInQueue):
             places.wait(second, live)
         assert live.stop == "interrupted"
-    places.leave(second)
+    places.release(second)
     assert third.held
-    places.leave(third)
+    places.release(third)
     assert places.load().running == 0
 
 
@@ -164,17 +171,17 @@ def test_no_descriptor_is_left_after_waiting():
 
 def test_a_run_that_was_evicted_hears_of_it_and_leaves_nothing():
     places = admission(max_runs=4, memory_mb=4000, queue_max=8)
-    held = [places.enter("a", 1) for _ in range(2)]
+    held = [places.reserve("a", 1) for _ in range(2)]
     greedy = [Waiting(places, f"a{n}", []) for n in range(6)]
-    others = [places.enter(key, 1) for key in "bcde"]
+    others = [places.reserve(key, 1) for key in "bcde"]
     assert [place.held for place in others] == [True, True, False, False]
-    last = places.enter("f", 1)
+    last = places.reserve("f", 1)
     greedy[5].end()
     assert isinstance(greedy[5].error, BeyondShare)
     with pytest.raises(BeyondShare):
-        places.enter("a", 1)
+        places.reserve("a", 1)
     for place in [*held, *others, last]:
-        places.leave(place)
+        places.release(place)
     for run in greedy[:5]:
         run.end()
     assert (places.load().running, places.load().waiting) == (0, 0)
@@ -182,20 +189,20 @@ def test_a_run_that_was_evicted_hears_of_it_and_leaves_nothing():
 
 def test_a_key_has_its_share_of_the_places_and_of_the_queue():
     places = admission(max_runs=10)
-    share = Share(running=2, waiting=1)
-    first, second = places.enter("a", 1, share), places.enter("a", 1, share)
-    third = places.enter("a", 1, share)
+    share = KeyLimit(running=2, waiting=1)
+    first, second = places.reserve("a", 1, share), places.reserve("a", 1, share)
+    third = places.reserve("a", 1, share)
     assert (first.held, second.held, third.held) == (True, True, False)
-    with pytest.raises(ShareUsed):
-        places.enter("a", 1, share)
-    other = places.enter("b", 1)
+    with pytest.raises(KeyLimitReached):
+        places.reserve("a", 1, share)
+    other = places.reserve("b", 1)
     assert other.held, "nobody else waits for it"
-    places.leave(other)
+    places.release(other)
     assert not third.held
-    places.leave(first)
+    places.release(first)
     assert third.held
     for place in (second, third):
-        places.leave(place)
+        places.release(place)
     load = places.load()
     assert (load.running, load.waiting, load.memory_mb) == (0, 0, 0)
     assert not places._queue._keys
@@ -203,40 +210,40 @@ def test_a_key_has_its_share_of_the_places_and_of_the_queue():
 
 def test_a_key_at_its_share_is_passed_by_and_comes_first_once_it_may():
     places = admission(max_runs=2)
-    share = Share(running=1, waiting=5)
-    runs = [places.enter("a", 1, share) for _ in range(2)]
-    full = places.enter("b", 1)
-    waiting = [places.enter("b", 1), places.enter("c", 1)]
+    share = KeyLimit(running=1, waiting=5)
+    runs = [places.reserve("a", 1, share) for _ in range(2)]
+    full = places.reserve("b", 1)
+    waiting = [places.reserve("b", 1), places.reserve("c", 1)]
     assert (runs[0].held, runs[1].held, full.held) == (True, False, True)
-    places.leave(full)
+    places.release(full)
     assert waiting[0].held, "a, which is first in the queue, has its one place already"
-    places.leave(runs[0])
+    places.release(runs[0])
     assert runs[1].held
     assert not waiting[1].held
-    places.leave(waiting[0])
+    places.release(waiting[0])
     assert waiting[1].held
 
 
 def test_a_share_of_no_waiting():
     places = admission(max_runs=1)
-    held = places.enter("b", 1)
-    with pytest.raises(ShareUsed):
-        places.enter("a", 1, Share(running=1, waiting=0))
-    places.leave(held)
-    assert places.enter("a", 1, Share(running=1, waiting=0)).held
+    held = places.reserve("b", 1)
+    with pytest.raises(KeyLimitReached):
+        places.reserve("a", 1, KeyLimit(running=1, waiting=0))
+    places.release(held)
+    assert places.reserve("a", 1, KeyLimit(running=1, waiting=0)).held
 
 
 def test_what_jobs_bring_is_bounded_for_each_key_and_for_all(monkeypatch):
     monkeypatch.setattr("sandbox.admission.control.JOBS_BYTES", 100)
     monkeypatch.setattr("sandbox.admission.control.JOBS_SHARE_BYTES", 60)
     admission = Admission(max_runs=10, memory_mb=10_000, queue_max=10, queue_wait_s=1)
-    first = admission.enter("one", 64, size=50)
+    first = admission.reserve("one", 64, size=50)
     with pytest.raises(BeyondShare):
-        admission.enter("one", 64, size=20)
-    admission.enter("two", 64, size=45)
+        admission.reserve("one", 64, size=20)
+    admission.reserve("two", 64, size=45)
     with pytest.raises(Overloaded, match="memory"):
-        admission.enter("three", 64, size=10)
-    small = admission.enter("one", 64)
-    admission.leave(small)
-    admission.leave(first)
-    assert admission.enter("three", 64, size=55).held
+        admission.reserve("three", 64, size=10)
+    small = admission.reserve("one", 64)
+    admission.release(small)
+    admission.release(first)
+    assert admission.reserve("three", 64, size=55).held

@@ -13,12 +13,12 @@ from protocol.limits import Limits
 from sandbox.agent_client.artifacts import Receiver
 from sandbox.frames import ProtocolError, pack
 from storage.errors import StorageFull, StorageUnavailable
-from storage.intake import Intake
+from storage.intake import WriterBase
 
 LIMITS = Limits.resolve({"max_artifact_bytes": 100, "max_artifact_files": 3})
 
 
-class Writer(Intake):
+class Writer(WriterBase):
     """Bytes in memory; `fail_at` names the verb that the store cannot do."""
 
     def __init__(self, blobs, max_bytes):

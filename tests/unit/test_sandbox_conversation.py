@@ -14,14 +14,14 @@ from dispatch.connection import LEAVE
 from protocol.job import Job, JobInput
 from sandbox import frames
 from sandbox.agent_client import client
-from sandbox.agent_client.client import Conversation
+from sandbox.agent_client.client import AgentClient
 from sandbox.agent_client.stdin import WINDOW_BYTES
 from sandbox.engines import SandboxBroken, Stats
 from sandbox.frames import FROM_AGENT, frame, pack
 from sandbox.languages import Catalogue
-from sandbox.run.live import LiveRun, Outlet
+from sandbox.run.live import EventSink, LiveRun
 from sandbox.run.outcome import status_of
-from sandbox.run.plan import make_plan
+from sandbox.run.plan import build_plan
 from storage.errors import StorageUnavailable
 from worker.unix_channel import UnixChannel
 
@@ -55,13 +55,13 @@ class FakeSandbox:
     def stats(self):
         return Stats(self.cpu_ns, 5 << 20, self.oom_kills)
 
-    def lend_memory(self, reserve_mb):
+    def raise_memory_limit(self, reserve_mb):
         self.lent_mb += reserve_mb
 
-    def begin_compiling(self, limits):
+    def enter_compile_phase(self, limits):
         self.told.append(("begin compiling", limits.memory_mb))
 
-    def end_compiling(self):
+    def leave_compile_phase(self):
         self.told.append("end compiling")
         return self.fits
 
@@ -83,10 +83,10 @@ class Heard:
     def __init__(self, spoken, log):
         self.stdout, self.stderr = log.text("stdout"), log.text("stderr")
         self.log = log
-        self._spoken = spoken
+        self._report = spoken
 
     def __getattr__(self, name):
-        return getattr(self._spoken, name)
+        return getattr(self._report, name)
 
 
 def compiled_frame(kind=b"exit", number=b"0"):
@@ -114,8 +114,8 @@ def converse(
     """
     sandbox = FakeSandbox()
     sandbox.cpu_ns, sandbox.oom_kills, sandbox.fits = cpu_ns, oom_kills, fits
-    plan = make_plan(Job("run_x", language, code="true", **job), CATALOGUE)
-    live = LiveRun("run_x", language, outlet=listener and Outlet(UnixChannel(listener), hearing))
+    plan = build_plan(Job("run_x", language, code="true", **job), CATALOGUE)
+    live = LiveRun("run_x", language, outlet=listener and EventSink(UnixChannel(listener), hearing))
     told = bytearray()
 
     def act():
@@ -137,7 +137,7 @@ def converse(
     thread = threading.Thread(target=act)
     thread.start()
     try:
-        spoken = Conversation(sandbox, plan, live, STORAGE).speak()
+        spoken = AgentClient(sandbox, plan, live, STORAGE).run_job()
         if phases is not None:
             phases += [entry[1]["name"] for entry in live.log.timeline() if entry[0] == "phase"]
     finally:
@@ -271,7 +271,7 @@ def test_a_build_directory_that_something_still_writes_to_ends_the_run(monkeypat
     def refuse(_self):
         raise SandboxBroken("busy")
 
-    monkeypatch.setattr(FakeSandbox, "end_compiling", refuse)
+    monkeypatch.setattr(FakeSandbox, "leave_compile_phase", refuse)
     spoken, told, _ = compile_and_run(compiled_frame(), hang_up=False)
     assert status_of(spoken.ending) == "killed"
     assert frame(frames.GO) not in told
@@ -396,8 +396,8 @@ def test_a_listener_that_does_not_read_holds_the_program_up_until_its_time_is_ov
     ours, theirs = socket.socketpair()
     sandbox = FakeSandbox()
     limits = {"timeout_ms": 1_500, "max_output_bytes": 8 << 20}
-    plan = make_plan(Job("run_x", "bash", code="true", limits=limits), CATALOGUE)
-    live = LiveRun("run_x", "bash", outlet=Outlet(UnixChannel(ours), "all"))
+    plan = build_plan(Job("run_x", "bash", code="true", limits=limits), CATALOGUE)
+    live = LiveRun("run_x", "bash", outlet=EventSink(UnixChannel(ours), "all"))
     sent = 0
 
     def flood():
@@ -415,7 +415,7 @@ def test_a_listener_that_does_not_read_holds_the_program_up_until_its_time_is_ov
     thread = threading.Thread(target=flood)
     with ours, theirs:
         thread.start()
-        spoken = Conversation(sandbox, plan, live, STORAGE).speak()
+        spoken = AgentClient(sandbox, plan, live, STORAGE).run_job()
         thread.join(10)
         live.end()
         sandbox.close()
@@ -427,10 +427,10 @@ def test_a_listener_that_does_not_read_holds_the_program_up_until_its_time_is_ov
 def test_a_run_ended_by_a_stopping_service_is_killed(monkeypatch):
     monkeypatch.setattr(client, "KILL_TIMEOUT_S", 0.1)
     sandbox = FakeSandbox()
-    plan = make_plan(Job("run_x", "bash", code="true"), CATALOGUE)
+    plan = build_plan(Job("run_x", "bash", code="true"), CATALOGUE)
     live = LiveRun("run_x", "bash")
-    threading.Timer(0.1, live.end_early, ["stopping"]).start()
-    spoken = Conversation(sandbox, plan, live, STORAGE).speak()
+    threading.Timer(0.1, live.cancel, ["stopping"]).start()
+    spoken = AgentClient(sandbox, plan, live, STORAGE).run_job()
     live.end()
     sandbox.close()
     assert (status_of(spoken.ending), spoken.ending.cancelled) == ("killed", False)
@@ -441,11 +441,11 @@ def test_a_stop_that_comes_after_the_exit_changes_nothing():
 
     class Late(FakeSandbox):
         def stats(self):  # read when the exit is told
-            live_stop[0].end_early("cancelled")
+            live_stop[0].cancel("cancelled")
             return super().stats()
 
     sandbox = Late()
-    plan = make_plan(Job("run_x", "bash", code="true"), CATALOGUE)
+    plan = build_plan(Job("run_x", "bash", code="true"), CATALOGUE)
     live = LiveRun("run_x", "bash")
     live_stop.append(live)
 
@@ -459,7 +459,7 @@ def test_a_stop_that_comes_after_the_exit_changes_nothing():
 
     thread = threading.Thread(target=act)
     thread.start()
-    spoken = Conversation(sandbox, plan, live, STORAGE).speak()
+    spoken = AgentClient(sandbox, plan, live, STORAGE).run_job()
     thread.join(10)
     live.end()
     sandbox.close()
@@ -501,7 +501,7 @@ class Input:
 
 def plan_with_input(size):
     item = JobInput("inputs/x", "upload", "0" * 64, size)
-    return make_plan(Job("run_x", "bash", code="true", inputs=(item,), limits={"memory_mb": 512}), CATALOGUE)
+    return build_plan(Job("run_x", "bash", code="true", inputs=(item,), limits={"memory_mb": 512}), CATALOGUE)
 
 
 def test_a_file_from_storage_is_read_as_the_sandbox_takes_it_and_before_go():
@@ -518,7 +518,7 @@ def test_a_file_from_storage_is_read_as_the_sandbox_takes_it_and_before_go():
 
     thread = threading.Thread(target=act)
     thread.start()
-    spoken = Conversation(sandbox, plan_with_input(size), live, source).speak()
+    spoken = AgentClient(sandbox, plan_with_input(size), live, source).run_job()
     thread.join(10)
     live.end()
     sandbox.close()
@@ -532,7 +532,7 @@ def test_an_input_that_cannot_be_read_starts_nothing():
     source = Input([b"x"], StorageUnavailable("gone"))
     sandbox, live = FakeSandbox(), LiveRun("run_x", "bash")
     with pytest.raises(StorageUnavailable):
-        Conversation(sandbox, plan_with_input(2), live, source).speak()
+        AgentClient(sandbox, plan_with_input(2), live, source).run_job()
     live.end()
     sandbox.stream.close()
     told = b""
@@ -546,8 +546,8 @@ def test_an_input_that_cannot_be_read_starts_nothing():
 def test_a_run_that_is_cancelled_while_its_files_are_sent_never_begins():
     source = Input([bytes(256 << 10)] * 100)
     sandbox, live = FakeSandbox(), LiveRun("run_x", "bash")
-    threading.Timer(0.1, live.end_early, ["cancelled"]).start()
-    spoken = Conversation(sandbox, plan_with_input(100 * 256 << 10), live, source).speak()
+    threading.Timer(0.1, live.cancel, ["cancelled"]).start()
+    spoken = AgentClient(sandbox, plan_with_input(100 * 256 << 10), live, source).run_job()
     live.end()
     sandbox.close()
     assert (status_of(spoken.ending), live.log.timeline()) == ("cancelled", [])

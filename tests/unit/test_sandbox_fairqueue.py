@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sandbox.admission.fair_queue import BeyondShare, FairQueue, Overloaded, ShareUsed
-from sandbox.admission.place import Place, reserve_of
+from sandbox.admission.fair_queue import BeyondShare, FairQueue, KeyLimitReached, Overloaded
+from sandbox.admission.reservation import Reservation, reserve_of
 
 NEVER = float("inf")
 
@@ -48,7 +48,7 @@ class Model:
             return "held", None
         own = len(self.of(self.waiting, place.key))
         if most_waiting is not None and own >= most_waiting:
-            return ShareUsed, None
+            return KeyLimitReached, None
         little = own < self.queue / max(2, len(keys))
         general = self.queue - reserve_of(self.queue, 2)
         evicted = None
@@ -112,7 +112,7 @@ class Policy(RuleBasedStateMachine):
     )
     def enter(self, key, memory_mb, most):
         running, waiting = most or (None, None)
-        place = Place(key, memory_mb, most_running=running)
+        place = Reservation(key, memory_mb, most_running=running)
         expected, evicted = self.model.enter(place, waiting)
         if isinstance(expected, type):
             with pytest.raises(expected) as raised:
@@ -155,10 +155,10 @@ class Ageing(Policy):
 
     @rule(key=st.sampled_from("aaaabc"), memory_mb=st.sampled_from([16, 256, 512, 2048, 3000, 5000]))
     def enter(self, key, memory_mb):
-        place = Place(key, memory_mb)
+        place = Reservation(key, memory_mb)
         try:
             evicted = self.policy.enter(place, self.now)
-        except (ShareUsed, Overloaded):
+        except (KeyLimitReached, Overloaded):
             return
         self.places.append(place)
         if evicted is not None:
@@ -200,7 +200,7 @@ def flood(policy, key, memory_mb=256, now=0.0):
     """Take all that one key may have."""
     places = []
     while True:
-        place = Place(key, memory_mb)
+        place = Reservation(key, memory_mb)
         try:
             policy.enter(place, now)
         except BeyondShare:
@@ -211,12 +211,12 @@ def flood(policy, key, memory_mb=256, now=0.0):
 def test_runs_that_do_not_fit_hold_nobody_up():
     """Nine sleepers of 2 GiB: there are places and memory left, for the same key and for others."""
     policy = queue()
-    large = [Place("a", 2048) for _ in range(9)]
+    large = [Reservation("a", 2048) for _ in range(9)]
     for place in large:
         policy.enter(place, 0.0)
     assert sum(place.held for place in large) == 7
     for key in "ab":
-        hello = Place(key, 256)
+        hello = Reservation(key, 256)
         policy.enter(hello, 0.0)
         assert hello.held
 
@@ -224,17 +224,17 @@ def test_runs_that_do_not_fit_hold_nobody_up():
 def test_what_is_passed_over_gets_its_turn_within_a_bound():
     """Small runs go on arriving for ever; the large one waits for its patience and for those that run then."""
     policy = queue(memory_mb=8192)
-    runs = [Place(key, 1024) for key in "aabbccdd"]
+    runs = [Reservation(key, 1024) for key in "aabbccdd"]
     for place in runs:
         policy.enter(place, 0.0)
-    large, now, ends = Place("l", 4096), 0.0, []
+    large, now, ends = Reservation("l", 4096), 0.0, []
     policy.enter(large, now)
     running = [place for place in runs if place.held]
     while not large.held:
         now += 0.5
         oldest = running.pop(0)
         policy.leave(oldest, now)
-        small = Place("abcd"[len(ends) % 4], 1024)
+        small = Reservation("abcd"[len(ends) % 4], 1024)
         policy.enter(small, now)
         runs.append(small)
         running += [place for place in runs if place.held and place not in running and place not in ends]
@@ -245,13 +245,13 @@ def test_what_is_passed_over_gets_its_turn_within_a_bound():
 
 def test_the_reserve_stays_open_while_a_large_run_is_waited_for():
     policy = queue()
-    large = [Place("a", 2048) for _ in range(12)]
+    large = [Reservation("a", 2048) for _ in range(12)]
     for place in large:
         policy.enter(place, 0.0)
-    small = Place("a", 256)
+    small = Reservation("a", 256)
     policy.enter(small, 0.0)
     assert small.held
-    hellos = [Place(key, 256) for key in "abc"]
+    hellos = [Reservation(key, 256) for key in "abc"]
     for place in hellos:
         policy.enter(place, 6.0)
     assert [place.held for place in hellos] == [False, True, True]
@@ -268,14 +268,14 @@ def test_a_key_that_takes_all_it_can_does_not_have_others_refused(keys, memory_m
     hellos, evicted = [], []
     for _ in range(max(1, 8 // len(others))):
         for key in others:
-            hello = Place(key, 256)
+            hello = Reservation(key, 256)
             gone = policy.enter(hello, 1.0)  # nobody of them is refused
             evicted += [gone] if gone is not None else []
             hellos.append(hello)
     assert {place.key for place in evicted} <= {"greedy"}
     assert sum(place.held for place in hellos) >= min(4, len(hellos))
     with pytest.raises(BeyondShare):
-        policy.enter(Place("greedy", memory_mb), 1.0)
+        policy.enter(Reservation("greedy", memory_mb), 1.0)
     # Each of them that ends makes room for the next: all have run before the greedy one's runs end.
     waiting = [place for place in hellos if not place.held]
     while waiting:
@@ -298,7 +298,7 @@ def test_two_keys_have_half_each_and_nothing_lies_idle():
     policy = queue()
     a, b = flood(policy, "a"), []
     for _ in range(32):
-        b.append(Place("b", 256))
+        b.append(Reservation("b", 256))
         policy.enter(b[-1], 0.0)
     for place in a[:28]:
         policy.leave(place, 1.0)
@@ -308,9 +308,9 @@ def test_two_keys_have_half_each_and_nothing_lies_idle():
 
 def test_a_small_service_reserves_nothing():
     policy = FairQueue(places=2, memory_mb=600, queue=1, patience_s=5.0)
-    places = [Place("a", 256) for _ in range(3)]
+    places = [Reservation("a", 256) for _ in range(3)]
     for place in places:
         policy.enter(place, 0.0)
     assert [place.held for place in places] == [True, True, False]
     with pytest.raises(Overloaded):
-        policy.enter(Place("a", 256), 0.0)
+        policy.enter(Reservation("a", 256), 0.0)

@@ -212,19 +212,19 @@ def test_both_ends_name_the_same_frames(agent_frames):
 
 def test_the_agent_reads_the_job_that_the_host_writes(monkeypatch):
     from protocol.job import Job
-    from sandbox.agent_client.job_frames import opening
+    from sandbox.agent_client.job_frames import job_frames
     from sandbox.languages import Catalogue
-    from sandbox.run.plan import make_plan
+    from sandbox.run.plan import build_plan
 
     monkeypatch.setattr(sys, "path", [str(AGENT.parent), *sys.path])
     import agent.frames as agent_frames
-    from agent.job import Job as AgentJob
+    from agent.job import AgentJob
 
-    plan = make_plan(
+    plan = build_plan(
         Job("run_x", "python", code="print()", args=("é", ""), env={"A": "b=c"}, limits={"timeout_ms": 5}),
         Catalogue.load(),
     )
-    sent = agent_frames.take_frames(bytearray(b"".join(opening(plan, None))))
+    sent = agent_frames.take_frames(bytearray(b"".join(job_frames(plan, None))))
     assert [kind for kind, _ in sent] == [b"F", b"J"]
     job = AgentJob(sent[1][1])
     assert job.warm
@@ -250,21 +250,20 @@ def test_both_ends_have_the_same_fields_of_the_job(monkeypatch):
 def test_every_field_of_the_job_arrives_as_it_was(monkeypatch, language):
     from protocol.job import MAX_ARTIFACTS_BYTES, Job
     from protocol.limits import LIMIT_RULES
-    from sandbox.agent_client.job_frames import AGENT_GRACE_MS, opening
+    from sandbox.agent_client.job_frames import AGENT_GRACE_MS, job_frames
     from sandbox.languages import Catalogue
-    from sandbox.run.plan import make_plan
+    from sandbox.run.plan import build_plan
 
     monkeypatch.setattr(sys, "path", [str(AGENT.parent), *sys.path])
     import agent.frames as agent_frames
-    from agent.job import FIELDS
-    from agent.job import Job as AgentJob
+    from agent.job import FIELDS, AgentJob
 
     framed = [name for name, rule in LIMIT_RULES.items() if rule.frame]
     given = {name: int(LIMIT_RULES[name].minimum) + at for at, name in enumerate(framed, start=1)}
-    plan = make_plan(
+    plan = build_plan(
         Job("run_x", language, code="1", args=("é", ""), env={"A": "b=c", "B": ""}, limits=given), Catalogue.load()
     )
-    *_, (_, payload) = agent_frames.take_frames(bytearray(b"".join(opening(plan, None))))
+    *_, (_, payload) = agent_frames.take_frames(bytearray(b"".join(job_frames(plan, None))))
     job = AgentJob(payload)
     compiling = plan.compiling
     assert {name: getattr(job, name) for name, _ in FIELDS} == given | {
@@ -282,8 +281,7 @@ def test_every_field_of_the_job_arrives_as_it_was(monkeypatch, language):
 
 def test_the_agent_takes_no_job_of_another_number_of_fields(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(AGENT.parent), *sys.path])
-    from agent.job import NO_JOB
-    from agent.job import Job as AgentJob
+    from agent.job import NO_JOB, AgentJob
 
     assert AgentJob(NO_JOB).argv == []
     for payload in (b"", NO_JOB[:-5], NO_JOB + pack([b""])):
@@ -294,16 +292,16 @@ def test_the_agent_takes_no_job_of_another_number_of_fields(monkeypatch):
 def test_the_agent_reads_how_to_compile(monkeypatch):
     from protocol.job import Job
     from protocol.limits import COMPILE_TIMEOUT_MS
-    from sandbox.agent_client.job_frames import opening
+    from sandbox.agent_client.job_frames import job_frames
     from sandbox.languages import Catalogue
-    from sandbox.run.plan import make_plan
+    from sandbox.run.plan import build_plan
 
     monkeypatch.setattr(sys, "path", [str(AGENT.parent), *sys.path])
     import agent.frames as agent_frames
-    from agent.job import Job as AgentJob
+    from agent.job import AgentJob
 
-    plan = make_plan(Job("run_x", "go", code="package main", env={"GOFLAGS": "x"}), Catalogue.load())
-    *_, (_, payload) = agent_frames.take_frames(bytearray(b"".join(opening(plan, None))))
+    plan = build_plan(Job("run_x", "go", code="package main", env={"GOFLAGS": "x"}), Catalogue.load())
+    *_, (_, payload) = agent_frames.take_frames(bytearray(b"".join(job_frames(plan, None))))
     job = AgentJob(payload)
     assert job.compile_argv[-2:] == [b"main.go", b"/opt/build/main"]
     assert job.argv == [b"/opt/build/main"]

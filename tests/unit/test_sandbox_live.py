@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from dispatch.connection import LEAVE
-from sandbox.run.live import BEHIND_BYTES, LiveRun, Outlet
+from sandbox.run.live import BEHIND_BYTES, EventSink, LiveRun
 from worker.unix_channel import UnixChannel
 
 
@@ -33,16 +33,16 @@ def heard(sock):
     return [json.loads(line) for line in data.splitlines()]
 
 
-def attend(live):
+def handle_event(live):
     """One sleep of the owner's."""
     poller = select.poll()
     live.register(poller)
     for fd, event in poller.poll(1000):
-        live.attend(fd, event)
+        live.handle_event(fd, event)
 
 
 def test_a_stream_hears_everything(pair):
-    live = LiveRun("run_1", "bash", outlet=Outlet(UnixChannel(pair[0]), "all"))
+    live = LiveRun("run_1", "bash", outlet=EventSink(UnixChannel(pair[0]), "all"))
     live.status("running", queue_ms=0)
     live.output("stdout", b"hi")
     events = heard(pair[1])
@@ -57,7 +57,7 @@ def test_a_stream_hears_everything(pair):
 
 
 def test_who_waits_for_the_end_hears_of_a_queue_only(pair):
-    live = LiveRun("run_1", "bash", outlet=Outlet(UnixChannel(pair[0]), "status"))
+    live = LiveRun("run_1", "bash", outlet=EventSink(UnixChannel(pair[0]), "status"))
     live.status("running")
     live.output("stdout", b"hi")
     assert heard(pair[1]) == []
@@ -67,59 +67,59 @@ def test_who_waits_for_the_end_hears_of_a_queue_only(pair):
 
 
 def test_a_slow_listener_is_behind_and_catches_up(pair):
-    live = LiveRun("run_1", "bash", outlet=Outlet(UnixChannel(pair[0]), "all"))
+    live = LiveRun("run_1", "bash", outlet=EventSink(UnixChannel(pair[0]), "all"))
     text = b"x" * 40_000
-    while not live.is_behind:
+    while not live.is_backpressured:
         live.output("stdout", text)
     assert live.outlet.channel.unsent_bytes < BEHIND_BYTES + 2 * len(text)
     got = []
     while live.outlet.channel.unsent_bytes:
         got.append(pair[1].recv(1 << 20))
-        attend(live)
+        handle_event(live)
     pair[0].shutdown(socket.SHUT_WR)
     while piece := pair[1].recv(1 << 20):
         got.append(piece)
     lines = b"".join(got).splitlines()
     assert [json.loads(line)["seq"] for line in lines] == list(range(1, len(live.log) + 1))
-    assert not live.is_behind
+    assert not live.is_backpressured
 
 
 def test_a_listener_that_leaves_ends_the_run(pair):
-    live = LiveRun("run_1", "bash", outlet=Outlet(UnixChannel(pair[0]), "all"))
+    live = LiveRun("run_1", "bash", outlet=EventSink(UnixChannel(pair[0]), "all"))
     pair[1].sendall(LEAVE)
     pair[1].close()
-    attend(live)
+    handle_event(live)
     assert (live.stop, live.outlet) == ("cancelled", None)
 
 
 def test_a_listener_that_dies_interrupts_the_run(pair):
-    live = LiveRun("run_1", "bash", outlet=Outlet(UnixChannel(pair[0]), "all"))
+    live = LiveRun("run_1", "bash", outlet=EventSink(UnixChannel(pair[0]), "all"))
     live.output("stdout", b"unread")
     pair[1].close()
-    attend(live)
+    handle_event(live)
     assert (live.stop, live.outlet) == ("interrupted", None)
 
 
 def test_ending_it_early_wakes_the_owner_and_the_first_reason_counts():
     live = LiveRun("run_1", "bash")
-    threading.Timer(0.05, live.end_early, ["cancelled"]).start()
-    attend(live)
-    live.end_early("stopping")
+    threading.Timer(0.05, live.cancel, ["cancelled"]).start()
+    handle_event(live)
+    live.cancel("stopping")
     assert live.stop == "cancelled"
 
 
 def test_a_run_that_has_ended_is_not_ended_again():
     live = LiveRun("run_1", "bash")
     live.end()
-    live.end_early("cancelled")
+    live.cancel("cancelled")
     assert live.stop is None
 
 
 def test_followers_hear_what_came_before_and_what_comes():
     live = LiveRun("run_1", "bash")
-    live.say("phase", {"name": "run"})
-    assert ([event.kind for event in live.follow(0, 5)[0]], live.is_heard) == (["phase"], False)
-    threading.Timer(0.05, live.say, ["artifact", {}]).start()
+    live.emit("phase", {"name": "run"})
+    assert ([event.kind for event in live.follow(0, 5)[0]], live.has_listeners) == (["phase"], False)
+    threading.Timer(0.05, live.emit, ["artifact", {}]).start()
     events, ended = live.follow(1, 5)
     assert ([(event.seq, event.kind) for event in events], ended) == ([(2, "artifact")], False)
     threading.Timer(0.05, live.end).start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox.engines import EngineError
-from sandbox.engines.posture import Subject
+from sandbox.engines.pid1_status import ProcessView
 from sandbox.lock_watch import MOST_NEW, MOST_OF_A_RUN, LockWatch
 
 
@@ -15,10 +15,10 @@ class Box:
     def __init__(self, name, pids):
         self.id, self.pids, self.killed = name, pids, False
 
-    def subject(self):
+    def process_view(self):
         if self.pids is None:
             raise EngineError("gone")
-        return Subject(self.pids[0], tuple(self.pids), None)
+        return ProcessView(self.pids[0], tuple(self.pids), None)
 
     def kill(self):
         self.killed = True

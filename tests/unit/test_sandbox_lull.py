@@ -5,19 +5,19 @@ import time
 
 import pytest
 
-from sandbox.pool.wakeup import Lull
+from sandbox.pool.wakeup import DelayedWakeup
 
 PAUSE_S = 0.1
 
 
 @pytest.fixture
 def lull():
-    return Lull(PAUSE_S)
+    return DelayedWakeup(PAUSE_S)
 
 
 def test_what_is_asked_for_comes_after_the_pause(lull):
     began = time.monotonic()
-    lull.ask()
+    lull.request()
     assert lull.wait()
     assert time.monotonic() - began >= PAUSE_S
 
@@ -28,9 +28,9 @@ def test_asking_again_puts_nothing_off(lull):
 
     def ask_on():
         while not asked.wait(PAUSE_S / 10):
-            lull.ask()
+            lull.request()
 
-    lull.ask()
+    lull.request()
     asking = threading.Thread(target=ask_on)
     asking.start()
     assert lull.wait()
@@ -41,7 +41,7 @@ def test_asking_again_puts_nothing_off(lull):
 
 def test_each_pause_is_asked_for_anew(lull):
     for _ in range(2):
-        lull.ask()
+        lull.request()
         assert lull.wait()
 
 
@@ -52,5 +52,5 @@ def test_at_the_end_nobody_sleeps_on_and_to_ask_is_no_error(lull):
     lull.end()
     waiting.join(5)
     assert found == [False]
-    lull.ask()
+    lull.request()
     lull.end()

@@ -6,30 +6,30 @@ import signal
 
 import pytest
 
-from sandbox.run.outcome import Ending, signal_name, status_of
+from sandbox.run.outcome import ExitFacts, signal_name, status_of
 
 CASES = [
-    (Ending(exit_code=0), "succeeded"),
-    (Ending(exit_code=1), "failed"),
-    (Ending(exit_code=137), "failed"),
-    (Ending(signal_number=signal.SIGSEGV), "failed"),
-    (Ending(signal_number=signal.SIGKILL), "failed"),
-    (Ending(signal_number=signal.SIGKILL, oom_kills=1), "oom"),
-    (Ending(exit_code=0, oom_kills=1), "succeeded"),
-    (Ending(exit_code=1, oom_kills=3), "failed"),
-    (Ending(signal_number=signal.SIGSEGV, oom_kills=1), "failed"),
-    (Ending(broken=True), "killed"),
-    (Ending(broken=True, oom_kills=1), "oom"),
-    (Ending(exit_code=0, broken=True), "killed"),
-    (Ending(signal_number=signal.SIGKILL, timed_out=True), "timeout"),
-    (Ending(timed_out=True, broken=True), "timeout"),
-    (Ending(timed_out=True, oom_kills=1, signal_number=9), "timeout"),
-    (Ending(cancelled=True, timed_out=True), "cancelled"),
-    (Ending(cancelled=True, exit_code=0), "cancelled"),
-    (Ending(not_compiled=True), "failed"),
-    (Ending(not_compiled=True, oom_kills=1), "oom"),
-    (Ending(not_compiled=True, oom_kills=1, timed_out=True), "timeout"),
-    (Ending(not_compiled=True, broken=True), "killed"),
+    (ExitFacts(exit_code=0), "succeeded"),
+    (ExitFacts(exit_code=1), "failed"),
+    (ExitFacts(exit_code=137), "failed"),
+    (ExitFacts(signal_number=signal.SIGSEGV), "failed"),
+    (ExitFacts(signal_number=signal.SIGKILL), "failed"),
+    (ExitFacts(signal_number=signal.SIGKILL, oom_kills=1), "oom"),
+    (ExitFacts(exit_code=0, oom_kills=1), "succeeded"),
+    (ExitFacts(exit_code=1, oom_kills=3), "failed"),
+    (ExitFacts(signal_number=signal.SIGSEGV, oom_kills=1), "failed"),
+    (ExitFacts(broken=True), "killed"),
+    (ExitFacts(broken=True, oom_kills=1), "oom"),
+    (ExitFacts(exit_code=0, broken=True), "killed"),
+    (ExitFacts(signal_number=signal.SIGKILL, timed_out=True), "timeout"),
+    (ExitFacts(timed_out=True, broken=True), "timeout"),
+    (ExitFacts(timed_out=True, oom_kills=1, signal_number=9), "timeout"),
+    (ExitFacts(cancelled=True, timed_out=True), "cancelled"),
+    (ExitFacts(cancelled=True, exit_code=0), "cancelled"),
+    (ExitFacts(not_compiled=True), "failed"),
+    (ExitFacts(not_compiled=True, oom_kills=1), "oom"),
+    (ExitFacts(not_compiled=True, oom_kills=1, timed_out=True), "timeout"),
+    (ExitFacts(not_compiled=True, broken=True), "killed"),
 ]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from protocol.job import Job, JobFile, path_problem
 from protocol.limits import LIMIT_RULES, MIB, JobInvalid, Limits
 from sandbox.languages import Catalogue
-from sandbox.run.plan import make_plan
+from sandbox.run.plan import build_plan
 
 CATALOGUE = Catalogue.load()
 
@@ -20,7 +20,7 @@ def plan(**fields):
     fields.setdefault("language", "python")
     if "entrypoint" not in fields:
         fields.setdefault("code", "pass")
-    return make_plan(Job(run_id="run_x", **fields), CATALOGUE)
+    return build_plan(Job(run_id="run_x", **fields), CATALOGUE)
 
 
 def files(*paths):

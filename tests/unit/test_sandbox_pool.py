@@ -15,7 +15,7 @@ from sandbox.engines import EngineError, NotConfined
 from sandbox.frames import frame
 from sandbox.images import Image
 from sandbox.languages import Catalogue
-from sandbox.pool.ready_queues import Shelves
+from sandbox.pool.ready_queues import ReadyQueues
 from sandbox.pool.sizes import pool_sizes
 from sandbox.pool.warm_pool import NotReady, WarmPool
 
@@ -167,7 +167,7 @@ def test_fillers_hold_back_while_a_run_is_on_and_the_pool_is_half_full(made):
 
 @pytest.fixture
 def slow_answers(monkeypatch):
-    monkeypatch.setattr("sandbox.pool.warm_pool.ANSWER_S", 0.3)
+    monkeypatch.setattr("sandbox.pool.warm_pool.RESPONSE_GRACE_S", 0.3)
 
 
 @pytest.mark.usefixtures("slow_answers")
@@ -214,7 +214,7 @@ IMAGE = Image("python", "sha256:1", ("/x",))
 def shelves():
     """One language whose pool holds four, with `clock` and `availability`."""
     clock, availability = Clock(), Availability()
-    made = Shelves(FakeEngine(), {PYTHON: 4}, availability, clock)
+    made = ReadyQueues(FakeEngine(), {PYTHON: 4}, availability, clock)
     return SimpleNamespace(all=made, own=made.find(PYTHON, ""), clock=clock, availability=availability)
 
 
@@ -253,7 +253,7 @@ def forked():
     """Shelves of a language without a pool, on an engine with templates."""
     engine, availability = FakeEngine(), Availability()
     engine.has_templates = True
-    return Shelves(engine, {PYTHON: 0}, availability, Clock()), availability
+    return ReadyQueues(engine, {PYTHON: 0}, availability, Clock()), availability
 
 
 def test_a_language_without_a_pool_is_tried_once_before_its_first_success(forked):
@@ -302,7 +302,7 @@ def test_what_is_in_doubt_is_tried_beside_a_full_pool_and_beside_runs(shelves):
 @pytest.mark.parametrize(("failures", "resumed"), [(1, False), (2, True)])
 def test_a_recovery_ends_the_pauses_of_others_too(failures, resumed):
     other = CATALOGUE.get("bash")
-    shelves = Shelves(FakeEngine(), {PYTHON: 1, other: 1}, Availability(), Clock())
+    shelves = ReadyQueues(FakeEngine(), {PYTHON: 1, other: 1}, Availability(), Clock())
     for language in (PYTHON, other):
         shelves.pause(shelves.find(language, ""))
     shelves.resume(shelves.find(PYTHON, ""), failures)
@@ -323,7 +323,7 @@ def test_a_runtime_that_breaks_and_is_mended_is_seen_without_another_run(monkeyp
     assert len(engine.made) == made  # while all is well, nobody looks
     engine.failures = 4
     with pytest.raises(EngineError):
-        pool.make_cold(PYTHON)
+        pool.start_cold(PYTHON)
     assert not pool.availability.is_usable()
     wait_until(pool.availability.is_usable)
     assert engine.failures == 0
@@ -340,7 +340,7 @@ def test_containers_that_fail_say_nothing_of_what_is_forked(monkeypatch):
     wait_until(lambda: all(shelf["ready"] == shelf["size"] for shelf in pool.counts().values()))
     engine.failures = 5
     with pytest.raises(EngineError):
-        pool.make_cold(PYTHON)
+        pool.start_cold(PYTHON)
     assert list(pool.availability.failing()) == ["python/container"]
     assert pool.availability.is_usable()
     wait_until(lambda: pool.availability.failing() == {})
@@ -369,14 +369,14 @@ def test_each_attempt_is_counted_by_language(monkeypatch):
     images = SimpleNamespace(get=lambda _name: Image("python", "sha256:1", ("/x",)))
     pool = WarmPool(engine, images, {PYTHON: 0})
     with pytest.raises(EngineError):
-        pool.make_cold(PYTHON)
+        pool.start_cold(PYTHON)
     assert pool.availability.failing()["python"].words == "no"
-    pool.make_cold(PYTHON).destroy()
+    pool.start_cold(PYTHON).destroy()
     assert pool.availability.is_usable()
     assert pool.availability.failing() == {}
 
 
-@pytest.mark.parametrize("take", [WarmPool.take, WarmPool.make_cold])
+@pytest.mark.parametrize("take", [WarmPool.take, WarmPool.start_cold])
 def test_a_run_is_not_lost_to_one_failure_to_make_a_sandbox(take):
     engine = FakeEngine()
     images = SimpleNamespace(get=lambda _name: Image("python", "sha256:1", ("/x",)))

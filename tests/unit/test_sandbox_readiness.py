@@ -23,7 +23,7 @@ class FakeSandbox:
         self.agent.sendall(said)
         self.is_unready = False
 
-    def unready(self):
+    def report_not_ready(self):
         self.is_unready = True
 
 

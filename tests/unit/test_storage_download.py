@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from storage import Blob, ranges
-from storage.download import SAFE_HEADERS, Asked, etag, plan
+from storage.download import SAFE_HEADERS, RequestedRange, etag, plan
 from storage.media_types import BYTES, media_type, served_type
 from storage.names import MAX_NAME_BYTES, MAX_ORIGINAL_BYTES, FileName, clean, content_disposition
 from storage.ranges import RangeNotSatisfiable, Span
@@ -94,7 +94,7 @@ def test_a_range_is_read_as_python_reads_a_slice(given_range):
 
 
 def test_the_whole_file():
-    answer = plan(Asked(), BLOB, "a.csv", "text/csv")
+    answer = plan(RequestedRange(), BLOB, "a.csv", "text/csv")
     assert (answer.status, answer.span) == (200, Span(0, 10))
     assert answer.headers == {
         **SAFE_HEADERS,
@@ -109,11 +109,11 @@ def test_the_whole_file():
 @pytest.mark.parametrize(
     "asked",
     [
-        Asked(),
-        Asked("HEAD"),
-        Asked(range="bytes=0-1"),
-        Asked(range="bytes=99-"),
-        Asked(if_none_match="*"),
+        RequestedRange(),
+        RequestedRange("HEAD"),
+        RequestedRange(range="bytes=0-1"),
+        RequestedRange(range="bytes=99-"),
+        RequestedRange(if_none_match="*"),
     ],
 )
 def test_nothing_leaves_that_a_browser_would_run_or_keep(asked):
@@ -128,26 +128,26 @@ def test_nothing_leaves_that_a_browser_would_run_or_keep(asked):
 
 
 def test_a_part():
-    answer = plan(Asked(range="bytes=2-4"), BLOB, "a", BYTES)
+    answer = plan(RequestedRange(range="bytes=2-4"), BLOB, "a", BYTES)
     assert (answer.status, answer.span) == (206, Span(2, 3))
     assert answer.headers["Content-Range"] == "bytes 2-4/10"
     assert answer.headers["Content-Length"] == "3"
 
 
 def test_a_part_beyond_the_end():
-    answer = plan(Asked(range="bytes=10-"), BLOB, "a", BYTES)
+    answer = plan(RequestedRange(range="bytes=10-"), BLOB, "a", BYTES)
     assert (answer.status, answer.span) == (416, None)
     assert answer.headers["Content-Range"] == "bytes */10"
 
 
 def test_head_says_the_same_of_the_whole_and_has_no_body():
-    answer = plan(Asked("HEAD", range="bytes=0-1"), BLOB, "a.csv", "text/csv")
+    answer = plan(RequestedRange("HEAD", range="bytes=0-1"), BLOB, "a.csv", "text/csv")
     assert (answer.status, answer.span) == (200, None)
-    assert answer.headers == plan(Asked(), BLOB, "a.csv", "text/csv").headers
+    assert answer.headers == plan(RequestedRange(), BLOB, "a.csv", "text/csv").headers
 
 
 def test_an_empty_file():
-    answer = plan(Asked(range="bytes=0-"), EMPTY, "a", BYTES)
+    answer = plan(RequestedRange(range="bytes=0-"), EMPTY, "a", BYTES)
     assert (answer.status, answer.span, answer.headers["Content-Length"]) == (200, None, "0")
 
 
@@ -175,7 +175,7 @@ def test_an_empty_file():
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_client_that_has_it_is_told_so(header, matches, method):
-    answer = plan(Asked(method, if_none_match=header), BLOB, "a", BYTES)
+    answer = plan(RequestedRange(method, if_none_match=header), BLOB, "a", BYTES)
     assert answer.status == (304 if matches else 200)
     if matches:
         assert answer.span is None
@@ -184,7 +184,7 @@ def test_a_client_that_has_it_is_told_so(header, matches, method):
 
 
 def test_a_condition_comes_before_a_range():
-    asked = Asked(range="bytes=99-", if_none_match=etag(BLOB))
+    asked = RequestedRange(range="bytes=99-", if_none_match=etag(BLOB))
     assert plan(asked, BLOB, "a", BYTES).status == 304
 
 
@@ -193,12 +193,15 @@ def test_a_condition_comes_before_a_range():
     [(etag(BLOB), 206), ("W/" + etag(BLOB), 200), (etag(EMPTY), 200), ("Tue, 01 Jan 2030 00:00:00 GMT", 200)],
 )
 def test_a_range_of_another_version_is_answered_with_the_whole(if_range, status):
-    assert plan(Asked(range="bytes=0-1", if_range=if_range), BLOB, "a", BYTES).status == status
+    assert plan(RequestedRange(range="bytes=0-1", if_range=if_range), BLOB, "a", BYTES).status == status
 
 
 @given(st.text(max_size=100))
 def test_whatever_the_conditions_are_they_are_judged(text):
-    assert plan(Asked(if_none_match=text, if_range=text, range=text), BLOB, "a", BYTES).status in {200, 304}
+    assert plan(RequestedRange(if_none_match=text, if_range=text, range=text), BLOB, "a", BYTES).status in {
+        200,
+        304,
+    }
 
 
 @pytest.mark.parametrize(

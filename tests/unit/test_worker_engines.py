@@ -12,8 +12,8 @@ from sandbox.engines import EngineUnusable
 from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.docker.engine import _parent, _platform
 from sandbox.engines.oci.runsc import best_platform
+from sandbox.engines.runtime_features import GVISOR, RuntimeFeatures, features_of
 from sandbox.engines.runtimes import RUNTIMES
-from sandbox.engines.traits import GVISOR, Traits, traits_of
 from sandbox.images import Image, OverriddenImages
 from sandbox.languages import Catalogue
 from worker import engines
@@ -84,9 +84,9 @@ def test_gvisor_is_lent_what_its_own_kernel_takes():
     assert held.memory_bytes > 64 << 20
     assert held.cpus == 0.5
     assert held.pids >= 11 + 128  # below that its own kernel dies
-    assert Traits().with_headroom(Bounds(64 << 20, 0.5, 11)) == Bounds(64 << 20, 0.5, 11)
-    assert traits_of("runsc") is traits_of("runsc-systrap") is GVISOR
-    assert traits_of("runc") == traits_of("crun") == Traits()
+    assert RuntimeFeatures().with_headroom(Bounds(64 << 20, 0.5, 11)) == Bounds(64 << 20, 0.5, 11)
+    assert features_of("runsc") is features_of("runsc-systrap") is GVISOR
+    assert features_of("runc") == features_of("crun") == RuntimeFeatures()
 
 
 # As printed by Debian 12's runsc of 2022, and by a current one.

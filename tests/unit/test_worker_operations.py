@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from worker.operations import Connection, Operations
+from worker.handlers import Connection, RequestHandlers
 from worker.runs import RunTable
 from worker.unix_channel import UnixChannel
 
@@ -22,7 +22,7 @@ def ask():
         sandboxes=lambda: {"python": {"words": "secret words"}},
         canary=lambda language: {"ok": False, "words": f"secret words about {language}", "remedy": "do this"},
     )
-    operations = Operations(service, RunTable(4))
+    operations = RequestHandlers(service, RunTable(4))
 
     def asked(request, uid):
         ours, theirs = socket.socketpair()

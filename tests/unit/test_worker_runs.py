@@ -11,8 +11,8 @@ import pytest
 
 from protocol.limits import Limits
 from protocol.result import OutputBlob, Result
-from sandbox.run.live import LiveRun, Outlet
-from worker.runs import Full, RunTable, Taken
+from sandbox.run.live import EventSink, LiveRun
+from worker.runs import DuplicateRun, RunTable, TableFull
 from worker.unix_channel import UnixChannel
 
 RESULT = Result(status="succeeded", language="bash", limits=Limits.resolve({}))
@@ -37,7 +37,7 @@ def background(table, run_id="run_1"):
 
 
 def waited_for(table, connection, run_id="run_1"):
-    live = LiveRun(run_id, "bash", outlet=Outlet(UnixChannel(connection), "status"))
+    live = LiveRun(run_id, "bash", outlet=EventSink(UnixChannel(connection), "status"))
     table.add(live)
     return live
 
@@ -46,7 +46,7 @@ def told(collector):
     messages = []
     while True:
         try:
-            messages.append(collector.told.get_nowait())
+            messages.append(collector.queue.get_nowait())
         except queue.Empty:
             return messages
 
@@ -80,7 +80,7 @@ def test_a_result_owed_to_a_connection_is_told_to_nobody_else(table, connection)
     table.ended("run_1", RESULT)
     assert told(collector) == [{"runs": {"live": {}}}]
     table.acknowledged("run_1")
-    table.cast_adrift("run_1")
+    table.detach("run_1")
     assert told(collector) == []
 
 
@@ -89,10 +89,10 @@ def test_a_result_whose_connection_is_gone_is_told(table, connection, before):
     collector = table.collect()
     waited_for(table, connection)
     if before:
-        table.cast_adrift("run_1")
+        table.detach("run_1")
     table.ended("run_1", RESULT)
     if not before:
-        table.cast_adrift("run_1")
+        table.detach("run_1")
     assert told(collector)[1:] == [ended()]
 
 
@@ -118,14 +118,14 @@ def test_an_ended_run_is_not_live(table):
 def test_an_id_is_taken_until_it_is_acknowledged(table):
     background(table)
     table.ended("run_1", RESULT)
-    with pytest.raises(Taken):
+    with pytest.raises(DuplicateRun):
         background(table)
 
 
 def test_what_is_kept_is_bounded(table):
     for number in range(3):
         background(table, f"run_{number}")
-    with pytest.raises(Full):
+    with pytest.raises(TableFull):
         background(table, "run_9")
 
 

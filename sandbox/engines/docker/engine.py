@@ -28,8 +28,8 @@ from sandbox.engines.docker.container import Confinement, container_config
 from sandbox.engines.docker.daemon import Daemon, ImageMissing
 from sandbox.engines.docker.sandbox import DockerSandbox
 from sandbox.engines.docker.stream import AttachStream
-from sandbox.engines.posture import Expected
-from sandbox.engines.traits import traits_of
+from sandbox.engines.pid1_status import ExpectedStatus
+from sandbox.engines.runtime_features import features_of
 from sandbox.images import Image
 from sandbox.languages import Catalogue, Language
 
@@ -61,7 +61,7 @@ class DockerEngine:
         self._image_missing = image_missing
         self._catalogue = catalogue
         self.runtime = _runtime(settings.runtime, daemon)
-        self._traits = traits_of(self.runtime)
+        self._traits = features_of(self.runtime)
         self._relaxed = settings.disable_sandbox_security
         self._seccomp = None if self._relaxed else load_profile(settings.seccomp_profile)
         self._apparmor = None if self._relaxed else profile_in_force(settings.apparmor_profile)
@@ -103,7 +103,7 @@ class DockerEngine:
         bounds = default_bounds(language)
         expected = None  # gVisor's own confinement is no process's status
         if self._traits.seccomp:
-            expected = Expected.of(uid, relaxed=self._relaxed, apparmor=self._apparmor)
+            expected = ExpectedStatus.of(uid, relaxed=self._relaxed, apparmor=self._apparmor)
         name = f"{self._instance}-{secrets.token_hex(8)}"
         sandbox = DockerSandbox(name, image, self.facts(image), bounds, expected, self._traits, self._daemon)
         sandbox.undo.callback(self._uids.give_back, uid)
@@ -133,7 +133,7 @@ class DockerEngine:
         attached = self._daemon.attach(sandbox.container)
         sandbox.stream = AttachStream(attached.socket, attached.early)
         self._daemon.start(sandbox.container)
-        sandbox.born(self._daemon.pid(sandbox.container))
+        sandbox.attach_pid(self._daemon.pid(sandbox.container))
 
     def facts(self, image: Image) -> Isolation:
         """What a sandbox of `image` is confined by."""
@@ -150,7 +150,7 @@ class DockerEngine:
             relaxed=self._relaxed,
         )
 
-    def reap(self) -> int:
+    def cleanup_stale(self) -> int:
         """Remove the containers of this service whose worker is dead."""
         removed = 0
         for found in self._daemon.labelled({LABEL_INSTANCE: self._instance}):

@@ -16,17 +16,17 @@ from typing import Any
 from protocol.limits import MIB, Limits
 from protocol.result import Isolation
 from sandbox.engines import EngineError, Stats
+from sandbox.engines.build_directory import close_build_directory
+from sandbox.engines.cgroups.detect import group_of
 from sandbox.engines.cgroups.group import Bounds, Group
-from sandbox.engines.cgroups.opening import group_of
-from sandbox.engines.compiling import close_build_directory
 from sandbox.engines.confinement import bounds_of, tmpfs_sizes
 from sandbox.engines.docker.container import NANO
 from sandbox.engines.docker.daemon import Daemon
-from sandbox.engines.docker.measured import MeasuredGroup, is_writable
+from sandbox.engines.docker.read_only_cgroup import ReadOnlyCgroup, is_writable
 from sandbox.engines.docker.stream import AttachStream
-from sandbox.engines.posture import Expected, Subject, check_posture, subject_of
+from sandbox.engines.pid1_status import ExpectedStatus, ProcessView, check_posture, process_view
+from sandbox.engines.runtime_features import RuntimeFeatures
 from sandbox.engines.syscalls import resize_tmpfs
-from sandbox.engines.traits import Traits
 from sandbox.images import Image
 
 log = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ class DockerSandbox:
         image: Image,
         facts: Isolation,
         bounds: Bounds,
-        expected: Expected | None,
-        traits: Traits,
+        expected: ExpectedStatus | None,
+        traits: RuntimeFeatures,
         daemon: Daemon,
     ) -> None:
         """`expected` is what PID 1 must show of itself; None where the host cannot see it."""
@@ -72,7 +72,7 @@ class DockerSandbox:
         self._pidfd = -1
         self._gone = False
 
-    def born(self, pid: int) -> None:
+    def attach_pid(self, pid: int) -> None:
         """The container's PID 1 runs as the host's `pid`. Raises EngineError if this host does not see it."""
         try:
             self._pidfd = os.pidfd_open(pid)
@@ -89,7 +89,7 @@ class DockerSandbox:
         found = group_of(pid, held)
         if is_writable(found):
             return found
-        return MeasuredGroup(found, held, lambda bounds: self._daemon.update(self.container, update_of(bounds)))
+        return ReadOnlyCgroup(found, held, lambda bounds: self._daemon.update(self.container, update_of(bounds)))
 
     @property
     def pid(self) -> int:
@@ -101,17 +101,17 @@ class DockerSandbox:
         if self._expected is not None:
             check_posture(self._pid, self._expected)
 
-    def unready(self) -> None:
+    def report_not_ready(self) -> None:
         """Nothing is shared that could be at fault; see `Sandbox.unready`."""
 
-    def disprove(self) -> bool:
+    def quarantine_source(self) -> bool:
         """There is no other way; see `Sandbox.disprove`."""
         return False
 
-    def subject(self) -> Subject:
+    def process_view(self) -> ProcessView:
         """Where the host's kernel tells of it; see `Sandbox.subject`."""
         assert self._group is not None
-        return subject_of(self._pid, self._group.pids(), self._expected)
+        return process_view(self._pid, self._group.pids(), self._expected)
 
     def apply(self, limits: Limits) -> bool:
         """Put a job's limits in force and start counting; see `Sandbox.apply`."""
@@ -140,14 +140,14 @@ class DockerSandbox:
             self._told = held
         return True
 
-    def begin_compiling(self, limits: Limits) -> None:
-        """Widen the bounds for the compile phase and count anew; see `Sandbox.begin_compiling`."""
+    def enter_compile_phase(self, limits: Limits) -> None:
+        """Widen the bounds for the compile phase and count anew; see `Sandbox.enter_compile_phase`."""
         assert self._group is not None
         self._set(bounds_of(limits))
         self._group.start_counting()
 
-    def end_compiling(self) -> bool:
-        """Close the build directory and go back to the program's own bounds; see `Sandbox.end_compiling`."""
+    def leave_compile_phase(self) -> bool:
+        """Close the build directory and go back to the program's own bounds; see `Sandbox.leave_compile_phase`."""
         assert self._group is not None
         close_build_directory(self._pid, self._traits)
         if not self._set(self._bounds, reclaim=True):
@@ -155,8 +155,8 @@ class DockerSandbox:
         self._group.start_counting()
         return True
 
-    def lend_memory(self, reserve_mb: int) -> None:
-        """Raise the memory limit after the program's end; see `Sandbox.lend_memory`."""
+    def raise_memory_limit(self, reserve_mb: int) -> None:
+        """Raise the memory limit after the program's end; see `Sandbox.raise_memory_limit`."""
         assert self._group is not None
         lent = replace(self._bounds, memory_bytes=self._bounds.memory_bytes + reserve_mb * MIB)
         with contextlib.suppress(FileNotFoundError, EngineError):  # the agent has died; that shows elsewhere

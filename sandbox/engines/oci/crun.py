@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sandbox.engines.oci.launcher import CONFIG_PATH, Launcher
-from sandbox.engines.traits import Traits
+from sandbox.engines.runtime_features import RuntimeFeatures
 
 
 class Crun:
@@ -20,7 +20,7 @@ class Crun:
 
     name = "crun"
     platform: str | None = None
-    traits = Traits()
+    traits = RuntimeFeatures()
 
     def __init__(self, root: Path) -> None:
         self._launcher = Launcher(self.name)

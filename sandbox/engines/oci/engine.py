@@ -16,8 +16,8 @@ from config.settings import Settings
 from protocol.result import Isolation
 from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.apparmor import profile_in_force, template_profiles
+from sandbox.engines.cgroups.detect import open_cgroups
 from sandbox.engines.cgroups.mounts import remove_empty
-from sandbox.engines.cgroups.opening import open_cgroups
 from sandbox.engines.cgroups.reads import read_limit
 from sandbox.engines.confinement import (
     BASE_ENV,
@@ -30,15 +30,15 @@ from sandbox.engines.confinement import (
     unprivileged_namespaces_are_off,
 )
 from sandbox.engines.oci import spec
-from sandbox.engines.oci.roots import Roots
+from sandbox.engines.oci.rootfs import RootfsMounts
 from sandbox.engines.oci.runtime import open_runtime
 from sandbox.engines.oci.sandbox import OciSandbox, kill_all
 from sandbox.engines.oci.slots import Slot, Slots
-from sandbox.engines.oci.templates.boot import Making
+from sandbox.engines.oci.templates.boot import EngineResources
 from sandbox.engines.oci.templates.filter import compile_filter
-from sandbox.engines.oci.templates.place import Wear
+from sandbox.engines.oci.templates.holder import RotationPolicy
 from sandbox.engines.oci.templates.source import TemplateSource
-from sandbox.engines.posture import Expected
+from sandbox.engines.pid1_status import ExpectedStatus
 from sandbox.engines.syscalls import (
     MS_NOSUID,
     become_subreaper,
@@ -81,7 +81,7 @@ class OciEngine:
         self._place = settings.run_dir / ("gvisor" if beside else "sandboxes")
         self._place.mkdir(mode=0o711, parents=True, exist_ok=True)
         mount("tmpfs", str(self._place), "tmpfs", MS_NOSUID, "mode=0711,size=64m")
-        self._roots = Roots(self._place)
+        self._roots = RootfsMounts(self._place)
         self._runtime = open_runtime(settings.runtime, self._place / "runtime", self._instance)
         self._filter: bytes | None = None
         self._specs: dict[tuple[str, bool, bool], str] = {}
@@ -105,14 +105,16 @@ class OciEngine:
 
     def _template_source(self, settings: Settings) -> TemplateSource:
         """Raises EngineUnusable or OSError where the machine lacks what it takes."""
-        making = Making(self._slots, self._cgroups, self._runtime, self._instance, self._place, self._roots)
+        making = EngineResources(
+            self._slots, self._cgroups, self._runtime, self._instance, self._place, self._roots
+        )
         return TemplateSource(
             making,
             seccomp=compile_filter(self._seccomp.data) if self._seccomp else b"",
             apparmor=template_profiles(self._apparmor) if self._apparmor else None,
             relaxed=self._relaxed,
             replaceable=settings.sandbox_source == "auto",
-            wear=Wear(settings.template_runs, settings.template_minutes * 60),
+            wear=RotationPolicy(settings.template_runs, settings.template_minutes * 60),
             most_owners=settings.template_keys if settings.template_scope == "key" else 0,
         )
 
@@ -173,7 +175,7 @@ class OciEngine:
         templates = self._templates
         if templates is None or (templates.by_owner and not owner):
             return None
-        return None if templates.is_resting(image, language, flavour, owner) else templates
+        return None if templates.in_backoff(image, language, flavour, owner) else templates
 
     def _branch(
         self, templates: TemplateSource, image: Image, language: Language, flavour: str, owner: str
@@ -185,7 +187,7 @@ class OciEngine:
         sandbox = OciSandbox(secrets.token_hex(8), image, facts, bounds, ours, self._runtime.traits)
         try:
             with theirs:
-                templates.branch(sandbox, language, flavour, owner, theirs)
+                templates.fork(sandbox, language, flavour, owner, theirs)
         except BaseException:
             sandbox.destroy()
             raise
@@ -196,7 +198,9 @@ class OciEngine:
         slot = self._slots.take()
         undo.callback(self._slots.give_back, slot)
         if self._runtime.traits.seccomp:
-            sandbox.expected = Expected.of(slot.first_uid + RUN_UID, relaxed=self._relaxed, apparmor=self._apparmor)
+            sandbox.expected = ExpectedStatus.of(
+                slot.first_uid + RUN_UID, relaxed=self._relaxed, apparmor=self._apparmor
+            )
         group = self._cgroups.create(sandbox.id)
         undo.callback(group.remove)
         sandbox.group = group
@@ -207,7 +211,7 @@ class OciEngine:
         undo.callback(self._runtime.forget, sandbox.id)
         config = self._config(sandbox, language, slot, root, hold=hold)
         pid = self._runtime.start(sandbox.id, bundle, config, theirs.fileno(), group.enter)
-        sandbox.born(pid)
+        sandbox.attach_pid(pid)
         if self._filter is None and self._seccomp is not None:
             self._filter = self._runtime.compiled_filter(sandbox.id)
 
@@ -259,7 +263,7 @@ class OciEngine:
             relaxed=self._relaxed,
         )
 
-    def reap(self) -> int:
+    def cleanup_stale(self) -> int:
         """Kill and remove what a dead worker of the same service left behind."""
         groups = self._cgroups.leftovers()
         for group in groups:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from config.runtime_versions import read_version
 from sandbox.engines import EngineError, EngineUnusable
-from sandbox.engines.oci.children import the_children
+from sandbox.engines.oci.reaper import reaper
 from sandbox.engines.runtimes import find_runtime
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Launcher:
             extra={"path": path, "version": self.version.text, "tested": self.version.problem or "yes"},
         )
         self._name = name
-        self._children = the_children()
+        self._children = reaper()
         self._binary = os.memfd_create(name, os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
         with open(path, "rb") as source:
             size, sent = os.fstat(source.fileno()).st_size, 0

@@ -21,7 +21,7 @@ from sandbox.engines.cgroups.mounts import directories_named
 from sandbox.engines.confinement import rlimits
 from sandbox.engines.oci.crun import read_pid, remove_state
 from sandbox.engines.oci.launcher import CONFIG_PATH, Launcher
-from sandbox.engines.traits import Traits
+from sandbox.engines.runtime_features import RuntimeFeatures
 
 #: From this version on it reads the id maps of a namespace that it joins, and refuses a configuration that has maps
 #: beside the path. Earlier ones must be told. Measured with 1.1.5, 1.1.15 and 1.3.6; the release notes name 1.1.11.
@@ -36,7 +36,9 @@ class Runc:
 
     def __init__(self, root: Path, instance: str) -> None:
         self._launcher = Launcher(self.name)
-        self.traits = Traits(sets_rlimits=False, takes_id_maps=self._launcher.version.number < READS_ID_MAPS)
+        self.traits = RuntimeFeatures(
+            sets_rlimits=False, takes_id_maps=self._launcher.version.number < READS_ID_MAPS
+        )
         self._root = root
         self._instance = instance
         root.mkdir(mode=0o700, exist_ok=True)

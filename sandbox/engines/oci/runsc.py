@@ -21,8 +21,8 @@ from pathlib import Path
 
 from sandbox.engines.oci.crun import read_pid
 from sandbox.engines.oci.launcher import Launcher
+from sandbox.engines.runtime_features import GVISOR
 from sandbox.engines.runtimes import find_runtime
-from sandbox.engines.traits import GVISOR
 
 ASK_TIMEOUT_S = 10
 

@@ -9,8 +9,8 @@ from typing import Protocol
 from sandbox.engines.oci.crun import Crun
 from sandbox.engines.oci.runc import Runc
 from sandbox.engines.oci.runsc import Runsc
+from sandbox.engines.runtime_features import RuntimeFeatures
 from sandbox.engines.runtimes import RUNTIMES, find_runtime
-from sandbox.engines.traits import Traits
 
 
 class Runtime(Protocol):
@@ -20,7 +20,7 @@ class Runtime(Protocol):
     def name(self) -> str: ...
 
     @property
-    def traits(self) -> Traits: ...
+    def traits(self) -> RuntimeFeatures: ...
 
     @property
     def platform(self) -> str | None:

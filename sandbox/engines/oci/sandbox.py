@@ -17,12 +17,12 @@ from dataclasses import replace
 from protocol.limits import MIB, Limits
 from protocol.result import Isolation
 from sandbox.engines import EngineError, NotConfined, Stats
+from sandbox.engines.build_directory import close_build_directory
 from sandbox.engines.cgroups.group import Bounds, Group
-from sandbox.engines.compiling import close_build_directory
 from sandbox.engines.confinement import bounds_of, tmpfs_sizes
-from sandbox.engines.posture import Expected, Subject, check_posture, subject_of
+from sandbox.engines.pid1_status import ExpectedStatus, ProcessView, check_posture, process_view
+from sandbox.engines.runtime_features import RuntimeFeatures
 from sandbox.engines.syscalls import resize_tmpfs
-from sandbox.engines.traits import Traits
 from sandbox.images import Image
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,13 @@ class OciSandbox:
     """One sandbox: its stream, its PID 1, its cgroup, and how to undo all of it."""
 
     def __init__(
-        self, name: str, image: Image, facts: Isolation, bounds: Bounds, stream: socket.socket, traits: Traits
+        self,
+        name: str,
+        image: Image,
+        facts: Isolation,
+        bounds: Bounds,
+        stream: socket.socket,
+        traits: RuntimeFeatures,
     ) -> None:
         self.id = name
         self.image = image
@@ -49,7 +55,7 @@ class OciSandbox:
         self._facts = facts
         self._traits = traits
         #: What PID 1 must show of itself; None where the host cannot see it (gVisor).
-        self.expected: Expected | None = None
+        self.expected: ExpectedStatus | None = None
         #: Called when it is not confined as it must be: whoever makes more of its kind stops, and says whether
         #: there is another way.
         self.disproved: Callable[[], bool] = lambda: False
@@ -60,7 +66,7 @@ class OciSandbox:
         self._pidfd = -1
         self._gone = False
 
-    def born(self, pid: int) -> None:
+    def attach_pid(self, pid: int) -> None:
         """PID 1 has started as the host's `pid`. Raises EngineError if it has ended again."""
         assert self.group is not None
         try:
@@ -88,16 +94,16 @@ class OciSandbox:
             self.disproved()
             raise
 
-    def subject(self) -> Subject:
+    def process_view(self) -> ProcessView:
         """Where the host's kernel tells of it; see `Sandbox.subject`."""
         assert self.group is not None
-        return subject_of(self._pid, self.group.pids(), self.expected)
+        return process_view(self._pid, self.group.pids(), self.expected)
 
-    def unready(self) -> None:
+    def report_not_ready(self) -> None:
         """Its agent did not get ready; see `Sandbox.unready`."""
         self.failed()
 
-    def disprove(self) -> bool:
+    def quarantine_source(self) -> bool:
         """It lacks a layer; see `Sandbox.disprove`."""
         return self.disproved()
 
@@ -115,15 +121,15 @@ class OciSandbox:
         self.group.start_counting()
         return True
 
-    def begin_compiling(self, limits: Limits) -> None:
-        """Widen the bounds for the compile phase and count anew; see `Sandbox.begin_compiling`."""
+    def enter_compile_phase(self, limits: Limits) -> None:
+        """Widen the bounds for the compile phase and count anew; see `Sandbox.enter_compile_phase`."""
         assert self.group is not None
         bounds = bounds_of(limits)
         self.group.set(self._traits.with_headroom(bounds))
         self.group.start_counting()
 
-    def end_compiling(self) -> bool:
-        """Close the build directory and go back to the program's own bounds; see `Sandbox.end_compiling`."""
+    def leave_compile_phase(self) -> bool:
+        """Close the build directory and go back to the program's own bounds; see `Sandbox.leave_compile_phase`."""
         assert self.group is not None
         close_build_directory(self._pid, self._traits)
         if not self.group.set(self._traits.with_headroom(self.bounds), reclaim=True):
@@ -131,8 +137,8 @@ class OciSandbox:
         self.group.start_counting()
         return True
 
-    def lend_memory(self, reserve_mb: int) -> None:
-        """Raise the memory limit after the program's end; see `Sandbox.lend_memory`."""
+    def raise_memory_limit(self, reserve_mb: int) -> None:
+        """Raise the memory limit after the program's end; see `Sandbox.raise_memory_limit`."""
         assert self.group is not None
         lent = replace(self.bounds, memory_bytes=self.bounds.memory_bytes + reserve_mb * MIB)
         self.group.set(self._traits.with_headroom(lent))
@@ -166,11 +172,11 @@ class OciSandbox:
         self.kill()
         self.stream.close()
         if self._pidfd >= 0 and not self._has_ended(DEATH_PATIENCE_S):
-            threading.Thread(target=self._bury, name="bury", daemon=True).start()
+            threading.Thread(target=self._cleanup, name="bury", daemon=True).start()
         else:
-            self._bury()
+            self._cleanup()
 
-    def _bury(self) -> None:
+    def _cleanup(self) -> None:
         """Remove what is left of a sandbox once it is dead."""
         born = self._pidfd >= 0
         if born:

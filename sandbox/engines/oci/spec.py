@@ -20,7 +20,7 @@ from sandbox.engines.confinement import (
     rlimits,
     tmpfs_sizes,
 )
-from sandbox.engines.traits import Traits
+from sandbox.engines.runtime_features import RuntimeFeatures
 from sandbox.languages import BUILD_DIRECTORY
 
 ROOT_MARK = "@@ROOT@@"
@@ -40,7 +40,7 @@ def build_spec(
     apparmor: str | None,
     no_new_privileges: bool,
     annotations: dict[str, str],
-    traits: Traits,
+    traits: RuntimeFeatures,
 ) -> str:
     """The configuration as JSON text with the four marks in it.
 

@@ -16,13 +16,13 @@ from sandbox.engines.apparmor import TemplateProfiles
 from sandbox.engines.cgroups.group import Bounds, Cgroups
 from sandbox.engines.confinement import BASE_ENV, DEFAULT_MEMORY_BYTES, build_bytes
 from sandbox.engines.oci import spec
-from sandbox.engines.oci.roots import Roots
+from sandbox.engines.oci.rootfs import RootfsMounts
 from sandbox.engines.oci.runtime import Runtime
 from sandbox.engines.oci.slots import Slots
+from sandbox.engines.oci.templates.confinement import build_confinement
 from sandbox.engines.oci.templates.container import BOOT_TIMEOUT_S, TEMPLATE_PREFIX, Template
 from sandbox.engines.oci.templates.namespace import TemplateNamespace
 from sandbox.engines.oci.templates.spec import build_template_spec
-from sandbox.engines.oci.templates.walls import build_walls
 from sandbox.images import Image
 from sandbox.languages import Language
 
@@ -35,7 +35,7 @@ TEMPLATE_PIDS = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
+class EngineResources:
     """What the engine lends."""
 
     slots: Slots
@@ -43,15 +43,15 @@ class Making:
     runtime: Runtime
     instance: str
     place: Path
-    roots: Roots
+    roots: RootfsMounts
 
 
-class Booter:
+class TemplateBooter:
     """Boots templates. Safe to use from several threads."""
 
     def __init__(
         self,
-        making: Making,
+        making: EngineResources,
         namespace: TemplateNamespace,
         seccomp: bytes,
         apparmor: TemplateProfiles | None,
@@ -89,9 +89,9 @@ class Booter:
                 undo.callback(making.runtime.forget, name)
                 config = self._config(language, name, root)
                 pid = making.runtime.start(name, bundle, config, theirs.fileno(), group.enter, limited=False)
-                template.born(pid)
+                template.attach_pid(pid)
             modules = next((known.modules for known in language.flavours if known.name == flavour), ())
-            template.boot(self._walls(language), modules)
+            template.boot(self._confinement(language), modules)
         except BaseException:
             template.close(kill=True)
             raise
@@ -132,8 +132,8 @@ class Booter:
             text = text.replace(mark, value)
         return text.encode()
 
-    def _walls(self, language: Language) -> bytes:
-        return build_walls(
+    def _confinement(self, language: Language) -> bytes:
+        return build_confinement(
             memory_bytes=DEFAULT_MEMORY_BYTES,
             build_bytes=build_bytes(language),
             seccomp=self._seccomp,

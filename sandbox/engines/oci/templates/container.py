@@ -52,7 +52,7 @@ class Template:
         self._process = -1
         self._born = time.monotonic()
 
-    def born(self, pid: int) -> None:
+    def attach_pid(self, pid: int) -> None:
         """PID 1 of the container, which keeps the children, is the host's `pid`."""
         try:
             self._keeper = os.pidfd_open(pid)
@@ -88,7 +88,7 @@ class Template:
             poller.register(self._control, select.POLLIN)
             return not poller.poll(0)
 
-    def branch(self, first_id: int, stream_fd: int, root_fd: int) -> None:
+    def fork(self, first_id: int, stream_fd: int, root_fd: int) -> None:
         """Have it fork a sandbox with that stream and root, which says HELLO on the stream.
 
         Raises TemplateClosed, and EngineError for one that does not do it.
@@ -109,7 +109,7 @@ class Template:
             self._children -= 1
             last = self._closed and self._children == 0
         if last:
-            self._bury()
+            self._cleanup()
 
     def close(self, *, kill: bool = False) -> None:
         """Let it fork no more; what it has forked lives on. With `kill` it is not trusted to end by itself."""
@@ -122,9 +122,9 @@ class Template:
         if kill and self._process >= 0:
             _kill(self._process)
         if last:
-            self._bury()
+            self._cleanup()
 
-    def _bury(self) -> None:
+    def _cleanup(self) -> None:
         """Remove the container: there is nobody in it but the keeper, and a template that ends."""
         for fd in (self._process, self._keeper):
             if fd >= 0:

@@ -10,7 +10,7 @@ from sandbox.engines import EngineError
 from sandbox.engines.apparmor import TemplateProfiles
 from sandbox.engines.confinement import RUN_UID
 from sandbox.engines.oci.sandbox import OciSandbox
-from sandbox.engines.oci.templates.boot import Booter, Making
+from sandbox.engines.oci.templates.boot import EngineResources, TemplateBooter
 from sandbox.engines.oci.templates.container import (
     GO,
     HELLO,
@@ -19,10 +19,10 @@ from sandbox.engines.oci.templates.container import (
     TemplateClosed,
     receive_with_pid,
 )
+from sandbox.engines.oci.templates.holder import RotationPolicy, TemplateHolder
+from sandbox.engines.oci.templates.lru import OwnerLru
 from sandbox.engines.oci.templates.namespace import TemplateNamespace
-from sandbox.engines.oci.templates.owners import Owners
-from sandbox.engines.oci.templates.place import Place, Wear
-from sandbox.engines.posture import Expected
+from sandbox.engines.pid1_status import ExpectedStatus
 from sandbox.images import Image
 from sandbox.languages import Language
 
@@ -35,13 +35,13 @@ class TemplateSource:
 
     def __init__(
         self,
-        making: Making,
+        making: EngineResources,
         *,
         seccomp: bytes,
         apparmor: TemplateProfiles | None,
         relaxed: bool,
         replaceable: bool,
-        wear: Wear,
+        wear: RotationPolicy,
         most_owners: int = 0,
     ) -> None:
         """To be made before the worker has threads.
@@ -57,16 +57,16 @@ class TemplateSource:
         self._replaceable = replaceable
         self._wear = wear
         self._namespace = TemplateNamespace(making.slots)
-        self._booter = Booter(making, self._namespace, seccomp, apparmor, relaxed=relaxed)
-        self._places: dict[tuple[str, str, str], Place] = {}
+        self._booter = TemplateBooter(making, self._namespace, seccomp, apparmor, relaxed=relaxed)
+        self._places: dict[tuple[str, str, str], TemplateHolder] = {}
         self._lock = threading.Lock()
         self.by_owner = most_owners > 0
-        self._owners = Owners(most_owners, unused_s=wear.most_seconds)
+        self._owners = OwnerLru(most_owners, unused_s=wear.most_seconds)
         self._boots = threading.Semaphore(OWN_BOOTS)
 
-    def is_resting(self, image: Image, language: Language, flavour: str, owner: str) -> bool:
+    def in_backoff(self, image: Image, language: Language, flavour: str, owner: str) -> bool:
         """Whether this image's templates of a flavour have failed a moment ago."""
-        return self._place(image, language, flavour, owner).is_resting()
+        return self._place(image, language, flavour, owner).in_backoff()
 
     def is_booted(self, image: Image, language: Language, flavour: str, owner: str) -> bool:
         """Whether an owner's template is there; if not, it is booted behind, as soon as there is a turn for it."""
@@ -75,7 +75,7 @@ class TemplateSource:
         place = self._place(image, language, flavour, owner)
         if place.is_booted():
             return True
-        place.boot_behind(self._boots)
+        place.boot_in_background(self._boots)
         return False
 
     def _give_up(self, owner: str) -> None:
@@ -85,7 +85,7 @@ class TemplateSource:
         for place in leaving:
             place.close()
 
-    def branch(
+    def fork(
         self, sandbox: OciSandbox, language: Language, flavour: str, owner: str, theirs: socket.socket
     ) -> None:
         """Have `sandbox` forked, `theirs` being the agent's end of its stream. Raises EngineError.
@@ -99,14 +99,14 @@ class TemplateSource:
         except OSError as e:
             raise EngineError(f"cannot make a sandbox: {e}") from e
         try:
-            template = _forking(place, sandbox, first_id, theirs.fileno(), root)
+            template = _fork_from(place, sandbox, first_id, theirs.fileno(), root)
         finally:
             os.close(root)
-        sandbox.disproved = lambda: self._disprove(place, template)
+        sandbox.disproved = lambda: self._quarantine(place, template)
         sandbox.failed = lambda: place.discard(template, rest=True)
         try:
             theirs.close()  # or its end would not be seen here
-            _welcome(sandbox)
+            _adopt_child(sandbox)
         except (EngineError, OSError) as e:
             place.discard(template)
             raise EngineError(f"a template did not make a sandbox: {e}") from e
@@ -116,7 +116,9 @@ class TemplateSource:
         making, undo, stream = self._making, sandbox.undo, sandbox.stream
         slot = making.slots.take()
         undo.callback(making.slots.give_back, slot)
-        sandbox.expected = Expected.of(slot.first_uid + RUN_UID, relaxed=self._relaxed, apparmor=self._apparmor)
+        sandbox.expected = ExpectedStatus.of(
+            slot.first_uid + RUN_UID, relaxed=self._relaxed, apparmor=self._apparmor
+        )
         group = making.cgroups.create(sandbox.id)
         undo.callback(group.remove)
         sandbox.group = group
@@ -125,17 +127,17 @@ class TemplateSource:
         stream.settimeout(HELLO_TIMEOUT_S)
         return self._namespace.first_id(slot)
 
-    def _place(self, image: Image, language: Language, flavour: str, owner: str) -> Place:
+    def _place(self, image: Image, language: Language, flavour: str, owner: str) -> TemplateHolder:
         key = (image.digest, flavour, owner)
         with self._lock:
             place = self._places.get(key)
             if place is None:
-                place = self._places[key] = Place(self._booter, image, language, flavour, self._wear)
+                place = self._places[key] = TemplateHolder(self._booter, image, language, flavour, self._wear)
             return place
 
-    def _disprove(self, place: Place, template: Template) -> bool:
+    def _quarantine(self, place: TemplateHolder, template: Template) -> bool:
         """A sandbox was not confined as it must be: no more of them. Whether containers will do."""
-        place.disprove(template)
+        place.quarantine(template)
         return self._replaceable
 
     def close(self) -> None:
@@ -148,12 +150,12 @@ class TemplateSource:
         os.close(self._namespace.fd)
 
 
-def _forking(place: Place, sandbox: OciSandbox, first_id: int, stream_fd: int, root_fd: int) -> Template:
+def _fork_from(place: TemplateHolder, sandbox: OciSandbox, first_id: int, stream_fd: int, root_fd: int) -> Template:
     """The template that was told to fork a sandbox that is prepared. Raises EngineError."""
     while True:
         template = place.get()
         try:
-            template.branch(first_id, stream_fd, root_fd)
+            template.fork(first_id, stream_fd, root_fd)
         except TemplateClosed:
             continue  # replaced since it was looked up: its successor is there, or a reason why not
         except EngineError:
@@ -163,7 +165,7 @@ def _forking(place: Place, sandbox: OciSandbox, first_id: int, stream_fd: int, r
         return template
 
 
-def _welcome(sandbox: OciSandbox) -> None:
+def _adopt_child(sandbox: OciSandbox) -> None:
     """Put a child that is there into its control group, and let it go on. Raises EngineError or OSError."""
     stream, group = sandbox.stream, sandbox.group
     assert group is not None
@@ -171,6 +173,6 @@ def _welcome(sandbox: OciSandbox) -> None:
     if said != HELLO or pid <= 0:
         raise EngineError("no child came of it")
     group.enter(pid)
-    sandbox.born(pid)
+    sandbox.attach_pid(pid)
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
     stream.send(GO)

@@ -18,7 +18,7 @@ _FACT = re.compile(rf"^({'|'.join(CAPABILITY_SETS)}|Uid|Gid|NoNewPrivs|Seccomp):
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class ProcessView:
     """A sandbox as the host's kernel knows it: its PID 1 and all processes of its group, that one first.
 
     `uid` is the host's of the program; None where it is not the sandbox's own (gVisor).
@@ -30,7 +30,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedStatus:
     """`uid` is the host's; a relaxed sandbox has neither `seccomp` nor `no_new_privileges`.
 
     `apparmor` is the profile, None on a kernel without AppArmor.
@@ -42,20 +42,20 @@ class Expected:
     apparmor: str | None = None
 
     @classmethod
-    def of(cls, uid: int, *, relaxed: bool, apparmor: str | None) -> Expected:
+    def of(cls, uid: int, *, relaxed: bool, apparmor: str | None) -> ExpectedStatus:
         """Return what must be in force of a sandbox of an engine that is relaxed or not."""
         return cls(uid, seccomp=not relaxed, no_new_privileges=not relaxed, apparmor=apparmor)
 
 
-def subject_of(pid: int, group: list[int], expected: Expected | None) -> Subject:
+def process_view(pid: int, group: list[int], expected: ExpectedStatus | None) -> ProcessView:
     """The subject of a sandbox with that PID 1 and these processes. Raises EngineError if it is gone."""
     if pid not in group:
         raise EngineError("a sandbox ended before it was measured")
     beside = sorted(set(group) - {pid})
-    return Subject(pid, (pid, *beside), expected.uid if expected is not None else None)
+    return ProcessView(pid, (pid, *beside), expected.uid if expected is not None else None)
 
 
-def check_posture(pid: int, expected: Expected, text: str | None = None, label: str | None = None) -> None:
+def check_posture(pid: int, expected: ExpectedStatus, text: str | None = None, label: str | None = None) -> None:
     """Hold PID 1 of a sandbox against what is expected; `text` is that of /proc/PID/status, `label` that of its
     AppArmor label, for tests.
 

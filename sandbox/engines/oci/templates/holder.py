@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from config.repeats import RepeatedLog
 from sandbox.engines import EngineError
-from sandbox.engines.oci.templates.boot import Booter
+from sandbox.engines.oci.templates.boot import TemplateBooter
 from sandbox.engines.oci.templates.container import HELLO_TIMEOUT_S, Template
 from sandbox.images import Image
 from sandbox.languages import Language
@@ -23,17 +23,19 @@ RETRY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wear:
+class RotationPolicy:
     """When a template is replaced."""
 
     most_runs: int
     most_seconds: float
 
 
-class Place:
+class TemplateHolder:
     """The template of one image, flavour and owner. Safe to use from several threads."""
 
-    def __init__(self, booter: Booter, image: Image, language: Language, flavour: str, wear: Wear) -> None:
+    def __init__(
+        self, booter: TemplateBooter, image: Image, language: Language, flavour: str, wear: RotationPolicy
+    ) -> None:
         self._booter = booter
         self._image, self._language, self._flavour = image, language, flavour
         self._wear = wear
@@ -43,7 +45,7 @@ class Place:
         self._not_before = 0.0
         self._change = threading.Condition()
 
-    def is_resting(self) -> bool:
+    def in_backoff(self) -> bool:
         """Whether its templates have failed a moment ago."""
         return time.monotonic() < self._not_before
 
@@ -58,7 +60,7 @@ class Place:
         It may be closed by the time it is used, if it is replaced just then. Raises EngineError.
         """
         with self._change:
-            if self._closed or self.is_resting():
+            if self._closed or self.in_backoff():
                 raise EngineError("templates rest")
             current = self._template
             if current is not None and current.is_fit(most=self._wear.most_runs, seconds=self._wear.most_seconds):
@@ -73,26 +75,26 @@ class Place:
                 return self._template
             self._booting = True
         if current is not None and current.is_alive():
-            threading.Thread(target=self._replace_behind, name="template").start()
+            threading.Thread(target=self._replace_in_background, name="template").start()
             return current
         return self._replace()
 
-    def boot_behind(self, turns: threading.Semaphore) -> None:
+    def boot_in_background(self, turns: threading.Semaphore) -> None:
         """Have it booted on a thread of its own, if it may be and there is a turn for it."""
         with self._change:
-            if self._closed or self._booting or self.is_resting() or not turns.acquire(blocking=False):
+            if self._closed or self._booting or self.in_backoff() or not turns.acquire(blocking=False):
                 return
             self._booting = True
 
         def boot() -> None:
             try:
-                self._replace_behind()
+                self._replace_in_background()
             finally:
                 turns.release()
 
         threading.Thread(target=boot, name="template").start()
 
-    def _replace_behind(self) -> None:
+    def _replace_in_background(self) -> None:
         try:
             self._replace()
         except EngineError as e:
@@ -133,7 +135,7 @@ class Place:
         repeated.log(logging.WARNING, "a template is given up", key=self._language.id, **given_up)
         template.close(kill=True)
 
-    def disprove(self, template: Template) -> None:
+    def quarantine(self, template: Template) -> None:
         """A sandbox of it was not confined as it must be: none is made of any template here from now on."""
         log.error("sandboxes are no longer made from this template", extra={"template": template.id})
         with self._change:

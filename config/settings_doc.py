@@ -1,4 +1,4 @@
-"""`python -m config.table`: the settings as a page of documentation, docs/configuration.md."""
+"""`python -m config.settings_doc`: the settings as a page of documentation, docs/configuration.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEAD = """# Configuration
 
 Everything is set by environment variables, read and checked once, at start. A value that does not fit stops the
 start with the variable's name; `make doctor` shows what is in force. This page is written by
-`python -m config.table`; a test holds it to the code.
+`python -m config.settings_doc`; a test holds it to the code.
 
 **Readers**: `api` and `worker` are the two processes of the service, `images` builds the runner images, `ops` is
 the supervisor and the commands of `make`. The supervisor gives each process only the variables that it reads.

@@ -39,18 +39,18 @@ from typing import Any
 
 import orjson
 
-from config.faults import reached
+from config.failpoints import failpoint
 from config.logging import bind
 from protocol.codec import decode_job
 from protocol.job import Job
 from protocol.limits import JobInvalid
 from protocol.result import JobError, Refusal, Result
-from sandbox.executor import Accepted, unrun
-from sandbox.run.live import LiveRun, Outlet
+from sandbox.executor import AdmittedJob, result_without_run
+from sandbox.run.live import EventSink, LiveRun
 from sandbox.run.reply_channel import Message, ReplyChannel
 from storage import SHA256
 from storage.errors import StorageUnavailable
-from worker.runs import Collector, Full, RunTable, Taken
+from worker.runs import DuplicateRun, ResultSubscriber, RunTable, TableFull
 from worker.service import Service
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ MOST_HASHES = 1000
 MODES = ("wait", "stream", "background")
 
 
-class Operations:
+class RequestHandlers:
     """Answers the requests of one connection after the other; each connection has a thread of its own."""
 
     def __init__(self, service: Service, runs: RunTable) -> None:
@@ -101,10 +101,10 @@ class Operations:
             return
         operation(request, connection)
 
-    def gone(self, connection: Connection) -> None:
+    def on_disconnect(self, connection: Connection) -> None:
         """Handle the end of a connection: results that it waited for are delivered to the collectors."""
-        for run_id in connection.owed:
-            self._runs.cast_adrift(run_id)
+        for run_id in connection.unacknowledged:
+            self._runs.detach(run_id)
 
     # -- runs --------------------------------------------------------------------------------------
 
@@ -134,9 +134,9 @@ class Operations:
             return
         try:
             live = self._live_run(job, accepted, mode, connection)
-        except (Taken, Full) as e:
-            self._service.executor.give_up(accepted)
-            taken = isinstance(e, Taken)
+        except (DuplicateRun, TableFull) as e:
+            self._service.executor.abandon(accepted)
+            taken = isinstance(e, DuplicateRun)
             self._refuse(
                 connection,
                 Refusal(409, "run_id: is taken", "run_exists", "run_id")
@@ -148,11 +148,11 @@ class Operations:
             threading.Thread(target=self._in_background, args=(job, accepted, live), daemon=True).start()
             connection.send({"accepted": {"run_id": live.id}})
             return
-        connection.owed.add(live.id)
-        outcome = self._carry_out(accepted, live)
+        connection.unacknowledged.add(live.id)
+        outcome = self._execute(accepted, live)
         try:
             if isinstance(outcome, Refusal):
-                connection.owed.discard(live.id)
+                connection.unacknowledged.discard(live.id)
                 connection.refuse(outcome)
             else:
                 connection.send({"result": outcome})
@@ -163,39 +163,41 @@ class Operations:
         self._service.observer.refused(refusal)
         connection.refuse(refusal)
 
-    def _live_run(self, job: Job, accepted: Accepted, mode: str, connection: Connection) -> LiveRun:
+    def _live_run(self, job: Job, accepted: AdmittedJob, mode: str, connection: Connection) -> LiveRun:
         language = accepted.plan.language.id
         if mode == "background":
             live = LiveRun(job.run_id, language, on_status=self._runs.status)
         else:
-            outlet = Outlet(connection.channel, "all" if mode == "stream" else "status")
+            outlet = EventSink(connection.channel, "all" if mode == "stream" else "status")
             live = LiveRun(job.run_id, language, outlet=outlet)
         self._runs.add(live)
         return live
 
-    def _in_background(self, job: Job, accepted: Accepted, live: LiveRun) -> None:
+    def _in_background(self, job: Job, accepted: AdmittedJob, live: LiveRun) -> None:
         bind(request_id=job.request_id, run_id=job.run_id)
-        outcome = self._carry_out(accepted, live)
+        outcome = self._execute(accepted, live)
         self._service.observer.ended(job, live, outcome)
 
-    def _carry_out(self, accepted: Accepted, live: LiveRun) -> Result | Refusal:
+    def _execute(self, accepted: AdmittedJob, live: LiveRun) -> Result | Refusal:
         """Run it, and see that it has an end in the table whatever happens."""
         try:
             outcome = self._service.executor.run(accepted, live)
         except Exception:
             log.exception("a run failed unexpectedly")
-            outcome = unrun(accepted.plan, live, JobError("the service failed to run this", "internal_error"))
+            outcome = result_without_run(
+                accepted.plan, live, JobError("the service failed to run this", "internal_error")
+            )
         if isinstance(outcome, Refusal):
             self._runs.refused(live.id)
         else:
-            reached("resulted")
+            failpoint("resulted")
             self._runs.ended(live.id, outcome)
         live.end()
         return outcome
 
     def _acknowledge(self, request: dict[str, Any], connection: Connection) -> None:
         run_id = str(request.get("run_id"))
-        connection.owed.discard(run_id)
+        connection.unacknowledged.discard(run_id)
         self._runs.acknowledged(run_id)
 
     def _leave(self, _request: dict[str, Any], _connection: Connection) -> None:
@@ -204,7 +206,7 @@ class Operations:
     def _cancel(self, request: dict[str, Any], connection: Connection) -> None:
         live = self._runs.get(str(request.get("run_id")))
         if live is not None:
-            live.end_early("cancelled")
+            live.cancel("cancelled")
         connection.send({"cancel": {"known": live is not None}})
 
     # -- looking on --------------------------------------------------------------------------------
@@ -229,13 +231,13 @@ class Operations:
         collector = self._runs.collect()
         threading.Thread(target=self._leave_when_gone, args=(connection, collector), daemon=True).start()
         try:
-            while (message := collector.told.get()) is not None:
+            while (message := collector.queue.get()) is not None:
                 connection.send(message)
         finally:
             self._runs.leave(collector)
         raise ConnectionError("the collector has gone")
 
-    def _leave_when_gone(self, connection: Connection, collector: Collector) -> None:
+    def _leave_when_gone(self, connection: Connection, collector: ResultSubscriber) -> None:
         connection.wait_until_gone()
         self._runs.leave(collector)
 
@@ -248,7 +250,7 @@ class Operations:
         ):
             connection.refuse(Refusal(400, "hashes: must be a list of SHA-256 hashes", "invalid_value", "hashes"))
             return
-        owed = self._runs.owed_artifacts()
+        owed = self._runs.unacknowledged_artifacts()
         try:
             gone = [h for h in hashes if h not in owed and self._service.blobs.artifacts.delete(h)]
         except StorageUnavailable as e:
@@ -287,7 +289,7 @@ class Connection:
     def __init__(self, channel: ReplyChannel, uid: int) -> None:
         self.channel = channel
         self.is_root = uid == 0
-        self.owed: set[str] = set()
+        self.unacknowledged: set[str] = set()
 
     def send(self, *messages: Message) -> None:
         """Send messages, waiting until they are taken. Raises OSError."""

@@ -10,7 +10,7 @@ MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
+class RuntimeFeatures:
     """The defaults are crun's."""
 
     #: It puts the configuration's resource limits in force; otherwise `start` sees to them.
@@ -41,7 +41,7 @@ class Traits:
 #: gVisor, whichever engine starts it: the program's kernel is a process of the control group, with helpers beside
 #: it, confines itself, and has file systems and devices of its own. A waiting sandbox was measured to take 25 MB
 #: and 40 threads; more of them come with the program's own.
-GVISOR = Traits(
+GVISOR = RuntimeFeatures(
     user_namespace=False,
     seccomp=False,
     own_devices=True,
@@ -52,6 +52,6 @@ GVISOR = Traits(
 )
 
 
-def traits_of(runtime: str) -> Traits:
+def features_of(runtime: str) -> RuntimeFeatures:
     """The traits of a runtime that a daemon starts, by its name there: gVisor's begins with `runsc`."""
-    return GVISOR if runtime.startswith("runsc") else Traits()
+    return GVISOR if runtime.startswith("runsc") else RuntimeFeatures()

@@ -15,7 +15,7 @@ FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8}
 BIND = "bind"
 
 
-def build_walls(
+def build_confinement(
     *,
     memory_bytes: int,
     build_bytes: int,

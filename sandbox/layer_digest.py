@@ -15,14 +15,14 @@ OPAQUE = "trusted.overlay.opaque"
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class LayerDigest:
     """`digest` (64 hexadecimal digits) and the sum of the sizes of the files."""
 
     digest: str
     size_bytes: int
 
 
-def measure(root: Path) -> Content:
+def hash_tree(root: Path) -> LayerDigest:
     """Hash and size of everything beneath `root`: path, type, mode, owner, size, and the bytes or the target."""
     entries = list(_walk(str(root), ""))
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as threads:
@@ -31,7 +31,7 @@ def measure(root: Path) -> Content:
         for line in lines:
             whole.update(line)
     sizes = (info.st_size for _, _, info in entries if stat.S_ISREG(info.st_mode))
-    return Content(whole.hexdigest(), sum(sizes))
+    return LayerDigest(whole.hexdigest(), sum(sizes))
 
 
 def _walk(root: str, prefix: str) -> Iterator[tuple[str, str, os.stat_result]]:

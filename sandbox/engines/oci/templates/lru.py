@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 
 
-class Owners:
+class OwnerLru:
     """Owners by their last use. Safe to use from several threads."""
 
     def __init__(self, most: int, *, unused_s: float, clock: Callable[[], float] = time.monotonic) -> None:

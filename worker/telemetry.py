@@ -10,7 +10,7 @@ from prometheus_client import ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from config.tracing import Phase
+from config.tracing import SpanPhase
 from protocol.result import Refusal, Result
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Observer:
         if isinstance(outcome, Refusal):
             self.refused(outcome)
             return
-        marks, metrics, now = live.marks, self._metrics, live.marks.ended
+        marks, metrics, now = live.timestamps, self._metrics, live.timestamps.ended
         source = outcome.isolation.source if outcome.isolation else "none"
         metrics.runs.labels(outcome.language, outcome.status).inc()
         if outcome.error is not None and outcome.error.code == "engine_error":
@@ -68,15 +68,15 @@ class Observer:
             self._trace(self._tracer, job, live, outcome, now)
 
     def _trace(self, tracer: Tracer, job: Job, live: LiveRun, outcome: Result, now: float) -> None:
-        marks = live.marks
+        marks = live.timestamps
         about = {"runyard.run_id": job.run_id, "runyard.language": outcome.language}
-        phases = [Phase("queue", marks.accepted, marks.admitted or now, about)]
+        phases = [SpanPhase("queue", marks.accepted, marks.admitted or now, about)]
         if marks.admitted is not None:
             source = outcome.isolation.source if outcome.isolation else "none"
             found = {**about, "runyard.source": source}
-            phases.append(Phase("sandbox", marks.admitted, marks.ready or now, found))
+            phases.append(SpanPhase("sandbox", marks.admitted, marks.ready or now, found))
         if marks.ready is not None:
-            phases.append(Phase("run", marks.ready, now, {**about, "runyard.status": outcome.status}))
+            phases.append(SpanPhase("run", marks.ready, now, {**about, "runyard.status": outcome.status}))
         tracer.record(job.traceparent, phases)
 
 
@@ -103,7 +103,7 @@ class Gauges(Collector):
         yield ready
 
 
-def watch(registry: CollectorRegistry, admission: Admission, pool: WarmPool) -> None:
+def register_gauges(registry: CollectorRegistry, admission: Admission, pool: WarmPool) -> None:
     """Have the gauges, and what the kernel knows of this process, told with the rest."""
     registry.register(Gauges(admission, pool))
     ProcessCollector(namespace="runyard_worker", registry=registry)

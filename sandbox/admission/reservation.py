@@ -15,7 +15,7 @@ def reserve_of(whole: int, least: int) -> int:
 
 
 @dataclass(slots=True)
-class Pool:
+class ResourcePool:
     """One part of the places and of the memory."""
 
     most: int
@@ -28,7 +28,7 @@ class Pool:
         return max(0, self.memory_mb - self.used_mb)
 
 
-class Place:
+class Reservation:
     """A run's place: held already, or waited for."""
 
     __slots__ = (

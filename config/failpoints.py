@@ -37,7 +37,7 @@ def spare() -> Iterator[None]:
         _thread.spared = False
 
 
-def reached(point: Point) -> None:
+def failpoint(point: Point) -> None:
     """Die here, if that was asked for and has not happened yet."""
     if not _asked or getattr(_thread, "spared", False):
         return

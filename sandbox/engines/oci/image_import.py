@@ -18,9 +18,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sandbox.content import measure
 from sandbox.engines import EngineError
 from sandbox.images import Image
+from sandbox.layer_digest import hash_tree
 
 WHITEOUT, OPAQUE_MARK = ".wh.", ".wh..wh..opq"
 OPAQUE = "trusted.overlay.opaque"
@@ -46,7 +46,7 @@ def import_image(language: str, where: Path, store: Path) -> Image:
 def _root(language: str, root: Path) -> Image:
     if not (root / "usr").is_dir():
         raise EngineError("is neither a root file system nor an OCI image layout")
-    return Image(language, f"sha256:{measure(root).digest}", (str(root),))
+    return Image(language, f"sha256:{hash_tree(root).digest}", (str(root),))
 
 
 def _import_archive(language: str, archive: Path, store: Path) -> Image:

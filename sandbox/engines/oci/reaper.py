@@ -14,12 +14,12 @@ from collections.abc import Callable
 
 
 @functools.cache
-def the_children() -> Children:
+def reaper() -> Reaper:
     """Those of this process: two who wait for whatever ends would take each other's."""
-    return Children()
+    return Reaper()
 
 
-class Children:
+class Reaper:
     """Starts processes and knows how they ended. The thread that collects starts with the first of them."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from sandbox.engines.cgroups.v1 import GroupV1
 from sandbox.engines.cgroups.v2 import GroupV2
 
 
-class MeasuredGroup:
+class ReadOnlyCgroup:
     """Implements `Group` over one that cannot be written; `update` has the daemon put bounds in force."""
 
     def __init__(self, group: Group, bounds: Bounds, update: Callable[[Bounds], None]) -> None:

@@ -15,7 +15,7 @@ from sandbox.engines.syscalls import MS_NOSUID, MS_RDONLY, detached_overlay, mou
 from sandbox.images import Image
 
 
-class Roots:
+class RootfsMounts:
     """Makes them, with a directory (the runtime's bundle) around each that is mounted. For several threads."""
 
     def __init__(self, place: Path) -> None:

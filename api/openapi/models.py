@@ -41,13 +41,13 @@ def _open(schema: dict[str, Any]) -> None:
     schema["required"] = [name for name in schema["properties"] if name in schema.get("required", ())]
 
 
-class Answered(BaseModel):
+class ResponseModel(BaseModel):
     """The base of every answer's model: no conversion, and no field that is not named."""
 
     model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra=_open)
 
 
-class ErrorObject(Answered):
+class ErrorObject(ResponseModel):
     """What went wrong. `code` is stable; `message` is for people; `param` is the dotted path of a field."""
 
     message: str
@@ -58,14 +58,14 @@ class ErrorObject(Answered):
     code: str
 
 
-class Error(Answered):
+class Error(ResponseModel):
     """Every error of every kind. `run_id` is there when it was a run's."""
 
     error: ErrorObject
     run_id: RunId | None = Field(default=None, json_schema_extra=may_be_absent)
 
 
-class Usage(Answered):
+class Usage(ResponseModel):
     """What the program used; compiling is not counted."""
 
     wall_ms: Count
@@ -74,7 +74,7 @@ class Usage(Answered):
     queue_ms: Count = Field(description="How long the run waited for a place.")
 
 
-class Compile(Answered):
+class Compile(ResponseModel):
     """What the compiler said, of a language that is compiled first."""
 
     stdout: str
@@ -84,7 +84,7 @@ class Compile(Answered):
     cpu_ms: Count = Field(description="CPU time of the compiler. Counted in the key's usage.")
 
 
-class Artifact(Answered):
+class Artifact(ResponseModel):
     """A file that the program left in /work/outputs, with a link that needs no token."""
 
     id: FileId
@@ -97,7 +97,7 @@ class Artifact(Answered):
     expires_at: Time | None
 
 
-class SkippedArtifact(Answered):
+class SkippedArtifact(ResponseModel):
     """A file that was left out, and why."""
 
     path: str
@@ -108,11 +108,11 @@ class SkippedArtifact(Answered):
 
 
 if TYPE_CHECKING:
-    Limits = Answered
+    Limits = ResponseModel
 else:
     Limits = create_model(
         "Limits",
-        __base__=Answered,
+        __base__=ResponseModel,
         __doc__="The limits that were in force.",
         **{
             name: (int, Field(ge=0, description=rule.sentence))
@@ -123,7 +123,7 @@ else:
     )
 
 
-class Isolation(Answered):
+class Isolation(ResponseModel):
     """The confinement that was in force for this run: facts, not wishes."""
 
     engine: str
@@ -142,7 +142,7 @@ class Isolation(Answered):
     )
 
 
-class Run(Answered):
+class Run(ResponseModel):
     """A run, in any state. A program that fails is a run like any other: look at `status`."""
 
     id: RunId
@@ -180,7 +180,7 @@ class Run(Answered):
     )
 
 
-class File(Answered):
+class File(ResponseModel):
     """A file that was brought, or an artifact of a run."""
 
     id: FileId
@@ -195,7 +195,7 @@ class File(Answered):
 Row = TypeVar("Row", bound=BaseModel)
 
 
-class Page(Answered, Generic[Row]):
+class Page(ResponseModel, Generic[Row]):
     """A page of a list. The next one is the one `after` its `last_id`."""
 
     object: Literal["list"]
@@ -213,7 +213,7 @@ class FileList(Page[File]):
     """Files, a page at a time."""
 
 
-class RunDeleted(Answered):
+class RunDeleted(ResponseModel):
     """The run is forgotten, with its request, events and artifacts."""
 
     id: RunId
@@ -221,7 +221,7 @@ class RunDeleted(Answered):
     deleted: Literal[True]
 
 
-class FileDeleted(Answered):
+class FileDeleted(ResponseModel):
     """The file is forgotten."""
 
     id: FileId
@@ -229,14 +229,14 @@ class FileDeleted(Answered):
     deleted: Literal[True]
 
 
-class Package(Answered):
+class Package(ResponseModel):
     """A library that programs can use."""
 
     name: str
     version: str
 
 
-class Language(Answered):
+class Language(ResponseModel):
     """A language that programs can be written in."""
 
     id: str
@@ -248,21 +248,21 @@ class Language(Answered):
     example: str
 
 
-class LanguageList(Answered):
+class LanguageList(ResponseModel):
     """All languages."""
 
     object: Literal["list"]
     data: list[Language]
 
 
-class Health(Answered):
+class Health(ResponseModel):
     """What is checked, and how each went."""
 
     status: Literal["ok", "degraded", "fail"]
     checks: dict[str, Literal["ok", "fail"]]
 
 
-class Alive(Answered):
+class Alive(ResponseModel):
     """The process answers."""
 
     status: Literal["ok"]

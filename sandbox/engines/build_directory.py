@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from sandbox.engines import SandboxBroken
+from sandbox.engines.runtime_features import RuntimeFeatures
 from sandbox.engines.syscalls import make_read_only
-from sandbox.engines.traits import Traits
 from sandbox.languages import BUILD_DIRECTORY
 
 
-def close_build_directory(pid: int, traits: Traits) -> None:
+def close_build_directory(pid: int, traits: RuntimeFeatures) -> None:
     """Let nothing more be written to the build directory of the sandbox of that PID 1. Raises SandboxBroken.
 
     gVisor's file systems are its own and cannot be reached from here: there the program may write to it, within its

@@ -25,14 +25,14 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
+class RateSetting:
     """`s3://name/prefix`; the prefix has no slash at either end and may be empty."""
 
     name: str
     prefix: str
 
 
-def parse_storage_url(text: str) -> Bucket:
+def parse_storage_url(text: str) -> RateSetting:
     """Where blobs go when they do not stay on this machine."""
     scheme, _, rest = text.partition("://")
     name, _, prefix = rest.partition("/")
@@ -43,7 +43,7 @@ def parse_storage_url(text: str) -> Bucket:
         raise ValueError(
             f"STORAGE_URL: the prefix may be at most {MAX_PREFIX_LENGTH} of A-Z a-z 0-9 _ - . and / between parts"
         )
-    return Bucket(name, prefix)
+    return RateSetting(name, prefix)
 
 
 def parse_base_url(name: str, text: str) -> str:

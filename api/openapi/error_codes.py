@@ -1,0 +1,162 @@
+"""Every error of the API by its stable code, with an example of it, and which ones routes share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from api.errors import error_type
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from api.openapi.decorator import Auth
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCode:
+    """One code: its status, what it says, for instance, and of which field. `run_id` says that a run is named."""
+
+    status: int
+    message: str
+    param: str | None = None
+    run_id: bool = False
+
+    def example(self, code: str) -> dict[str, Any]:
+        """Return a body as it is answered."""
+        code = code.partition("@")[0]
+        error = {"message": self.message, "type": error_type(self.status), "param": self.param, "code": code}
+        return {"error": error} | ({"run_id": EXAMPLE_RUN_ID} if self.run_id else {})
+
+
+EXAMPLE_RUN_ID = "run_7Hq2mXbW9sKcR4tYvLzA3nFd"
+
+#: A code that has another status at some routes is there again, as `code@status`.
+FAULTS: dict[str, ErrorCode] = {
+    # 400
+    "bad_request": ErrorCode(400, "The request could not be understood."),
+    "duplicate_path": ErrorCode(400, "files.1.path: the same path is given twice", "files.1.path"),
+    "files_too_large": ErrorCode(400, "files: are larger together than /work, half of memory_mb", "files"),
+    "incomplete_body": ErrorCode(400, "The body ended before its Content-Length."),
+    "invalid_base64": ErrorCode(400, "files.0.content: is not valid base64", "files.0.content"),
+    "invalid_cursor": ErrorCode(400, "after: is not an id of this list", "after"),
+    "invalid_json": ErrorCode(400, "The body is not valid JSON (line 1, column 2)."),
+    "invalid_multipart": ErrorCode(400, "The body is not well-formed multipart/form-data."),
+    "invalid_path": ErrorCode(400, "files.0.path: must not contain '..'", "files.0.path"),
+    "invalid_type": ErrorCode(400, "code: must be a string", "code"),
+    "invalid_value": ErrorCode(400, "limit: must be an integer from 1 to 100", "limit"),
+    "limit_below_minimum": ErrorCode(400, "limits.memory_mb: 1 is below the minimum of 16", "limits.memory_mb"),
+    "limit_exceeds_maximum": ErrorCode(
+        400, "limits.timeout_ms: 99999 exceeds this key's maximum of 60000", "limits.timeout_ms"
+    ),
+    "missing_field": ErrorCode(400, "language: is required", "language"),
+    "not_acceptable": ErrorCode(400, "Accept: a stream is application/x-ndjson or text/event-stream", "Accept"),
+    "not_supported": ErrorCode(400, "isolation: gvisor is not available here", "isolation"),
+    "too_long": ErrorCode(400, "code: 1048577 bytes, the maximum is 1048576", "code"),
+    "too_many": ErrorCode(400, "args: 65 entries, the maximum is 64", "args"),
+    "unknown_field": ErrorCode(400, "colour: there is no such field", "colour"),
+    "unknown_language": ErrorCode(400, "language: is not known here; known are: bash, python", "language"),
+    "unknown_plan": ErrorCode(400, "plan: unknown; known are free, pro, unlimited", "plan"),
+    "file_not_found@400": ErrorCode(400, "files.0.id: there is no such file", "files.0.id"),
+    # 401, 403
+    "missing_token": ErrorCode(401, "Give a token: 'Authorization: Bearer <token>'."),
+    "malformed_token": ErrorCode(401, "The header must be 'Authorization: Bearer <token>'."),
+    "invalid_token": ErrorCode(401, "This token is not known here."),
+    "disabled_key": ErrorCode(401, "This key is disabled."),
+    "self_service_off": ErrorCode(403, "Keys are given out by this service's operator alone."),
+    "unknown_plan@403": ErrorCode(403, "This key's plan is not offered any more: ask the operator."),
+    "link_expired": ErrorCode(403, "token: the link has expired", "token"),
+    "link_invalid": ErrorCode(403, "token: the link is not valid", "token"),
+    # 404, 405, 408, 409
+    "not_found": ErrorCode(404, "There is nothing at this path."),
+    "run_not_found": ErrorCode(404, "There is no such run.", "id"),
+    "file_not_found": ErrorCode(404, "There is no such file.", "id"),
+    "method_not_allowed": ErrorCode(405, "This path does not know that method."),
+    "request_timeout": ErrorCode(408, "The request did not arrive in time."),
+    "key_not_found": ErrorCode(404, "There is no such key.", "id"),
+    "static_key": ErrorCode(409, "This key is set by API_KEYS, and only there."),
+    "key_already_rotated": ErrorCode(409, "This key was rotated before: only the newest can be rotated."),
+    "key_revoked": ErrorCode(409, "This key was revoked, for good.", "id"),
+    "run_not_ended": ErrorCode(409, "The run has not ended: cancel it first.", "id"),
+    "idempotency_key_in_use": ErrorCode(
+        409, "Idempotency-Key: its run has not ended", "Idempotency-Key", run_id=True
+    ),
+    "idempotency_key_used": ErrorCode(409, "Idempotency-Key: its run was deleted", "Idempotency-Key", run_id=True),
+    # 413 to 431
+    "request_too_large": ErrorCode(413, "The body is larger than the maximum of 16777216 bytes."),
+    "file_too_large": ErrorCode(413, "file: is larger than the maximum of 52428800 bytes", "file"),
+    "storage_quota_exceeded": ErrorCode(
+        413, "file: this key may keep 1073741824 bytes of files; delete some, or wait until they expire", "file"
+    ),
+    "uri_too_long": ErrorCode(414, "The request line is too long."),
+    "unsupported_media_type": ErrorCode(
+        415, "The body must be JSON: send the header 'Content-Type: application/json'.", "Content-Type"
+    ),
+    "unsupported_content_encoding": ErrorCode(415, "The body must not be compressed.", "Content-Encoding"),
+    "range_not_satisfiable": ErrorCode(
+        416, "Range: begins beyond the end of the file, which has 10 bytes", "Range"
+    ),
+    "expectation_failed": ErrorCode(417, "The expectation cannot be met."),
+    "idempotency_mismatch": ErrorCode(422, "Idempotency-Key: was used with another request", "Idempotency-Key"),
+    "rate_limit_exceeded": ErrorCode(429, "This key may make 2 requests at once; try again in 1 s."),
+    "quota_exceeded": ErrorCode(429, "This key has had all of its 50 runs (plan free); they do not come back."),
+    "too_many_runs": ErrorCode(
+        429, "this key may have 2 runs at the same time and 4 that wait; try again when one has ended"
+    ),
+    "too_many_connections": ErrorCode(
+        429,
+        "This client holds its share of the connections that read events or long answers, and the rest is kept for "
+        "others: try again when one of them has ended.",
+    ),
+    "headers_too_large": ErrorCode(431, "The headers are too large."),
+    # 500 and more
+    "internal_error": ErrorCode(500, "The service failed to answer this request."),
+    "worker_lost": ErrorCode(500, "The worker was lost while it ran this.", run_id=True),
+    "interrupted": ErrorCode(500, "The service was restarted while this was under way.", run_id=True),
+    "file_damaged": ErrorCode(500, "The bytes of this file are lost or damaged."),
+    "not_implemented": ErrorCode(501, "This transfer coding is not supported."),
+    "overloaded": ErrorCode(503, "the service is overloaded: the queue is full"),
+    "language_not_ready": ErrorCode(503, "language: go is not built yet", "language"),
+    "worker_unavailable": ErrorCode(503, "The worker cannot be reached; nothing was started."),
+    "records_unavailable": ErrorCode(503, "The database cannot be used now; nothing was started."),
+    "storage_low": ErrorCode(503, "The service is short of disk space; nothing was started or kept."),
+    "storage_unavailable": ErrorCode(503, "The storage cannot be used now; nothing was kept."),
+}
+
+#: What every answer that is an error may be, wherever it comes from: said once, as `default`.
+ANYWHERE = (
+    "bad_request", "not_found", "method_not_allowed", "request_timeout", "request_too_large", "uri_too_long",
+    "expectation_failed", "headers_too_large", "internal_error", "not_implemented",
+)  # fmt: skip
+
+_BY_AUTH: dict[Auth, tuple[str, ...]] = {
+    "none": (),
+    "key": (
+        "missing_token",
+        "malformed_token",
+        "invalid_token",
+        "disabled_key",
+        "unknown_plan@403",
+        "rate_limit_exceeded",
+        "records_unavailable",
+    ),
+    "admin": ("missing_token", "malformed_token", "invalid_token", "rate_limit_exceeded", "records_unavailable"),
+    "link": ("link_expired", "link_invalid", "rate_limit_exceeded"),
+    "metrics": ("invalid_token",),
+}
+#: Of a JSON body, whatever it should hold.
+JSON_BODY = (
+    "invalid_json", "incomplete_body", "missing_field", "unknown_field", "invalid_type", "invalid_value",
+    "request_too_large", "request_timeout", "unsupported_media_type", "unsupported_content_encoding", "too_many",
+)  # fmt: skip
+#: Of a list's query.
+LISTED = ("invalid_value", "unknown_field", "invalid_cursor")
+
+
+def codes_of(auth: tuple[Auth, ...], own: tuple[str, ...]) -> dict[int, list[str]]:
+    """Return the error codes of a route by status, each once. Raises KeyError for an unknown code."""
+    every = (*own, *(code for kind in auth for code in _BY_AUTH[kind]))
+    by_status: dict[int, list[str]] = {}
+    for code in dict.fromkeys(every):
+        by_status.setdefault(FAULTS[code].status, []).append(code)
+    return dict(sorted(by_status.items()))
