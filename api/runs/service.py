@@ -145,7 +145,7 @@ class RunService:
     # -- three ways to run -------------------------------------------------------------------------
 
     def run(self, submission: RunSubmission, *, client_fd: int | None) -> Run:
-        """Run it and wait for its end. Raises ApiError, IdempotentReplay, and ClientGone if the client disconnects."""
+        """Run it and wait for its end. Raises ApiError, IdempotentReplay, or ClientGone (client disconnected)."""
         facts, job, progress = self._begin(submission, "running")
         ends: list[RunEnd] = []
 

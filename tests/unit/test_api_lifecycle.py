@@ -60,11 +60,13 @@ def store(tmp_path):
     records.close()
 
 
-def collecting():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("collector")]
+def collecting(others):
+    """The threads of reconcilers that are not those of other tests."""
+    return [one for one in threading.enumerate() if one.name.startswith("collector") and one not in others]
 
 
 def test_one_that_listens_to_a_silent_worker_is_stopped_at_once(store, tmp_path):
+    others = threading.enumerate()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "worker"))
         listener.listen()
@@ -73,14 +75,15 @@ def test_one_that_listens_to_a_silent_worker_is_stopped_at_once(store, tmp_path)
         worker, _ = listener.accept()
         with worker:
             assert worker.recv(100) == b'{"op":"collect"}\n'
-            assert len(collecting()) == 2
+            assert len(collecting(others)) == 2
             collector.stop()
             collector.stop()
-            assert collecting() == []
+            assert collecting(others) == []
             assert worker.recv(100) == b'{"op":"leave"}\n'
 
 
 def test_one_that_waits_for_the_database_is_stopped(store, tmp_path, monkeypatch):
+    others = threading.enumerate()
     asked = threading.Event()
 
     def unfinished():
@@ -92,4 +95,4 @@ def test_one_that_waits_for_the_database_is_stopped(store, tmp_path, monkeypatch
     collector.start()
     assert asked.wait(10)
     collector.stop()
-    assert collecting() == []
+    assert collecting(others) == []
