@@ -95,7 +95,7 @@ def require_caller(*, reading: bool, disabled_too: bool = False) -> Caller:
     decision = found.limiter.spend(caller.id, caller.reads if reading else caller.runs, reading=reading)
     g.rate_headers = decision.headers()
     if not decision.allowed:
-        raise _too_many(f"This key may make {decision.limit} requests at once", decision)
+        raise _too_many(f"Rate limit exceeded: this key may send {decision.limit} requests at once", decision)
     return caller
 
 

@@ -10,7 +10,7 @@ Nothing else leaves the process: an unexpected exception is logged and answered 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -36,8 +36,8 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 #: What the HTTP layer may raise by itself.
 _HTTP = {
     400: ("The request could not be understood.", "bad_request"),
-    404: ("There is nothing at this path.", "not_found"),
-    405: ("This path does not know that method.", "method_not_allowed"),
+    404: ("No such path.", "not_found"),
+    405: ("Method not allowed.", "method_not_allowed"),
     408: ("The request did not arrive in time.", "request_timeout"),
     413: ("The request is too large.", "request_too_large"),
     414: ("The request line is too long.", "uri_too_long"),
@@ -117,14 +117,14 @@ def of_failure(e: Exception) -> ApiError:
     if isinstance(e, RecordsUnavailable):
         return ApiError(
             503,
-            "The database cannot be used now; nothing was started.",
+            "The database is unavailable; nothing was started.",
             code="records_unavailable",
             retry_after_s=e.retry_after_s,
         )
     if isinstance(e, StorageUnavailable):
         log.warning("storage: %s", e, extra={"cause": repr(e.__cause__)})
         return ApiError(
-            503, "The storage cannot be used now; nothing was kept.", code="storage_unavailable", retry_after_s=5
+            503, "The storage is unavailable; nothing was stored.", code="storage_unavailable", retry_after_s=5
         )
     log.error("storage: %s", e)
     return ApiError(500, "The bytes of this file are lost or damaged.", code="file_damaged")
@@ -176,9 +176,11 @@ def _unknown_cursor(_e: UnknownCursor) -> Response:
 def _http_exception(e: HTTPException) -> Response:
     status = e.code or 500
     headers = {}
+    error = http_error(status)
     if isinstance(e, MethodNotAllowed) and e.valid_methods:
-        headers["Allow"] = ", ".join(sorted(e.valid_methods))
-    return Response(envelope(http_error(status)), status, headers=headers, content_type=JSON)
+        headers["Allow"] = allowed = ", ".join(sorted(e.valid_methods))
+        error = replace(error, message=f"Method not allowed; allowed: {allowed}.")
+    return Response(envelope(error), status, headers=headers, content_type=JSON)
 
 
 def _unexpected(e: Exception) -> Response:

@@ -40,7 +40,7 @@ RETRY_NOT_READY_S = 30
 #: no run is started that the same api waited for.
 API_CLOSES_S = 0.1
 #: What becomes of a run whose api died while it waited for it.
-INTERRUPTED = JobError("the service was restarted while this was under way", "interrupted")
+INTERRUPTED = JobError("the service was restarted during this run", "interrupted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,14 +214,14 @@ def _overloaded(e: Overloaded) -> Refusal:
 
 
 def _share_used(job: Job) -> Refusal:
-    running = "" if job.most_running is None else f"{job.most_running} runs at the same time and "
-    message = f"this key may have {running}{job.most_waiting} that wait; try again when one has ended"
+    running = "" if job.most_running is None else f"{job.most_running} concurrent runs and "
+    message = f"this key may have {running}{job.most_waiting} waiting runs; try again when one has ended"
     return Refusal(429, message, "too_many_runs", None, RETRY_OVERLOADED_S)
 
 
 def _beyond_share() -> Refusal:
     message = (
-        "this key holds its share of the service, and the rest is in use; try again when one of its runs has ended"
+        "this key uses its share of the service, and the rest is in use; try again when one of its runs has ended"
     )
     return Refusal(429, message, "too_many_runs", None, RETRY_OVERLOADED_S)
 
@@ -235,7 +235,7 @@ def _no_input(e: StorageError) -> Refusal:
     """Return the refusal for a run whose input could not be sent; the program was not started."""
     if isinstance(e, StorageUnavailable):
         log.warning("an input cannot be read: %s", e, extra={"cause": repr(e.__cause__)})
-        message = "the storage cannot be used now; nothing was started"
+        message = "the storage is unavailable; nothing was started"
         return Refusal(503, message, "storage_unavailable", None, RETRY_OVERLOADED_S)
     log.error("an input is not what was stored: %s", e)
     return Refusal(500, "files: the bytes of one are lost or damaged; upload it again", "file_damaged", "files")

@@ -255,7 +255,7 @@ class RequestHandlers:
             gone = [h for h in hashes if h not in owed and self._service.blobs.artifacts.delete(h)]
         except StorageUnavailable as e:
             log.warning("artifacts cannot be removed: %s", e, extra={"cause": repr(e.__cause__)})
-            connection.refuse(Refusal(503, "the storage cannot be used now", "storage_unavailable", None, 5))
+            connection.refuse(Refusal(503, "the storage is unavailable", "storage_unavailable", None, 5))
             return
         connection.send({"forgotten": {"hashes": gone}})
 

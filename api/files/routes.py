@@ -40,11 +40,11 @@ _PATH = {"file_id": "The file's id."}
 
 @blueprint.post("/v1/files")
 @operation(
-    "Bring a file",
+    "Upload a file",
     tag="files",
-    description="One `file` that has a filename, to be given to runs by its id.",
+    description="One `file` with a filename; runs refer to it by its id.",
     body=RequestBody({"multipart/form-data": FORM}),
-    answers={200: Json("It is kept.", FileAnswer, {"brought": examples.FILE})},
+    answers={200: Json("The file is stored.", FileAnswer, {"brought": examples.FILE})},
     errors=(
         "invalid_multipart", "incomplete_body", "missing_field", "unknown_field", "invalid_value", "too_many",
         "file_too_large", "storage_quota_exceeded", "unsupported_media_type", "unsupported_content_encoding",
@@ -73,9 +73,9 @@ def create_file() -> Response:
 
 @blueprint.get("/v1/files")
 @operation(
-    "Your files, a page at a time",
+    "List your files",
     tag="files",
-    description="Those that you brought, and the artifacts of your runs.",
+    description="Your uploads and the artifacts of your runs.",
     query=PAGING,
     answers={200: Json("The newest first, unless `order=asc`.", FileList, {"one": examples.page(examples.FILE)})},
     errors=LISTED,
@@ -91,7 +91,7 @@ def list_files() -> Response:
 
 @blueprint.get("/v1/files/<file_id>")
 @operation(
-    "What is known of a file",
+    "Get a file's metadata",
     tag="files",
     path=_PATH,
     answers={200: Json("The file.", FileAnswer, {"brought": examples.FILE})},
@@ -105,10 +105,10 @@ def get_file(file_id: str) -> Response:
 
 @blueprint.delete("/v1/files/<file_id>")
 @operation(
-    "Forget a file",
+    "Delete a file",
     tag="files",
     path=_PATH,
-    answers={200: Json("It is forgotten.", FileDeleted)},
+    answers={200: Json("Deleted.", FileDeleted)},
     errors=("file_not_found",),
 )
 def delete_file(file_id: str) -> Response:
@@ -121,17 +121,17 @@ def delete_file(file_id: str) -> Response:
 
 @blueprint.get("/v1/files/<file_id>/content")
 @operation(
-    "The bytes of a file",
+    "Download a file",
     tag="files",
     description=(
-        "With the token of its owner, or by a signed link, which needs none. Always an attachment. `HEAD` works."
+        "With the owner's token, or by a signed link, which needs no token. Always an attachment. `HEAD` works."
     ),
     auth=("key", "link"),
     path=_PATH,
     query=(
-        Query("Range", "One range: `bytes=0-99`.", {"type": "string"}, where="header"),
-        Query("If-Range", "The ETag that the range is of.", {"type": "string"}, where="header"),
-        Query("If-None-Match", "The ETag that is there already.", {"type": "string"}, where="header"),
+        Query("Range", "One range of bytes, such as `bytes=0-99`.", {"type": "string"}, where="header"),
+        Query("If-Range", "The ETag to which the range refers.", {"type": "string"}, where="header"),
+        Query("If-None-Match", "The ETag of a copy that the client has.", {"type": "string"}, where="header"),
     ),
     answers=DOWNLOAD,
     errors=(
@@ -242,7 +242,7 @@ def _owned(file_id: str) -> tuple[FileRecord, int, str]:
     """Return the caller's own file, for how long an address of it may be good, and who reads it."""
     caller = require_caller(reading=True)
     if request.args:
-        raise invalid("the query has an unknown parameter; known is: token", code="unknown_field")
+        raise invalid("the query has an unknown parameter; supported: token", code="unknown_field")
     file = _file(context().records.files.get(caller.id, bounded(file_id)))
     return file, context().settings.link_ttl_s, caller.id
 
@@ -255,7 +255,7 @@ def _linked(file_id: str) -> tuple[FileRecord, int, str]:
     """
     limit_anonymous()
     if len(request.args) > 1 or len(request.args.getlist("token")) > 1:
-        raise ApiError(403, "token: a link has this parameter alone, once", code="link_invalid", param="token")
+        raise ApiError(403, "token: a link takes only this parameter, once", code="link_invalid", param="token")
     try:
         ttl_s = context().links.verify(file_id, request.args["token"])
     except LinkExpired as e:

@@ -113,7 +113,7 @@ class _MultipartReceiver:
         if event.name != "file":
             raise _unknown()
         if self._writer is not None:
-            raise invalid("file: one request brings one file", param="file", code="too_many")
+            raise invalid("file: send one file per request", param="file", code="too_many")
         if not event.filename:
             raise invalid("file: must have a filename", param="file", code="missing_field")
         self._name = event.filename
@@ -211,7 +211,7 @@ def _discard(_data: bytes) -> None:
 
 
 def _unknown() -> ApiError:
-    return invalid("the form has an unknown field; known are: file, purpose", code="unknown_field")
+    return invalid("the form has an unknown field; supported: file, purpose", code="unknown_field")
 
 
 def _malformed(message: str) -> ApiError:

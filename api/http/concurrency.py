@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 RETRY_S = 2
 RUNS_BEYOND_SHARE = (
-    "This key holds its share of the service, and the rest is in use: try again when a run has ended."
+    "This key uses its share of the service, and the rest is in use: try again when a run has ended."
 )
 TRANSFERS_BEYOND_SHARE = (
-    "This client holds its share of the connections that {what}, and the rest is kept for others: try again when "
+    "This client uses its share of the connections that {what}; the rest is reserved for others: try again when "
     "one of them has ended."
 )
 #: A smaller answer fits into the socket's buffer: however slowly it is read, no thread waits for that.

@@ -89,7 +89,7 @@ def _once(arguments: MultiDict[str, str], known: tuple[str, ...]) -> dict[str, s
     for name, values in arguments.lists():
         if name not in known:
             raise invalid(
-                f"the query has an unknown parameter; known are: {', '.join(known)}", code="unknown_field"
+                f"the query has an unknown parameter; supported: {', '.join(known)}", code="unknown_field"
             )
         if len(values) > 1:
             raise invalid(f"{name}: is given twice", param=name)

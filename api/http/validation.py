@@ -44,7 +44,7 @@ def shape_error(e: ValidationError) -> ApiError:
 def unknown_field(loc: tuple[int | str, ...]) -> ApiError:
     """Return the error for a field that is not in the schema; `loc` is its path."""
     param = _dotted(loc)
-    return invalid(f"{param}: there is no such field", param=param, code="unknown_field")
+    return invalid(f"{param}: unknown field", param=param, code="unknown_field")
 
 
 def _dotted(loc: tuple[int | str, ...]) -> str:

@@ -45,7 +45,7 @@ _PATH = {"key": "The key's id."}
 
 @blueprint.get("/v1/admin/keys")
 @operation(
-    "All stored keys, a page at a time",
+    "List stored keys",
     tag="admin",
     auth=("admin",),
     query=PAGING,
@@ -63,11 +63,11 @@ def admin_list_keys() -> Response:
 
 @blueprint.post("/v1/admin/keys")
 @operation(
-    "Make a key of any plan",
+    "Create a key of any plan",
     tag="admin",
     auth=("admin",),
     body=RequestBody({JSON: AdminNewKeyIn}, {"pro": {"plan": "pro", "label": "alice"}}),
-    answers={201: Json("The key, shown this once.", NewKeyOut, {"made": examples.NEW_KEY})},
+    answers={201: Json("The key. Its secret is shown only here.", NewKeyOut, {"made": examples.NEW_KEY})},
     errors=(*JSON_BODY, "unknown_plan"),
 )
 def admin_create_key() -> Response:
@@ -85,7 +85,7 @@ def admin_create_key() -> Response:
 
 @blueprint.get("/v1/admin/keys/<key>")
 @operation(
-    "One stored key",
+    "Get a stored key",
     tag="admin",
     auth=("admin",),
     path=_PATH,
@@ -100,13 +100,13 @@ def admin_get_key(key: str) -> Response:
 
 @blueprint.patch("/v1/admin/keys/<key>")
 @operation(
-    "Change a key's plan, disable it, enable it",
+    "Change a key's plan, disable or enable it",
     tag="admin",
-    description="In force with its next request. Give one of the two at least.",
+    description="In force from the key's next request. Give at least one of the two fields.",
     auth=("admin",),
     path=_PATH,
     body=RequestBody({JSON: AdminKeyIn}, {"disable": {"disabled": True}, "plan": {"plan": "pro"}}),
-    answers={200: Json("The key as it is now.", AdminKeyOut, {"free": examples.ADMIN_KEY})},
+    answers={200: Json("The changed key.", AdminKeyOut, {"free": examples.ADMIN_KEY})},
     errors=(*JSON_BODY, "unknown_plan", "key_not_found", "key_revoked"),
 )
 def admin_change_key(key: str) -> Response:
@@ -128,10 +128,10 @@ def admin_change_key(key: str) -> Response:
 @operation(
     "Revoke a key",
     tag="admin",
-    description="At once and for good.",
+    description="Immediate and permanent.",
     auth=("admin",),
     path=_PATH,
-    answers={200: Json("It is good no more.", KeyDeletedOut)},
+    answers={200: Json("The key is revoked.", KeyDeletedOut)},
     errors=("key_not_found", "key_revoked"),
 )
 def admin_delete_key(key: str) -> Response:
@@ -145,13 +145,13 @@ def admin_delete_key(key: str) -> Response:
 
 @blueprint.get("/v1/admin/audit")
 @operation(
-    "What was done to keys",
+    "Audit log of keys",
     tag="admin",
     auth=("admin",),
     query=(
         *PAGING[:2],
         Query("order", "The newest first.", {"type": "string", "enum": ["desc"], "default": "desc"}),
-        Query("subject", "Only what was done to the key of this id.", {"type": "string"}),
+        Query("subject", "Only changes of the key with this id.", {"type": "string"}),
     ),
     answers={200: Json("The newest first.", AuditListOut, {"one": examples.AUDIT_PAGE})},
     errors=LISTED,
@@ -211,7 +211,7 @@ def _check_plan(plan: str) -> None:
 
 
 def _revoked() -> ApiError:
-    return ApiError(409, "This key was revoked, for good.", code="key_revoked", param="id")
+    return ApiError(409, "This key has been revoked.", code="key_revoked", param="id")
 
 
 def _ends(rows: Sequence[AdminKeyOut | AuditEntryOut], *, has_more: bool) -> dict[str, Any]:

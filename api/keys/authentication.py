@@ -107,7 +107,7 @@ class Authenticator:
         plan = self._plans.get(key.plan)
         if plan is None:
             log.error("a key's plan is not in PLANS_FILE", extra={"key": key.id, "plan": key.plan[:64]})
-            raise ApiError(403, "This key's plan is not offered any more: ask the operator.", code="unknown_plan")
+            raise ApiError(403, "The plan of this key no longer exists: ask the operator.", code="unknown_plan")
         return Caller(key.id, key.label, plan.bucket, plan.reads, plan, key, given)
 
 
@@ -152,7 +152,7 @@ class AdminAuthenticator:
 def bearer_token(authorization: str | None) -> str:
     """Return the token of an `Authorization` header. Raises ApiError 401."""
     if not authorization:
-        raise unauthorized("Give a token: 'Authorization: Bearer <token>'.", "missing_token")
+        raise unauthorized("Missing token: send 'Authorization: Bearer <token>'.", "missing_token")
     scheme, _, token = authorization.partition(" ")
     token = token.strip(" ")
     if scheme.lower() != "bearer" or not token or " " in token:
@@ -162,7 +162,7 @@ def bearer_token(authorization: str | None) -> str:
 
 def unknown_token() -> ApiError:
     """Return the error for every invalid token, the same for all, so that they cannot be told apart."""
-    return unauthorized("This token is not known here.", "invalid_token")
+    return unauthorized("Invalid token.", "invalid_token")
 
 
 def unauthorized(message: str, code: str) -> ApiError:

@@ -33,12 +33,12 @@ _KEY_ID = re.compile(r"key_[A-Za-z0-9]{20,64}")
 
 @blueprint.post("/v1/keys")
 @operation(
-    "Make a key of your own",
+    "Create a key for yourself",
     tag="keys",
-    description="Of the plan `free`, without sign-up, where the service lets anybody. The body may be missing.",
+    description="A key of the plan `free`, without sign-up, if the service allows it. The body is optional.",
     auth=("none",),
     body=RequestBody({JSON: NewKeyIn}, {"labelled": {"label": "laptop"}}, required=False),
-    answers={201: Json("The key, shown this once.", NewKeyOut, {"made": examples.NEW_KEY})},
+    answers={201: Json("The key. Its secret is shown only here.", NewKeyOut, {"made": examples.NEW_KEY})},
     errors=(*JSON_BODY, "self_service_off", "rate_limit_exceeded", "records_unavailable"),
 )
 def create_key() -> Response:
@@ -71,7 +71,7 @@ def create_key() -> Response:
 
 
 @blueprint.get("/v1/keys/me")
-@operation("Your key", tag="keys", answers={200: Json("The key.", KeyOut, {"free": examples.KEY})})
+@operation("Get your key", tag="keys", answers={200: Json("The key.", KeyOut, {"free": examples.KEY})})
 def get_key() -> Response:
     """Return the calling key, even if it is disabled."""
     caller = require_caller(reading=True, disabled_too=True)
@@ -96,10 +96,15 @@ def get_key() -> Response:
 
 @blueprint.post("/v1/keys/me/rotate")
 @operation(
-    "Give your key a new text",
+    "Rotate your key",
     tag="keys",
-    description="The old one stays good for a while; one that is old already cannot be rotated.",
-    answers={201: Json("The key, shown this once.", RotatedKeyOut, {"rotated": examples.ROTATED_KEY})},
+    description=(
+        "Issues a new secret. The old one stays valid for a while; a secret that was rotated before cannot be "
+        "rotated again."
+    ),
+    answers={
+        201: Json("The key. Its secret is shown only here.", RotatedKeyOut, {"rotated": examples.ROTATED_KEY})
+    },
     errors=("static_key", "key_already_rotated"),
 )
 def rotate_key() -> Response:
@@ -110,7 +115,7 @@ def rotate_key() -> Response:
     made = keyring().rotate(stored.id, caller.digest, grace_s=context().settings.key_grace_s)
     if made is None:
         raise ApiError(
-            409, "This key was rotated before: only the newest can be rotated.", code="key_already_rotated"
+            409, "This secret was rotated before: only the newest one can be rotated.", code="key_already_rotated"
         )
     new = made.stored
     assert new.previous_until_ms is not None
@@ -129,10 +134,10 @@ def rotate_key() -> Response:
 
 @blueprint.delete("/v1/keys/me")
 @operation(
-    "End your key",
+    "Revoke your key",
     tag="keys",
-    description="At once and for good.",
-    answers={200: Json("It is good no more.", KeyDeletedOut)},
+    description="Immediate and permanent.",
+    answers={200: Json("The key is revoked.", KeyDeletedOut)},
     errors=("static_key",),
 )
 def delete_key() -> Response:
@@ -197,10 +202,10 @@ def answer(body: BaseModel, status: int = 200) -> Response:
 
 def _require_self_service() -> None:
     if not context().settings.self_service:
-        raise ApiError(403, "Keys are given out by this service's operator alone.", code="self_service_off")
+        raise ApiError(403, "Self-service keys are disabled: ask the operator for a key.", code="self_service_off")
 
 
 def _stored(caller: Caller) -> StoredKey:
     if caller.stored is None:
-        raise ApiError(409, "This key is set by API_KEYS, and only there.", code="static_key")
+        raise ApiError(409, "This key is defined in API_KEYS and can only be changed there.", code="static_key")
     return caller.stored

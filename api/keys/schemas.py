@@ -27,7 +27,7 @@ class _In(BaseModel):
 
 
 class NewKeyIn(_In):
-    """The body of `POST /v1/keys`; it may be missing."""
+    """The body of `POST /v1/keys`; optional."""
 
     label: Label = None
 
@@ -40,14 +40,14 @@ class AdminNewKeyIn(_In):
 
 
 class AdminKeyIn(_In):
-    """The body of `PATCH /v1/admin/keys/{id}`: at least one of them."""
+    """The body of `PATCH /v1/admin/keys/{id}`: at least one field."""
 
     plan: str | None = None
     disabled: bool | None = None
 
 
 class NewKeyOut(ResponseModel):
-    """A key that was made: the only time that it is shown."""
+    """A new key. Its secret is shown only here."""
 
     id: KeyId
     object: Literal["key"]
@@ -57,23 +57,23 @@ class NewKeyOut(ResponseModel):
 
 
 class RotatedKeyOut(NewKeyOut):
-    """A key that was made anew."""
+    """A rotated key."""
 
     previous_valid_until: Time
 
 
 class KeyOut(ResponseModel):
-    """A key as its holder sees it. A static one of `API_KEYS` has no plan, prefix, age or number of runs."""
+    """A key, as shown to its holder. A static key (`API_KEYS`) has no plan, prefix, creation time or run quota."""
 
     id: KeyId
     object: Literal["key"]
     plan: str | None
     created_at: Time | None
-    prefix: str | None = Field(description="The first characters of its text.")
+    prefix: str | None = Field(description="The first characters of the key.")
     label: str
-    limits: dict[str, int | float] = Field(description="The most that each limit of a run may be.")
-    runs_left: Count | None = Field(description="Null: there is no bound.")
-    runs_reset_at: Time | None = Field(description="When `runs_left` is what it was; null: never.")
+    limits: dict[str, int | float] = Field(description="The ceiling of each run limit.")
+    runs_left: Count | None = Field(description="Null if there is no bound.")
+    runs_reset_at: Time | None = Field(description="The time at which `runs_left` is reset; null if never.")
     disabled: bool
 
 
@@ -81,15 +81,15 @@ class AdminKeyOut(KeyOut):
     """A stored key as the admin calls show it."""
 
     revoked_at: Time | None
-    previous_valid_until: Time | None = Field(description="Until when its text before the last rotation is good.")
+    previous_valid_until: Time | None = Field(description="The time until which the previous secret is valid.")
 
 
 class AdminKeyListOut(Page[AdminKeyOut]):
-    """Stored keys, a page at a time."""
+    """A page of stored keys."""
 
 
 class KeyDeletedOut(ResponseModel):
-    """The key is good no more."""
+    """The key is revoked."""
 
     id: KeyId
     object: Literal["key"]
@@ -97,7 +97,7 @@ class KeyDeletedOut(ResponseModel):
 
 
 class AuditEntryOut(ResponseModel):
-    """One thing that was done to a key. `actor` is `admin`, `operator`, a key's id or an address."""
+    """A change of a key. `actor` is `admin`, `operator`, a key's id or an address."""
 
     id: str
     object: Literal["audit_entry"]
@@ -160,4 +160,4 @@ def label_of(given: str | None) -> str:
 
 def unknown_plan(known: list[str]) -> ApiError:
     """Return the error for a plan that is not in `PLANS_FILE`."""
-    return invalid(f"plan: unknown; known are {', '.join(known)}", param="plan", code="unknown_plan")
+    return invalid(f"plan: unknown; supported: {', '.join(known)}", param="plan", code="unknown_plan")

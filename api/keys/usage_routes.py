@@ -35,14 +35,14 @@ _COLUMNS = ("day", "language", "runs", "cpu_seconds", "wall_seconds", "gb_second
 
 @blueprint.get("/v1/usage")
 @operation(
-    "What your runs used",
+    "Get your usage",
     tag="usage",
-    description="As JSON, or with `Accept: text/csv` as a row for each day and language.",
+    description="As JSON, or with `Accept: text/csv` as one row per day and language.",
     query=(
-        Query("from", "The first day, in UTC; that of `to`'s month when not given.", _DATE),
-        Query("to", "The last day, included; today when not given.", _DATE),
+        Query("from", "The first day, in UTC. Default: the first day of the month of `to`.", _DATE),
+        Query("to", "The last day, included. Default: today.", _DATE),
     ),
-    answers={200: Answer("The sums.", {JSON: UsageOut, CSV: {"type": "string"}}, {"november": examples.USAGE})},
+    answers={200: Answer("The usage.", {JSON: UsageOut, CSV: {"type": "string"}}, {"november": examples.USAGE})},
     errors=("invalid_value", "unknown_field", "not_acceptable"),
 )
 def get_usage() -> Response:
@@ -131,7 +131,7 @@ def _span() -> tuple[date, date]:
     """Return the first and the last day. Raises ApiError 400 naming the parameter."""
     for name, values in request.args.lists():
         if name not in ("from", "to"):
-            raise invalid("the query has an unknown parameter; known are: from, to", code="unknown_field")
+            raise invalid("the query has an unknown parameter; supported: from, to", code="unknown_field")
         if len(values) > 1:
             raise invalid(f"{name}: is given twice", param=name)
     today = datetime.now(UTC).date()

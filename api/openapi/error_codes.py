@@ -54,29 +54,29 @@ FAULTS: dict[str, ErrorCode] = {
     "not_supported": ErrorCode(400, "isolation: gvisor is not available here", "isolation"),
     "too_long": ErrorCode(400, "code: 1048577 bytes, the maximum is 1048576", "code"),
     "too_many": ErrorCode(400, "args: 65 entries, the maximum is 64", "args"),
-    "unknown_field": ErrorCode(400, "colour: there is no such field", "colour"),
-    "unknown_language": ErrorCode(400, "language: is not known here; known are: bash, python", "language"),
-    "unknown_plan": ErrorCode(400, "plan: unknown; known are free, pro, unlimited", "plan"),
+    "unknown_field": ErrorCode(400, "colour: unknown field", "colour"),
+    "unknown_language": ErrorCode(400, "language: unknown; supported: bash, python", "language"),
+    "unknown_plan": ErrorCode(400, "plan: unknown; supported: free, pro, unlimited", "plan"),
     "file_not_found@400": ErrorCode(400, "files.0.id: there is no such file", "files.0.id"),
     # 401, 403
-    "missing_token": ErrorCode(401, "Give a token: 'Authorization: Bearer <token>'."),
+    "missing_token": ErrorCode(401, "Missing token: send 'Authorization: Bearer <token>'."),
     "malformed_token": ErrorCode(401, "The header must be 'Authorization: Bearer <token>'."),
-    "invalid_token": ErrorCode(401, "This token is not known here."),
+    "invalid_token": ErrorCode(401, "Invalid token."),
     "disabled_key": ErrorCode(401, "This key is disabled."),
-    "self_service_off": ErrorCode(403, "Keys are given out by this service's operator alone."),
-    "unknown_plan@403": ErrorCode(403, "This key's plan is not offered any more: ask the operator."),
+    "self_service_off": ErrorCode(403, "Self-service keys are disabled: ask the operator for a key."),
+    "unknown_plan@403": ErrorCode(403, "The plan of this key no longer exists: ask the operator."),
     "link_expired": ErrorCode(403, "token: the link has expired", "token"),
     "link_invalid": ErrorCode(403, "token: the link is not valid", "token"),
     # 404, 405, 408, 409
-    "not_found": ErrorCode(404, "There is nothing at this path."),
+    "not_found": ErrorCode(404, "No such path."),
     "run_not_found": ErrorCode(404, "There is no such run.", "id"),
     "file_not_found": ErrorCode(404, "There is no such file.", "id"),
-    "method_not_allowed": ErrorCode(405, "This path does not know that method."),
+    "method_not_allowed": ErrorCode(405, "Method not allowed; allowed: GET, POST."),
     "request_timeout": ErrorCode(408, "The request did not arrive in time."),
     "key_not_found": ErrorCode(404, "There is no such key.", "id"),
-    "static_key": ErrorCode(409, "This key is set by API_KEYS, and only there."),
-    "key_already_rotated": ErrorCode(409, "This key was rotated before: only the newest can be rotated."),
-    "key_revoked": ErrorCode(409, "This key was revoked, for good.", "id"),
+    "static_key": ErrorCode(409, "This key is defined in API_KEYS and can only be changed there."),
+    "key_already_rotated": ErrorCode(409, "This secret was rotated before: only the newest one can be rotated."),
+    "key_revoked": ErrorCode(409, "This key has been revoked.", "id"),
     "run_not_ended": ErrorCode(409, "The run has not ended: cancel it first.", "id"),
     "idempotency_key_in_use": ErrorCode(
         409, "Idempotency-Key: its run has not ended", "Idempotency-Key", run_id=True
@@ -98,29 +98,31 @@ FAULTS: dict[str, ErrorCode] = {
     ),
     "expectation_failed": ErrorCode(417, "The expectation cannot be met."),
     "idempotency_mismatch": ErrorCode(422, "Idempotency-Key: was used with another request", "Idempotency-Key"),
-    "rate_limit_exceeded": ErrorCode(429, "This key may make 2 requests at once; try again in 1 s."),
-    "quota_exceeded": ErrorCode(429, "This key has had all of its 50 runs (plan free); they do not come back."),
+    "rate_limit_exceeded": ErrorCode(
+        429, "Rate limit exceeded: this key may send 2 requests at once; try again in 1 s."
+    ),
+    "quota_exceeded": ErrorCode(429, "This key has used all 50 runs of its plan (free); the quota does not reset."),
     "too_many_runs": ErrorCode(
-        429, "this key may have 2 runs at the same time and 4 that wait; try again when one has ended"
+        429, "this key may have 2 concurrent runs and 4 waiting runs; try again when one has ended"
     ),
     "too_many_connections": ErrorCode(
         429,
-        "This client holds its share of the connections that read events or long answers, and the rest is kept for "
+        "This client uses its share of the connections that read events or long answers; the rest is reserved for "
         "others: try again when one of them has ended.",
     ),
     "headers_too_large": ErrorCode(431, "The headers are too large."),
     # 500 and more
     "internal_error": ErrorCode(500, "The service failed to answer this request."),
-    "worker_lost": ErrorCode(500, "The worker was lost while it ran this.", run_id=True),
-    "interrupted": ErrorCode(500, "The service was restarted while this was under way.", run_id=True),
+    "worker_lost": ErrorCode(500, "The worker stopped during this run.", run_id=True),
+    "interrupted": ErrorCode(500, "The service was restarted during this run.", run_id=True),
     "file_damaged": ErrorCode(500, "The bytes of this file are lost or damaged."),
     "not_implemented": ErrorCode(501, "This transfer coding is not supported."),
     "overloaded": ErrorCode(503, "the service is overloaded: the queue is full"),
     "language_not_ready": ErrorCode(503, "language: go is not built yet", "language"),
     "worker_unavailable": ErrorCode(503, "The worker cannot be reached; nothing was started."),
-    "records_unavailable": ErrorCode(503, "The database cannot be used now; nothing was started."),
-    "storage_low": ErrorCode(503, "The service is short of disk space; nothing was started or kept."),
-    "storage_unavailable": ErrorCode(503, "The storage cannot be used now; nothing was kept."),
+    "records_unavailable": ErrorCode(503, "The database is unavailable; nothing was started."),
+    "storage_low": ErrorCode(503, "The service is short of disk space; nothing was started or stored."),
+    "storage_unavailable": ErrorCode(503, "The storage is unavailable; nothing was stored."),
 }
 
 #: What every answer that is an error may be, wherever it comes from: said once, as `default`.

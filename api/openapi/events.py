@@ -13,12 +13,12 @@ from protocol.states import LiveStatus
 class Numbered(ResponseModel):
     """What every event has."""
 
-    seq: Annotated[int, Field(ge=1, description="From 1, without a gap.")]
-    t_ms: Count = Field(description="Since the run was accepted.")
+    seq: Annotated[int, Field(ge=1, description="Numbered from 1, without gaps.")]
+    t_ms: Count = Field(description="Time since the run was accepted.")
 
 
 class InfoData(ResponseModel):
-    """Where the run stands."""
+    """The state of the run."""
 
     id: RunId
     language: str
@@ -26,38 +26,38 @@ class InfoData(ResponseModel):
     at: Time
     position: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
-        description="In the queue, while it is `queued`; 1 is next.",
+        description="Position in the queue while `queued`; 1 is next.",
         json_schema_extra=may_be_absent,
     )
     queue_ms: Count | None = Field(
         default=None,
-        description="How long it waited, once it is `running`.",
+        description="Time in the queue, once `running`.",
         json_schema_extra=may_be_absent,
     )
 
 
 class PhaseData(ResponseModel):
-    """What begins."""
+    """The phase that starts."""
 
     name: Literal["compile", "run"]
 
 
 class Info(Numbered):
-    """The run waits, or has begun."""
+    """The run is queued, or has started."""
 
     event: Literal["info"]
     data: InfoData
 
 
 class Phase(Numbered):
-    """Compiling begins, or the program."""
+    """The compile phase or the program starts."""
 
     event: Literal["phase"]
     data: PhaseData
 
 
 class Output(Numbered):
-    """A piece of what the program wrote; together they are the result's."""
+    """A piece of the program's output. All pieces together are the output of the result."""
 
     event: Literal["stdout", "stderr"]
     data: str
@@ -71,7 +71,7 @@ class Collected(Numbered):
 
 
 class Keepalive(Numbered):
-    """Five seconds passed in silence."""
+    """A keepalive: no event for five seconds."""
 
     event: Literal["keepalive"]
     data: None

@@ -48,7 +48,7 @@ class ResponseModel(BaseModel):
 
 
 class ErrorObject(ResponseModel):
-    """What went wrong. `code` is stable; `message` is for people; `param` is the dotted path of a field."""
+    """An error. `code` is stable; `message` is for people; `param` is the dotted path of a field."""
 
     message: str
     type: Literal[
@@ -59,27 +59,27 @@ class ErrorObject(ResponseModel):
 
 
 class Error(ResponseModel):
-    """Every error of every kind. `run_id` is there when it was a run's."""
+    """The body of every error. `run_id` is present if the error is about a run."""
 
     error: ErrorObject
     run_id: RunId | None = Field(default=None, json_schema_extra=may_be_absent)
 
 
 class Usage(ResponseModel):
-    """What the program used; compiling is not counted."""
+    """Resource usage of the program, without compiling."""
 
     wall_ms: Count
     cpu_ms: Count
-    max_rss_mb: Count = Field(description="The peak of all the sandbox's memory.")
-    queue_ms: Count = Field(description="How long the run waited for a place.")
+    max_rss_mb: Count = Field(description="Peak memory of the whole sandbox.")
+    queue_ms: Count = Field(description="Time in the queue.")
 
 
 class Compile(ResponseModel):
-    """What the compiler said, of a language that is compiled first."""
+    """The compiler's output and exit status, for compiled languages."""
 
     stdout: str
     stderr: str
-    exit_code: int | None = Field(description="Null: it was killed.")
+    exit_code: int | None = Field(description="Null if the compiler was killed.")
     wall_ms: Count
     cpu_ms: Count = Field(description="CPU time of the compiler. Counted in the key's usage.")
 
@@ -89,16 +89,16 @@ class Artifact(ResponseModel):
 
     id: FileId
     name: str
-    path: str = Field(description="Beneath /work/outputs.")
+    path: str = Field(description="Relative to /work/outputs.")
     size: Count
     sha256: Sha256
     content_type: str
-    url: str | None = Field(description="Good until `expires_at`; null once the file is forgotten.")
+    url: str | None = Field(description="Valid until `expires_at`; null once the file has expired.")
     expires_at: Time | None
 
 
 class SkippedArtifact(ResponseModel):
-    """A file that was left out, and why."""
+    """A file that was not stored, and the reason."""
 
     path: str
     reason: Literal[
@@ -124,7 +124,7 @@ else:
 
 
 class Isolation(ResponseModel):
-    """The confinement that was in force for this run: facts, not wishes."""
+    """The confinement of this run, as measured."""
 
     engine: str
     runtime: str
@@ -134,16 +134,18 @@ class Isolation(ResponseModel):
     apparmor: str | None
     user_namespace: bool
     image: str
-    platform: str | None = Field(description="gVisor's means of catching system calls; null elsewhere.")
+    platform: str | None = Field(
+        description="gVisor's platform for intercepting system calls; null without gVisor."
+    )
     relaxed: bool = Field(
         default=False,
-        description="Whether DISABLE_SANDBOX_SECURITY was set. Runs of an older version do not have it.",
+        description="True if DISABLE_SANDBOX_SECURITY was set. Absent in runs of older versions.",
         json_schema_extra=may_be_absent,
     )
 
 
 class Run(ResponseModel):
-    """A run, in any state. A program that fails is a run like any other: look at `status`."""
+    """A run, in any state. See `status` for the outcome of the program."""
 
     id: RunId
     object: Literal["run"]
@@ -168,20 +170,20 @@ class Run(ResponseModel):
     limits: Limits
     metadata: dict[str, str]
     code_sha256: Sha256
-    isolation: Isolation | None = Field(description="Null while it has no sandbox.")
+    isolation: Isolation | None = Field(description="Null until the run has a sandbox.")
     created_at: Time
     started_at: Time | None
     finished_at: Time | None
-    error: ErrorObject | None = Field(description="Why the service failed it, where `status` is `error`.")
+    error: ErrorObject | None = Field(description="The service's error, if `status` is `error`.")
     request: dict[str, Any] | None = Field(
         default=None,
-        description="What made it, as it was sent: with `include=request`.",
+        description="The original request; only with `include=request`.",
         json_schema_extra=may_be_absent,
     )
 
 
 class File(ResponseModel):
-    """A file that was brought, or an artifact of a run."""
+    """An uploaded file, or an artifact of a run."""
 
     id: FileId
     object: Literal["file"]
@@ -206,15 +208,15 @@ class Page(ResponseModel, Generic[Row]):
 
 
 class RunList(Page[Run]):
-    """Runs, a page at a time."""
+    """A page of runs."""
 
 
 class FileList(Page[File]):
-    """Files, a page at a time."""
+    """A page of files."""
 
 
 class RunDeleted(ResponseModel):
-    """The run is forgotten, with its request, events and artifacts."""
+    """The run was deleted, with its request, events and artifacts."""
 
     id: RunId
     object: Literal["run"]
@@ -222,7 +224,7 @@ class RunDeleted(ResponseModel):
 
 
 class FileDeleted(ResponseModel):
-    """The file is forgotten."""
+    """The file was deleted."""
 
     id: FileId
     object: Literal["file"]
@@ -230,19 +232,19 @@ class FileDeleted(ResponseModel):
 
 
 class Package(ResponseModel):
-    """A library that programs can use."""
+    """A preinstalled library."""
 
     name: str
     version: str
 
 
 class Language(ResponseModel):
-    """A language that programs can be written in."""
+    """A supported language."""
 
     id: str
     aliases: list[str]
-    version: str | None = Field(description="Null while its image is not built.")
-    entry_file: str = Field(description="Where `code` is written, beneath /work.")
+    version: str | None = Field(description="Null until its image is built.")
+    entry_file: str = Field(description="The path, relative to /work, to which `code` is written.")
     packages: list[Package]
     ready: bool
     example: str
@@ -256,7 +258,7 @@ class LanguageList(ResponseModel):
 
 
 class Health(ResponseModel):
-    """What is checked, and how each went."""
+    """The checks and their results."""
 
     status: Literal["ok", "degraded", "fail"]
     checks: dict[str, Literal["ok", "fail"]]

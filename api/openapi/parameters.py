@@ -11,22 +11,24 @@ from api.openapi.decorator import Answer, Query
 PAGING = (
     Query(
         "limit",
-        "How many at most.",
+        "The maximum number of entries.",
         {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
     ),
     Query(
         "after",
-        "The `last_id` of the page before.",
+        "The `last_id` of the previous page.",
         {"type": "string", "minLength": 1, "maxLength": MAX_CURSOR},
     ),
     Query(
-        "order", "The newest first, or the oldest.", {"type": "string", "enum": ["desc", "asc"], "default": "desc"}
+        "order",
+        "The newest first (`desc`), or the oldest (`asc`).",
+        {"type": "string", "enum": ["desc", "asc"], "default": "desc"},
     ),
 )
 
 IDEMPOTENCY = Query(
     "Idempotency-Key",
-    "The same key with the same body is the same run, for 24 hours.",
+    "A repeated key with the same body returns the same run, for 24 hours.",
     {"type": "string", "pattern": r"^[\x21-\x7e]{1,255}$"},
     where="header",
 )
@@ -51,16 +53,18 @@ FORM: dict[str, Any] = {
     "required": ["file"],
     "additionalProperties": False,
     "properties": {
-        "file": {"type": "string", "format": "binary", "description": "With a filename."},
+        "file": {"type": "string", "format": "binary", "description": "The file, with a filename."},
         "purpose": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"},
     },
 }
 
 _BYTES: dict[str, Any] = {"*/*": {"type": "string", "format": "binary"}}
-_ETAG = {"ETag": "Names the bytes."}
+_ETAG = {"ETag": "Identifies the content."}
 DOWNLOAD = {
-    200: Answer("All of it.", _BYTES, headers=_ETAG),
-    206: Answer("The range.", _BYTES, headers=_ETAG | {"Content-Range": "Which part of how much."}),
-    302: Answer("At the S3 server, with S3_PRESIGN.", headers={"Location": "Where, for a while."}),
-    304: Answer("It is there already.", headers=_ETAG),
+    200: Answer("The whole file.", _BYTES, headers=_ETAG),
+    206: Answer(
+        "The requested range.", _BYTES, headers=_ETAG | {"Content-Range": "The range and the size of the file."}
+    ),
+    302: Answer("Redirect to the S3 server (S3_PRESIGN).", headers={"Location": "A link that expires."}),
+    304: Answer("Not modified.", headers=_ETAG),
 }

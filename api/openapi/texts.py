@@ -11,73 +11,79 @@ ABOUT: dict[str, Any] = {
     "description": (
         "Times are RFC 3339 in UTC (`…_at`), durations whole milliseconds (`…_ms`), sizes bytes "
         "(`…_bytes`, `size`) or mebibytes (`…_mb`).\n\n"
-        "An unknown field or parameter of a request is refused. Answers may get more fields.\n\n"
-        'Every error has one shape: `{"error": {"message", "type", "param", "code"}}`; `code` is stable.\n\n'
-        "`POST`, `PATCH` and `DELETE` spend a token of a key's bucket; `GET` has one ten times as wide."
+        "Unknown fields and parameters of a request are rejected. Responses may get more fields later.\n\n"
+        'Every error has the same shape: `{"error": {"message", "type", "param", "code"}}`; `code` is stable.\n\n'
+        "Each key has two rate limits: one for `POST` and `DELETE`, and one that is ten times as large for `GET`."
     ),
 }
 
 TAGS = [
-    {"name": "runs", "description": "Run a program, look at runs, follow one, end it, forget it."},
-    {"name": "files", "description": "Bring files, and fetch what programs left."},
-    {"name": "keys", "description": "A key, its plan, and its rotation."},
-    {"name": "usage", "description": "What a key has used."},
+    {"name": "runs", "description": "Run programs; list, follow, cancel and delete runs."},
+    {"name": "files", "description": "Upload files, and download the files that programs wrote."},
+    {"name": "keys", "description": "Keys, their plans, and their rotation."},
+    {"name": "usage", "description": "Resource usage of a key."},
     {"name": "admin", "description": "Keys and the audit log, for the service's owner."},
-    {"name": "service", "description": "What the service says of itself. No token is needed."},
+    {"name": "service", "description": "Health, languages and documentation of the service. No token is needed."},
 ]
 
 SECURITY: dict[str, Any] = {
     "key": {"type": "http", "scheme": "bearer", "description": "A key: `Authorization: Bearer <token>`."},
     "admin": {"type": "http", "scheme": "bearer", "description": "`ADMIN_TOKEN` as the bearer token."},
-    "metrics": {"type": "http", "scheme": "bearer", "description": "`METRICS_TOKEN`, where that is set."},
+    "metrics": {"type": "http", "scheme": "bearer", "description": "`METRICS_TOKEN`, if it is set."},
     "link": {
         "type": "apiKey",
         "in": "query",
         "name": "token",
-        "description": "A signed link: the `url` of an artifact holds it. It opens one file until it expires.",
+        "description": (
+            "The token of a signed link, from the `url` of an artifact. It gives access to one file until it "
+            "expires."
+        ),
     },
 }
 
 HEADERS: dict[str, Any] = {
     "RequestId": {
-        "description": "This request's id: the client's own, if it sent a sane one.",
+        "description": "The id of this request: the client's own if it is well-formed.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
     },
     "RateLimitLimit": {
-        "description": "How large the bucket is.",
+        "description": "The size of the rate-limit bucket.",
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
     "RateLimitRemaining": {
-        "description": "How much is left in it.",
+        "description": "The remaining tokens of the bucket.",
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
-    "RateLimitReset": {"description": "Until it is full: `1ms`, `1.5s`, `2m30s`.", "schema": {"type": "string"}},
+    "RateLimitReset": {
+        "description": "Time until the bucket is full: `1ms`, `1.5s`, `2m30s`.",
+        "schema": {"type": "string"},
+    },
     "RetryAfter": {
-        "description": "In so many seconds it may be tried again.",
+        "description": "Seconds until a retry can succeed.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
     "WholeLength": {
-        "description": "How much there is.",
+        "description": "The size of the file.",
         "required": True,
         "schema": {"type": "string", "pattern": r"^bytes \*/[0-9]+$"},
     },
-    "Challenge": {"description": "Which token is missing.", "required": True, "schema": {"type": "string"}},
+    "Challenge": {"description": "The authentication scheme.", "required": True, "schema": {"type": "string"}},
 }
 
 STATUS_TEXTS = {
-    400: "The request is wrong: `param` names the field, `message` its bound.",
-    401: "No token, or none that is known here.",
-    403: "The signed link is not valid, or not any more; or this is not allowed.",
-    404: "Unknown, forgotten, or another key's: the three look the same.",
-    408: "Not in time.",
-    409: "Not in this state.",
-    413: "Too large.",
-    415: "Not of the type that is taken here.",
-    416: "There is no such range.",
-    422: "The Idempotency-Key was used for something else.",
-    429: "This key's rate, quota or share is used up.",
+    400: "Invalid request: `param` names the field, `message` its bound.",
+    401: "The token is missing or invalid.",
+    403: "The signed link is invalid or has expired, or the call is not allowed.",
+    404: "Not found: unknown, deleted, or owned by another key.",
+    408: "The request did not arrive in time.",
+    409: "Not possible in the present state.",
+    413: "The body, file or quota is too large.",
+    415: "Unsupported media type.",
+    416: "The range is outside the file.",
+    422: "The Idempotency-Key was used with another request.",
+    429: "The key's rate limit, quota or share is used up.",
     500: "The service failed, not the request.",
-    503: "Not now; nothing was started or kept.",
+    503: "Temporarily unavailable; nothing was started or stored.",
 }

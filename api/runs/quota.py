@@ -65,10 +65,9 @@ def quota_error(caller: Caller, found: object) -> ApiError:
     }
     if resets_at_ms is None:
         headers["Retry-After"] = str(ASK_AGAIN_S)
-        message = f"This key has had all of its {found.limit} runs (plan {plan.name}); they do not come back."
+        message = f"This key has used all {found.limit} runs of its plan ({plan.name}); the quota does not reset."
     else:
         headers["Retry-After"] = str(-(-(resets_at_ms - now) // 1000))
-        message = (
-            f"This key has had its {found.limit} runs of this month (plan {plan.name}); new ones come at {reset}."
-        )
+        used = f"This key has used its {found.limit} runs of this month (plan {plan.name})"
+        message = f"{used}; the quota resets at {reset}."
     return ApiError(429, message, code="quota_exceeded", headers=headers)

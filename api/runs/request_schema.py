@@ -22,10 +22,14 @@ _NO_NUL = r"^[^\x00]*$"
 def file(schema: dict[str, Any]) -> None:
     """Add the rules of a file, in place."""
     fields = schema["properties"]
-    fields["path"] = _PATH | {"description": "Beneath /work; beneath /work/inputs for a file with an `id`."}
-    _describe(fields, "content", "Text, or base64.")
-    _describe(fields, "encoding", "Of `content`; utf-8 unless given. base64 is strict: padded, no white space.")
-    _describe(fields, "id", "A file that was brought, or an artifact of an earlier run.")
+    fields["path"] = _PATH | {"description": "Relative to /work; for a file with an `id` relative to /work/inputs."}
+    _describe(fields, "content", "The content, as text or base64.")
+    _describe(
+        fields,
+        "encoding",
+        "The encoding of `content`. Default: utf-8. base64 must be padded and without white space.",
+    )
+    _describe(fields, "id", "The id of an uploaded file, or of an artifact of an earlier run.")
     schema["oneOf"] = [
         {"required": ["content"], "properties": {"content": {"type": "string"}, "id": _NULL}},
         {"required": ["id"], "properties": {"id": {"type": "string"}, "content": _NULL, "encoding": _NULL}},
@@ -35,7 +39,7 @@ def file(schema: dict[str, Any]) -> None:
 def run(schema: dict[str, Any]) -> None:
     """Add the rules of a run's request, in place."""
     fields = schema["properties"]
-    fields["language"]["description"] = "An id or an alias of `GET /v1/languages`."
+    fields["language"]["description"] = "The id or an alias of a language in `GET /v1/languages`."
     fields["code"] = _or_null(
         {"type": "string", "minLength": 1, "maxLength": MAX_CODE_BYTES},
         f"The program, written to the language's entry file. At most {MAX_CODE_BYTES} bytes.",
@@ -45,7 +49,7 @@ def run(schema: dict[str, Any]) -> None:
     argument = {"type": "string", "maxLength": MAX_STRING_BYTES, "pattern": _NO_NUL}
     fields["args"]["anyOf"][0]["items"] = argument
     _describe(fields, "args", f"Each at most {MAX_STRING_BYTES} bytes, without NUL.")
-    fields["stdin"] = _or_null({"type": "string", "maxLength": MAX_STDIN_BYTES}, "What the program can read.")
+    fields["stdin"] = _or_null({"type": "string", "maxLength": MAX_STDIN_BYTES}, "The program's standard input.")
     variables = fields["env"]["anyOf"][0]
     variables["propertyNames"] = {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
     variables["additionalProperties"] = {"type": "string", "pattern": _NO_NUL}
@@ -56,12 +60,16 @@ def run(schema: dict[str, Any]) -> None:
             "additionalProperties": False,
             "properties": {name: _or_null(_limit(rule), rule.sentence) for name, rule in LIMIT_RULES.items()},
         },
-        "What is absent or null has its default.",
+        "Absent or null limits have their defaults.",
     )
-    _describe(fields, "stream", "Answer with the events as they happen. Not together with `background`.")
-    _describe(fields, "background", "Answer at once, with 202 and the run as it waits.")
-    _describe(fields, "isolation", "`container` is never made from a template; `gvisor` where the service has it.")
-    _describe(fields, "metadata", f"Yours; name and value together at most {MAX_METADATA_BYTES} bytes.")
+    _describe(fields, "stream", "Return the events as they happen. Cannot be combined with `background`.")
+    _describe(fields, "background", "Return immediately with 202 and the queued run.")
+    _describe(
+        fields, "isolation", "`container` always uses a new container; `gvisor` uses gVisor, if the service has it."
+    )
+    _describe(
+        fields, "metadata", f"Your own labels; name and value together have at most {MAX_METADATA_BYTES} bytes."
+    )
     schema["oneOf"] = [
         {"required": ["code"], "properties": {"code": {"type": "string"}, "entrypoint": _NULL}},
         {

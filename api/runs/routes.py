@@ -49,18 +49,18 @@ _PATH = {"run_id": "The run's id."}
     "Run a program",
     tag="runs",
     description=(
-        "Answers when the run has ended, with its events as they happen (`stream`), or at once (`background`). "
-        "A client that goes away cancels its run, unless that is in the background."
+        "Responds when the run has ended, with its events as they happen (`stream`), or at once (`background`). "
+        "If the client disconnects, the run is cancelled, unless it runs in the background."
     ),
     query=(IDEMPOTENCY,),
     body=RequestBody({JSON: RunIn}, examples.RUN_REQUESTS),
     answers={
         200: Answer(
-            "The run has ended, whatever became of its program; or its events, with `stream`.",
+            "The ended run, also if its program failed; with `stream` its events.",
             {JSON: RunAnswer, **EVENTS},
             {"ended": examples.RUN, NDJSON: examples.NDJSON, SSE: examples.SSE},
         ),
-        202: Json("It waits, in the background.", RunAnswer, {"queued": examples.QUEUED}),
+        202: Json("The run was accepted and runs in the background.", RunAnswer, {"queued": examples.QUEUED}),
     },
     errors=(
         *JSON_BODY, "too_long", "too_many", "invalid_path", "duplicate_path", "invalid_base64", "unknown_language",
@@ -101,7 +101,7 @@ def create_run() -> Response:
 
 @blueprint.get("/v1/runs")
 @operation(
-    "Your runs, a page at a time",
+    "List your runs",
     tag="runs",
     query=(
         *PAGING,
@@ -143,10 +143,16 @@ def list_runs() -> Response:
 
 @blueprint.get("/v1/runs/<run_id>")
 @operation(
-    "One run, in any state",
+    "Get a run",
     tag="runs",
     path=_PATH,
-    query=(Query("include", "The request that made it, too.", {"type": "string", "enum": ["request"]}),),
+    query=(
+        Query(
+            "include",
+            "`request` includes the request that created the run.",
+            {"type": "string", "enum": ["request"]},
+        ),
+    ),
     answers={200: Json("The run.", RunAnswer, {"ended": examples.RUN, "queued": examples.QUEUED})},
     errors=(
         "run_not_found",
@@ -170,11 +176,11 @@ def get_run(run_id: str) -> Response:
 
 @blueprint.delete("/v1/runs/<run_id>")
 @operation(
-    "Forget an ended run",
+    "Delete an ended run",
     tag="runs",
-    description="Its request, events and artifacts are forgotten with it.",
+    description="Deletes its request, events and artifacts as well.",
     path=_PATH,
-    answers={200: Json("It is forgotten.", RunDeleted)},
+    answers={200: Json("Deleted.", RunDeleted)},
     errors=("run_not_found", "run_not_ended"),
 )
 def delete_run(run_id: str) -> Response:
@@ -191,11 +197,14 @@ def delete_run(run_id: str) -> Response:
 
 @blueprint.post("/v1/runs/<run_id>/cancel")
 @operation(
-    "End a run early",
+    "Cancel a run",
     tag="runs",
-    description="Everything it started is dead before the answer comes. One that has ended is answered as it is.",
+    description=(
+        "All processes of the run have exited before the response is sent. A run that has ended is returned "
+        "unchanged."
+    ),
     path=_PATH,
-    answers={200: Json("The run, ended.", RunAnswer)},
+    answers={200: Json("The ended run.", RunAnswer)},
     errors=("run_not_found", "worker_unavailable", "overloaded", "too_many_connections", "storage_unavailable"),
 )
 def cancel_run(run_id: str) -> Response:
@@ -211,19 +220,23 @@ def cancel_run(run_id: str) -> Response:
 
 @blueprint.get("/v1/runs/<run_id>/events")
 @operation(
-    "Follow a run, live or again",
+    "Stream a run's events, live or replayed",
     tag="runs",
     path=_PATH,
     query=(
-        Query("after", "Only events with a greater number.", {"type": "integer", "minimum": 0, "maximum": MAX_SEQ}),
+        Query(
+            "after",
+            "Only events with a greater sequence number.",
+            {"type": "integer", "minimum": 0, "maximum": MAX_SEQ},
+        ),
         Query(
             "Last-Event-ID",
-            "The same, and stronger, for server-sent events.",
+            "As `after`, for server-sent events; takes precedence over it.",
             {"type": "integer", "minimum": 0, "maximum": MAX_SEQ},
             where="header",
         ),
     ),
-    answers={200: Answer("To the run's end.", EVENTS, {NDJSON: examples.NDJSON, SSE: examples.SSE})},
+    answers={200: Answer("The events until the run's end.", EVENTS, {NDJSON: examples.NDJSON, SSE: examples.SSE})},
     errors=(
         "run_not_found",
         "invalid_value",

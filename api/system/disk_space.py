@@ -40,7 +40,7 @@ class DiskReserve:
         if not self.is_there():
             raise ApiError(
                 503,
-                "The service is short of disk space; nothing was started or kept.",
+                "The service is short of disk space; nothing was started or stored.",
                 code="storage_low",
                 retry_after_s=RETRY_S,
             )

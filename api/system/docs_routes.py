@@ -45,12 +45,12 @@ _HTML = "text/html; charset=utf-8"
 
 @blueprint.get("/openapi.json")
 @operation(
-    "This document",
+    "The OpenAPI document",
     tag="service",
     auth=("none",),
     answers={
         200: Json("OpenAPI 3.1.", {"type": "object", "required": ["openapi", "info", "paths"]}),
-        304: Answer("It is there already."),
+        304: Answer("Not modified."),
     },
     errors=("overloaded", "too_many_connections"),
 )

@@ -113,9 +113,7 @@ class Languages:
 
     def _unknown(self) -> ApiError:
         known = ", ".join(sorted(item.id for item in self._catalogue.languages)) or "none"
-        return ApiError(
-            400, f"language: is not known here; known are: {known}", code="unknown_language", param="language"
-        )
+        return ApiError(400, f"language: unknown; supported: {known}", code="unknown_language", param="language")
 
     def _ask(self) -> None:
         # Those who waited for the one that asked in vain must not each wait for a timeout of their own.

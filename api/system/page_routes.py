@@ -105,7 +105,7 @@ def _file(path: str, content: bytes) -> PageFile:
 def _reply(path: str) -> Response:
     file = page_files().get(path)
     if file is None:
-        raise ApiError(404, "There is nothing here.", code="not_found")
+        raise ApiError(404, "No such path.", code="not_found")
     packed = request.accept_encodings.quality("gzip") > 0
     body = file.packed if packed else file.content
     release = context().places.documents.acquire_for_response(len(body), sharer())

@@ -25,10 +25,10 @@ OK, FAIL = "ok", "fail"
 
 @blueprint.get("/v1/languages")
 @operation(
-    "The languages, and which are ready",
+    "List languages",
     tag="service",
     auth=("none",),
-    answers={200: Json("All of them.", LanguageList, {"one": examples.LANGUAGES})},
+    answers={200: Json("All languages, with their readiness.", LanguageList, {"one": examples.LANGUAGES})},
     errors=("worker_unavailable", "rate_limit_exceeded"),
 )
 def languages() -> Response:
@@ -43,7 +43,7 @@ def languages() -> Response:
 
 @blueprint.get("/v1/health")
 @operation(
-    "How the service is",
+    "Service health",
     tag="service",
     auth=("none",),
     answers={200: Json("Always: `ok`, or `degraded` with what fails.", Health, {"ok": examples.HEALTH})},
@@ -54,20 +54,25 @@ def health() -> Response:
 
 
 @blueprint.get("/healthz")
-@operation("Whether the process answers", tag="service", auth=("none",), answers={200: Json("It does.", Alive)})
+@operation("Liveness check", tag="service", auth=("none",), answers={200: Json("The process answers.", Alive)})
 def alive() -> Response:
-    """Answer at all."""
+    """Report that the process answers."""
     return _json({"status": OK})
 
 
 @blueprint.get("/readyz")
 @operation(
-    "Whether runs can be taken",
+    "Readiness check",
     tag="service",
     auth=("none",),
     answers={
-        200: Json("They can.", Health, {"ok": examples.HEALTH}),
-        503: Json("They cannot.", Health, {"down": examples.DOWN}, {"Retry-After": "In seconds."}),
+        200: Json("The service accepts runs.", Health, {"ok": examples.HEALTH}),
+        503: Json(
+            "The service does not accept runs.",
+            Health,
+            {"down": examples.DOWN},
+            {"Retry-After": "Seconds until a retry makes sense."},
+        ),
     },
 )
 def ready() -> Response:
@@ -78,10 +83,10 @@ def ready() -> Response:
 
 @blueprint.get("/metrics")
 @operation(
-    "Numbers for Prometheus",
+    "Metrics for Prometheus",
     tag="service",
     auth=("none", "metrics"),
-    answers={200: Answer("In the text format.", {"text/plain": {"type": "string"}})},
+    answers={200: Answer("The metrics, in Prometheus's text format.", {"text/plain": {"type": "string"}})},
     errors=("overloaded", "too_many_connections"),
 )
 def show_metrics() -> Response:

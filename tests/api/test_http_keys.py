@@ -180,7 +180,7 @@ def test_fifty_at_once_on_the_last_run_admit_one(service):
             refused(reply, 429, "quota_exceeded")
             assert reply.headers["x-quota-reset-runs"] == "never"
             assert int(reply.headers["retry-after"]) > 0
-            assert "do not come back" in reply.body["error"]["message"]
+            assert "does not reset" in reply.body["error"]["message"]
     assert service.get(ME, token=key).body["runs_left"] == 0
     assert service.get("/v1/usage", token=key).body["runs"] == 1
 

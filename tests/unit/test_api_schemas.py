@@ -58,10 +58,10 @@ BAD = {
     "entrypoint not a file": (entry("b.py", FILE), "entrypoint", "invalid_value", "inline"),
     "entrypoint leaves": (entry("../a.py", FILE), "entrypoint", "invalid_path", "'..'"),
     "entrypoint empty": (entry("", FILE), "entrypoint", "invalid_path", "empty"),
-    "unknown field": (program(extra=1), "extra", "unknown_field", "no such field"),
-    "unknown odd field": (program(**{"a\nb\x1b": 1}), "?", "unknown_field", "no such field"),
-    "unknown proto": (program(__proto__={}), "__proto__", "unknown_field", "no such field"),
-    "unknown file field": (files(FILE | {"mode": 1}), "files.0.mode", "unknown_field", "no such field"),
+    "unknown field": (program(extra=1), "extra", "unknown_field", "unknown field"),
+    "unknown odd field": (program(**{"a\nb\x1b": 1}), "?", "unknown_field", "unknown field"),
+    "unknown proto": (program(__proto__={}), "__proto__", "unknown_field", "unknown field"),
+    "unknown file field": (files(FILE | {"mode": 1}), "files.0.mode", "unknown_field", "unknown field"),
     "files object": (program(files={}), "files", "invalid_type", "list"),
     "file string": (files("a.py"), "files.0", "invalid_type", "object"),
     "file without path": (files({"content": "x"}), "files.0.path", "missing_field", "required"),
@@ -188,8 +188,8 @@ BAD = {
     "isolation": (program(isolation="none"), "isolation", "invalid_value", "'container'"),
     "isolation null byte": (program(isolation="default\0"), "isolation", "invalid_value", "'container'"),
     "limits list": (program(limits=[]), "limits", "invalid_type", "object"),
-    "unknown limit": (program(limits={"disk_mb": 1}), "limits.disk_mb", "unknown_field", "no such field"),
-    "unknown limit null": (program(limits={"x\n": None}), "limits.?", "unknown_field", "no such field"),
+    "unknown limit": (program(limits={"disk_mb": 1}), "limits.disk_mb", "unknown_field", "unknown field"),
+    "unknown limit null": (program(limits={"x\n": None}), "limits.?", "unknown_field", "unknown field"),
 }
 
 

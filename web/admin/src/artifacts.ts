@@ -127,7 +127,7 @@ function frame(name: string, url: string): HTMLElement {
   const element = h("iframe", { sandbox: "", title: `${name}, shown without scripts`, referrerPolicy: "no-referrer" });
   element.setAttribute("sandbox", "");
   element.src = url;
-  return h("div", null, element, h("p", { class: "hint" }, "Shown without its scripts, styles and pictures."));
+  return h("div", null, element, h("p", { class: "hint" }, "Scripts, styles and images are blocked in this preview."));
 }
 
 function text(content: string, name: string): HTMLElement {

@@ -34,7 +34,7 @@ interface Actions {
 export function notice(problem: unknown, actions: Actions = {}): HTMLElement {
   if (problem instanceof Unfit) return box("This cannot be sent yet", problem.message, problem.param, "", actions, null);
   if (problem instanceof Interrupted) {
-    return box("The connection was lost", "The program goes on without you: nothing it prints is lost.", null, "", actions, null);
+    return box("The connection was lost", "Your program is still running; its output is being saved.", null, "", actions, null);
   }
   if (!(problem instanceof Refused)) {
     console.error(problem);

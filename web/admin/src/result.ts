@@ -115,7 +115,7 @@ export class Result {
     const { stdout, stderr, exit_code, wall_ms } = run.compile;
     host.hidden = false;
     const said = (stdout + stderr).trim();
-    const title = exit_code === 0 ? `Compiled in ${duration(wall_ms)}` : "The compiler refused the program";
+    const title = exit_code === 0 ? `Compiled in ${duration(wall_ms)}` : "Compilation failed";
     if (!said) fill(host, h("p", { class: "muted" }, title));
     else {
       const text = h("div", { class: "terminal", tabIndex: 0, role: "region", "aria-label": "Compiler’s output" });

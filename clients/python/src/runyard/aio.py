@@ -49,7 +49,7 @@ class AsyncClient:
         self.keys = AsyncKeys(self)
 
     async def languages(self) -> list[Language]:
-        """The languages that programs may be in."""
+        """List the supported languages."""
         return await self._do(self._operations.languages())
 
     async def usage(self, begin: str | None = None, end: str | None = None) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Client:
         self.keys = Keys(self)
 
     def languages(self) -> list[Language]:
-        """The languages that programs may be in."""
+        """List the supported languages."""
         return self._do(self._operations.languages())
 
     def usage(self, begin: str | None = None, end: str | None = None) -> dict[str, Any]:

@@ -18,10 +18,10 @@ Finding = tuple[bool | None, str]
 
 
 @click.command()
-@click.option("--json", "json_", is_flag=True, help="As JSON.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def languages(session: Session, json_: bool) -> None:
-    """The languages that programs may be in."""
+    """List the supported languages."""
     found = session.client.languages()
     if json_:
         as_json([language.raw for language in found])
@@ -36,7 +36,7 @@ def languages(session: Session, json_: bool) -> None:
 @click.command()
 @click.pass_obj
 def doctor(session: Session) -> int:
-    """Look at the settings, the way to the service, and the service. 0 when programs can be run."""
+    """Check the settings, the connection and the service. Exits with 0 if programs can be run."""
     good = True
     for fine, text in _findings(session):
         mark = {True: "ok  ", False: "FAIL", None: "note"}[fine]

@@ -35,32 +35,39 @@ class Stopped(BaseException):
         self.number = number
 
 
-@click.command("exec", short_help="Run a program; its output and its exit code are this command's.")
+@click.command("exec", short_help="Run a program; this command has its output and its exit code.")
 @click.argument("source", required=False)
 @click.argument("arguments", nargs=-1)
 @click.option(
     "-r", "--runtime", "-l", "--language", metavar="LANGUAGE",
     shell_complete=lambda _c, _p, begun: [name for name in inputs.LANGUAGES if name.startswith(begun)],
-    help="The language; told by the file's ending where it is left out.",
+    help="The language. Default: derived from the file name.",
 )  # fmt: skip
-@click.option("-c", "--code", help="The program itself, where SOURCE could be taken for a file.")
-@click.option("--entry", metavar="FILE", help="SOURCE is a folder: the file in it that begins.")
-@click.option("--stdin", "given_input", metavar="FILE", help="The program's input; - is this command's own.")
-@click.option("-f", "--file", "attached", multiple=True, metavar="FILE[=PATH]", help="Put a file into inputs/.")
-@click.option("-t", "--timeout", type=MILLISECONDS, help="Wall clock: 10 (seconds), 1.5s, 500ms, 1m.")
-@click.option("-m", "--memory", type=MEBIBYTES, help="Memory: 256 (MiB), 512m, 1g.")
-@click.option("--cpus", type=click.FloatRange(min=0, min_open=True), help="Processors, 0.5 for a half.")
-@click.option("--limit", "limits", multiple=True, type=PAIR, metavar="NAME=NUMBER", help="Any limit of the API.")
+@click.option("-c", "--code", help="The program text, if SOURCE could be mistaken for a file.")
+@click.option("--entry", metavar="FILE", help="The file to start, if SOURCE is a folder.")
 @click.option(
-    "-e", "--env", "env", multiple=True, type=PAIR, metavar="NAME[=VALUE]", help="An environment variable."
+    "--stdin", "given_input", metavar="FILE", help="A file for the program's stdin; - for this command's stdin."
 )
-@click.option("--isolation", type=click.Choice(["default", "container", "gvisor"]), help="The wall around it.")
+@click.option("-f", "--file", "attached", multiple=True, metavar="FILE[=PATH]", help="Upload a file to inputs/.")
+@click.option("-t", "--timeout", type=MILLISECONDS, help="Wall-clock limit: 10 (seconds), 1.5s, 500ms, 1m.")
+@click.option("-m", "--memory", type=MEBIBYTES, help="Memory limit: 256 (MiB), 512m, 1g.")
+@click.option("--cpus", type=click.FloatRange(min=0, min_open=True), help="Number of processors, for example 0.5.")
 @click.option(
-    "-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Save what it wrote to outputs/ there."
+    "--limit", "limits", multiple=True, type=PAIR, metavar="NAME=NUMBER", help="Any other limit of the API."
 )
-@click.option("--json", "json_", is_flag=True, help="Print the run as JSON once it has ended, and nothing else.")
-@click.option("-d", "--detach", is_flag=True, help="Print the run's id and do not wait for it.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing about how it went.")
+@click.option(
+    "-e", "--env", "env", multiple=True, type=PAIR, metavar="NAME[=VALUE]", help="Set an environment variable."
+)
+@click.option("--isolation", type=click.Choice(["default", "container", "gvisor"]), help="Isolation level.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Save the files of outputs/ to this folder.",
+)
+@click.option("--json", "json_", is_flag=True, help="Print only the ended run, as JSON.")
+@click.option("-d", "--detach", is_flag=True, help="Print the run's id and do not wait for the run.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing about the outcome.")
 @click.pass_obj
 def execute(  # one argument per option
     session: Session,
@@ -95,7 +102,7 @@ def execute(  # one argument per option
       runyard exec plot.py --file data.csv --out results/
 
     The exit code is the program's. 124: it timed out. 137: it ran out of memory, or was killed. 128+N: signal N
-    ended it. 130: it was cancelled (Ctrl-C does that). 125: it could not be run. 2: a wrong use of this command.
+    ended it. 130: it was cancelled (Ctrl-C does that). 125: it could not be run. 2: usage error.
     """
     if source == "-" and given_input == "-":
         raise click.UsageError("stdin can be the program or its input, not both")
@@ -174,7 +181,7 @@ def _watch(stream: EventStream, *, live: bool) -> Run:
                 pass_on(event)
         return stream.result()
     except Stopped as stopped:
-        say("cancelling the run; once more to leave it")
+        say("cancelling the run; press again to detach")
         _cancel(stream)
         raise stopped from None
     except BaseException:

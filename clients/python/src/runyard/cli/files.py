@@ -16,16 +16,16 @@ from runyard.saving import saving
 
 @click.group()
 def files() -> None:
-    """Files: upload, list, show, download, delete."""
+    """Upload, list, show, download and delete files."""
 
 
 @files.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--purpose", help="A word of your own.")
-@click.option("--json", "json_", is_flag=True, help="As JSON.")
+@click.option("--purpose", help="A label of your choice.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def upload(session: Session, paths: tuple[Path, ...], purpose: str | None, json_: bool) -> None:
-    """Bring files; prints their ids."""
+    """Upload files and print their ids."""
     brought = []
     for path in paths:
         meter = Meter(path.name)
@@ -38,12 +38,19 @@ def upload(session: Session, paths: tuple[Path, ...], purpose: str | None, json_
 
 
 @files.command("list")
-@click.option("-n", "--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="How many.")
-@click.option("--after", metavar="ID", help="Those that come after this one.")
-@click.option("--json", "json_", is_flag=True, help="As JSON.")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(1, 100),
+    default=20,
+    show_default=True,
+    help="The maximum number of entries.",
+)
+@click.option("--after", metavar="ID", help="Only entries after this id.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_(session: Session, limit: int, after: str | None, json_: bool) -> None:
-    """The key's files, uploads and artifacts, the newest first."""
+    """List the key's files, uploads and artifacts, the newest first."""
     page = session.client.files.list(limit=limit, after=after)
     if json_:
         as_json([file.raw for file in page.data])
@@ -57,19 +64,19 @@ def list_(session: Session, limit: int, after: str | None, json_: bool) -> None:
 @click.argument("file_id")
 @click.pass_obj
 def show(session: Session, file_id: str) -> None:
-    """What is known of a file, as JSON."""
+    """Show a file's metadata, as JSON."""
     as_json(session.client.files.get(file_id).raw)
 
 
 @files.command()
 @click.argument("file_id")
 @click.option(
-    "-o", "--out", default=".", type=click.Path(file_okay=False, path_type=Path), help="The folder for it."
+    "-o", "--out", default=".", type=click.Path(file_okay=False, path_type=Path), help="The target folder."
 )
-@click.option("--stdout", "plain", is_flag=True, help="Write its bytes to stdout instead.")
+@click.option("--stdout", "plain", is_flag=True, help="Write the file to stdout.")
 @click.pass_obj
 def download(session: Session, file_id: str, out: Path, plain: bool) -> int:
-    """Fetch a file under its own name, made safe."""
+    """Download a file under its own name, made safe."""
     client = session.client
     file = client.files.get(file_id)
     if plain:

@@ -121,7 +121,7 @@ def _language(runtime: str | None, path: Path | None) -> str:
 
 def _file(path: Path, runtime: str | None) -> Program:
     if path.is_dir():
-        raise click.UsageError(f"{path}: is a folder; say which of its files begins: --entry main.py")
+        raise click.UsageError(f"{path}: is a folder; which file to start? --entry main.py")
     language = _language(runtime, path)
     content = path.read_bytes()
     if len(content) > MAX_BODY_BYTES:

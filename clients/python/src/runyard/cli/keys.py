@@ -12,29 +12,29 @@ from runyard.models import Key
 
 @click.group()
 def keys() -> None:
-    """The key in use: create, show, rotate, delete."""
+    """Create, show, rotate and delete the key in use."""
 
 
 @keys.command()
-@click.option("--json", "json_", is_flag=True, help="As JSON.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def create(session: Session, json_: bool) -> None:
-    """Make a key, where the service lets anybody. It is shown this once."""
+    """Create a key, if the service allows it. The key is shown only once."""
     _show_new(session.client.keys.create(), json_=json_)
 
 
 @keys.command()
 @click.pass_obj
 def show(session: Session) -> None:
-    """What is known of the key in use, as JSON."""
+    """Show the key in use, as JSON."""
     as_json(session.client.keys.me().raw)
 
 
 @keys.command()
-@click.option("--json", "json_", is_flag=True, help="As JSON.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def rotate(session: Session, json_: bool) -> None:
-    """A new key in place of the one in use."""
+    """Replace the key in use by a new one."""
     key = session.client.keys.rotate()
     _show_new(key, json_=json_)
     say(f"the one in use is valid until {key.raw.get('previous_valid_until')}")
@@ -54,7 +54,7 @@ def delete(session: Session) -> None:
 @click.option("--to", "end", metavar="DAY", help="The last day, included.")
 @click.pass_obj
 def usage(session: Session, begin: str | None, end: str | None) -> None:
-    """What the key in use has used, as JSON."""
+    """Show the usage of the key in use, as JSON."""
     as_json(session.client.usage(begin, end))
 
 

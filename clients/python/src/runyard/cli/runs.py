@@ -16,16 +16,23 @@ from runyard.models import Run
 
 @click.group()
 def runs() -> None:
-    """Runs: list, show, follow, save, cancel, delete."""
+    """List, show, follow, save, cancel and delete runs."""
 
 
 @runs.command("list")
-@click.option("-n", "--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="How many.")
-@click.option("--after", metavar="ID", help="Those that come after this one.")
-@click.option("--status", help="Only those in this state.")
-@click.option("-r", "--runtime", "language", help="Only those in this language.")
-@click.option("--oldest-first", is_flag=True, help="The oldest first.")
-@click.option("--json", "json_", is_flag=True, help="As JSON.")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(1, 100),
+    default=20,
+    show_default=True,
+    help="The maximum number of entries.",
+)
+@click.option("--after", metavar="ID", help="Only entries after this id.")
+@click.option("--status", help="Only runs with this status.")
+@click.option("-r", "--runtime", "language", help="Only runs in this language.")
+@click.option("--oldest-first", is_flag=True, help="List the oldest first.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_(  # one argument per option
     session: Session,
@@ -36,7 +43,7 @@ def list_(  # one argument per option
     oldest_first: bool,
     json_: bool,
 ) -> None:
-    """The key's runs, the newest first."""
+    """List the key's runs, the newest first."""
     order = "asc" if oldest_first else None
     page = session.client.runs.list(limit=limit, after=after, order=order, status=status, language=language)
     if json_:
@@ -49,11 +56,11 @@ def list_(  # one argument per option
 
 @runs.command()
 @click.argument("run_id")
-@click.option("--request", "include", is_flag=True, help="With the request that made it.")
-@click.option("--json", "json_", is_flag=True, help="As JSON.")
+@click.option("--request", "include", is_flag=True, help="Include the request.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(session: Session, run_id: str, include: bool, json_: bool) -> None:
-    """One run, in any state."""
+    """Show a run, in any state."""
     run = session.client.runs.get(run_id, include_request=include)
     if json_ or include:
         as_json(run.raw)
@@ -68,8 +75,8 @@ def show(session: Session, run_id: str, include: bool, json_: bool) -> None:
 
 @runs.command()
 @click.argument("run_id")
-@click.option("--after", type=click.IntRange(0), default=0, help="Only events with a greater number.")
-@click.option("--json", "json_", is_flag=True, help="Each event as a line of JSON.")
+@click.option("--after", type=click.IntRange(0), default=0, help="Only events with a greater sequence number.")
+@click.option("--json", "json_", is_flag=True, help="Print each event as a line of JSON.")
 @click.pass_obj
 def follow(session: Session, run_id: str, after: int, json_: bool) -> int:
     """Its output, live or again; the exit code is the program's. Leaving it does not end the run."""
@@ -106,7 +113,7 @@ def cancel(session: Session, run_ids: tuple[str, ...]) -> None:
 @click.argument("run_ids", nargs=-1, required=True)
 @click.pass_obj
 def delete(session: Session, run_ids: tuple[str, ...]) -> None:
-    """Forget runs that have ended, and what they left."""
+    """Delete ended runs and their artifacts."""
     for run_id in run_ids:
         session.client.runs.delete(run_id)
         click.echo(f"{run_id}  deleted")
