@@ -68,7 +68,7 @@ MIGRATE_AND_USE = """
 import sys
 from tests.records.builders import ended
 from config.settings import Settings
-from ops.state import Place
+from ops.state import StatePlace
 from records import migrate, open_records
 sys.stdin.readline()
 print(migrate(sys.argv[1]))

@@ -25,8 +25,8 @@ def local():
     return LocalStore(Path(sys.argv[2]))
 
 def s3():
-    from storage.s3 import Place, S3Store, connect
-    return S3Store(Place(connect(sys.argv[3], "path"), sys.argv[4], "up/"), Path(sys.argv[2]))
+    from storage.s3 import S3Location, S3Store, connect
+    return S3Store(S3Location(connect(sys.argv[3], "path"), sys.argv[4], "up/"), Path(sys.argv[2]))
 
 store = {"local": local, "s3": s3}[sys.argv[1]]()
 small = store.put([b"warm up"], MIB)

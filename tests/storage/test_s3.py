@@ -258,9 +258,9 @@ def test_a_full_spool_leaves_nothing(tmp_path, s3):
 KILLED = """
 import sys, time
 from pathlib import Path
-from storage.s3 import Place, S3Store, connect
+from storage.s3 import S3Location, S3Store, connect
 url, bucket, spool = sys.argv[1:]
-writer = S3Store(Place(connect(url, "path"), bucket, "up/uploads/"), Path(spool)).writer(1 << 30)
+writer = S3Store(S3Location(connect(url, "path"), bucket, "up/uploads/"), Path(spool)).writer(1 << 30)
 for _ in range(5):
     writer.write(b"x" * (1 << 20))
 print("here", flush=True)

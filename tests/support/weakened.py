@@ -12,9 +12,9 @@ import sys
 
 import sandbox.engines.docker.engine as docker_engine
 import sandbox.engines.oci.engine as oci_engine
-import sandbox.engines.oci.rootfs as oci_roots
+import sandbox.engines.oci.rootfs as oci_rootfs
 import sandbox.engines.oci.templates.boot as oci_template_boot
-import sandbox.engines.oci.templates.confinement as oci_walls
+import sandbox.engines.oci.templates.confinement as oci_confinement
 from sandbox.engines.cgroups import files
 from sandbox.engines.syscalls import MS_RDONLY
 from worker import __main__ as worker_main
@@ -114,9 +114,11 @@ UNFINISHED = {"mounts": lambda walls: walls.FLAGS.pop("nosuid")}
 
 def weaken_template(layer: str) -> None:
     """Take a wall away from what is forked; containers keep theirs."""
-    build = oci_walls.build_walls
-    changed = (WALLS | UNFINISHED)[layer](oci_walls)
-    oci_template_boot.build_walls = lambda **given: build(**given | (changed if isinstance(changed, dict) else {}))
+    build = oci_confinement.build_confinement
+    changed = (WALLS | UNFINISHED)[layer](oci_confinement)
+    oci_template_boot.build_confinement = lambda **given: build(
+        **given | (changed if isinstance(changed, dict) else {})
+    )
 
 
 def weaken(layer: str) -> None:
@@ -130,7 +132,7 @@ def weaken(layer: str) -> None:
         worker_main.drop_privileges = lambda: None
     if layer == "root":
         OCI["root"] = _set("root", "readonly", value=False)
-        mount = oci_roots.mount
+        mount = oci_rootfs.mount
 
         def mount_writable(source, target, kind, flags, data=None):
             if kind == "overlay":
@@ -141,7 +143,7 @@ def weaken(layer: str) -> None:
                 flags &= ~MS_RDONLY
             mount(source, target, kind, flags, data)
 
-        oci_roots.mount = mount_writable
+        oci_rootfs.mount = mount_writable
     if layer.startswith("cgroup."):
         name = {"cgroup.memory": "memory", "cgroup.pids": "pids.max", "cgroup.cpu": "cfs_quota"}[layer]
         write = files.write

@@ -21,8 +21,8 @@ PROFILES = ("runyard-sandbox", "runyard-template")
 #: Prints what a service has left, if anything, and fails then.
 NOTHING_LEFT = (
     f"cd {CHECKOUT} && /usr/bin/python3 -c '"
-    "from ops.down import left_over; from ops.state import Place; import sys; "
-    f'from pathlib import Path; left = left_over(Place(Path("{STATE}"))); print(left or "nothing left"); '
+    "from ops.down import left_over; from ops.state import StatePlace; import sys; "
+    f'from pathlib import Path; left = left_over(StatePlace(Path("{STATE}"))); print(left or "nothing left"); '
     "sys.exit(bool(left))' && ! pgrep -af '[p]ython:api.server.gunicorn_conf|-m [w]orker'"
 )
 #: The tests that run against the service which is up. Go alone of the compiled languages is built.
