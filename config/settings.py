@@ -72,85 +72,95 @@ class Settings(BaseSettings):
     bind: Annotated[str, API_AND_OPS] = Field("127.0.0.1", description="Address the API listens on.")
     port: Annotated[int, API_AND_OPS] = Field(8080, ge=1, le=65535, description="Port the API listens on.")
     allow_insecure_bind: Annotated[bool, API] = Field(
-        False, description="Allow a development token, or keys for anybody, on an address other than loopback."
+        False, description="Allow the development token or self-service keys on an address other than loopback."
     )
     api_keys: Annotated[OptionalText, read_by("api", "ops", secret=Secret.KEYS)] = Field(
         None, description="Static tokens, `token:label:rps:burst`, comma-separated; replaces dev_123."
     )
     self_service_keys: Annotated[bool | None, BeforeValidator(_blank_is_unset), API] = Field(
         None,
-        description="Whether anybody may make a key of the plan `free`; unset is `1` in development on loopback.",
+        description="Allow anybody to create a key of the plan `free`. Default: `1` in development on loopback.",
     )
     keys_per_hour: Annotated[int, API] = Field(
-        20, ge=1, le=100_000, description="Keys that one address may make in an hour."
+        20, ge=1, le=100_000, description="Keys that one address may create per hour."
     )
     key_grace_s: Annotated[int, API] = Field(
-        86_400, ge=0, le=31_536_000, description="Seconds for which a key that was rotated is still good."
+        86_400, ge=0, le=31_536_000, description="Seconds for which the old secret of a rotated key stays valid."
     )
     admin_token: Annotated[OptionalText, read_by("api", secret=Secret.WHOLE)] = Field(
-        None, description="The bearer token of `/v1/admin/…`; those calls are closed when unset."
+        None, description="Bearer token for `/v1/admin/…`. Without it those calls are disabled."
     )
     plans_file: Annotated[Path | None, API_AND_OPS] = Field(
-        None, description="The plans of stored keys, TOML that api's account can read; those shipped when unset."
+        None,
+        description=(
+            "TOML file with the plans of stored keys, readable by api's account. Default: the shipped plans."
+        ),
     )
     ratelimit_url: Annotated[OptionalText, read_by("api", secret=Secret.PASSWORD)] = Field(
         None,
-        description="Redis or Valkey for the buckets of several processes, `redis://…`; in memory when unset.",
+        description="Redis or Valkey for rate limits shared by several processes, `redis://…`. Default: in memory.",
     )
     api_processes: Annotated[int, API] = Field(
-        1, ge=1, le=64, description="Processes of api; several need RATELIMIT_URL."
+        1, ge=1, le=64, description="Number of api processes; more than one needs RATELIMIT_URL."
     )
     trusted_proxies: Annotated[OptionalText, API] = Field(
         None,
-        description="Addresses and networks, comma-separated, whose `X-Forwarded-For` is believed; else none.",
+        description=(
+            "Trusted proxies: addresses and networks, comma-separated, whose `X-Forwarded-For` is "
+            "used. Default: none."
+        ),
     )
     address_rps: Annotated[float, API] = Field(
         50,
         gt=0,
         le=1_000_000,
-        description="Requests a second with a wrong token, of one address; ten times that to look around.",
+        description="Requests per second of one address without a valid token; reads may be ten times as many.",
     )
     address_burst: Annotated[int, API] = Field(
-        500, ge=1, le=1_000_000, description="Such requests at once, of one address."
+        500, ge=1, le=1_000_000, description="Burst of such requests of one address."
     )
     public_base_url: Annotated[OptionalText, API] = Field(
-        None, description="How clients reach this service, for links; as each request reached it when unset."
+        None, description="Public base URL used in links. Default: scheme and host of each request."
     )
     signing_key: Annotated[OptionalText, read_by("api", secret=Secret.LIST)] = Field(
         None,
-        description="Secrets that sign links, comma-separated, newest first, of 32 characters or more; made once "
-        "and kept in STATE_DIR when unset.",
+        description=(
+            "Secrets that sign links, comma-separated, the newest first, with at least 32 "
+            "characters. Default: generated once and stored in STATE_DIR."
+        ),
     )
-    max_upload_mb: Annotated[int, API] = Field(50, ge=1, le=10_240, description="MiB of an uploaded file, at most.")
+    max_upload_mb: Annotated[int, API] = Field(
+        50, ge=1, le=10_240, description="Maximum size of an uploaded file, in MiB."
+    )
     storage_quota_mb: Annotated[int, API] = Field(
-        1024, ge=1, le=1_048_576, description="MiB of files that a key may keep, uploads and artifacts together."
+        1024, ge=1, le=1_048_576, description="Storage quota of a key in MiB, for uploads and artifacts together."
     )
     retention_hours: Annotated[float, API] = Field(
         24, gt=0, le=876_000, description="Hours for which uploads and artifacts are kept."
     )
     link_ttl_s: Annotated[int, API] = Field(
-        600, ge=1, le=604_800, description="Seconds for which a signed link is good."
+        600, ge=1, le=604_800, description="Seconds for which a signed link is valid."
     )
 
     state_dir: Annotated[Path, ALL] = Field(
-        Path("/var/lib/runyard"), description="Where everything the service keeps lives."
+        Path("/var/lib/runyard"), description="Directory of all data of the service."
     )
-    images_dir: Annotated[Path | None, ALL] = Field(None, description="Runner images; STATE_DIR/images when unset.")
+    images_dir: Annotated[Path | None, ALL] = Field(
+        None, description="Directory of runner images. Default: STATE_DIR/images."
+    )
     storage_dir: Annotated[Path | None, SERVICE] = Field(
-        None, description="Blobs, or what is on its way to S3; STATE_DIR/storage when unset."
+        None, description="Directory of blobs; with S3, of blobs being transferred. Default: STATE_DIR/storage."
     )
     storage_url: Annotated[OptionalText, SERVICE] = Field(
-        None, description="`s3://bucket/prefix` to keep blobs in S3 or what speaks like it."
+        None, description="`s3://bucket/prefix` to store blobs in S3 or a compatible server."
     )
     s3_endpoint_url: Annotated[OptionalText, SERVICE] = Field(
-        None, description="Address of the S3 server; Amazon's when unset."
+        None, description="Address of the S3 server. Default: Amazon's."
     )
     s3_addressing: Annotated[Literal["auto", "path", "virtual"], SERVICE] = Field(
-        "auto", description="Whether the bucket stands in the path or in the host name."
+        "auto", description="Position of the bucket's name: in the path or in the host name."
     )
-    s3_presign: Annotated[bool, SERVICE] = Field(
-        False, description="Send downloads to S3 itself by a presigned link."
-    )
+    s3_presign: Annotated[bool, SERVICE] = Field(False, description="Redirect downloads to S3 by presigned links.")
 
     engine: Annotated[Literal["auto", "oci", "docker"], WORKER_AND_OPS] = Field(
         "auto",
@@ -160,7 +170,7 @@ class Settings(BaseSettings):
         Literal["crun", "runc", "runsc"] | None, BeforeValidator(_blank_is_unset), WORKER_AND_OPS
     ] = Field(
         None,
-        description="OCI runtime of the engine; when unset `oci` takes crun, else runc, and `docker` takes runc.",
+        description="OCI runtime of the engine. Default: crun, else runc, for `oci`; runc for `docker`.",
     )
     sandbox_source: Annotated[Literal["auto", "template", "pool"], WORKER] = Field(
         "auto",
@@ -174,13 +184,13 @@ class Settings(BaseSettings):
         "everybody's; `key`, those of one key (for which there is no template yet at first: it gets containers).",
     )
     template_keys: Annotated[int, WORKER] = Field(
-        8, ge=1, le=1000, description="Keys that may have templates at a time, with TEMPLATE_SCOPE=key."
+        8, ge=1, le=1000, description="Number of keys with templates of their own, with TEMPLATE_SCOPE=key."
     )
     template_runs: Annotated[int, WORKER] = Field(
-        1000, ge=1, le=1_000_000, description="Sandboxes of one template, then it is replaced."
+        1000, ge=1, le=1_000_000, description="Sandboxes forked from one template before it is replaced."
     )
     template_minutes: Annotated[float, WORKER] = Field(
-        60, gt=0, le=10_080, description="Minutes of one template, then it is replaced."
+        60, gt=0, le=10_080, description="Age in minutes at which a template is replaced."
     )
     docker_host: Annotated[str, WORKER_AND_OPS] = Field(
         "unix:///var/run/docker.sock", description="The Docker daemon's socket; it must be on this host."
@@ -193,21 +203,27 @@ class Settings(BaseSettings):
     )
     disable_sandbox_security: Annotated[bool, WORKER_AND_OPS] = Field(
         False,
-        description="Run without seccomp, AppArmor and no-new-privileges: for finding faults, never for service.",
+        description="Run without seccomp, AppArmor and no-new-privileges: for debugging only, never in production.",
     )
     uid_base: Annotated[int, WORKER_AND_OPS] = Field(
         0x7000_0000,
         ge=100_000,
         le=0x7FFF_0000,
-        description="First host uid; the API and each slot lie above.",
+        description="First host uid of the range used by api and by the sandbox slots.",
     )
 
     languages: Annotated[OptionalText, WORKER_AND_OPS] = Field(
-        None, description="Only these languages, comma-separated; all when unset."
+        None, description="Languages to offer, comma-separated. Default: all."
     )
-    max_runs: Annotated[int, API_AND_WORKER] = Field(32, ge=1, le=1024, description="Runs at the same time.")
+    max_runs: Annotated[int, API_AND_WORKER] = Field(
+        32, ge=1, le=1024, description="Maximum number of concurrent runs."
+    )
     memory_budget_mb: Annotated[OptionalInt, WORKER] = Field(
-        None, ge=64, description="Sum of the memory limits of concurrent runs; 3/4 of the machine when unset."
+        None,
+        ge=64,
+        description=(
+            "Maximum sum of the memory limits of concurrent runs, in MiB. Default: 3/4 of the machine's memory."
+        ),
     )
     io_read_mb_s: Annotated[int, WORKER] = Field(
         200,
@@ -217,18 +233,18 @@ class Settings(BaseSettings):
         "for each of them; 0 is no limit. Needs the controller `io`, with control groups v1 `blkio`.",
     )
     queue_max: Annotated[int, API_AND_WORKER] = Field(
-        64, ge=0, le=10_000, description="Runs that may wait for a place."
+        64, ge=0, le=10_000, description="Maximum number of queued runs."
     )
     queue_wait_s: Annotated[float, API_AND_WORKER] = Field(
-        30, gt=0, le=600, description="Seconds a run may wait for a place."
+        30, gt=0, le=600, description="Maximum time in the queue, in seconds."
     )
     pool_memory_mb: Annotated[OptionalInt, WORKER] = Field(
         None,
         ge=0,
-        description="Memory the warm pool may hold; 1/16 of the machine (at most 1024) when unset.",
+        description="Memory of the warm pool in MiB. Default: 1/16 of the machine's memory, at most 1024.",
     )
     warm_pool: Annotated[OptionalText, WORKER] = Field(
-        None, description="Warm sandboxes per language, `python=8,node=4`; from POOL_MEMORY_MB when unset."
+        None, description="Warm sandboxes per language, `python=8,node=4`. Default: derived from POOL_MEMORY_MB."
     )
 
     gvisor_pool: Annotated[OptionalText, WORKER] = Field(
@@ -239,16 +255,19 @@ class Settings(BaseSettings):
 
     database_url: Annotated[OptionalText, read_by("api", "ops", secret=Secret.PASSWORD)] = Field(
         None,
-        description="Where runs, keys and usage are kept: `postgresql://…`; SQLite in STATE_DIR/db when unset.",
+        description="Database of runs, keys and usage: `postgresql://…`. Default: SQLite in STATE_DIR/db.",
     )
     database_connections: Annotated[int, API] = Field(
-        8, ge=1, le=256, description="Connections to the database, at most."
+        8, ge=1, le=256, description="Maximum number of database connections."
     )
     runs_retention_days: Annotated[float, API_AND_OPS] = Field(
-        30, gt=0, le=36_500, description="Days an ended run is kept."
+        30, gt=0, le=36_500, description="Days for which an ended run is kept."
     )
     runs_retention_count: Annotated[int, API_AND_OPS] = Field(
-        1_000_000, ge=1, le=100_000_000, description="Ended runs kept, of all keys together; the oldest go first."
+        1_000_000,
+        ge=1,
+        le=100_000_000,
+        description="Maximum number of ended runs kept, of all keys together; the oldest are deleted first.",
     )
     records_quota_mb: Annotated[int, API] = Field(
         4096,
@@ -261,31 +280,37 @@ class Settings(BaseSettings):
         1024,
         ge=0,
         le=16_777_216,
-        description="MiB that stay free on the disks of records and files: below it new work is refused.",
+        description="Free disk space in MiB, on the disks of records and files, below which new work is refused.",
     )
     api_reserve_threads: Annotated[int, API] = Field(
-        16, ge=4, le=256, description="Threads beyond those that runs may occupy, for health and GET."
+        16,
+        ge=4,
+        le=256,
+        description="Threads reserved for health checks and GET, beside those that runs may occupy.",
     )
     event_readers: Annotated[int, API] = Field(
-        64, ge=1, le=1024, description="Clients that may follow runs, or read long answers, at the same time."
+        64,
+        ge=1,
+        le=1024,
+        description="Maximum number of clients that follow runs or read long responses at the same time.",
     )
-    uploads_max: Annotated[int, API] = Field(
-        32, ge=1, le=1024, description="Files that may be brought at the same time."
-    )
+    uploads_max: Annotated[int, API] = Field(32, ge=1, le=1024, description="Maximum number of concurrent uploads.")
     drain_s: Annotated[float, SERVICE] = Field(
-        10, ge=0, le=600, description="Seconds a stopping worker lets runs finish."
+        10, ge=0, le=600, description="Seconds for which a stopping worker waits for runs to finish."
     )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], SERVICE] = Field(
-        "INFO", description="How much is logged."
+        "INFO", description="Log level."
     )
-    access_log: Annotated[bool, API] = Field(True, description="A line in the log for every request.")
+    access_log: Annotated[bool, API] = Field(True, description="Log a line for every request.")
     metrics_token: Annotated[OptionalText, read_by("api", secret=Secret.WHOLE)] = Field(
-        None, description="The bearer token that `/metrics` asks for; open to everybody when unset."
+        None, description="Bearer token for `/metrics`. Without it `/metrics` is public."
     )
     otel_exporter_otlp_endpoint: Annotated[OptionalText, SERVICE] = Field(
         None,
-        description="Where traces are sent by OTLP over HTTP, `http://collector:4318`; none are made when unset. "
-        "Other `OTEL_…` variables hold too.",
+        description=(
+            "OTLP/HTTP endpoint for traces, `http://collector:4318`. Default: no traces. Other "
+            "`OTEL_…` variables apply as well."
+        ),
     )
 
     @field_validator("api_keys")
