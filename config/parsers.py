@@ -33,7 +33,7 @@ class RateSetting:
 
 
 def parse_storage_url(text: str) -> RateSetting:
-    """Where blobs go when they do not stay on this machine."""
+    """Parse the URL of blob storage outside this machine."""
     scheme, _, rest = text.partition("://")
     name, _, prefix = rest.partition("/")
     prefix = prefix.removesuffix("/")
@@ -47,7 +47,7 @@ def parse_storage_url(text: str) -> RateSetting:
 
 
 def parse_base_url(name: str, text: str) -> str:
-    """An http(s) address that a path can be appended to: no slash at its end, no query, no credentials."""
+    """Parse an http(s) URL to which a path can be appended: no trailing slash, no query, no credentials."""
     problem = f"{name}: must be http://host or https://host, with a port and a path if need be, and nothing else"
     try:
         parts = urlsplit(text)
@@ -70,7 +70,7 @@ def parse_base_url(name: str, text: str) -> str:
 
 
 def parse_signing_keys(text: str, *, min_length: int) -> tuple[str, ...]:
-    """The secrets of `SIGNING_KEY`, the newest first: it signs, all verify."""
+    """Return the secrets of `SIGNING_KEY`, the newest first: the newest signs, all verify."""
     keys = tuple(key for part in text.split(",") if (key := part.strip()))
     if not keys:
         raise ValueError("SIGNING_KEY: is set but holds no key")
@@ -83,7 +83,7 @@ def parse_signing_keys(text: str, *, min_length: int) -> tuple[str, ...]:
 
 
 def parse_ratelimit_url(text: str) -> str:
-    """The URL of the server that keeps the buckets. It may hold a password, so no message shows it."""
+    """Parse the URL of the rate-limit server. It may hold a password, so no message shows it."""
     problem = "RATELIMIT_URL: must be redis://host:port/number, or valkey://, rediss://, redis+unix:///path"
     try:
         parts = urlsplit(text)

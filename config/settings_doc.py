@@ -50,7 +50,7 @@ start if one cannot be started, or if its agent speaks another protocol version:
 
 
 def page() -> str:
-    """The whole page as Markdown."""
+    """Return the whole page as Markdown."""
     rows = [_row(name, field) for name, field in Settings.model_fields.items()]
     unused = " and ".join(f"`{name}`" for name in UNUSED)
     tail = f"\n{unused} are accepted, warned about once and unused: there is no shared host directory.\n"
@@ -79,7 +79,7 @@ def _shown(value: Any) -> str:  # noqa: ANN401  # whatever a default may be
 
 
 def _values(field: FieldInfo) -> str:
-    """The choices, or the bounds, or nothing to say."""
+    """Return the choices or the bounds of a setting, or nothing."""
     if field.annotation is bool:
         return "`0`, `1`"
     alternatives = [field.annotation, *get_args(field.annotation)]  # of one that may be left unset

@@ -18,7 +18,7 @@ class EngineError(Exception):
 
 
 class SandboxBroken(EngineError):
-    """What is in a sandbox is not as an honest agent leaves it: the program's doing."""
+    """The content of a sandbox is not as an honest agent leaves it; the program did this."""
 
 
 class NotConfined(EngineError):
@@ -31,7 +31,7 @@ class EngineUnusable(EngineError):
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What the kernel counted for a sandbox's cgroup."""
+    """Kernel counters of a sandbox's cgroup."""
 
     cpu_ns: int
     memory_peak_bytes: int
@@ -68,7 +68,7 @@ class Sandbox(Protocol):
 
     @property
     def stream(self) -> Stream:
-        """The two-way stream to the agent; closing it ends the sandbox."""
+        """Return the two-way stream to the agent; closing it ends the sandbox."""
         ...
 
     def measure(self) -> None:
@@ -76,7 +76,7 @@ class Sandbox(Protocol):
         ...
 
     def process_view(self) -> ProcessView:
-        """Where the host's kernel tells of it. Raises EngineError if it is gone."""
+        """Return where the host's kernel describes the sandbox's processes. Raises EngineError if they are gone."""
         ...
 
     def report_not_ready(self) -> None:
@@ -84,7 +84,9 @@ class Sandbox(Protocol):
         ...
 
     def quarantine_source(self) -> bool:
-        """It lacks a layer. Whether the engine makes its kind in another way from now on."""
+        """Quarantine the source of a sandbox that failed the confinement check; return whether another source takes
+        over.
+        """
         ...
 
     def apply(self, limits: Limits) -> bool:
@@ -107,11 +109,11 @@ class Sandbox(Protocol):
         ...
 
     def stats(self) -> Stats:
-        """What has been used since `apply`."""
+        """Return the usage since `apply`."""
         ...
 
     def facts(self) -> Isolation:
-        """The confinement in force; `source` is for the caller to fill in."""
+        """Return the confinement in force; the caller fills in `source`."""
         ...
 
     def kill(self) -> None:
@@ -134,13 +136,13 @@ class Engine(Protocol):
 
     @property
     def has_templates(self) -> bool:
-        """Whether sandboxes are forked ahead from templates, of which a language may have several flavours."""
+        """Return whether sandboxes are forked from templates, of which a language may have several variants."""
         ...
 
     def create(
         self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False, owner: str = ""
     ) -> Sandbox:
-        """A fresh sandbox of a runner image under the default limits; `hold` starts its interpreter ahead.
+        """Create a sandbox of a runner image with the default limits; `hold` starts its interpreter ahead.
 
         `flavour` names the template to prefer, `owner` whose; `container` is for one that comes from none.
         Raises EngineError.
@@ -148,7 +150,9 @@ class Engine(Protocol):
         ...
 
     def has_own_template(self, image: Image, flavour: str, owner: str) -> bool:
-        """Where each owner has templates of its own: whether there is one; if not, one is booted meanwhile."""
+        """Return whether the owner's own template exists, where each owner has one; if not, boot it in the
+        background.
+        """
         ...
 
     def cleanup_stale(self) -> int:

@@ -141,13 +141,13 @@ def loaded_mode(name: str, text: str | None = None) -> str | None:
 
 
 def may_load() -> bool:
-    """Whether this process has CAP_MAC_ADMIN."""
+    """Return whether this process has CAP_MAC_ADMIN."""
     effective = next(line for line in STATUS.read_text().splitlines() if line.startswith("CapEff:"))
     return bool(int(effective.split()[1], 16) >> CAP_MAC_ADMIN & 1)
 
 
 def has_no_new_privileges() -> bool:
-    """Whether this process is under no_new_privs, see PR_SET_NO_NEW_PRIVS(2const)."""
+    """Return whether this process has no_new_privs set, see PR_SET_NO_NEW_PRIVS(2const)."""
     return "\nNoNewPrivs:\t1\n" in STATUS.read_text()
 
 
@@ -161,7 +161,7 @@ class ProfileWatch:
 
     @property
     def watches(self) -> bool:
-        """Whether there is a profile to look at."""
+        """Return whether there is a profile to watch."""
         return bool(self._states)
 
     def problem(self) -> str | None:

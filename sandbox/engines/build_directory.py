@@ -1,4 +1,4 @@
-"""What every engine does between the compiler's end and the program's start."""
+"""Close the build directory between the compiler's end and the program's start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is always true of a sandbox, whichever engine makes it, as data; and the profiles it is held to."""
+"""Define, as data, the confinement that every sandbox has with any engine, and load its profiles."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Profile:
 
 
 def load_profile(override: str | None) -> Profile:
-    """The seccomp profile in use; `override` is SECCOMP_PROFILE. Raises EngineUnusable."""
+    """Return the seccomp profile in use; `override` is SECCOMP_PROFILE. Raises EngineUnusable."""
     path = Path(override) if override else PROFILES / "default.json"
     try:
         text = path.read_bytes()
@@ -73,7 +73,7 @@ def load_profile(override: str | None) -> Profile:
 
 
 def apparmor_is_on() -> bool:
-    """Whether this kernel confines by AppArmor, whatever is loaded."""
+    """Return whether this kernel enforces AppArmor, whichever profiles are loaded."""
     try:
         return Path("/sys/module/apparmor/parameters/enabled").read_text().strip() == "Y"
     except OSError:
@@ -81,7 +81,7 @@ def apparmor_is_on() -> bool:
 
 
 def unprivileged_namespaces_are_off() -> bool:
-    """Whether this kernel lets only root of the host make user namespaces. The sysctl is Debian's and Ubuntu's."""
+    """Return whether only the host's root may create user namespaces. The sysctl is Debian's and Ubuntu's."""
     try:
         return Path("/proc/sys/kernel/unprivileged_userns_clone").read_text().strip() == "0"
     except OSError:
@@ -89,7 +89,7 @@ def unprivileged_namespaces_are_off() -> bool:
 
 
 def masked_proc() -> list[str]:
-    """The paths of MASKED_PROC that this kernel has."""
+    """Return the paths of MASKED_PROC that exist in this kernel."""
     return [f"/proc/{name}" for name in MASKED_PROC if os.path.exists(f"/proc/{name}")]
 
 
@@ -131,10 +131,10 @@ def rlimits() -> dict[str, int]:
 
 
 def instance_name(state_dir: Path) -> str:
-    """The name under which this service's cgroups and containers go: two services on one machine do not meet."""
+    """Return the name of this service's cgroups and containers; it differs between services on one machine."""
     return "runyard-" + hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:8]
 
 
 def build_bytes(language: Language) -> int:
-    """What a compiler may leave in the build directory; 0 for a language that is not compiled."""
+    """Return the size of the build directory; 0 for a language that is not compiled."""
     return int(language.compiler.memory_mb * MIB * BUILD_SHARE) if language.compiler else 0

@@ -1,4 +1,4 @@
-"""What the kernel says of a sandbox's PID 1, held against what it must be before a job is given to it.
+"""Compare the kernel's status of a sandbox's PID 1 with the expected one, before a job is sent.
 
 Every layer can fail open without a word: a runtime may ignore a profile, a daemon may lack a feature. So the
 effect is read, from /proc/PID/status, see proc_pid_status(5).
@@ -48,7 +48,7 @@ class ExpectedStatus:
 
 
 def process_view(pid: int, group: list[int], expected: ExpectedStatus | None) -> ProcessView:
-    """The subject of a sandbox with that PID 1 and these processes. Raises EngineError if it is gone."""
+    """Return the view of a sandbox with that PID 1 and those processes. Raises EngineError if it is gone."""
     if pid not in group:
         raise EngineError("a sandbox ended before it was measured")
     beside = sorted(set(group) - {pid})

@@ -1,4 +1,4 @@
-"""What one OCI runtime does and another does not, as far as the engines have to know."""
+"""Describe the differences between OCI runtimes that the engines must know."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RuntimeFeatures:
     headroom_pids: int = 0
 
     def with_headroom(self, bounds: Bounds) -> Bounds:
-        """What the control group is held to, so that the sandbox has what `bounds` says."""
+        """Return the control group's limits that give the sandbox `bounds`."""
         return Bounds(
             bounds.memory_bytes + self.headroom_memory_bytes, bounds.cpus, bounds.pids + self.headroom_pids
         )
@@ -53,5 +53,5 @@ GVISOR = RuntimeFeatures(
 
 
 def features_of(runtime: str) -> RuntimeFeatures:
-    """The traits of a runtime that a daemon starts, by its name there: gVisor's begins with `runsc`."""
+    """Return the features of a runtime of a daemon, by its name there: gVisor's begins with `runsc`."""
     return GVISOR if runtime.startswith("runsc") else RuntimeFeatures()

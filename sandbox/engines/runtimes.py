@@ -10,5 +10,5 @@ RUNTIMES = ("crun", "runc")
 
 
 def find_runtime(name: str) -> str | None:
-    """The path of an installed runtime."""
+    """Return the path of an installed runtime."""
     return shutil.which(name, path=SYSTEM_PATH)

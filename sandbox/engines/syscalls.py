@@ -71,13 +71,13 @@ def unmount(target: str) -> None:
 
 
 def opened_path(fd: int) -> str:
-    """A path of this process's to what it has open, that does not tell where that lies."""
+    """Return this process's path to an open file, which does not reveal its location."""
     return f"/proc/self/fd/{fd}"
 
 
 def detached_overlay(layers: Iterable[int]) -> int:
-    """A read-only overlay of these directories (descriptors, topmost first), mounted nowhere: a descriptor, with
-    which it goes.
+    """Return a descriptor of an unmounted read-only overlay of these directories (descriptors, topmost first); the
+    overlay ends with it.
 
     To mount it somewhere and to unmount it again would have the kernel wait for all its processors. And what is in
     force does not tell where the layers lie. Before Linux 6.8 the kernel refuses more than about a dozen of them.
@@ -102,7 +102,7 @@ def detached_overlay(layers: Iterable[int]) -> int:
 
 
 def has_overlay() -> bool:
-    """Whether the kernel has the overlay file system; it loads the module if there is one."""
+    """Return whether the kernel has the overlay file system; it loads the module if there is one."""
     made = _libc.syscall(SYS_FSOPEN, b"overlay", FSOPEN_CLOEXEC)
     if made >= 0:
         os.close(made)
@@ -110,7 +110,7 @@ def has_overlay() -> bool:
 
 
 def timer() -> int:
-    """A descriptor that can be read (8 bytes) each time it has run out, see timerfd_create(2)."""
+    """Return a descriptor that is readable (8 bytes) each time the timer expires, see timerfd_create(2)."""
     return _checked("timerfd_create", _libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC))
 
 
@@ -148,7 +148,7 @@ def become_subreaper() -> None:
 
 
 def private_mounts() -> None:
-    """A mount namespace of this process's own: what it mounts is seen nowhere else and ends with it."""
+    """Create a mount namespace for this process: its mounts are seen nowhere else and end with it."""
     unshare(CLONE_NEWNS)
     mount("none", "/", None, MS_REC | MS_PRIVATE)
 

@@ -31,7 +31,7 @@ LOOKS, LOOK_AGAIN_S = 4, 0.25
 
 
 def settled(look: Callable[[], list[Finding]]) -> list[Finding]:
-    """The findings once nothing is missing any more, or those of the last look. Raises EngineError."""
+    """Return the findings once nothing is missing, or those of the last look. Raises EngineError."""
     for again in reversed(range(LOOKS)):
         try:
             found = look()
@@ -46,12 +46,12 @@ def settled(look: Callable[[], list[Finding]]) -> list[Finding]:
 
 
 def _kind(sandbox: Sandbox) -> tuple[str, str]:
-    """What sandboxes have to share for one to stand for the others: the image, and how they are made."""
+    """Return the properties that sandboxes share if one represents the others: the image, and how they are made."""
     return sandbox.image.digest, sandbox.facts().source
 
 
 def _is_replaced(sandbox: Sandbox, problem: str) -> bool:
-    """Whether the engine goes on without what this was made from."""
+    """Return whether the engine continues without the source of this sandbox."""
     replaced = sandbox.quarantine_source()
     if replaced:
         log.error("sandboxes are made in another way, as these are not confined as they must be: %s", problem)
@@ -59,7 +59,7 @@ def _is_replaced(sandbox: Sandbox, problem: str) -> bool:
 
 
 class Posture:
-    """What one engine's sandboxes are confined by, image by image. Safe to use from several threads."""
+    """The measured confinement of one engine's sandboxes, by image. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class Posture:
             return None
 
     def report(self) -> list[Finding]:
-        """Every layer as it stands in the image in which it stands worst."""
+        """Return the worst state of each layer over all images."""
         worst: dict[str, Finding] = {}
         with self._lock:
             for findings in self._found.values():

@@ -63,7 +63,7 @@ def _bound(path: Path, unbounded: int = 2**63) -> int | None:
 
 
 def _no_swap() -> bool:
-    """Whether this machine has none, so that a kernel which does not count it need not."""
+    """Return whether this machine has no swap, so that a kernel need not count it."""
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(line for line in lines if line.startswith("SwapTotal:")).split()[1] == "0"

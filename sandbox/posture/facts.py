@@ -1,4 +1,4 @@
-"""What the host's kernel says of a sandbox's processes, in words that are the same for every sandbox of a kind.
+"""Read the host kernel's facts of a sandbox's processes, in terms that are equal for all sandboxes of a kind.
 
 Read from /proc of the host, where no program of a sandbox can forge it; see proc(5) and the pages it names. Numbers
 that belong to one sandbox (uids of its slot, sizes of its language) are replaced by what they stand for.
@@ -42,7 +42,7 @@ SYS_LANDLOCK_CREATE_RULESET, LANDLOCK_CREATE_RULESET_VERSION = 444, 1
 
 
 def read_facts(subject: ProcessView, language: Language) -> Facts:
-    """The facts of a sandbox whose agent is ready and in which nothing has been run. Raises EngineError."""
+    """Return the facts of a sandbox whose agent is ready and that has run nothing. Raises EngineError."""
     try:
         return _facts(subject, language)
     except (OSError, ValueError, IndexError, KeyError) as e:
@@ -95,7 +95,7 @@ def _status(pid: int) -> dict[str, str]:
 
 
 def _same(values: Iterable[str]) -> str:
-    """What all processes show; where they differ, all of it."""
+    """Return the value that all processes share; if they differ, all values."""
     distinct = sorted(set(values))
     return distinct[0] if len(distinct) == 1 else " | ".join(distinct)
 
@@ -105,14 +105,14 @@ def _ids(text: str, subject: ProcessView) -> str:
 
 
 def named_uid(uid: int, subject: ProcessView) -> str:
-    """A host's uid by its distance from the slot's first, where it is one of the slot's."""
+    """Return a host uid as its distance from the slot's first, if it is in the slot."""
     if subject.uid is not None and 0 <= (distance := uid - (subject.uid - RUN_UID)) < 2**16:
         return f"slot+{distance}"
     return str(uid)
 
 
 def named_capabilities(bits: int) -> str:
-    """A capability set by the numbers in it; a kernel's whole set differs from release to release."""
+    """Return a capability set as numbers; a kernel's full set differs between releases."""
     last = int((PROC / "sys/kernel/cap_last_cap").read_text())
     if bits == 2 ** (last + 1) - 1:
         return "all"
@@ -138,7 +138,7 @@ def _whose(pid: int, kind: str) -> str:
 
 
 def _label(pid: int) -> str:
-    """The AppArmor label; `none` where the kernel has no such module, or another one answers here."""
+    """Return the AppArmor label; `none` if the kernel has no such module, or another module answers here."""
     for name in ("attr/apparmor/current", "attr/current"):
         try:
             return _read(pid, name).strip("\0\n ") or "none"
@@ -159,7 +159,7 @@ def _cgroup(subject: ProcessView, language: Language) -> dict[str, Any]:
 
 
 def _limit(pid: int, words: str) -> int:
-    """The hard limit of a resource; what is unlimited is more than any number here."""
+    """Return the hard limit of a resource; unlimited is larger than any number here."""
     line = next(line for line in _read(pid, "limits").splitlines() if line.startswith(words))
     hard = line[len(words) :].split()[1]
     return 2**63 if hard == "unlimited" else int(hard)
@@ -210,7 +210,7 @@ def _environment(pid: int, language: Language) -> dict[str, Any]:
 
 
 def landlock_abi() -> int:
-    """The version of Landlock's interface in this kernel, 0 without it; see landlock_create_ruleset(2)."""
+    """Return the version of this kernel's Landlock ABI, 0 without it; see landlock_create_ruleset(2)."""
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION)
     return max(0, int(version))

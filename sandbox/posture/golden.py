@@ -21,7 +21,7 @@ State = Literal["ok", "missing", "relaxed", "without", "reported"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How one layer stands. `detail` says what was measured, and what it should have been if it is not that."""
+    """The state of one layer. `detail` says what was measured and, if that differs, what was expected."""
 
     layer: str
     state: State
@@ -31,12 +31,12 @@ class Finding:
 
 
 def golden_path(engine: str, runtime: str) -> Path:
-    """The posture file of an engine with a runtime; a daemon may have several of gVisor, named `runsc…`."""
+    """Return the posture file of an engine with a runtime; a daemon may have several of gVisor, named `runsc…`."""
     return FOLDER / f"{engine}-{'runsc' if runtime.startswith('runsc') else runtime}.json"
 
 
 def load_golden(engine: str, runtime: str) -> Facts:
-    """What must be measured. Raises EngineUnusable where nobody has reviewed that engine with that runtime."""
+    """Return the expected posture. Raises EngineUnusable if none was reviewed for that engine and runtime."""
     path = golden_path(engine, runtime)
     try:
         found: Facts = json.loads(path.read_text())
@@ -49,7 +49,7 @@ def load_golden(engine: str, runtime: str) -> Facts:
 
 
 def compare(measured: Facts, golden: Facts, *, apparmor: str | None, relaxed: bool) -> list[Finding]:
-    """Every layer, in order. `apparmor` is the profile that must be in force, None on a kernel without AppArmor."""
+    """Return every layer in order. `apparmor` is the required profile, None on a kernel without AppArmor."""
     if apparmor is not None:
         golden = golden | {"apparmor": {"label": f"{apparmor} (enforce)"}}
     return [
@@ -76,7 +76,7 @@ def _judge(layer: Layer, found: dict[str, Any], golden: Facts, has_apparmor: boo
 
 
 def differences(layer: str, found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Each fact of a layer that is not as it must be, in words."""
+    """Return each fact of a layer that differs from the expected one, in words."""
     holds = _HOLDS.get(layer, _equal)
     return [
         f"{name} is {_shown(found.get(name))} and must be {_shown(wanted.get(name))}"
@@ -94,7 +94,7 @@ def _own(_name: str, found: Any, wanted: Any) -> bool:  # noqa: ANN401
 
 
 def _no_more(_name: str, found: Any, wanted: Any) -> bool:  # noqa: ANN401
-    """A set of capabilities that lies within another."""
+    """Compare sets of capabilities: the measured one must be within the expected one."""
     if not isinstance(found, str) or not isinstance(wanted, str):
         return False
     return wanted == "all" or found == "none" or set(found.split()) <= set(wanted.split())
@@ -109,12 +109,12 @@ def _at_least(_name: str, found: Any, wanted: Any) -> bool:  # noqa: ANN401
 
 
 def _filters(name: str, found: Any, wanted: Any) -> bool:  # noqa: ANN401
-    """A worker that is itself under a filter hands that on: more than one is as good."""
+    """Compare the number of filters: a worker under a filter passes it on, so more than one is fine."""
     return (_at_least if name == "filters" else _equal)(name, found, wanted)
 
 
 def _cgroup(name: str, found: Any, wanted: Any) -> bool:  # noqa: ANN401
-    """The lower bound of two is as good: a hybrid kernel rounds what it is told to pages."""
+    """Compare limits: a lower one is fine, since a hybrid kernel rounds it to pages."""
     if name in {"memory_mb", "cpus"}:
         return isinstance(found, int | float) and found <= wanted
     return bool(found == wanted)
@@ -131,7 +131,7 @@ _HOLDS: dict[str, Callable[[str, Any, Any], bool]] = {
 
 
 def _told(found: dict[str, Any]) -> str:
-    """A layer that is as it must be, in a few words."""
+    """Summarise a layer that is as expected."""
     if len(found) > 4:
         return f"{len(found)} facts"
     return ", ".join(f"{name} {_shown(value)}" for name, value in found.items())

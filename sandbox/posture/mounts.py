@@ -35,12 +35,12 @@ class Mount:
 
     @property
     def covers(self) -> bool:
-        """Whether this hides what is beneath: an empty read-only tmpfs, or /dev/null in place of a file."""
+        """Return whether this mount hides the path beneath: an empty read-only tmpfs, or /dev/null over a file."""
         return (self.kind == "tmpfs" and "ro" in self.flags) or self.root.endswith("/null")
 
 
 def parse_mountinfo(text: str) -> list[Mount]:
-    """The mounts of a mountinfo, the later ones on top of the earlier."""
+    """Return the mounts of a mountinfo, the later ones above the earlier."""
     found = []
     for line in text.splitlines():
         before, _, after = line.partition(" - ")
@@ -55,7 +55,7 @@ def parse_mountinfo(text: str) -> list[Mount]:
 
 
 def read_mounts(subject: ProcessView) -> dict[str, dict[str, Any]]:
-    """The layers that mounts make."""
+    """Return the layers that mounts make."""
     text = Path(f"/proc/{subject.pid}/mountinfo").read_text()
     top = {mount.point: mount for mount in parse_mountinfo(text)}  # of several at one point, the last is seen
     covered = {point for point in MASKED if point in top and top[point].covers}
@@ -80,7 +80,9 @@ def _beneath(point: str, places: set[str]) -> bool:
 
 
 def _said(mount: Mount, subject: ProcessView, *, sized: bool = True) -> str:
-    """As a posture file has it: `tmpfs rw,nosuid,nodev size=131072k …`; the size of some is the language's."""
+    """Return a mount in the form of a posture file: `tmpfs rw,nosuid,nodev size=131072k …`; some sizes depend on
+    the language.
+    """
     told = []
     for name in TOLD if mount.kind == "tmpfs" else ():
         value = mount.options.get(name)

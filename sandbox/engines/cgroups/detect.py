@@ -33,7 +33,7 @@ def open_cgroups(instance: str, mounts: str | None = None, reads: ReadLimit | No
 def group_of(
     pid: int, bounds: Bounds, mounts: str | None = None, membership: str | None = None
 ) -> GroupV1 | GroupV2:
-    """The group that somebody else has put a process into, already held to `bounds`.
+    """Return the group of a process that another party has placed there, already limited to `bounds`.
 
     Raises EngineError if it cannot be seen from here. The texts are those of /proc, for tests.
     """

@@ -30,7 +30,7 @@ def read(path: str) -> str:
 
 
 def keyed(text: str, key: str) -> int:
-    """The number after `key` in a flat-keyed file; 0 if it is not there."""
+    """Return the number after `key` in a flat-keyed file; 0 if it is absent."""
     for line in text.splitlines():
         name, _, value = line.partition(" ")
         if name == key:

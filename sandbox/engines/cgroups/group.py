@@ -1,4 +1,4 @@
-"""What a sandbox's control group can do, whichever version the kernel has."""
+"""Define the operations of a sandbox's control group, for both kernel versions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SOCKET_SHARE = 1 / 8
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a group holds a sandbox to. `pids` counts the agent too."""
+    """The limits of a group. `pids` includes the agent."""
 
     memory_bytes: int
     cpus: float
@@ -36,13 +36,13 @@ class Group(Protocol):
         ...
 
     def start_counting(self) -> None:
-        """A program is about to run: count usage from here on, and let others go first."""
+        """Start counting usage, because a program is about to run, and lower the group's priority."""
         ...
 
     def stats(self) -> Stats: ...
 
     def used_bytes(self) -> int:
-        """The memory in use now."""
+        """Return the memory in use."""
         ...
 
     def pids(self) -> list[int]: ...

@@ -1,4 +1,4 @@
-"""Where the hierarchies of control groups are mounted, and where in them a process or a name is to be found."""
+"""Find the mounts of control group hierarchies, and the place of a process or a name in them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 
 def read_mounts() -> str:
-    """What is mounted, as this process sees it: see proc_pid_mounts(5)."""
+    """Return the mounts that this process sees: see proc_pid_mounts(5)."""
     return Path("/proc/self/mounts").read_text()
 
 
 def parse_membership(text: str) -> tuple[dict[str, str], str | None]:
-    """The v1 controllers with a process's path in each, and its v2 path: see cgroups(7), /proc/PID/cgroup."""
+    """Return the v1 controllers with a process's path in each, and its v2 path: see cgroups(7)."""
     v1: dict[str, str] = {}
     v2 = None
     for line in text.splitlines():
@@ -29,7 +29,7 @@ def parse_membership(text: str) -> tuple[dict[str, str], str | None]:
 
 
 def parse_mounts(text: str) -> tuple[dict[str, Path], Path | None]:
-    """The v1 controllers with their mount points, and the v2 mount point if there is one."""
+    """Return the v1 controllers with their mount points, and the v2 mount point if there is one."""
     hierarchies: dict[str, Path] = {}
     unified = None
     for line in text.splitlines():
@@ -43,7 +43,7 @@ def parse_mounts(text: str) -> tuple[dict[str, Path], Path | None]:
 
 
 def directories_named(path: str, mounts: str | None = None) -> list[str]:
-    """The directories of a group's name in every hierarchy, also those of controllers that are not used here."""
+    """Return the directories of a group's name in every hierarchy, including unused controllers."""
     text = read_mounts() if mounts is None else mounts
     points = dict.fromkeys(
         point for _, point, kind, *_ in (line.split(" ") for line in text.splitlines()) if kind.startswith("cgroup")

@@ -1,4 +1,4 @@
-"""How much a sandbox may read from the disk that its image lies on: by the controller `blkio` (v1) or `io` (v2)."""
+"""Limit reads from the disk of a sandbox's image, by the controller `blkio` (v1) or `io` (v2)."""
 
 from __future__ import annotations
 

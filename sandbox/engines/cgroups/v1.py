@@ -42,7 +42,7 @@ class CgroupsV1:
         self._reads = self._can_limit(blkio, instance, reads)
 
     def _can_limit(self, blkio: Path | None, instance: str, reads: ReadLimit | None) -> ReadLimit | None:
-        """The limit, if this machine takes it: then each group has a directory for it."""
+        """Return the limit if this machine accepts it; then each group has a directory for it."""
         if reads is None:
             return None
         if blkio is None:
@@ -169,7 +169,7 @@ class GroupV1:
 
     @property
     def limits_file(self) -> str:
-        """One that is written to change its bounds."""
+        """Return a file that is written to change the group's bounds."""
         return self._memory("limit_in_bytes")
 
     def _memory(self, name: str) -> str:

@@ -32,7 +32,7 @@ class CgroupsV2:
         self._reads = self._can_limit(mount, available, reads)
 
     def _can_limit(self, mount: Path, available: list[str], reads: ReadLimit | None) -> ReadLimit | None:
-        """The limit, if this machine takes it: the controller is handed down for it alone."""
+        """Return the limit if this machine accepts it; the controller is delegated only for it."""
         if reads is None:
             return None
         if "io" not in available:
@@ -108,7 +108,7 @@ class GroupV2:
 
     @property
     def limits_file(self) -> str:
-        """One that is written to change its bounds."""
+        """Return a file that is written to change the group's bounds."""
         return f"{self._path}/memory.max"
 
     def start_counting(self) -> None:

@@ -28,7 +28,7 @@ LABEL_LANGUAGE, LABEL_DIGEST = "dev.runyard.language", "dev.runyard.image"
 
 
 def archive_of(image: Image, reference: str, scratch: Path) -> Iterator[bytes]:
-    """The archive, in pieces. `scratch` is where a layer's tar may lie for a while."""
+    """Yield the archive in pieces. `scratch` is a directory for a layer's temporary tar file."""
     layer_names, digests = [], []
     for layer in reversed(image.layers):  # an image names the lowest first
         with tempfile.TemporaryFile(dir=scratch) as spool:
@@ -101,7 +101,7 @@ def _is_opaque(path: str) -> bool:
 
 
 def _config(image: Image, digests: list[str]) -> bytes:
-    """The image's configuration: what it is made of, and the digest by which a run names it."""
+    """Return the image's configuration, and the digest by which a run names the image."""
     config: dict[str, Any] = {
         "architecture": "amd64",
         "os": "linux",
@@ -112,7 +112,7 @@ def _config(image: Image, digests: list[str]) -> bytes:
 
 
 def _member(name: str, content: IO[bytes], size: int) -> Iterator[bytes]:
-    """One file of the outer archive."""
+    """Return one file of the outer archive."""
     member = tarfile.TarInfo(name)
     member.size = size
     yield member.tobuf(tarfile.USTAR_FORMAT)

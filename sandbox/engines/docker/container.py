@@ -25,7 +25,7 @@ NANO = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """What an engine holds all its containers to. `seccomp` is the profile's data; None leaves the filter off."""
+    """The confinement of all containers of an engine. `seccomp` is the profile's data; None omits the filter."""
 
     runtime: str
     seccomp: dict[str, Any] | None
@@ -46,7 +46,7 @@ def container_config(
     labels: dict[str, str],
     build_bytes: int = 0,
 ) -> dict[str, Any]:
-    """What POST /containers/create is given; see `docker` in docs/confinement.md for why each field is there."""
+    """Return the body of POST /containers/create; docs/confinement.md (`docker`) has the reasons for its fields."""
     return {
         "Image": image,
         "Entrypoint": argv[:1],

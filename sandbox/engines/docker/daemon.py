@@ -35,7 +35,7 @@ class ImageMissing(EngineError):
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a daemon says of itself."""
+    """The facts of a daemon."""
 
     api: str
     version: str
@@ -90,7 +90,7 @@ class Daemon:
 
     @property
     def _client(self) -> Any:  # noqa: ANN401  # the SDK has no types
-        """One client a thread: a session must not be shared, and an attach blocks its connection."""
+        """Return this thread's client: a session must not be shared, and an attach blocks its connection."""
         client = getattr(self._local, "client", None)
         if client is None:
             client = self._local.client = docker.APIClient(
@@ -122,7 +122,7 @@ class Daemon:
             self._client.start(container)
 
     def pid(self, container: str) -> int:
-        """The host's pid of a container's PID 1. Raises EngineError if it does not run."""
+        """Return the host's pid of a container's PID 1. Raises EngineError if it does not run."""
         with _errors("inspect"):
             pid = int(self._client.inspect_container(container)["State"]["Pid"])
         if pid <= 0:
@@ -137,7 +137,7 @@ class Daemon:
             client._result(response, True)
 
     def ran_out_of_memory(self, container: str, since: float) -> bool:
-        """Whether the kernel has killed in a container for want of memory since then, in seconds since the epoch.
+        """Return whether an OOM kill happened in a container since then, in seconds since the epoch.
 
         For one that is ending, or has ended and may be removed by now: waits for its end for a moment.
         """
@@ -166,13 +166,13 @@ class Daemon:
         return True
 
     def labelled(self, labels: dict[str, str]) -> list[dict[str, Any]]:
-        """Every container, alive or not, with all these labels: `Id` and `Labels` of each."""
+        """Return every container, running or not, with all these labels: `Id` and `Labels` of each."""
         wanted = [f"{name}={value}" for name, value in labels.items()]
         with _errors("list"):
             return list(self._client.containers(all=True, filters={"label": wanted}))
 
     def image(self, reference: str) -> dict[str, Any] | None:
-        """What the daemon knows of an image; None if it has none of that name."""
+        """Return the daemon's facts of an image; None if it has no image of that name."""
         with _errors("inspect image"):
             try:
                 return dict(self._client.inspect_image(reference))

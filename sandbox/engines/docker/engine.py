@@ -95,7 +95,7 @@ class DockerEngine:
         container: bool = False,  # noqa: ARG002
         owner: str = "",  # noqa: ARG002
     ) -> DockerSandbox:
-        """A sandbox of `image` under the default limits, its agent starting; see `Engine.create`."""
+        """Create a sandbox of `image` with the default limits and a starting agent; see `Engine.create`."""
         language = self._catalogue.get(image.language)
         if language is None:
             raise EngineError(f"no language for image {image.language}")
@@ -136,7 +136,7 @@ class DockerEngine:
         sandbox.attach_pid(self._daemon.pid(sandbox.container))
 
     def facts(self, image: Image) -> Isolation:
-        """What a sandbox of `image` is confined by."""
+        """Return the confinement of a sandbox of `image`."""
         return Isolation(
             engine=self.name,
             runtime=self.runtime,
@@ -161,7 +161,7 @@ class DockerEngine:
         return removed
 
     def close(self) -> None:
-        """Every sandbox must be destroyed by now; nothing else is held."""
+        """Close the engine, after every sandbox has been destroyed; it holds nothing else."""
         self._daemon.close()
 
 
@@ -177,7 +177,7 @@ class Uids:
         self._free = [first + n * IDS_PER_SLOT for n in range(count)]
 
     def take(self) -> int:
-        """A uid that nobody runs under. Raises EngineError when every one is in use."""
+        """Return a free uid. Raises EngineError when all are in use."""
         with self._lock:
             if not self._free:
                 raise EngineError("no free slot")
@@ -189,7 +189,7 @@ class Uids:
 
 
 def _runtime(wanted: str | None, daemon: Daemon) -> str:
-    """The runtime to ask for: RUNTIME, or runc, or what the daemon has for its default."""
+    """Return the runtime to use: RUNTIME, or runc, or the daemon's default."""
     about = daemon.about
     if wanted is None:
         return "runc" if "runc" in about.runtimes else about.default_runtime
@@ -202,13 +202,13 @@ def _runtime(wanted: str | None, daemon: Daemon) -> str:
 
 
 def _platform(arguments: tuple[str, ...]) -> str | None:
-    """The platform that the daemon's owner has chosen for gVisor."""
+    """Return the gVisor platform that the daemon's configuration selects."""
     chosen = (argument.partition("=")[2] for argument in arguments if argument.lstrip("-").startswith("platform="))
     return next(chosen, None)
 
 
 def _parent(instance: str, cgroup_driver: str) -> str:
-    """The control group beneath which all containers of this service lie."""
+    """Return the control group above all containers of this service."""
     return f"{instance.replace('-', '_')}.slice" if cgroup_driver == "systemd" else f"/{instance}"
 
 
@@ -221,7 +221,7 @@ def owner_name(pid: int) -> str:
 
 
 def is_alive(owner: str) -> bool:
-    """Whether the process of that name is still there."""
+    """Return whether the process of that name still exists."""
     try:
         return owner_name(int(owner.split(".")[1])) == owner
     except (OSError, ValueError, IndexError):

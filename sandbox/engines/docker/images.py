@@ -38,7 +38,7 @@ class LoadedImages:
         self._started = False
 
     def get(self, language: str) -> Image | None:
-        """The image if it can be started; None while it is not built or not loaded."""
+        """Return the image if it can be started; None while it is not built or not loaded."""
         image = self._store.get(language)
         if image is None or image.reference:
             return image
@@ -54,7 +54,7 @@ class LoadedImages:
         return None
 
     def forget(self, image: Image) -> None:
-        """The daemon turned out not to have this image any more: look, and load it, again."""
+        """Check for the image and load it again, because the daemon no longer has it."""
         with self._lock:
             self._loaded.pop(image.digest, None)
 
@@ -84,14 +84,14 @@ class LoadedImages:
         return replace(image, reference=reference)
 
     def _holds(self, reference: str, image: Image) -> bool:
-        """Whether the daemon has it under that name, and it is it: a name can be given to anything."""
+        """Return whether the daemon has this image under that name, which could belong to another image."""
         found = self._daemon.image(reference)
         labels = (found or {}).get("Config", {}).get("Labels") or {}
         return bool(labels.get(LABEL_DIGEST) == image.digest)
 
 
 def referenced_image(language: str, reference: str, daemon: Daemon) -> Image:
-    """An image that the daemon's owner has put there. Raises EngineError if it is not."""
+    """Return an image that the daemon's owner has provided. Raises EngineError if it is missing."""
     found = daemon.image(reference)
     if found is None:
         raise EngineError(f"the Docker daemon has no such image: docker pull {reference}, or build it there")

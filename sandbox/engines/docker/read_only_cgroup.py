@@ -26,7 +26,7 @@ class ReadOnlyCgroup:
         self._base = Stats(0, 0, 0)
 
     def enter(self, pid: int) -> None:
-        """The daemon's business: raises OSError."""
+        """Raise OSError: the daemon places processes."""
         self._group.enter(pid)
 
     def set(self, bounds: Bounds, *, reclaim: bool = False) -> bool:
@@ -53,9 +53,9 @@ class ReadOnlyCgroup:
         return self._group.pids()
 
     def remove(self) -> None:
-        """The daemon's business."""
+        """Do nothing: the daemon removes the group."""
 
 
 def is_writable(group: GroupV1 | GroupV2) -> bool:
-    """Whether limits can be written to it; a read-only mount is not, not even for root."""
+    """Return whether limits can be written to the group; on a read-only mount not even root can."""
     return os.access(group.limits_file, os.W_OK)

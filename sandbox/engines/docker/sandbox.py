@@ -73,7 +73,7 @@ class DockerSandbox:
         self._gone = False
 
     def attach_pid(self, pid: int) -> None:
-        """The container's PID 1 runs as the host's `pid`. Raises EngineError if this host does not see it."""
+        """Note the host's pid of the container's PID 1. Raises EngineError if this host does not see it."""
         try:
             self._pidfd = os.pidfd_open(pid)
             self._group = self._group_of(pid)
@@ -93,7 +93,7 @@ class DockerSandbox:
 
     @property
     def pid(self) -> int:
-        """The host's pid of the sandbox's PID 1."""
+        """Return the host's pid of the sandbox's PID 1."""
         return self._pid
 
     def measure(self) -> None:
@@ -109,7 +109,7 @@ class DockerSandbox:
         return False
 
     def process_view(self) -> ProcessView:
-        """Where the host's kernel tells of it; see `Sandbox.subject`."""
+        """Return where the host's kernel describes its processes; see `Sandbox.process_view`."""
         assert self._group is not None
         return process_view(self._pid, self._group.pids(), self._expected)
 
@@ -163,7 +163,7 @@ class DockerSandbox:
             self._group.set(self._traits.with_headroom(lent))
 
     def stats(self) -> Stats:
-        """What has been used since `apply`; of a sandbox that has ended, what was last read."""
+        """Return the usage since `apply`; for an ended sandbox the last values read."""
         assert self._group is not None
         try:
             self._stats = self._group.stats()
@@ -180,7 +180,7 @@ class DockerSandbox:
             return False
 
     def facts(self) -> Isolation:
-        """The confinement in force."""
+        """Return the confinement in force."""
         return self._facts
 
     def kill(self) -> None:

@@ -45,7 +45,7 @@ class Crun:
         return read_pid(pid_file)
 
     def compiled_filter(self, name: str) -> bytes | None:
-        """The seccomp filter that crun compiled for a sandbox, as the kernel takes it."""
+        """Return the seccomp filter that crun compiled for a sandbox, in the kernel's format."""
         with contextlib.suppress(OSError):
             return (self._root / name / "seccomp.bpf").read_bytes() or None
         return None
@@ -59,7 +59,7 @@ class Crun:
 
 
 def read_pid(pid_file: str) -> int:
-    """The host's pid of PID 1, as a runtime has written it."""
+    """Return the host's pid of PID 1 from the runtime's pid file."""
     with open(pid_file) as file:
         return int(file.read())
 

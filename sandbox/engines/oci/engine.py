@@ -89,7 +89,7 @@ class OciEngine:
         self._templates = self._open_templates(settings)
 
     def _open_templates(self, settings: Settings) -> TemplateSource | None:
-        """The source of forked sandboxes, if one is wanted and can be. Raises EngineUnusable."""
+        """Return the source of forked sandboxes, if it is wanted and possible. Raises EngineUnusable."""
         if settings.sandbox_source == "pool":
             return None
         reason = self._no_templates()
@@ -119,7 +119,7 @@ class OciEngine:
         )
 
     def _no_templates(self) -> str | None:
-        """Why no sandbox can be forked from a template here, or None."""
+        """Return why sandboxes cannot be forked from templates here, or None."""
         if not (self._runtime.traits.user_namespace and self._runtime.traits.seccomp):
             return f"{self.runtime} cannot be told to run a template"
         if unprivileged_namespaces_are_off():
@@ -135,7 +135,7 @@ class OciEngine:
         return self._templates is not None and not self._templates.by_owner
 
     def has_own_template(self, image: Image, flavour: str, owner: str) -> bool:
-        """Whether an owner's template can be forked from; see `Engine.has_own_template`."""
+        """Return whether an owner's template can be forked; see `Engine.has_own_template`."""
         language, templates = self._catalogue.get(image.language), self._templates
         if language is None or templates is None or not templates.by_owner or not owner:
             return False
@@ -144,7 +144,7 @@ class OciEngine:
     def create(
         self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False, owner: str = ""
     ) -> OciSandbox:
-        """A sandbox of `image` under the default limits, its agent starting; see `Engine.create`."""
+        """Create a sandbox of `image` with the default limits and a starting agent; see `Engine.create`."""
         language = self._catalogue.get(image.language)
         if language is None:
             raise EngineError(f"no language for image {image.language}")
@@ -171,7 +171,7 @@ class OciEngine:
         return sandbox
 
     def _template_for(self, image: Image, language: Language, flavour: str, owner: str) -> TemplateSource | None:
-        """Where to fork from. None if a container is to be made."""
+        """Return the template source to fork from. None if a container is to be created."""
         templates = self._templates
         if templates is None or (templates.by_owner and not owner):
             return None
@@ -180,7 +180,7 @@ class OciEngine:
     def _branch(
         self, templates: TemplateSource, image: Image, language: Language, flavour: str, owner: str
     ) -> OciSandbox:
-        """A sandbox forked from a template. Raises EngineError."""
+        """Return a sandbox forked from a template. Raises EngineError."""
         bounds = default_bounds(language)
         ours, theirs = socket.socketpair()
         facts = replace(self.facts(image), source="template")
@@ -249,7 +249,7 @@ class OciEngine:
         )
 
     def facts(self, image: Image) -> Isolation:
-        """What a sandbox of `image` is confined by."""
+        """Return the confinement of a sandbox of `image`."""
         return Isolation(
             engine=self.name,
             runtime=self.runtime,

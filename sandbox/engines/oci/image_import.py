@@ -33,7 +33,7 @@ INDEX_TYPES = (
 
 
 def import_image(language: str, where: Path, store: Path) -> Image:
-    """The image at `where`; unpacked beneath `store` if need be. Raises EngineError, OSError."""
+    """Return the image at `where`, unpacked beneath `store` if necessary. Raises EngineError, OSError."""
     if not where.exists():
         raise EngineError("there is no such file or directory")
     if not where.is_dir():
@@ -50,7 +50,7 @@ def _root(language: str, root: Path) -> Image:
 
 
 def _import_archive(language: str, archive: Path, store: Path) -> Image:
-    """An archive of a layout, from `docker save`, or of a root file system: told by what lies at its top."""
+    """Import an archive of an OCI layout, of `docker save` or of a root file system, told by its top level."""
     store.mkdir(mode=0o755, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store) as scratch:
         content = Path(scratch)
@@ -91,7 +91,7 @@ def _import_layers(language: str, layout: Path, store: Path) -> Image:
 
 
 def _docker_layers(folder: Path) -> tuple[str, list[Path]]:
-    """What `docker save` wrote: the image's id, and its layers, the lowest first."""
+    """Return the image's id and its layers, the lowest first, from the files of `docker save`."""
     manifests = _read(folder / "manifest.json")
     if not isinstance(manifests, list) or len(manifests) != 1:
         raise EngineError("must hold one image")
@@ -101,7 +101,7 @@ def _docker_layers(folder: Path) -> tuple[str, list[Path]]:
 
 
 def _layout_layers(folder: Path) -> tuple[str, list[Path]]:
-    """An OCI image layout: the manifest's digest, and its layers, the lowest first."""
+    """Return the manifest's digest and the layers, the lowest first, of an OCI image layout."""
     descriptor = _one(_read(folder / "index.json"))
     if descriptor.get("mediaType") in INDEX_TYPES:
         descriptor = _one(_read(_blob(folder, descriptor)))
@@ -110,7 +110,7 @@ def _layout_layers(folder: Path) -> tuple[str, list[Path]]:
 
 
 def _one(index: Any) -> dict[str, Any]:  # noqa: ANN401  # JSON
-    """The manifest of an index for this machine; one that names no platform is taken for it."""
+    """Return the manifest for this machine from an index; one without a platform counts as such."""
     found = []
     for descriptor in index.get("manifests", ()):
         platform = descriptor.get("platform") or {}

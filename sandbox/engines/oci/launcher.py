@@ -148,7 +148,7 @@ class Launcher:
 
 
 def _words(fd: int) -> str:
-    """What a runtime said on its standard error, shortened."""
+    """Return a runtime's standard error, shortened."""
     os.set_blocking(fd, False)
     with contextlib.suppress(BlockingIOError):
         return os.read(fd, 2000).decode("utf-8", "replace").strip()

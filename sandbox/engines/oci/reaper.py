@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 @functools.cache
 def reaper() -> Reaper:
-    """Those of this process: two who wait for whatever ends would take each other's."""
+    """Return the process-wide reaper. Two waitpid(-1) loops would collect each other's children."""
     return Reaper()
 
 
@@ -39,7 +39,7 @@ class Reaper:
         return pid
 
     def wait(self, pid: int, timeout_s: float) -> int | None:
-        """The exit status of a process started here (negative: by that signal); None if it still runs."""
+        """Return the exit status of a child (negative: the signal); None if it still runs."""
         with self._change:
             self._change.wait_for(lambda: self._awaited[pid] is not None, timeout_s)
             status = self._awaited[pid]

@@ -46,8 +46,8 @@ class RootfsMounts:
             _remove(bundle)
 
     def detached(self, image: Image) -> int:
-        """A root that is mounted nowhere, a descriptor, to be attached in a mount namespace; gone with the last
-        of it. Raises OSError.
+        """Return a descriptor of a root that is mounted nowhere, for a mount namespace to attach. It ends with its
+        last descriptor. Raises OSError.
         """
         return detached_overlay(self._layers(image))
 

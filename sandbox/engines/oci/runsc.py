@@ -74,7 +74,7 @@ class Runsc:
 
 
 def options_for(flags: str) -> list[str]:
-    """How it is started, by what `runsc flags` says it knows.
+    """Return the start options that the flags of this runsc allow.
 
     Without directfs its kernel reaches files through a helper alone, and is nobody on the host; with it, the
     default of current releases, it is the host's root with the capabilities of one over files.
@@ -83,12 +83,12 @@ def options_for(flags: str) -> list[str]:
 
 
 def best_platform(flags: str) -> str:
-    """The platform to use, by what `runsc flags` says it knows."""
+    """Return the best platform that the flags of this runsc allow."""
     return "systrap" if "systrap" in flags else "ptrace"
 
 
 def known_flags() -> str:
-    """What the installed runsc says of its flags; empty if there is none."""
+    """Return the flags of the installed runsc; empty if there is none."""
     path = find_runtime("runsc")
     if path is None:
         return ""

@@ -46,7 +46,7 @@ class Runtime(Protocol):
         ...
 
     def compiled_filter(self, name: str) -> bytes | None:
-        """The seccomp filter of a sandbox as the kernel takes it, if the runtime shows it and would take it."""
+        """Return a sandbox's seccomp filter in the kernel's format, if the runtime can show and accept it."""
         ...
 
     def forget(self, name: str) -> None:
@@ -57,7 +57,7 @@ class Runtime(Protocol):
 
 
 def open_runtime(wanted: str | None, root: Path, instance: str) -> Runtime:
-    """The runtime that RUNTIME asks for, or the first that is installed. Raises EngineUnusable."""
+    """Return the runtime that RUNTIME selects, or the first installed one. Raises EngineUnusable."""
     name = wanted or next((name for name in RUNTIMES if find_runtime(name)), RUNTIMES[0])
     if name == "crun":
         return Crun(root)

@@ -81,7 +81,7 @@ class OciSandbox:
 
     @property
     def pid(self) -> int:
-        """The host's pid of the sandbox's PID 1."""
+        """Return the host's pid of the sandbox's PID 1."""
         return self._pid
 
     def measure(self) -> None:
@@ -95,7 +95,7 @@ class OciSandbox:
             raise
 
     def process_view(self) -> ProcessView:
-        """Where the host's kernel tells of it; see `Sandbox.subject`."""
+        """Return where the host's kernel describes its processes; see `Sandbox.process_view`."""
         assert self.group is not None
         return process_view(self._pid, self.group.pids(), self.expected)
 
@@ -104,7 +104,7 @@ class OciSandbox:
         self.failed()
 
     def quarantine_source(self) -> bool:
-        """It lacks a layer; see `Sandbox.disprove`."""
+        """Quarantine the source of the sandbox; see `Sandbox.quarantine_source`."""
         return self.disproved()
 
     def apply(self, limits: Limits) -> bool:
@@ -144,12 +144,12 @@ class OciSandbox:
         self.group.set(self._traits.with_headroom(lent))
 
     def stats(self) -> Stats:
-        """What has been used since `apply`."""
+        """Return the usage since `apply`."""
         assert self.group is not None
         return self.group.stats()
 
     def facts(self) -> Isolation:
-        """The confinement in force."""
+        """Return the confinement in force."""
         return self._facts
 
     def kill(self) -> None:
@@ -194,7 +194,7 @@ class OciSandbox:
             log.exception("a sandbox was not removed in full", extra={"sandbox": self.id})
 
     def _has_ended(self, timeout_s: float | None) -> bool:
-        """Whether PID 1 has ended in that time, which the kernel lets come after all others in its namespace."""
+        """Return whether PID 1 has ended in that time; the kernel lets it end after all others of its namespace."""
         poller = select.poll()
         poller.register(self._pidfd, select.POLLIN)
         return bool(poller.poll(None if timeout_s is None else timeout_s * 1000))

@@ -52,14 +52,16 @@ class Slots:
         self._free = list(self._all)
 
     def take(self) -> Slot:
-        """A free slot, waited for while the dead still hold theirs. Raises EngineError when none comes free."""
+        """Return a free slot, after waiting for slots of exiting sandboxes. Raises EngineError when none becomes
+        free.
+        """
         with self._change:
             if not self._change.wait_for(lambda: self._free, SLOT_WAIT_S):
                 raise EngineError("no free slot")
             return self._free.pop(0)
 
     def give_back(self, slot: Slot) -> None:
-        """The slot's sandbox is dead and gone."""
+        """Return a slot whose sandbox has been removed."""
         with self._change:
             self._free.append(slot)
             self._change.notify()

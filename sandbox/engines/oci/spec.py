@@ -42,7 +42,7 @@ def build_spec(
     annotations: dict[str, str],
     traits: RuntimeFeatures,
 ) -> str:
-    """The configuration as JSON text with the four marks in it.
+    """Return the configuration as JSON text with the four marks in it.
 
     `build_bytes`, where it is not 0, is the size of a place for what a compiler makes.
     """
@@ -92,7 +92,7 @@ def _mapping() -> dict[str, Any]:
 
 
 def mounts(memory_bytes: int, build_bytes: int, *, own_devices: bool) -> list[dict[str, Any]]:
-    """Every mount of a sandbox but its root, as the configuration has them."""
+    """Return every mount of a sandbox but its root, in the form of the configuration."""
     size = tmpfs_sizes(memory_bytes)
     owned = [f"uid={RUN_UID}", f"gid={RUN_UID}", "mode=0700"]
 
@@ -132,7 +132,7 @@ def mounts(memory_bytes: int, build_bytes: int, *, own_devices: bool) -> list[di
 
 
 def devices() -> list[dict[str, Any]]:
-    """The mounts of /dev, upon the layer that `devices.py` makes."""
+    """Return the mounts of /dev, above the layer that `devices.py` makes."""
     return [
         # The sandbox's own /dev (devices.py) upon itself: told so, the runtime makes no nodes there. The root's own
         # nosuid must be named again: in a user namespace a mount cannot lose it, and runc would try.

@@ -1,4 +1,4 @@
-"""How a template is booted: a container of its own, told what a sandbox is and what to import."""
+"""Boot a template: a container that is told how to confine its children and which modules to import."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TEMPLATE_PIDS = 512
 
 @dataclass(frozen=True, slots=True)
 class EngineResources:
-    """What the engine lends."""
+    """The engine's resources for templates."""
 
     slots: Slots
     cgroups: Cgroups
@@ -70,7 +70,7 @@ class TemplateBooter:
         self._change = threading.Condition()
 
     def boot(self, image: Image, language: Language, flavour: str) -> Template:
-        """A template that is ready to fork. Raises EngineError or OSError."""
+        """Return a template that is ready to fork. Raises EngineError or OSError."""
         making = self._making
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         template = Template(f"{TEMPLATE_PREFIX}{secrets.token_hex(8)}", ours)

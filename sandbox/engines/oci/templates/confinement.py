@@ -1,4 +1,5 @@
-"""What a template's child must put up around itself, as the agent reads it (`runners/agent/enclosure.py`).
+"""Encode the confinement that a template's child applies to itself; the agent reads it
+(`runners/agent/enclosure.py`).
 
 Taken from the very data that a runtime's configuration is written from, so that the two cannot part.
 """
@@ -58,7 +59,7 @@ def _relative(path: str) -> bytes:
 
 
 def _mount(target: str, kind: str, source: str, options: list[str]) -> bytes:
-    """One mount as mount(2) takes it; the source of a bind mount lies in the sandbox's own root."""
+    """Return one mount in the form of mount(2); the source of a bind mount is in the sandbox's own root."""
     flags = sum(FLAGS.get(option, 0) for option in options)
     data = ",".join(option for option in options if option not in FLAGS and option != BIND)
     if kind == BIND:

@@ -76,11 +76,11 @@ class Template:
         self._born = time.monotonic()
 
     def is_fit(self, *, most: int, seconds: float) -> bool:
-        """Whether it lives, and is neither old nor worn."""
+        """Return whether it is alive, and below its maximum age and number of forks."""
         return self.is_alive() and self.branched < most and time.monotonic() - self._born < seconds
 
     def is_alive(self) -> bool:
-        """Whether the process that forks is there. It says nothing unasked: a word means that it is not."""
+        """Return whether the forking process exists. It sends nothing unasked, so readable data means its end."""
         with self._lock:  # else it might be closed under the poll
             if self._closed:
                 return False
@@ -104,7 +104,7 @@ class Template:
             self._children += 1
 
     def child_gone(self) -> None:
-        """A sandbox that it forked is dead, or was never born."""
+        """Note that a forked sandbox has been removed, or was never started."""
         with self._lock:
             self._children -= 1
             last = self._closed and self._children == 0
@@ -142,7 +142,7 @@ class Template:
 
 
 def receive_with_pid(stream: socket.socket, size: int) -> tuple[bytes, int]:
-    """One message and its sender's pid on the host, as the kernel says it; SO_PASSCRED must be set."""
+    """Return a message and its sender's pid on the host, as the kernel reports it; SO_PASSCRED must be set."""
     data, ancillary, _, _ = stream.recvmsg(size, socket.CMSG_SPACE(UCRED.size))
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:

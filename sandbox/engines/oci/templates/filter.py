@@ -47,7 +47,7 @@ class _Comparison(ctypes.Structure):
 
 
 def compile_filter(profile: dict[str, Any]) -> bytes:
-    """The profile as the kernel takes it: `struct sock_filter` one after the other.
+    """Return the profile in the kernel's format: consecutive `struct sock_filter`.
 
     Raises EngineUnusable for one that cannot be compiled here to the same meaning.
     """

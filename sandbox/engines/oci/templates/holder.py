@@ -46,16 +46,16 @@ class TemplateHolder:
         self._change = threading.Condition()
 
     def in_backoff(self) -> bool:
-        """Whether its templates have failed a moment ago."""
+        """Return whether its templates failed a moment ago."""
         return time.monotonic() < self._not_before
 
     def is_booted(self) -> bool:
-        """Whether a template is there to fork."""
+        """Return whether a template is ready to fork."""
         with self._change:
             return self._template is not None and self._template.is_alive()
 
     def get(self) -> Template:
-        """The template, booted if there is none; an old one serves until its successor is ready.
+        """Return the template, booting one if there is none; an old one serves until its successor is ready.
 
         It may be closed by the time it is used, if it is replaced just then. Raises EngineError.
         """
@@ -125,7 +125,9 @@ class TemplateHolder:
         return fresh
 
     def discard(self, template: Template, *, rest: bool = False) -> None:
-        """It is dead, wedged, or does not do what it is for; `rest`: the next may be no better."""
+        """Discard a template that has exited or does not work; `rest` starts a back-off, since the next may fail
+        too.
+        """
         with self._change:
             if self._template is template:
                 self._template = None
@@ -136,7 +138,7 @@ class TemplateHolder:
         template.close(kill=True)
 
     def quarantine(self, template: Template) -> None:
-        """A sandbox of it was not confined as it must be: none is made of any template here from now on."""
+        """Stop forking from any template here, because a sandbox was not confined as required."""
         log.error("sandboxes are no longer made from this template", extra={"template": template.id})
         with self._change:
             current, self._template = self._template, None

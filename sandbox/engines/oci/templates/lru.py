@@ -1,4 +1,4 @@
-"""Whose templates are kept, where each key has its own: a bounded number, the longest unused goes first."""
+"""Bound the number of owners with templates of their own; the least recently used is evicted."""
 
 from __future__ import annotations
 

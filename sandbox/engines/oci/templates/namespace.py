@@ -35,12 +35,12 @@ class TemplateNamespace:
         self.quotas = _quotas(slots.count)
 
     def first_id(self, slot: Slot) -> int:
-        """The first id of a slot as seen in this namespace."""
+        """Return the first id of a slot as seen in this namespace."""
         return (slot.number + 1) * IDS_PER_SLOT
 
 
 def _quotas(slots: int) -> dict[str, int]:
-    """What is bounded in each sandbox's namespace, so that one does not use up what the owner of all may have.
+    """Set quotas in each sandbox's namespace, so that none uses up the limits of the common owner.
 
     These are counted up the tree of namespaces: every sandbox's, in the end, for the one id that owns the
     templates'. The host's bound upon a single user must therefore hold for all slots, and is raised to that.
@@ -52,7 +52,7 @@ def _quotas(slots: int) -> dict[str, int]:
 
 
 def _shared(path: Path, each: int, slots: int) -> int:
-    """A slot's part of one of the host's bounds, after raising that so that each may have `each`."""
+    """Return a slot's part of a host limit, after raising that so that each slot may have `each`."""
     bound = int(path.read_text())
     if bound < each * slots:
         with contextlib.suppress(OSError):

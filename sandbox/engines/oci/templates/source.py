@@ -1,4 +1,4 @@
-"""Where sandboxes come from that are forked: has a template for each image, and makes sandboxes of it."""
+"""Fork sandboxes: hold a template for each image, and create sandboxes from it."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class TemplateSource:
         self._boots = threading.Semaphore(OWN_BOOTS)
 
     def in_backoff(self, image: Image, language: Language, flavour: str, owner: str) -> bool:
-        """Whether this image's templates of a flavour have failed a moment ago."""
+        """Return whether this image's templates of a variant failed a moment ago."""
         return self._place(image, language, flavour, owner).in_backoff()
 
     def is_booted(self, image: Image, language: Language, flavour: str, owner: str) -> bool:
-        """Whether an owner's template is there; if not, it is booted behind, as soon as there is a turn for it."""
+        """Return whether an owner's template is ready; if not, boot it in the background when its turn comes."""
         for leaving in self._owners.use(owner):
             self._give_up(leaving)
         place = self._place(image, language, flavour, owner)
@@ -136,7 +136,7 @@ class TemplateSource:
             return place
 
     def _quarantine(self, place: TemplateHolder, template: Template) -> bool:
-        """A sandbox was not confined as it must be: no more of them. Whether containers will do."""
+        """Stop forking, because a sandbox was not confined as required; return whether containers may be used."""
         place.quarantine(template)
         return self._replaceable
 
@@ -151,7 +151,7 @@ class TemplateSource:
 
 
 def _fork_from(place: TemplateHolder, sandbox: OciSandbox, first_id: int, stream_fd: int, root_fd: int) -> Template:
-    """The template that was told to fork a sandbox that is prepared. Raises EngineError."""
+    """Return the template that was told to fork the prepared sandbox. Raises EngineError."""
     while True:
         template = place.get()
         try:
