@@ -48,29 +48,37 @@ class Tools:
     class Valves(BaseModel):
         """What an administrator sets."""
 
-        api_url: str = Field("http://localhost:8080", description="Address of the Runyard service.")
-        api_key: str = Field("dev_123", description="Key of the service.", json_schema_extra=SECRET)
+        api_url: str = Field("http://localhost:8080", description="URL of the Runyard service.")
+        api_key: str = Field("dev_123", description="API key of the service.", json_schema_extra=SECRET)
         public_url: str = Field(
             "",
-            description="Address of the service as browsers reach it, for links to files; empty: the one above, with "
-            "host.docker.internal read as localhost.",
+            description="URL of the service as browsers reach it, for links to files. Default: api_url, with "
+            "host.docker.internal replaced by localhost.",
         )
-        timeout_s: int = Field(30, ge=1, le=3600, description="Seconds that a program may take.")
-        memory_mb: int = Field(512, ge=16, description="Memory of a program, MiB.")
-        max_output_chars: int = Field(16000, ge=200, description="Characters of output that a model is given.")
-        max_image_mb: int = Field(4, ge=0, description="A larger image is a link.")
-        max_attachment_mb: int = Field(20, ge=0, description="A larger attachment is left out; 0: none are given.")
+        timeout_s: int = Field(30, ge=1, le=3600, description="Time limit of a program, in seconds.")
+        memory_mb: int = Field(512, ge=16, description="Memory limit of a program, in MiB.")
+        max_output_chars: int = Field(
+            16000, ge=200, description="Maximum number of output characters passed to the model."
+        )
+        max_image_mb: int = Field(
+            4, ge=0, description="Maximum size of an image shown in the chat, in MiB; larger images become links."
+        )
+        max_attachment_mb: int = Field(
+            20,
+            ge=0,
+            description="Maximum size of an attachment, in MiB; larger ones are left out. 0: no attachments.",
+        )
 
     class UserValves(BaseModel):
         """What each user may set."""
 
         api_key: str = Field(
             "",
-            description="A key of your own; empty: the administrator's.",
+            description="Your own API key. Default: the administrator's.",
             json_schema_extra=SECRET,
         )
         show_images: bool = Field(True, description="Show images in the chat.")
-        show_progress: bool = Field(True, description="Show what a program prints while it runs.")
+        show_progress: bool = Field(True, description="Show the program's output while it runs.")
 
     def __init__(self) -> None:
         self.valves = self.Valves()
@@ -86,13 +94,13 @@ class Tools:
         __request__: Any = None,
     ) -> str:
         """
-        Run a Python 3 program in a fresh sandbox and get what it prints. numpy, pandas, matplotlib, scipy,
-        scikit-learn, sympy, pillow, openpyxl and polars are there; there is no network and nothing can be installed.
-        Files that the user attached are in the folder inputs/. Save plots and other results into the folder
-        outputs/: images are shown to the user, other files are given as links. Nothing is kept between calls.
+        Run a Python 3 program in a fresh sandbox and return its output. numpy, pandas, matplotlib, scipy,
+        scikit-learn, sympy, pillow, openpyxl and polars are installed; there is no network and no further package can be installed.
+        The user's attachments are in the folder inputs/. Save plots and other results to the folder
+        outputs/: images are shown to the user, other files become links. Nothing is kept between calls.
 
-        :param code: The whole program. Print what you want to know.
-        :return: What it printed, and how it ended.
+        :param code: The complete program. Print the results that you need.
+        :return: The output and the exit status.
         """
         call = _Call(self.valves, __user__, __event_emitter__, __files__, __metadata__, __request__)
         return await call.run("python", code)
@@ -107,11 +115,11 @@ class Tools:
         __request__: Any = None,
     ) -> str:
         """
-        Run a JavaScript program with Node (ES modules or CommonJS), in a fresh sandbox without network, and get what it prints.
-        Files that the user attached are in the folder inputs/; what is saved into outputs/ is given to the user.
+        Run a JavaScript program with Node (ES modules or CommonJS), in a fresh sandbox without network, and return its output.
+        The user's attachments are in the folder inputs/. Files saved to outputs/ are passed to the user.
 
-        :param code: The whole program. Print what you want to know.
-        :return: What it printed, and how it ended.
+        :param code: The complete program. Print the results that you need.
+        :return: The output and the exit status.
         """
         call = _Call(self.valves, __user__, __event_emitter__, __files__, __metadata__, __request__)
         return await call.run("node", code)
@@ -126,11 +134,11 @@ class Tools:
         __request__: Any = None,
     ) -> str:
         """
-        Run a TypeScript program, in a fresh sandbox without network, and get what it prints.
-        Files that the user attached are in the folder inputs/; what is saved into outputs/ is given to the user.
+        Run a TypeScript program, in a fresh sandbox without network, and return its output.
+        The user's attachments are in the folder inputs/. Files saved to outputs/ are passed to the user.
 
-        :param code: The whole program. Print what you want to know.
-        :return: What it printed, and how it ended.
+        :param code: The complete program. Print the results that you need.
+        :return: The output and the exit status.
         """
         call = _Call(self.valves, __user__, __event_emitter__, __files__, __metadata__, __request__)
         return await call.run("typescript", code)
@@ -145,11 +153,11 @@ class Tools:
         __request__: Any = None,
     ) -> str:
         """
-        Run a Ruby program, in a fresh sandbox without network, and get what it prints.
-        Files that the user attached are in the folder inputs/; what is saved into outputs/ is given to the user.
+        Run a Ruby program, in a fresh sandbox without network, and return its output.
+        The user's attachments are in the folder inputs/. Files saved to outputs/ are passed to the user.
 
-        :param code: The whole program. Print what you want to know.
-        :return: What it printed, and how it ended.
+        :param code: The complete program. Print the results that you need.
+        :return: The output and the exit status.
         """
         call = _Call(self.valves, __user__, __event_emitter__, __files__, __metadata__, __request__)
         return await call.run("ruby", code)
@@ -164,11 +172,11 @@ class Tools:
         __request__: Any = None,
     ) -> str:
         """
-        Run a PHP program; it begins with <?php, in a fresh sandbox without network, and get what it prints.
-        Files that the user attached are in the folder inputs/; what is saved into outputs/ is given to the user.
+        Run a PHP program; it begins with <?php, in a fresh sandbox without network, and return its output.
+        The user's attachments are in the folder inputs/. Files saved to outputs/ are passed to the user.
 
-        :param code: The whole program. Print what you want to know.
-        :return: What it printed, and how it ended.
+        :param code: The complete program. Print the results that you need.
+        :return: The output and the exit status.
         """
         call = _Call(self.valves, __user__, __event_emitter__, __files__, __metadata__, __request__)
         return await call.run("php", code)
@@ -183,11 +191,11 @@ class Tools:
         __request__: Any = None,
     ) -> str:
         """
-        Run a Go program: package main with func main, in a fresh sandbox without network, and get what it prints.
-        Files that the user attached are in the folder inputs/; what is saved into outputs/ is given to the user.
+        Run a Go program: package main with func main, in a fresh sandbox without network, and return its output.
+        The user's attachments are in the folder inputs/. Files saved to outputs/ are passed to the user.
 
-        :param code: The whole program. Print what you want to know.
-        :return: What it printed, and how it ended.
+        :param code: The complete program. Print the results that you need.
+        :return: The output and the exit status.
         """
         call = _Call(self.valves, __user__, __event_emitter__, __files__, __metadata__, __request__)
         return await call.run("go", code)
@@ -202,11 +210,11 @@ class Tools:
         __request__: Any = None,
     ) -> str:
         """
-        Run a Rust program with fn main; there are no crates but std, in a fresh sandbox without network, and get what it prints.
-        Files that the user attached are in the folder inputs/; what is saved into outputs/ is given to the user.
+        Run a Rust program with fn main; there are no crates but std, in a fresh sandbox without network, and return its output.
+        The user's attachments are in the folder inputs/. Files saved to outputs/ are passed to the user.
 
-        :param code: The whole program. Print what you want to know.
-        :return: What it printed, and how it ended.
+        :param code: The complete program. Print the results that you need.
+        :return: The output and the exit status.
         """
         call = _Call(self.valves, __user__, __event_emitter__, __files__, __metadata__, __request__)
         return await call.run("rust", code)
@@ -221,11 +229,11 @@ class Tools:
         __request__: Any = None,
     ) -> str:
         """
-        Run a Bash script; coreutils, jq, bc, awk, sed and zip are there, in a fresh sandbox without network, and get what it prints.
-        Files that the user attached are in the folder inputs/; what is saved into outputs/ is given to the user.
+        Run a Bash script; coreutils, jq, bc, awk, sed and zip are there, in a fresh sandbox without network, and return its output.
+        The user's attachments are in the folder inputs/. Files saved to outputs/ are passed to the user.
 
-        :param code: The whole program. Print what you want to know.
-        :return: What it printed, and how it ended.
+        :param code: The complete program. Print the results that you need.
+        :return: The output and the exit status.
         """
         call = _Call(self.valves, __user__, __event_emitter__, __files__, __metadata__, __request__)
         return await call.run("bash", code)
@@ -241,12 +249,12 @@ class Tools:
         __request__: Any = None,
     ) -> str:
         """
-        Run a program in any language of the service in a fresh sandbox and get what it prints. There is no network.
-        Files that the user attached are in the folder inputs/; what is saved into outputs/ is given to the user.
+        Run a program in any language of the service in a fresh sandbox and return its output. There is no network.
+        The user's attachments are in the folder inputs/. Files saved to outputs/ are passed to the user.
 
-        :param code: The whole program. Print what you want to know.
+        :param code: The complete program. Print the results that you need.
         :param language: python, node, typescript, deno, bun, ruby, php, go, rust or bash.
-        :return: What it printed, and how it ended.
+        :return: The output and the exit status.
         """
         call = _Call(self.valves, __user__, __event_emitter__, __files__, __metadata__, __request__)
         return await call.run(language, code)
@@ -295,11 +303,11 @@ class _Call:
             await self._status("Not run", done=True)
             return str(e)
         except (httpx.HTTPError, httpx.InvalidURL) as e:
-            await self._status("The service cannot be reached", done=True)
+            await self._status("The service is unreachable", done=True)
             return _unreachable(self._url, e)
         except Exception as e:
             await self._status("Failed", done=True)
-            return f"Error: the tool failed ({type(e).__name__}). Tell the user; trying again may help once."
+            return f"Error: the tool failed ({type(e).__name__}). Tell the user; one retry may help."
         await self._status(_ended(run), done=True)
         return "\n\n".join(part for part in (text, *shown) if part)
 
@@ -331,7 +339,7 @@ class _Call:
             pause_s = _pause_s(response, attempt)
             if pause_s is None:
                 raise Refused(_refusal(response.status_code, answer))
-            await self._status("Waiting for a place")
+            await self._status("Waiting in the queue")
             await asyncio.sleep(pause_s)
         raise AssertionError("the last attempt has no pause after it")
 
@@ -353,7 +361,7 @@ class _Call:
                     await self._progress(event["data"])
             looked = len(held)
             if looked > MAX_LINE_BYTES:
-                raise Refused(_failed("its answer is too long"))
+                raise Refused(_failed("the response is too long"))
         raise Refused(_failed("the connection ended before the program did"))
 
     # -- attachments -------------------------------------------------------------------------------
@@ -427,7 +435,7 @@ class _Call:
                 link = self._link(artifact.get("url"))
                 said = f"[{_label(name)}]({link})" if link else name
                 lines.append(
-                    f"- {said}: {artifact.get('size')} bytes, the link is good until {artifact.get('expires_at')}"
+                    f"- {said}: {artifact.get('size')} bytes, the link is valid until {artifact.get('expires_at')}"
                 )
         if shown:
             await self._emit({"type": "files", "data": {"files": shown}})
@@ -437,9 +445,9 @@ class _Call:
         ]
         parts = []
         if lines:
-            parts.append("Files it left in outputs/ (give the user the links as they are):\n" + "\n".join(lines))
+            parts.append("Files in outputs/ (give the user these links unchanged):\n" + "\n".join(lines))
         if skipped:
-            parts.append(f"Not kept: {', '.join(skipped)}")
+            parts.append(f"Not collected: {', '.join(skipped)}")
         return parts
 
     async def _picture(self, http: httpx.AsyncClient, artifact: dict[str, Any]) -> str | None:
@@ -497,10 +505,10 @@ def _told(run: dict[str, Any], most: int, notes: list[str]) -> str:
     ):
         if text.strip():
             printed = True
-            cut = " (cut by the service)" if run.get(f"{name}_truncated") else ""
+            cut = " (truncated by the service)" if run.get(f"{name}_truncated") else ""
             parts.append(f"{name}{cut}:\n{_shortened(text.rstrip(), most)}")
     if not printed and not run.get("artifacts"):
-        parts.append("It printed nothing: print what you want to know.")
+        parts.append("The program printed nothing: print what you want to know.")
     if hint := _hint(run):
         parts.append(hint)
     return "\n\n".join(parts)
@@ -513,19 +521,19 @@ def _verdict(run: dict[str, Any]) -> str:
             return "The program succeeded."
         case "timeout":
             return (
-                f"The program was ended: it ran longer than {limits.get('timeout_ms')} ms. Make it faster, or do less "
-                "at once."
+                f"The program was stopped: it ran longer than {limits.get('timeout_ms')} ms. Make it faster, or process "
+                "less data per call."
             )
         case "oom":
-            return f"The program was ended: it needs more than {limits.get('memory_mb')} MiB of memory. Use less at once."
+            return f"The program was stopped: it used more than {limits.get('memory_mb')} MiB of memory. Use less memory."
         case "failed" if run.get("exit_code") is not None:
-            return f"The program failed with exit code {run['exit_code']}. Read the error, mend the code, run it again."
+            return f"The program failed with exit code {run['exit_code']}. Read the error, fix the code and run it again."
         case "failed" if run.get("signal"):
-            return f"The program was ended by {run['signal']}."
+            return f"The program was killed by {run['signal']}."
         case "failed":
-            return "The program did not compile. Read the compiler's messages, mend the code, run it again."
+            return "Compilation failed. Read the compiler's messages, fix the code and run it again."
         case status:
-            return f"The program was ended by the service ({status})."
+            return f"The program was stopped by the service ({status})."
 
 
 def _hint(run: dict[str, Any]) -> str | None:
@@ -533,9 +541,9 @@ def _hint(run: dict[str, Any]) -> str | None:
     if re.search(
         r"ModuleNotFoundError|Cannot find (module|package)|cannot load such file|no required module", text
     ):
-        return "There is no network, so nothing can be installed: use what is there, or the standard library."
+        return "There is no network, so nothing can be installed: use an installed package or the standard library."
     if re.search(r"Temporary failure in name resolution|Network is unreachable|ENETUNREACH|EAI_AGAIN", text):
-        return "There is no network in the sandbox: work with the attached files, or put the data into the code."
+        return "The sandbox has no network: use the attached files, or put the data into the code."
     return None
 
 
@@ -559,7 +567,7 @@ def _failed(said: Any) -> str:
 def _unreachable(url: str, error: Exception) -> str:
     what = "does not answer in time" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
     return (
-        f"Not run, or its end is not known: the Runyard service at {url} {what}. Do not try again and again: tell the "
+        f"The program was not run, or its result is unknown: the Runyard service at {url} {what}. Do not retry repeatedly: tell the "
         "user that the service is down, or that the tool's api_url valve is wrong (from inside a container, localhost "
         "is the container itself)."
     )
@@ -576,7 +584,7 @@ def _message(answer: bytes) -> str:
     try:
         return str(json.loads(answer)["error"]["message"]).rstrip(".")
     except (ValueError, KeyError, TypeError, RecursionError):
-        return f"something that is not Runyard answered: {answer[:80]!r}"
+        return f"unexpected response, not Runyard's: {answer[:80]!r}"
 
 
 def _shortened(text: str, most: int) -> str:

@@ -157,7 +157,7 @@ def test_what_is_downloaded_is_what_the_service_said_it_is(faults, faulty):
     with pytest.raises(DownloadError, match="hash"):
         faulty.files.read(file)
     faults.answer(200, b"abcd")
-    with pytest.raises(DownloadError, match="more came"):
+    with pytest.raises(DownloadError, match="received more"):
         faulty.files.read(file)
 
 

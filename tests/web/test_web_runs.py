@@ -308,7 +308,7 @@ def test_a_compilers_words_are_shown(visitor):
     visitor.run()
     visitor.ends("failed")
     expect(visitor.page.locator("#compile")).to_contain_text("cannot find value")
-    expect(visitor.page.locator("#status-detail")).to_have_text("did not compile")
+    expect(visitor.page.locator("#status-detail")).to_have_text("compilation failed")
 
 
 def test_what_compiling_took_is_shown_of_a_run_and_of_its_history(visitor, service):

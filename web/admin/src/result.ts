@@ -206,7 +206,7 @@ function outcome(run: Run): [string, string] {
   }
   if (run.status === "oom") return ["oom", `limit ${run.limits["memory_mb"]} MiB`];
   if (run.status === "error") return ["error", run.error?.code ?? ""];
-  if (run.status === "failed" && run.compile && run.compile.exit_code !== 0) return ["failed", "did not compile"];
+  if (run.status === "failed" && run.compile && run.compile.exit_code !== 0) return ["failed", "compilation failed"];
   if (run.signal) return [run.status, run.signal];
   if (run.status === "failed") return ["failed", `exit code ${run.exit_code}`];
   if (run.status === "succeeded") return ["succeeded", `in ${duration(run.usage.wall_ms)}`];

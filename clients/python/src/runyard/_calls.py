@@ -138,7 +138,7 @@ def waited(call: Call, policy: RetryPolicy) -> Operation[Run]:
     ended = Run.of(reply.json())
     if broken and ended.status == "cancelled":
         raise ConnectionFailed(
-            f"the connection broke while {ended.id} ran, and the service cancelled it; stream() outlives that"
+            f"the connection was lost while {ended.id} ran, and the service cancelled it; stream() can resume"
         ) from broken[-1]
     return ended
 

@@ -136,7 +136,7 @@ def followed(place: Place, policy: RetryPolicy, notice: Notice | None) -> Operat
         attempt = 1 if place.after > before else attempt + 1
         if not policy.again(attempt, None):
             raise StreamLost(
-                f"the events of {place.run_id} broke off after event {place.after}: {broken}",
+                f"the event stream of {place.run_id} was lost after event {place.after}: {broken}",
                 run_id=place.run_id,
                 after=place.after,
             ) from broken

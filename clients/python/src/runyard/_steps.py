@@ -113,4 +113,4 @@ def parsed(text: bytes) -> Any:  # noqa: ANN401  # whatever the service says
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as e:
-        raise ProtocolError("the service answered something that is not JSON: is this its address?") from e
+        raise ProtocolError("the response is not JSON; is this the address of the service?") from e

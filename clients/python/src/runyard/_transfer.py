@@ -126,10 +126,10 @@ def _fetched(  # the parts of one download
                 call = _by_link(reply.headers.get("location", ""))
                 continue
             if reply.status >= 300:
-                raise DownloadError(f"the service answered {reply.status} where the file's bytes were expected")
+                raise DownloadError(f"the service answered {reply.status} instead of the file's content")
             if done and reply.status != 206:
                 yield Close()
-                raise DownloadError("the service does not go on with a download that broke off")
+                raise DownloadError("the service cannot resume the interrupted download")
             total = size if size is not None else done + int(reply.headers.get("content-length", 0))
             yield from _copied(into, start, digest, total, size, progress)
             break
@@ -141,7 +141,7 @@ def _fetched(  # the parts of one download
     if isinstance(file, str):
         return
     if into.tell() - start != file.size or (file.sha256 and digest.hexdigest() != file.sha256):
-        raise DownloadError(f"{file.id}: what came is not the file: its length or its hash differs")
+        raise DownloadError(f"{file.id}: the downloaded content has the wrong length or hash")
 
 
 def _copied(  # the parts of one download
@@ -149,7 +149,7 @@ def _copied(  # the parts of one download
 ) -> Operation[None]:
     while (data := (yield Chunk())) is not None:
         if size is not None and into.tell() - start + len(data) > size:
-            raise DownloadError(f"more came than the file's {size} bytes")
+            raise DownloadError(f"received more than the file's {size} bytes")
         into.write(data)
         digest.update(data)
         if progress is not None:
@@ -166,8 +166,8 @@ def _by_link(url: str) -> Call:
     try:
         parts = urlsplit(url)
     except ValueError as e:
-        raise ConfigError("the service answered a link that is no address") from e
+        raise ConfigError("the service returned an invalid link") from e
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.username is not None:
-        raise ConfigError("the service answered a link that is not http(s)")
+        raise ConfigError("the service returned a link that is not http(s)")
     address = f"{parts.scheme}://{parts.netloc}{parts.path}"
     return Call("GET", address, dict(parse_qsl(parts.query, keep_blank_values=True)), with_key=False)

@@ -49,11 +49,13 @@ def reply(response: httpx.Response, body: bytes = b"") -> Reply:
 def failure(error: Exception, config: Config) -> ConnectionFailed:
     """What httpx raised, in one sentence."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        what = f"cannot connect to {config.url}: {_reason(error)}; is the service up, and RUNYARD_URL its address?"
+        what = (
+            f"cannot connect to {config.url}: {_reason(error)}; is the service running, and is RUNYARD_URL correct?"
+        )
     elif isinstance(error, httpx.TimeoutException):
         what = f"{config.url} did not answer in time"
     else:
-        what = f"the connection to {config.url} broke: {_reason(error)}"
+        what = f"the connection to {config.url} was lost: {_reason(error)}"
     return ConnectionFailed(what, sent=not isinstance(error, _NOT_SENT))
 
 

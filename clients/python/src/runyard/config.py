@@ -81,7 +81,7 @@ def check_url(url: str, where: str) -> str:
     if bad or parts.query or parts.fragment or not url.isprintable() or " " in url:
         raise ConfigError(f"url ({where}): must be http(s)://host[:port][/path], for example {DEFAULT_URL}")
     if parts.username is not None or parts.password is not None:
-        raise ConfigError(f"url ({where}): must not hold a user name or password; the key is RUNYARD_API_KEY")
+        raise ConfigError(f"url ({where}): must not contain a user name or password; set RUNYARD_API_KEY instead")
     return url.rstrip("/")
 
 
@@ -116,19 +116,19 @@ def _read(path: Path, *, required: bool) -> dict[str, str]:
             text = opened.read(_MAX_FILE_BYTES + 1)
     except FileNotFoundError as e:
         if required:
-            raise ConfigError(f"RUNYARD_CONFIG: there is no file {path}") from e
+            raise ConfigError(f"RUNYARD_CONFIG: no such file: {path}") from e
         return {}
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
     if len(text) > _MAX_FILE_BYTES:
-        raise ConfigError(f"{path}: is larger than {_MAX_FILE_BYTES} bytes")
+        raise ConfigError(f"{path}: larger than {_MAX_FILE_BYTES} bytes")
     try:
         parsed = tomllib.loads(text.decode())
     except ValueError as e:  # also what is not UTF-8
-        raise ConfigError(f"{path}: is not TOML: {e}") from e
+        raise ConfigError(f"{path}: invalid TOML: {e}") from e
     unknown = sorted(parsed.keys() - _KNOWN)
     if unknown:
-        raise ConfigError(f"{path}: {unknown[0]!r}: there is no such setting; known are api_key and url")
+        raise ConfigError(f"{path}: {unknown[0]!r}: unknown setting; supported: api_key, url")
     if wrong := [name for name, value in parsed.items() if not isinstance(value, str)]:
         raise ConfigError(f"{path}: {wrong[0]}: must be a string")
     return {name: str(value) for name, value in parsed.items()}

@@ -260,7 +260,7 @@ class Row:
 
     def __init__(self, data: object, what: str) -> None:
         if not isinstance(data, dict):
-            raise ProtocolError(f"the service answered something else where a {what} was expected")
+            raise ProtocolError(f"unexpected response of the service: expected a {what}")
         self.data: Json = data
         self._what = what
 
@@ -293,7 +293,7 @@ class Row:
         return value if isinstance(value, list) else self._wrong(name)
 
     def _wrong(self, name: str) -> Any:  # noqa: ANN401  # it never returns; every reader's own type will do
-        raise ProtocolError(f"{self._what}.{name}: missing, or not of the type that the API gives it")
+        raise ProtocolError(f"{self._what}.{name}: missing or of the wrong type")
 
 
 def artifact(data: object) -> Artifact:

@@ -119,7 +119,7 @@ def _folder(top: int, names: tuple[str, ...]) -> Iterator[int]:
                 below = os.open(name, _FOLDER, dir_fd=opened)
             except OSError as e:
                 where = shown("/".join(names[: index + 1]))
-                raise SaveError(f"{where}: is not a folder of its own there (a link is not followed)") from e
+                raise SaveError(f"{where}: is not a real folder (links are not followed)") from e
             os.close(opened)
             opened = below
         yield opened
@@ -133,9 +133,7 @@ def _check_replaceable(folder: int, parts: tuple[str, ...]) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(there.st_mode) or there.st_nlink != 1:
-        raise SaveError(
-            f"{shown('/'.join(parts))}: something other than an ordinary file is there; it is left alone"
-        )
+        raise SaveError(f"{shown('/'.join(parts))}: exists and is not a regular file; not overwritten")
 
 
 def _forget(folder: int, name: str) -> None:

@@ -39,10 +39,8 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--url", metavar="URL", help="The service's address [RUNYARD_URL, http://localhost:8080].")
-@click.option(
-    "--api-key", metavar="KEY", help="The API key. It is visible in the process list; prefer RUNYARD_API_KEY."
-)
+@click.option("--url", metavar="URL", help="URL of the service [RUNYARD_URL, http://localhost:8080].")
+@click.option("--api-key", metavar="KEY", help="API key; visible in the process list, so prefer RUNYARD_API_KEY.")
 @click.version_option(__version__, prog_name="runyard")
 @click.pass_context
 def cli(context: click.Context, url: str | None, api_key: str | None) -> None:

@@ -27,16 +27,16 @@ def languages(session: Session, json_: bool) -> None:
         as_json([language.raw for language in found])
         return
     rows = [
-        [one.id, one.version, "yes" if one.ready else "being built", one.entry_file, " ".join(one.aliases)]
+        [one.id, one.version, "yes" if one.ready else "no, building", one.entry_file, " ".join(one.aliases)]
         for one in found
     ]
-    table(rows, ["LANGUAGE", "VERSION", "READY", "ENTRY", "ALSO"])
+    table(rows, ["LANGUAGE", "VERSION", "READY", "ENTRY", "ALIASES"])
 
 
 @click.command()
 @click.pass_obj
 def doctor(session: Session) -> int:
-    """Check the settings, the connection and the service. Exits with 0 if programs can be run."""
+    """Check the settings, the connection and the service. Exits 0 if programs can be run."""
     good = True
     for fine, text in _findings(session):
         mark = {True: "ok  ", False: "FAIL", None: "note"}[fine]
@@ -62,17 +62,17 @@ def _findings(session: Session) -> Iterator[Finding]:
     broken = [name for name, check in (health.get("checks") or {}).items() if check not in ("ok", True)]
     said = f"the service is {health.get('status')}"
     yield health.get("status") == "ok" or None, f"{said}: {', '.join(broken)}" if broken else said
-    yield _tried("the key is good", lambda: client.runs.list(limit=1))
+    yield _tried("the key is valid", lambda: client.runs.list(limit=1))
     try:
         found = client.languages()
     except RunyardError as e:
         yield False, str(e)
         return
     ready = [language.id for language in found if language.ready]
-    yield bool(ready), f"languages that are ready: {', '.join(ready) or 'none'}"
+    yield bool(ready), f"ready languages: {', '.join(ready) or 'none'}"
     waiting = [language.id for language in found if not language.ready]
     if waiting:
-        yield None, f"being built: {', '.join(waiting)}"
+        yield None, f"languages not built yet: {', '.join(waiting)}"
 
 
 def _settings(config: Config) -> Iterator[Finding]:
@@ -82,7 +82,7 @@ def _settings(config: Config) -> Iterator[Finding]:
     else:
         yield None, f"key {config.api_key[:4]}… ({config.api_key_from})"
     if urlsplit(config.url).scheme == "http" and not is_local(config.url):
-        yield None, "the way there is not encrypted: the key and the programs can be read on it"
+        yield None, "the connection is not encrypted: others can read the key and the programs"
 
 
 def _tried(what: str, ask: Callable[[], object]) -> Finding:

@@ -35,39 +35,44 @@ class Stopped(BaseException):
         self.number = number
 
 
-@click.command("exec", short_help="Run a program; this command has its output and its exit code.")
+@click.command("exec", short_help="Run a program and pass on its output and exit code.")
 @click.argument("source", required=False)
 @click.argument("arguments", nargs=-1)
 @click.option(
     "-r", "--runtime", "-l", "--language", metavar="LANGUAGE",
     shell_complete=lambda _c, _p, begun: [name for name in inputs.LANGUAGES if name.startswith(begun)],
-    help="The language. Default: derived from the file name.",
+    help="Language. Default: from the file extension.",
 )  # fmt: skip
-@click.option("-c", "--code", help="The program text, if SOURCE could be mistaken for a file.")
-@click.option("--entry", metavar="FILE", help="The file to start, if SOURCE is a folder.")
+@click.option("-c", "--code", help="Source code to run, instead of SOURCE.")
+@click.option("--entry", metavar="FILE", help="File to start, if SOURCE is a folder.")
 @click.option(
-    "--stdin", "given_input", metavar="FILE", help="A file for the program's stdin; - for this command's stdin."
+    "--stdin", "given_input", metavar="FILE", help="File for the program's stdin; - passes on this command's stdin."
 )
-@click.option("-f", "--file", "attached", multiple=True, metavar="FILE[=PATH]", help="Upload a file to inputs/.")
-@click.option("-t", "--timeout", type=MILLISECONDS, help="Wall-clock limit: 10 (seconds), 1.5s, 500ms, 1m.")
+@click.option(
+    "-f", "--file", "attached", multiple=True, metavar="FILE[=PATH]", help="Upload a file to inputs/ (repeatable)."
+)
+@click.option("-t", "--timeout", type=MILLISECONDS, help="Time limit: 10 (seconds), 1.5s, 500ms, 1m.")
 @click.option("-m", "--memory", type=MEBIBYTES, help="Memory limit: 256 (MiB), 512m, 1g.")
-@click.option("--cpus", type=click.FloatRange(min=0, min_open=True), help="Number of processors, for example 0.5.")
+@click.option("--cpus", type=click.FloatRange(min=0, min_open=True), help="CPU limit in cores, such as 0.5.")
 @click.option(
-    "--limit", "limits", multiple=True, type=PAIR, metavar="NAME=NUMBER", help="Any other limit of the API."
+    "--limit", "limits", multiple=True, type=PAIR, metavar="NAME=NUMBER", help="Any API limit (repeatable)."
 )
 @click.option(
-    "-e", "--env", "env", multiple=True, type=PAIR, metavar="NAME[=VALUE]", help="Set an environment variable."
+    "-e",
+    "--env",
+    "env",
+    multiple=True,
+    type=PAIR,
+    metavar="NAME[=VALUE]",
+    help="Environment variable (repeatable).",
 )
 @click.option("--isolation", type=click.Choice(["default", "container", "gvisor"]), help="Isolation level.")
 @click.option(
-    "-o",
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Save the files of outputs/ to this folder.",
+    "-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Save artifacts to this folder."
 )
 @click.option("--json", "json_", is_flag=True, help="Print only the ended run, as JSON.")
-@click.option("-d", "--detach", is_flag=True, help="Print the run's id and do not wait for the run.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing about the outcome.")
+@click.option("-d", "--detach", is_flag=True, help="Print the run's id without waiting for it.")
+@click.option("-q", "--quiet", is_flag=True, help="Print no messages about the run.")
 @click.pass_obj
 def execute(  # one argument per option
     session: Session,
@@ -89,10 +94,10 @@ def execute(  # one argument per option
     detach: bool,
     quiet: bool,
 ) -> int:
-    r"""Run SOURCE and pass on its output as it comes.
+    r"""Run SOURCE and show its output as it is produced.
 
-    SOURCE is code, a file, a folder (with --entry), or - for a program on stdin. What follows it are the program's
-    arguments; put -- before those that begin with a dash.
+    SOURCE is code, a file, a folder (with --entry), or - for a program on stdin. Further arguments are passed to
+    the program; put -- before arguments that begin with a dash.
 
     \b
       runyard exec --runtime python "print(1+1)"
@@ -101,11 +106,11 @@ def execute(  # one argument per option
       echo 'puts 1+1' | runyard exec --runtime ruby -
       runyard exec plot.py --file data.csv --out results/
 
-    The exit code is the program's. 124: it timed out. 137: it ran out of memory, or was killed. 128+N: signal N
-    ended it. 130: it was cancelled (Ctrl-C does that). 125: it could not be run. 2: usage error.
+    The exit code is the program's. 124: timeout. 137: out of memory, or killed. 128+N: ended by signal N.
+    130: cancelled (with Ctrl-C). 125: the program could not be run. 2: usage error.
     """
     if source == "-" and given_input == "-":
-        raise click.UsageError("stdin can be the program or its input, not both")
+        raise click.UsageError("stdin can be either the program (SOURCE -) or its input (--stdin -), not both")
     chosen = inputs.program(source, code, runtime, entry)
     options: RunOptions = {"args": list(arguments), "env": inputs.environment(env)}
     _set_limits(options, timeout, memory, cpus, limits)
@@ -117,7 +122,7 @@ def execute(  # one argument per option
         options["isolation"] = isolation  # type: ignore[typeddict-item]  # one of the three, by click's word
     files = [inputs.attachment(given) for given in attached]
     if detach and out is not None:
-        raise click.UsageError("--detach does not wait for what --out would save")
+        raise click.UsageError("--detach and --out cannot be combined")
 
     try:
         with ExitStack() as stack:
@@ -181,7 +186,7 @@ def _watch(stream: EventStream, *, live: bool) -> Run:
                 pass_on(event)
         return stream.result()
     except Stopped as stopped:
-        say("cancelling the run; press again to detach")
+        say("cancelling the run; press again to exit without waiting")
         _cancel(stream)
         raise stopped from None
     except BaseException:
@@ -207,7 +212,7 @@ def pass_on(event: Event) -> None:
 
 
 def _lost(error: RunyardError, pause_s: float) -> None:
-    say(f"{error}; going on where it was in {pause_s:.1f} s")
+    say(f"{error}; resuming in {pause_s:.1f} s")
 
 
 def _tell(run: Run, *, saved: bool) -> None:
@@ -225,9 +230,9 @@ def _tell(run: Run, *, saved: bool) -> None:
             )
     if run.skipped_artifacts_count:
         listed = ", ".join(f"{skipped.path} ({skipped.reason})" for skipped in run.skipped_artifacts[:5])
-        say(f"{run.skipped_artifacts_count} of its files were not kept: {listed}")
+        say(f"{run.skipped_artifacts_count} files were not collected: {listed}")
     if run.artifacts and not saved:
-        say(f"it left {len(run.artifacts)} files; --out DIR saves them, or `runyard runs save {run.id} DIR`")
+        say(f"{len(run.artifacts)} artifacts; save them with --out DIR or `runyard runs save {run.id} DIR`")
 
 
 def save_all(client: Client, run: Run, folder: Path, *, quiet: bool) -> bool:

@@ -35,7 +35,7 @@ def sentence(run: Run) -> str | None:
         case "oom":
             return f"ran out of memory: the limit was {_limit(run, 'memory_mb')} MiB"
         case "killed":
-            return "the service ended the program"
+            return "killed by the service"
         case "cancelled":
             return "cancelled"
         case "error":
@@ -45,7 +45,7 @@ def sentence(run: Run) -> str | None:
         case "failed" if run.signal is not None:
             return f"ended by {run.signal}"
         case "failed" if run.exit_code is None:
-            return "did not compile"
+            return "compilation failed"
         case _:
             return None
 

@@ -21,7 +21,7 @@ def files() -> None:
 
 @files.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--purpose", help="A label of your choice.")
+@click.option("--purpose", help="Your own label for the files.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def upload(session: Session, paths: tuple[Path, ...], purpose: str | None, json_: bool) -> None:
@@ -39,44 +39,37 @@ def upload(session: Session, paths: tuple[Path, ...], purpose: str | None, json_
 
 @files.command("list")
 @click.option(
-    "-n",
-    "--limit",
-    type=click.IntRange(1, 100),
-    default=20,
-    show_default=True,
-    help="The maximum number of entries.",
+    "-n", "--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Maximum number of rows."
 )
-@click.option("--after", metavar="ID", help="Only entries after this id.")
+@click.option("--after", metavar="ID", help="Continue after this id.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_(session: Session, limit: int, after: str | None, json_: bool) -> None:
-    """List the key's files, uploads and artifacts, the newest first."""
+    """List the key's files (uploads and artifacts), newest first."""
     page = session.client.files.list(limit=limit, after=after)
     if json_:
         as_json([file.raw for file in page.data])
         return
     table([_row(file) for file in page.data], ["FILE", "SIZE", "TYPE", "CREATED", "NAME"])
     if page.has_more:
-        say(f"there are more: --after {page.last_id}")
+        say(f"more rows: --after {page.last_id}")
 
 
 @files.command()
 @click.argument("file_id")
 @click.pass_obj
 def show(session: Session, file_id: str) -> None:
-    """Show a file's metadata, as JSON."""
+    """Show the metadata of a file, as JSON."""
     as_json(session.client.files.get(file_id).raw)
 
 
 @files.command()
 @click.argument("file_id")
-@click.option(
-    "-o", "--out", default=".", type=click.Path(file_okay=False, path_type=Path), help="The target folder."
-)
-@click.option("--stdout", "plain", is_flag=True, help="Write the file to stdout.")
+@click.option("-o", "--out", default=".", type=click.Path(file_okay=False, path_type=Path), help="Target folder.")
+@click.option("--stdout", "plain", is_flag=True, help="Write the file to stdout instead.")
 @click.pass_obj
 def download(session: Session, file_id: str, out: Path, plain: bool) -> int:
-    """Download a file under its own name, made safe."""
+    """Download a file under its own (sanitised) name."""
     client = session.client
     file = client.files.get(file_id)
     if plain:
@@ -98,7 +91,7 @@ def download(session: Session, file_id: str, out: Path, plain: bool) -> int:
 @click.argument("file_ids", nargs=-1, required=True)
 @click.pass_obj
 def delete(session: Session, file_ids: tuple[str, ...]) -> None:
-    """Forget files."""
+    """Delete files."""
     for file_id in file_ids:
         session.client.files.delete(file_id)
         click.echo(f"{file_id}  deleted")

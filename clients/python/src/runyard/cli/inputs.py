@@ -50,10 +50,10 @@ def program(source: str | None, code: str | None, runtime: str | None, entry: st
     """The program that the arguments name. Raises click.UsageError, OSError."""
     if code is not None:
         if source is not None or entry is not None:
-            raise click.UsageError("give --code, or SOURCE, not both (arguments of the program come after --)")
+            raise click.UsageError("use either --code or SOURCE, not both (arguments of the program come after --)")
         return Program(_language(runtime, None), code)
     if source is None:
-        raise click.UsageError("give a SOURCE: code, a file, a folder with --entry, or - for stdin")
+        raise click.UsageError("missing SOURCE: code, a file, a folder with --entry, or - for stdin")
     if entry is not None:
         return _folder(Path(source), entry, runtime)
     if source == "-":
@@ -78,7 +78,7 @@ def environment(pairs: Sequence[tuple[str, str | None]]) -> dict[str, str]:
     for name, given in pairs:
         value = os.environ.get(name) if given is None else given
         if value is None:
-            raise click.UsageError(f"--env {name}: is not set here; write {name}=VALUE")
+            raise click.UsageError(f"--env {name}: not set in this environment; use {name}=VALUE")
         found[name] = value
     return found
 
@@ -90,7 +90,7 @@ def attachment(given: str) -> tuple[Path, str]:
     path, equals, target = given.rpartition("=")
     if equals and path and target and os.path.isfile(path):
         return Path(path), target
-    raise click.UsageError(f"--file {given}: there is no such file")
+    raise click.UsageError(f"--file {given}: no such file")
 
 
 def limit(name: str, value: str | None) -> int | float:
@@ -115,24 +115,26 @@ def _is_path(source: str) -> bool:
 def _language(runtime: str | None, path: Path | None) -> str:
     found = runtime or (ENDINGS.get(path.suffix.lower()) if path is not None else None)
     if found is None:
-        raise click.UsageError("--runtime: say which language it is, for example --runtime python")
+        raise click.UsageError("cannot tell the language; use --runtime, for example --runtime python")
     return found
 
 
 def _file(path: Path, runtime: str | None) -> Program:
     if path.is_dir():
-        raise click.UsageError(f"{path}: is a folder; which file to start? --entry main.py")
+        raise click.UsageError(
+            f"{path}: is a folder; which file to start? Use --entry, for example --entry main.py"
+        )
     language = _language(runtime, path)
     content = path.read_bytes()
     if len(content) > MAX_BODY_BYTES:
-        raise click.UsageError(f"{path}: {len(content)} bytes, more than the {MAX_BODY_BYTES} of a whole request")
+        raise click.UsageError(f"{path}: {len(content)} bytes, the maximum of a request is {MAX_BODY_BYTES}")
     return Program(language, entrypoint=path.name, files=[{"path": path.name, "content": content}])
 
 
 def _folder(top: Path, entry: str, runtime: str | None) -> Program:
     """All ordinary files beneath it, but hidden ones, caches and links."""
     if not top.is_dir():
-        raise click.UsageError(f"{top}: --entry goes with a folder, and this is none")
+        raise click.UsageError(f"{top}: --entry requires a folder, and this is not a folder")
     entry = Path(entry).as_posix()
     language = _language(runtime, Path(entry))
     files: list[InlineFile] = []
@@ -143,10 +145,10 @@ def _folder(top: Path, entry: str, runtime: str | None) -> Program:
         files.append({"path": path.relative_to(top).as_posix(), "content": content})
         if len(files) > MAX_INLINE_FILES or total > MAX_BODY_BYTES:
             raise click.UsageError(
-                f"{top}: has more than {MAX_INLINE_FILES} files or {MAX_BODY_BYTES} bytes; bring data with --file"
+                f"{top}: has more than {MAX_INLINE_FILES} files or {MAX_BODY_BYTES} bytes; upload data with --file"
             )
     if all(file["path"] != entry for file in files):
-        raise click.UsageError(f"--entry {entry}: there is no such file in {top}")
+        raise click.UsageError(f"--entry {entry}: no such file in {top}")
     return Program(language, entrypoint=entry, files=files)
 
 
@@ -165,6 +167,4 @@ def _text(content: bytes, what: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as e:
-        raise click.UsageError(
-            f"{shown(what)}: is not UTF-8 at byte {e.start}; what is not text goes with --file"
-        ) from e
+        raise click.UsageError(f"{shown(what)}: not UTF-8 at byte {e.start}; pass binary data with --file") from e

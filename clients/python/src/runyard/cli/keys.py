@@ -12,7 +12,7 @@ from runyard.models import Key
 
 @click.group()
 def keys() -> None:
-    """Create, show, rotate and delete the key in use."""
+    """Create, show, rotate and revoke API keys."""
 
 
 @keys.command()
@@ -34,27 +34,27 @@ def show(session: Session) -> None:
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def rotate(session: Session, json_: bool) -> None:
-    """Replace the key in use by a new one."""
+    """Replace the key in use with a new one."""
     key = session.client.keys.rotate()
     _show_new(key, json_=json_)
-    say(f"the one in use is valid until {key.raw.get('previous_valid_until')}")
+    say(f"the old key stays valid until {key.raw.get('previous_valid_until')}")
 
 
 @keys.command()
-@click.confirmation_option("--yes", prompt="Delete the key that is in use?")
+@click.confirmation_option("--yes", prompt="Revoke the key in use?")
 @click.pass_obj
 def delete(session: Session) -> None:
-    """Delete the key in use."""
+    """Revoke the key in use."""
     session.client.keys.delete()
     say("deleted")
 
 
 @click.command()
-@click.option("--from", "begin", metavar="DAY", help="The first day, YYYY-MM-DD in UTC.")
-@click.option("--to", "end", metavar="DAY", help="The last day, included.")
+@click.option("--from", "begin", metavar="DAY", help="First day, YYYY-MM-DD in UTC.")
+@click.option("--to", "end", metavar="DAY", help="Last day, included.")
 @click.pass_obj
 def usage(session: Session, begin: str | None, end: str | None) -> None:
-    """Show the usage of the key in use, as JSON."""
+    """Show the usage of the key, as JSON."""
     as_json(session.client.usage(begin, end))
 
 
@@ -63,4 +63,4 @@ def _show_new(key: Key, *, json_: bool) -> None:
         as_json(key.raw)
         return
     click.echo(key.key)
-    say(f"keep it: it is not shown again. Use it as RUNYARD_API_KEY, or as api_key in {config_path()}")
+    say(f"store this key now, it is not shown again. Set it as RUNYARD_API_KEY, or as api_key in {config_path()}")

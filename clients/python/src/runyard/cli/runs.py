@@ -21,14 +21,9 @@ def runs() -> None:
 
 @runs.command("list")
 @click.option(
-    "-n",
-    "--limit",
-    type=click.IntRange(1, 100),
-    default=20,
-    show_default=True,
-    help="The maximum number of entries.",
+    "-n", "--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Maximum number of rows."
 )
-@click.option("--after", metavar="ID", help="Only entries after this id.")
+@click.option("--after", metavar="ID", help="Continue after this id.")
 @click.option("--status", help="Only runs with this status.")
 @click.option("-r", "--runtime", "language", help="Only runs in this language.")
 @click.option("--oldest-first", is_flag=True, help="List the oldest first.")
@@ -43,7 +38,7 @@ def list_(  # one argument per option
     oldest_first: bool,
     json_: bool,
 ) -> None:
-    """List the key's runs, the newest first."""
+    """List the key's runs, newest first."""
     order = "asc" if oldest_first else None
     page = session.client.runs.list(limit=limit, after=after, order=order, status=status, language=language)
     if json_:
@@ -51,16 +46,16 @@ def list_(  # one argument per option
         return
     table([_row(run) for run in page.data], ["RUN", "STATUS", "LANGUAGE", "EXIT", "WALL", "CREATED"])
     if page.has_more:
-        say(f"there are more: --after {page.last_id}")
+        say(f"more rows: --after {page.last_id}")
 
 
 @runs.command()
 @click.argument("run_id")
-@click.option("--request", "include", is_flag=True, help="Include the request.")
+@click.option("--request", "include", is_flag=True, help="Include the original request.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(session: Session, run_id: str, include: bool, json_: bool) -> None:
-    """Show a run, in any state."""
+    """Show a run."""
     run = session.client.runs.get(run_id, include_request=include)
     if json_ or include:
         as_json(run.raw)
@@ -79,7 +74,7 @@ def show(session: Session, run_id: str, include: bool, json_: bool) -> None:
 @click.option("--json", "json_", is_flag=True, help="Print each event as a line of JSON.")
 @click.pass_obj
 def follow(session: Session, run_id: str, after: int, json_: bool) -> int:
-    """Its output, live or again; the exit code is the program's. Leaving it does not end the run."""
+    """Show a run's output, live or afterwards, and exit with its exit code. Ctrl-C does not stop the run."""
     stream = session.client.runs.events(run_id, after=after, notice=lambda error, _s: say(str(error)))
     for event in stream:
         if json_:
@@ -95,7 +90,7 @@ def follow(session: Session, run_id: str, after: int, json_: bool) -> int:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.pass_obj
 def save(session: Session, run_id: str, folder: Path) -> int:
-    """Save what a run left into FOLDER."""
+    """Save the artifacts of a run to FOLDER."""
     return 0 if save_all(session.client, session.client.runs.get(run_id), folder, quiet=False) else SERVICE_FAILED
 
 
@@ -103,7 +98,7 @@ def save(session: Session, run_id: str, folder: Path) -> int:
 @click.argument("run_ids", nargs=-1, required=True)
 @click.pass_obj
 def cancel(session: Session, run_ids: tuple[str, ...]) -> None:
-    """End runs early."""
+    """Cancel runs."""
     for run_id in run_ids:
         run = session.client.runs.cancel(run_id)
         click.echo(f"{run.id}  {run.status}")

@@ -20,12 +20,12 @@ _OPTIONS = {
     "stdin": "--stdin",
 }
 _HINTS = {
-    "unknown_language": "`runyard languages` lists them",
-    "language_not_ready": "it is still being built; `runyard languages` says when it is ready",
-    "storage_quota_exceeded": "`runyard files delete` makes room",
-    "idempotency_key_used": "its run was deleted; begin anew with another key",
-    "file_not_found": "`runyard files list` shows what is there",
-    "run_not_found": "`runyard runs list` shows what is there",
+    "unknown_language": "list the languages with `runyard languages`",
+    "language_not_ready": "the language is still being built; check with `runyard languages`",
+    "storage_quota_exceeded": "free space with `runyard files delete`",
+    "idempotency_key_used": "its run was deleted; use another idempotency key",
+    "file_not_found": "list your files with `runyard files list`",
+    "run_not_found": "list your runs with `runyard runs list`",
 }
 
 
@@ -44,7 +44,7 @@ def explain(error: RunyardError) -> None:
         if hint := _hint(error):
             say(f"  {hint}")
     elif isinstance(error, ConnectionFailed):
-        say("  `runyard doctor` looks at the way there")
+        say("  check the connection with `runyard doctor`")
 
 
 def table(rows: Iterable[Sequence[object]], heads: Sequence[str]) -> None:

@@ -28,7 +28,7 @@ class Amount(click.ParamType):  # type: ignore[type-arg]  # generic in new ones 
         found = _AMOUNT.fullmatch(str(value).strip())
         factor = self._units.get(found[2].lower()) if found else None
         if found is None or factor is None:
-            self.fail(f"{value!r}: write it like {self._example}", param, ctx)
+            self.fail(f"{value!r}: use a format like {self._example}", param, ctx)
         amount = Decimal(found[1]) * factor
         if amount < 1 or amount != int(amount):
             self.fail(f"{value!r}: must be a whole number of the smallest unit, at least 1", param, ctx)
@@ -55,7 +55,7 @@ class Pair(click.ParamType):  # type: ignore[type-arg]  # generic in new ones on
             return value
         name, equals, rest = str(value).partition("=")
         if not name:
-            self.fail(f"{value!r}: write it like NAME=VALUE", param, ctx)
+            self.fail(f"{value!r}: use the format NAME=VALUE", param, ctx)
         return name, rest if equals else None
 
 
