@@ -14,44 +14,44 @@ export RUNYARD_TEST_STATE
 .DEFAULT_GOAL := help
 .PHONY: help up down install uninstall status logs doctor posture images gc keys runsc check test test-quick test-all test-vm bench lock openapi web clean python dev test-setup
 
-help: ## this list
+help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 up: python ## install what is missing, start the service, wait until it is healthy
 	@$(SYSTEM) ops.up
 
-down: python ## stop the service and see that nothing of it is left
+down: python ## stop the service and check that nothing is left behind
 	@$(SYSTEM) ops.down
 
-install: python ## install the service as units of systemd, started now and at boot; again: upgrade in place
+install: python ## install the service as systemd units, start it now and at boot; run again to upgrade
 	@$(SYSTEM) ops.systemd install
 
-uninstall: python ## remove the units; records and settings stay unless PURGE=1
+uninstall: python ## remove the systemd units; records and settings are kept unless PURGE=1
 	@$(SYSTEM) ops.systemd uninstall
 
-status: python ## whether it runs, and which languages are ready
+status: python ## show whether the service runs and which languages are ready
 	@$(SYSTEM) ops.status
 
 logs: ## follow the service's log
 	@if [ -z "$$STATE_DIR" ] && [ -e /etc/systemd/system/runyard-worker.service ]; then journalctl -n 100 -f -u 'runyard-*'; \
 	  else tail -n 100 -F "$${STATE_DIR:-/var/lib/runyard}/log/service.log"; fi
 
-doctor: python ## the settings in force, and what this machine lacks
+doctor: python ## show the current settings, and what this machine lacks
 	@$(SYSTEM) ops.doctor
 
-posture: dev ## write the posture file of ENGINE and RUNTIME from what is measured here, for review by hand
+posture: dev ## write the posture file of ENGINE and RUNTIME from measurements on this machine, for manual review
 	@$(DEV)/python -m ops.posture
 
-images: python ## build the runner images that are not up to date; LANG=node for one, REFRESH=1 for newer packages
+images: python ## build outdated runner images; LANG=node for one, REFRESH=1 for newer packages
 	@$(SYSTEM) ops.upkeep images $(if $(filter command line,$(origin LANG)),$(LANG)) $(if $(REFRESH),--refresh)
 
 runsc: python ## build a current gVisor into /usr/local/bin, faster than Debian's (some minutes)
 	@$(SYSTEM) ops.gvisor.build
 
-gc: python ## remove expired files, and image layers that nothing uses (while no service runs)
+gc: python ## remove expired files and unused image layers (while no service runs)
 	@$(SYSTEM) ops.upkeep gc
 
-keys: python ## stored keys without HTTP: list; KEYS="create --plan free --label ci", KEYS="revoke key_…"
+keys: python ## manage stored keys without HTTP: list; KEYS="create --plan free --label ci", KEYS="revoke key_…"
 	@$(SYSTEM) ops.keys $(KEYS)
 
 check: dev ## lint, types, layers, unit tests
@@ -63,31 +63,28 @@ check: dev ## lint, types, layers, unit tests
 	@# Two real tests that cannot be loaded together are better known now than after the images are built.
 	@found=$$($(DEV)/pytest -qq --collect-only --ignore=tests/unit tests 2>&1) || { echo "$$found" >&2; exit 1; }
 
-test: check test-setup ## check, and everything on real containers (root)
-	@$(DEV)/pytest -q -m 'not slow' --durations=40 --ignore=tests/unit tests
+test: check test-setup ## check, and all tests on real containers (root)
+	@$(DEV)/pytest -q -m 'not slow' --ignore=tests/unit tests
 
-test-quick: test-setup ## a part of every real test on the default column (root); no unit tests
-	@RUNYARD_TEST_COLUMNS=oci/crun/template $(DEV)/pytest -q -m 'quick and not slow' --durations=40 --ignore=tests/unit tests
-
-test-all: check runsc test-setup ## test, and what takes longer
-	@RUNYARD_CHAOS_S=$${RUNYARD_CHAOS_S:-60} $(DEV)/pytest -q --durations=40 --ignore=tests/unit tests
+test-all: check runsc test-setup ## test, and the slow tests
+	@$(DEV)/pytest -q --ignore=tests/unit tests
 
 test-vm: python ## the service on a stock Debian, booted under emulation (over an hour): SUITE=bookworm or trixie
 	@SUITE=$(SUITE) $(SYSTEM) tests.vm
 
-bench: dev ## measure, as ratios to a bare interpreter's start; BENCH=quick, BENCH="latency stream", BENCH=--docker
+bench: dev ## benchmark, as ratios to the start of a bare interpreter; BENCH=quick, BENCH="latency stream", BENCH=--docker
 	@$(DEV)/python -m bench $(BENCH)
 
-lock: dev ## write the lock files anew
+lock: dev ## regenerate the lock files
 	@$(DEV)/python -m ops.lock
 
 openapi: dev ## write the committed copy of the OpenAPI document
 	@$(DEV)/python -m ops.openapi
 
-web: ## build the admin page anew (needs Node and npm)
+web: ## rebuild the admin page (needs Node and npm)
 	@$(SYSTEM) ops.web
 
-clean: ## remove what tools left in this folder
+clean: ## remove build and tool caches from this folder
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build web/node_modules screenshots
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

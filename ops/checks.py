@@ -52,7 +52,9 @@ def all_checks(place: StatePlace) -> Iterator[Check]:
     machine = platform.machine()
     yield Check("x86-64", machine == "x86_64", machine, "only x86-64 is supported")
     version = ".".join(map(str, sys.version_info[:3]))
-    yield Check("python", sys.version_info >= (3, 11), version, "Debian 12 or newer brings 3.11")
+    yield Check(
+        "python", sys.version_info >= (3, 11), version, "Python 3.11 or newer is required (Debian 12 has it)"
+    )
     missing = install.missing_packages()
     for name in install.needed_packages():
         yield Check(name, name not in missing, "package", f"apt-get install {name} (make up does)")
@@ -113,14 +115,14 @@ def _engine() -> Iterator[Check]:
 def _docker() -> Check:
     said = containers.version()
     host_ = os.environ.get("DOCKER_HOST") or containers.DEFAULT_HOST
-    mend = f"apt-get install docker.io, start it, or set DOCKER_HOST (it is {host_})"
-    return Check("docker answers", said is not None, said or "nobody does", mend)
+    mend = f"apt-get install docker.io, start it, or set DOCKER_HOST (now {host_})"
+    return Check("docker answers", said is not None, said or "no answer", mend)
 
 
 def _crun(version: RuntimeVersion | None) -> Check:
     if version is None:
         return Check("crun works", ok=False, detail="not installed", mend="apt-get install crun (make up does)")
-    mend = "install Debian's crun: this one has no seccomp"
+    mend = "install Debian's crun: this one lacks seccomp"
     return Check("crun works", "+SECCOMP" in version.features, version.text, mend)
 
 
@@ -141,12 +143,14 @@ def _cgroups() -> Iterator[Check]:
     yield Check(
         "cgroup layout",
         not left,
-        f"left in v2: {' '.join(left) or 'none'}",
+        f"controllers left in v2: {' '.join(left) or 'none'}",
         "make up mounts them as v1",
         required=False,
     )
     favored = found.v2 is None or host.FAVOR in found.v2_options
-    yield Check("cgroup moves are fast", favored, host.FAVOR, "make up remounts with it", required=False)
+    yield Check(
+        "cgroup moves are fast", favored, host.FAVOR, "make up remounts cgroup2 with this option", required=False
+    )
 
 
 def _kernel() -> Iterator[Check]:
@@ -161,7 +165,10 @@ def _kernel() -> Iterator[Check]:
     )
     yield from _restrictions()
     yield Check(
-        "mount namespaces", _in_child(lambda: libc.unshare(CLONE_NEWNS)), "kernel", "the service needs a whole root"
+        "mount namespaces",
+        _in_child(lambda: libc.unshare(CLONE_NEWNS)),
+        "kernel",
+        "the service needs full root rights",
     )
     action = ctypes.c_uint32(0x7FFC_0000)  # SECCOMP_RET_LOG: any known action will do to ask
     seccomp = libc.syscall(SYS_SECCOMP, SECCOMP_GET_ACTION_AVAIL, 0, ctypes.byref(action)) == 0
@@ -171,7 +178,7 @@ def _kernel() -> Iterator[Check]:
     yield Check(
         "AppArmor",
         on,
-        "a further wall where the kernel has it",
+        "additional protection, if the kernel has it",
         "boot with apparmor=1 security=apparmor",
         required=False,
     )
@@ -190,14 +197,14 @@ def _restrictions() -> Iterator[Check]:
     """Check the switches by which Debian and Ubuntu keep unprivileged users from making user namespaces."""
     clone = _sysctl("kernel/unprivileged_userns_clone")
     if clone is not None:
-        mend = "sysctl kernel.unprivileged_userns_clone=1; else each sandbox is a container, at twice the CPU"
+        mend = "sysctl kernel.unprivileged_userns_clone=1; without it each sandbox is a container at twice the CPU"
         yield Check(
             "namespaces of templates", clone != "0", "kernel.unprivileged_userns_clone", mend, required=False
         )
     restricted = _sysctl("kernel/apparmor_restrict_unprivileged_userns")
     if restricted is not None:
         # The worker makes its namespaces with CAP_SYS_ADMIN, and templates hold it in theirs.
-        detail = "in force; it does not concern the service" if restricted != "0" else "off"
+        detail = "active; it does not affect the service" if restricted != "0" else "off"
         yield Check("AppArmor's bound on namespaces", ok=True, detail=detail, required=False)
 
 
@@ -218,7 +225,7 @@ def _disk(place: StatePlace) -> Check:
         "disk",
         built or free_mb >= FREE_DISK_MB,
         f"{free_mb} MB free at {folder}",
-        f"{FREE_DISK_MB} MB for the images",
+        f"the images need {FREE_DISK_MB} MB",
     )
 
 

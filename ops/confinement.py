@@ -37,7 +37,7 @@ def show(place: StatePlace) -> bool:
     return good
 
 
-NOT_YET = "no image is built yet (make up builds them), or this is not root"
+NOT_YET = "no image is built yet (run make up), or this is not root"
 
 
 def _line(layer: dict[str, Any]) -> str:
@@ -64,6 +64,6 @@ def _measured(place: StatePlace) -> tuple[list[dict[str, Any]] | None, str]:
         )
         return [json.loads(done.stdout)], ""
     except subprocess.TimeoutExpired:
-        return None, f"no canary came back within {MEASURE_S:.0f} s"
+        return None, f"the test program did not end within {MEASURE_S:.0f} s"
     except ValueError:
-        return None, done.stderr.strip()[-500:] or f"a canary ended with {done.returncode}"
+        return None, done.stderr.strip()[-500:] or f"the test program ended with {done.returncode}"

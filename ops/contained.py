@@ -79,7 +79,7 @@ def main() -> int:
     """0 for a check that went well; otherwise it returns only to say what is wrong."""
     parser = argparse.ArgumentParser(prog="ops.contained", description=__doc__)
     parser.add_argument("what", choices=["api", "worker"])
-    parser.add_argument("--check", action="store_true", help="only ask whether it answers")
+    parser.add_argument("--check", action="store_true", help="only check whether the service responds")
     options = parser.parse_args()
     try:
         settings = load_settings()

@@ -50,12 +50,12 @@ def _show_settings(given: set[str]) -> bool:
         from config.environment import is_secret
         from config.settings import Settings, SettingsError, load_settings  # absent before the first make up
     except ImportError:
-        print("  (shown after the first make up: reading them takes its libraries)\n")
+        print("  (available after the first make up, which installs the libraries to read them)\n")
         return True
     try:
         settings = load_settings()
     except SettingsError as e:
-        print("".join(f"  wrong: {line}\n" for line in str(e).split("; ")))
+        print("".join(f"  invalid: {line}\n" for line in str(e).split("; ")))
         return False
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
@@ -67,7 +67,7 @@ def _show_settings(given: set[str]) -> bool:
 
 
 def _show_checks(checks: list[Check]) -> bool:
-    print("This machine")
+    print("Machine")
     for check in checks:
         state = "ok" if check.ok else "MISSING" if check.required else "without"
         print(f"  {check.name:<26}{state:<8}{check.detail}{'' if check.ok else f' -> {check.mend}'}")
@@ -91,7 +91,7 @@ def _show_service(place: StatePlace) -> None:
     print("Service")
     print(f"  {'supervisor':<26}{'running' if is_running(place) else 'not running'}")
     units = unit_states()
-    print(f"  {'installed':<26}{'units of systemd' if units else 'no units of systemd (make install)'}")
+    print(f"  {'installed':<26}{'systemd units' if units else 'no systemd units (make install creates them)'}")
     for name, state in units.items():
         print(f"  {name:<26}{state}")
     store = Store(place.images)
@@ -102,7 +102,7 @@ def _show_service(place: StatePlace) -> None:
 def _image(store: Store, runner: Path) -> str:
     pointer = store.pointer(runner.name)
     if pointer is None:
-        return "not built (make up or make images builds it)"
+        return "not built (run make up or make images)"
     return f"built {pointer['built_at']}, version {pointer['version']}, {pointer['size_bytes'] / 1e6:.0f} MB"
 
 

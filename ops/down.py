@@ -31,7 +31,7 @@ def stop(place: StatePlace, say: Say) -> list[str]:
         _signal(pid, signal.SIGTERM)
         _until(lambda: pid not in processes(place), _drain_s() + STOP_MARGIN_S)
     if processes(place):
-        say("killing what did not stop")
+        say("killing processes that did not stop")
         _until(lambda: not _kill(place), KILL_WITHIN_S)
     _until(lambda: not _remove_containers(place), KILL_WITHIN_S)
     for point in mounts(place):
@@ -105,15 +105,15 @@ def main() -> int:
     with turn(place, _say):
         as_units = runs_as_units(place)
         if as_units:
-            _say("stopping the units of systemd")
+            _say("stopping the systemd units")
             systemctl("stop", *reversed(SERVICES))
         left = stop(place, _say)
     if left:
-        print("make down: still there: " + ", ".join(left), file=sys.stderr)
+        print("make down: could not remove: " + ", ".join(left), file=sys.stderr)
         return 1
-    print(f"Nothing of the service in {place.state_dir} is running.")
+    print(f"The service in {place.state_dir} is stopped.")
     if as_units:
-        print("It starts again at boot, or with make install; make uninstall removes it.")
+        print("It starts again at boot or with make install. To remove it: make uninstall.")
     return 0
 
 

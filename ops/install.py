@@ -77,7 +77,7 @@ def missing_packages(wanted: dict[str, str] | None = None) -> list[str]:
 def install_packages(names: list[str]) -> None:
     """Install with apt, refreshing its lists first if that is what it takes."""
     if shutil.which("apt-get") is None:
-        raise InstallError(f"there is no apt-get here: install {', '.join(names)} yourself")
+        raise InstallError(f"apt-get is not available: install {', '.join(names)} yourself")
     env = {**clean(), "DEBIAN_FRONTEND": "noninteractive"}
     install = ["apt-get", "install", "-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
     for attempt in (["apt-get", "update", "-q"], None):
@@ -101,7 +101,7 @@ def make_venv(folder: Path) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise InstallError(f"cannot make a virtual environment in {folder}:\n{_tail(done.stdout + done.stderr)}")
+        raise InstallError(f"cannot create a virtual environment in {folder}:\n{_tail(done.stdout + done.stderr)}")
 
 
 def code_digest() -> str:

@@ -1,8 +1,8 @@
 """`make keys`: stored keys without HTTP, whether the service runs or not.
 
     make keys                                       all of them, the newest first
-    make keys KEYS="create --plan pro --label bob"  a new one, on stdout, this once
-    make keys KEYS="revoke key_…"                   end one at once and for good
+    make keys KEYS="create --plan pro --label bob"  create a key; it is printed once, on stdout
+    make keys KEYS="revoke key_…"                   revoke a key immediately and permanently
 
 The settings are those of the environment, as for `make up`: STATE_DIR, DATABASE_URL, PLANS_FILE. The database
 belongs to api's account, so this process becomes that account before it opens it.
@@ -57,12 +57,12 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make keys", description=__doc__, usage='make keys KEYS="…"')
     commands = parser.add_subparsers(dest="command")
-    commands.add_parser("list", help="all keys, the newest first")
-    create = commands.add_parser("create", help="make a key and show it, this once")
-    create.add_argument("--plan", required=True, help="one of the plans of PLANS_FILE")
-    create.add_argument("--label", default="", help="at most 64 of A-Z a-z 0-9 _ . -")
-    revoke = commands.add_parser("revoke", help="end a key at once and for good")
-    revoke.add_argument("id", help="its id, key_…, as list shows it")
+    commands.add_parser("list", help="list all keys, the newest first")
+    create = commands.add_parser("create", help="create a key; it is shown only once")
+    create.add_argument("--plan", required=True, help="a plan from PLANS_FILE")
+    create.add_argument("--label", default="", help="at most 64 characters of A-Z a-z 0-9 _ . -")
+    revoke = commands.add_parser("revoke", help="revoke a key immediately and permanently")
+    revoke.add_argument("id", help="the id (key_…) that list shows")
     return parser
 
 
@@ -75,7 +75,7 @@ def _find_libraries() -> None:
         return
     python = StatePlace.of_environment().python
     if not python.exists() or os.environ.get(TRIED):
-        print("make keys: the service is not installed: make up first", file=sys.stderr)
+        print("make keys: the service is not installed: run make up first", file=sys.stderr)
         sys.exit(FAILED)
     argv = [str(python), "-P", "-s", "-m", "ops.keys", *sys.argv[1:]]
     os.execve(python, argv, {**clean(), TRIED: "1"})  # noqa: S606
@@ -113,20 +113,20 @@ def _create(keyring: KeyService, plans: Plans, plan: str, label: str) -> int:
     from api.keys.service import LABEL_RULE, is_label
 
     if plan not in plans:
-        print(f"make keys: there is no plan {plan!r}; known are {', '.join(plans)}", file=sys.stderr)
+        print(f"make keys: unknown plan {plan!r}; available: {', '.join(plans)}", file=sys.stderr)
         return MISUSED
     if not is_label(label):
         print(f"make keys: label: {LABEL_RULE}", file=sys.stderr)
         return MISUSED
     made = keyring.make(plan, OPERATOR, label=label)
-    print(f"{made.stored.id}, plan {plan}: the key is shown this once", file=sys.stderr)
+    print(f"{made.stored.id}, plan {plan}: the key is shown only once", file=sys.stderr)
     print(made.text)
     return 0
 
 
 def _revoke(keyring: KeyService, key_id: str) -> int:
     if not keyring.revoke(key_id, OPERATOR):
-        print("make keys: there is no such key, or it is revoked", file=sys.stderr)
+        print("make keys: no such key, or already revoked", file=sys.stderr)
         return FAILED
     print(f"{key_id} is revoked", file=sys.stderr)
     return 0
@@ -135,10 +135,10 @@ def _revoke(keyring: KeyService, key_id: str) -> int:
 def _list(records: Records, keyring: KeyService) -> int:
     from config.clock import rfc3339
 
-    print(f"{'id':<33}{'prefix':<10}{'plan':<12}{'left':>8}  {'state':<10}{'made':<26}label")
+    print(f"{'id':<33}{'prefix':<10}{'plan':<12}{'left':>8}  {'state':<10}{'created':<26}label")
     for key in _all(records):
         left = keyring.left(key).runs
-        state = "revoked" if key.revoked_at_ms is not None else "disabled" if key.disabled else "good"
+        state = "revoked" if key.revoked_at_ms is not None else "disabled" if key.disabled else "active"
         shown = "-" if left is None else str(left)
         made = rfc3339(key.created_at_ms)
         print(f"{key.id:<33}{key.prefix:<10}{key.plan:<12}{shown:>8}  {state:<10}{made:<26}{key.label}")

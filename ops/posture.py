@@ -117,7 +117,7 @@ def write(settings: Settings) -> Path:
             if facts is not None:
                 found[language.id] = facts
         if not found:
-            raise EngineError("no image is built: make images builds them")
+            raise EngineError("no image is built: run make images")
         path = golden_path(engine.name, engine.runtime)
         path.write_text(json.dumps(joined(found), indent=1, ensure_ascii=False) + "\n")
         print(f"{path} from {', '.join(found)}: review every line before it is committed")
@@ -133,7 +133,7 @@ def show(settings: Settings, language: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """0 when the file is written, or what was asked is shown."""
     parser = argparse.ArgumentParser(prog="ops.posture", description=__doc__)
-    parser.add_argument("--show", metavar="LANGUAGE", help="only say how a sandbox of this language stands")
+    parser.add_argument("--show", metavar="LANGUAGE", help="only print the posture of a sandbox in this language")
     options = parser.parse_args(argv)
     os.environ.setdefault("RUNYARD_ENV", "development")
     try:
@@ -142,7 +142,9 @@ def main(argv: list[str] | None = None) -> int:
             show(settings, options.show)
             return 0
         if settings.disable_sandbox_security:
-            raise EngineUnusable("DISABLE_SANDBOX_SECURITY=1: there is nothing to measure that may be required")
+            raise EngineUnusable(
+                "DISABLE_SANDBOX_SECURITY=1: a posture measured without security must not be recorded"
+            )
         host.prepare()
         write(settings)
     except (SettingsError, EngineError, ValueError) as e:

@@ -94,7 +94,7 @@ def unusable(state_dir: Path) -> str | None:
         if folder.exists() and not folder.is_dir():
             return f"STATE_DIR: {folder} is not a directory"
         if folder.exists() and not folder.stat().st_mode & 0o001:
-            return f"STATE_DIR: {folder} is closed to other accounts, and the api runs as one (chmod o+x {folder})"
+            return f"STATE_DIR: {folder} is not accessible to the account of the api (chmod o+x {folder})"
     return None
 
 
@@ -110,7 +110,7 @@ def turn(place: StatePlace, waits: Callable[[str], None]) -> Iterator[None]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waits("waiting for another make up or make down of this service")
+            waits("waiting for another make up or make down of this service to finish")
             fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:

@@ -28,14 +28,14 @@ def main() -> int:
     if url is None and pid is None:
         url = address(os.environ.get("BIND") or "127.0.0.1", os.environ.get("PORT") or "8080")
     how = f"supervisor {pid}" if pid is not None else ", ".join(f"{n} {s}" for n, s in unit_states().items())
-    print(f"running: {how}, STATE_DIR={place.state_dir}, {url or 'address not known'}")
+    print(f"running: {how}, STATE_DIR={place.state_dir}, {url or 'address unknown'}")
     if url is None:
         return 1
     ready = _get(f"{url}/readyz")
     checks = ", ".join(f"{name} {state}" for name, state in ready.get("checks", {}).items())
     print(f"health: {ready.get('status', 'no answer')}{f' ({checks})' if checks else ''}")
     for name, found in failing(place).items():
-        print(f"{name}: sandboxes cannot be made: {found['words']} -> {found['remedy']}")
+        print(f"{name}: no sandbox can be created: {found['words']} -> {found['remedy']}")
     for language in _get(f"{url}/v1/languages").get("data", []):
         print(f"{language['id']}: {'ready' if language['ready'] else 'not built yet'} {language['version']}")
     return 0 if ready.get("status") == "ok" else 1

@@ -90,7 +90,7 @@ class Supervisor:
 def main(argv: list[str] | None = None) -> int:
     """Validate, claim the state directory, prepare the host, run."""
     parser = argparse.ArgumentParser(prog="ops.supervisor", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say whether the settings are good")
+    parser.add_argument("--check", action="store_true", help="only check whether the settings are valid")
     options = parser.parse_args(argv)
     signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
     try:
@@ -141,7 +141,7 @@ def _names_set(settings: Settings) -> list[str]:
 
 def _problem(settings: Settings) -> str | None:
     if os.geteuid() != 0:
-        return "the service must be started as root: it makes namespaces and control groups"
+        return "the service must be started as root: it creates namespaces and control groups"
     try:
         load_plans(settings)
     except SettingsError as e:

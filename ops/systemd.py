@@ -98,13 +98,17 @@ def write_settings(path: Path, given: dict[str, str]) -> bool:
 def check_settings(given: dict[str, str]) -> None:
     """Raises InstallError for a setting that the units themselves decide."""
     if given.get("STATE_DIR", DEFAULT_STATE_DIR) != DEFAULT_STATE_DIR:
-        raise InstallError(f"STATE_DIR={given['STATE_DIR']}: the units use {DEFAULT_STATE_DIR}; leave it out")
+        raise InstallError(
+            f"STATE_DIR={given['STATE_DIR']}: the units use {DEFAULT_STATE_DIR}; remove this setting"
+        )
     if given.get("UID_BASE", str(ACCOUNT_UID)) != str(ACCOUNT_UID):
-        raise InstallError(f"UID_BASE={given['UID_BASE']}: the account of the api has {ACCOUNT_UID}; leave it out")
+        raise InstallError(
+            f"UID_BASE={given['UID_BASE']}: the account of the api has {ACCOUNT_UID}; remove this setting"
+        )
     for name in ("IMAGES_DIR", "STORAGE_DIR"):
         path = given.get(name)
         if path and not Path(path).is_relative_to(DEFAULT_STATE_DIR):
-            raise InstallError(f"{name}={path}: must lie beneath {DEFAULT_STATE_DIR}: the units write nowhere else")
+            raise InstallError(f"{name}={path}: must be inside {DEFAULT_STATE_DIR}: the units can write only there")
 
 
 def remove_files(root: Path) -> None:
@@ -127,7 +131,7 @@ class Installation:
         """Install or upgrade, and return once a program has run."""
         check_machine()
         if is_running(self._place):
-            raise InstallError(f"a service that make up has started uses {self._place.state_dir}: make down first")
+            raise InstallError(f"a service started by make up uses {self._place.state_dir}: run make down first")
         self._use_settings()
         up = Up(log_tail=_journal, failed=_failed_units)
         self._place.state_dir.mkdir(parents=True, exist_ok=True)
@@ -228,9 +232,9 @@ def uninstall(*, purge: bool) -> None:
     """Stop the units and remove them. Raises InstallError for what is left all the same: then nothing is purged."""
     place = StatePlace(Path(DEFAULT_STATE_DIR).resolve())
     if not is_installed() and not purge:
-        raise InstallError("no units of the service are installed")
+        raise InstallError("no systemd units of the service are installed")
     if is_running(place):
-        raise InstallError(f"a service that make up has started uses {place.state_dir}: make down first")
+        raise InstallError(f"a service started by make up uses {place.state_dir}: run make down first")
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -240,7 +244,7 @@ def uninstall(*, purge: bool) -> None:
             _run(["systemctl", "disable", "--now", "--quiet", *reversed(SERVICES)])
         left = stop(place, say)
         if left:
-            raise InstallError("still there: " + ", ".join(left))
+            raise InstallError("could not remove: " + ", ".join(left))
         remove_files(Path("/"))
         _run(["systemctl", "daemon-reload"])
         systemctl("reset-failed", *SERVICES)
@@ -249,8 +253,8 @@ def uninstall(*, purge: bool) -> None:
     if purge:
         shutil.rmtree(SETTINGS.parent, ignore_errors=True)
         shutil.rmtree(place.state_dir, ignore_errors=True)
-    kept = "nothing is kept" if purge else f"kept: {SETTINGS.parent}, {place.state_dir} (PURGE=1 removes them)"
-    print(f"The service is removed; {kept}.")
+    kept = "nothing was kept" if purge else f"kept: {SETTINGS.parent}, {place.state_dir} (PURGE=1 removes them)"
+    print(f"The service was removed; {kept}.")
 
 
 def _wants_purge() -> bool:
@@ -263,9 +267,9 @@ def _wants_purge() -> bool:
 
 def _check_systemd() -> None:
     if os.geteuid() != 0:
-        raise InstallError("must be run as root: it writes units of systemd")
+        raise InstallError("must be run as root: it writes systemd units")
     if not has_systemd():
-        raise InstallError("systemd does not run this machine: make up starts the service without it")
+        raise InstallError("this machine does not run systemd: start the service with make up")
 
 
 def main() -> int:
@@ -284,7 +288,7 @@ def main() -> int:
         print(f"make {what}: {e}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"make {what}: interrupted; run it again to go on", file=sys.stderr)
+        print(f"make {what}: interrupted; run it again to continue", file=sys.stderr)
         return 130
     return 0
 

@@ -67,18 +67,18 @@ class Up:
 
     def _start_if_needed(self) -> None:
         if runs_as_units(self._place):
-            raise InstallError("systemd runs the service here: make install upgrades it, make down stops it")
+            raise InstallError("the service runs under systemd: make install upgrades it, make down stops it")
         digest = install.code_digest()
         wanted = {"code": digest, "settings": _settings_digest()}
         if is_running(self._place):
             if self._is_as_wanted(wanted) and not self._images_outdated():
-                self.say("already running with this code and these settings")
+                self.say("already running with the current code and settings")
                 return self.wait_until_healthy(None)
-            self.say("running with other code or settings: stopping it first")
+            self.say("code or settings have changed: stopping the running service")
             if stop(self._place, self.say):
                 raise InstallError("the running service could not be stopped")
         elif processes(self._place):
-            self.say("clearing up after a supervisor that was killed")
+            self.say("cleaning up after a killed supervisor")
             stop(self._place, self.say)
         self.check_port()
         self.install(digest)
@@ -105,7 +105,7 @@ class Up:
             install.install_packages(missing)
         current = install.installed_digest(self._place) == digest
         if not current:
-            self.say("preparing a virtual environment")
+            self.say("creating a virtual environment")
             install.make_venv(self._place.venv)
         with ThreadPoolExecutor(max_workers=1) as background:
             image = background.submit(self._build_first_image)
@@ -184,7 +184,7 @@ class Up:
 
     def _send_canary(self) -> None:
         """Run the first language's example as any job. Raises InstallError with the words about its failure."""
-        self.say(f"a canary in {_first_language()}")
+        self.say(f"running a test program in {_first_language()}")
         words, remedy = canary(self._place, _first_language())
         if words:
             raise self._no_sandboxes(words, remedy)
@@ -251,7 +251,7 @@ def _first_language() -> str:
 def check_machine() -> None:
     """Raises InstallError with what this machine lacks to run the service at all, and the remedy."""
     if os.geteuid() != 0:
-        raise InstallError("the service must be started as root: it makes namespaces and control groups")
+        raise InstallError("the service must be started as root: it creates namespaces and control groups")
     if platform.machine() != "x86_64":
         raise InstallError(f"only x86-64 is supported; this is {platform.machine()}")
     if os.environ.get("ENGINE", "auto") in {"", "auto", "oci"}:
@@ -298,7 +298,7 @@ def main() -> int:
         print(f"make up: {e}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("make up: interrupted; run it again to go on, or make down", file=sys.stderr)
+        print("make up: interrupted; run it again to continue, or run make down", file=sys.stderr)
         return 130
     return 0
 

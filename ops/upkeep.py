@@ -30,14 +30,14 @@ def build_images(place: StatePlace, progress: BuildProgress, languages: list[str
 def prepare_tests(place: StatePlace, progress: BuildProgress) -> None:
     """Everything that the real tests stand on, in a state directory of their own."""
     if os.geteuid() != 0:
-        raise InstallError("the real tests run sandboxes: they need root")
+        raise InstallError("the tests run real sandboxes and need root")
     _install_packages(progress, install.PACKAGES | _engines_under_test() | web.TEST_PACKAGES)
     web.install_packages()
     host.prepare()
     _run_builder(DEV_PYTHON, place, [], None)
     argv = [str(DEV_PYTHON), "tests/clients/openwebui_env.py", str(place.state_dir / "open-webui")]
     if subprocess.run(argv, env=clean(), cwd=install.ROOT, check=False).returncode != 0:
-        raise InstallError("what the tests of openwebui_tool.py stand on could not be installed (see above)")
+        raise InstallError("the dependencies of the tests of openwebui_tool.py could not be installed (see above)")
 
 
 def collect(place: StatePlace, progress: BuildProgress) -> None:
@@ -46,7 +46,7 @@ def collect(place: StatePlace, progress: BuildProgress) -> None:
     Refused while a service runs: it sweeps its files itself, and may run from the layers.
     """
     if runs(place):
-        raise InstallError("a service runs with this STATE_DIR: make down first")
+        raise InstallError("a service is running with this STATE_DIR: run make down first")
     store = Store(place.images)
     with store.locked(progress):
         gone = store.collect()
@@ -57,7 +57,7 @@ def collect(place: StatePlace, progress: BuildProgress) -> None:
         environment = {**clean(), "STATE_DIR": str(place.state_dir)}
         argv = [str(place.python), "-P", "-s", "-m", "ops.files"]
         if subprocess.run(argv, env=environment, check=False).returncode != 0:
-            raise InstallError("the files could not be swept (see above)")
+            raise InstallError("expired files could not be removed (see above)")
 
 
 def _engines_under_test() -> dict[str, str]:
@@ -96,7 +96,7 @@ def main() -> int:
     """0 when it is done."""
     parser = argparse.ArgumentParser(prog="ops.upkeep", description=__doc__)
     parser.add_argument("what", choices=["images", "gc", "tests"])
-    parser.add_argument("--refresh", action="store_true", help="build anew with Debian's newer packages")
+    parser.add_argument("--refresh", action="store_true", help="rebuild with newer Debian packages")
     parser.add_argument("languages", nargs="*")
     options = parser.parse_args()
     os.umask(0o022)

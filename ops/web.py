@@ -42,7 +42,7 @@ def _run(*argv: str) -> None:
     try:
         done = subprocess.run(argv, cwd=WEB, env=clean(), capture_output=True, text=True, check=False)
     except FileNotFoundError as e:
-        raise InstallError(f"there is no {argv[0]}: install {', '.join(PACKAGES)}") from e
+        raise InstallError(f"{argv[0]} is not installed: install {', '.join(PACKAGES)}") from e
     if done.returncode != 0:
         raise InstallError(f"{' '.join(argv[:2])} failed:\n{(done.stdout + done.stderr)[-3000:]}")
 

@@ -38,5 +38,5 @@ def canary(place: StatePlace, language: str) -> tuple[str, str]:
     answer = ask(place, {"op": "canary", "language": language}, CANARY_S)
     found = (answer or {}).get("canary")
     if not isinstance(found, dict):
-        return f"the worker does not answer within {CANARY_S:.0f} s", "look at the log"
+        return f"the worker does not answer within {CANARY_S:.0f} s", "see the log"
     return ("", "") if found.get("ok") else (str(found.get("words")), str(found.get("remedy")))

@@ -142,7 +142,7 @@ class Catalogue:
         found = [_read(path) for path in sorted(folder.glob("*/runner.toml"))]
         unknown = (wanted or set()) - {language.id for language in found}
         if unknown:
-            raise ValueError(f"LANGUAGES: there is no runner for {', '.join(sorted(unknown))}")
+            raise ValueError(f"LANGUAGES: no runner for {', '.join(sorted(unknown))}")
         return cls([language for language in found if wanted is None or language.id in wanted])
 
 

@@ -39,7 +39,7 @@ def open_engine(settings: Settings, catalogue: Catalogue, *, slots: int) -> tupl
             raise
         wanted = settings.runtime or "crun"
         raise EngineUnusable(
-            f"ENGINE=auto finds nothing to make sandboxes with. For the engine oci: run as root, apt-get install "
+            f"ENGINE=auto: no engine is usable. For the engine oci: run as root, apt-get install "
             f"{wanted}. For the engine docker: {e}"
         ) from e
 
@@ -79,7 +79,7 @@ def _overrides(catalogue: Catalogue, find: Callable[[str, str], Image]) -> dict[
     for name, value in image_overrides().items():
         language = catalogue.get(name)
         if language is None:
-            raise EngineUnusable(f"{IMAGE_PREFIX}{name.upper()}: there is no such language ({catalogue.ids})")
+            raise EngineUnusable(f"{IMAGE_PREFIX}{name.upper()}: unknown language; supported: {catalogue.ids}")
         try:
             found[language.id] = find(language.id, value)
         except (EngineError, OSError) as e:
@@ -98,6 +98,6 @@ def try_given(engine: Engine, images: OverriddenImages) -> None:
                 sandbox.destroy()
         except EngineError as e:
             raise EngineUnusable(
-                f"{IMAGE_PREFIX}{language.upper()}: no sandbox starts from it; an image must be built by the "
-                f"runner's Dockerfile, with the agent in it ({e})"
+                f"{IMAGE_PREFIX}{language.upper()}: no sandbox starts from this image; build it with the "
+                f"runner's Dockerfile, which includes the agent ({e})"
             ) from e

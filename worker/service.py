@@ -141,7 +141,7 @@ class Service:
             self.posture.send_canaries(built)
         except NotConfined as e:
             raise EngineUnusable(
-                f"the service does not start, as sandboxes are not confined as they must be: {e}"
+                f"the service does not start, because sandboxes lack required confinement: {e}"
             ) from e
         log.info("measured", extra={"images": len(built), "seconds": round(time.monotonic() - began, 3)})
 
@@ -222,7 +222,7 @@ class Service:
         """
         language = self.catalogue.get(name)
         if language is None:
-            return _canary(f"there is no language {name}: there are {self.catalogue.ids}")
+            return _canary(f"unknown language {name}; supported: {self.catalogue.ids}")
         job = Job(run_id=new_id("run"), language=language.id, code=language.example, key="canary")
         accepted = self.executor.accept(job)
         if isinstance(accepted, Refusal):

@@ -51,7 +51,7 @@ def this_instance(folder: Path) -> Instance:
     try:
         return Instance(_kept_id(folder), socket.gethostname(), _BOOT_ID.read_text().strip())
     except OSError as e:
-        raise SettingsError(f"STATE_DIR: {folder / FILE} cannot be used: {e.strerror}") from e
+        raise SettingsError(f"STATE_DIR: {folder / FILE} is unusable: {e.strerror}") from e
 
 
 def _kept_id(folder: Path) -> str:
@@ -71,7 +71,7 @@ def _kept_id(folder: Path) -> str:
             temporary.unlink()
     found = path.read_text(errors="replace").strip()
     if not _ID.fullmatch(found):
-        raise SettingsError(f"STATE_DIR: {path} is damaged; remove it to have a new one made")
+        raise SettingsError(f"STATE_DIR: {path} is damaged; remove it, and a new one is created")
     return found
 
 

@@ -30,7 +30,7 @@ def revision(module: str | None = None) -> str:
         words = line.removeprefix("require").split()
         if words[:1] == [PACKAGE.rpartition("/")[0]]:
             return words[1]
-    raise InstallError("ops/gvisor/go.mod names no version of gVisor")
+    raise InstallError("ops/gvisor/go.mod has no version of gVisor")
 
 
 def installed_version(path: Path = TARGET) -> str:
@@ -45,14 +45,14 @@ def installed_version(path: Path = TARGET) -> str:
 def build(target: Path, progress: BuildProgress) -> None:
     """Build and install. Raises InstallError."""
     if os.geteuid() != 0:
-        raise InstallError(f"{target} is root's to write")
+        raise InstallError(f"writing {target} requires root")
     wanted = revision()
     if installed_version(target) == wanted:
-        progress.say(f"{target} is {wanted} already")
+        progress.say(f"{target} is already version {wanted}")
         return
     with tempfile.TemporaryDirectory(prefix="runyard-gvisor-", dir="/var/tmp") as scratch:
         folder = Path(scratch)
-        progress.say("fetching the compiler")
+        progress.say("downloading the compiler")
         install.make_venv(folder / "venv")
         python = folder / "venv/bin/python"
         lock = str(HERE / "go.lock")
@@ -62,7 +62,7 @@ def build(target: Path, progress: BuildProgress) -> None:
         progress.say(f"building gVisor {wanted} (some minutes)")
         made = _compile(folder, wanted)
         if installed_version(made) != wanted:
-            raise InstallError("the runsc that was built does not run here")
+            raise InstallError("the built runsc does not run on this machine")
         beside = target.with_name(f".{target.name}.new")
         beside.write_bytes(made.read_bytes())
         beside.chmod(0o755)
@@ -99,7 +99,7 @@ def _compiler(folder: Path) -> Path:
     for path in found:
         if path.is_file() and (path.parent.parent / "src").is_dir():
             return path
-    raise InstallError("the compiler's wheel holds no bin/go")
+    raise InstallError("the compiler's wheel has no bin/go")
 
 
 def main() -> int:

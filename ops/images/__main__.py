@@ -36,13 +36,13 @@ def main(argv: list[str] | None = None) -> int:
 def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ops.images", description=__doc__)
     parser.add_argument("--images", type=Path, default=_default_store(), help="the image store")
-    parser.add_argument("--check", action="store_true", help="only say what is outdated; exit 1 if anything is")
-    parser.add_argument("--collect", action="store_true", help="then remove layers that nothing names")
-    parser.add_argument("--refresh", metavar="WORD", help="build all anew with Debian's newer packages, once")
+    parser.add_argument("--check", action="store_true", help="only list outdated images; exit 1 if there are any")
+    parser.add_argument("--collect", action="store_true", help="also remove unused layers")
+    parser.add_argument("--refresh", metavar="WORD", help="rebuild all images once with newer Debian packages")
     parser.add_argument(
         "--context", nargs=2, metavar=("LANGUAGE", "DIR"), help="fill a directory for `docker build` instead"
     )
-    parser.add_argument("languages", nargs="*", help="all when none is named")
+    parser.add_argument("languages", nargs="*", help="languages to build; default: all")
     return parser.parse_args(argv)
 
 
@@ -57,7 +57,7 @@ def _build(options: argparse.Namespace) -> int:
     languages = options.languages or inputs.languages()
     unknown = sorted(set(languages) - set(inputs.languages()))
     if unknown:
-        raise ImageError(f"there is no runner for {', '.join(unknown)}; known: {', '.join(inputs.languages())}")
+        raise ImageError(f"no runner for {', '.join(unknown)}; available: {', '.join(inputs.languages())}")
     builder = Builder(store, inputs, clean(), progress)
     if options.check:
         outdated = builder.outdated(languages)

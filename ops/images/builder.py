@@ -73,7 +73,7 @@ class Builder:
 
         def work() -> Path:
             wheels.fetch(lock, target, self._env)
-            self._say(language, "wheels are here")
+            self._say(language, "wheels downloaded")
             return target
 
         return background.submit(work)
@@ -81,7 +81,7 @@ class Builder:
     def _base(self) -> Path:
         name = f"base-{self._inputs.base_key()}"
         if self._store.layer(name) is None:
-            self._say("base", "making Debian's small root")
+            self._say("base", "creating the Debian base system")
             with self._store.building(name) as place:
                 layers.make_base(place, self._inputs, self._env)
             self._say("base", "done")

@@ -30,7 +30,7 @@ def host_sources(suite: str = SUITE) -> str:
     main = os.environ.get("DEBIAN_MIRROR") or main
     security = os.environ.get("DEBIAN_SECURITY_MIRROR") or security or (main and f"{main}-security")
     if not main:
-        raise HostLacks("base: apt's sources name no Debian mirror; set DEBIAN_MIRROR to one")
+        raise HostLacks("base: no Debian mirror in apt's sources; set DEBIAN_MIRROR")
     return sources(main, security, suite)
 
 

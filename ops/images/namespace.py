@@ -28,7 +28,7 @@ def run_isolated(work: Callable[[], int]) -> int:
         raise HostLacks("building images needs root")
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNS | CLONE_NEWPID) != 0:
-        raise HostLacks(f"cannot make a mount namespace: {os.strerror(ctypes.get_errno())}")
+        raise HostLacks(f"cannot create a mount namespace: {os.strerror(ctypes.get_errno())}")
     child = os.fork()
     if child == 0:
         _be_init(libc, work)

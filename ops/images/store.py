@@ -30,7 +30,7 @@ class Store:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                progress.say("another build is at work here: waiting for it")
+                progress.say("waiting for another build to finish")
                 fcntl.flock(file, fcntl.LOCK_EX)
             for leftover in self.folder.glob(BUILDING + "*"):
                 shutil.rmtree(leftover)

@@ -13,7 +13,7 @@ def test_create_use_list_and_revoke(service):
     me = service.get("/v1/keys/me", token=key).body
     assert (me["plan"], me["label"]) == ("pro", "by-hand")
     line = next(line for line in make("keys").stdout.splitlines() if line.startswith(me["id"]))
-    assert line.split()[1:5] == [me["prefix"], "pro", "10000", "good"]
+    assert line.split()[1:5] == [me["prefix"], "pro", "10000", "active"]
     make("keys", KEYS=f"revoke {me['id']}")
     assert service.get("/v1/keys/me", token=key).status == 401
     line = next(line for line in make("keys", KEYS="list").stdout.splitlines() if line.startswith(me["id"]))
@@ -27,7 +27,7 @@ def test_create_use_list_and_revoke(service):
     made = service.post("/v1/admin/keys", json={"plan": "pro"}, token=ADMIN_TOKEN)
     assert made.status == 201
     for said, arguments in (
-        ("no plan 'gold'; known are free", "create --plan gold"),
+        ("unknown plan 'gold'; available: free", "create --plan gold"),
         ("label: must be", "create --plan pro --label a/b"),
         ("no such key", f"revoke {me['id']}"),
         ("invalid choice", "burn"),

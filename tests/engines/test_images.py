@@ -121,7 +121,7 @@ def test_an_image_without_the_agent_is_refused_at_the_start(start, tmp_path):
     (tmp_path / "usr").mkdir()
     worker = start(ENGINE="oci", RUNNER_IMAGE_BASH=str(tmp_path))
     assert worker.process.wait(30) == 78
-    assert "RUNNER_IMAGE_BASH: no sandbox starts from it" in worker.log.read_text()
+    assert "RUNNER_IMAGE_BASH: no sandbox starts from this image" in worker.log.read_text()
 
 
 @pytest.mark.skipif("docker/runc" not in chosen(), reason="RUNYARD_TEST_COLUMNS leaves out docker/runc")

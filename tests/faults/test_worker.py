@@ -241,10 +241,10 @@ def test_nothing_accumulates(start_worker):
         ({"WARM_POOL": "cobol=1"}, "WARM_POOL"),
         ({"LANGUAGES": "cobol"}, "cobol"),
         ({"PORT": "x"}, "PORT"),
-        ({"RUNNER_IMAGE_PYTHON": "/nowhere"}, "RUNNER_IMAGE_PYTHON=/nowhere: there is no such file"),
+        ({"RUNNER_IMAGE_PYTHON": "/nowhere"}, "RUNNER_IMAGE_PYTHON=/nowhere: no such file"),
         ({"RUNNER_IMAGE_PYTHON": "/etc"}, "RUNNER_IMAGE_PYTHON=/etc: is neither a root file system"),
         ({"RUNNER_IMAGE_PYTHON": "/etc/passwd"}, "passwd is no archive"),
-        ({"RUNNER_IMAGE_COBOL": "/"}, "RUNNER_IMAGE_COBOL: there is no such language"),
+        ({"RUNNER_IMAGE_COBOL": "/"}, "RUNNER_IMAGE_COBOL: unknown language"),
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused_at_start(service, state, settings, words):

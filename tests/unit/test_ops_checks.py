@@ -64,7 +64,7 @@ def test_ubuntus_bound_is_said_not_to_concern_the_service(proc):
     proc({"sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"})
     check = found(checks._restrictions())["AppArmor's bound on namespaces"]
     assert check.ok
-    assert "does not concern the service" in check.detail
+    assert "does not affect the service" in check.detail
 
 
 def test_a_kernel_without_these_switches_is_not_asked(proc):

@@ -214,8 +214,8 @@ def test_who_starts_or_stops_a_service_waits_for_another_who_does(tmp_path):
         order.append("first")
     waiting.join()
     assert order == ["first", "second"]
-    assert said == ["waiting for another make up or make down of this service"]
-    with turn(StatePlace(tmp_path / "none"), said.append):
+    assert said == ["waiting for another make up or make down of this service to finish"]
+    with turn(Place(tmp_path / "none"), said.append):
         assert len(said) == 1
 
 
@@ -273,7 +273,7 @@ def test_a_state_directory_that_the_api_could_not_reach_is_refused():
         open_one.chmod(0o755)
         closed.mkdir(mode=0o700)
         assert unusable(open_one / "state") is None
-        assert unusable(closed / "state").startswith(f"STATE_DIR: {closed} is closed")
+        assert unusable(closed / "state").startswith(f"STATE_DIR: {closed} is not accessible")
 
 
 def test_directories_have_their_modes_whatever_the_umask(tmp_path):

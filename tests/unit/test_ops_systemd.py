@@ -95,7 +95,7 @@ def test_without_systemd_nothing_is_written(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(systemd, "SETTINGS", tmp_path / "environment")
     monkeypatch.setattr("sys.argv", ["ops.systemd", "install"])
     assert systemd.main() == 1
-    assert "make up starts the service without it" in capsys.readouterr().err
+    assert "start the service with make up" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -235,6 +235,6 @@ SYSTEMD = (
     ),
 )
 END = (
-    Step("make down", DOWN, 60, (r"Nothing of the service",)),
+    Step("make down", DOWN, 60, (r"The service in \S+ is stopped",)),
     Step("nothing is left", NOTHING_LEFT, 20, (r"nothing left",)),
 )

@@ -35,7 +35,7 @@ INDEX_TYPES = (
 def import_image(language: str, where: Path, store: Path) -> Image:
     """Return the image at `where`, unpacked beneath `store` if necessary. Raises EngineError, OSError."""
     if not where.exists():
-        raise EngineError("there is no such file or directory")
+        raise EngineError("no such file or directory")
     if not where.is_dir():
         return _import_archive(language, where, store)
     if (where / "oci-layout").exists():
