@@ -121,7 +121,7 @@ def test_files_input_arguments_and_environment_reach_the_program(visitor):
     page.fill("#file-path-0", "helper.py")
     page.fill("#file-content-0", "word = 'helped'")
     page.set_input_files("#upload", {"name": "up.txt", "mimeType": "text/plain", "buffer": b"brought along"})
-    expect(page.locator("#upload-status")).to_contain_text("is uploaded")
+    expect(page.locator("#upload-status")).to_contain_text("up.txt uploaded")
     page.click("#tab-input")
     page.fill("#stdin", "Alice\n")
     page.click("#tab-args")
@@ -222,7 +222,7 @@ def test_a_bad_token_is_refused_in_the_services_words(visit, service):
         visitor.run()
         expect(visitor.page.locator("#problem")).to_contain_text(words)
         visitor.give("smile ☺")
-        expect(visitor.page.locator("#token-problem")).to_contain_text("no token has")
+        expect(visitor.page.locator("#token-problem")).to_contain_text("invalid characters")
         visitor.give(TOKEN)
         expect(visitor.page.locator("#token-bar")).to_be_hidden()
 
@@ -272,7 +272,7 @@ def test_a_link_carries_the_program_and_runs_nothing(visitor, visit, service):
         expect(other.page.locator("#status")).to_be_hidden()
     with visit() as third:
         third.arrive(token=None, fragment="#program=bm90IGEgcHJvZ3JhbQ")
-        expect(third.page.locator("#toast")).to_contain_text("no program that can be read")
+        expect(third.page.locator("#toast")).to_contain_text("no valid program")
 
 
 def test_a_reload_keeps_the_program(visitor):
@@ -361,7 +361,7 @@ def in_words(ms: int) -> str:
 def test_usage_is_shown_or_said_not_to_be_there(visitor, service):
     visitor.page.click("#tab-usage")
     answer = service.get("/v1/usage")
-    words = "Runs" if answer.status == 200 else "does not tell"
+    words = "Runs" if answer.status == 200 else "does not provide"
     expect(visitor.page.locator("#usage")).to_contain_text(words)
     assert answer.status in (200, 404)
 

@@ -49,11 +49,11 @@ async function send(path: string, options: Options): Promise<Response> {
     if (options.signal?.aborted) throw e;
     if (e instanceof TypeError && /header|ISO-8859|ByteString/i.test(e.message)) {
       throw new Refused(401, {
-        message: "The token has characters that no token has.", type: "page", param: null, code: "malformed_token",
+        message: "The token contains invalid characters.", type: "page", param: null, code: "malformed_token",
       });
     }
     throw new Refused(0, {
-      message: "The service cannot be reached.", type: "page", param: null, code: "unreachable",
+      message: "The service is unreachable.", type: "page", param: null, code: "unreachable",
     });
   }
   if (!response.ok) throw await refusal(response);
@@ -83,7 +83,7 @@ export async function call<T>(path: string, options: Options = {}): Promise<T> {
     return (await response.json()) as T;
   } catch {
     throw new Refused(0, {
-      message: "The answer of the service broke off.", type: "page", param: null, code: "unreachable",
+      message: "The connection was lost during the response.", type: "page", param: null, code: "unreachable",
     });
   }
 }

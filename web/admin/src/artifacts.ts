@@ -14,9 +14,9 @@ const SHOWN_ROWS = 100;
 const SHOWN_COLUMNS = 30;
 
 const REASONS: Record<string, string> = {
-  symlink: "is a symbolic link", special_file: "is no regular file", too_large: "is larger than a file may be",
-  too_many: "is one more than may be kept", too_deep: "lies too deep", unreadable: "could not be read",
-  changed: "changed while it was read", bad_name: "has a name that cannot be shown", not_stored: "could not be stored",
+  symlink: "is a symbolic link", special_file: "is not a regular file", too_large: "exceeds the size limit",
+  too_many: "exceeds the limit on the number of files", too_deep: "is nested too deeply", unreadable: "could not be read",
+  changed: "changed while it was read", bad_name: "has an invalid name", not_stored: "could not be stored",
 };
 
 /** Draws artifacts, and takes back what drawing them took. */
@@ -61,7 +61,7 @@ export class Artifacts {
     const rows = run.skipped_artifacts.slice(0, 20).map(({ path, reason }) =>
       h("li", null, h("code", null, path), ` ${REASONS[reason] ?? reason}`));
     this.host.append(h("li", { class: "skipped" },
-      h("p", null, `${count(run.skipped_artifacts_count, "file was", "files were")} left out:`), h("ul", null, ...rows)));
+      h("p", null, `${count(run.skipped_artifacts_count, "file was", "files were")} not collected:`), h("ul", null, ...rows)));
   }
 
   private async download(artifact: Artifact, preview: HTMLElement): Promise<void> {
@@ -116,8 +116,8 @@ function drawing(artifact: Artifact): Draw | null {
 
 function image(name: string, url: string): HTMLElement {
   const host = h("div", { class: "picture" });
-  const picture = h("img", { src: url, alt: `${name}, an image that the program made` });
-  picture.addEventListener("error", () => fill(host, h("p", { class: "muted" }, "This file is no image that can be shown.")));
+  const picture = h("img", { src: url, alt: `${name}, an image made by the program` });
+  picture.addEventListener("error", () => fill(host, h("p", { class: "muted" }, "This image cannot be displayed.")));
   host.append(picture);
   return host;
 }

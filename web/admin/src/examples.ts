@@ -46,7 +46,7 @@ print(summary.to_string(index=False))
     },
   },
   {
-    name: "Live output, both streams",
+    name: "Live output on both streams",
     program: {
       code: `import sys, time
 
@@ -60,7 +60,7 @@ print("${COLOURS}done\\x1b[0m")
     },
   },
   {
-    name: "Input, arguments, a file",
+    name: "Input, arguments and a file",
     program: {
       code: `import os, sys
 from greeting import greet
@@ -80,7 +80,7 @@ print(greet(name, sys.argv[1:]), "in mode", os.environ["MODE"])
     },
   },
   {
-    name: "What the sandbox looks like",
+    name: "Inside the sandbox",
     program: {
       code: `import os, socket
 
@@ -104,7 +104,7 @@ except OSError as problem:
 
 const scripts = (types: boolean): Example[] => [
   {
-    name: "Live output, both streams",
+    name: "Live output on both streams",
     program: {
       code: `const pause = (ms${types ? ": number" : ""}) => new Promise((done) => setTimeout(done, ms));
 
@@ -238,7 +238,7 @@ func main() {
   ],
   bash: [
     {
-      name: "A picture, drawn by hand",
+      name: "SVG picture from the shell",
       program: {
         code: `{
   echo "${SVG("200")}"

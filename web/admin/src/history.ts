@@ -48,7 +48,7 @@ export class History {
       for (const run of page.data) list.append(this.row(run));
       this.last = page.last_id;
       byId("history-more").hidden = !page.has_more;
-      empty.textContent = status ? "No runs of that kind." : "Nothing has run yet with this token.";
+      empty.textContent = status ? "No runs with this status." : "No runs with this token yet.";
       empty.hidden = list.childElementCount > 0;
       fill(byId("history-problem"));
     } catch (problem) {

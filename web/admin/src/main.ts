@@ -113,7 +113,7 @@ async function reopen(listed: Run, again: boolean): Promise<void> {
     if (!wanted()) return;
     if (found.request) load(found.request);
     if (!again) return await runner.open(found.id);
-    if (!found.request) throw new Unfit("", "The program of this run is not kept any more.");
+    if (!found.request) throw new Unfit("", "The program of this run has been deleted.");
     run();
   } catch (problem) {
     if (wanted()) refuse(problem);
@@ -179,11 +179,11 @@ async function share(): Promise<void> {
     history.replaceState(null, "", link);
     await copyText(link);
     const warnings = [
-      uploads && "uploaded files are not in it",
-      request.env && "the environment is in it",
-      link.length > LONG_LINK && "it is too long for some programs",
+      uploads && "uploaded files are not included",
+      request.env && "environment variables are included",
+      link.length > LONG_LINK && "it may be too long for some applications",
     ].filter(Boolean);
-    toast(`The link is copied${warnings.length ? `; ${warnings.join(", ")}` : ""}.`);
+    toast(`Link copied${warnings.length ? `; ${warnings.join(", ")}` : ""}.`);
   } catch (problem) {
     complain(problem);
   }
@@ -194,10 +194,10 @@ async function fromLink(): Promise<boolean> {
     const shared = await programOf(location.hash);
     if (!shared) return false;
     load(shared);
-    toast("The program is from a link. Read it before you run it.");
+    toast("This program was loaded from a link. Read it before you run it.");
     return true;
   } catch {
-    toast("The link holds no program that can be read.");
+    toast("The link contains no valid program.");
     return false;
   }
 }
@@ -276,7 +276,7 @@ async function loadLanguages(): Promise<void> {
   const before = picker.value;
   languages = data;
   fill(picker, ...data.map((language) =>
-    h("option", { value: language.id }, language.ready ? language.id : `${language.id} (being built)`)));
+    h("option", { value: language.id }, language.ready ? language.id : `${language.id} (not built yet)`)));
   if (before) picker.value = before;
   byId("not-ready").hidden = current()?.ready ?? true;
 }

@@ -19,8 +19,8 @@ const LIMITS: Limit[] = [
   { name: "cpus", title: "CPUs", unit: "", hint: "default 1, from 0.1 to 2" },
   { name: "cpu_ms", title: "CPU time", unit: "ms", hint: "default time × CPUs, at most 120 000" },
   { name: "pids", title: "Processes", unit: "", hint: "default 64 or 256, at most 512" },
-  { name: "max_output_bytes", title: "Output", unit: "B", hint: "a stream: default 1 MiB, at most 8 MiB" },
-  { name: "max_artifact_bytes", title: "Artifact size", unit: "B", hint: "a file: default 10 MiB, at most 50 MiB" },
+  { name: "max_output_bytes", title: "Output", unit: "B", hint: "per stream: default 1 MiB, at most 8 MiB" },
+  { name: "max_artifact_bytes", title: "Artifact size", unit: "B", hint: "per file: default 10 MiB, at most 50 MiB" },
   { name: "max_artifact_files", title: "Artifacts", unit: "", hint: "default 10, at most 100" },
 ];
 const MOST_BODY = 15 * 1024 * 1024;
@@ -164,7 +164,7 @@ export class Program {
     const found: Record<string, string> = {};
     for (const line of lines(this.env.value)) {
       const at = line.indexOf("=");
-      if (at < 1) throw new Unfit("env", `Environment: write NAME=value, not “${line.slice(0, 60)}”`);
+      if (at < 1) throw new Unfit("env", `Environment: use NAME=value instead of “${line.slice(0, 60)}”`);
       found[line.slice(0, at)] = line.slice(at + 1);
     }
     return found;
@@ -191,7 +191,7 @@ export class Program {
       try {
         const kept = await call<{ id: string; name: string; size: number }>("/v1/files", { method: "POST", form });
         this.files.push({ path: kept.name, id: kept.id });
-        status.textContent = `${kept.name} is uploaded.`;
+        status.textContent = `${kept.name} uploaded.`;
       } catch (problem) {
         status.textContent = problem instanceof Refused ? `${file.name}: ${problem.message}` : "";
         this.complain(problem);
@@ -249,7 +249,7 @@ export class Program {
 export function fitting(request: RunRequest): RunRequest {
   const bytes = new Blob([JSON.stringify(request)]).size;
   if (bytes > MOST_BODY) {
-    throw new Unfit("files", `The request is ${size(bytes)}, more than a request may have: upload the files instead.`);
+    throw new Unfit("files", `The request is ${size(bytes)}, which is too large: upload the files instead.`);
   }
   return request;
 }

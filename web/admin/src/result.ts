@@ -6,7 +6,7 @@ import { Terminal, type Stream } from "./terminal";
 import type { Artifact, Run, RunEvent } from "./types";
 
 const TITLES: Record<string, string> = {
-  loading: "Loading", sending: "Sending", queued: "Waiting", running: "Running", succeeded: "Succeeded", failed: "Failed",
+  loading: "Loading", sending: "Sending", queued: "Queued", running: "Running", succeeded: "Succeeded", failed: "Failed",
   timeout: "Timed out", oom: "Out of memory", cancelled: "Cancelled", killed: "Killed", error: "Service error",
   lost: "Connection lost", refused: "Not started",
 };
@@ -79,7 +79,7 @@ export class Result {
       byId("status-name").textContent = data["name"] === "compile" ? "Compiling" : "Running";
     } else if (event.event === "info" && data["status"] === "queued") {
       const position = Number(data["position"]);
-      this.status("queued", position > 0 ? `${position === 1 ? "next" : `number ${position}`} in the queue` : "");
+      this.status("queued", position > 0 ? `${position === 1 ? "next" : `position ${position}`} in the queue` : "");
     } else if (event.event === "info" && data["status"] === "running") {
       this.status("running");
       this.startClock();
@@ -98,10 +98,10 @@ export class Result {
       // The stream of a run whose events nobody kept brings none of its text.
       if (!this.terminal.all(stream) && run[stream]) this.terminal.write(stream, run[stream]);
       if (run[`${stream}_truncated`]) {
-        this.terminal.note(`${stream} was cut at ${size(run.limits["max_output_bytes"] ?? 0)} (the limit “Output”).`);
+        this.terminal.note(`${stream} was truncated at ${size(run.limits["max_output_bytes"] ?? 0)} (the limit “Output”).`);
       }
     }
-    if (this.terminal.empty) this.terminal.note(run.status === "succeeded" ? "Nothing was printed." : "No output.");
+    if (this.terminal.empty) this.terminal.note(run.status === "succeeded" ? "The program printed nothing." : "No output.");
     for (const artifact of run.artifacts) this.artifacts.add(artifact);
     this.artifacts.skipped(run);
     byId("artifacts-part").hidden = run.artifacts.length + run.skipped_artifacts_count === 0;
@@ -118,7 +118,7 @@ export class Result {
     const title = exit_code === 0 ? `Compiled in ${duration(wall_ms)}` : "Compilation failed";
     if (!said) fill(host, h("p", { class: "muted" }, title));
     else {
-      const text = h("div", { class: "terminal", tabIndex: 0, role: "region", "aria-label": "Compiler’s output" });
+      const text = h("div", { class: "terminal", tabIndex: 0, role: "region", "aria-label": "Compiler output" });
       const terminal = new Terminal(text);
       terminal.write("stdout", stdout);
       terminal.write("stderr", stderr);
@@ -130,7 +130,7 @@ export class Result {
     const { wall_ms, cpu_ms, max_rss_mb, queue_ms } = run.usage;
     const rows: [string, string][] = [
       ["Wall clock", duration(wall_ms)], ["CPU", duration(cpu_ms)], ["Peak memory", `${max_rss_mb} MiB`],
-      ["Waited", duration(queue_ms)],
+      ["Time in queue", duration(queue_ms)],
     ];
     if (run.compile) {
       const { wall_ms, cpu_ms } = run.compile;
@@ -182,7 +182,7 @@ export class Result {
 
   private async copy(): Promise<void> {
     await copyText(this.whole());
-    announce("The output is copied.");
+    announce("Output copied.");
   }
 }
 

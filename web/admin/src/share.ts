@@ -53,7 +53,7 @@ export function checked(value: unknown): RunRequest {
   const given = record(value);
   const text = (name: string): string | null => (typeof given[name] === "string" ? (given[name] as string) : null);
   const language = text("language");
-  if (language === null) throw new Error("the link holds no program");
+  if (language === null) throw new Error("the link contains no program");
   const limits = Object.entries(record(given["limits"])).filter((entry) => typeof entry[1] === "number");
   const env = Object.entries(record(given["env"])).filter((entry) => typeof entry[1] === "string");
   return {

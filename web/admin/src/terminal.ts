@@ -47,7 +47,7 @@ export class Terminal {
     for (const piece of this.readers[stream].read(text)) {
       if (this.drawn > MOST_DRAWN || this.lines > MOST_LINES) {
         this.full = true;
-        this.note("The rest is not drawn here. “Copy” and “Save” give all of it.");
+        this.note("The rest is not shown here. “Copy” and “Save” include all of it.");
         break;
       }
       this.draw(stream, piece);

@@ -8,12 +8,12 @@ import type { Usage } from "./types";
 
 export async function showUsage(): Promise<void> {
   const host = byId("usage");
-  if (!token.get()) return fill(host, h("p", { class: "empty" }, "Enter a token to see what it has used."));
+  if (!token.get()) return fill(host, h("p", { class: "empty" }, "Enter a token to see its usage."));
   try {
     draw(host, await call<Usage>("/v1/usage"));
   } catch (problem) {
     if (problem instanceof Refused && problem.status === 404) {
-      fill(host, h("p", { class: "empty" }, "This service does not tell what a token has used."));
+      fill(host, h("p", { class: "empty" }, "This service does not provide usage data."));
     } else fill(host, notice(problem, { again: () => void showUsage() }));
   }
 }
