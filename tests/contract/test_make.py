@@ -148,7 +148,7 @@ def test_other_settings_restart_the_service(port):
     done = make(port, "up", MAX_RUNS="5")
     assert done.returncode == 0, done.stdout
     assert "code or settings have changed" in done.stdout
-    assert supervisor_pid(Place(STATE)) not in {None, before}
+    assert supervisor_pid(StatePlace(STATE)) not in {None, before}
     assert hello(port) == (200, "2\n")
 
 

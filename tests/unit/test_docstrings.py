@@ -24,7 +24,17 @@ def test_the_list_of_files_only_shrinks():
 
 
 def test_a_file_that_is_clean_leaves_the_list():
-    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "D401", "--output-format", "concise"]
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--select",
+        "D401",
+        "--output-format",
+        "concise",
+    ]
     run = subprocess.run([*command, *listed()], cwd=REPO, capture_output=True, text=True, check=False)
     unclean = {line.split(":")[0] for line in run.stdout.splitlines() if " D401 " in line}
     assert sorted(set(listed()) - unclean) == []

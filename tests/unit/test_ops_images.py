@@ -286,5 +286,5 @@ def test_an_unknown_language_is_refused_with_the_known_ones(tmp_path):
         cwd=REPO,
     )
     assert done.returncode == 1
-    known = ", ".join(Inputs(REPO / "runners").languages())
+    known = ", ".join(BuildInputs(REPO / "runners").languages())
     assert f"no runner for cobol; available: {known}" in done.stderr

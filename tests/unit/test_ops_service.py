@@ -215,7 +215,7 @@ def test_who_starts_or_stops_a_service_waits_for_another_who_does(tmp_path):
     waiting.join()
     assert order == ["first", "second"]
     assert said == ["waiting for another make up or make down of this service to finish"]
-    with turn(Place(tmp_path / "none"), said.append):
+    with turn(StatePlace(tmp_path / "none"), said.append):
         assert len(said) == 1
 
 
