@@ -171,5 +171,5 @@ def test_duplicates_in_several_processes(shared_url, records):
         process.stdin.write("go\n")
         process.stdin.flush()
     answers = [line for process in processes for line in process.communicate(timeout=60)[0].split()]
-    assert (answers.count("Accepted"), answers.count("Duplicate"), len(answers)) == (20, 60, 80)
+    assert (answers.count("AcceptedRun"), answers.count("Duplicate"), len(answers)) == (20, 60, 80)
     assert len(records.runs.list(owner, limit=100).items) == 20
