@@ -1,7 +1,7 @@
 """Runs: what is known of one at each step, and the interface of what keeps them.
 
     accept ──▶ queued ───begin────▶ running ──finish──▶ succeeded, failed, timeout, … (never changed again)
-                 │  ◀─ hold_back, retry ─┘  │
+                 │  ◀─ requeue, retry ───┘  │
                  └──────────finish──────────┘
 
 A run belongs to an *attempt*: 1 when it is accepted, one more at each `retry`. Whoever reports on an attempt names

@@ -86,7 +86,7 @@ class BlobCollector:
         return removed
 
     def delete_orphans(self) -> int:
-        """Remove old blobs that no record knows of; how many. Raises as `remove_unnamed` does."""
+        """Remove old blobs that no record knows of; how many. Raises as `delete_unreferenced` does."""
         removed = sweep(
             self._storage.uploads, lambda found: self._in_use("upload", found), self._orphan_age_s
         ).blobs

@@ -80,7 +80,7 @@ class Sandbox(Protocol):
         ...
 
     def report_not_ready(self) -> None:
-        """Its agent did not get ready: whoever makes its kind is to know."""
+        """Report that the agent did not become ready, so that its source can back off."""
         ...
 
     def quarantine_source(self) -> bool:

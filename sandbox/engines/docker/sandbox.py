@@ -102,10 +102,10 @@ class DockerSandbox:
             check_posture(self._pid, self._expected)
 
     def report_not_ready(self) -> None:
-        """Nothing is shared that could be at fault; see `Sandbox.unready`."""
+        """Do nothing: sandboxes share no source; see `Sandbox.report_not_ready`."""
 
     def quarantine_source(self) -> bool:
-        """There is no other way; see `Sandbox.disprove`."""
+        """Return False: there is no other source; see `Sandbox.quarantine_source`."""
         return False
 
     def process_view(self) -> ProcessView:

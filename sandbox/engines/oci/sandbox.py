@@ -100,7 +100,7 @@ class OciSandbox:
         return process_view(self._pid, self.group.pids(), self.expected)
 
     def report_not_ready(self) -> None:
-        """Its agent did not get ready; see `Sandbox.unready`."""
+        """Report that the agent did not become ready; see `Sandbox.report_not_ready`."""
         self.failed()
 
     def quarantine_source(self) -> bool:
