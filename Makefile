@@ -64,10 +64,13 @@ check: dev ## lint, types, layers, unit tests
 	@found=$$($(DEV)/pytest -qq --collect-only --ignore=tests/unit tests 2>&1) || { echo "$$found" >&2; exit 1; }
 
 test: check test-setup ## check, and all tests on real containers (root)
-	@$(DEV)/pytest -q -m 'not slow' --ignore=tests/unit tests
+	@$(DEV)/pytest -q -m 'not slow' --durations=40 --ignore=tests/unit tests
+
+test-quick: test-setup ## a part of every real test on the default column (root); no unit tests
+	@RUNYARD_TEST_COLUMNS=oci/crun/template $(DEV)/pytest -q -m 'quick and not slow' --durations=40 --ignore=tests/unit tests
 
 test-all: check runsc test-setup ## test, and the slow tests
-	@$(DEV)/pytest -q --ignore=tests/unit tests
+	@RUNYARD_CHAOS_S=$${RUNYARD_CHAOS_S:-60} $(DEV)/pytest -q --durations=40 --ignore=tests/unit tests
 
 test-vm: python ## the service on a stock Debian, booted under emulation (over an hour): SUITE=bookworm or trixie
 	@SUITE=$(SUITE) $(SYSTEM) tests.vm

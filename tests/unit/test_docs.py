@@ -29,6 +29,12 @@ def test_the_table_of_settings_is_the_one_in_the_code():
     assert (REPO / "docs" / "configuration.md").read_text() == page()
 
 
+def test_every_phony_make_target_has_a_rule():
+    makefile = (REPO / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)[1].split()
+    assert set(phony) <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+
+
 def test_every_make_target_in_the_readme_exists():
     targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z-]+)", (REPO / "README.md").read_text())) <= targets
