@@ -92,8 +92,8 @@ class ConcurrencyLimiter:
         return not self._reserved or held * sharers < self._number
 
     def acquire_for_response(self, size: int, sharer: str) -> Callable[[], None]:
-        """Take a place for an answer of `size` bytes, if it can keep a thread waiting. Raises as `take` does."""
-        return self.acquire(sharer) if size > SMALL_BYTES else _nothing
+        """Take a place for an answer of `size` bytes, if it can keep a thread waiting. Raises as `acquire` does."""
+        return self.acquire(sharer) if size > SMALL_BYTES else nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,5 +132,5 @@ class Pools:
         )
 
 
-def _nothing() -> None:
-    """No place was taken."""
+def nothing() -> None:
+    """Release nothing: no place was taken."""

@@ -1,10 +1,11 @@
-"""The outcome of `Runs.execute`, free of HTTP: a route, or a dialect of another service, renders it."""
+"""The outcome of `RunService.execute`, free of HTTP: a route, or a dialect of another service, renders it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from api.http.concurrency import nothing
 from records.runs import Run
 
 if TYPE_CHECKING:
@@ -14,10 +15,6 @@ if TYPE_CHECKING:
 
 #: How long a caller waits: for the ended run, for its first event, or for its acceptance.
 Wait = Literal["result", "events", "background"]
-
-
-def nothing() -> None:
-    """Release no place."""
 
 
 @dataclass(frozen=True, slots=True)

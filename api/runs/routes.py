@@ -258,9 +258,15 @@ def get_events(run_id: str) -> Response:
     last = parse_after(request.headers.get("Last-Event-ID"), "Last-Event-ID")
     if media == SSE and "Last-Event-ID" in request.headers:
         after = last
-    run = context().outputs.whole(_run(run_id, caller))
-    messages = context().follower.follow(run, after, _signer(), client_fd=_client_fd())
-    return _events(messages, media, context().places.readers.acquire(caller.id))
+    run = _run(run_id, caller)
+    release = context().places.readers.acquire(caller.id)
+    try:
+        run = context().outputs.whole(run)
+        messages = context().follower.follow(run, after, _signer(), client_fd=_client_fd())
+        return _events(messages, media, release)
+    except BaseException:
+        release()
+        raise
 
 
 def _run(run_id: str, caller: Caller) -> Run:

@@ -87,8 +87,7 @@ class Admission:
         self._lock = threading.Lock()
 
     def reserve(self, key: str, memory_mb: int, share: KeyLimit = NO_BOUND, *, size: int = 0) -> Reservation:
-        """Reserve a place, or one in the queue for it; release it by `leave`. `size` is how many bytes the job
-        brings.
+        """Reserve a place, or one in the queue for it; end it by `release`. The job brings `size` bytes.
 
         Raises Overloaded when the queue is full, KeyLimitReached when the key's part of it is.
         """
