@@ -43,7 +43,7 @@ _context: ContextVar[dict[str, str]] = ContextVar("log_context", default={})  # 
 
 
 def bind(**fields: str | None) -> None:
-    """What every line of this thread concerns from now on; what is None or empty is left out. Nothing unbinds."""
+    """Add these fields to every later log line of this thread; None and empty values remove a field."""
     _context.set({name: value for name, value in fields.items() if value})
 
 
@@ -53,12 +53,12 @@ def bind_also(**fields: str) -> None:
 
 
 def bound() -> dict[str, str]:
-    """What the lines of this thread concern: to be handed to the next one."""
+    """Return the fields that are bound to this thread's log lines, to bind them in another thread."""
     return _context.get()
 
 
 def _add_context(record: logging.LogRecord) -> bool:
-    """A filter that lets everything pass: what a line says of itself goes before what its thread is about."""
+    """Add the thread's fields to a record that does not have them; let every record pass."""
     for name, value in _context.get().items():
         record.__dict__.setdefault(name, value)
     return True
@@ -90,7 +90,7 @@ class Formatter(JsonFormatter):
         return f"{written}.{int(record.msecs):03d}Z"
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        """The last look at a record before it is written."""
+        """Return the fields of a record as they are written, with secrets masked."""
         # Nearly no line holds anything to hide: one look at all its texts is a tenth of three for each of them.
         texts = "\n".join([value for value in log_data.values() if type(value) is str])
         plain = len(texts) <= MAX_TEXT and not self._hides_something(texts)

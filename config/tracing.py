@@ -35,17 +35,17 @@ Attributes = Mapping[str, str | int | float | bool]
 
 
 def parse_traceparent(text: str | None) -> str:
-    """The header as it was sent, if it is one; else NO_PARENT."""
+    """Return the header if it is a well-formed traceparent, else NO_PARENT."""
     return text if text is not None and _TRACEPARENT.fullmatch(text) else NO_PARENT
 
 
 def set_current(traceparent: str) -> None:
-    """What this thread does from now on belongs beneath this span."""
+    """Make a span the parent of the spans that this thread starts from now on."""
     _current.set(traceparent)
 
 
 def current() -> str:
-    """The span that what this thread does belongs beneath; NO_PARENT where nothing is traced."""
+    """Return the traceparent of this thread's current span; NO_PARENT where nothing is traced."""
     return _current.get()
 
 
@@ -76,7 +76,7 @@ class Tracer:
         self._tracer = self._provider.get_tracer("runyard")
 
     def start(self, name: str, parent: str) -> Span:
-        """A span that begins now, of a request that somebody makes of this process; `end` ends it."""
+        """Start the span of a request to this process; the caller ends it with its `end`."""
         from opentelemetry.trace import SpanKind
 
         return self._tracer.start_span(name, context=_context(parent), kind=SpanKind.SERVER)
@@ -99,13 +99,13 @@ class Tracer:
 
 
 def traceparent_of(span: Span) -> str:
-    """What is handed on, so that other spans stand beneath this one."""
+    """Return the traceparent that makes a span the parent of spans in another process."""
     context = span.get_span_context()
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
 def open_tracer(component: str, endpoint: str | None) -> Tracer | None:
-    """The tracer of this process; None where no endpoint is set. Starts a thread."""
+    """Start the tracer of this process and its thread; return None where no endpoint is set."""
     if endpoint is None:
         return None
     try:

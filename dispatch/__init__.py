@@ -96,7 +96,7 @@ class Dispatcher(Protocol):
         ...
 
     def acknowledge(self, run_id: str) -> None:
-        """A collected result is in safe hands. Raises WorkerUnavailable: it will be told again."""
+        """Tell the worker that a collected result is recorded. Raises WorkerUnavailable: it will be sent again."""
         ...
 
     def forget(self, hashes: Sequence[str]) -> list[str]:
@@ -115,5 +115,5 @@ class Dispatcher(Protocol):
         ...
 
     def metrics(self) -> str:
-        """What the worker counts, in Prometheus's text format. Raises WorkerUnavailable."""
+        """Return the worker's metrics in Prometheus's text format. Raises WorkerUnavailable."""
         ...

@@ -146,7 +146,7 @@ class WorkerConnection:
             return [fd for fd, _ in self._poll.poll(remaining * 1000)]
 
     def _line(self, deadline: float, *, answered: bool) -> bytearray:
-        """The next line. What the worker says counts before the client's leaving: the run may have ended."""
+        """Read the next line. One that is there counts before the client's disconnect: the run may have ended."""
         buffer = self._buffer
         scanned = 0
         while (end := buffer.find(b"\n", scanned)) < 0:

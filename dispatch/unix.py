@@ -131,7 +131,7 @@ class UnixDispatcher:
         return [sha256 for sha256 in hashes if isinstance(gone, list) and sha256 in gone]
 
     def status(self) -> dict[str, Any]:
-        """What the worker says of itself; see `dispatch.Dispatcher.status`."""
+        """Return the worker's status; see `dispatch.Dispatcher.status`."""
         (message,) = self._ask({"op": "status"}, ("status",))
         status = message["status"]
         if not isinstance(status, dict):
@@ -139,7 +139,7 @@ class UnixDispatcher:
         return status
 
     def metrics(self) -> str:
-        """What the worker counts; see `dispatch.Dispatcher.metrics`."""
+        """Return the worker's metrics; see `dispatch.Dispatcher.metrics`."""
         (message,) = self._ask({"op": "metrics"}, ("metrics", "refused"))
         return str(message.get("metrics", {}).get("text", ""))
 
@@ -152,7 +152,7 @@ class UnixDispatcher:
     # -- exchanges ---------------------------------------------------------------------------------
 
     def _job(self, job: Job, mode: str, client_fd: int | None) -> Messages:
-        """The messages of a run, the last its result (acknowledged when more is asked for) or its refusal."""
+        """Yield the messages of a run; the last is a result (acknowledged when more is asked for) or a refusal."""
         timeout_s = job.limits.get("timeout_ms", DEFAULT_TIMEOUT_MS) / 1000
         allowed_s = timeout_s + self._queue_wait_s + RUN_MARGIN_S
         last = ("result", "refused")

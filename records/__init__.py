@@ -61,7 +61,7 @@ def open_records(
     clock: Callable[[], int] | None = None,
     instance: str = "",
 ) -> Records:
-    """The database of that URL, migrated before. Nothing is connected until it is needed.
+    """Return the records in the database of that URL, migrated before. It connects when it is first used.
 
     `connections` are the most that are open (SQLite: for reading), `wait_s` how long a call may wait for one or
     for a lock before it raises RecordsUnavailable, `clock` what tells the milliseconds since the epoch, `instance`

@@ -79,11 +79,11 @@ class FileStore(Protocol):
         ...
 
     def get(self, owner: str, file_id: str) -> FileRecord | None:
-        """The file of that owner, or None: unknown, deleted, expired and another's look the same."""
+        """Return the file of that owner, or None: unknown, deleted, expired and another's look the same."""
         ...
 
     def linked(self, file_id: str) -> FileRecord | None:
-        """The file whoever owns it: for a signed link, which is the permission."""
+        """Return the file whoever owns it: for a signed link, which is the permission."""
         ...
 
     def list(
@@ -95,11 +95,11 @@ class FileStore(Protocol):
         order: Order = "desc",
         area: Area | None = None,
     ) -> RecordPage[FileRecord]:
-        """The owner's files as they were added. Raises UnknownCursor."""
+        """List the owner's files in the order in which they were added. Raises UnknownCursor."""
         ...
 
     def of_run(self, owner: str, run_id: str) -> tuple[FileRecord, ...]:
-        """The artifacts of a run that are still there, in the order it named them."""
+        """Return the artifacts of a run that are still stored, in the run's own order."""
         ...
 
     def delete(self, owner: str, file_id: str) -> bool:
@@ -107,7 +107,7 @@ class FileStore(Protocol):
         ...
 
     def stored_bytes(self, owner: str) -> int:
-        """The size of all the owner's files together."""
+        """Return the size of all the owner's files together, in bytes."""
         ...
 
     def in_use(self, blobs: Iterable[StoredBlob]) -> frozenset[StoredBlob]:

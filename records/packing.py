@@ -28,7 +28,7 @@ _compressor, _in_use = zstandard.ZstdCompressor(level=LEVEL), threading.Lock()
 
 
 def pack(data: bytes) -> bytes:
-    """`data` as it is kept: a byte that says how, and the rest."""
+    """Return `data` in its stored form: a byte that names the compression, and the rest."""
     if len(data) >= PLAIN_BYTES:
         packed = _compressed(data)
         if len(packed) < len(data):
@@ -44,7 +44,7 @@ def _compressed(data: bytes) -> bytes:
 
 
 def unpack(kept: bytes) -> bytes:
-    """The bytes that were packed. Raises ValueError for what `pack` did not make."""
+    """Return the bytes that were packed. Raises ValueError for what `pack` did not make."""
     if kept[:1] == _PLAIN:
         return kept[1:]
     if kept[:1] != _ZSTD:
@@ -76,7 +76,7 @@ def chunks(events: Iterable[StoredEvent], *, above: int = 0) -> Iterator[tuple[i
 
 
 def events_of(chunk: bytes) -> Iterator[StoredEvent]:
-    """The events of one chunk."""
+    """Yield the events of one chunk."""
     for line in unpack(chunk).split(b"\n"):
         seq, _, body = line.partition(b" ")
         yield StoredEvent(int(seq), body)

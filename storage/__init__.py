@@ -115,14 +115,14 @@ class BlobReader(Protocol):
     """The reading half of a store. All methods may be called by many threads."""
 
     def open(self, blob: Blob, offset: int = 0, length: int | None = None) -> Content:
-        """The bytes from `offset`, `length` of them or to the end. Close what it returns.
+        """Return the bytes from `offset`, `length` of them or to the end. The caller closes it.
 
         The first piece is fetched at once, so a blob of one piece is judged before this returns. Raises
         BlobMissing, BlobDamaged or StorageUnavailable; ValueError beyond the blob's end.
         """
 
     def stat(self, sha256: str) -> Stored | None:
-        """The blob as it is there, or None. Raises StorageUnavailable."""
+        """Return the size and age of a stored blob, or None. Raises StorageUnavailable."""
 
     def stored(self) -> Iterator[Stored]:
         """Every blob, in no order; what is stored or deleted meanwhile may or may not be among them.
@@ -131,14 +131,14 @@ class BlobReader(Protocol):
         """
 
     def presigned(self, blob: Blob, headers: dict[str, str], ttl_s: int) -> str | None:
-        """An address at which the client may fetch the blob itself, answered with these `Content-Type` and
-        `Content-Disposition`; None where api must hand it over.
+        """Return an address at which the client may fetch the blob itself; None where api must send it.
 
-        The address is a bearer secret. What is fetched there is not verified on its way.
+        The store answers there with `headers`, `Content-Type` and `Content-Disposition`. The address is a bearer
+        secret, and the bytes are not verified on their way.
         """
 
     def check(self) -> None:
-        """Raises StorageUnavailable if the store does not answer now; cheap enough for a readiness check."""
+        """Check that the store answers; cheap enough for a readiness check. Raises StorageUnavailable."""
 
 
 class BlobStore(BlobReader, Protocol):

@@ -35,7 +35,7 @@ class WorkerAreas:
 
 
 def for_api(settings: Settings) -> ApiAreas:
-    """The stores as api has them. `layout.make_areas` has been called before.
+    """Return the stores as api opens them. `layout.make_areas` has been called before.
 
     Raises StorageMisconfigured or StorageUnavailable.
     """
@@ -49,7 +49,7 @@ def for_api(settings: Settings) -> ApiAreas:
 
 
 def for_worker(settings: Settings) -> WorkerAreas:
-    """The stores as the worker has them, else as `for_api`."""
+    """Return the stores as the worker opens them; otherwise as `for_api`."""
     local = _local(settings)
     if settings.bucket is None:
         return WorkerAreas(LocalReader(local.uploads), LocalStore(local.artifacts, group_reads=True))

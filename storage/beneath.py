@@ -31,7 +31,7 @@ class _OpenHow(ctypes.Structure):
 
 
 def open_directory(path: str, dir_fd: int) -> int:
-    """A descriptor of a directory at a relative path, each part opened in the one before, none of them a link."""
+    """Return a descriptor of a directory at a relative path; each part is opened in the one before, no links."""
     held = os.dup(dir_fd)
     for part in path.split("/"):
         try:
@@ -43,7 +43,7 @@ def open_directory(path: str, dir_fd: int) -> int:
 
 
 def open_file(path: str, dir_fd: int) -> int:
-    """A descriptor for reading of the regular file at a relative path. Raises OSError.
+    """Return a descriptor for reading of the regular file at a relative path. Raises OSError.
 
     ENOENT if it is not there; EINVAL, ELOOP, EXDEV, ENOTDIR or ENXIO if it, or what leads to it, is something else.
     """
@@ -67,7 +67,7 @@ def open_step_by_step(path: str, dir_fd: int) -> int:
 
 
 def _named(part: str) -> str:
-    """A part of a path that leads nowhere but down."""
+    """Return a part of a path, checked to lead nowhere but down."""
     if part in {"", ".", ".."}:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
     return part

@@ -87,7 +87,7 @@ class CheckedContent:
         self.close()
 
     def _read(self) -> bytes | None:
-        """The next piece; None after the last, which is where all of them are judged."""
+        """Return the next piece; None after the last, when size and hash have been checked."""
         piece = next(self._pieces, None)
         if piece is None:
             self._judge()

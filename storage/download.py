@@ -52,12 +52,12 @@ def etag(blob: Blob) -> str:
 
 
 def headers(name: str, kind: str) -> dict[str, str]:
-    """What every reply with bytes of a file says: type, name, and what a browser must not do with it."""
+    """Return the headers of every reply with bytes of a file: type, name, and restrictions for browsers."""
     return {"Content-Type": served_type(kind), "Content-Disposition": content_disposition(name), **SAFE_HEADERS}
 
 
 def plan(asked: RequestedRange, blob: Blob, name: str, kind: str) -> DownloadPlan:
-    """What to answer when the file `name` of type `kind`, whose bytes are `blob`, is asked for.
+    """Decide the answer to a request for the file `name` of type `kind`, whose bytes are `blob`.
 
     Preconditions come before ranges (RFC 9110, section 13.2.2); a HEAD has no range and no body. An empty body
     has no span.

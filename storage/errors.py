@@ -70,7 +70,7 @@ class StorageFull(StorageUnavailable):
 
 @contextmanager
 def system_errors_translated() -> Iterator[None]:
-    """What the system says of files, as what it means to a caller; the path stays in the cause."""
+    """Turn errors of the operating system into storage errors; the path stays in the cause."""
     try:
         yield
     except OSError as e:

@@ -53,9 +53,9 @@ class Links:
         )
 
     def make(self, file_id: str, *, base_url: str | None = None, until_s: float | None = None) -> Link | None:
-        """A link to a file, good from now on for the time set, but not beyond `until_s` (seconds since the epoch).
+        """Return a link to a file, valid for the time set, but not beyond `until_s` (seconds since the epoch).
 
-        `base_url` replaces the one set. None where that moment has come.
+        `base_url` replaces the one set. None where that moment has passed.
         """
         now = self._now()
         expires = int(now) + self._ttl_s
@@ -69,7 +69,7 @@ class Links:
         return Link(url, datetime.fromtimestamp(expires, UTC))
 
     def verify(self, file_id: str, token: str) -> int:
-        """The seconds for which the token still opens this file, at least 1. Raises LinkInvalid or LinkExpired."""
+        """Return the seconds for which the token is still valid, at least 1. Raises LinkInvalid or LinkExpired."""
         if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
             raise LinkInvalid
         try:

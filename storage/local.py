@@ -50,12 +50,12 @@ class LocalReader(BlobReader):
     """Reads an area that somebody else writes, and believes nothing of what it finds there."""
 
     def __init__(self, area: Path) -> None:
-        """Raises StorageUnavailable if the area is not there or may not be entered."""
+        """Open an area. Raises StorageUnavailable if it does not exist or may not be entered."""
         with system_errors_translated():
             self._root = os.open(area, beneath.DIRECTORY)
 
     def open(self, blob: Blob, offset: int = 0, length: int | None = None) -> Content:
-        """The bytes asked for."""
+        """Return the bytes asked for."""
         wanted = span(blob, offset, length)
         fd = self._open(blob.sha256)
         if fd is None:
@@ -67,7 +67,7 @@ class LocalReader(BlobReader):
         return CheckedContent(blob, wanted, _pieces(fd, offset, wanted), lambda: os.close(fd)).begin()
 
     def stat(self, sha256: str) -> Stored | None:
-        """The blob as it is there."""
+        """Return the size and age of the blob's file."""
         fd = self._open(sha256)
         if fd is None:
             return None
@@ -86,7 +86,7 @@ class LocalReader(BlobReader):
                     yield found
 
     def presigned(self, blob: Blob, headers: dict[str, str], ttl_s: int) -> str | None:  # noqa: ARG002
-        """A directory answers nobody."""
+        """Return None: a directory cannot answer a client by itself."""
         return None
 
     def check(self) -> None:
@@ -111,7 +111,7 @@ class LocalReader(BlobReader):
                 raise
 
     def _entries(self, path: str) -> list[str]:
-        """The names in a directory of ours; none if it is not one."""
+        """Return the names in a directory of this store; none if it is not a directory."""
         with system_errors_translated():
             try:
                 folder = beneath.open_directory(path, self._root)
@@ -164,7 +164,7 @@ class LocalStore(LocalReader, BlobStore):
                 os.close(fd)
 
     def publish(self, name: str, fd: int, sha256: str) -> None:
-        """A temporary file becomes a blob. Raises OSError; for LocalWriter."""
+        """Turn a temporary file into a blob; called by LocalWriter. Raises OSError."""
         os.fchmod(fd, self._file_mode)
         os.fsync(fd)
         folder = beneath.open_directory(sha256[:2], self._blobs)
@@ -264,7 +264,7 @@ class LocalWriter(WriterBase):
 
 
 def _directory(name: str, dir_fd: int, mode: int) -> int:
-    """A descriptor of a directory of ours, made if it is missing, with that mode whatever the umask."""
+    """Return a descriptor of a directory of this store, made if missing, with that mode whatever the umask."""
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=dir_fd)
     fd = beneath.open_directory(name, dir_fd)

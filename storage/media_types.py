@@ -76,7 +76,7 @@ _SERVED = frozenset(
 
 
 def media_type(name: str, head: bytes) -> str:
-    """The type by the name's ending, and by the first bytes where that says nothing or something wrong."""
+    """Return the type by the name's ending, or by the first bytes where the ending is unknown or wrong."""
     kind = by_ending(name)
     marked = _by_mark(head)
     if kind is None:
@@ -86,14 +86,14 @@ def media_type(name: str, head: bytes) -> str:
 
 
 def by_ending(name: str) -> str | None:
-    """The type that the name's ending tells, if it tells one."""
+    """Return the type that the name's ending tells, if it tells one."""
     # Not a URL, whatever it looks like; and a name that is all ending has one too.
     kind, encoding = _BY_ENDING.guess_type("x" + name.rpartition("/")[2].replace(":", "_"), strict=True)
     return kind if encoding is None else _BY_ENCODING.get(encoding, BYTES)
 
 
 def served_type(kind: str) -> str:
-    """The type that a download of such a file is given: itself, plain text or bytes."""
+    """Return the type with which a download of such a file is served: its own, plain text or bytes."""
     kind = kind.partition(";")[0].strip().lower()
     if kind in _SERVED or (kind.startswith(_SERVED_PREFIXES) and not kind.endswith("xml")):
         return kind

@@ -33,7 +33,7 @@ class FileName:
 
 
 def clean(given: str) -> str:
-    """The last part of a path of any system, without what cannot be seen, of at most 255 bytes of UTF-8.
+    """Return the last part of a path of any system without invisible characters, at most 255 bytes of UTF-8.
 
     Never empty, `.` or `..`; cleaning what is clean changes nothing.
     """

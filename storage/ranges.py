@@ -26,10 +26,10 @@ class RangeNotSatisfiable(ValueError):
 
 
 def parse(header: str | None, size: int) -> Span | None:
-    """The part that is asked for of something of `size` bytes; None when it is the whole.
+    """Return the part of a body of `size` bytes that is asked for; None for the whole.
 
-    What is malformed, in another unit or more than one range is ignored, as the RFC allows; so is every range of
-    something empty, which has no part. Raises RangeNotSatisfiable.
+    A header that is malformed, in another unit or with more than one range is ignored, as the RFC allows; so is
+    every range of an empty body. Raises RangeNotSatisfiable.
     """
     if header is None or size == 0 or len(header) > MAX_HEADER_LENGTH:
         return None

@@ -63,16 +63,16 @@ class S3Location:
     prefix: str
 
     def names(self, sha256: str) -> dict[str, str]:
-        """The arguments that name a blob's object. Raises ValueError for what is not a hash."""
+        """Return the arguments that name a blob's object. Raises ValueError for what is not a hash."""
         if not SHA256.fullmatch(sha256):
             raise ValueError("not a SHA-256 in lower-case hexadecimal")
         return {"Bucket": self.bucket, "Key": self.prefix + sha256}
 
 
 def connect(endpoint_url: str | None, addressing: str) -> Any:  # noqa: ANN401  # boto3 makes its classes as it runs
-    """A client for any number of threads; credentials and region as boto3 finds them (AWS_…). Not yet connected.
+    """Return a client for any number of threads, not yet connected; boto3 finds credentials and region (AWS_…).
 
-    Raises StorageMisconfigured or StorageUnavailable if boto3 cannot make one of what it finds.
+    Raises StorageMisconfigured or StorageUnavailable if boto3 cannot create one.
     """
     config = Config(
         signature_version="s3v4",
@@ -95,7 +95,7 @@ def connect(endpoint_url: str | None, addressing: str) -> Any:  # noqa: ANN401  
 
 @contextmanager
 def _translated(sha256: str | None = None) -> Iterator[None]:
-    """What boto3 raises, as what it means to a caller; a missing object only where one was named."""
+    """Turn errors of boto3 into storage errors; a missing object is one only where an object was named."""
     try:
         yield
     except ClientError as e:
@@ -118,7 +118,7 @@ class S3Reader(BlobReader):
         self._presign = presign
 
     def open(self, blob: Blob, offset: int = 0, length: int | None = None) -> Content:
-        """The bytes asked for."""
+        """Return the bytes asked for."""
         wanted = span(blob, offset, length)
         arguments = self._place.names(blob.sha256)
         if wanted:
@@ -139,7 +139,7 @@ class S3Reader(BlobReader):
         return CheckedContent(blob, wanted, _pieces(body, wanted), body.close).begin()
 
     def stat(self, sha256: str) -> Stored | None:
-        """The object's size and age, by the server's own clock."""
+        """Return the object's size and age, by the server's own clock."""
         try:
             with _translated(sha256):
                 found = self._client.head_object(**self._place.names(sha256))
@@ -160,7 +160,7 @@ class S3Reader(BlobReader):
                         yield Stored(Blob(name, entry["Size"]), _age_s(page, entry["LastModified"]))
 
     def presigned(self, blob: Blob, headers: dict[str, str], ttl_s: int) -> str | None:
-        """The object's own address, if clients are to be sent there."""
+        """Return the object's own address, if clients are to be sent there."""
         if not self._presign:
             return None
         parameters = {
@@ -255,7 +255,7 @@ def _pieces(body: Any, length: int) -> Iterator[bytes]:  # noqa: ANN401  # botoc
 
 
 def _whole_size(found: dict[str, Any]) -> int:
-    """The size of the object, of which this may be a part: `bytes 0-9/1234`."""
+    """Return the size of the whole object, of which this may be a part: `bytes 0-9/1234`."""
     _, _, total = str(found.get("ContentRange", "")).rpartition("/")
     return int(total) if total.isdecimal() else int(found["ContentLength"])
 

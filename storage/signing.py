@@ -27,7 +27,7 @@ def keys_in_force(settings: Settings) -> tuple[str, ...]:
 
 
 def kept_key(folder: Path) -> str:
-    """The key kept in `folder`, made if there is none. Of two processes that make one, both get the first."""
+    """Return the key kept in `folder`, made if there is none. Two processes that make one both get the first."""
     try:
         found = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as e:

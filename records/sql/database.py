@@ -48,7 +48,7 @@ _WRITER_CACHE_KIB, _READER_CACHE_KIB = 4 * 1024, 2 * 1024
 
 
 def parse_url(text_url: str) -> URL:
-    """The URL as SQLAlchemy takes it. Raises ValueError with a sentence that does not show it (a password)."""
+    """Parse a URL as SQLAlchemy takes it. Raises ValueError with a sentence that does not show it (a password)."""
     try:
         url = make_url(text_url.replace("postgres://", "postgresql://", 1))
     except (ArgumentError, ValueError):
@@ -77,15 +77,15 @@ class Database:
             self._writer = self._reader = _postgresql_engine(url, size=connections, wait_s=wait_s)
 
     def insert(self, table: Any) -> Any:  # noqa: ANN401  # the two dialects' Insert have no common type
-        """An INSERT that knows ON CONFLICT, of the dialect in use."""
+        """Return an INSERT that supports ON CONFLICT, in the SQL dialect in use."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
     def prepare(self, statement: ClauseElement, columns: Iterable[str] | None = None) -> Prepared:
-        """The statement compiled for this database; see `Prepared`."""
+        """Compile the statement for this database; see `Prepared`."""
         return Prepared(self._writer.dialect, statement, columns)
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """What `work` reads, in a transaction. Raises RecordsUnavailable."""
+        """Run `work`, which only reads, in a transaction and return its result. Raises RecordsUnavailable."""
         return self._transact(self._reader, work)
 
     def write(self, work: Callable[[Connection], T]) -> T:
@@ -97,7 +97,7 @@ class Database:
         return self._transact(self._writer, work)
 
     def ping(self) -> None:
-        """Raises RecordsUnavailable if the database does not answer."""
+        """Check that the database answers. Raises RecordsUnavailable."""
         self.read(lambda connection: connection.execute(_PING).scalar())
 
     def checkpoint(self) -> None:
@@ -137,7 +137,7 @@ class Database:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """What a database or its pool says when it cannot, as RecordsUnavailable; logged as it begins and ends."""
+        """Turn errors of the database and its pool into RecordsUnavailable; log when an outage begins and ends."""
         try:
             yield
         except PoolTimeout as e:
@@ -204,13 +204,13 @@ _SQLITES_OURS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingE
 
 
 def _is_ours(error: DBAPIError) -> bool:
-    """A statement or a value that no database would take: a fault of this code, not of the database."""
+    """Return whether a statement or a value is one that no database would take: a fault of this code."""
     ours = isinstance(error, IntegrityError | DataError | ProgrammingError)
     return ours and not error.connection_invalidated
 
 
 def _may_repeat(error: DBAPIError) -> bool:
-    """The connection had been lost before, or two transactions waited for each other and this one was ended."""
+    """Return whether the transaction may be repeated: its connection was lost before, or a deadlock ended it."""
     return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in {"40001", "40P01"}
 
 

@@ -31,7 +31,7 @@ Chunks = list[tuple[int, bytes]]
 
 
 def packed(events: Sequence[StoredEvent]) -> Chunks:
-    """The events ready to be kept: the work that needs no transaction. Raises ValueError; see `chunks`."""
+    """Pack events into chunks, which needs no transaction. Raises ValueError; see `chunks`."""
     return list(chunks(events))
 
 
@@ -52,7 +52,7 @@ def read(connection: Connection, run_seq: int, after: int) -> list[bytes]:
 
 
 def page(found: list[bytes], *, after: int, limit: int, ended: bool) -> EventPage:
-    """The page that those chunks make."""
+    """Return the page of events in those chunks."""
     events: list[StoredEvent] = []
     for chunk in found[:PAGE_CHUNKS]:
         events += [event for event in events_of(chunk) if event.seq > after]

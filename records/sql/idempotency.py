@@ -57,10 +57,10 @@ class Idempotency:
         return None
 
     def release(self, connection: Connection, owner: str, key: bytes, run_id: str) -> None:
-        """The run it stands for never happened."""
+        """Forget the key of a run that was not accepted after all."""
         connection.execute(_RELEASE, {"of": owner, "named": key, "run": run_id})
 
 
 def key_digest(key: str) -> bytes:
-    """What is kept of a key: of one size, whatever a client may send."""
+    """Return the stored form of a key: a digest of fixed size, whatever a client may send."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()

@@ -39,7 +39,7 @@ _OWN = or_(table.c.instance.is_(None), table.c.instance == bindparam("own"))
 
 
 def run_of(row: Sequence[Any]) -> Run:
-    """The run of a row of `COLUMNS`."""
+    """Return the run of a row of `COLUMNS`."""
     run_id, owner, status, language, attempt, created_at_ms, ended_at_ms, document = row
     return Run(run_id, owner, status, language, attempt, created_at_ms, ended_at_ms, unpack(document))
 
@@ -54,7 +54,7 @@ def page(
     status: str | None,
     language: str | None,
 ) -> tuple[Sequence[Any], bool]:
-    """The rows of one page, and whether more follow. Raises UnknownCursor."""
+    """Return the rows of one page, and whether more follow. Raises UnknownCursor."""
     statement = _SIZES.limit(limit + 1)
     if status is not None:
         statement = statement.where(table.c.status == status)
@@ -76,11 +76,11 @@ def page(
 
 
 def last_seq(connection: Connection) -> int:
-    """The `seq` of the newest run; 0 if there is none."""
+    """Return the `seq` of the newest run; 0 if there is none."""
     return connection.execute(_LAST).scalar() or 0
 
 
 def unfinished(connection: Connection, *, above: int, last: int, own: str, alive: Select[Any]) -> Sequence[Any]:
-    """A batch of live runs, the oldest first: `seq`, then `COLUMNS`. None of another instance that is `alive`."""
+    """Return a batch of live runs, oldest first: `seq`, then `COLUMNS`. None of another instance in `alive`."""
     statement = _UNFINISHED.where(or_(_OWN, table.c.instance.not_in(alive)))
     return connection.execute(statement, {"above": above, "last": last, "own": own}).all()

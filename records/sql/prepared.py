@@ -31,15 +31,15 @@ class Found:
         self.rowcount = rowcount
 
     def first(self) -> Any:  # noqa: ANN401  # its columns are the statement's
-        """The first row, its columns by name and in order; None if there is none."""
+        """Return the first row, its columns by name and in order; None if there is none."""
         return self.rows[0] if self.rows else None
 
     def scalar(self) -> Any:  # noqa: ANN401  # of the column's type
-        """The first value of the first row; None if there is no row."""
+        """Return the first value of the first row; None if there is no row."""
         return self.rows[0][0] if self.rows else None
 
     def scalar_one(self) -> Any:  # noqa: ANN401  # of the column's type
-        """The one value of the one row that there is. Raises ValueError if it is otherwise."""
+        """Return the only value of the only row. Raises ValueError if there are more or none."""
         ((value,),) = self.rows
         return value
 

@@ -27,7 +27,7 @@ class DatabaseWriter:
     """Makes transactions, one at a time. Safe for many threads."""
 
     def __init__(self, engine: Engine, *, wait_s: float) -> None:
-        """`wait_s` is how long a thread waits for its turn."""
+        """Create the writer; a thread waits at most `wait_s` seconds for its turn."""
         self._engine = engine
         self._wait_s = wait_s
         self._turn = threading.Lock()

@@ -131,7 +131,7 @@ def _setup_mounts(walls):
 
 
 def _bind(source, target, flags):
-    """A bind mount with flags of its own, which takes two calls."""
+    """Make a bind mount with flags of its own, which takes two calls."""
     kernel.mount(source, target, None, kernel.MS_BIND)
     kernel.mount(None, target, None, kernel.MS_REMOUNT | kernel.MS_BIND | flags)
 

@@ -52,12 +52,12 @@ def hello(landlock_abi):
 
 
 def pack(parts):
-    """A list of byte strings as one: each preceded by its length in four bytes."""
+    """Return a list of byte strings as one: each preceded by its length in four bytes."""
     return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
 
 
 def unpack(data):
-    """What `pack` packed. Raises ValueError when the lengths do not add up."""
+    """Return the list that `pack` packed. Raises ValueError when the lengths do not add up."""
     parts = []
     at = 0
     while at < len(data):

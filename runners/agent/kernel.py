@@ -89,7 +89,7 @@ def become_root():
 
 
 def new_session_keyring():
-    """A session keyring of this process's own: the template's is every child's."""
+    """Give this process a session keyring of its own: the template's is shared by its children."""
     _syscall("keyctl", SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, 0)
 
 

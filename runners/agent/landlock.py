@@ -108,7 +108,7 @@ landlock = Landlock()
 
 
 def _ruleset(handled):
-    """A descriptor of no rules yet, under which each of the `handled` rights is to be given by one."""
+    """Create a ruleset without rules that handles the given rights, and return its descriptor."""
     fd = _syscall(CREATE_RULESET, handled.to_bytes(8, "little"), 8, 0)
     if fd < 0:
         raise OSError("landlock_create_ruleset failed")
@@ -136,7 +136,7 @@ def _is_said_of_its_target(path, rights):
 
 
 def _syscall(number, *arguments):
-    """A call that the C library has no name for either: its result, or -1."""
+    """Make a system call for which the C library has no name either; return its result, or -1."""
     return call("syscall", number, *arguments)
 
 

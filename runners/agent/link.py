@@ -35,7 +35,7 @@ class HostStream:
             poller.register(self.write_fd, select.POLLOUT)
 
     def receive(self):
-        """The frames that one read completes. Raises StreamClosed at the end."""
+        """Return the frames that one read completes. Raises StreamClosed at the end."""
         try:
             data = os.read(self.read_fd, CHUNK)
         except BlockingIOError:

@@ -221,7 +221,7 @@ class Pid1:
             os.close(go_fd)
 
     def about_to_start(self, deadline_ms):
-        """What comes before a main process: the files are complete, its deadline and its cap are set."""
+        """Set the deadline and the caps of a main process that is about to start: its files are complete."""
         self.files.end()
         self.deadline = time.monotonic() + deadline_ms / 1000
         self.streams.cap = self.job.max_output_bytes
@@ -318,4 +318,4 @@ class Pid1:
 
 
 def _nothing(_number, _frame):
-    """A handler must exist for the wake-up descriptor to be written."""
+    """Do nothing: a handler must exist for the wake-up descriptor to be written."""

@@ -175,7 +175,7 @@ def release(go_fd, args, env):
 
 
 def read_message(fd):
-    """What `release` sent, as (args, env pairs); None at end of file."""
+    """Return what `release` sent, as (args, env pairs); None at end of file."""
     data = b""
     while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
         chunk = os.read(fd, 65536)

@@ -102,7 +102,7 @@ def _keep():
 
 
 def _control():
-    """The socket to the host, off the standard descriptors."""
+    """Move the socket to the host off the standard descriptors, and return it."""
     control = _socket.socket(fileno=os.dup(0))
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):

@@ -91,20 +91,20 @@ class End:
             monitoring.free_tool_id(TOOL)
 
     def _returned(self, _code, _offset, _value):
-        """The main module's code has been run, maybe not for the last time: it is an object like any other."""
+        """Note that the main module's code has run, perhaps not for the last time: it can be run again."""
         last = _getframe(1).f_back is None and _thread.get_ident() == self.thread
         if last and not self.steps and not _is_traced():
             self.steps.append(self._end())
 
     def _end(self):
-        """The steps of the end. Returns for Python to go on."""
+        """Take the steps of the end, and return for Python to go on."""
         try:
             yield from self._take_leave()
         except Exception:  # a program's objects may be of any kind
             return
 
     def _take_leave(self):
-        """The steps themselves."""
+        """Take the steps themselves."""
         loaded = sys.__dict__.get("modules")
         if type(loaded) is not dict or _thread._count() or not _flush():
             return
@@ -131,7 +131,7 @@ class End:
                 loaded[name] = self.modules[name]
 
     def _the_programs(self, loaded):
-        """The names of its main module and of those that it has imported, which are the latest to have come.
+        """Return the names of the main module and of those that it has imported, which are the latest.
 
         Should it have removed others one may be missed here; what then hangs on it is found before the end.
         """
@@ -163,7 +163,7 @@ def _flush():
 
 
 def _clear(reference):
-    """The steps that let go of a module's names, those with one underscore first."""
+    """Clear the names of a module in Python's own order: first those with one underscore."""
     for own in (True, False):
         module = reference()
         if module is None:

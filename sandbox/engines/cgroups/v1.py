@@ -67,7 +67,7 @@ class CgroupsV1:
         return GroupV1(paths, memsw=self._memsw, lingering=self._lingering)
 
     def _count_lingering(self) -> int:
-        """Groups that the kernel has under the memory controller, but for those that have a directory."""
+        """Count the groups that the kernel still has under the memory controller without a directory."""
         for line in files.read("/proc/cgroups").splitlines():
             name, _, count, _ = line.split()
             if name == "memory":

@@ -59,7 +59,7 @@ class Daemon:
     """One Docker daemon. Safe to use from any thread."""
 
     def __init__(self, base_url: str) -> None:
-        """Raises EngineUnusable if nobody answers there, or too old a daemon."""
+        """Connect to the daemon. Raises EngineUnusable if none answers there, or one that is too old."""
         self._base_url = base_url
         self._api = "auto"
         self._local = threading.local()
@@ -195,7 +195,7 @@ class Daemon:
 
 
 def _probe(base_url: str) -> None:
-    """Raises OSError if nobody listens there; the SDK would leave a socket behind in finding out."""
+    """Check that somebody listens there; raises OSError. The SDK would leak a socket in finding out."""
     kind, _, path = base_url.partition("://")
     if kind != "unix":
         raise OSError("it must be a socket of this host, unix:///…")

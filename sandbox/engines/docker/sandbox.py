@@ -51,7 +51,7 @@ class DockerSandbox:
         traits: RuntimeFeatures,
         daemon: Daemon,
     ) -> None:
-        """`expected` is what PID 1 must show of itself; None where the host cannot see it."""
+        """Wrap a container; `expected` is what its PID 1 must show, None where the host cannot see it."""
         self.id = name
         self.image = image
         self.undo = ExitStack()

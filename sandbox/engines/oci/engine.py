@@ -104,7 +104,7 @@ class OciEngine:
         return None
 
     def _template_source(self, settings: Settings) -> TemplateSource:
-        """Raises EngineUnusable or OSError where the machine lacks what it takes."""
+        """Create the source of templates. Raises EngineUnusable or OSError where the machine cannot have one."""
         making = EngineResources(
             self._slots, self._cgroups, self._runtime, self._instance, self._place, self._roots
         )
