@@ -12,5 +12,5 @@ _TO_ALPHABET = bytes(_ALPHABET[i % len(_ALPHABET)] for i in range(256))
 
 
 def new_id(prefix: str) -> str:
-    """`prefix_` and 28 random characters."""
+    """Return a new id: `prefix_` and 28 random characters."""
     return f"{prefix}_{os.urandom(_RANDOM_CHARACTERS).translate(_TO_ALPHABET).decode()}"

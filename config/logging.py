@@ -81,7 +81,7 @@ class Formatter(JsonFormatter):
         self._secrets = re.compile("|".join(map(re.escape, found))) if found else None
 
     def formatTime(self, record: logging.LogRecord, _datefmt: str | None = None) -> str:  # noqa: N802
-        """RFC 3339 in UTC: the lines of all processes compare, wherever the machine stands."""
+        """Format a record's time as RFC 3339 in UTC, so that the lines of all processes compare."""
         second, written = self._second
         if second != int(record.created):
             second = int(record.created)
@@ -100,7 +100,7 @@ class Formatter(JsonFormatter):
         }
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
-        """In ASCII: no character of any alphabet can end the line for whoever reads it."""
+        """Encode the fields in ASCII: no character of any alphabet can end the line for a reader."""
         try:
             line = orjson.dumps(log_data)
         except TypeError:  # a lone surrogate, or a number of more than 64 bits

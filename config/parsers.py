@@ -101,7 +101,7 @@ def parse_ratelimit_url(text: str) -> str:
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """Addresses and networks, comma-separated."""
+    """Parse addresses and networks, comma-separated."""
     found: list[Network] = []
     for number, entry in enumerate((part.strip() for part in text.split(",") if part.strip()), start=1):
         try:

@@ -32,7 +32,7 @@ class RuntimeVersion:
 
     @property
     def is_tested(self) -> bool:
-        """Whether the version lies between the oldest and the newest that were tested."""
+        """Return whether the version lies between the oldest and the newest that were tested."""
         return not self.problem
 
 

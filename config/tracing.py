@@ -82,9 +82,9 @@ class Tracer:
         return self._tracer.start_span(name, context=_context(parent), kind=SpanKind.SERVER)
 
     def record(self, parent: str, phases: Iterable[SpanPhase]) -> None:
-        """Spans that have been, all beneath `parent`.
+        """Record spans that have ended, all beneath `parent`.
 
-        The two clocks are compared once for all: what begins when another ends must not seem to begin earlier.
+        The two clocks are compared once for all spans: one that begins when another ends must not seem earlier.
         """
         offset_s = time.time() - time.monotonic()
         context = _context(parent)

@@ -108,7 +108,7 @@ class Dispatcher(Protocol):
         ...
 
     def status(self) -> dict[str, Any]:
-        """Languages with `ready`, engine, runtime, pool and queue, as the worker sees them.
+        """Return the languages with `ready`, engine, runtime, pool and queue, as the worker sees them.
 
         Raises WorkerUnavailable.
         """

@@ -77,7 +77,7 @@ class WorkerConnection:
         self._sock.close()
 
     def is_fresh(self) -> bool:
-        """Whether a kept connection can carry a request: anything to read on it is an end or an error."""
+        """Return whether a kept connection can carry a request: anything to read on it is an end or an error."""
         return not self._buffer and not self._poll.poll(0)
 
     def messages(
@@ -138,7 +138,7 @@ class WorkerConnection:
             self._poll.modify(self._fd, select.POLLIN)
 
     def _wait(self, deadline: float) -> list[int]:
-        """Descriptors something happened on; empty when the deadline passed."""
+        """Return the descriptors on which something happened; none when the deadline passed."""
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             return []

@@ -114,7 +114,7 @@ def parse_hello(payload: bytes) -> Hello:
 
 
 def frames_of(kind: bytes, more: bytes, head: bytes, content: bytes) -> Iterator[bytes]:
-    """`head` and the first piece of `content` as one packed frame, the rest as `more` frames."""
+    """Yield `head` and the first piece of `content` as one packed frame, the rest as `more` frames."""
     first = MAX_PAYLOAD_BYTES - len(head) - 16
     yield frame(kind, pack([head, content[:first]]))
     for at in range(first, len(content), MAX_PAYLOAD_BYTES):
@@ -161,7 +161,7 @@ class FrameParser:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes of a frame that has not come in full."""
+        """Return the bytes of a frame that is not complete yet."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> list[Frame]:

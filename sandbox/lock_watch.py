@@ -122,7 +122,7 @@ class LockWatch:
         return held, unknown
 
     def _by_descriptors(self, owners: dict[int, str]) -> Counter[str]:
-        """Locks by sandbox, as far as they are seen in time; the next look begins where this one ends."""
+        """Count locks by sandbox, as many as can be read in time; the next look begins where this one ends."""
         held: Counter[str] = Counter()
         pids = sorted(owners)
         deadline = time.monotonic() + DESCRIPTORS_S
@@ -136,7 +136,7 @@ class LockWatch:
         return held
 
     def _locks_of(self, pid: int, deadline: float) -> int:
-        """Locks of one process's descriptors, counted up to as many as are too many."""
+        """Count the locks of one process's descriptors, up to the number that is too many."""
         locks = 0
         folder = self._proc / str(pid) / "fdinfo"
         with contextlib.suppress(OSError):  # it has ended

@@ -70,5 +70,5 @@ class Metrics:
             self.engine_errors.labels(during)
 
     def text(self) -> str:
-        """Everything in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry).decode()

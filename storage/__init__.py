@@ -89,11 +89,11 @@ class Writer(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes so far."""
+        """Return the bytes written so far."""
 
     @property
     def head(self) -> bytes:
-        """The first bytes (up to `intake.HEAD_BYTES`), enough to tell what kind of file it is."""
+        """Return the first bytes (up to `intake.HEAD_BYTES`), enough to tell what kind of file it is."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take more bytes. Raises BlobTooLarge, StorageFull or StorageUnavailable; then all of it is gone."""
@@ -125,7 +125,7 @@ class BlobReader(Protocol):
         """Return the size and age of a stored blob, or None. Raises StorageUnavailable."""
 
     def stored(self) -> Iterator[Stored]:
-        """Every blob, in no order; what is stored or deleted meanwhile may or may not be among them.
+        """Yield every blob, in no order; what is stored or deleted meanwhile may or may not be among them.
 
         Raises StorageUnavailable.
         """

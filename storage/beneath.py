@@ -57,7 +57,7 @@ def open_file(path: str, dir_fd: int) -> int:
 
 
 def open_step_by_step(path: str, dir_fd: int) -> int:
-    """Without openat2."""
+    """Open a path part by part, where there is no openat2."""
     folder, slash, name = path.rpartition("/")
     held = open_directory(folder, dir_fd) if slash else os.dup(dir_fd)
     try:
@@ -74,7 +74,7 @@ def _named(part: str) -> str:
 
 
 def _openat2(path: str, dir_fd: int) -> int | None:
-    """None where there is no openat2, or a seccomp filter refuses it (with EPERM, as older Docker does)."""
+    """Call openat2; None where there is none, or a seccomp filter refuses it (with EPERM, as older Docker does)."""
     how = _OpenHow(os.O_RDONLY | SAFE, 0, RESOLVE)
     fd: int = _libc.syscall(SYS_OPENAT2, dir_fd, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
     if fd >= 0:

@@ -15,7 +15,7 @@ OTHER_BYTES = "holds other bytes than were stored"
 
 
 def span(blob: Blob, offset: int, length: int | None) -> int:
-    """How many bytes are asked for. Raises ValueError for a part that the blob has not."""
+    """Return how many bytes are asked for. Raises ValueError for a part that the blob does not have."""
     wanted = blob.size - offset if length is None else length
     if offset < 0 or wanted < 0 or offset + wanted > blob.size:
         raise ValueError(f"no {wanted} bytes at {offset} in a blob of {blob.size}")

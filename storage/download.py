@@ -47,7 +47,7 @@ class DownloadPlan:
 
 
 def etag(blob: Blob) -> str:
-    """Names the bytes, not the file."""
+    """Return the entity tag, which names the bytes, not the file."""
     return f'"{blob.sha256}"'
 
 
@@ -81,7 +81,7 @@ def plan(asked: RequestedRange, blob: Blob, name: str, kind: str) -> DownloadPla
 
 
 def _matches(header: str, tag: str) -> bool:
-    """Whether a list of tags names this one, weak or not; `*` names all. A malformed list names none."""
+    """Return whether a list of tags has this one, weak or not; `*` has all. A malformed list has none."""
     if len(header) > MAX_CONDITION_LENGTH:
         return False
     if header.strip() == "*":

@@ -28,7 +28,7 @@ class WriterBase:
 
     @property
     def head(self) -> bytes:
-        """The first bytes."""
+        """Return the first bytes."""
         return bytes(self._head)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:

@@ -76,7 +76,7 @@ class LocalReader(BlobReader):
         return _stored(sha256, found)
 
     def stored(self) -> Iterator[Stored]:
-        """Every blob."""
+        """Yield every blob."""
         for folder in filter(_FOLDER.fullmatch, self._entries(BLOBS)):
             for name in filter(SHA256.fullmatch, self._entries(f"{BLOBS}/{folder}")):
                 found = None
@@ -90,7 +90,7 @@ class LocalReader(BlobReader):
         return None
 
     def check(self) -> None:
-        """Whether the area is still there."""
+        """Check that the area is still there."""
         with system_errors_translated():
             os.stat(BLOBS, dir_fd=self._root, follow_symlinks=False)
 
@@ -214,7 +214,7 @@ class LocalStore(LocalReader, BlobStore):
         return removed
 
     def check(self) -> None:
-        """Whether the area is there and has room."""
+        """Check that the area is there and has room."""
         super().check()
         with system_errors_translated():
             room = os.fstatvfs(self._root)
@@ -274,7 +274,7 @@ def _directory(name: str, dir_fd: int, mode: int) -> int:
 
 
 def _path(sha256: str) -> str:
-    """Where a blob is. Raises ValueError for what is not a hash."""
+    """Return the path of a blob. Raises ValueError for what is not a hash."""
     if not SHA256.fullmatch(sha256):
         raise ValueError("not a SHA-256 in lower-case hexadecimal")
     return f"{BLOBS}/{sha256[:2]}/{sha256}"
@@ -285,7 +285,7 @@ def _stored(sha256: str, found: os.stat_result) -> Stored:
 
 
 def _pieces(fd: int, offset: int, length: int) -> Iterator[bytes]:
-    """`length` bytes, or as many as there are."""
+    """Yield `length` bytes, or as many as there are."""
     while length:
         with system_errors_translated():
             piece = os.pread(fd, min(length, CHUNK_BYTES), offset)

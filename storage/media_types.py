@@ -107,7 +107,7 @@ def _by_mark(head: bytes) -> str | None:
 
 
 def _is_text(head: bytes) -> bool:
-    """UTF-8, perhaps cut within a character, without control characters that no text has."""
+    """Return whether bytes are UTF-8, perhaps cut within a character, without unusual control characters."""
     try:
         head.decode("utf-8")
     except UnicodeDecodeError as e:

@@ -27,7 +27,7 @@ class FileName:
 
     @classmethod
     def of(cls, given: str | None) -> FileName:
-        """Whatever a client says a file is called; nothing at all is fine too."""
+        """Make a file name of whatever a client sent; nothing at all is accepted too."""
         raw = (given or "").encode("utf-8", "surrogatepass")
         return cls(clean(given or ""), quote_from_bytes(raw[:MAX_ORIGINAL_BYTES], safe=""))
 
@@ -47,7 +47,7 @@ def clean(given: str) -> str:
 
 
 def content_disposition(name: str) -> str:
-    """`attachment` under that name: for old readers in ASCII, for the others as it is (RFC 6266)."""
+    """Return `attachment` under that name: in ASCII for old readers, as it is for the others (RFC 6266)."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode("ascii")
     # Some readers decode a % here too, so it is not one.
     plain = "".join(char if char.isprintable() and char not in '"\\%' else "_" for char in plain)
@@ -58,7 +58,7 @@ def content_disposition(name: str) -> str:
 
 
 def _trimmed(name: str) -> str:
-    """Without spaces around it and dots after it, which some systems drop."""
+    """Remove spaces around a name and dots after it, which some systems drop."""
     end = len(name)
     while end and (name[end - 1] == "." or name[end - 1].isspace()):
         end -= 1

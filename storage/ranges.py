@@ -17,7 +17,7 @@ class Span:
     length: int
 
     def content_range(self, size: int) -> str:
-        """As it is said in a 206."""
+        """Return the value of `Content-Range` in a 206."""
         return f"bytes {self.offset}-{self.offset + self.length - 1}/{size}"
 
 

@@ -148,7 +148,7 @@ class S3Reader(BlobReader):
         return Stored(Blob(sha256, found["ContentLength"]), _age_s(found, found["LastModified"]))
 
     def stored(self) -> Iterator[Stored]:
-        """Every blob, a page a request."""
+        """Yield every blob, one page per request."""
         with _translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._place.bucket, Prefix=self._place.prefix, PaginationConfig={"PageSize": PAGE_KEYS}
@@ -173,7 +173,7 @@ class S3Reader(BlobReader):
             return str(self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=ttl_s))
 
     def check(self) -> None:
-        """Whether the bucket is there and may be used."""
+        """Check that the bucket is there and may be used."""
         with _translated():
             self._client.head_bucket(Bucket=self._place.bucket)
 
@@ -265,7 +265,7 @@ def _status(response: dict[str, Any]) -> int:
 
 
 def _age_s(response: dict[str, Any], since: datetime) -> float:
-    """Seconds by the server's clock where it says what time it is: ours may be another."""
+    """Return the age in seconds by the server's clock if it reports one: the local clock may differ."""
     said = response["ResponseMetadata"]["HTTPHeaders"].get("date")
     now = parsedate_to_datetime(said) if said else datetime.now(UTC)
     return max(0.0, (now - since).total_seconds())

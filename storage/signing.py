@@ -19,7 +19,7 @@ MAX_LENGTH = 4096
 
 
 def keys_in_force(settings: Settings) -> tuple[str, ...]:
-    """`SIGNING_KEY`, the newest first; where it is unset, the key kept in api's home. To be called by api.
+    """Return the keys of `SIGNING_KEY`, the newest first; where it is unset, the one in api's home. Only for api.
 
     Raises StorageMisconfigured if the kept key cannot be read or made.
     """

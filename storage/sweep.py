@@ -27,7 +27,7 @@ class Swept:
 
 
 def orphans(reader: BlobReader, in_use: InUse, age_s: float = ORPHAN_AGE_S) -> Iterator[Stored]:
-    """Blobs that are `age_s` old or older and that no record names.
+    """Yield blobs that are `age_s` old or older and that no record names.
 
     Needs no right to delete: api finds those of the worker with it and tells the worker.
     """

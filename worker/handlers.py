@@ -85,7 +85,7 @@ class RequestHandlers:
         }
 
     def refuse_runs(self) -> None:
-        """From now on no run is taken."""
+        """Refuse every run from now on."""
         self._stopping.set()
 
     def answer(self, line: bytes, connection: Connection) -> None:

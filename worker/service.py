@@ -146,7 +146,7 @@ class Service:
         log.info("measured", extra={"images": len(built), "seconds": round(time.monotonic() - began, 3)})
 
     def _watch_for_images(self) -> None:
-        """Until every language is built, look for new images now and then; after that there is no need to."""
+        """Look for new images now and then until every language is built."""
         missing = {language.id for language in self.catalogue}
         while missing and not self._closing.wait(IMAGE_CHECK_S):
             built = {name for name in missing if self.images.get(name)}

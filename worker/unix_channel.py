@@ -40,7 +40,7 @@ class UnixChannel:
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that the socket has not taken yet."""
+        """Return the bytes that the socket has not taken yet."""
         return len(self._unsent)
 
     def closed_fd(self) -> int:

@@ -167,7 +167,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             self._refuse(oldest, None)
 
     def _readable(self, conn: ClientConnection, sock: socket.socket) -> None:
-        """Something has come for a request that is not complete."""
+        """Receive what has come of a request that is not complete."""
         if conn not in self._arriving.get(conn.address, ()):
             return  # closed by what happened just before
         data = receive(sock)
@@ -344,7 +344,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         conn.sock.close()
 
     def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Beside upstream's: look at everything else that has a time. Called after each wait."""
+        """Close what is over its time, beside upstream's own connections. Called after each wait."""
         super().murder_keepalived(force)
         now = time.monotonic()
         if now - self._looked_at < LOOK_S and not force:

@@ -101,7 +101,7 @@ class Database:
         self.read(lambda connection: connection.execute(_PING).scalar())
 
     def checkpoint(self) -> None:
-        """SQLite: bring what is in the log to the disk, without delaying a writer. Else nothing to do."""
+        """Write SQLite's log to its database file, without delaying a writer; do nothing for other databases."""
         if not self.is_sqlite:
             return
         with self._translated(), self._reader.connect() as connection:
@@ -110,7 +110,7 @@ class Database:
             driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def shrink(self, pages: int, spare_pages: int) -> int:
-        """SQLite: give up to `pages` freed pages back to the file system, but `spare_pages`. How many; else 0."""
+        """Give up to `pages` freed pages of SQLite back, but `spare_pages`; return how many (0 elsewhere)."""
         if not self.is_sqlite:
             return 0
 

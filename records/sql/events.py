@@ -36,17 +36,17 @@ def packed(events: Sequence[StoredEvent]) -> Chunks:
 
 
 def newer(events: Sequence[StoredEvent], ready: Chunks, last: int) -> Chunks:
-    """Of events that were packed, only those after `last`."""
+    """Return only those of the packed events that come after `last`."""
     return ready if not events or events[0].seq > last else list(chunks(events, above=last))
 
 
 def rows(run_seq: int, ready: Chunks) -> list[dict[str, int | bytes]]:
-    """Rows to be inserted."""
+    """Return the rows to insert."""
     return [{"run_seq": run_seq, "last_seq": seq, "chunk": chunk} for seq, chunk in ready]
 
 
 def read(connection: Connection, run_seq: int, after: int) -> list[bytes]:
-    """One chunk more than a page holds, if there is one, still packed."""
+    """Read one chunk more than a page holds, if there is one, still packed."""
     asked = {"run_seq": run_seq, "above": min(max(after, 0), LARGEST_SEQ)}
     return list(connection.execute(_READ, asked).scalars())
 

@@ -23,7 +23,7 @@ def walk(
     after: str | None,
     order: Order,
 ) -> Select[Any]:
-    """`statement` going on after the row of the id `after`, in that order. Raises UnknownCursor.
+    """Return `statement` limited to the rows after the id `after`, in that order. Raises UnknownCursor.
 
     `within` is what makes a row one of the caller's: a cursor outside of it is unknown.
     """

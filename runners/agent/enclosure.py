@@ -67,7 +67,7 @@ class Walls:
 
 
 def _mount(item):
-    """One mount, its path relative to the root: (source, target, kind or None for a bind, flags, data)."""
+    """Make one mount, its path relative to the root: (source, target, kind or None for a bind, flags, data)."""
     source, target, kind, flags, data = unpack(item)
     return source, target, kind or None, int(flags), data or None
 

@@ -42,7 +42,7 @@ def head(kind, size, channel=RUN_CHANNEL):
 
 
 def frame(kind, payload=b""):
-    """One frame as bytes."""
+    """Return one frame as bytes."""
     return head(kind, len(payload)) + payload
 
 

@@ -38,7 +38,7 @@ def _flag(packed):
 
 
 def _pairs(packed):
-    """`name=value` strings as a dict."""
+    """Return `name=value` strings as a dict."""
     return dict([pair.split(b"=", 1) for pair in unpack(packed)])
 
 

@@ -72,13 +72,13 @@ class Landlock:
         self.rules = RULES
 
     def survey(self):
-        """In a template, whose children have the same image: find out once what need not be said of it."""
+        """Find out once, in a template, which rules need no own entry: its children have the same image."""
         self.rules = [(path, rights) for path, rights in RULES if not _is_said_of_its_target(path, rights)]
         find("prctl")
         find("syscall")
 
     def confine(self):
-        """In PID 1, once its mounts are there and before it says ready: make the rules, enter its domain."""
+        """Make the rules and enter their domain: in PID 1, after its mounts and before it reports ready."""
         known = _syscall(CREATE_RULESET, None, 0, VERSION_FLAG)
         version = min(known, NEWEST)
         if version < OLDEST or _prctl(PR_GET_NO_NEW_PRIVS) != 1:
@@ -95,7 +95,7 @@ class Landlock:
         self.version, self.children = version, children
 
     def enter(self):
-        """In a child: enter its domain. It must not go on without, so whatever fails is raised."""
+        """Enter the domain, in a child. It must not go on without it, so every failure is raised."""
         if self.children >= 0:
             if _syscall(RESTRICT_SELF, self.children, 0) != 0:
                 raise OSError("landlock_restrict_self failed")
@@ -130,7 +130,7 @@ def _allow(path, rights, *rulesets):
 
 
 def _is_said_of_its_target(path, rights):
-    """Whether a path is a link into a tree where another rule gives as much (/bin, where that is /usr/bin)."""
+    """Return whether a path is a link into a tree where another rule gives as much (/bin, if that is /usr/bin)."""
     target = os.path.realpath(path)
     return target != path and any(target.startswith(f"{tree}/") and rights & ~given == 0 for tree, given in RULES)
 

@@ -14,7 +14,7 @@ def call(name, *arguments):
 
 
 def find(name):
-    """Where a function is; looked up once, also for whoever is forked from here."""
+    """Find the address of a function; looked up once, also for processes forked from here."""
     if name not in _addresses:
         import _ctypes
 

@@ -69,7 +69,7 @@ class HostStream:
             del self.unsent[:sent]
 
     def write(self, *pieces):
-        """How many bytes of these the kernel takes now. Raises StreamClosed."""
+        """Return how many of these bytes the kernel takes now. Raises StreamClosed."""
         try:
             return os.writev(self.write_fd, pieces)
         except BlockingIOError:

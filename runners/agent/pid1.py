@@ -292,13 +292,13 @@ class Pid1:
                 self.status = status
 
     def wait_for_sigchld(self):
-        """Whether a child has ended since it was last asked, or ends soon."""
+        """Return whether a child has ended since the last call, or ends soon."""
         poller = select.poll()
         poller.register(self.wake, select.POLLIN)
         return bool(poller.poll(KILL_AGAIN_MS) and os.read(self.wake, CHUNK))
 
     def ending(self):
-        """How the main process ended and whether its outputs were cut, as the host reads it."""
+        """Return how the main process ended and whether its outputs were cut, as the host reads it."""
         status = self.status
         if os.WIFSIGNALED(status):
             kind, number = b"signal", os.WTERMSIG(status)

@@ -27,14 +27,14 @@ class Pipes:
             os.set_blocking(fd, False)
 
     def become_theirs(self):
-        """In the child: put the program's ends at 0, 1 and 2 and close every other end."""
+        """Put the program's ends at 0, 1 and 2 and close every other end: in the child."""
         for target, fd in enumerate(self.theirs):
             os.dup2(fd, target, inheritable=True)
         for fd in (*self.theirs, self.stdin, self.stdout, self.stderr):
             os.close(fd)
 
     def close_theirs(self):
-        """In PID 1, after the fork: without this the pipes would never come to their end."""
+        """Close the program's ends in PID 1, after the fork: otherwise its pipes never end."""
         for fd in self.theirs:
             os.close(fd)
 
@@ -46,9 +46,7 @@ def default_signals():
 
 
 def settle_child(pipes, close):
-    """In a new child: its own session, its descriptors (not PID 1's, `close`), its place before the OOM killer and
-    its Landlock domain.
-    """
+    """Give a new child its own session, its descriptors (not PID 1's, `close`), its OOM score and Landlock domain."""
     _signal.set_wakeup_fd(-1)
     for fd in close:
         os.close(fd)

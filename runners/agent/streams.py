@@ -35,7 +35,7 @@ class Streams:
     # -- stdin -------------------------------------------------------------------------------------
 
     def stdin_waits(self):
-        """Whether bytes wait for the process to take them."""
+        """Return whether bytes wait for the process to take them."""
         return self.stdin_open and bool(self.stdin_pending)
 
     def feed_stdin(self):
@@ -90,5 +90,5 @@ class Streams:
                 self.link.flush_below(UNSENT_HIGH)
 
     def cuts(self):
-        """For stdout and stderr, whether something was left out, as the host reads it."""
+        """Return for stdout and stderr whether something was left out, as the host reads it."""
         return [self.truncated[fd] for fd in (self.pipes.stdout, self.pipes.stderr)]

@@ -88,7 +88,7 @@ def _serve(control, walls):
 
 
 def _keep():
-    """PID 1: fork the template, then only wait, until neither it nor a sandbox of its making is left."""
+    """Fork the template as PID 1, then only wait until neither it nor any of its sandboxes is left."""
     with open("/proc/sys/kernel/ns_last_pid", "w") as file:
         file.write(str(TEMPLATE_PID - 1))
     if os.fork() == 0:
@@ -132,7 +132,7 @@ def _prepare(modules):
 
 
 def _receive(control):
-    """One message with its descriptors; an empty one at the end."""
+    """Receive one message with its descriptors; an empty one at the end."""
     space = _socket.CMSG_SPACE(4 * DESCRIPTORS)
     message, ancillary, _, _ = control.recvmsg(MAX_MESSAGE, space, _socket.MSG_CMSG_CLOEXEC)
     descriptors = []
@@ -169,7 +169,7 @@ def _clone(first_id):
 
 
 def _become(walls, gate, stream, root):
-    """In the child: become a sandbox. Whatever goes wrong ends it; the host sees its stream close."""
+    """Become a sandbox, in the child. Any failure ends it, and the host sees its stream close."""
     try:
         if os.read(gate, 1) != GO:
             os._exit(1)

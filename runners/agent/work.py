@@ -23,20 +23,20 @@ class FileReceiver:
         self.more(content)
 
     def more(self, content):
-        """More of the file begun last."""
+        """Append to the file that was begun last."""
         view = memoryview(content)
         while view:
             view = view[os.write(self.fd, view) :]
 
     def end(self):
-        """All files are complete."""
+        """Close the last file: all files are complete."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
 
 def has_outputs():
-    """Whether there is anything to collect: an untouched directory needs no second exchange."""
+    """Return whether there is anything to collect: an untouched directory needs no second exchange."""
     try:
         with os.scandir(OUTPUTS) as entries:
             return next(entries, None) is not None or os.path.islink(OUTPUTS)

@@ -67,7 +67,7 @@ class Receiver:
         self._open = _Open(raw, size, self._writer(size) if _clean_path(raw) is not None else None)
 
     def data(self, payload: bytes) -> None:
-        """More bytes of the file begun last."""
+        """Append bytes to the file that was begun last."""
         file = self._open
         if file is None or len(payload) > file.missing:
             raise ProtocolError("artifact bytes that were not announced")
@@ -188,7 +188,7 @@ class _Complete:
 
 
 def _each(commit: Callable[[_Complete], Artifact | None], files: list[_Complete]) -> list[Artifact | None]:
-    """`commit` of each, some at a time where there are several."""
+    """Call `commit` for each, several at a time where there are several."""
     if len(files) < 2:
         return [commit(file) for file in files]
     with ThreadPoolExecutor(min(COMMIT_THREADS, len(files)), "commit") as threads:

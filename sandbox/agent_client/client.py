@@ -195,7 +195,7 @@ class AgentClient:
         return True
 
     def _begin(self) -> None:
-        """Everything has been handed over, `go` or `compile` with it: the phase's time starts."""
+        """Start the phase's time: everything has been handed over, `go` or `compile` with it."""
         limits = self._limits
         self._started_at = time.monotonic()
         self._wall_deadline = self._started_at + limits.timeout_ms / 1000
@@ -336,7 +336,7 @@ class AgentClient:
         )
 
     def _elapsed_ms(self, until: float) -> int:
-        """Since the phase under way began."""
+        """Return the milliseconds since the current phase began."""
         return round((until - self._started_at) * 1000)
 
 

@@ -59,7 +59,7 @@ def _words(sandbox: Sandbox, words: bytes) -> str:
 
 
 def _exactly(sandbox: Sandbox, size: int) -> bytes:
-    """So many bytes and none that come after them. Raises EngineError at the end of the stream."""
+    """Read so many bytes and none beyond them. Raises EngineError at the end of the stream."""
     got = b""
     while len(got) < size:
         piece = sandbox.stream.recv(size - len(got))

@@ -57,5 +57,5 @@ class OutputBuffer:
 
 
 def output_buffers(room: int) -> dict[bytes, OutputBuffer]:
-    """Both streams of a phase, by the kind of their frames."""
+    """Return both streams of a phase, by the kind of their frames."""
     return {frames.STDOUT: OutputBuffer("stdout", room), frames.STDERR: OutputBuffer("stderr", room)}

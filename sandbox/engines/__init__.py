@@ -94,11 +94,11 @@ class Sandbox(Protocol):
         ...
 
     def enter_compile_phase(self, limits: Limits) -> None:
-        """After `apply`: put the wider limits of the compile phase in force and count what it uses."""
+        """Put the wider limits of the compile phase in force, after `apply`, and count what it uses."""
         ...
 
     def leave_compile_phase(self) -> bool:
-        """Nothing is alive but the agent: close the build directory, go back to what `apply` set, count anew.
+        """Close the build directory, go back to what `apply` set, and count anew: only the agent is alive.
 
         False if what was built does not fit into that memory. Raises SandboxBroken if something still writes there.
         """

@@ -94,7 +94,7 @@ def masked_proc() -> list[str]:
 
 
 def tmpfs_sizes(memory_bytes: int) -> dict[str, int]:
-    """Bytes that /work, /tmp and /dev/shm may hold in a sandbox of that memory."""
+    """Return the bytes that /work, /tmp and /dev/shm may hold in a sandbox of that memory."""
     return {
         "/work": int(memory_bytes * WORK_SHARE),
         "/tmp": int(memory_bytes * TMP_SHARE),
@@ -113,7 +113,7 @@ def default_bounds(language: Language) -> Bounds:
 
 
 def rlimits() -> dict[str, int]:
-    """Resource limits by name (`NOFILE`), soft and hard alike."""
+    """Return the resource limits by name (`NOFILE`), soft and hard alike."""
     wanted = {
         "NOFILE": MAX_OPEN_FILES,
         "CORE": 0,

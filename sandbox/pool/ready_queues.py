@@ -56,7 +56,7 @@ class ReadyQueue:
 
     @property
     def fill_ratio(self) -> float:
-        """From 0 to 1."""
+        """Return how full the queue is, from 0 to 1."""
         return self.ready_or_starting / max(self.size, 1)
 
 
@@ -160,7 +160,7 @@ class ReadyQueues:
             self._change.notify_all()
 
     def run_begins(self) -> None:
-        """Another run is under way."""
+        """Note that another run has begun."""
         with self._change:
             self._busy += 1
 
@@ -178,7 +178,7 @@ class ReadyQueues:
                 self._change.notify()
 
     def images_changed(self) -> None:
-        """There may be images that were not there, or doubts."""
+        """Note that there may be new images, or doubts about those that are there."""
         with self._change:
             self._change.notify_all()
 
@@ -191,7 +191,7 @@ class ReadyQueues:
                 self._change.notify_all()
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Ready and wanted, by language."""
+        """Return the sandboxes that are ready and those that are wanted, by language."""
         with self._change:
             return {
                 name: {"ready": len(shelf.ready), "size": shelf.size}

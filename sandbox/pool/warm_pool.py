@@ -157,7 +157,7 @@ class WarmPool:
         self._shelves.ensure_minimum_one(language)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Ready and wanted, by language."""
+        """Return the sandboxes that are ready and those that are wanted, by language."""
         return self._shelves.counts()
 
     # -- making ------------------------------------------------------------------------------------

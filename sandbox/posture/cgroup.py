@@ -23,7 +23,7 @@ class InForce:
 
 
 def bounds_in_force(pid: int) -> InForce:
-    """Of the group that a process is in. Raises OSError where it cannot be seen from here."""
+    """Read the bounds of the group that a process is in. Raises OSError where it cannot be seen from here."""
     v1_points, v2_point = parse_mounts(Path("/proc/self/mounts").read_text())
     v1, v2 = parse_membership(Path(f"/proc/{pid}/cgroup").read_text())
     if "memory" in v1_points:

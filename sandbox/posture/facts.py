@@ -128,7 +128,7 @@ def _user_namespace(subject: ProcessView, judged: tuple[int, ...]) -> dict[str, 
 
 
 def _whose(pid: int, kind: str) -> str:
-    """`own` for a namespace that none of the service and, where it may be looked at, the host's PID 1 is in."""
+    """Return `own` for a namespace that neither the service nor, where it may be seen, the host's PID 1 is in."""
     theirs = os.readlink(PROC / str(pid) / "ns" / kind)
     ours = set()
     for other in ("self", str(os.getppid()), "1"):
@@ -175,7 +175,7 @@ def _routes(pid: int) -> int:
 
 
 def _descriptors(subject: ProcessView) -> dict[str, Any]:
-    """Files of other file systems than the sandbox's own, and the streams that lead out: there is one."""
+    """Count files of other file systems than the sandbox's own, and streams that lead out: there is one."""
     files = 0
     sockets: set[str] = set()
     for pid in subject.processes:

@@ -106,7 +106,7 @@ def _masked(point: str, covered: set[str], subject: ProcessView) -> str:
 
 
 def _read_only(point: str, top: dict[str, Mount]) -> str:
-    """Of the mount that a path lies in."""
+    """Return whether the mount that a path lies in is read-only."""
     while point not in top:
         point = os.path.dirname(point)
     return "ro" if "ro" in top[point].flags else "rw"

@@ -67,17 +67,17 @@ class EventLog:
         self._append(kind, data)
 
     def output(self, kind: str, payload: bytes) -> None:
-        """Bytes that the program wrote: an event of their own, or part of the next one."""
+        """Add bytes that the program wrote: an event of their own, or part of the next one."""
         self._hold(kind, self._decoders[kind].decode(payload))
 
     def end_of_output(self) -> None:
-        """No more bytes will come: what was cut in the middle of a character becomes U+FFFD."""
+        """End the output: bytes that were cut in the middle of a character become U+FFFD."""
         for kind, decoder in self._decoders.items():
             self._hold(kind, decoder.decode(b"", final=True))
         self.flush()
 
     def due(self) -> float:
-        """When `tick` has something to do, in the clock's seconds."""
+        """Return when `tick` has something to do, in the clock's seconds."""
         return self._output_at + self._window_s() if self._held else self._last_at + KEEPALIVE_S
 
     def tick(self) -> None:

@@ -105,7 +105,7 @@ class LiveRun:
         self._tell()
 
     def output(self, kind: str, payload: bytes) -> None:
-        """Bytes that the program wrote."""
+        """Emit bytes that the program wrote."""
         self.log.output(kind, payload)
         self._tell()
 

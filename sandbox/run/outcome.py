@@ -52,7 +52,7 @@ def _was_killed(ending: ExitFacts) -> bool:
 
 
 def signal_name(number: int) -> str:
-    """`SIGKILL` for 9; real-time signals, which have no name of their own, as `SIGRTMIN+n`."""
+    """Return `SIGKILL` for 9; real-time signals, which have no name of their own, are `SIGRTMIN+n`."""
     try:
         return signal.Signals(number).name
     except ValueError:

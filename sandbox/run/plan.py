@@ -129,7 +129,7 @@ def _encoded(name: str, text: str, maximum: int) -> bytes:
 
 
 def _check_strings(job: Job) -> None:
-    """Args and env: their number, their length, and nothing that cannot be passed to a program."""
+    """Check args and env: their number, their length, and that each can be passed to a program."""
     for name, items, maximum in (("args", job.args, rules.MAX_ARGS), ("env", job.env, rules.MAX_ENV)):
         if len(items) > maximum:
             raise JobInvalid(f"{name}: {len(items)} entries exceed the maximum of {maximum}", param=name)

@@ -36,7 +36,7 @@ class ReplyChannel(Protocol):
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that were pushed and not taken yet."""
+        """Return the bytes that were pushed and not taken yet."""
 
     def closed_fd(self) -> int:
         """Return a descriptor for poll(): HUNG_UP once the client has hung up, POLLOUT when `flush` can send.

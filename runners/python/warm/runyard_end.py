@@ -65,18 +65,16 @@ class End:
         atexit.register(deque(maxlen=0).extend, _called(itertools.chain.from_iterable(self.steps)))
 
     def keep(self, modules, libraries):
-        """In a template: `modules` are there when a program begins, among them these `libraries`, by their names.
+        """Note the modules that exist when a program begins, in a template; `libraries` of them are left alone.
 
-        Even where Python is taken apart those are left alone: to write to every page of theirs, and so copy it,
-        takes tens of milliseconds.
+        Even where Python finalizes them: writing to every page of theirs, and so copying it, takes tens of
+        milliseconds.
         """
         self.modules.update(modules)
         self.in_vain += [(sys.modules.pop, name, None) for name in libraries]
 
     def watch(self):
-        """In a template, early: each function that is watched from then on is rewritten where it runs, which a
-        child would have to copy.
-        """
+        """Start to watch, early and in a template: a watched function is rewritten in place, which a child would copy."""
         if monitoring is not None:
             monitoring.use_tool_id(TOOL, "runyard")
             monitoring.register_callback(TOOL, monitoring.events.PY_START, self._started)
@@ -141,12 +139,12 @@ class End:
 
 
 def _called(steps):
-    """Each step's result, called when it is asked for."""
+    """Yield each step's result, called when it is asked for."""
     return itertools.starmap(_operator.call, steps)
 
 
 def _is_traced():
-    """Whether somebody watches what Python runs, and would see this."""
+    """Return whether a debugger or profiler watches Python's steps, and would see this."""
     return gettrace() or getprofile() or any(map(monitoring.get_tool, TOOLS))
 
 
@@ -176,7 +174,7 @@ def _clear(reference):
 
 
 def _nothing_to_finalize():
-    """Whether nothing that is younger than the template has a finalizer, be it Python's or C's."""
+    """Return whether nothing younger than the template has a finalizer, be it Python's or C's."""
     kinds = list(map(type, gc.get_objects()))
     for _ in range(OWN_GENERATORS):
         kinds.remove(GENERATOR)

@@ -28,7 +28,7 @@ class Shared:
         self.end.watch()
 
     def imported(self, libraries):
-        """In the template, when all is imported; `libraries` if that is something for programs to find."""
+        """Note, in the template, that all is imported; `libraries` if that is something for programs to find."""
         self.settle(libraries)
         # The agent's modules go when the program comes; all else may be a part of the libraries.
         stays = _is_not_ours if libraries else self.pythons.__contains__
@@ -41,7 +41,7 @@ class Shared:
         self.end.keep(kept, [name for name in kept if name not in self.pythons])
 
     def get_ready(self):
-        """In a child: forget the agent, and be different from every other."""
+        """Forget the agent, in a child, and become different from every other."""
         loaded = sys.modules
         while len(loaded) > self.left:
             loaded.popitem()

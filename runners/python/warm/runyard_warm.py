@@ -35,7 +35,7 @@ def wait_for_the_program():
     shared = share(agent, modules, settle) if os.getuid() == 0 else None  # no sandbox has a template's uid
 
     def get_ready():
-        """In the child, before its program is there: what need not be done while somebody waits for it."""
+        """Do in the child, before its program arrives, all that can be done without it."""
         if shared is not None:
             shared.get_ready()
             return
@@ -54,7 +54,7 @@ def wait_for_the_program():
 
 
 def share(agent, modules, settle):
-    """In a template: have its children share what it will have imported. `modules` were there before the agent."""
+    """Share what a template will have imported with its children. `modules` were there before the agent."""
     from runyard_shared import Shared
 
     agent.imported = (shared := Shared(modules, settle)).imported

@@ -16,7 +16,7 @@ NEEDED = ("memory", "cpu", "cpuacct", "pids")
 
 
 def open_cgroups(instance: str, mounts: str | None = None, reads: ReadLimit | None = None) -> Cgroups:
-    """Whichever version this machine has; `instance` names the parent group of this service.
+    """Open the version that this machine has; `instance` names the parent group of this service.
 
     `reads` is what each group may read, where the controller for it is there.
     """

@@ -19,7 +19,7 @@ class Lingering:
     """Decides for the groups of one service whether the next is emptied. Safe from any thread."""
 
     def __init__(self, count: Callable[[], int]) -> None:
-        """`count` tells how many groups linger, also such as others have left: what is there now is theirs."""
+        """Start from the groups that linger now, which others have left; `count` returns how many there are."""
         self._count = count
         self._before = count()
         self._removed = 0

@@ -130,7 +130,7 @@ class GroupV1:
         return True
 
     def _set_memory(self, size: int, old: int | None, *, reclaim: bool) -> bool:
-        """Memory ≤ memory+swap must hold at every step: raise the sum first, lower it last."""
+        """Set the memory limit. Memory ≤ memory+swap must always hold: raise the sum first, lower it last."""
         memory = f"{self._paths['memory']}/memory.limit_in_bytes"
         both = f"{self._paths['memory']}/memory.memsw.limit_in_bytes"
         raising = old is not None and size > old

@@ -79,11 +79,11 @@ class DockerEngine:
 
     @property
     def has_templates(self) -> bool:
-        """False: each of its sandboxes is a container of its own."""
+        """Return False: each of its sandboxes is a container of its own."""
         return False
 
     def has_own_template(self, image: Image, flavour: str, owner: str) -> bool:  # noqa: ARG002
-        """Never; see `Engine.has_own_template`."""
+        """Return False; see `Engine.has_own_template`."""
         return False
 
     def create(
@@ -213,7 +213,7 @@ def _parent(instance: str, cgroup_driver: str) -> str:
 
 
 def owner_name(pid: int) -> str:
-    """Names a process for as long as it lives, and no other ever after: boot, pid and time of start."""
+    """Name a process for as long as it lives, and no other ever after: boot, pid and time of start."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     # The 22nd field, counted after the name, which may hold anything: see proc_pid_stat(5).
     started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

@@ -243,7 +243,7 @@ class DockerSandbox:
 
 
 def update_of(bounds: Bounds) -> dict[str, Any]:
-    """Bounds as the API's ContainerUpdate has them."""
+    """Return the bounds in the form of the API's ContainerUpdate."""
     return {
         "Memory": bounds.memory_bytes,
         "MemorySwap": bounds.memory_bytes,

@@ -43,7 +43,7 @@ class AttachStream:
         return self._socket.send(data)
 
     def recv(self, size: int) -> bytes:
-        """Up to `size` bytes of stdout; empty at the end, and on framing that is none of Docker's.
+        """Return up to `size` bytes of stdout; none at the end, and on framing that is not Docker's.
 
         Raises BlockingIOError or TimeoutError where a socket would.
         """

@@ -62,7 +62,7 @@ class Runc:
         return read_pid(pid_file)
 
     def compiled_filter(self, name: str) -> bytes | None:  # noqa: ARG002  # it leaves none
-        """None: runc compiles the profile for each sandbox and shows nobody."""
+        """Return None: runc compiles the profile for each sandbox and does not give it away."""
         return None
 
     def forget(self, name: str) -> None:

@@ -61,7 +61,7 @@ class Runsc:
         return read_pid(pid_file)
 
     def compiled_filter(self, name: str) -> bytes | None:  # noqa: ARG002  # it has none of ours
-        """None: the profile is not used."""
+        """Return None: the profile is not used."""
         return None
 
     def forget(self, name: str) -> None:

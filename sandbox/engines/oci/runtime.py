@@ -24,7 +24,7 @@ class Runtime(Protocol):
 
     @property
     def platform(self) -> str | None:
-        """By which means gVisor comes between the program and the host; None of other runtimes."""
+        """Return gVisor's platform, which intercepts system calls; None for other runtimes."""
         ...
 
     def start(

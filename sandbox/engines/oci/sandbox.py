@@ -67,7 +67,7 @@ class OciSandbox:
         self._gone = False
 
     def attach_pid(self, pid: int) -> None:
-        """PID 1 has started as the host's `pid`. Raises EngineError if it has ended again."""
+        """Note that PID 1 has started as the host's `pid`. Raises EngineError if it has ended again."""
         assert self.group is not None
         try:
             self._pidfd = os.pidfd_open(pid)

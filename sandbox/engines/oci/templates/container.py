@@ -53,7 +53,7 @@ class Template:
         self._born = time.monotonic()
 
     def attach_pid(self, pid: int) -> None:
-        """PID 1 of the container, which keeps the children, is the host's `pid`."""
+        """Note that PID 1 of the container, which keeps the children, is the host's `pid`."""
         try:
             self._keeper = os.pidfd_open(pid)
         except ProcessLookupError as e:

@@ -99,7 +99,7 @@ def _add(library: ctypes.CDLL, context: ctypes.c_void_p, action: int, rule: dict
 
 
 def _argument_groups(arguments: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Conditions upon different arguments hold together; several upon one argument are a choice."""
+    """Group conditions: those on different arguments hold together, several on one argument are alternatives."""
     indexes = [argument["index"] for argument in arguments]
     if len(set(indexes)) == len(indexes):
         yield arguments

@@ -11,7 +11,7 @@ class OwnerLru:
     """Owners by their last use. Safe to use from several threads."""
 
     def __init__(self, most: int, *, unused_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """At most `most` of them, and none that has not been used for `unused_s` seconds."""
+        """Keep at most `most` entries, and none that has not been used for `unused_s` seconds."""
         self._most = most
         self._unused_s = unused_s
         self._clock = clock

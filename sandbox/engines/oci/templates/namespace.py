@@ -25,7 +25,7 @@ class TemplateNamespace:
     """
 
     def __init__(self, slots: Slots) -> None:
-        """To be called before the worker has threads: making one forks."""
+        """Make the namespace, before the worker has threads: making one forks."""
         self.first_uid = slots.first_uid + slots.count * IDS_PER_SLOT
         self.mapping = [
             (0, self.first_uid, IDS_PER_SLOT),

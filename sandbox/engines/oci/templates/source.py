@@ -44,7 +44,7 @@ class TemplateSource:
         wear: RotationPolicy,
         most_owners: int = 0,
     ) -> None:
-        """To be made before the worker has threads.
+        """Create the source, before the worker has threads.
 
         `seccomp` is the compiled filter, empty for none; `apparmor` names the profiles of templates and of their
         children; `replaceable`: containers are as good, where a template's
