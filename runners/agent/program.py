@@ -46,7 +46,7 @@ def default_signals():
 
 
 def settle_child(pipes, close):
-    """Give a new child its own session, its descriptors (not PID 1's, `close`), its OOM score and Landlock domain."""
+    """Give a new child its session, descriptors (not PID 1's, `close`), OOM score and Landlock domain."""
     _signal.set_wakeup_fd(-1)
     for fd in close:
         os.close(fd)

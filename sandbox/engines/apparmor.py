@@ -155,7 +155,7 @@ class ProfileWatch:
     """Notices that a profile in use is removed, no longer enforced, or replaced by another of its name."""
 
     def __init__(self, names: list[str]) -> None:
-        """Watch the profiles `names`, which are in force now. Those that this process cannot read are not watched."""
+        """Watch the profiles `names`, in force now. Those that this process cannot read are not watched."""
         states = {name: _state(name) for name in names}
         self._states = {name: state for name, state in states.items() if state is not None}
 

@@ -74,7 +74,7 @@ class End:
         self.in_vain += [(sys.modules.pop, name, None) for name in libraries]
 
     def watch(self):
-        """Start to watch, early and in a template: a watched function is rewritten in place, which a child would copy."""
+        """Start to watch, early and in a template: a watched function is rewritten, which a child would copy."""
         if monitoring is not None:
             monitoring.use_tool_id(TOOL, "runyard")
             monitoring.register_callback(TOOL, monitoring.events.PY_START, self._started)
