@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 #: Increase it with every change of the frames or their payloads: host and agent must have the same.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 _HEADER = struct.Struct(">BHI")
 HEADER_BYTES = _HEADER.size
-#: The channel of a single-use run, and the only one that is open today.
+#: The channel of a single-use run, the only one that is open until the sandbox becomes a session's.
 RUN_CHANNEL = 0
+#: The bytes of output that a new channel of a session may send before the host has granted more (CREDIT).
+INITIAL_CREDIT = 256 * 1024
 #: Protocol version, capabilities, Landlock ABI.
 _HELLO = struct.Struct(">HIH")
 _VERSION = struct.Struct(">H")
@@ -37,6 +39,10 @@ COMPILE = b"B"
 GO = b"G"
 KILL = b"K"
 COLLECT = b"C"
+SESSION = b"N"
+OPEN = b"o"
+CREDIT = b"c"
+SIGNAL = b"s"
 
 # Agent to host.
 READY = b"R"
@@ -49,8 +55,11 @@ ARTIFACT = b"A"
 DATA = b"D"
 SKIPPED = b"S"
 END = b"Z"
+IN_SESSION = b"Y"
+STARTED = b"T"
+CLOSED = b"Q"
 
-#: The longest payload of each frame an agent may send.
+#: The longest payload of each frame an agent may send in a single-use run.
 FROM_AGENT: dict[int, int] = {
     READY[0]: 64,  # more than a hello of this version: the version of a longer one can still be read
     STDIN_TAKEN[0]: 10,
@@ -62,6 +71,15 @@ FROM_AGENT: dict[int, int] = {
     DATA[0]: 262_144,
     SKIPPED[0]: 4_096 + 64,
     END[0]: 10,
+}
+#: The same in a session, after IN_SESSION.
+FROM_SESSION: dict[int, int] = {
+    STDIN_TAKEN[0]: 10,
+    STDOUT[0]: 65_536,
+    STDERR[0]: 65_536,
+    STARTED[0]: 10,
+    EXIT[0]: 512,
+    CLOSED[0]: 0,
 }
 
 
@@ -154,10 +172,13 @@ def number(data: bytes, maximum: int = 2**31) -> int:
 class FrameParser:
     """Turns bytes from a sandbox into frames, holding at most one frame's worth of them."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_buffer", "_in_session", "_longest")
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_session: bool = False) -> None:
+        """`in_session` is for the frames of a session: on any channel, and of its kinds."""
         self._buffer = bytearray()
+        self._in_session = in_session
+        self._longest = FROM_SESSION if in_session else FROM_AGENT
 
     @property
     def pending_bytes(self) -> int:
@@ -165,20 +186,21 @@ class FrameParser:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Return the frames that `data` completes. Raises ProtocolError on an unknown type or excessive length.
+        """Return the frames that `data` completes.
 
-        Raises ProtocolError on an unknown type, a channel that is not open, or excessive length.
+        Raises ProtocolError on an unknown type, a channel that is not open, or excessive length. Which channels of
+        a session are open is for the caller to check.
         """
-        buffer = self._buffer
+        buffer, longest, in_session = self._buffer, self._longest, self._in_session
         buffer += data
         frames: list[Frame] = []
         at = 0
         while len(buffer) - at >= HEADER_BYTES:
             kind, channel, length = _HEADER.unpack_from(buffer, at)
-            limit = FROM_AGENT.get(kind)
+            limit = longest.get(kind)
             if limit is None:
                 raise ProtocolError("a frame of unknown type")
-            if channel != RUN_CHANNEL:
+            if channel != RUN_CHANNEL and not in_session:
                 raise ProtocolError(f"a frame on channel {channel}, which is not open")
             if length > limit:
                 raise ProtocolError("a frame is too long")

@@ -4,13 +4,15 @@ The other end is `sandbox/frames.py`; a test holds the two lists together.
 """
 
 #: The host refuses an agent that has another. Increase both with every change of the frames or their payloads.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 #: A bit set; no bit has a meaning yet.
 CAPABILITIES = 0
 HEADER = 7
-#: The channel of a single-use run, and the only one that is open today.
+#: The channel of a single-use run, the only one that is open until the sandbox becomes a session's.
 RUN_CHANNEL = 0
 MAX_PAYLOAD = 1 << 20
+#: The bytes of output that a new channel of a session may send before the host has granted more (CREDIT).
+INITIAL_CREDIT = 256 * 1024
 
 # Host to agent.
 FILE = b"F"  # pack([path, first bytes]): begin a file beneath /work
@@ -22,6 +24,10 @@ COMPILE = b"B"  # start the compiler that the job names; GO follows when the hos
 GO = b"G"
 KILL = b"K"
 COLLECT = b"C"  # the host has lent memory: send the artifacts
+SESSION = b"N"  # pack([environment]): be a session's from here on; see agent/session
+OPEN = b"o"  # on a new channel of a session, pack([kind, ...]): start a process or a file operation
+CREDIT = b"c"  # decimal: so many more bytes of output may be sent on this channel
+SIGNAL = b"s"  # decimal: send this signal to the main process of this channel
 
 # Agent to host.
 READY = b"R"  # see hello()
@@ -34,6 +40,9 @@ ARTIFACT = b"A"  # pack([path, size]): begin an artifact
 DATA = b"D"  # bytes of the artifact begun last
 SKIPPED = b"S"  # pack([path, reason])
 END = b"Z"  # decimal: how many were skipped in all
+IN_SESSION = b"Y"  # the answer to SESSION
+STARTED = b"T"  # decimal: the pid of the channel's main process
+CLOSED = b"Q"  # nothing of the channel is alive, and its number is free again
 
 
 def head(kind, size, channel=RUN_CHANNEL):
@@ -67,6 +76,24 @@ def unpack(data):
         parts.append(bytes(data[at + 4 : end]))
         at = end
     return parts
+
+
+def take_channel_frames(buffer):
+    """Remove and return the complete frames at the head of `buffer` as (channel, kind, payload), on any channel."""
+    frames = []
+    at = 0
+    while len(buffer) - at >= HEADER:
+        channel_and_length = int.from_bytes(buffer[at + 1 : at + HEADER], "big")
+        length = channel_and_length & 0xFFFFFFFF
+        if length > MAX_PAYLOAD:
+            raise ValueError("frame too long")
+        end = at + HEADER + length
+        if len(buffer) < end:
+            break
+        frames.append((channel_and_length >> 32, bytes(buffer[at : at + 1]), bytes(buffer[at + HEADER : end])))
+        at = end
+    del buffer[:at]
+    return frames
 
 
 def take_frames(buffer):

@@ -179,8 +179,20 @@ class Pid1:
             self.go()
         elif kind == frames.KILL:
             self.kill_everything()
+        else:
+            self.handle_rare(kind, payload)
+
+    def handle_rare(self, kind, payload):
+        """Handle a frame whose code is imported when it comes: most sandboxes have no use for it."""
+        if kind == frames.SESSION:
+            from agent.session.server import SessionServer
+
+            self.files.end()
+            if self.held:
+                self.discard_held()
+            SessionServer(self.link, self.wake, payload).serve()
         elif kind == frames.COLLECT:
-            from agent.artifacts import Collector  # most runs leave nothing to collect
+            from agent.artifacts import Collector
 
             Collector(self.job, self.link.send_blocking).collect()
 

@@ -1,0 +1,31 @@
+"""Give a new child of PID 1 the descriptors of its task and no others: the stream must not be reachable from it."""
+
+import _signal
+import fcntl
+import os
+
+from agent.landlock import landlock
+
+#: Where a keeper's pipe to PID 1 is, and Landlock's rules until they are entered.
+NOTES_FD, RULES_FD = 3, 4
+#: Above all descriptors that are put somewhere, below the limit of open files.
+ASIDE = 64
+HIGHEST_FD = 1024
+
+
+def take_descriptors(pipes, notes=-1):
+    """Put the task's streams at 0, 1 and 2, a keeper's pipe at NOTES_FD, and close all others."""
+    _signal.set_wakeup_fd(-1)
+    aside = [_aside(fd) for fd in (*pipes.theirs, notes, landlock.children)]
+    for target, fd in enumerate(aside):
+        if fd >= 0:
+            os.dup2(fd, target, inheritable=target < NOTES_FD)
+        else:
+            os.closerange(target, target + 1)
+    if landlock.children >= 0:
+        landlock.children = RULES_FD
+    os.closerange(RULES_FD + 1, HIGHEST_FD)
+
+
+def _aside(fd):
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, ASIDE) if fd >= 0 else -1

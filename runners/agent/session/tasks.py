@@ -1,0 +1,202 @@
+"""One task of a session: the pipes of a child, the output it may send, and what waits for its stdin."""
+
+import _signal
+import os
+import select
+
+from agent import frames
+from agent.link import CHUNK
+from agent.session import trees
+
+IN, OUT = select.EPOLLIN, select.EPOLLOUT
+#: Of what a keeper says: a letter and a number.
+NOTE_BYTES = 5
+
+
+class Task:
+    """A child of PID 1 on a channel.
+
+    `child` is its pid, `pipes` are its three streams. `notes` is where a keeper writes of its program, and -1 for a
+    file operation, whose child is all there is.
+    """
+
+    def __init__(self, server, channel, child, pipes, notes):
+        self.server = server
+        self.channel = channel
+        self.child = child
+        self.notes = notes
+        self.has_keeper = notes >= 0
+        self.stdin = pipes.stdin
+        #: The frame kind of each output that has not come to its end.
+        self.outputs = {pipes.stdout: frames.STDOUT, pipes.stderr: frames.STDERR}
+        self.credit = frames.INITIAL_CREDIT
+        self.pending = bytearray()
+        self.input_ended = False
+        #: The program's pid while it is alive; 0 before and after.
+        self.main = 0 if notes >= 0 else child
+        self.status = None
+        #: Whether EXIT has been sent: output is dropped from then on.
+        self.reported = False
+        self.child_alive = True
+        self.told_to_end = False
+
+    def update(self):
+        """Watch what can be moved now."""
+        server = self.server
+        readable = IN if self.reported or (self.credit and not server.held_back) else 0
+        for fd in self.outputs:
+            server.watch(fd, readable, self.reader(fd))
+        if self.stdin >= 0:
+            server.watch(self.stdin, OUT if self.pending else 0, self.write)
+        if self.notes >= 0:
+            server.watch(self.notes, IN, self.read_note)
+
+    def reader(self, fd):
+        return lambda: self.read(fd)
+
+    # -- stdin -------------------------------------------------------------------------------------
+
+    def feed(self, data):
+        """Take input from the host, which keeps to the window of the channel."""
+        self.pending += data
+        self.write()
+
+    def end_input(self):
+        self.input_ended = True
+        self.write()
+
+    def write(self):
+        """Write what the child takes of its input, tell the host, close at the end."""
+        taken = len(self.pending) if self.stdin < 0 else 0
+        try:
+            while taken < len(self.pending):
+                taken += os.write(self.stdin, self.pending[taken : taken + CHUNK])
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            taken = len(self.pending)
+            self.close_stdin()
+        if taken:
+            del self.pending[:taken]
+            self.server.send(self.channel, frames.STDIN_TAKEN, b"%d" % taken)
+        if self.input_ended and not self.pending:
+            self.close_stdin()
+        self.update()
+
+    def close_stdin(self):
+        if self.stdin >= 0:
+            self.server.watch(self.stdin, 0, None)
+            os.close(self.stdin)
+            self.stdin = -1
+
+    # -- outputs -----------------------------------------------------------------------------------
+
+    def grant(self, size):
+        """Let so many more bytes be sent."""
+        self.credit += size
+        self.update()
+        if self.status is not None and not self.reported:
+            self.report()
+
+    def read(self, fd):
+        """Pass on one read of an output, within the credit. Returns whether there was anything."""
+        size = CHUNK if self.reported else min(CHUNK, self.credit)
+        try:
+            data = os.read(fd, size)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.close_output(fd)
+            return False
+        if not self.reported:
+            self.credit -= len(data)
+            self.server.send(self.channel, self.outputs[fd], data)
+            if not self.credit:
+                self.update()
+        return True
+
+    def close_output(self, fd):
+        self.server.watch(fd, 0, None)
+        del self.outputs[fd]
+        os.close(fd)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def read_note(self):
+        """Take a note of the keeper: the pid of its program, then how that ended. Returns whether there was one."""
+        try:
+            note = os.read(self.notes, NOTE_BYTES)
+        except BlockingIOError:
+            return False
+        if not note:
+            self.close_notes()
+            return False
+        number = int.from_bytes(note[1:], "big")
+        if note[:1] == b"S":
+            self.main = number
+            self.server.send(self.channel, frames.STARTED, b"%d" % number)
+        else:
+            self.main_ended(number)
+        return True
+
+    def close_notes(self):
+        if self.notes >= 0:
+            self.server.watch(self.notes, 0, None)
+            os.close(self.notes)
+            self.notes = -1
+
+    def main_ended(self, status):
+        self.status = status
+        self.main = 0
+        self.close_stdin()
+        self.report()
+
+    def report(self):
+        """Send what the main process had written, then how it ended; later if the credit does not suffice."""
+        for fd in list(self.outputs):
+            while fd in self.outputs and self.credit and self.read(fd):
+                pass
+        if self.outputs and not self.credit:
+            return
+        if os.WIFSIGNALED(self.status):
+            ending = [b"signal", b"%d" % os.WTERMSIG(self.status)]
+        else:
+            ending = [b"exit", b"%d" % os.WEXITSTATUS(self.status)]
+        self.server.send(self.channel, frames.EXIT, frames.pack(ending))
+        self.reported = True
+        self.update()
+        self.close_if_over()
+
+    def child_ended(self, status):
+        """Note the end of the keeper, or of the file operation. False if a keeper ended before its program."""
+        self.child_alive = False
+        while self.notes >= 0 and self.read_note():
+            pass
+        self.close_notes()
+        is_over = self.status is not None
+        if is_over:
+            self.close_if_over()
+        else:
+            self.main_ended(status)
+        return is_over or not self.has_keeper
+
+    def close_if_over(self):
+        if self.reported and not self.child_alive:
+            for fd in list(self.outputs):
+                self.close_output(fd)
+            self.server.forget(self)
+
+    def signal(self, number):
+        """Send a signal to the main process, if it is alive."""
+        if self.main:
+            trees.send(self.main, number)
+
+    def kill(self):
+        """End all that is left of the task. A file operation may undo what it has begun, but not for ever."""
+        if not self.child_alive:
+            return
+        if self.has_keeper:
+            trees.send(self.child, _signal.SIGUSR1)
+        else:
+            trees.send(self.child, _signal.SIGKILL if self.told_to_end else _signal.SIGTERM)
+            self.told_to_end = True

@@ -1,0 +1,205 @@
+"""One channel of a session's stream: a process or a file operation in its sandbox, as a worker thread uses it.
+
+The hub's thread puts in what arrives; whoever uses the channel takes it out, on any one thread, and by that grants
+the sandbox more. Nothing that the sandbox says is taken beyond the credit it was granted.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from sandbox import frames
+from sandbox.agent_client.stdin import WINDOW_BYTES
+from sandbox.frames import Frame, ProtocolError, frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: The credit is granted again when so much has been taken out.
+GRANT_BYTES = frames.INITIAL_CREDIT // 4
+OUTPUTS = {frames.STDOUT: "stdout", frames.STDERR: "stderr"}
+
+
+class ChannelEnded(Exception):
+    """The session has ended, or its sandbox is broken: nothing more will come on the channel."""
+
+
+class End(NamedTuple):
+    """How the main process of a channel ended; `failed` says why it could not be started."""
+
+    exit_code: int | None = None
+    signal_number: int | None = None
+    failed: str | None = None
+
+
+class SessionChannel:
+    """The worker's end of one channel. `send` is the stream's, which takes whole frames in order."""
+
+    def __init__(self, number: int, send: Callable[[bytes], None]) -> None:
+        self.number = number
+        self.pid: int | None = None
+        #: How the main process ended; None while it has not, or its output has not been taken out.
+        self.end: End | None = None
+        #: Whether nothing of the task is alive, so that the number is free again.
+        self.is_closed = False
+        self._send = send
+        self._lock = threading.Lock()
+        self._change = threading.Condition(self._lock)
+        self._arrived: deque[Frame] = deque()
+        self._credit = frames.INITIAL_CREDIT
+        self._taken = 0
+        self._unacknowledged = 0
+        self._has_exited = False
+        self._is_lost = False
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while something waits to be taken out."""
+        return self._wake_fd
+
+    # -- for the hub -------------------------------------------------------------------------------
+
+    def arrived(self, item: Frame) -> None:
+        """Put in a frame of this channel. Raises ProtocolError for one that an honest agent does not send."""
+        kind, payload = item.kind, item.payload
+        with self._lock:
+            if kind == frames.STDIN_TAKEN:
+                self._acknowledge(frames.number(payload))
+                return
+            if kind == frames.CLOSED:
+                if not self._has_exited:
+                    raise ProtocolError("a channel closed before its main process ended")
+                self.is_closed = True
+            elif self._has_exited:
+                raise ProtocolError("a frame behind the end of a main process")
+            elif kind in OUTPUTS:
+                if len(payload) > self._credit:
+                    raise ProtocolError("more output than was granted")
+                self._credit -= len(payload)
+            elif kind == frames.EXIT:
+                self._has_exited = True
+            elif kind == frames.STARTED:
+                self.pid = frames.number(payload)
+            self._put(item)
+
+    def lost(self) -> None:
+        """End the channel with its session."""
+        with self._lock:
+            self._is_lost = True
+            self._wake()
+
+    def close(self) -> None:
+        """Give the descriptor back; the channel is not used any more."""
+        with self._lock:
+            if self._wake_fd >= 0:
+                os.close(self._wake_fd)
+                self._wake_fd = -1
+
+    def _put(self, item: Frame) -> None:
+        self._arrived.append(item)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._wake_fd >= 0:
+            os.eventfd_write(self._wake_fd, 1)
+        self._change.notify_all()
+
+    def _acknowledge(self, count: int) -> None:
+        if count > self._unacknowledged:
+            raise ProtocolError("more stdin taken than was sent")
+        self._unacknowledged -= count
+        self._wake()
+
+    # -- for its user ------------------------------------------------------------------------------
+
+    def take(self) -> list[tuple[str, bytes]]:
+        """Take out what has arrived, without waiting: output as (`stdout` or `stderr`, bytes).
+
+        `pid`, `end` and `is_closed` are then up to date. Raises ChannelEnded once all that came before is taken.
+        """
+        found: list[tuple[str, bytes]] = []
+        with self._lock:
+            if self._wake_fd >= 0:
+                _drain(self._wake_fd)
+            if self._is_lost and not self._arrived:
+                raise ChannelEnded
+            items, self._arrived = self._arrived, deque()
+            for item in items:
+                if item.kind in OUTPUTS:
+                    found.append((OUTPUTS[item.kind], item.payload))
+                    self._taken += len(item.payload)
+                elif item.kind == frames.EXIT:
+                    self.end = _end_of(item.payload)
+            grant = self._taken if self._taken >= GRANT_BYTES and self.end is None else 0
+            self._taken -= grant
+            self._credit += grant
+            if self._is_lost and self._wake_fd >= 0:
+                os.eventfd_write(self._wake_fd, 1)
+        if grant:
+            self._send(frame(frames.CREDIT, b"%d" % grant, self.number))
+        return found
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until something can be taken out. Returns whether."""
+        with self._change:
+            return self._change.wait_for(lambda: bool(self._arrived) or self._is_lost, timeout_s)
+
+    def write(self, data: bytes) -> int:
+        """Send as much of the input as the window takes now; returns how many bytes that is."""
+        with self._lock:
+            size = min(len(data), WINDOW_BYTES - self._unacknowledged)
+            if self._has_exited or self._is_lost:
+                return len(data)  # nobody reads it any more
+            self._unacknowledged += size
+        if size:
+            self._send(frame(frames.STDIN, data[:size], self.number))
+        return size
+
+    def write_all(self, data: bytes, timeout_s: float) -> bool:
+        """Send all of the input, waiting at most `timeout_s` for room. Returns whether all was sent."""
+        left = memoryview(data)
+        while left:
+            size = self.write(bytes(left[:WINDOW_BYTES]))
+            left = left[size:]
+            if not size:
+                with self._change:
+                    if not self._change.wait_for(self._has_room, timeout_s):
+                        return False
+        return True
+
+    def _has_room(self) -> bool:
+        return self._unacknowledged < WINDOW_BYTES or self._has_exited or self._is_lost
+
+    def end_input(self) -> None:
+        """End the input: the process reads end-of-file behind what was sent."""
+        self._send(frame(frames.STDIN_END, b"", self.number))
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the main process."""
+        self._send(frame(frames.SIGNAL, b"%d" % number, self.number))
+
+    def kill(self) -> None:
+        """Kill everything of the task, whatever it did with fork and setsid."""
+        self._send(frame(frames.KILL, b"", self.number))
+
+
+def _end_of(payload: bytes) -> End:
+    kind, text = frames.unpack(payload, 2)
+    if kind == b"failed":
+        return End(failed=text.decode("utf-8", "replace"))
+    value = frames.number(text, 255)
+    if kind == b"exit":
+        return End(exit_code=value)
+    if kind == b"signal" and 0 < value <= 64:
+        return End(signal_number=value)
+    raise ProtocolError("an end that cannot be")
+
+
+def _drain(fd: int) -> None:
+    try:
+        os.eventfd_read(fd)
+    except BlockingIOError:
+        return
