@@ -215,6 +215,15 @@ class Settings(BaseSettings):
     languages: Annotated[OptionalText, WORKER_AND_OPS] = Field(
         None, description="Languages to offer, comma-separated. Default: all."
     )
+    max_sessions: Annotated[int, API_AND_WORKER] = Field(
+        32, ge=0, le=512, description="Maximum number of live sessions; 0 turns sessions off."
+    )
+    sessions_memory_mb: Annotated[OptionalInt, WORKER] = Field(
+        None,
+        ge=64,
+        le=67_108_864,
+        description="Memory for the limits of all live sessions, in MiB. Default: half of the memory budget.",
+    )
     max_runs: Annotated[int, API_AND_WORKER] = Field(
         32, ge=1, le=1024, description="Maximum number of concurrent runs."
     )

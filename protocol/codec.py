@@ -14,7 +14,7 @@ from typing import Any
 from protocol.job import Job, JobFile, JobInput
 from protocol.limits import JobInvalid
 
-_TEXT = ("run_id", "language", "stdin", "key")
+_TEXT = ("run_id", "language", "stdin", "key", "session")
 _OPTIONAL_TEXT = ("code", "entrypoint")
 #: For the log and the traces: not worth a refusal, and not taken when it is not what it should be.
 _MARKS = {"request_id": re.compile(r"[A-Za-z0-9._-]{1,64}"), "traceparent": re.compile(r"[0-9a-f-]{55}")}

@@ -106,6 +106,8 @@ class Job:
     traceparent: str = ""
     most_running: int | None = None
     most_waiting: int | None = None
+    #: The session that it runs in; empty for a sandbox of its own.
+    session: str = ""
 
     @property
     def size(self) -> int:

@@ -25,6 +25,8 @@
     `{"posture":[{"name":…,"layers":[{…},…]}]}`: how each layer of confinement stands, engine by engine.
 `{"op":"sandboxes"}`, of root only
     `{"sandboxes":{L:{"words":…,"times":N,"since":…,"remedy":…},…}}`: what cannot be made: L, or L/WAY.
+`{"op":"session","do":D,…}`
+    see `worker.sessions`.
 `{"op":"canary","language":L}`, of root only
     `{"canary":{"ok":true|false,"words":…,"remedy":…}}`, after a run of that language's example.
 """
@@ -34,7 +36,7 @@ from __future__ import annotations
 import logging
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -48,10 +50,12 @@ from protocol.result import JobError, Refusal, Result
 from sandbox.executor import AdmittedJob, result_without_run
 from sandbox.run.live import EventSink, LiveRun
 from sandbox.run.reply_channel import Message, ReplyChannel
+from sandbox.sessions.runs import SessionJob
 from storage import SHA256
 from storage.errors import StorageUnavailable
 from worker.runs import DuplicateRun, ResultSubscriber, RunTable, TableFull
 from worker.service import Service
+from worker.sessions import SessionHandlers
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +86,7 @@ class RequestHandlers:
             "posture": self._posture,
             "sandboxes": self._sandboxes,
             "canary": self._canary,
+            "session": SessionHandlers(service.sessions, runs).answer,
         }
 
     def refuse_runs(self) -> None:
@@ -128,14 +133,15 @@ class RequestHandlers:
         if self._stopping.is_set():
             self._refuse(connection, Refusal(503, "the service is stopping", "overloaded", None, 2))
             return
-        accepted = self._service.executor.accept(job)
+        executor = self._service.session_executor if job.session else self._service.executor
+        accepted = executor.accept(job)
         if isinstance(accepted, Refusal):
             self._refuse(connection, accepted)
             return
         try:
             live = self._live_run(job, accepted, mode, connection)
         except (DuplicateRun, TableFull) as e:
-            self._service.executor.abandon(accepted)
+            self._abandon(accepted)
             taken = isinstance(e, DuplicateRun)
             self._refuse(
                 connection,
@@ -163,7 +169,7 @@ class RequestHandlers:
         self._service.observer.refused(refusal)
         connection.refuse(refusal)
 
-    def _live_run(self, job: Job, accepted: AdmittedJob, mode: str, connection: Connection) -> LiveRun:
+    def _live_run(self, job: Job, accepted: AdmittedJob | SessionJob, mode: str, connection: Connection) -> LiveRun:
         language = accepted.plan.language.id
         if mode == "background":
             live = LiveRun(job.run_id, language, on_status=self._runs.status)
@@ -173,15 +179,22 @@ class RequestHandlers:
         self._runs.add(live)
         return live
 
-    def _in_background(self, job: Job, accepted: AdmittedJob, live: LiveRun) -> None:
+    def _in_background(self, job: Job, accepted: AdmittedJob | SessionJob, live: LiveRun) -> None:
         bind(request_id=job.request_id, run_id=job.run_id)
         outcome = self._execute(accepted, live)
         self._service.observer.ended(job, live, outcome)
 
-    def _execute(self, accepted: AdmittedJob, live: LiveRun) -> Result | Refusal:
+    def _abandon(self, accepted: AdmittedJob | SessionJob) -> None:
+        if isinstance(accepted, AdmittedJob):
+            self._service.executor.abandon(accepted)
+
+    def _execute(self, accepted: AdmittedJob | SessionJob, live: LiveRun) -> Result | Refusal:
         """Run it, and see that it has an end in the table whatever happens."""
         try:
-            outcome = self._service.executor.run(accepted, live)
+            if isinstance(accepted, SessionJob):
+                outcome = self._service.session_executor.run(accepted, live)
+            else:
+                outcome = self._service.executor.run(accepted, live)
         except Exception:
             log.exception("a run failed unexpectedly")
             outcome = result_without_run(
@@ -284,10 +297,14 @@ class RequestHandlers:
 
 
 class Connection:
-    """One connection of api's or of root's: `owed` are the runs whose result it has not acknowledged."""
+    """One connection of api's or of root's: `unacknowledged` are the runs whose result it has not acknowledged."""
 
-    def __init__(self, channel: ReplyChannel, uid: int) -> None:
+    def __init__(
+        self, channel: ReplyChannel, uid: int, pieces: Callable[[], Iterator[bytes]] = lambda: iter(())
+    ) -> None:
+        """`pieces` reads the bytes that follow a request."""
         self.channel = channel
+        self.pieces = pieces
         self.is_root = uid == 0
         self.unacknowledged: set[str] = set()
 

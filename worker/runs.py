@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,8 @@ class RunTable:
         self._runs: dict[str, _Run] = {}
         self._collectors: set[ResultSubscriber] = set()
         self._change = threading.Condition()
+        #: The sessions that a new collector is told of.
+        self.sessions: Callable[[], dict[str, Any]] = dict
         #: Whether a run had a large output since memory was last given back.
         self._had_large = False
 
@@ -125,7 +128,7 @@ class RunTable:
         collector = ResultSubscriber()
         with self._change:
             live = {run_id: run.live.info for run_id, run in self._runs.items()}
-            collector.queue.put({"runs": {"live": live}})
+            collector.queue.put({"runs": {"live": live, "sessions": self.sessions()}})
             for run_id, run in self._runs.items():
                 if run.detached and run.result is not None:
                     collector.queue.put(_ended(run_id, run.result))
@@ -137,6 +140,11 @@ class RunTable:
         with self._change:
             self._collectors.discard(collector)
             collector.queue.put(None)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Tell the collectors something that is not about a run."""
+        with self._change:
+            self._tell(message)
 
     def _tell(self, message: dict[str, Any]) -> None:
         for collector in self._collectors:

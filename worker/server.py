@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 #: A job at its largest: 16 MiB of body as JSON and base64, with room for escapes.
 MAX_LINE_BYTES = 128 * 1024 * 1024
+#: A piece of bytes behind a request has its length in front.
+LENGTH_BYTES = 4
+MAX_PIECE_BYTES = 1024 * 1024
 BACKLOG = 1024
 #: A peer that takes nothing of what it is sent for so long is hung up.
 SEND_TIMEOUT_S = 60
@@ -96,12 +99,13 @@ class Server:
 
     def _connection(self, sock: socket.socket) -> None:
         uid = _peer_uid(sock)
-        connection = Connection(UnixChannel(sock), uid)
+        reader = RequestReader(sock)
+        connection = Connection(UnixChannel(sock), uid, reader.pieces)
         try:
             if uid not in self._allowed_uids:
                 log.warning("a stranger at the worker's socket was turned away")
                 return
-            for line in _lines(sock):
+            for line in reader.lines():
                 self._operations.answer(line, connection)
         except OSError:
             pass  # the peer has gone; its run was cancelled by that
@@ -115,25 +119,50 @@ class Server:
             sock.close()
 
 
-def _lines(connection: socket.socket) -> Iterator[bytes]:
-    """Yield the request lines of a connection, until it ends or a line exceeds the bound."""
-    buffer = bytearray()
-    searched = 0
-    while True:
-        at = buffer.find(b"\n", searched)
-        if at >= 0:
-            line = bytes(buffer[:at])
-            del buffer[: at + 1]
-            searched = 0
-            yield line
-            continue
-        searched = len(buffer)
-        if searched > MAX_LINE_BYTES:
-            return
-        data = connection.recv(PIECE_BYTES)
-        if not data:
-            return
-        buffer += data
+class RequestReader:
+    """Reads a connection: request lines, and after some of them bytes in pieces that have their length in front."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._buffer = bytearray()
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the request lines, until the connection ends or a line exceeds the bound."""
+        searched = 0
+        while True:
+            at = self._buffer.find(b"\n", searched)
+            if at >= 0:
+                line = bytes(self._buffer[:at])
+                del self._buffer[: at + 1]
+                searched = 0
+                yield line
+                continue
+            searched = len(self._buffer)
+            if searched > MAX_LINE_BYTES or not self._receive():
+                return
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the pieces up to the empty one that ends them. Raises ConnectionError when they are cut."""
+        while True:
+            size = int.from_bytes(self._exactly(LENGTH_BYTES), "big")
+            if size == 0:
+                return
+            if size > MAX_PIECE_BYTES:
+                raise ConnectionError("a piece is too long")
+            yield self._exactly(size)
+
+    def _exactly(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            if not self._receive():
+                raise ConnectionError("the connection ended within a piece")
+        found = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return found
+
+    def _receive(self) -> bool:
+        data = self._connection.recv(PIECE_BYTES)
+        self._buffer += data
+        return bool(data)
 
 
 def _peer_uid(connection: socket.socket) -> int:

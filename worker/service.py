@@ -30,6 +30,8 @@ from sandbox.pool.sizes import MOST, MOST_FORKED, flavour_sizes, pool_sizes
 from sandbox.pool.warm_pool import WarmPool
 from sandbox.posture.canary import Posture
 from sandbox.run.live import LiveRun
+from sandbox.sessions.runs import SessionExecutor
+from sandbox.sessions.table import SessionTable
 from storage import areas
 from storage.errors import StorageUnavailable
 from worker.engines import open_engine, try_given
@@ -56,7 +58,8 @@ class Service:
         self.catalogue = Catalogue.load(only=settings.languages)
         machine_mb = _machine_memory_mb()
         sizes = _pool_sizes(settings, self.catalogue, machine_mb, MOST)
-        slots = sum(sizes.values()) + sum(flavour_sizes(sizes).values()) + settings.max_runs + TEARDOWN_SLOTS
+        pooled = sum(sizes.values()) + sum(flavour_sizes(sizes).values())
+        slots = pooled + settings.max_runs + settings.max_sessions + TEARDOWN_SLOTS
         budget_mb = settings.memory_budget_mb or machine_mb * 3 // 4
         raise_limits(settings.max_runs, budget_mb)
         self.engine, self.images = open_engine(settings, self.catalogue, slots=slots)
@@ -96,6 +99,16 @@ class Service:
             self.pool if self.engine.runtime.startswith(RUNSC) else self.gvisor,
             locks=self.locks,
         )
+        self.sessions = SessionTable(
+            self.catalogue,
+            self.pool,
+            self.admission,
+            self.pool if self.engine.runtime.startswith(RUNSC) else self.gvisor,
+            locks=self.locks,
+            most=settings.max_sessions,
+            memory_mb=settings.sessions_memory_mb or budget_mb // 2,
+        )
+        self.session_executor = SessionExecutor(self.catalogue, self.sessions, RunStorage(self.blobs))
         self.observer = Observer(self.metrics)
         relaxed = settings.disable_sandbox_security
         self._profiles = ProfileWatch([] if relaxed else profiles_in_use(settings.apparmor_profile))
@@ -128,6 +141,7 @@ class Service:
         if self.gvisor is not None:
             self.gvisor.start()
         self.locks.start()
+        self.sessions.start()
         self._watcher.start()
         if self._profiles.watches:
             threading.Thread(target=self._watch_profiles, name="profiles", daemon=True).start()
@@ -254,6 +268,7 @@ class Service:
     def close(self) -> None:
         """Take the pool and the engine apart; no run is under way any more."""
         self._closing.set()
+        self.sessions.close()
         self.locks.stop()
         self.pool.close()
         if self.gvisor is not None:

@@ -10,6 +10,7 @@ import orjson
 from sandbox.run.reply_channel import Message
 
 SEND_BYTES = 256 * 1024
+LENGTH_BYTES = 4
 
 
 class UnixChannel:
@@ -30,6 +31,10 @@ class UnixChannel:
         """Send as much as the socket takes now and keep the rest."""
         self._unsent += _lines(messages)
         self.flush()
+
+    def send_piece(self, data: bytes) -> None:
+        """Send bytes with their length in front; an empty piece ends them. Raises OSError."""
+        self._sock.sendall(len(data).to_bytes(LENGTH_BYTES, "big") + data)
 
     def flush(self) -> None:
         """Send as much of what is unsent as the socket takes now."""

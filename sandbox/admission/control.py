@@ -156,6 +156,17 @@ class Admission:
             if place.wake_fd >= 0:
                 os.close(place.wake_fd)
 
+    def lend(self, memory_mb: int) -> bool:
+        """Take memory for a session, which holds no place. Returns False if not so much is free now."""
+        with self._lock:
+            return self._queue.lend(memory_mb)
+
+    def take_back(self, memory_mb: int) -> None:
+        """Give back the memory of a session that has ended."""
+        with self._lock:
+            for admitted in self._queue.take_back(memory_mb, self._clock()):
+                os.eventfd_write(admitted.wake_fd, 1)
+
     def position(self, place: Reservation) -> int:
         """Return the run's position in the order of admission, counted from 1; 0 once it holds its place."""
         with self._lock:

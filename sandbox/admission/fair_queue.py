@@ -125,6 +125,23 @@ class FairQueue:
         self._restore_reserve()
         return []
 
+    def lend(self, memory_mb: int) -> bool:
+        """Take free general memory out of what runs may use: a session's. Returns False if there is not so much."""
+        if self.general.free_mb < memory_mb or self.used_mb + memory_mb > self.memory_mb:
+            return False
+        self.general.memory_mb -= memory_mb
+        self.memory_mb -= memory_mb
+        return True
+
+    def take_back(self, memory_mb: int, now: float) -> list[Reservation]:
+        """Let runs use again what was lent; the runs that are admitted in consequence."""
+        self.general.memory_mb += memory_mb
+        self.memory_mb += memory_mb
+        if self.waiting:
+            return self._admit(now)
+        self._restore_reserve()
+        return []
+
     def position(self, place: Reservation) -> int:
         """Return how many runs will be admitted up to and with this one if no other comes; 0 once it is held."""
         if place.held or place.evicted:

@@ -31,6 +31,9 @@ class ReplyChannel(Protocol):
         Raises nothing: poll() reports of `closed_fd` that the client has hung up.
         """
 
+    def send_piece(self, data: bytes) -> None:
+        """Send bytes behind a message and wait until they are taken; none end them. Raises OSError."""
+
     def flush(self) -> None:
         """Send what can be sent now of what is unsent, without waiting."""
 

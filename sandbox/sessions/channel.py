@@ -40,6 +40,8 @@ class SessionChannel:
 
     def __init__(self, number: int, send: Callable[[bytes], None]) -> None:
         self.number = number
+        #: Called by the hub's thread when something has arrived, or the session has ended.
+        self.on_arrival: Callable[[], None] | None = None
         self.pid: int | None = None
         #: How the main process ended; None while it has not, or its output has not been taken out.
         self.end: End | None = None
@@ -84,12 +86,18 @@ class SessionChannel:
             elif kind == frames.STARTED:
                 self.pid = frames.number(payload)
             self._put(item)
+            call = self.on_arrival
+        if call is not None:
+            call()
 
     def lost(self) -> None:
         """End the channel with its session."""
         with self._lock:
             self._is_lost = True
             self._wake()
+            call = self.on_arrival
+        if call is not None:
+            call()
 
     def close(self) -> None:
         """Give the descriptor back; the channel is not used any more."""
