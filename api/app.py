@@ -19,6 +19,7 @@ from api.ratelimit.bucket import Bucket
 from api.ratelimit.client_address import client_address
 from api.ratelimit.limiter import Limiter
 from api.runs import mount as runs
+from api.sessions import mount as sessions
 from api.system import mount as system
 from api.system.instance_lease import this_instance
 from config.settings import Settings, load_settings
@@ -46,7 +47,7 @@ class Domain(Protocol):
 
 
 #: In the order in which they are mounted and started: each may use the services of those before it.
-DOMAINS: tuple[Domain, ...] = (system, keys, files, runs)
+DOMAINS: tuple[Domain, ...] = (system, keys, files, runs, sessions)
 
 
 def routes_alone() -> Flask:

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from api.runs.events import RunFollower
     from api.runs.service import RunService
     from api.runs.stored_outputs import Outputs
+    from api.sessions.service import SessionService
     from api.system.disk_space import DiskReserve
     from api.system.instance_lease import Lease
     from api.system.languages import Languages
     from api.system.storage_health import StorageHealth
     from config.settings import Settings
     from dispatch import Dispatcher
+    from dispatch.sessions import UnixSessions
     from records import Records
     from records.leases import Instance
     from storage.areas import ApiAreas
@@ -73,6 +75,9 @@ class Context:
     runs: RunService = field(init=False)
     follower: RunFollower = field(init=False)
     outputs: Outputs = field(init=False)
+    # sessions
+    sessions: SessionService = field(init=False)
+    session_worker: UnixSessions = field(init=False)
 
 
 def context() -> Context:

@@ -65,6 +65,7 @@ FAULTS: dict[str, ErrorCode] = {
     "disabled_key": ErrorCode(401, "This key is disabled."),
     "self_service_off": ErrorCode(403, "Self-service keys are disabled: ask the operator for a key."),
     "unknown_plan@403": ErrorCode(403, "The plan of this key no longer exists: ask the operator."),
+    "file_not_permitted": ErrorCode(403, "Read-only file system", "path"),
     "link_expired": ErrorCode(403, "token: the link has expired", "token"),
     "link_invalid": ErrorCode(403, "token: the link is not valid", "token"),
     # 404, 405, 408, 409
@@ -77,6 +78,14 @@ FAULTS: dict[str, ErrorCode] = {
     "static_key": ErrorCode(409, "This key is defined in API_KEYS and can only be changed there."),
     "key_already_rotated": ErrorCode(409, "This secret was rotated before: only the newest one can be rotated."),
     "key_revoked": ErrorCode(409, "This key has been revoked.", "id"),
+    "session_not_found": ErrorCode(404, "There is no such session.", "id"),
+    "process_not_found": ErrorCode(404, "there is no such process in this session"),
+    "not_a_file": ErrorCode(409, "this is not a regular file", "path"),
+    "not_a_directory": ErrorCode(409, "this is not a directory", "path"),
+    "file_exists": ErrorCode(409, "there is something at the target already", "path"),
+    "session_busy": ErrorCode(409, "so many runs wait in this session already; try again later"),
+    "session_differs": ErrorCode(409, "name: a live session of this name has another language", "name"),
+    "session_ended": ErrorCode(410, "This session has ended: idle.", "id"),
     "run_not_ended": ErrorCode(409, "The run has not ended: cancel it first.", "id"),
     "idempotency_key_in_use": ErrorCode(
         409, "Idempotency-Key: its run has not ended", "Idempotency-Key", run_id=True
@@ -105,6 +114,7 @@ FAULTS: dict[str, ErrorCode] = {
     "too_many_runs": ErrorCode(
         429, "this key may have 2 concurrent runs and 4 waiting runs; try again when one has ended"
     ),
+    "too_many_sessions": ErrorCode(429, "this key may have 2 live sessions; delete one first"),
     "too_many_connections": ErrorCode(
         429,
         "This client uses its share of the connections that read events or long answers; the rest is reserved for "
@@ -116,6 +126,10 @@ FAULTS: dict[str, ErrorCode] = {
     "worker_lost": ErrorCode(500, "The worker stopped during this run.", run_id=True),
     "interrupted": ErrorCode(500, "The service was restarted during this run.", run_id=True),
     "file_damaged": ErrorCode(500, "The bytes of this file are lost or damaged."),
+    "io_error": ErrorCode(500, "the operation takes too long", "path"),
+    "engine_error": ErrorCode(500, "the sandbox could not be provided; no session was created"),
+    "session_ended@500": ErrorCode(500, "the session ended during this run", run_id=True),
+    "disk_full": ErrorCode(507, "No space left on device", "path"),
     "not_implemented": ErrorCode(501, "This transfer coding is not supported."),
     "overloaded": ErrorCode(503, "the service is overloaded: the queue is full"),
     "language_not_ready": ErrorCode(503, "language: go is not built yet", "language"),

@@ -46,6 +46,7 @@ RUN: dict[str, Any] = {
     "object": "run",
     "status": "succeeded",
     "language": "python",
+    "session_id": None,
     "exit_code": 0,
     "signal": None,
     "timed_out": False,

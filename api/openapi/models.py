@@ -28,6 +28,7 @@ Time = Annotated[
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 RunId = Annotated[str, Field(pattern=r"^run_[A-Za-z0-9]{24,64}$")]
+SessionId = Annotated[str, Field(pattern=r"^sess_[a-z2-7]{26}$")]
 FileId = Annotated[str, Field(pattern=r"^file_[A-Za-z0-9]{24,64}$")]
 
 
@@ -153,6 +154,7 @@ class Run(ResponseModel):
         description="; ".join(f"`{state.status}`: {state.sentence}" for state in RUN_STATES) + "."
     )
     language: str
+    session_id: SessionId | None = Field(description="The session that it ran in; null for a sandbox of its own.")
     exit_code: int | None
     signal: str | None
     timed_out: bool

@@ -19,6 +19,10 @@ ABOUT: dict[str, Any] = {
 
 TAGS = [
     {"name": "runs", "description": "Run programs; list, follow, cancel and delete runs."},
+    {
+        "name": "sessions",
+        "description": "Sandboxes that stay alive: runs, processes and files in them.",
+    },
     {"name": "files", "description": "Upload files, and download the files that programs wrote."},
     {"name": "keys", "description": "Keys, their plans, and their rotation."},
     {"name": "usage", "description": "Resource usage of a key."},
@@ -79,6 +83,7 @@ STATUS_TEXTS = {
     404: "Not found: unknown, deleted, or owned by another key.",
     408: "The request did not arrive in time.",
     409: "Not possible in the present state.",
+    410: "The session has ended.",
     413: "The body, file or quota is too large.",
     415: "Unsupported media type.",
     416: "The range is outside the file.",
@@ -86,4 +91,5 @@ STATUS_TEXTS = {
     429: "The key's rate limit, quota or share is used up.",
     500: "The service failed, not the request.",
     503: "Temporarily unavailable; nothing was started or stored.",
+    507: "The disk of the session is full.",
 }

@@ -67,6 +67,7 @@ class RunRecord:
     bytes_in: int
     #: For how long its artifacts are kept.
     keep_files_ms: int = 24 * HOUR_MS
+    session_id: str | None = None
 
     @classmethod
     def of(
@@ -78,6 +79,7 @@ class RunRecord:
         pids_default: int,
         bytes_in: int = 0,
         keep_files_ms: int = 24 * HOUR_MS,
+        session_id: str | None = None,
     ) -> RunRecord:
         """Return the facts of an accepted request."""
         resolved = Limits.resolve(request.limits, pids_default=pids_default)
@@ -93,6 +95,7 @@ class RunRecord:
             created_at_ms=created_at_ms,
             bytes_in=bytes_in,
             keep_files_ms=keep_files_ms,
+            session_id=session_id,
         )
 
     @classmethod
@@ -110,6 +113,7 @@ class RunRecord:
             created_at_ms=run.created_at_ms,
             bytes_in=bytes_in,
             keep_files_ms=keep_files_ms,
+            session_id=document.get("session_id"),
         )
 
     def accepted(
@@ -205,6 +209,7 @@ class RunRecord:
             "object": "run",
             "status": status,
             "language": self.language,
+            "session_id": self.session_id,
         }
         document.update((name, facts[name]) for name in _FACTS)
         document["artifacts"] = [artifact_object(item, forgotten_at_ms) for item in result.get("artifacts", ())]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import orjson
@@ -10,34 +9,34 @@ from flask import Blueprint, Response, request
 
 from api.context import context, require_caller
 from api.errors import JSON, ApiError, invalid
-from api.files.links import ArtifactLinkSigner, origin
 from api.http.access_log import audit
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain, parse_object, read_json_body
-from api.http.concurrency import SMALL_BYTES
 from api.http.ids import is_run_id
 from api.http.media import NDJSON, SSE, media_type
-from api.http.pagination import STATUSES, list_body, list_ends, parse_include, parse_list, parse_status
+from api.http.pagination import STATUSES, parse_include, parse_list, parse_status
 from api.openapi import examples
 from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
 from api.openapi.error_codes import JSON_BODY, LISTED
 from api.openapi.models import Run as RunAnswer
 from api.openapi.models import RunDeleted, RunList
 from api.openapi.parameters import EVENTS, IDEMPOTENCY, PAGING
-from api.runs.events import MAX_SEQ, encode_events, parse_after
-from api.runs.execution import Wait
+from api.runs.events import MAX_SEQ, parse_after
+from api.runs.rendering import (
+    bytes_response,
+    client_fd,
+    document_response,
+    events_response,
+    list_response,
+    recorded_response,
+    run_and_answer,
+    signer,
+)
 from api.runs.requests import RunIn, parse_run
 from api.runs.stored_outputs import is_in_parts
-from api.runs.submission import RunSubmission, parse_idempotency_key
-from dispatch import ClientGone
 from records.runs import Run, RunBlob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from api.keys.authentication import Caller
-    from api.runs.events import Message
-    from api.runs.stored_outputs import Part
-    from records.page import RecordPage
 
 blueprint = Blueprint("runs", __name__)
 
@@ -85,18 +84,7 @@ def create_run() -> Response:
         drain(request, DRAIN_UNAUTHENTICATED_S)
         raise
     body = read_json_body(request)
-    asked = parse_run(parse_object(body))
-    order = RunSubmission(asked, caller, body, parse_idempotency_key(request.headers.get("Idempotency-Key"), body))
-    media = media_type(request.accept_mimetypes) if asked.stream else NDJSON
-    wait: Wait = "background" if asked.background else "events" if asked.stream else "result"
-    execution = context().runs.execute(order, wait=wait, signer=_signer(), client_fd=_client_fd())
-    try:
-        if isinstance(execution.outcome, Run):
-            return _executed(execution.outcome, execution.release, status=202 if asked.background else 200)
-        return _events(execution.outcome, media, execution.release)
-    except BaseException:
-        execution.release()
-        raise
+    return run_and_answer(parse_run(parse_object(body)), caller, body)
 
 
 @blueprint.get("/v1/runs")
@@ -133,12 +121,7 @@ def list_runs() -> Response:
         status=parse_status(asked.filters.get("status")),
         language=language,
     )
-    sign = _signer().document
-    if any(is_in_parts(run.document) for run in page.items):
-        return _in_parts(lambda: _list_parts(page, sign), caller.id)
-    rows = [(run.id, orjson.Fragment(sign(run.document))) for run in page.items]
-    body = list_body(rows, has_more=page.has_more)
-    return _bytes(body, context().places.readers.acquire_for_response(len(body), caller.id))
+    return list_response(page, caller.id)
 
 
 @blueprint.get("/v1/runs/<run_id>")
@@ -171,7 +154,7 @@ def get_run(run_id: str) -> Response:
     caller = require_caller(reading=True)
     include = parse_include(request.args)
     run = _run(run_id, caller)
-    return _recorded(run, request=_request_of(run) if include else None)
+    return recorded_response(run, request=_request_of(run) if include else None)
 
 
 @blueprint.delete("/v1/runs/<run_id>")
@@ -192,7 +175,7 @@ def delete_run(run_id: str) -> Response:
     if outcome == "unknown":
         raise _no_such_run()
     audit("run.deleted", key=caller.id)
-    return _bytes(orjson.dumps({"id": run_id, "object": "run", "deleted": True}))
+    return bytes_response(orjson.dumps({"id": run_id, "object": "run", "deleted": True}))
 
 
 @blueprint.post("/v1/runs/<run_id>/cancel")
@@ -215,7 +198,7 @@ def cancel_run(run_id: str) -> Response:
     if not run.ended:
         audit("run.cancelled", key=caller.id)
     run = context().runs.cancel(run)
-    return _recorded(run) if is_in_parts(run.document) else _document(run)
+    return recorded_response(run) if is_in_parts(run.document) else document_response(run)
 
 
 @blueprint.get("/v1/runs/<run_id>/events")
@@ -262,8 +245,8 @@ def get_events(run_id: str) -> Response:
     release = context().places.readers.acquire(caller.id)
     try:
         run = context().outputs.whole(run)
-        messages = context().follower.follow(run, after, _signer(), client_fd=_client_fd())
-        return _events(messages, media, release)
+        messages = context().follower.follow(run, after, signer(), client_fd=client_fd())
+        return events_response(messages, media, release)
     except BaseException:
         release()
         raise
@@ -280,90 +263,7 @@ def _no_such_run() -> ApiError:
     return ApiError(404, "There is no such run.", code="run_not_found", param="id")
 
 
-def _recorded(run: Run, *, request: bytes | RunBlob | None = None, status: int = 200) -> Response:
-    """Return a recorded run, with its request if that is given; parts in storage are read while they are sent."""
-    sign = _signer().document
-    if is_in_parts(run.document) or isinstance(request, RunBlob):
-        return _in_parts(lambda: context().outputs.parts(run.document, sign, request), run.owner, status=status)
-    body = sign(run.document)
-    if request is not None:
-        body = body[:-1] + b',"request":' + request + b"}"
-    return _bytes(body, context().places.readers.acquire_for_response(len(body), run.owner), status=status)
-
-
 def _request_of(run: Run) -> bytes | RunBlob:
     """Return the request of a run, or the blob that holds it."""
     store = context().records.runs
     return store.request(run.owner, run.id) or store.request_blob(run.owner, run.id) or b"null"
-
-
-def _list_parts(page: RecordPage[Run], sign: Callable[[bytes], bytes]) -> list[Part]:
-    before, behind = list_ends([run.id for run in page.items], has_more=page.has_more)
-    parts: list[Part] = []
-    for run in page.items:
-        parts += (b"," if parts else before, *context().outputs.parts(run.document, sign))
-    return [*parts, behind]
-
-
-def _in_parts(parts: Callable[[], list[Part]], sharer: str, *, status: int = 200) -> Response:
-    """Return an answer of unknown length that is read from storage while it is sent, in a reader's place."""
-    release = context().places.readers.acquire(sharer)
-    try:
-        response = Response(context().outputs.read(parts()), status, content_type=JSON)
-    except BaseException:
-        release()
-        raise
-    response.call_on_close(release)
-    return response
-
-
-def _executed(run: Run, release: Callable[[], None], *, status: int) -> Response:
-    """Return a run that was executed. One whose outputs are in storage is read as it is sent, in its own place."""
-    if not is_in_parts(run.document):
-        return _document(run, release, status=status)
-    release()
-    return _recorded(run, status=status)
-
-
-def _document(run: Run, release: Callable[[], None] | None = None, *, status: int = 200) -> Response:
-    return _bytes(_signer().document(run.document), release, status=status)
-
-
-def _bytes(body: bytes, release: Callable[[], None] | None = None, *, status: int = 200) -> Response:
-    """Return an answer. A held slot is released once sending it cannot block a thread."""
-    response = Response(body, status, content_type=JSON)
-    if release is not None:
-        if len(body) > SMALL_BYTES:
-            response.call_on_close(release)
-        else:
-            release()
-    return response
-
-
-def _events(messages: Iterator[Message], media: str, release: Callable[[], None]) -> Response:
-    """Return a stream of events that releases its slot when either side ends it."""
-
-    def body() -> Iterator[bytes]:
-        try:
-            yield from encode_events(messages, media)
-        except ClientGone:
-            return
-
-    content_type = f"{SSE}; charset=utf-8" if media == SSE else NDJSON
-    response = Response(body(), content_type=content_type)
-    response.headers["X-Accel-Buffering"] = "no"  # a proxy in front must not collect what is to be seen at once
-    response.call_on_close(release)
-    return response
-
-
-def _client_fd() -> int | None:
-    """Return the file descriptor of the waiting client's socket, where the server provides it."""
-    sock = request.environ.get("gunicorn.socket")
-    return None if sock is None else int(sock.fileno())
-
-
-def _signer() -> ArtifactLinkSigner:
-    """Return the signer of links for this request's answer; it may be used after the request has ended."""
-    found = context()
-    public = found.settings.public_base_url
-    return ArtifactLinkSigner(found.links, public or origin(request.scheme, request.headers.get("Host", "")))

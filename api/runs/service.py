@@ -232,6 +232,7 @@ class RunService:
             pids_default=language.pids_default,
             bytes_in=len(submission.body),
             keep_files_ms=self._keep_files_ms,
+            session_id=submission.session_id,
         )
         bind_also(run_id=facts.id)
         blob = store_request(self._uploads, submission.body)

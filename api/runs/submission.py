@@ -44,6 +44,8 @@ class RunSubmission:
     caller: Caller
     body: bytes = b"{}"
     idempotency: IdempotencyKey | None = None
+    #: The session that it is to run in; None for a sandbox of its own.
+    session_id: str | None = None
 
 
 def parse_idempotency_key(text: str | None, body: bytes) -> IdempotencyKey | None:
@@ -113,4 +115,5 @@ def build_job(facts: RunRecord, request: RunRequest, inputs: tuple[JobInput, ...
         traceparent=tracing.current(),
         most_running=None if plan is None else plan.concurrency,
         most_waiting=None if plan is None else plan.queue,
+        session=facts.session_id or "",
     )

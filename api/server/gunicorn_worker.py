@@ -70,6 +70,7 @@ RESTS_BYTES = 4 * 1024 * 1024 * 1024
 RESTS_SHARE_BYTES = 1024 * 1024 * 1024
 #: Where files are uploaded, which are read as they come.
 UPLOADS = "/v1/files"
+SESSIONS = "/v1/sessions/"
 
 _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (http_errors.LimitRequestLine, 414),
@@ -295,7 +296,10 @@ class Worker(Loop):
 
 def _is_upload(request: Request) -> bool:
     """Return whether a handler reads the body of this request as it comes."""
-    return bool(request.method == "POST" and request.path == UPLOADS)
+    path = request.path
+    if request.method == "POST":
+        return bool(path == UPLOADS or (path.startswith(SESSIONS) and path.endswith("/stdin")))
+    return bool(request.method == "PUT" and path.startswith(SESSIONS) and path.endswith("/files"))
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn is untyped

@@ -199,6 +199,31 @@ audit = Table(
 )
 Index("ix_audit_subject", audit.c.subject, audit.c.seq)
 
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("seq", Seq, primary_key=True),
+    Column("id", Word, nullable=False),
+    Column("owner", Word, nullable=False),
+    Column("name", Opaque),
+    Column("language", Word, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    Column("document", LargeBinary, nullable=False),
+    #: What the worker told of it at its end; empty before.
+    Column("facts", LargeBinary, nullable=False),
+    Column("instance", Word),
+)
+Index("ix_sessions_id", sessions.c.id, unique=True)
+Index("ix_sessions_owner", sessions.c.owner, sessions.c.seq)
+_lives = sessions.c.ended_at_ms.is_(None)
+Index(
+    "ix_sessions_name", sessions.c.owner, sessions.c.name, unique=True, sqlite_where=_lives, postgresql_where=_lives
+)
+Index("ix_sessions_live", sessions.c.seq, sqlite_where=_lives, postgresql_where=_lives)
+_over = sessions.c.ended_at_ms.is_not(None)
+Index("ix_sessions_ended", sessions.c.ended_at_ms, sqlite_where=_over, postgresql_where=_over)
+
 usage = Table(
     "usage",
     metadata,

@@ -1,0 +1,1 @@
+"""Sessions: sandboxes that stay alive, with runs, processes and files in them."""

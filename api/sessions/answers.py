@@ -1,0 +1,124 @@
+"""The models of the answers about sessions; see `api.openapi.models`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from api.openapi.models import Count, ResponseModel, SessionId, Time, may_be_absent
+
+
+class SessionUsage(ResponseModel):
+    """The resources that a session has used until now, or until its end."""
+
+    memory_mb: Count = Field(description="The most memory that it held at any time, in MiB.")
+    disk_mb: Count
+    cpu_ms: Count
+    processes: Count = Field(description="Processes and file operations that are alive.")
+    egress_bytes: Count
+
+
+class Session(ResponseModel):
+    """A session, live or ended."""
+
+    id: SessionId
+    object: Literal["session"]
+    status: Literal["creating", "ready", "busy", "ended"]
+    language: str
+    keeps: Literal["files"] = Field(description="`files`: each run is a new process in the same /work.")
+    name: str | None
+    runs: Count
+    usage: SessionUsage
+    limits: dict[str, float]
+    env: dict[str, str]
+    idle_timeout_s: Count
+    max_age_s: Count
+    isolation: Literal["default", "container", "gvisor"]
+    metadata: dict[str, str]
+    created_at: Time
+    last_active_at: Time
+    expires_at: Time | None = Field(description="When it ends if nothing happens in it; null once it has ended.")
+    ended_at: Time | None
+    end_reason: (
+        Literal["deleted", "idle", "age", "oom", "killed", "quota", "failed", "worker_lost", "shutdown"] | None
+    )
+
+
+class SessionList(ResponseModel):
+    """A page of sessions."""
+
+    object: Literal["list"]
+    data: list[Session]
+    first_id: SessionId | None
+    last_id: SessionId | None
+    has_more: bool
+
+
+class SessionDeleted(ResponseModel):
+    """A session that has ended."""
+
+    id: SessionId
+    object: Literal["session"]
+    deleted: Literal[True]
+
+
+class Process(ResponseModel):
+    """A process of a session."""
+
+    id: str = Field(pattern=r"^proc_[A-Za-z0-9]{24,64}$")
+    object: Literal["process"]
+    pid: int | None = Field(description="Its number in the session; null until it has one.")
+    argv: list[str]
+    tag: str | None
+    status: Literal["running", "ended"]
+    exit_code: int | None
+    signal: str | None
+    timed_out: bool
+    started_at: Time
+    ended_at: Time | None
+    stdout: str | None = Field(None, json_schema_extra=may_be_absent)
+    stderr: str | None = Field(None, json_schema_extra=may_be_absent)
+    stdout_truncated: bool | None = Field(None, json_schema_extra=may_be_absent)
+    stderr_truncated: bool | None = Field(None, json_schema_extra=may_be_absent)
+
+
+class ProcessList(ResponseModel):
+    """The processes of a session, in the order in which they were started."""
+
+    object: Literal["list"]
+    data: list[Process]
+
+
+class FileEntry(ResponseModel):
+    """A file, a directory or a link in a session."""
+
+    name: str = Field(description="Its last part, in a list the path from the listed directory.")
+    path: str
+    type: Literal["file", "directory", "symlink", "other"]
+    size: Count
+    mode: str = Field(pattern=r"^[0-7]{4}$", description="The permission bits, in octal.")
+    uid: Count
+    gid: Count
+    modified_at: Time
+    target: str | None = Field(description="Of a link; null of anything else.")
+    raw: bool | None = Field(
+        None,
+        description="True where name and path are not UTF-8, and therefore percent-encoded.",
+        json_schema_extra=may_be_absent,
+    )
+
+
+class FileEntries(ResponseModel):
+    """The entries of a directory, by name."""
+
+    object: Literal["list"]
+    data: list[FileEntry]
+    has_more: bool
+
+
+#: The events of a process: as those of a run.
+PROCESS_EVENT: dict[str, Any] = {
+    "type": "string",
+    "description": "One event as JSON a line: `stdout`, `stderr`, `info`, and at last `result` with the process.",
+}

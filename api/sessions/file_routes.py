@@ -1,0 +1,326 @@
+"""`/v1/sessions/{id}/files`: read, write, list, move, copy and remove the files of a session."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_from_bytes
+
+import orjson
+from flask import Blueprint, Response, request
+
+from api.context import context
+from api.errors import JSON, ApiError, invalid
+from api.http.body import parse_object, read_json_body
+from api.http.query import parse_int
+from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
+from api.openapi.error_codes import JSON_BODY
+from api.sessions.answers import FileEntries, FileEntry
+from api.sessions.process_routes import body_pieces
+from api.sessions.requests import checked_path, parse_path
+from api.sessions.routes import INSIDE, PATH, opened
+from api.system.languages import worker_unavailable
+from config.clock import rfc3339
+from dispatch import WorkerLost, WorkerUnavailable
+from protocol.result import Refusal
+from storage import download, media_types, ranges
+from storage.names import FileName
+from storage.ranges import RangeNotSatisfiable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from api.keys.authentication import Caller
+
+blueprint = Blueprint("session_files", __name__)
+
+#: What a file operation may be refused for.
+FILE_ERRORS = (
+    "file_not_found", "file_not_permitted", "not_a_file", "not_a_directory", "file_exists", "disk_full",
+    "invalid_path", "missing_field", "io_error",
+)  # fmt: skip
+_WHERE = Query("path", "Relative to /work, or absolute.", {"type": "string", "minLength": 1, "maxLength": 1024})
+MAX_LISTED = 10_000
+MAX_DEPTH = 64
+
+
+@blueprint.get("/v1/sessions/<session_id>/files")
+@operation(
+    "Read a file of a session",
+    tag="sessions",
+    description="Always an attachment. `HEAD` works.",
+    path=PATH,
+    query=(_WHERE, Query("Range", "One range of bytes.", {"type": "string"}, where="header")),
+    answers={
+        200: Answer("The bytes.", {"application/octet-stream": {"type": "string", "format": "binary"}}),
+        206: Answer("The range.", {"application/octet-stream": {"type": "string", "format": "binary"}}),
+    },
+    errors=(*INSIDE, *FILE_ERRORS, "range_not_satisfiable", "too_many_connections"),
+)
+def read_session_file(session_id: str) -> Response:
+    """Send the bytes of a file, or one range of them."""
+    caller = opened(session_id)
+    path = parse_path(request.args)
+    entry = _operate(session_id, caller, "stat", [path])["entry"]
+    if entry["kind"] == "symlink":
+        entry = _operate(session_id, caller, "stat", [path])["entry"]
+    size = entry["size"]
+    try:
+        span = ranges.parse(request.headers.get("Range"), size) if request.method == "GET" else None
+    except RangeNotSatisfiable as e:
+        words = f"Range: begins beyond the end of the file, which has {size} bytes"
+        headers = {"Content-Range": f"bytes */{size}"}
+        raise ApiError(416, words, code="range_not_satisfiable", param="Range", headers=headers) from e
+    name = FileName.of(path.decode("utf-8", "replace")).name
+    headers = download.headers(name, media_types.media_type(name, b"")) | {"Accept-Ranges": "bytes"}
+    offset, length = (span.offset, b"%d" % span.length) if span is not None else (0, b"")
+    with ExitStack() as held:
+        held.callback(context().places.readers.acquire(caller.id))
+        found = _reached(
+            lambda: held.enter_context(
+                context().session_worker.reading(session_id, caller.id, [path, b"%d" % offset, length])
+            )
+        )
+        if isinstance(found, Refusal):
+            raise context().sessions.refused(caller.id, session_id, found)
+        entry, pieces = found
+        sent = span.length if span is not None else entry["size"]
+        headers["Content-Length"] = str(sent)
+        if span is not None:
+            headers["Content-Range"] = span.content_range(entry["size"])
+        if request.method == "HEAD":
+            return Response(b"", 200, headers)
+        response = Response(_exactly(pieces, sent), 200 if span is None else 206, headers)
+        response.call_on_close(held.pop_all().close)
+        return response
+
+
+@blueprint.put("/v1/sessions/<session_id>/files")
+@operation(
+    "Write a file of a session",
+    tag="sessions",
+    description="The body is the whole file. Directories above it are created.",
+    path=PATH,
+    query=(_WHERE, Query("mode", "The permission bits, in octal.", {"type": "string", "pattern": "^0?[0-7]{3}$"})),
+    body=RequestBody({"application/octet-stream": {"type": "string", "format": "binary"}}, required=False),
+    answers={200: Json("The file was written.", FileEntry)},
+    errors=(*INSIDE, *FILE_ERRORS, "incomplete_body", "invalid_value", "too_many_connections"),
+)
+def write_session_file(session_id: str) -> Response:
+    """Replace a file by the body, as it arrives: all of it or nothing."""
+    caller = opened(session_id)
+    path, mode = parse_path(request.args), _mode(request.args.get("mode"))
+    length = request.content_length
+    size = b"" if length is None and "HTTP_TRANSFER_ENCODING" in request.environ else b"%d" % (length or 0)
+    release = context().places.uploads.acquire(caller.id)
+    try:
+        arguments = [path, mode, size]
+        entry = _reached(
+            lambda: context().session_worker.write_file(session_id, caller.id, arguments, body_pieces())
+        )
+        if isinstance(entry, Refusal):
+            raise context().sessions.refused(caller.id, session_id, entry)
+        return _json(_entry(entry))
+    finally:
+        release()
+
+
+@blueprint.delete("/v1/sessions/<session_id>/files")
+@operation(
+    "Remove a file of a session",
+    tag="sessions",
+    path=PATH,
+    query=(
+        _WHERE,
+        Query("recursive", "`1` for a directory with all in it.", {"type": "string", "enum": ["0", "1"]}),
+    ),
+    answers={200: Json("What was removed.", FileEntry)},
+    errors=(*INSIDE, *FILE_ERRORS),
+)
+def remove_session_file(session_id: str) -> Response:
+    """Remove a file, a link or a directory."""
+    caller = opened(session_id)
+    recursive = b"1" if request.args.get("recursive") == "1" else b"0"
+    return _answer(session_id, caller, "remove", [parse_path(request.args), recursive])
+
+
+@blueprint.get("/v1/sessions/<session_id>/files/list")
+@operation(
+    "List a directory of a session",
+    tag="sessions",
+    path=PATH,
+    query=(
+        _WHERE,
+        Query("depth", "So many levels.", {"type": "integer", "minimum": 1, "maximum": MAX_DEPTH, "default": 1}),
+        Query("glob", "Only names or paths that match.", {"type": "string", "maxLength": 1024}),
+        Query("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": MAX_LISTED}),
+    ),
+    answers={200: Json("The entries, by name.", FileEntries)},
+    errors=(*INSIDE, *FILE_ERRORS, "invalid_value", "too_many_connections"),
+)
+def list_session_files(session_id: str) -> Response:
+    """List what is in a directory."""
+    caller = opened(session_id)
+    path = parse_path(request.args)
+    depth = parse_int(request.args.get("depth"), "depth", 1, MAX_DEPTH, 1)
+    limit = parse_int(request.args.get("limit"), "limit", 1, MAX_LISTED, MAX_LISTED)
+    glob = checked_path(request.args["glob"], "glob") if "glob" in request.args else b""
+    arguments = [path, b"%d" % depth, glob, b"%d" % limit]
+    release = context().places.readers.acquire(caller.id)
+    try:
+        found = _operate(session_id, caller, "list", arguments)
+        data = [_entry(item, within=path) for item in found["entries"][:limit]]
+        return _json({"object": "list", "data": data, "has_more": len(found["entries"]) > limit})
+    finally:
+        release()
+
+
+@blueprint.get("/v1/sessions/<session_id>/files/stat")
+@operation(
+    "Look at a file of a session",
+    tag="sessions",
+    path=PATH,
+    query=(_WHERE,),
+    answers={200: Json("The entry; a link is not followed.", FileEntry)},
+    errors=(*INSIDE, *FILE_ERRORS),
+)
+def stat_session_file(session_id: str) -> Response:
+    """Return the entry of a file, a directory or a link."""
+    return _answer(session_id, opened(session_id), "stat", [parse_path(request.args)])
+
+
+@blueprint.post("/v1/sessions/<session_id>/files/<any(mkdir, move, copy, chmod):change>")
+@operation(
+    "Change files of a session",
+    tag="sessions",
+    description=(
+        "`mkdir` takes `path` and `parents`, `move` and `copy` take `from`, `to` and `overwrite`, `chmod` takes "
+        "`path` and `mode`."
+    ),
+    path=PATH | {"change": "`mkdir`, `move`, `copy` or `chmod`."},
+    body=RequestBody({JSON: {"type": "object"}}, {"mkdir": {"path": "data/raw", "parents": True}}),
+    answers={200: Json("The entry as it is now.", FileEntry)},
+    errors=(*JSON_BODY, *INSIDE, *FILE_ERRORS),
+)
+def change_session_files(session_id: str, change: str) -> Response:
+    """Make a directory, move, copy, or change permissions."""
+    caller = opened(session_id)
+    asked = parse_object(read_json_body(request))
+    return _answer(session_id, caller, change, _CHANGES[change](asked))
+
+
+# -- arguments ---------------------------------------------------------------------------------------
+
+
+def _mkdir(asked: dict[str, Any]) -> list[bytes]:
+    _only(asked, ("path", "parents"))
+    return [_path_of(asked, "path"), _flag(asked, "parents")]
+
+
+def _relocate(asked: dict[str, Any]) -> list[bytes]:
+    _only(asked, ("from", "to", "overwrite"))
+    return [_path_of(asked, "from"), _path_of(asked, "to"), _flag(asked, "overwrite")]
+
+
+def _chmod(asked: dict[str, Any]) -> list[bytes]:
+    _only(asked, ("path", "mode"))
+    mode = asked.get("mode")
+    if not isinstance(mode, str) or not (found := _mode(mode)):
+        raise invalid("mode: is required, as octal digits such as 644", param="mode", code="missing_field")
+    return [_path_of(asked, "path"), found]
+
+
+_CHANGES = {"mkdir": _mkdir, "move": _relocate, "copy": _relocate, "chmod": _chmod}
+
+
+def _only(asked: dict[str, Any], known: tuple[str, ...]) -> None:
+    if set(asked) - set(known):
+        raise invalid(f"unknown field; supported: {', '.join(known)}", code="unknown_field")
+
+
+def _path_of(asked: dict[str, Any], name: str) -> bytes:
+    text = asked.get(name)
+    if not isinstance(text, str):
+        raise invalid(f"{name}: is required, as a string", param=name, code="missing_field")
+    return checked_path(text, name)
+
+
+def _flag(asked: dict[str, Any], name: str) -> bytes:
+    value = asked.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise invalid(f"{name}: must be true or false", param=name, code="invalid_type")
+    return b"1" if value else b"0"
+
+
+def _mode(text: str | None) -> bytes:
+    if text is None:
+        return b""
+    if not (3 <= len(text) <= 4 and set(text) <= set("01234567")):
+        raise invalid("mode: must be octal digits such as 644", param="mode")
+    return text.encode()
+
+
+# -- the worker --------------------------------------------------------------------------------------
+
+
+def _answer(session_id: str, caller: Caller, name: str, arguments: list[bytes]) -> Response:
+    return _json(_entry(_operate(session_id, caller, name, arguments)["entry"]))
+
+
+def _operate(session_id: str, caller: Caller, name: str, arguments: list[bytes]) -> dict[str, Any]:
+    found = _reached(lambda: context().session_worker.operate(session_id, caller.id, name, arguments))
+    if isinstance(found, Refusal):
+        raise context().sessions.refused(caller.id, session_id, found)
+    done: dict[str, Any] = found
+    return done
+
+
+def _reached(call: Any) -> Any:  # noqa: ANN401  # what the worker answers
+    try:
+        return call()
+    except (WorkerUnavailable, WorkerLost) as e:
+        raise worker_unavailable() from e
+
+
+def _exactly(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Yield so many bytes of what the sandbox sends: it must not send more than was announced."""
+    left = size
+    for piece in pieces:
+        yield piece[:left]
+        left -= len(piece)
+        if left <= 0:
+            return
+
+
+def _entry(found: dict[str, Any], within: bytes = b"") -> dict[str, Any]:
+    """Return an entry of the API; a name that is not UTF-8 is percent-encoded."""
+    name, target = (found[part].encode("latin-1") for part in ("name", "target"))
+    path = within.rstrip(b"/") + b"/" + name if within else name
+    shown = {
+        "name": _text(name if within else name.rpartition(b"/")[2] or name),
+        "path": _text(path),
+        "type": found["kind"],
+        "size": found["size"],
+        "mode": f"{found['mode']:04o}",
+        "uid": found["uid"],
+        "gid": found["gid"],
+        "modified_at": rfc3339(min(found["mtime_ns"] // 1_000_000, 253_402_300_799_000)),
+        "target": _text(target) if found["kind"] == "symlink" else None,
+    }
+    return shown if _is_utf8(path) else shown | {"raw": True}
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode() if _is_utf8(raw) else quote_from_bytes(raw)
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _json(made: object, status: int = 200) -> Response:
+    return Response(orjson.dumps(made), status, content_type=JSON)
