@@ -17,8 +17,6 @@ SessionStatus = Literal["ready", "busy"]
 
 DEFAULT_IDLE_S, MAX_IDLE_S = 1200, 86_400
 DEFAULT_AGE_S, MAX_AGE_S = 86_400, 604_800
-#: Programs that are alive at the same time in one session.
-MOST_PROCESSES = 64
 #: Runs that may wait for those before them.
 MOST_WAITING = 16
 #: The limits of a session that a client may set; the others of a run are set by each run.

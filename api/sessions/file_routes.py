@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from api.keys.authentication import Caller
+    from storage.ranges import Span
 
 blueprint = Blueprint("session_files", __name__)
 
@@ -61,16 +62,7 @@ def read_session_file(session_id: str) -> Response:
     """Send the bytes of a file, or one range of them."""
     caller = opened(session_id)
     path = parse_path(request.args)
-    entry = _operate(session_id, caller, "stat", [path])["entry"]
-    if entry["kind"] == "symlink":
-        entry = _operate(session_id, caller, "stat", [path])["entry"]
-    size = entry["size"]
-    try:
-        span = ranges.parse(request.headers.get("Range"), size) if request.method == "GET" else None
-    except RangeNotSatisfiable as e:
-        words = f"Range: begins beyond the end of the file, which has {size} bytes"
-        headers = {"Content-Range": f"bytes */{size}"}
-        raise ApiError(416, words, code="range_not_satisfiable", param="Range", headers=headers) from e
+    span = _span(session_id, caller, path) if request.method == "GET" and "Range" in request.headers else None
     name = FileName.of(path.decode("utf-8", "replace")).name
     headers = download.headers(name, media_types.media_type(name, b"")) | {"Accept-Ranges": "bytes"}
     offset, length = (span.offset, b"%d" % span.length) if span is not None else (0, b"")
@@ -89,7 +81,10 @@ def read_session_file(session_id: str) -> Response:
         if span is not None:
             headers["Content-Range"] = span.content_range(entry["size"])
         if request.method == "HEAD":
-            return Response(b"", 200, headers)
+            response = Response(b"", 200, headers)
+            response.automatically_set_content_length = False
+            response.headers["Content-Length"] = str(sent)
+            return response
         response = Response(_exactly(pieces, sent), 200 if span is None else 206, headers)
         response.call_on_close(held.pop_all().close)
         return response
@@ -207,6 +202,17 @@ def change_session_files(session_id: str, change: str) -> Response:
     caller = opened(session_id)
     asked = parse_object(read_json_body(request))
     return _answer(session_id, caller, change, _CHANGES[change](asked))
+
+
+def _span(session_id: str, caller: Caller, path: bytes) -> Span | None:
+    """Return the range that is asked for; None for the whole. Raises ApiError 416."""
+    size = _operate(session_id, caller, "stat", [path, b"1"])["entry"]["size"]
+    try:
+        return ranges.parse(request.headers["Range"], size)
+    except RangeNotSatisfiable as e:
+        words = f"Range: begins beyond the end of the file, which has {size} bytes"
+        headers = {"Content-Range": f"bytes */{size}"}
+        raise ApiError(416, words, code="range_not_satisfiable", param="Range", headers=headers) from e
 
 
 # -- arguments ---------------------------------------------------------------------------------------

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import select
+import signal
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from config.clock import now
@@ -27,6 +28,7 @@ from sandbox.sessions.stream import TooManyChannels
 
 if TYPE_CHECKING:
     from protocol.job import Job
+    from protocol.result import Isolation
     from sandbox.agent_client.client import Storage
     from sandbox.languages import Catalogue
     from sandbox.run.live import LiveRun
@@ -73,7 +75,9 @@ class SessionExecutor:
         if plan.language.id != session.language.id:
             message = f"language: this session's is {session.language.id}"
             return Refusal(400, message, "invalid_value", "language")
-        return SessionJob(plan, session)
+        own = session.limits
+        limits = replace(plan.limits, memory_mb=own.memory_mb, cpus=own.cpus, pids=own.pids)
+        return SessionJob(replace(plan, limits=limits), session)
 
     def run(self, accepted: SessionJob, live: LiveRun) -> Result | Refusal:
         """Run what was accepted, after those that came before it in its session."""
@@ -121,7 +125,7 @@ class _Run:
         room = plan.limits.max_output_bytes
         self._out = {name: OutputBuffer(name, room) for name in ("stdout", "stderr")}
         self._receiver = Receiver(plan.limits, storage)
-        self._timed_out = self._is_stopped = False
+        self._timed_out = self._is_stopped = self._is_over = False
 
     def result(self) -> Result:
         """Run it to its end."""
@@ -131,17 +135,22 @@ class _Run:
         stats = self._session.sandbox.stats()
         began = time.monotonic()
         self._live.emit("phase", {"name": "run"})
-        end = self._process()
+        isolation = self._session.isolation
+        try:
+            end = self._process()
+            used = self._session.sandbox.stats()
+        except (ChannelEnded, SessionGone):  # what it printed until then is its output
+            self._is_over, end, used = True, End(signal_number=signal.SIGKILL), stats
         wall_ms = round((time.monotonic() - began) * 1000)
-        used = self._session.sandbox.stats()
         self._live.end_of_output()
         try:
-            self._collect(before)
+            if not self._is_over:
+                self._collect(before)
             self._receiver.store(lambda artifact: self._live.emit("artifact", asdict(artifact)))
         except BaseException:
             self._receiver.abort()
             raise
-        return self._as_result(end, started_at, wall_ms, stats, used)
+        return self._as_result(end, isolation, started_at, wall_ms, stats, used)
 
     # -- files in ----------------------------------------------------------------------------------
 
@@ -251,17 +260,20 @@ class _Run:
 
     # -- the result --------------------------------------------------------------------------------
 
-    def _as_result(self, end: End, started_at: str, wall_ms: int, before: Stats, after: Stats) -> Result:
+    def _as_result(  # one argument per source of facts
+        self, end: End, isolation: Isolation, started_at: str, wall_ms: int, before: Stats, after: Stats
+    ) -> Result:
         plan, live = self._plan, self._live
-        killed = self._timed_out or self._is_stopped
+        killed = self._timed_out or self._is_stopped or self._is_over
+        reason = self._session.end_reason if self._is_over else None
         ending = ExitFacts(
             exit_code=None if killed and end.signal_number is not None else end.exit_code,
             signal_number=end.signal_number,
             timed_out=self._timed_out,
-            cancelled=self._is_stopped and live.stop == "cancelled",
+            cancelled=reason == "deleted" or (self._is_stopped and live.stop == "cancelled"),
             interrupted=self._is_stopped and live.stop == "interrupted",
-            broken=end.failed is not None or (self._is_stopped and live.stop == "stopping"),
-            oom_kills=after.oom_kills - before.oom_kills,
+            broken=end.failed is not None or self._is_over or (self._is_stopped and live.stop == "stopping"),
+            oom_kills=1 if reason == "oom" else after.oom_kills - before.oom_kills,
         )
         return Result(
             status=status_of(ending),
@@ -285,7 +297,7 @@ class _Run:
             artifacts=tuple(self._receiver.artifacts),
             skipped_artifacts=tuple(self._receiver.skipped),
             skipped_artifacts_count=self._receiver.skipped_count,
-            isolation=self._session.sandbox.facts(),
+            isolation=isolation,
             started_at=started_at,
             finished_at=now(),
             error=JobError("the service was restarted during this run", "interrupted")

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Channels of one session that are not closed.
-MOST_CHANNELS = 64
+#: Channels of one session that are not closed: of processes, and of all together. File operations work besides.
+MOST_PROCESSES = 64
+MOST_CHANNELS = MOST_PROCESSES + 16
 #: Numbers go round, so that what is late for a closed channel finds no other in its place.
 HIGHEST_CHANNEL = 2**16 - 1
 
@@ -63,15 +64,15 @@ class SessionStream:
     def start_process(self, argv: Sequence[bytes], env: Mapping[bytes, bytes], cwd: bytes) -> SessionChannel:
         """Start a process. Raises TooManyChannels; a start that fails is told by the channel's end."""
         pairs = [name + b"=" + value for name, value in env.items()]
-        return self._open([b"process", cwd, pack(argv), pack(pairs)])
+        return self._open([b"process", cwd, pack(argv), pack(pairs)], MOST_PROCESSES)
 
     def start_operation(self, name: bytes, *arguments: bytes) -> SessionChannel:
         """Start a file operation (`runners/agent/session/files.py`). Raises TooManyChannels."""
-        return self._open([b"operation", name, pack(arguments)])
+        return self._open([b"operation", name, pack(arguments)], MOST_CHANNELS)
 
-    def _open(self, parts: list[bytes]) -> SessionChannel:
+    def _open(self, parts: list[bytes], most: int) -> SessionChannel:
         with self._lock:
-            if len(self._channels) >= MOST_CHANNELS:
+            if len(self._channels) >= most:
                 raise TooManyChannels
             number = self._next_number()
             channel = SessionChannel(number, self._send)

@@ -30,8 +30,9 @@ def entry(path):
     return fields(path, found, os.readlink(path) if stat.S_ISLNK(found.st_mode) else b"")
 
 
-def stat_entry(path):
-    report(entry(path))
+def stat_entry(path, follow=b""):
+    """Report the entry of a path; with `follow` that of what a link leads to."""
+    report(fields(path, os.stat(path)) if follow else entry(path))
 
 
 # -- content -----------------------------------------------------------------------------------------
@@ -103,15 +104,14 @@ def list_entries(path, depth, glob, limit):
 
     Beforehand the directory itself is reported. Of more than `limit` entries one more is sent, and no further one.
     """
-    if not stat.S_ISDIR(os.stat(path).st_mode):
-        raise Refused(b"not_a_directory", "this is not a directory")
+    names = os.listdir(path)  # before the report, as it may be refused
     report(entry(path))
     os.close(REPORT)
     from fnmatch import fnmatchcase
 
     left = int(limit) + 1
     held = bytearray()
-    for name, found, target in _walk(path, b"", int(depth)):
+    for name, found, target in _walk(path, names, b"", int(depth)):
         if glob and not fnmatchcase(name, glob) and not fnmatchcase(os.path.basename(name), glob):
             continue
         packed = pack(fields(name, found, target))
@@ -125,9 +125,9 @@ def list_entries(path, depth, glob, limit):
     write_all(STDOUT, held)
 
 
-def _walk(path, prefix, depth):
+def _walk(path, names, prefix, depth):
     """Yield (relative name, lstat, link target) of all that is beneath a directory; what vanishes is left out."""
-    for name in sorted(os.listdir(path)):
+    for name in sorted(names):
         inner = path + b"/" + name
         try:
             found = os.lstat(inner)
@@ -137,9 +137,10 @@ def _walk(path, prefix, depth):
         yield prefix + name, found, target
         if stat.S_ISDIR(found.st_mode) and depth > 1:
             try:
-                yield from _walk(inner, prefix + name + b"/", depth - 1)
+                inside = os.listdir(inner)
             except (FileNotFoundError, PermissionError, NotADirectoryError):
                 continue
+            yield from _walk(inner, inside, prefix + name + b"/", depth - 1)
 
 
 def mkdir(path, parents):

@@ -2,6 +2,7 @@
 
 import os
 import select
+import time
 
 from agent import frames
 from agent.frames import unpack
@@ -12,6 +13,8 @@ from agent.session.processes import start_process
 from agent.session.tasks import Task
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
+#: A task that was told to end has so long for it.
+END_S = 1.0
 
 
 class SessionServer:
@@ -27,6 +30,8 @@ class SessionServer:
         self.poller = select.epoll()
         #: What is watched: the mask and the function to call, by descriptor.
         self.watched = {}
+        #: Tasks that were told to end, and when they are killed, in monotonic seconds.
+        self.ending = {}
         #: Whether so much is unsent that no task is read from.
         self.held_back = False
 
@@ -38,10 +43,27 @@ class SessionServer:
         while True:
             self.watch(self.link.write_fd, OUT if self.link.unsent else 0, self.link.flush)
             self.hold_back(len(self.link.unsent) >= UNSENT_HIGH)
-            for fd, _event in self.poller.poll():
+            for fd, _event in self.poller.poll(self.kill_late()):
                 known = self.watched.get(fd)
                 if known is not None:
                     known[1]()
+
+    def expect_end(self, task):
+        """Have a task killed if it does not end soon."""
+        self.ending.setdefault(task, time.monotonic() + END_S)
+
+    def kill_late(self):
+        """Kill the tasks that did not end in time. Returns the seconds until the next look, -1 for never."""
+        if not self.ending:
+            return -1
+        now = time.monotonic()
+        for task, deadline in list(self.ending.items()):
+            if not task.child_alive:
+                del self.ending[task]
+            elif deadline <= now:
+                task.kill_now()
+                self.ending[task] = now + END_S
+        return END_S if self.ending else -1
 
     def watch(self, fd, mask, call):
         """Have `call` called when the descriptor is ready for what the mask says; 0 watches it no more."""

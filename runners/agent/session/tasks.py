@@ -38,7 +38,6 @@ class Task:
         #: Whether EXIT has been sent: output is dropped from then on.
         self.reported = False
         self.child_alive = True
-        self.told_to_end = False
 
     def update(self):
         """Watch what can be moved now."""
@@ -192,11 +191,14 @@ class Task:
             trees.send(self.main, number)
 
     def kill(self):
-        """End all that is left of the task. A file operation may undo what it has begun, but not for ever."""
-        if not self.child_alive:
-            return
-        if self.has_keeper:
-            trees.send(self.child, _signal.SIGUSR1)
-        else:
-            trees.send(self.child, _signal.SIGKILL if self.told_to_end else _signal.SIGTERM)
-            self.told_to_end = True
+        """Tell the child to end all that is left of the task; a file operation undoes what it has begun."""
+        if self.child_alive:
+            trees.send(self.child, _signal.SIGUSR1 if self.has_keeper else _signal.SIGTERM)
+            trees.send(self.child, _signal.SIGCONT)  # a program of the session may have stopped it
+            self.server.expect_end(self)
+
+    def kill_now(self):
+        """Kill the child and everything beneath it: it did not end when it was told to."""
+        if self.child_alive:
+            trees.kill_beneath(self.child)
+            trees.send(self.child, _signal.SIGKILL)
