@@ -27,7 +27,7 @@ class ChannelEnded(Exception):
     """The session has ended, or its sandbox is broken: nothing more will come on the channel."""
 
 
-class End(NamedTuple):
+class ProcessEnd(NamedTuple):
     """How the main process of a channel ended; `failed` says why it could not be started."""
 
     exit_code: int | None = None
@@ -44,7 +44,7 @@ class SessionChannel:
         self.on_arrival: Callable[[], None] | None = None
         self.pid: int | None = None
         #: How the main process ended; None while it has not, or its output has not been taken out.
-        self.end: End | None = None
+        self.end: ProcessEnd | None = None
         #: Whether nothing of the task is alive, so that the number is free again.
         self.is_closed = False
         self._send = send
@@ -91,7 +91,7 @@ class SessionChannel:
             call()
 
     def lost(self) -> None:
-        """End the channel with its session."""
+        """ProcessEnd the channel with its session."""
         with self._lock:
             self._is_lost = True
             self._wake()
@@ -182,7 +182,7 @@ class SessionChannel:
         return self._unacknowledged < WINDOW_BYTES or self._has_exited or self._is_lost
 
     def end_input(self) -> None:
-        """End the input: the process reads end-of-file behind what was sent."""
+        """ProcessEnd the input: the process reads end-of-file behind what was sent."""
         self._send(frame(frames.STDIN_END, b"", self.number))
 
     def signal(self, number: int) -> None:
@@ -194,15 +194,15 @@ class SessionChannel:
         self._send(frame(frames.KILL, b"", self.number))
 
 
-def _end_of(payload: bytes) -> End:
+def _end_of(payload: bytes) -> ProcessEnd:
     kind, text = frames.unpack(payload, 2)
     if kind == b"failed":
-        return End(failed=text.decode("utf-8", "replace"))
+        return ProcessEnd(failed=text.decode("utf-8", "replace"))
     value = frames.number(text, 255)
     if kind == b"exit":
-        return End(exit_code=value)
+        return ProcessEnd(exit_code=value)
     if kind == b"signal" and 0 < value <= 64:
-        return End(signal_number=value)
+        return ProcessEnd(signal_number=value)
     raise ProtocolError("an end that cannot be")
 
 

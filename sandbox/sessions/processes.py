@@ -11,7 +11,7 @@ from config.clock import now
 from config.ids import new_id
 from sandbox.frames import ProtocolError
 from sandbox.run.outcome import signal_name
-from sandbox.sessions.channel import ChannelEnded, End
+from sandbox.sessions.channel import ChannelEnded, ProcessEnd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +55,7 @@ class SessionProcess:
         self.spec = spec
         self.started_at = now()
         self.ended_at: str | None = None
-        self.end: End | None = None
+        self.end: ProcessEnd | None = None
         self.timed_out = False
         self.dropped_bytes = 0
         self.channel = channel
@@ -143,7 +143,7 @@ class SessionProcess:
         try:
             pieces = self.channel.take()
         except (ChannelEnded, ProtocolError):
-            self._note_end(self.channel.end or End(signal_number=9))
+            self._note_end(self.channel.end or ProcessEnd(signal_number=9))
             return
         t_ms = round((time.monotonic() - self._began) * 1000)
         for kind, data in pieces:
@@ -154,7 +154,7 @@ class SessionProcess:
         if self.channel.end is not None:
             self._note_end(self.channel.end)
 
-    def _note_end(self, end: End) -> None:
+    def _note_end(self, end: ProcessEnd) -> None:
         if self.end is None:
             self.end, self.ended_at = end, now()
             if self._timer is not None:

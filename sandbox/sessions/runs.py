@@ -21,7 +21,7 @@ from sandbox.frames import ProtocolError, pack
 from sandbox.run.outcome import ExitFacts, signal_name, status_of
 from sandbox.run.plan import build_plan
 from sandbox.run.stored_outputs import store_outputs
-from sandbox.sessions.channel import ChannelEnded, End
+from sandbox.sessions.channel import ChannelEnded, ProcessEnd
 from sandbox.sessions.files import Entry, FileRefused, entries, operation
 from sandbox.sessions.session import SessionBusy, SessionGone
 from sandbox.sessions.stream import TooManyChannels
@@ -96,7 +96,7 @@ class SessionExecutor:
                 queue_ms = round((time.monotonic() - accepted_at) * 1000)
                 live.status("running", queue_ms=queue_ms)
                 session.runs += 1
-                return _Run(session, plan, live, self._storage, queue_ms).result()
+                return _SessionRun(session, plan, live, self._storage, queue_ms).result()
         except SessionBusy:
             return Refusal(409, "so many runs wait in this session already; try again later", "session_busy")
         except FileRefused as e:
@@ -111,7 +111,7 @@ class SessionExecutor:
             return result_without_run(plan, live, GONE)
 
 
-class _Run:
+class _SessionRun:
     """One run under way."""
 
     def __init__(
@@ -140,7 +140,7 @@ class _Run:
             end = self._process()
             used = self._session.sandbox.stats()
         except (ChannelEnded, SessionGone):  # what it printed until then is its output
-            self._is_over, end, used = True, End(signal_number=signal.SIGKILL), stats
+            self._is_over, end, used = True, ProcessEnd(signal_number=signal.SIGKILL), stats
         wall_ms = round((time.monotonic() - began) * 1000)
         self._live.end_of_output()
         try:
@@ -167,7 +167,7 @@ class _Run:
 
     # -- the process -------------------------------------------------------------------------------
 
-    def _process(self) -> End:
+    def _process(self) -> ProcessEnd:
         plan = self._plan
         argv = [*(text.encode() for text in plan.argv), *(text.encode() for text in plan.args)]
         env = {name.encode(): value.encode() for name, value in plan.env.items()}
@@ -179,7 +179,7 @@ class _Run:
                 channel.kill()
             channel.close()
 
-    def _follow(self, channel: SessionChannel) -> End:
+    def _follow(self, channel: SessionChannel) -> ProcessEnd:
         """Move input and output until the main process has ended. Raises ChannelEnded with the session."""
         left = memoryview(self._plan.stdin)
         has_input = True
@@ -261,7 +261,7 @@ class _Run:
     # -- the result --------------------------------------------------------------------------------
 
     def _as_result(  # one argument per source of facts
-        self, end: End, isolation: Isolation, started_at: str, wall_ms: int, before: Stats, after: Stats
+        self, end: ProcessEnd, isolation: Isolation, started_at: str, wall_ms: int, before: Stats, after: Stats
     ) -> Result:
         plan, live = self._plan, self._live
         killed = self._timed_out or self._is_stopped or self._is_over

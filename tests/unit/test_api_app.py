@@ -37,6 +37,7 @@ RUN_FIELDS = [
     "object",
     "status",
     "language",
+    "session_id",
     "exit_code",
     "signal",
     "timed_out",

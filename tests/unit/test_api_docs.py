@@ -18,6 +18,17 @@ FROM_ELSEWHERE = {
     "interrupted",
     "idempotency_key_in_use",
     "not_supported",
+    # of sessions
+    "engine_error",
+    "io_error",
+    "disk_full",
+    "file_not_permitted",
+    "not_a_file",
+    "not_a_directory",
+    "file_exists",
+    "process_not_found",
+    "session_busy",
+    "too_many_sessions",
 }
 UNDOCUMENTED = {"request_timeout"}
 

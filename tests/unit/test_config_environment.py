@@ -184,7 +184,12 @@ def test_each_process_is_given_exactly_the_variables_that_it_reads(environ):
         if field.default is not None
     }
     given |= {name: f"/{name}" for name in SETTINGS if name not in given} | GIVEN
-    given |= {"MEMORY_BUDGET_MB": "64", "POOL_MEMORY_MB": "64", "STATE_DIR": os.environ["STATE_DIR"]}
+    given |= {
+        "MEMORY_BUDGET_MB": "64",
+        "POOL_MEMORY_MB": "64",
+        "SESSIONS_MEMORY_MB": "64",
+        "STATE_DIR": os.environ["STATE_DIR"],
+    }
     others = {pattern.replace("*", "X").replace("[_:]", "_"): facts for pattern, facts in OTHERS.items()}
     for name, value in (given | dict.fromkeys([*others, "LD_PRELOAD", "EDITOR"], "x")).items():
         environ.setenv(name, value)

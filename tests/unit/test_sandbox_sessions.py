@@ -21,7 +21,7 @@ from sandbox.frames import (
     frame,
     pack,
 )
-from sandbox.sessions.channel import ChannelEnded, End, SessionChannel
+from sandbox.sessions.channel import ChannelEnded, ProcessEnd, SessionChannel
 from sandbox.sessions.files import Entry, entries
 from sandbox.sessions.stream import MOST_CHANNELS, SessionStream, TooManyChannels
 
@@ -99,7 +99,7 @@ def test_the_end_is_told_behind_the_output(channel):
     arrive(channel, frames.EXIT, pack([b"exit", b"3"]))
     assert channel.end is None
     assert channel.take() == [("stdout", b"last words")]
-    assert (channel.pid, channel.end, channel.is_closed) == (12, End(exit_code=3), False)
+    assert (channel.pid, channel.end, channel.is_closed) == (12, ProcessEnd(exit_code=3), False)
     arrive(channel, frames.CLOSED)
     assert channel.is_closed
 

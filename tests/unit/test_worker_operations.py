@@ -19,6 +19,7 @@ API_UID = 0x7000_0000
 def ask():
     """Ask as the process of some uid; the answer's only line."""
     service = SimpleNamespace(
+        sessions=SimpleNamespace(all=list, ends=list),
         sandboxes=lambda: {"python": {"words": "secret words"}},
         canary=lambda language: {"ok": False, "words": f"secret words about {language}", "remedy": "do this"},
     )
