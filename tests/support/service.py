@@ -79,6 +79,9 @@ class Service:
             raw = response.read()
             found = {name.lower(): value for name, value in response.getheaders()}
             is_json = found.get("content-type", "").startswith("application/json")
+            assert not is_json or not raw or raw.endswith((b"}\n", b"]\n")), (
+                f"{method} {path}: no newline at the end"
+            )
             return Reply(response.status, found, json.loads(raw) if is_json and raw else None, raw)
         finally:
             connection.close()
