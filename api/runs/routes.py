@@ -10,10 +10,11 @@ from flask import Blueprint, Response, request
 
 from api.context import context, require_caller
 from api.errors import JSON, ApiError, invalid
-from api.files.links import ArtifactLinkSigner, origin
+from api.files.links import ArtifactLinkSigner
 from api.http.access_log import audit
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain, parse_object, read_json_body
 from api.http.concurrency import SMALL_BYTES
+from api.http.forwarded import origin
 from api.http.ids import is_run_id
 from api.http.json_response import NEWLINE, document_response, json_response
 from api.http.media import NDJSON, SSE, media_type
