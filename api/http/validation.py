@@ -14,12 +14,18 @@ from pydantic import ValidationError
 from api.errors import ApiError, invalid
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from api.http.field_names import FieldNames
+
+Location = tuple[int | str, ...]
 
 _SHOWN_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 #: Characters of a quoted name that are not escaped, and how many characters of the name are shown.
 _HARMLESS = frozenset(string.ascii_letters + string.digits + "_.- ")
 MAX_QUOTED = 32
+#: So many of a body's problems are compared with a missing field.
+MAX_COMPARED_FIELDS = 32
 _SENTENCES = {
     "missing": ("is required", "missing_field"),
     "string_type": ("must be a string", "invalid_type"),
@@ -37,7 +43,8 @@ def shape_error(e: ValidationError, names: FieldNames) -> ApiError:
 
     `names` are the fields of the body's model.
     """
-    problem = e.errors(include_url=False, include_input=False)[0]
+    problems = e.errors(include_url=False, include_input=False)
+    problem = problems[0]
     kind, loc, context = problem["type"], problem["loc"], problem.get("ctx", {})
     if kind == "extra_forbidden":
         return unknown_field(loc, names)
@@ -49,10 +56,23 @@ def shape_error(e: ValidationError, names: FieldNames) -> ApiError:
     if kind == "literal_error":
         return invalid(f"{param}: must be one of {context['expected']}", param=param)
     sentence, code = _SENTENCES.get(kind, ("is not valid", "invalid_value"))
+    if kind == "missing" and (other := _given_instead(loc, problems, names)) is not None:
+        sentence += f"; {other} is an unknown field: did you mean {param}?"
     return invalid(f"{param}: {sentence}", param=param, code=code)
 
 
-def unknown_field(loc: tuple[int | str, ...], names: FieldNames) -> ApiError:
+def _given_instead(loc: Location, problems: list[ErrorDetails], names: FieldNames) -> str | None:
+    """Return the name of an unknown field that probably stands for the missing one at `loc`, for a message."""
+    *place, missing = loc
+    wanted = ".".join(map(str, [*place, missing]))
+    for problem in problems[1 : 1 + MAX_COMPARED_FIELDS]:
+        *there, name = problem["loc"]
+        if problem["type"] == "extra_forbidden" and there == place and names.nearest(place, str(name)) == wanted:
+            return quoted_name(str(name))
+    return None
+
+
+def unknown_field(loc: Location, names: FieldNames) -> ApiError:
     """Return the error for a field that is not in the schema: the nearest field, and all that are there.
 
     `loc` is the path of the field. Its name is the client's: the message shows it quoted and cut where it is not
@@ -67,7 +87,7 @@ def unknown_field(loc: tuple[int | str, ...], names: FieldNames) -> ApiError:
     return invalid(message, param=_dotted(loc), code="unknown_field")
 
 
-def _dotted(loc: tuple[int | str, ...]) -> str:
+def _dotted(loc: Location) -> str:
     return ".".join(shown_name(str(part)) for part in loc)
 
 

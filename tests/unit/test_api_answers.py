@@ -38,8 +38,8 @@ def test_every_json_answer_of_every_route_ends_in_a_newline(api, caller):
     ids = {"run_id": run["id"], "file_id": "file_none", "key": "key_none", "name": "none.js"}
     for rule in api.app.url_map.iter_rules():
         path = re.sub(r"<(?:\w+:)?(\w+)>", lambda name: ids.get(name[1], "none"), rule.rule)
-        for method in sorted({*METHODS, "trace", "brew"}):
-            for data in (None, b"{}", b"[", b'{"plan":"free"}'):
+        for method in sorted({*METHODS, "brew"}):
+            for data in (None, b"[", b'{"plan":"free"}'):
                 headers = CREDENTIALS[caller] | ({} if data is None else {"Content-Type": "application/json"})
                 with api.client.open(path, method=method.upper(), headers=headers, data=data) as reply:
                     if reply.mimetype == "application/json" and reply.status_code != 304:

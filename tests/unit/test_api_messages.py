@@ -95,6 +95,34 @@ def test_an_unknown_field_of_a_file_gets_that_of_the_same_file(name, field):
     assert error.message == f"files.1.{name}: unknown field; did you mean {field}? supported: {supported}"
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (
+            {"lang": "python", "code": "x"},
+            "language: is required; lang is an unknown field: did you mean language?",
+        ),
+        (
+            {"colour": 1, "Language": "x"},
+            "language: is required; Language is an unknown field: did you mean language?",
+        ),
+        ({"timeout": 1, "code": "x"}, "language: is required"),
+        ({f"x{n}": 1 for n in range(50_000)} | {"lang": "x"}, "language: is required"),
+    ],
+    ids=["another service", "another case", "another field", "too many fields"],
+)
+def test_a_missing_field_gets_the_unknown_one_that_was_given_instead(body, expected):
+    error = message(parse_run, body)
+    assert (error.message, error.param, error.code) == (expected, "language", "missing_field")
+
+
+def test_a_missing_field_of_a_file_gets_that_of_the_same_file():
+    files = [{"path": "a", "content": ""}, {"filename": "b", "content": ""}]
+    error = message(parse_run, {**BASE, "files": files})
+    said = "files.1.path: is required; filename is an unknown field: did you mean files.1.path?"
+    assert (error.message, error.param, error.code) == (said, "files.1.path", "missing_field")
+
+
 def test_every_name_of_another_service_leads_to_a_field_and_hides_none():
     paths = set(RunIn.model_fields) | {f"limits.{name}" for name in LIMIT_RULES}
     of_level = {"": paths, "files": set(FileIn.model_fields)}
