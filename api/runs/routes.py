@@ -10,11 +10,13 @@ from flask import Blueprint, Response, request
 
 from api.context import context, require_caller
 from api.errors import JSON, ApiError, invalid
-from api.files.links import ArtifactLinkSigner, origin
+from api.files.links import ArtifactLinkSigner
 from api.http.access_log import audit
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain, parse_object, read_json_body
 from api.http.concurrency import SMALL_BYTES
+from api.http.forwarded import origin
 from api.http.ids import is_run_id
+from api.http.json_response import NEWLINE, document_response, json_response
 from api.http.media import NDJSON, SSE, media_type
 from api.http.pagination import STATUSES, list_body, list_ends, parse_include, parse_list, parse_status
 from api.openapi import examples
@@ -192,7 +194,7 @@ def delete_run(run_id: str) -> Response:
     if outcome == "unknown":
         raise _no_such_run()
     audit("run.deleted", key=caller.id)
-    return _bytes(orjson.dumps({"id": run_id, "object": "run", "deleted": True}))
+    return json_response({"id": run_id, "object": "run", "deleted": True})
 
 
 @blueprint.post("/v1/runs/<run_id>/cancel")
@@ -309,7 +311,7 @@ def _in_parts(parts: Callable[[], list[Part]], sharer: str, *, status: int = 200
     """Return an answer of unknown length that is read from storage while it is sent, in a reader's place."""
     release = context().places.readers.acquire(sharer)
     try:
-        response = Response(context().outputs.read(parts()), status, content_type=JSON)
+        response = Response(context().outputs.read([*parts(), NEWLINE]), status, content_type=JSON)
     except BaseException:
         release()
         raise
@@ -331,7 +333,7 @@ def _document(run: Run, release: Callable[[], None] | None = None, *, status: in
 
 def _bytes(body: bytes, release: Callable[[], None] | None = None, *, status: int = 200) -> Response:
     """Return an answer. A held slot is released once sending it cannot block a thread."""
-    response = Response(body, status, content_type=JSON)
+    response = document_response(body, status)
     if release is not None:
         if len(body) > SMALL_BYTES:
             response.call_on_close(release)
