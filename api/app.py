@@ -11,12 +11,12 @@ from api.context import EXTENSION, Context
 from api.files import mount as files
 from api.http.access_log import ENVIRON_KEY, AccessLog
 from api.http.concurrency import Pools
+from api.http.forwarded import TrustedProxies
 from api.http.ids import request_id
 from api.http.metrics import ApiMetrics
 from api.keys import mount as keys
 from api.lifecycle import Lifecycle
 from api.ratelimit.bucket import Bucket
-from api.ratelimit.client_address import client_address
 from api.ratelimit.limiter import Limiter
 from api.runs import mount as runs
 from api.sessions import mount as sessions
@@ -31,7 +31,6 @@ from storage.areas import for_api
 if TYPE_CHECKING:
     from flask import Blueprint
 
-    from config.parsers import Network
     from dispatch import Dispatcher
     from storage.areas import ApiAreas
 
@@ -76,7 +75,7 @@ def create_app(
     deps = _context(settings, dispatcher, records, storage)
     app.extensions[EXTENSION] = deps
     if trusted := settings.trusted():
-        app.before_request(lambda: _note_address(trusted))
+        app.wsgi_app = TrustedProxies(app.wsgi_app, trusted)  # type: ignore[method-assign]  # as Flask documents it
     app.before_request(lambda: deps.access.begin(request))
     errors.init_app(app)
     for domain in DOMAINS:
@@ -118,14 +117,6 @@ def _context(
         lifecycle=lifecycle,
         instance=instance,
     )
-
-
-def _note_address(trusted: tuple[Network, ...]) -> None:
-    """From here on the request is its client's, for the limits and for the log alike."""
-    forwarded = ",".join(request.headers.getlist("X-Forwarded-For"))
-    environ = request.environ
-    # In both places: the request has read it already, and the log is written from the environ.
-    request.remote_addr = environ["REMOTE_ADDR"] = client_address(environ.get("REMOTE_ADDR"), forwarded, trusted)
 
 
 def _add_headers(response: Response) -> Response:

@@ -142,11 +142,11 @@ def http_error(status: int) -> ErrorObject:
 
 
 def envelope(error: ErrorObject, *, run_id: str | None = None) -> bytes:
-    """Return the body of an error reply."""
+    """Return the body of an error reply, which ends in a newline as every JSON document of the API does."""
     body: dict[str, Any] = {"error": error.to_json()}
     if run_id is not None:
         body["run_id"] = run_id
-    return orjson.dumps(body)
+    return orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def init_app(app: Flask) -> None:

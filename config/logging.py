@@ -32,6 +32,8 @@ MAX_DEPTH = 8
 MAX_TEXT = 32 * 1024
 #: Written whatever LOG_LEVEL says: what was done and by whom.
 ALWAYS = ("audit", "access")
+#: Written from WARNING on, whatever LOG_LEVEL says: each start would report steps that concern no operator.
+QUIET = ("alembic",)
 _BEARER = re.compile(r"(?i)(\bbearer\s+)[^\s\"',]+")
 _TOKEN = re.compile(r"(?i)(\b(?:token|x-amz-signature|x-amz-security-token)=)[^\s&\"'#]+")
 _NUMBERS = (int, bool, NoneType)
@@ -154,6 +156,8 @@ def setup(component: str, level: str, secrets: frozenset[str]) -> None:
     root.setLevel(level)
     for name in ALWAYS:
         logging.getLogger(name).setLevel(logging.INFO)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
     # A record that cannot be formatted must not put a traceback of many lines among the objects.
     logging.raiseExceptions = False
     # Nothing of these is in a line, and each costs something for every record.

@@ -106,8 +106,8 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[OptionalText, API] = Field(
         None,
         description=(
-            "Trusted proxies: addresses and networks, comma-separated, whose `X-Forwarded-For` is "
-            "used. Default: none."
+            "Trusted proxies: addresses and networks, comma-separated, whose `X-Forwarded-For`, `-Proto` and "
+            "`-Host` are used. Default: none."
         ),
     )
     address_rps: Annotated[float, API] = Field(
@@ -120,7 +120,11 @@ class Settings(BaseSettings):
         500, ge=1, le=1_000_000, description="Burst of such requests of one address."
     )
     public_base_url: Annotated[OptionalText, API] = Field(
-        None, description="Public base URL used in links. Default: scheme and host of each request."
+        None,
+        description=(
+            "Public base URL used in links. Default: scheme and host of each request, by a trusted proxy's headers "
+            "if it has any."
+        ),
     )
     signing_key: Annotated[OptionalText, read_by("api", secret=Secret.LIST)] = Field(
         None,

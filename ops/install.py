@@ -29,6 +29,8 @@ PACKAGES = {
 }
 #: The runtimes of the engine oci. A Docker daemon is its owner's business, with the runtimes it knows.
 RUNTIME_PACKAGES = {"crun": "/usr/bin/crun", "runc": "/usr/sbin/runc", "runsc": "/usr/bin/runsc"}
+#: Packages of proxies, whose files the tests run; each starts a server of its own when it is installed.
+PROXY_PACKAGES = {"nginx": "/usr/sbin/nginx", "caddy": "/usr/bin/caddy"}
 #: What the tests of every engine and runtime stand on.
 #: And the tools that judge the profile and the units.
 TEST_PACKAGES = {
@@ -39,6 +41,8 @@ TEST_PACKAGES = {
     "systemd": "/usr/bin/systemd-analyze",
     # Redis's tools hold its server too, and unlike its own package start none.
     "redis-tools": "/usr/bin/redis-check-rdb",
+    # The proxies of docs/nginx.md and docs/caddy.md.
+    **PROXY_PACKAGES,
 }
 #: Where the kernel has AppArmor its profile is required, and this loads it.
 APPARMOR = {"apparmor": "/usr/sbin/apparmor_parser"}
@@ -87,6 +91,13 @@ def install_packages(names: list[str]) -> None:
         if attempt:
             subprocess.run(attempt, env=env, capture_output=True, check=False)
     raise InstallError(f"apt-get could not install {', '.join(names)}:\n{_tail(done.stdout + done.stderr)}")
+
+
+def stop_servers(installed: list[str]) -> None:
+    """Stop the servers that newly installed packages start, now and at boot: the tests run servers of their own."""
+    units = [f"{name}.service" for name in installed if name in PROXY_PACKAGES]
+    if units and Path("/run/systemd/system").is_dir():
+        subprocess.run(["systemctl", "disable", "--now", *units], env=clean(), capture_output=True, check=False)
 
 
 def make_venv(folder: Path) -> None:

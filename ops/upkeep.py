@@ -66,8 +66,8 @@ def _engines_under_test() -> dict[str, str]:
     if not chosen:
         return install.TEST_PACKAGES
     words = {word for name in chosen.split(",") for word in name.strip().split("/")}
-    # The service's own, what judges its files, and that of the buckets.
-    named = words | {"crun", "apparmor", "systemd", "redis-tools"}
+    # The service's own, what judges its files, that of the buckets, and the proxies.
+    named = words | {"crun", "apparmor", "systemd", "redis-tools", *install.PROXY_PACKAGES}
     if "docker" in words:
         named |= {"docker.io", "docker-compose"}
     return {name: pattern for name, pattern in install.TEST_PACKAGES.items() if name in named}
@@ -78,6 +78,7 @@ def _install_packages(progress: BuildProgress, wanted: dict[str, str] | None = N
     if missing:
         progress.say(f"installing {', '.join(missing)}")
         install.install_packages(missing)
+        install.stop_servers(missing)
 
 
 def _run_builder(python: Path, place: StatePlace, languages: list[str], refresh: str | None) -> None:

@@ -50,7 +50,13 @@ class Observer:
         metrics.runs.labels(outcome.language, outcome.status).inc()
         if outcome.error is not None and outcome.error.code == "engine_error":
             metrics.engine_errors.labels("run").inc()
-        told: dict[str, object] = {"status": outcome.status, "language": outcome.language, "source": source}
+        told: dict[str, object] = {
+            "status": outcome.status,
+            "exit_code": outcome.exit_code,
+            "signal": outcome.signal,
+            "language": outcome.language,
+            "source": source,
+        }
         if outcome.error is not None:
             told["error"] = outcome.error.code
         admitted = marks.admitted or now

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from flask import Blueprint, Response, request
 
 from api.context import context, limit_anonymous, require_caller, sharer
-from api.errors import JSON, ApiError, invalid
+from api.errors import ApiError, invalid
 from api.files.uploads import Upload, receive
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain
 from api.http.ids import bounded
+from api.http.json_response import document_response, json_response
 from api.http.pagination import list_body, parse_list
 from api.openapi import examples
 from api.openapi.decorator import Json, Query, RequestBody, operation
@@ -66,7 +66,7 @@ def create_file() -> Response:
         raise
     try:
         upload = _receive(caller)
-        return _json(_object(_keep(caller, upload)))
+        return json_response(_object(_keep(caller, upload)))
     finally:
         release()
 
@@ -86,7 +86,7 @@ def list_files() -> Response:
     asked = parse_list(request.args)
     page = context().records.files.list(caller.id, limit=asked.limit, after=asked.after, order=asked.order)
     body = list_body([(file.id, _object(file)) for file in page.items], has_more=page.has_more)
-    return Response(body, content_type=JSON)
+    return document_response(body)
 
 
 @blueprint.get("/v1/files/<file_id>")
@@ -100,7 +100,7 @@ def list_files() -> Response:
 def get_file(file_id: str) -> Response:
     """Return a file's metadata. 404 for an unknown or expired file, or one of another key."""
     caller = require_caller(reading=True)
-    return _json(_object(_file(context().records.files.get(caller.id, bounded(file_id)))))
+    return json_response(_object(_file(context().records.files.get(caller.id, bounded(file_id)))))
 
 
 @blueprint.delete("/v1/files/<file_id>")
@@ -116,7 +116,7 @@ def delete_file(file_id: str) -> Response:
     caller = require_caller(reading=False)
     if not context().records.files.delete(caller.id, bounded(file_id)):
         raise _no_such_file()
-    return _json({"id": file_id, "object": "file", "deleted": True})
+    return json_response({"id": file_id, "object": "file", "deleted": True})
 
 
 @blueprint.get("/v1/files/<file_id>/content")
@@ -312,7 +312,3 @@ def _file(found: FileRecord | None) -> FileRecord:
 
 def _no_such_file() -> ApiError:
     return ApiError(404, "There is no such file.", code="file_not_found", param="id")
-
-
-def _json(data: object) -> Response:
-    return Response(orjson.dumps(data), content_type=JSON)

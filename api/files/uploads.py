@@ -17,6 +17,8 @@ from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDeco
 
 from api.errors import ApiError, invalid
 from api.http.body import arrival, drain
+from api.http.field_names import FieldNames
+from api.http.validation import unknown_field
 from config.pieces import PIECE_BYTES
 from storage.errors import BlobTooLarge
 
@@ -39,6 +41,10 @@ SLOWEST_BYTES_PER_S = 64 * 1024
 BEGIN_S = 60.0
 #: RFC 2046, section 5.1.1.
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]", re.ASCII)
+_NAMES = FieldNames(
+    {"": ("file", "purpose")},
+    {"": dict.fromkeys(("upload", "data", "content", "document", "attachment", "blob", "image"), "file")},
+)
 _PURPOSE = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
@@ -111,7 +117,7 @@ class _MultipartReceiver:
 
     def _file(self, event: File) -> None:
         if event.name != "file":
-            raise _unknown()
+            raise _unknown(event.name)
         if self._writer is not None:
             raise invalid("file: send one file per request", param="file", code="too_many")
         if not event.filename:
@@ -124,7 +130,7 @@ class _MultipartReceiver:
         if event.name == "file":
             raise invalid("file: must be sent as a file, with a filename", param="file", code="missing_field")
         if event.name != "purpose":
-            raise _unknown()
+            raise _unknown(event.name)
         if self._purpose is not None:
             raise invalid("purpose: is given twice", param="purpose")
         self._purpose = bytearray()
@@ -210,8 +216,9 @@ def _discard(_data: bytes) -> None:
     """Bytes that belong to no part."""
 
 
-def _unknown() -> ApiError:
-    return invalid("the form has an unknown field; supported: file, purpose", code="unknown_field")
+def _unknown(name: str | None) -> ApiError:
+    message = unknown_field((name or "",), _NAMES).error.message
+    return invalid(message, code="unknown_field")
 
 
 def _malformed(message: str) -> ApiError:

@@ -18,6 +18,7 @@ import orjson
 
 from api.errors import ApiError
 from api.http.concurrency import RETRY_S
+from api.http.json_problem import problem
 from config.turn import waiting
 from protocol.job import MAX_BODY_BYTES
 
@@ -46,6 +47,15 @@ _LARGE_BODIES = Semaphore(2)
 MOST_VALUES = 50_000
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _BETWEEN = (b",", b"[", b"{")
+#: The kinds of JSON values that a body must not be, by the type that the parser makes of them.
+_KINDS = {
+    list: "an array",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+    type(None): "null",
+}
 
 
 class Body(enum.Enum):
@@ -113,10 +123,9 @@ def parse_object(data: bytes) -> dict[str, Any]:
     try:
         value = _load(data)
     except orjson.JSONDecodeError as e:
-        what = "is nested too deep" if "depth" in e.msg or "recursion" in e.msg.lower() else "is not valid JSON"
-        raise _invalid(f"The body {what} (line {e.lineno}, column {e.colno}).") from e
+        raise _invalid(problem(data, e)) from e
     if not isinstance(value, dict):
-        raise _invalid("The body must be a JSON object.")
+        raise _invalid(f"The body must be a JSON object, and is {_KINDS[type(value)]}.")
     return value
 
 

@@ -10,6 +10,7 @@ from flask import Blueprint, Response, g, request
 from api.context import client, context, limit_anonymous, require_caller
 from api.errors import JSON, ApiError
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain, parse_object, read_json_body
+from api.http.json_response import document_response
 from api.keys.plans import SELF_SERVICE
 from api.keys.schemas import KeyDeletedOut, KeyOut, NewKeyIn, NewKeyOut, RotatedKeyOut, label_of, parsed
 from api.keys.service import KeyService, ceilings
@@ -197,7 +198,7 @@ def is_key_id(text: str) -> bool:
 
 def answer(body: BaseModel, status: int = 200) -> Response:
     """Return a response with a body of that model."""
-    return Response(body.model_dump_json(by_alias=True), status, content_type=JSON)
+    return document_response(body.model_dump_json(by_alias=True).encode(), status)
 
 
 def _require_self_service() -> None:

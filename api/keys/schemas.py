@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.errors import ApiError, invalid
+from api.http.field_names import FieldNames
 from api.http.validation import shape_error
 from api.keys.service import LABEL_RULE, MAX_LABEL, is_label
 from api.openapi.models import Count, Page, ResponseModel, Time
@@ -148,7 +149,7 @@ def parsed(model: type[M], data: Mapping[str, Any]) -> M:
     try:
         return model.model_validate(data)
     except ValidationError as e:
-        raise shape_error(e) from e
+        raise shape_error(e, FieldNames.of(model)) from e
 
 
 def label_of(given: str | None) -> str:

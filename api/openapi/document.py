@@ -55,6 +55,11 @@ def document(app: Flask) -> dict[str, Any]:
     }
 
 
+def public_paths(app: Flask) -> list[str]:
+    """Return the paths of the specification, in order."""
+    return sorted({path for path, _, _, _ in _routes(app)})
+
+
 def _routes(app: Flask) -> Iterator[tuple[str, str, Operation, Callable[..., Any]]]:
     """Path, method, declaration and function of each route."""
     for rule in app.url_map.iter_rules():

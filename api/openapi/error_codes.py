@@ -40,7 +40,9 @@ FAULTS: dict[str, ErrorCode] = {
     "incomplete_body": ErrorCode(400, "The body ended before its Content-Length."),
     "invalid_base64": ErrorCode(400, "files.0.content: is not valid base64", "files.0.content"),
     "invalid_cursor": ErrorCode(400, "after: is not an id of this list", "after"),
-    "invalid_json": ErrorCode(400, "The body is not valid JSON (line 1, column 2)."),
+    "invalid_json": ErrorCode(
+        400, "The body is not valid JSON: trailing comma is not allowed (line 3, column 1, byte 42)."
+    ),
     "invalid_multipart": ErrorCode(400, "The body is not well-formed multipart/form-data."),
     "invalid_path": ErrorCode(400, "files.0.path: must not contain '..'", "files.0.path"),
     "invalid_type": ErrorCode(400, "code: must be a string", "code"),
@@ -54,8 +56,12 @@ FAULTS: dict[str, ErrorCode] = {
     "not_supported": ErrorCode(400, "isolation: gvisor is not available here", "isolation"),
     "too_long": ErrorCode(400, "code: 1048577 bytes, the maximum is 1048576", "code"),
     "too_many": ErrorCode(400, "args: 65 entries, the maximum is 64", "args"),
-    "unknown_field": ErrorCode(400, "colour: unknown field", "colour"),
-    "unknown_language": ErrorCode(400, "language: unknown; supported: bash, python", "language"),
+    "unknown_field": ErrorCode(
+        400, "timeout: unknown field; did you mean limits.timeout_ms? supported: language, code, limits", "timeout"
+    ),
+    "unknown_language": ErrorCode(
+        400, "language: unknown; did you mean python? supported: bash, python", "language"
+    ),
     "unknown_plan": ErrorCode(400, "plan: unknown; supported: free, pro, unlimited", "plan"),
     "file_not_found@400": ErrorCode(400, "files.0.id: there is no such file", "files.0.id"),
     # 401, 403
@@ -69,7 +75,9 @@ FAULTS: dict[str, ErrorCode] = {
     "link_expired": ErrorCode(403, "token: the link has expired", "token"),
     "link_invalid": ErrorCode(403, "token: the link is not valid", "token"),
     # 404, 405, 408, 409
-    "not_found": ErrorCode(404, "No such path."),
+    "not_found": ErrorCode(
+        404, "No such path; did you mean /v1/runs? The API is described at /openapi.json and /docs."
+    ),
     "run_not_found": ErrorCode(404, "There is no such run.", "id"),
     "file_not_found": ErrorCode(404, "There is no such file.", "id"),
     "method_not_allowed": ErrorCode(405, "Method not allowed; allowed: GET, POST."),

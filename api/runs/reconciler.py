@@ -247,6 +247,8 @@ class ResultReconciler:
     def end(self, facts: RunRecord, end: RunEnd) -> None:
         """Record an end that the worker knows nothing of, however long that takes. For any thread."""
         self._retry_until_stored(lambda: self._store.finish(facts.id, FIRST_ATTEMPT, end))
+        about = {"run_id": facts.id, "status": end.status, "exit_code": None, "signal": None}
+        log.info("run ended", extra={**about, "language": facts.language})
         self.untrack(facts.id)
 
     def _retry_until_stored(self, write: Callable[[], T]) -> T:

@@ -9,8 +9,10 @@ from flask import Response, request
 
 from api.context import context
 from api.errors import JSON
-from api.files.links import ArtifactLinkSigner, origin
+from api.files.links import ArtifactLinkSigner
 from api.http.concurrency import SMALL_BYTES
+from api.http.forwarded import origin
+from api.http.json_response import NEWLINE, document_response
 from api.http.media import NDJSON, SSE, media_type
 from api.http.pagination import list_body, list_ends
 from api.runs.events import encode_events
@@ -82,7 +84,7 @@ def _in_parts(parts: Callable[[], list[Part]], sharer: str, *, status: int = 200
     """Return an answer of unknown length that is read from storage while it is sent, in a reader's place."""
     release = context().places.readers.acquire(sharer)
     try:
-        response = Response(context().outputs.read(parts()), status, content_type=JSON)
+        response = Response(context().outputs.read([*parts(), NEWLINE]), status, content_type=JSON)
     except BaseException:
         release()
         raise
@@ -93,18 +95,18 @@ def _in_parts(parts: Callable[[], list[Part]], sharer: str, *, status: int = 200
 def _executed(run: Run, release: Callable[[], None], *, status: int) -> Response:
     """Return a run that was executed. One whose outputs are in storage is read as it is sent, in its own place."""
     if not is_in_parts(run.document):
-        return document_response(run, release, status=status)
+        return run_response(run, release, status=status)
     release()
     return recorded_response(run, status=status)
 
 
-def document_response(run: Run, release: Callable[[], None] | None = None, *, status: int = 200) -> Response:
+def run_response(run: Run, release: Callable[[], None] | None = None, *, status: int = 200) -> Response:
     return bytes_response(signer().document(run.document), release, status=status)
 
 
 def bytes_response(body: bytes, release: Callable[[], None] | None = None, *, status: int = 200) -> Response:
     """Return an answer. A held slot is released once sending it cannot block a thread."""
-    response = Response(body, status, content_type=JSON)
+    response = document_response(body, status)
     if release is not None:
         if len(body) > SMALL_BYTES:
             response.call_on_close(release)

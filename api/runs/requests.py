@@ -14,8 +14,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.errors import ApiError, invalid
+from api.http.field_names import FieldNames
 from api.http.validation import shape_error, shown_name, unknown_field
 from api.runs import request_schema
+from api.runs.field_names import SYNONYMS
 from protocol.job import (
     INPUTS,
     MAX_ARGS,
@@ -29,7 +31,7 @@ from protocol.job import (
     JobFile,
     path_problem,
 )
-from protocol.limits import limit_problem
+from protocol.limits import LIMIT_RULES, limit_problem
 
 Isolation = Literal["default", "container", "gvisor"]
 
@@ -66,6 +68,9 @@ class RunIn(BaseModel):
     metadata: Annotated[dict[str, str], Field(max_length=MAX_METADATA)] | None = None
 
 
+FIELD_NAMES = FieldNames.of(RunIn, SYNONYMS, limits=tuple(LIMIT_RULES))
+
+
 @dataclass(frozen=True, slots=True)
 class InputIn:
     """A file given by its id: `index` among the request's files, `path` beneath /work."""
@@ -99,7 +104,7 @@ def parse_run(data: dict[str, Any]) -> RunRequest:
     try:
         body = RunIn.model_validate(data)
     except ValidationError as e:
-        raise shape_error(e) from e
+        raise shape_error(e, FIELD_NAMES) from e
     _check_offered(body)
     files, inputs = _files(body.files or [])
     _check_program(body, files)
@@ -263,7 +268,7 @@ def _limits(given: dict[str, Any]) -> dict[str, int | float]:
             if value is not None:
                 limits[name] = value
         elif problem.code == "unknown_field":
-            raise unknown_field(("limits", name))
+            raise unknown_field(("limits", name), FIELD_NAMES)
         elif value is not None:
             raise invalid(problem.message, param=f"limits.{name}", code=problem.code)
     return limits

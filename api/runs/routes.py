@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
 from flask import Blueprint, Response, request
 
 from api.context import context, require_caller
@@ -12,6 +11,7 @@ from api.errors import JSON, ApiError, invalid
 from api.http.access_log import audit
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain, parse_object, read_json_body
 from api.http.ids import is_run_id
+from api.http.json_response import json_response
 from api.http.media import NDJSON, SSE, media_type
 from api.http.pagination import STATUSES, parse_include, parse_list, parse_status
 from api.openapi import examples
@@ -22,13 +22,12 @@ from api.openapi.models import RunDeleted, RunList
 from api.openapi.parameters import EVENTS, IDEMPOTENCY, PAGING
 from api.runs.events import MAX_SEQ, parse_after
 from api.runs.rendering import (
-    bytes_response,
     client_fd,
-    document_response,
     events_response,
     list_response,
     recorded_response,
     run_and_answer,
+    run_response,
     signer,
 )
 from api.runs.requests import RunIn, parse_run
@@ -175,7 +174,7 @@ def delete_run(run_id: str) -> Response:
     if outcome == "unknown":
         raise _no_such_run()
     audit("run.deleted", key=caller.id)
-    return bytes_response(orjson.dumps({"id": run_id, "object": "run", "deleted": True}))
+    return json_response({"id": run_id, "object": "run", "deleted": True})
 
 
 @blueprint.post("/v1/runs/<run_id>/cancel")
@@ -198,7 +197,7 @@ def cancel_run(run_id: str) -> Response:
     if not run.ended:
         audit("run.cancelled", key=caller.id)
     run = context().runs.cancel(run)
-    return recorded_response(run) if is_in_parts(run.document) else document_response(run)
+    return recorded_response(run) if is_in_parts(run.document) else run_response(run)
 
 
 @blueprint.get("/v1/runs/<run_id>/events")

@@ -6,12 +6,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_from_bytes
 
-import orjson
 from flask import Blueprint, Response, request
 
 from api.context import context
 from api.errors import JSON, ApiError, invalid
 from api.http.body import parse_object, read_json_body
+from api.http.json_response import json_response
 from api.http.query import parse_int
 from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
 from api.openapi.error_codes import JSON_BODY
@@ -115,7 +115,7 @@ def write_session_file(session_id: str) -> Response:
         )
         if isinstance(entry, Refusal):
             raise context().sessions.refused(caller.id, session_id, entry)
-        return _json(_entry(entry))
+        return json_response(_entry(entry))
     finally:
         release()
 
@@ -165,7 +165,7 @@ def list_session_files(session_id: str) -> Response:
     try:
         found = _operate(session_id, caller, "list", arguments)
         data = [_entry(item, within=path) for item in found["entries"][:limit]]
-        return _json({"object": "list", "data": data, "has_more": len(found["entries"]) > limit})
+        return json_response({"object": "list", "data": data, "has_more": len(found["entries"]) > limit})
     finally:
         release()
 
@@ -270,7 +270,7 @@ def _mode(text: str | None) -> bytes:
 
 
 def _answer(session_id: str, caller: Caller, name: str, arguments: list[bytes]) -> Response:
-    return _json(_entry(_operate(session_id, caller, name, arguments)["entry"]))
+    return json_response(_entry(_operate(session_id, caller, name, arguments)["entry"]))
 
 
 def _operate(session_id: str, caller: Caller, name: str, arguments: list[bytes]) -> dict[str, Any]:
@@ -326,7 +326,3 @@ def _is_utf8(raw: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _json(made: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(made), status, content_type=JSON)

@@ -14,6 +14,7 @@ from flask import Blueprint, Response, request
 from api.context import context
 from api.errors import JSON, ApiError, invalid
 from api.http.body import arrival, parse_object, read_json_body
+from api.http.json_response import json_response
 from api.http.media import NDJSON
 from api.http.query import parse_int
 from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
@@ -62,9 +63,11 @@ def create_process(session_id: str) -> Response:
     try:
         process = _started(session_id, caller, asked)
         if not asked.wait:
-            return _json(process, 201)
+            return json_response(process, 201)
         wait_s = MAX_WAIT_S if asked.timeout_ms is None else asked.timeout_ms / 1000 + 10
-        return _json(_with_output(_ask(session_id, caller, "process", p=process["id"], wait_s=wait_s, output=True)))
+        return json_response(
+            _with_output(_ask(session_id, caller, "process", p=process["id"], wait_s=wait_s, output=True))
+        )
     finally:
         release()
 
@@ -82,7 +85,7 @@ def list_processes(session_id: str) -> Response:
     """List the processes of a session."""
     caller = opened(session_id)
     found = _ask(session_id, caller, "processes", answer="processes")
-    return _json({"object": "list", "data": found})
+    return json_response({"object": "list", "data": found})
 
 
 @blueprint.get("/v1/sessions/<session_id>/processes/<process>")
@@ -100,7 +103,9 @@ def get_process(session_id: str, process: str) -> Response:
     wait_s = parse_int(request.args.get("wait_s"), "wait_s", 0, MAX_WAIT_S, 0)
     release = context().places.waiters.acquire(caller.id)
     try:
-        return _json(_with_output(_ask(session_id, caller, "process", p=process, wait_s=wait_s, output=True)))
+        return json_response(
+            _with_output(_ask(session_id, caller, "process", p=process, wait_s=wait_s, output=True))
+        )
     finally:
         release()
 
@@ -158,7 +163,7 @@ def write_to_process(session_id: str, process: str) -> Response:
         written = _reached(
             lambda: context().session_worker.write_input(session_id, caller.id, process, body_pieces(), close=close)
         )
-        return _json(_done(written, session_id, caller))
+        return json_response(_done(written, session_id, caller))
     finally:
         release()
 
@@ -180,7 +185,7 @@ def signal_process(session_id: str, process: str) -> Response:
     caller = opened(session_id)
     asked = parse_object(read_json_body(request))
     number = _signal_number(asked)
-    return _json(_ask(session_id, caller, "signal", p=process, number=number))
+    return json_response(_ask(session_id, caller, "signal", p=process, number=number))
 
 
 @blueprint.delete("/v1/sessions/<session_id>/processes/<process>")
@@ -195,7 +200,7 @@ def signal_process(session_id: str, process: str) -> Response:
 def kill_process(session_id: str, process: str) -> Response:
     """Kill a process and everything that it has started."""
     caller = opened(session_id)
-    return _json(_ask(session_id, caller, "kill", p=process))
+    return json_response(_ask(session_id, caller, "kill", p=process))
 
 
 # -- the worker --------------------------------------------------------------------------------------
@@ -217,6 +222,11 @@ def _started(session_id: str, caller: Caller, asked: ProcessRequest) -> dict[str
         )
         _done(written, session_id, caller)
     return process
+
+
+def _seen(session_id: str, caller: Caller, process: str, wait_s: float) -> dict[str, Any]:
+    """Return a process after so long, or at its end; then with its output."""
+    return _with_output(_ask(session_id, caller, "process", p=process, wait_s=wait_s, output=True))
 
 
 def _ask(session_id: str, caller: Caller, do: str, *, answer: str = "process", **fields: Any) -> Any:  # noqa: ANN401
@@ -313,7 +323,3 @@ def _signal_number(asked: dict[str, Any]) -> int:
     if not isinstance(found, signal.Signals):
         raise invalid("signal: must be the name of a signal, such as SIGTERM, SIGINT or SIGKILL", param="signal")
     return int(found)
-
-
-def _json(made: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(made), status, content_type=JSON)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.errors import ApiError, invalid
+from api.http.field_names import FieldNames
 from api.http.validation import shape_error, unknown_field
+from api.runs.field_names import SYNONYMS
 from api.runs.requests import FileIn, Isolation, parse_run
 from protocol.job import MAX_ENV, MAX_INLINE_FILES, MAX_METADATA, MAX_PATH_BYTES, MAX_STRING_BYTES
 from protocol.limits import limit_problem
@@ -70,6 +72,12 @@ class ProcessIn(BaseModel):
     timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] | None = None
     tag: str | None = Field(None, description="A name of your own; visible ASCII, at most 128.")
     wait: bool | None = Field(None, description="Answer when the process has ended, with its output.")
+
+
+_NAMES: dict[type[BaseModel], FieldNames] = {
+    SessionIn: FieldNames.of(SessionIn, SYNONYMS, limits=SESSION_LIMITS),
+    ProcessIn: FieldNames.of(ProcessIn),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +191,14 @@ def _parsed(model: type[Model], data: dict[str, Any]) -> Model:
     except ValidationError as e:
         problem = e.errors(include_url=False, include_input=False)[0]
         if problem["type"] in ("greater_than_equal", "less_than_equal"):
-            raise _out_of_range(model, str(problem["loc"][0])) from e
-        raise shape_error(e) from e
+            raise _out_of_range(str(problem["loc"][0])) from e
+        raise shape_error(e, _NAMES[model]) from e
 
 
 _RANGES = {"idle_timeout_s": MAX_IDLE_S, "max_age_s": MAX_AGE_S, "timeout_ms": MAX_TIMEOUT_MS}
 
 
-def _out_of_range(_model: type[BaseModel], name: str) -> ApiError:
+def _out_of_range(name: str) -> ApiError:
     return invalid(f"{name}: must be an integer from 1 to {_RANGES[name]}", param=name)
 
 
@@ -198,7 +206,7 @@ def _limits(given: dict[str, Any]) -> dict[str, int | float]:
     limits: dict[str, int | float] = {}
     for name, value in given.items():
         if name not in SESSION_LIMITS:
-            raise unknown_field(("limits", name))
+            raise unknown_field(("limits", name), _NAMES[SessionIn])
         if value is None:
             continue
         problem = limit_problem(name, value)

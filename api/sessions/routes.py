@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
 from flask import Blueprint, Response, request
 
 from api.context import context, require_caller
 from api.errors import JSON, ApiError, invalid
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain, parse_object, read_json_body
+from api.http.json_response import document_response, json_response
 from api.http.media import NDJSON, SSE
 from api.http.pagination import list_body, parse_list
 from api.openapi import examples
@@ -69,7 +69,7 @@ def create_session() -> Response:
         made, is_new = context().sessions.create(asked, caller)
     finally:
         release()
-    return _json(made, 201 if is_new else 200)
+    return json_response(made, 201 if is_new else 200)
 
 
 @blueprint.get("/v1/sessions")
@@ -100,7 +100,7 @@ def list_sessions() -> Response:
         name=asked.filters.get("name"),
     )
     rows = [(made["id"], made) for made in context().sessions.objects(page.items)]
-    return Response(list_body(rows, has_more=page.has_more), content_type=JSON)
+    return document_response(list_body(rows, has_more=page.has_more))
 
 
 @blueprint.get("/v1/sessions/<session_id>")
@@ -114,7 +114,7 @@ def list_sessions() -> Response:
 def get_session(session_id: str) -> Response:
     """Return one of the caller's sessions. 404 for one that is unknown or another's."""
     caller = require_caller(reading=True)
-    return _json(context().sessions.get(caller.id, session_id))
+    return json_response(context().sessions.get(caller.id, session_id))
 
 
 @blueprint.delete("/v1/sessions/<session_id>")
@@ -130,7 +130,7 @@ def delete_session(session_id: str) -> Response:
     """End a session with all that is in it."""
     caller = require_caller(reading=False)
     context().sessions.end(caller.id, session_id)
-    return _json({"id": session_id, "object": "session", "deleted": True})
+    return json_response({"id": session_id, "object": "session", "deleted": True})
 
 
 @blueprint.post("/v1/sessions/<session_id>/runs")
@@ -193,7 +193,3 @@ def opened(session_id: str) -> Caller:
         drain(request, DRAIN_UNAUTHENTICATED_S)
         raise
     return caller
-
-
-def _json(made: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(made), status, content_type=JSON)

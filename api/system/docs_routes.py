@@ -11,9 +11,10 @@ import orjson
 from flask import Blueprint, Response, current_app, request
 
 from api.context import context, sharer
-from api.errors import JSON, ApiError, http_error
+from api.errors import JSON
 from api.openapi.decorator import Answer, Json, operation
 from api.openapi.document import HIDDEN, document
+from api.system.unknown_path import path_not_found
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -58,7 +59,7 @@ def specification() -> Response:
     """Return the OpenAPI document of this service."""
     known = current_app.extensions
     if EXTENSION not in known:
-        known[EXTENSION] = orjson.dumps(document(current_app))
+        known[EXTENSION] = orjson.dumps(document(current_app), option=orjson.OPT_APPEND_NEWLINE)
     return _cached(known[EXTENSION], JSON)
 
 
@@ -74,7 +75,7 @@ def page() -> Response:
 def asset(name: str) -> Response:
     """Return a file of the page; 404 for any other name."""
     if name not in _ASSETS:
-        raise ApiError(404, http_error(404).message, code="not_found")
+        raise path_not_found()
     kind, whose = _ASSETS[name]
     return _cached(_own(name) if whose == "own" else _swagger(name), kind)
 

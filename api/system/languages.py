@@ -12,11 +12,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from api.errors import ApiError
+from config.nearest import nearest, plain
 from dispatch import Dispatcher, WorkerUnavailable
 from protocol.limits import DEFAULT_PIDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 #: How old an answer may be that is shown to somebody.
 SHOWN_AGE_S = 1.0
@@ -27,6 +28,14 @@ MISS_AGE_S = 0.25
 NOT_READY_RETRY_S = 5
 UNAVAILABLE_RETRY_S = 2
 
+#: A version behind a language's name: `python2`, `node20`, `php8.3`.
+_DIGITS = "0123456789"
+#: Other names of the languages that the service may have.
+_SYNONYMS = {
+    "cpython": "python", "ipython": "python", "jupyter": "python", "nodejavascript": "node", "ecmascript": "node",
+    "mjs": "node", "cjs": "node", "jsx": "node", "tsx": "typescript", "zsh": "bash", "ksh": "bash", "dash": "bash",
+    "shellscript": "bash", "cargo": "rust",
+}  # fmt: skip
 _PUBLIC = ("id", "aliases", "version", "entry_file", "packages", "ready", "example")
 
 
@@ -85,7 +94,7 @@ class Languages:
             except WorkerUnavailable as e:
                 raise worker_unavailable() from e
         if language is None:
-            raise self._unknown()
+            raise self._unknown(name)
         if not language.ready:
             raise ApiError(
                 503,
@@ -108,12 +117,16 @@ class Languages:
         except WorkerUnavailable as e:
             raise worker_unavailable() from e
         if language is None:
-            raise self._unknown()
+            raise self._unknown(name)
         return language.id
 
-    def _unknown(self) -> ApiError:
+    def _unknown(self, name: str) -> ApiError:
+        by_name = self._catalogue.by_name
+        near = nearest_language(name, by_name)
+        mean = f"; did you mean {by_name[near].id}?" if near is not None else ";"
         known = ", ".join(sorted(item.id for item in self._catalogue.languages)) or "none"
-        return ApiError(400, f"language: unknown; supported: {known}", code="unknown_language", param="language")
+        message = f"language: unknown{mean} supported: {known}"
+        return ApiError(400, message, code="unknown_language", param="language")
 
     def _ask(self) -> None:
         # Those who waited for the one that asked in vain must not each wait for a timeout of their own.
@@ -127,6 +140,16 @@ class Languages:
 
     def _age_s(self) -> float:
         return self._clock() - self._catalogue.taken_at
+
+
+def nearest_language(name: str, known: Collection[str]) -> str | None:
+    """Return the id or alias that is probably meant, in any case, version or spelling; None if none is near.
+
+    The beginning of a name is not near: Java is not JavaScript.
+    """
+    text = plain(name)
+    word = text.rstrip(_DIGITS)
+    return nearest(_SYNONYMS.get(word, word), known) or nearest(text, known)
 
 
 def worker_unavailable() -> ApiError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api.system import docs_routes, page_routes, routes
+from api.system import docs_routes, page_routes, routes, unknown_path
 from api.system.disk_space import DiskReserve
 from api.system.instance_lease import Lease, acquire
 from api.system.languages import Languages
@@ -21,6 +21,7 @@ BLUEPRINTS: tuple[Blueprint, ...] = (routes.blueprint, docs_routes.blueprint, pa
 
 def init_app(app: Flask, deps: Context) -> None:
     """Register the routes about the service and build what they report. The lease is held from start to stop."""
+    unknown_path.init_app(app)
     deps.languages = Languages(deps.dispatcher)
     deps.storage_check = StorageHealth(deps.storage)
     deps.room = DiskReserve.of(deps.settings)

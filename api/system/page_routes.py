@@ -16,9 +16,9 @@ from types import MappingProxyType
 from flask import Blueprint, Response, request
 
 from api.context import context, sharer
-from api.errors import ApiError
 from api.openapi.decorator import Answer, operation
 from api.openapi.document import HIDDEN
+from api.system.unknown_path import path_not_found
 
 blueprint = Blueprint("page", __name__)
 
@@ -105,7 +105,7 @@ def _file(path: str, content: bytes) -> PageFile:
 def _reply(path: str) -> Response:
     file = page_files().get(path)
     if file is None:
-        raise ApiError(404, "No such path.", code="not_found")
+        raise path_not_found()
     packed = request.accept_encodings.quality("gzip") > 0
     body = file.packed if packed else file.content
     release = context().places.documents.acquire_for_response(len(body), sharer())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-import orjson
 from flask import Blueprint, Response, request
 
 from api.context import context, limit_anonymous, sharer
-from api.errors import JSON, ApiError
+from api.errors import ApiError
 from api.http import metrics
+from api.http.json_response import json_response
 from api.openapi import examples
 from api.openapi.decorator import Answer, Json, operation
 from api.openapi.models import Alive, Health, LanguageList
@@ -161,4 +161,4 @@ def _storage_check() -> str:
 
 def _json(data: object, status: int = 200) -> Response:
     headers = {"Retry-After": "1"} if status == 503 else None
-    return Response(orjson.dumps(data), status, headers=headers, content_type=JSON)
+    return json_response(data, status, headers)

@@ -68,6 +68,11 @@ BODIES: dict[str, tuple[Any, str | None]] = {
     "neither": ({"language": "bash"}, None),
     "an entrypoint that is not there": ({"language": "bash", "entrypoint": "a", "files": []}, None),
     "an unknown field": (run(volume="/"), "volume"),
+    "a field of another service": (run(timeout=3), "timeout"),
+    **{
+        f"a field named {name[:12]!r}": (run(**{name: 1}), "?")
+        for name in ("a\r\nX-Evil: 1", "<script>", "\x1b[2J", "\u202e", "x" * 100_000, "\U0001f600" * 10_000, "")
+    },
     "code that is no text": (run(code=1), "code"),
     "code too long": (run(code="x" * (1 << 20) + "y"), "code"),
     "stdin too long": (run(stdin="x" * ((8 << 20) + 1)), "stdin"),

@@ -111,6 +111,27 @@ def test_what_is_done_to_runs_is_written_down(service, log):
     assert ended["status"] == "cancelled"
 
 
+@pytest.mark.parametrize(
+    ("code", "end"),
+    [
+        ("exit 0", ("succeeded", 0, None)),
+        ("exit 3", ("failed", 3, None)),
+        ("kill -SEGV $$", ("failed", None, "SIGSEGV")),
+    ],
+)
+def test_the_line_of_an_ended_run_has_status_exit_code_and_signal(service, log, code, end):
+    run = service.run("bash", code)
+    assert (run["status"], run["exit_code"], run["signal"]) == end
+    lines = until(lambda: [x for x in log() if x.get("run_id") == run["id"] and x["message"] == "run ended"])
+    assert [(line["status"], line["exit_code"], line["signal"]) for line in lines] == [end]
+
+
+def test_the_migrations_of_the_database_are_not_in_the_log(service):
+    text = (service.state / "log/service.log").read_text()
+    assert '"component":"api"' in text
+    assert '"logger":"alembic' not in text
+
+
 def test_no_token_comes_into_the_log(service, log):
     for token in (service.token, "a-wrong-token-of-somebodys"):
         service.get(f"/v1/runs?token={token}", headers={"x-request-id": token, "User-Agent": token}, token=token)

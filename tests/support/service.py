@@ -68,9 +68,13 @@ class Service:
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 
+    def connection(self, timeout: float) -> http.client.HTTPConnection:
+        """Return a connection of a client's own, not yet opened."""
+        return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+
     def request(self, method, path, body=None, headers=None, *, token=TOKEN, timeout=90) -> Reply:
         """One request on a connection of its own. `body` is bytes; no token when that is None."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        connection = self.connection(timeout)
         try:
             all_headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
             all_headers |= headers or {}
@@ -79,6 +83,9 @@ class Service:
             raw = response.read()
             found = {name.lower(): value for name, value in response.getheaders()}
             is_json = found.get("content-type", "").startswith("application/json")
+            assert not is_json or not raw or raw.endswith((b"}\n", b"]\n")), (
+                f"{method} {path}: no newline at the end"
+            )
             return Reply(response.status, found, json.loads(raw) if is_json and raw else None, raw)
         finally:
             connection.close()
@@ -112,7 +119,7 @@ class Service:
     @contextmanager
     def events(self, path="/v1/runs", json=None, headers=None, *, token=TOKEN, timeout=90):
         """A stream of events, each as (arrival in monotonic seconds, event); to leave it hangs up."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        connection = self.connection(timeout)
         try:
             body = None if json is None else _dumps(json)
             sent = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **(headers or {})}

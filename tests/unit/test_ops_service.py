@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from ops import host, programs
+from ops import host, install, programs
 from ops.checks import all_checks
 from ops.children import FIRST_BACKOFF_S, Child, Program
 from ops.environment import clean
@@ -20,7 +20,7 @@ from ops.images.run import BuildProgress
 from ops.install import InstallError
 from ops.state import StatePlace, cgroups, is_running, processes, take_lock, turn, unusable
 from ops.up import Up
-from ops.upkeep import collect
+from ops.upkeep import _engines_under_test, collect
 
 HYBRID = """tmpfs /sys/fs/cgroup tmpfs rw,mode=755 0 0
 cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0
@@ -381,3 +381,19 @@ def test_nothing_is_collected_while_a_service_may_run_from_it(tmp_path):
     lock.close()
     collect(place, BuildProgress())
     assert not unused.exists()
+
+
+@pytest.mark.parametrize("columns", ["", "oci/crun/template", "docker/runc"])
+def test_the_proxies_of_the_documentation_are_installed_for_the_tests_of_every_column(monkeypatch, columns):
+    monkeypatch.setenv("RUNYARD_TEST_COLUMNS", columns)
+    assert _engines_under_test().items() >= install.PROXY_PACKAGES.items()
+
+
+def test_a_server_that_a_package_starts_is_stopped_and_no_other(monkeypatch):
+    ran = []
+    monkeypatch.setattr(install.Path, "is_dir", lambda path: str(path) == "/run/systemd/system")
+    monkeypatch.setattr(install.subprocess, "run", lambda argv, **_: ran.append(argv))
+    install.stop_servers(["crun", "docker.io"])
+    assert ran == []
+    install.stop_servers(["crun", "nginx"])
+    assert ran == [["systemctl", "disable", "--now", "nginx.service"]]
