@@ -9,7 +9,7 @@ from urllib.parse import quote_from_bytes
 from flask import Blueprint, Response, request
 
 from api.context import context
-from api.errors import JSON, ApiError, invalid
+from api.errors import JSON, ApiError
 from api.http.body import parse_object, read_json_body
 from api.http.json_response import json_response
 from api.http.query import parse_int
@@ -17,7 +17,7 @@ from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
 from api.openapi.error_codes import JSON_BODY
 from api.sessions.answers import FileEntries, FileEntry
 from api.sessions.process_routes import body_pieces
-from api.sessions.requests import checked_path, parse_path
+from api.sessions.requests import ChmodIn, MkdirIn, MoveIn, checked_path, parse_change, parse_mode, parse_path
 from api.sessions.routes import INSIDE, PATH, opened
 from api.system.languages import worker_unavailable
 from config.clock import rfc3339
@@ -104,7 +104,7 @@ def read_session_file(session_id: str) -> Response:
 def write_session_file(session_id: str) -> Response:
     """Replace a file by the body, as it arrives: all of it or nothing."""
     caller = opened(session_id)
-    path, mode = parse_path(request.args), _mode(request.args.get("mode"))
+    path, mode = parse_path(request.args), parse_mode(request.args.get("mode"))
     length = request.content_length
     size = b"" if length is None and "HTTP_TRANSFER_ENCODING" in request.environ else b"%d" % (length or 0)
     release = context().places.uploads.acquire(caller.id)
@@ -184,24 +184,78 @@ def stat_session_file(session_id: str) -> Response:
     return _answer(session_id, opened(session_id), "stat", [parse_path(request.args)])
 
 
-@blueprint.post("/v1/sessions/<session_id>/files/<any(mkdir, move, copy, chmod):change>")
+@blueprint.post("/v1/sessions/<session_id>/files/mkdir")
 @operation(
-    "Change files of a session",
+    "Make a directory in a session",
     tag="sessions",
-    description=(
-        "`mkdir` takes `path` and `parents`, `move` and `copy` take `from`, `to` and `overwrite`, `chmod` takes "
-        "`path` and `mode`."
-    ),
-    path=PATH | {"change": "`mkdir`, `move`, `copy` or `chmod`."},
-    body=RequestBody({JSON: {"type": "object"}}, {"mkdir": {"path": "data/raw", "parents": True}}),
+    path=PATH,
+    body=RequestBody({JSON: MkdirIn}, {"example": {"path": "data/raw", "parents": True}}),
     answers={200: Json("The entry as it is now.", FileEntry)},
     errors=(*JSON_BODY, *INSIDE, *FILE_ERRORS),
 )
-def change_session_files(session_id: str, change: str) -> Response:
-    """Make a directory, move, copy, or change permissions."""
+def make_session_directory(session_id: str) -> Response:
+    """Make a directory, with `parents` also those above it."""
     caller = opened(session_id)
-    asked = parse_object(read_json_body(request))
-    return _answer(session_id, caller, change, _CHANGES[change](asked))
+    asked = parse_change(MkdirIn, parse_object(read_json_body(request)))
+    return _answer(session_id, caller, "mkdir", [checked_path(asked.path, "path"), _flag(asked.parents)])
+
+
+@blueprint.post("/v1/sessions/<session_id>/files/move")
+@operation(
+    "Move a file of a session",
+    tag="sessions",
+    path=PATH,
+    body=RequestBody({JSON: MoveIn}, {"example": {"from": "a.txt", "to": "b/a.txt"}}),
+    answers={200: Json("The entry as it is now.", FileEntry)},
+    errors=(*JSON_BODY, *INSIDE, *FILE_ERRORS),
+)
+def move_session_file(session_id: str) -> Response:
+    """Move a file or a directory."""
+    caller = opened(session_id)
+    asked = parse_change(MoveIn, parse_object(read_json_body(request)))
+    return _answer(
+        session_id,
+        caller,
+        "move",
+        [checked_path(asked.source, "from"), checked_path(asked.to, "to"), _flag(asked.overwrite)],
+    )
+
+
+@blueprint.post("/v1/sessions/<session_id>/files/copy")
+@operation(
+    "Copy a file of a session",
+    tag="sessions",
+    path=PATH,
+    body=RequestBody({JSON: MoveIn}, {"example": {"from": "a.txt", "to": "b/a.txt"}}),
+    answers={200: Json("The entry as it is now.", FileEntry)},
+    errors=(*JSON_BODY, *INSIDE, *FILE_ERRORS),
+)
+def copy_session_file(session_id: str) -> Response:
+    """Copy a file, or a directory with all that is in it."""
+    caller = opened(session_id)
+    asked = parse_change(MoveIn, parse_object(read_json_body(request)))
+    return _answer(
+        session_id,
+        caller,
+        "copy",
+        [checked_path(asked.source, "from"), checked_path(asked.to, "to"), _flag(asked.overwrite)],
+    )
+
+
+@blueprint.post("/v1/sessions/<session_id>/files/chmod")
+@operation(
+    "Change the permissions of a file of a session",
+    tag="sessions",
+    path=PATH,
+    body=RequestBody({JSON: ChmodIn}, {"example": {"path": "run.sh", "mode": "755"}}),
+    answers={200: Json("The entry as it is now.", FileEntry)},
+    errors=(*JSON_BODY, *INSIDE, *FILE_ERRORS),
+)
+def chmod_session_file(session_id: str) -> Response:
+    """Set the permission bits."""
+    caller = opened(session_id)
+    asked = parse_change(ChmodIn, parse_object(read_json_body(request)))
+    return _answer(session_id, caller, "chmod", [checked_path(asked.path, "path"), parse_mode(asked.mode)])
 
 
 def _span(session_id: str, caller: Caller, path: bytes) -> Span | None:
@@ -215,55 +269,8 @@ def _span(session_id: str, caller: Caller, path: bytes) -> Span | None:
         raise ApiError(416, words, code="range_not_satisfiable", param="Range", headers=headers) from e
 
 
-# -- arguments ---------------------------------------------------------------------------------------
-
-
-def _mkdir(asked: dict[str, Any]) -> list[bytes]:
-    _only(asked, ("path", "parents"))
-    return [_path_of(asked, "path"), _flag(asked, "parents")]
-
-
-def _relocate(asked: dict[str, Any]) -> list[bytes]:
-    _only(asked, ("from", "to", "overwrite"))
-    return [_path_of(asked, "from"), _path_of(asked, "to"), _flag(asked, "overwrite")]
-
-
-def _chmod(asked: dict[str, Any]) -> list[bytes]:
-    _only(asked, ("path", "mode"))
-    mode = asked.get("mode")
-    if not isinstance(mode, str) or not (found := _mode(mode)):
-        raise invalid("mode: is required, as octal digits such as 644", param="mode", code="missing_field")
-    return [_path_of(asked, "path"), found]
-
-
-_CHANGES = {"mkdir": _mkdir, "move": _relocate, "copy": _relocate, "chmod": _chmod}
-
-
-def _only(asked: dict[str, Any], known: tuple[str, ...]) -> None:
-    if set(asked) - set(known):
-        raise invalid(f"unknown field; supported: {', '.join(known)}", code="unknown_field")
-
-
-def _path_of(asked: dict[str, Any], name: str) -> bytes:
-    text = asked.get(name)
-    if not isinstance(text, str):
-        raise invalid(f"{name}: is required, as a string", param=name, code="missing_field")
-    return checked_path(text, name)
-
-
-def _flag(asked: dict[str, Any], name: str) -> bytes:
-    value = asked.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise invalid(f"{name}: must be true or false", param=name, code="invalid_type")
+def _flag(value: bool | None) -> bytes:  # noqa: FBT001  # a field of a body
     return b"1" if value else b"0"
-
-
-def _mode(text: str | None) -> bytes:
-    if text is None:
-        return b""
-    if not (3 <= len(text) <= 4 and set(text) <= set("01234567")):
-        raise invalid("mode: must be octal digits such as 644", param="mode")
-    return text.encode()
 
 
 # -- the worker --------------------------------------------------------------------------------------

@@ -74,9 +74,40 @@ class ProcessIn(BaseModel):
     wait: bool | None = Field(None, description="Answer when the process has ended, with its output.")
 
 
+class MkdirIn(BaseModel):
+    """The body of `POST …/files/mkdir`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    path: str
+    parents: bool | None = Field(None, description="Also make the directories above it; it may exist.")
+
+
+class MoveIn(BaseModel):
+    """The body of `POST …/files/move` and `…/files/copy`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    source: str = Field(alias="from")
+    to: str
+    overwrite: bool | None = Field(None, description="Replace a file that is there.")
+
+
+class ChmodIn(BaseModel):
+    """The body of `POST …/files/chmod`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    path: str
+    mode: str = Field(description="The permission bits, in octal.")
+
+
 _NAMES: dict[type[BaseModel], FieldNames] = {
     SessionIn: FieldNames.of(SessionIn, SYNONYMS, limits=SESSION_LIMITS),
     ProcessIn: FieldNames.of(ProcessIn),
+    MkdirIn: FieldNames.of(MkdirIn),
+    MoveIn: FieldNames.of(MoveIn),
+    ChmodIn: FieldNames.of(ChmodIn),
 }
 
 
@@ -163,6 +194,20 @@ def parse_process(data: dict[str, Any]) -> ProcessRequest:
         tag=body.tag,
         wait=bool(body.wait),
     )
+
+
+def parse_change(model: type[Model], data: dict[str, Any]) -> Model:
+    """Return the body of a change of files. Raises ApiError 400 naming the first wrong field."""
+    return _parsed(model, data)
+
+
+def parse_mode(text: str | None) -> bytes:
+    """Return permission bits as octal digits; nothing where none are given. Raises ApiError 400."""
+    if text is None:
+        return b""
+    if not (3 <= len(text) <= 4 and set(text) <= set("01234567")):
+        raise invalid("mode: must be octal digits such as 644", param="mode")
+    return text.encode()
 
 
 def parse_path(arguments: Mapping[str, str], name: str = "path") -> bytes:

@@ -77,7 +77,7 @@ def test_nothing_else_makes_json_answers():
         if re.search(r"content_type=JSON|mimetype=JSON|jsonify|application/json\\r", path.read_text())
     }
     assert makers == {
-        "api/errors.py", "api/http/json_response.py", "api/runs/routes.py", "api/system/unknown_path.py",
+        "api/errors.py", "api/http/json_response.py", "api/runs/rendering.py", "api/system/unknown_path.py",
     }  # fmt: skip
 
 
