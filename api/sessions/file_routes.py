@@ -269,6 +269,11 @@ def _span(session_id: str, caller: Caller, path: bytes) -> Span | None:
         raise ApiError(416, words, code="range_not_satisfiable", param="Range", headers=headers) from e
 
 
+def _relocate(session_id: str, caller: Caller, name: str, asked: MoveIn) -> Response:
+    source, target = checked_path(asked.source, "from"), checked_path(asked.to, "to")
+    return _answer(session_id, caller, name, [source, target, _flag(asked.overwrite)])
+
+
 def _flag(value: bool | None) -> bytes:  # noqa: FBT001  # a field of a body
     return b"1" if value else b"0"
 
