@@ -15,6 +15,7 @@ import termios
 import time
 
 import pytest
+from runyard import __version__
 
 from tests.clients.conftest import COMMAND, SECONDS, SOURCES
 
@@ -376,7 +377,7 @@ def test_the_wheel_holds_all_of_it(tmp_path):
         env={"PYTHONPATH": f"{tmp_path}/there", "PATH": os.environ["PATH"]},
         capture_output=True, text=True, timeout=SECONDS, check=True,
     )  # fmt: skip
-    assert done.stdout == "runyard, version 0.1.0\n"
+    assert done.stdout == f"runyard, version {__version__}\n"
 
 
 def test_a_key_is_made_used_rotated_and_deleted(here, client):
