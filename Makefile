@@ -12,7 +12,7 @@ RUNYARD_TEST_STATE ?= /var/lib/runyard-test
 export RUNYARD_TEST_STATE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down install uninstall status logs doctor posture images gc keys runsc check test test-quick test-all test-vm bench lock openapi web clean python dev test-setup
+.PHONY: help up down install uninstall status logs version doctor posture images gc keys runsc check test test-quick test-all test-vm bench lock openapi web clean python dev test-setup
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ status: python ## show whether the service runs and which languages are ready
 logs: ## follow the service's log
 	@if [ -z "$$STATE_DIR" ] && [ -e /etc/systemd/system/runyard-worker.service ]; then journalctl -n 100 -f -u 'runyard-*'; \
 	  else tail -n 100 -F "$${STATE_DIR:-/var/lib/runyard}/log/service.log"; fi
+
+version: ## show the version in this folder; make status shows the running one
+	@$(SYSTEM) ops.version
 
 doctor: python ## show the current settings, and what this machine lacks
 	@$(SYSTEM) ops.doctor

@@ -7,12 +7,14 @@ import os
 import sys
 from pathlib import Path
 
+from config.version import VERSION
 from ops import confinement, install
 from ops.checks import Check, all_checks
 from ops.environment import clean
 from ops.images.store import Store
 from ops.installed import runs, unit_states, use_its_settings
 from ops.state import StatePlace, is_running
+from ops.version import asked
 from ops.worker_socket import failing
 
 #: Set for the second attempt, by an interpreter that has the libraries of the settings table.
@@ -21,8 +23,11 @@ TRIED = "RUNYARD_DOCTOR_TRIED"
 
 def main() -> int:
     """1 if something required is missing or a setting is wrong."""
+    if asked():
+        return 0
     use_its_settings()
     _find_libraries()
+    print(f"Runyard {VERSION}\n")
     given = {name.upper() for name, value in os.environ.items() if value}
     os.environ.setdefault("RUNYARD_ENV", "development")  # as make up does
     place = StatePlace.of_environment()

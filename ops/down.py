@@ -13,6 +13,7 @@ from collections.abc import Callable
 from ops.containers import containers, remove
 from ops.installed import SERVICES, runs_as_units, systemctl
 from ops.state import StatePlace, cgroups, mounts, processes, supervisor_pid, turn
+from ops.version import asked
 
 #: The supervisor's own bound is DRAIN_S + 5 + 3; then everything is killed.
 STOP_MARGIN_S = 16.0
@@ -98,6 +99,8 @@ def _say(text: str) -> None:
 
 def main() -> int:
     """0 when nothing is left."""
+    if asked():
+        return 0
     if os.geteuid() != 0:
         print("make down: must be run as root", file=sys.stderr)
         return 1

@@ -184,6 +184,7 @@ def _wheel_inputs() -> list[Path]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     found = [ROOT / "pyproject.toml", ROOT / project["project"]["readme"]]
+    found += [ROOT / name for name in project["project"]["license-files"]]
     for package in packages:
         found += sorted(
             path

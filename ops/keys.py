@@ -16,6 +16,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from config.version import VERSION
 from ops.environment import clean
 from ops.installed import use_its_settings
 from ops.state import StatePlace
@@ -56,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make keys", description=__doc__, usage='make keys KEYS="…"')
+    parser.add_argument("--version", action="version", version=f"runyard {VERSION}")
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("list", help="list all keys, the newest first")
     create = commands.add_parser("create", help="create a key; it is shown only once")

@@ -9,8 +9,10 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from config.version import VERSION
 from ops.installed import runs_as_units, unit_states, use_its_settings
 from ops.state import StatePlace, address, supervisor_pid
+from ops.version import asked
 from ops.worker_socket import failing
 
 TIMEOUT_S = 5
@@ -18,6 +20,8 @@ TIMEOUT_S = 5
 
 def main() -> int:
     """0 when the service is ready, 1 when it is not, 3 when it is not running (as systemctl has it)."""
+    if asked():
+        return 0
     use_its_settings()
     place = StatePlace.of_environment()
     pid = supervisor_pid(place)
@@ -33,6 +37,7 @@ def main() -> int:
         return 1
     ready = _get(f"{url}/readyz")
     checks = ", ".join(f"{name} {state}" for name, state in ready.get("checks", {}).items())
+    print(f"version: {ready.get('version', 'unknown')}; of this folder: {VERSION}")
     print(f"health: {ready.get('status', 'no answer')}{f' ({checks})' if checks else ''}")
     for name, found in failing(place).items():
         print(f"{name}: no sandbox can be created: {found['words']} -> {found['remedy']}")

@@ -18,6 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from config.version import VERSION
 from ops import install
 from ops.down import stop
 from ops.environment import PATH, clean
@@ -275,6 +276,7 @@ def _check_systemd() -> None:
 def main() -> int:
     """0 when it is done."""
     parser = argparse.ArgumentParser(prog="ops.systemd", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"runyard {VERSION}")
     parser.add_argument("what", choices=["install", "uninstall"])
     what = parser.parse_args().what
     os.umask(0o022)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ops import checks, containers, host, install
+from ops import checks, containers, host, install, version
 from ops.down import stop
 from ops.environment import clean
 from ops.install import InstallError
@@ -291,6 +291,8 @@ def given_settings() -> dict[str, str]:
 
 def main() -> int:
     """0 when the service is healthy."""
+    if version.asked():
+        return 0
     os.umask(0o022)
     try:
         Up().run()

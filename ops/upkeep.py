@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from config.version import VERSION
 from ops import host, install, web
 from ops.environment import clean
 from ops.images.run import BuildProgress
@@ -96,6 +97,7 @@ def _run_builder(python: Path, place: StatePlace, languages: list[str], refresh:
 def main() -> int:
     """0 when it is done."""
     parser = argparse.ArgumentParser(prog="ops.upkeep", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"runyard {VERSION}")
     parser.add_argument("what", choices=["images", "gc", "tests"])
     parser.add_argument("--refresh", action="store_true", help="rebuild with newer Debian packages")
     parser.add_argument("languages", nargs="*")

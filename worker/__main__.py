@@ -14,6 +14,7 @@ from config.environment import secrets_in
 from config.logging import setup
 from config.settings import SettingsError, load_settings
 from config.tracing import open_tracer
+from config.version import VERSION
 from sandbox.engines import EngineUnusable
 from sandbox.engines.apparmor import load_own, profile_in_force
 from storage.errors import StorageError, StorageMisconfigured
@@ -32,7 +33,10 @@ log = logging.getLogger("worker")
 
 
 def main() -> int:
-    """Serve until told to stop; the exit status."""
+    """Serve until told to stop; the exit status. `--version` prints the version and serves nothing."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"runyard {VERSION}")
+        return 0
     signals = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before there are threads: they inherit it
     sys.setswitchinterval(SWITCH_INTERVAL_S)

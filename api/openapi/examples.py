@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from api.openapi.error_codes import EXAMPLE_RUN_ID
+from config.version import VERSION
 from protocol.limits import Limits
 
 _HASH = "4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865"
@@ -138,6 +139,7 @@ LANGUAGES: dict[str, Any] = {
 }
 DOWN: dict[str, Any] = {
     "status": "fail",
+    "version": VERSION,
     "checks": {
         "worker": "fail",
         "languages": "fail",
@@ -150,6 +152,7 @@ DOWN: dict[str, Any] = {
 }
 HEALTH: dict[str, Any] = {
     "status": "ok",
+    "version": VERSION,
     "checks": {
         "worker": "ok",
         "languages": "ok",

@@ -260,9 +260,10 @@ class LanguageList(ResponseModel):
 
 
 class Health(ResponseModel):
-    """The checks and their results."""
+    """The checks and their results, and the version of the service."""
 
     status: Literal["ok", "degraded", "fail"]
+    version: str
     checks: dict[str, Literal["ok", "fail"]]
 
 

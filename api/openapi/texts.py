@@ -7,6 +7,7 @@ from typing import Any
 ABOUT: dict[str, Any] = {
     "title": "Runyard",
     "version": "1",
+    "license": {"name": "MIT", "identifier": "MIT"},
     "summary": "Runs untrusted code in single-use, locked-down sandboxes.",
     "description": (
         "Times are RFC 3339 in UTC (`…_at`), durations whole milliseconds (`…_ms`), sizes bytes "

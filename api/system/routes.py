@@ -15,6 +15,7 @@ from api.openapi import examples
 from api.openapi.decorator import Answer, Json, operation
 from api.openapi.models import Alive, Health, LanguageList
 from api.system.languages import worker_unavailable
+from config.version import VERSION
 from dispatch import WorkerUnavailable
 from records.errors import RecordsUnavailable
 
@@ -115,7 +116,7 @@ def _is_bearer(authorization: str | None, token: str) -> bool:
 
 def _report(checks: dict[str, str], bad: str) -> dict[str, object]:
     good = all(state == OK for state in checks.values())
-    return {"status": OK if good else bad, "checks": checks}
+    return {"status": OK if good else bad, "version": VERSION, "checks": checks}
 
 
 def _checks() -> dict[str, str]:

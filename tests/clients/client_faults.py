@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import select
 import socket
 import threading
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 HANG_UP = "hang up"
+_REQUEST_LINE = re.compile(rb"\b(GET|POST|DELETE) (/\S*) HTTP/1\.1\r\n")
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ class Wire:
         self._lock = threading.Lock()
         self.port = self._listener.getsockname()[1]
         self.connections = 0
+        #: Method and path of every request that a client sent, in order.
+        self.requests: list[str] = []
         #: What, seen on its way to the client, cuts the connection behind it; each counts once.
         self.cut_at: list[bytes] = []
         self._threads = [threading.Thread(target=self._accept)]
@@ -139,7 +143,7 @@ class Wire:
             thread.start()
 
     def _carry(self, client: socket.socket, server: socket.socket) -> None:
-        passed = b""
+        passed, asked = b"", b""
         with client, server, _closed_already():
             while True:
                 for end in select.select([client, server], [], [])[0]:
@@ -147,6 +151,11 @@ class Wire:
                     if not data:
                         return
                     if end is client:
+                        asked += data
+                        while found := _REQUEST_LINE.search(asked):
+                            self.requests.append(f"{found[1].decode()} {found[2].decode()}")
+                            asked = asked[found.end() :]
+                        asked = asked[-8192:]
                         server.sendall(data)
                         continue
                     whole, before = passed + data, len(passed)

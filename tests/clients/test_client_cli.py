@@ -13,61 +13,11 @@ import subprocess
 import sys
 import termios
 import time
-from pathlib import Path
 
 import pytest
-from runyard.cli import main
+from runyard import __version__
 
-SOURCES = Path(__file__).resolve().parents[2] / "clients/python/src"
-COMMAND = [sys.executable, "-m", "runyard"]
-SECONDS = 90
-
-
-@pytest.fixture
-def environment(service, tmp_path):
-    return {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "PYTHONPATH": str(SOURCES),
-        "RUNYARD_URL": service.url,
-        "RUNYARD_API_KEY": service.token,
-    }
-
-
-@pytest.fixture
-def runyard(environment, tmp_path):
-    """Types it in an empty folder: (exit code, stdout, stderr), as bytes."""
-
-    def typed(*arguments, stdin=b"", **variables):
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            input=stdin,
-            capture_output=True,
-            cwd=tmp_path,
-            env=environment | variables,
-            timeout=SECONDS,
-            check=False,
-        )
-        assert b"Traceback" not in done.stderr, done.stderr
-        return done.returncode, done.stdout, done.stderr
-
-    return typed
-
-
-@pytest.fixture
-def here(environment, tmp_path, monkeypatch, capfdbinary):
-    """The same without a process of its own, where nothing depends on that."""
-    monkeypatch.chdir(tmp_path)
-
-    def typed(*arguments, **variables):
-        for name, value in (environment | variables).items():
-            monkeypatch.setenv(name, value)
-        capfdbinary.readouterr()
-        code = main(list(arguments))
-        return (code, *capfdbinary.readouterr())
-
-    return typed
-
+from tests.clients.conftest import COMMAND, SECONDS, SOURCES
 
 # -- what runs -------------------------------------------------------------------------------------
 
@@ -427,7 +377,7 @@ def test_the_wheel_holds_all_of_it(tmp_path):
         env={"PYTHONPATH": f"{tmp_path}/there", "PATH": os.environ["PATH"]},
         capture_output=True, text=True, timeout=SECONDS, check=True,
     )  # fmt: skip
-    assert done.stdout == "runyard, version 0.1.0\n"
+    assert done.stdout == f"runyard, version {__version__}\n"
 
 
 def test_a_key_is_made_used_rotated_and_deleted(here, client):
@@ -437,7 +387,9 @@ def test_a_key_is_made_used_rotated_and_deleted(here, client):
     own = {"RUNYARD_API_KEY": text}
     assert here("exec", "-r", "bash", "echo mine", **own)[:2] == (0, b"mine\n")
     assert json.loads(here("keys", "show", **own)[1])["plan"] == "free"
-    assert "by_language" in json.loads(here("usage", "--from", time.strftime("%Y-%m-%d", time.gmtime()), **own)[1])
+    assert "by_language" in json.loads(
+        here("usage", "--json", "--from", time.strftime("%Y-%m-%d", time.gmtime()), **own)[1]
+    )
     code, out, err = here("keys", "rotate", **own)
     newer = {"RUNYARD_API_KEY": out.decode().strip()}
     assert (code, newer != own, b"valid until" in err) == (0, True, True), err

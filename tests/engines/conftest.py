@@ -23,7 +23,7 @@ from tests.support.workers import Worker
 
 START_TIMEOUT_S = 400
 #: Rows of these modules are about the agent and the languages: one column tells, and one that starts agents otherwise.
-ONE_COLUMN = {"test_warm_equals_cold", "test_samples", "test_compiled"}
+ONE_COLUMN = {"test_warm_equals_cold", "test_samples", "test_compiled", "test_decorators"}
 TELLING = (SERVICE.id, "oci/crun")
 #: They wait half a minute for a limit that the host keeps alike for every column: the others are `slow`.
 LONG_WAITS = {"test_a_compiler_that_takes_too_long_is_ended"}

@@ -20,6 +20,7 @@ import pytest
 from api.app import create_app
 from api.http.concurrency import SMALL_BYTES
 from config.settings import Settings
+from config.version import VERSION
 from dispatch import ClientGone, FeedItem, WorkerLost, WorkerUnavailable
 from protocol.limits import Limits
 from protocol.result import Artifact, Isolation, JobError, Refusal, Result, Usage
@@ -498,6 +499,7 @@ def test_a_service_that_cannot_make_a_sandbox_is_neither_ready_nor_healthy(api):
     assert (ready.status_code, health.status_code) == (503, 200)
     assert (ready.json["status"], health.json["status"]) == ("fail", "degraded")
     assert ready.json["checks"]["sandboxes"] == health.json["checks"]["sandboxes"] == "fail"
+    assert ready.json["version"] == health.json["version"] == VERSION
     assert ready.json["checks"]["posture.seccomp"] == "fail"
 
 
@@ -526,6 +528,7 @@ def test_languages(api):
     assert list(reply.json["data"][0]) == ["id", "aliases", "version", "entry_file", "packages", "ready", "example"]
     assert api.client.get("/readyz").json == {
         "status": "ok",
+        "version": VERSION,
         "checks": {
             "worker": "ok",
             "languages": "ok",

@@ -14,6 +14,8 @@ const TYPESCRIPT = /\.[cm]?tsx?$/;
 // What an import that leaves out or "compiles" the extension may stand for, in the compiler's order.
 const ENDINGS = [".ts", ".tsx", ".mts", ".cts", ".js", ".mjs", ".cjs", ".json", "/index.ts", "/index.tsx", "/index.js"];
 const COMPILED = { ".js": [".ts", ".tsx"], ".jsx": [".tsx"], ".mjs": [".mts"], ".cjs": [".cts"] };
+// Of a program that may have decorators; in a text or a comment it costs time and changes nothing.
+const DECORATORS = /@\s*[\w$(\u0080-\uffff]|\baccessor\b/;
 const CJS_PARAMETERS = ["exports", "require", "module", "__filename", "__dirname"];
 const ONLY_IN_A_MODULE =
   /Cannot use import statement|Unexpected token 'export'|Cannot use 'import\.meta'|await is only valid|Unexpected reserved word|Identifier '(?:exports|require|module|__filename|__dirname)' has already been declared/;
@@ -91,6 +93,7 @@ function compileError(code) {
 }
 
 function transform(file, source) {
+  const parser = { syntax: "typescript", tsx: file.endsWith("x"), decorators: true };
   const options = {
     filename: file,
     sourceMaps: true,
@@ -100,15 +103,25 @@ function transform(file, source) {
     jsc: {
       target: "esnext",
       keepClassNames: true,
-      parser: { syntax: "typescript", tsx: file.endsWith("x"), decorators: true },
+      parser,
       transform: decorators(),
     },
   };
   try {
-    return swc.transformSync(source, false, Buffer.from(JSON.stringify(options)));
+    if (DECORATORS.test(source)) {
+      const { prepare } = require("./decorators.cjs");
+      const form = buffer({ ...parser, target: "esnext", isModule: "unknown" });
+      const tree = prepare((code) => swc.parseSync(code, form, file), source, options.jsc.transform.legacyDecorator);
+      return swc.transformSync(tree, true, buffer(options));
+    }
+    return swc.transformSync(source, false, buffer(options));
   } catch (error) {
     throw syntaxError(file, error.message);
   }
+}
+
+function buffer(options) {
+  return Buffer.from(JSON.stringify(options));
 }
 
 // Standard ones unless the program's own settings ask for the older kind.
@@ -121,7 +134,7 @@ function decorators() {
   }
   return /"experimentalDecorators"\s*:\s*true/.test(settings)
     ? { legacyDecorator: true, decoratorMetadata: /"emitDecoratorMetadata"\s*:\s*true/.test(settings) }
-    : { decoratorVersion: "2022-03" };
+    : { decoratorVersion: "2023-11" };
 }
 
 // As Node shows one of its own: the place, the line, the message. It is made by compiling nonsense, because Node shows

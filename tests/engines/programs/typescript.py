@@ -37,6 +37,11 @@ WARM_AND_COLD = {
         "class A { @twice m(n: number) { return n; } }\nconsole.log(new A().m(4))",
         {},
     ),
+    "a decorated class": (
+        "function mark(c: Function, x: ClassDecoratorContext) { console.log(x.name); }\n"
+        "@mark class Job {}\nconsole.log(new Job(), Object.keys(require.cache).length, new Error('x').stack)",
+        {},
+    ),
     "legacy decorators": (
         "function log(target: any, key: string, d: PropertyDescriptor) { console.log(key, typeof d.value); }\n"
         "class A { @log m() {} }\nnew A()",
@@ -195,6 +200,11 @@ SAMPLES = {
         "function twice(f: Function, c: ClassMethodDecoratorContext) { return function (this: any, n: number) { return f.call(this, n) * 2; }; }\n"
         "class A { @twice m(n: number) { return n; } }\nconsole.log(new A().m(4))",
         "8\n",
+    ),
+    "a decorated class": Sample(
+        "function mark(c: Function, x: ClassDecoratorContext) { console.log('mark', x.name); }\n"
+        "@mark class Job { id: number = 1 }\nconsole.log(new Job().id, Job.name)",
+        "mark Job\n1 Job\n",
     ),
     "decorators of the older kind": Sample(
         "function key(target: any, name: string) { console.log('key', name); }\nclass A { @key x = 1 }\nconsole.log(new A().x)",

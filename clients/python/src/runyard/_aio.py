@@ -107,7 +107,7 @@ class AsyncEventStream:
     """The events of a run, to be iterated once.
 
     `run_id` is known from the first event on (at once, of a run that was there). Leaving the `async with` block
-    of a run that `stream()` started, before its end, cancels it.
+    of a run that `stream()` started, before its end, cancels it; `close()` sends nothing and leaves the run alone.
     """
 
     def __init__(self, driver: Driver, followed: Following) -> None:
@@ -145,10 +145,10 @@ class AsyncEventStream:
         await self._stop()
         return await self._driver.complete(self._followed.cancelled())
 
-    async def close(self) -> Run | None:
-        """Stop listening, and cancel the run if this stream started it and it has not ended; then that run."""
+    async def close(self) -> None:
+        """Stop listening, and send nothing: a run that goes on is left to itself, and `cancel` still ends it."""
+        self._followed.release()
         await self._stop()
-        return await self._driver.complete(self._followed.cancelled()) if self._followed.must_cancel else None
 
     async def _stop(self) -> None:
         self._operation.close()
@@ -160,8 +160,9 @@ class AsyncEventStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if not self._followed.must_cancel:
             await self.close()
             return
-        with suppress(RunyardError):  # the first error is the one to be heard
-            await self.close()
+        # The first error is the one to be heard.
+        with suppress(*(() if kind is None else (RunyardError,))):
+            await self.cancel()

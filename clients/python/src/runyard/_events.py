@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runyard._calls import act, answered, fetch, item
-from runyard._retry import RetryPolicy, exchange
+from runyard._retry import Delivery, RetryPolicy, exchange
 from runyard._steps import Call, Chunk, Close, Emit, Operation, Pause, parsed
-from runyard.errors import Conflict, ConnectionFailed, ProtocolError, StreamLost
+from runyard.errors import Conflict, ConnectionFailed, ProtocolError, RunyardError, StreamLost
 from runyard.models import Event, Row, Run
 
 if TYPE_CHECKING:
@@ -64,18 +64,28 @@ class Following:
         self._policy = policy
         self._start = start
         self._notice = notice
-        self._begun = False
+        self._delivery = Delivery()
+        self._released = False
 
     @property
     def must_cancel(self) -> bool:
-        """Whether nobody else will wait for the run: it was started here and is not known to have ended."""
-        return self._start is not None and self._begun and not self.place.closed
+        """Whether nobody else waits for the run: it was started here, and neither ended nor was left to itself."""
+        started = self.place.run_id is not None or self._delivery.in_doubt
+        return self._start is not None and started and not self.place.closed and not self._released
+
+    def release(self) -> None:
+        """Leave the run to itself: the end of a `with` block does not cancel it any more."""
+        self._released = True
 
     def events(self) -> Operation[None]:
         """Start the run if that is to be done, and emit its events to the end."""
         if self._start is not None and self.place.run_id is None:
-            self._begun = True
-            self.place.run_id = yield from submitted(self._start, self._policy)
+            try:
+                self.place.run_id = yield from submitted(self._start, self._policy, self._delivery)
+            except RunyardError:
+                # Refused, or given up after all attempts: there is no run to look for.
+                self._delivery.in_doubt = False
+                raise
         yield from followed(self.place, self._policy, self._notice)
 
     def result(self) -> Operation[Run]:
@@ -85,11 +95,14 @@ class Following:
         return (yield from answered(fetch(item("runs", self._id())), self._policy, Run.of))
 
     def cancelled(self) -> Operation[Run | None]:
-        """Cancel it, also when it is not known yet whether its start had arrived."""
-        self._begun = False
+        """Cancel it, also when its start was interrupted and may have arrived; None if there is no run."""
+        self._released = True
+        if self.place.run is not None:
+            return self.place.run
         if self.place.run_id is None:
-            if self._start is None:
+            if self._start is None or not self._delivery.in_doubt:
                 return None
+            self._delivery.in_doubt = False
             # The same Idempotency-Key: the run that was started, or else one that is cancelled at once.
             self.place.run_id = yield from submitted(self._start, RetryPolicy(retries=0))
         return (yield from answered(act(item("runs", self._id(), "cancel"), safe=True), self._policy, Run.of))
@@ -99,10 +112,10 @@ class Following:
         return self.place.run_id
 
 
-def submitted(call: Call, policy: RetryPolicy) -> Operation[str]:
+def submitted(call: Call, policy: RetryPolicy, delivery: Delivery | None = None) -> Operation[str]:
     """Have a run in the background; its id, also when an earlier attempt had already started it."""
     try:
-        reply = yield from exchange(call, policy, outlast=False)
+        reply = yield from exchange(call, policy, outlast=False, delivery=delivery)
     except Conflict as e:
         if e.code == "idempotency_key_in_use" and e.run_id is not None:
             return e.run_id

@@ -24,6 +24,13 @@ _BETWEEN = frozenset({502, 504})
 _IN_USE = "idempotency_key_in_use"
 
 
+@dataclass(slots=True)
+class Delivery:
+    """Whether a call may have reached the service without its answer being known."""
+
+    in_doubt: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often a call is made again, and how long to wait at most, in seconds.
@@ -55,23 +62,28 @@ def exchange(
     *,
     opened: bool = False,
     outlast: bool = True,
+    delivery: Delivery | None = None,
 ) -> Operation[Reply]:
     """Make a call until it is answered with 2xx (or 3xx). Raises ApiError, ConnectionFailed.
 
     `outlast`: a run of ours whose answer was lost is waited for; else the Conflict that names it is raised at once.
+    `delivery` is kept up to date, for a caller who is interrupted on the way.
     """
+    delivery = delivery or Delivery()
     attempt, lost = 0, False
     while True:
         attempt += 1
         error: ApiError | ConnectionFailed
+        delivery.in_doubt = True
         try:
             reply: Reply = yield Open(call) if opened else Send(call)
         except ConnectionFailed as e:
             if e.sent and not call.safe:
                 raise
-            lost = lost or e.sent
+            delivery.in_doubt = lost = lost or e.sent
             error, retry_after_s = e, None
         else:
+            delivery.in_doubt = lost and reply.status >= 400
             if reply.status < 400:
                 return reply
             retry_after_s = retry_after(reply.headers)

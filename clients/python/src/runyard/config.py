@@ -9,7 +9,9 @@ The file is TOML, `~/.config/runyard/config.toml` (`$XDG_CONFIG_HOME`; `RUNYARD_
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
+import secrets
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +46,8 @@ class Config:
         """From arguments, the environment and the config file, the first that has it. Raises ConfigError."""
         env = os.environ if environ is None else environ
         path = config_path(env)
-        stored = _read(path, required="RUNYARD_CONFIG" in env)
+        # With both given, a file that is broken or missing stands in nobody's way.
+        stored = {} if url and api_key else read_config(path, required="RUNYARD_CONFIG" in env)
         address, url_from = _first(
             ("argument", url),
             ("RUNYARD_URL", env.get("RUNYARD_URL")),
@@ -109,8 +112,36 @@ def _first(*candidates: tuple[str, str | None]) -> tuple[str | None, str]:
     return next(((value, where) for where, value in candidates if value), (None, "nowhere"))
 
 
-def _read(path: Path, *, required: bool) -> dict[str, str]:
-    """What the config file says; nothing if there is none. Raises ConfigError."""
+def write_config(path: Path, settings: Mapping[str, str]) -> None:
+    """Write the config file for its owner alone, in one step. Raises ConfigError."""
+    # A link, as programs that manage dotfiles make, stays one.
+    target = Path(os.path.realpath(path))
+    text = "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in settings.items())
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be written: {e.strerror}") from e
+
+
+def others_may_read(path: Path) -> bool:
+    """Return whether the mode of a file lets other accounts read it."""
+    try:
+        return os.name == "posix" and bool(path.stat().st_mode & 0o077)
+    except OSError:
+        return False
+
+
+def read_config(path: Path, *, required: bool = False) -> dict[str, str]:
+    """Read the config file; nothing if there is none and it is not required. Raises ConfigError."""
     try:
         with path.open("rb") as opened:
             text = opened.read(_MAX_FILE_BYTES + 1)

@@ -279,6 +279,10 @@ class Row:
     def number_or_none(self, name: str) -> int | None:
         return None if self.data.get(name) is None else self.number(name)
 
+    def amount(self, name: str) -> float:
+        value = self.data.get(name, 0)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else self._wrong(name)
+
     def flag(self, name: str) -> bool:
         return self.data.get(name) is True
 

@@ -5,6 +5,7 @@ What this tool itself has to say goes to stderr, each line with `runyard: ` befo
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 import click
 
 from runyard._version import __version__
-from runyard.cli import doctor, files, keys, runs
+from runyard.cli import doctor, files, keys, login, runs, usage
 from runyard.cli.completion import completion
 from runyard.cli.execute import execute
 from runyard.cli.session import Session
@@ -48,13 +49,24 @@ def cli(context: click.Context, url: str | None, api_key: str | None) -> None:
     context.obj = context.with_resource(Session(url, api_key))
 
 
+def _alias(command: click.Command, name: str) -> click.Command:
+    """Return a command under a second name."""
+    found = copy.copy(command)
+    found.name, found.short_help = name, f"Same as {command.name}."
+    return found
+
+
 for command in (
     execute,
+    _alias(execute, "run"),
+    login.login,
+    login.logout,
+    login.whoami,
     doctor.languages,
     runs.runs,
     files.files,
     keys.keys,
-    keys.usage,
+    usage.usage,
     doctor.doctor,
     completion,
 ):

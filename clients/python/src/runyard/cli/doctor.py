@@ -10,7 +10,7 @@ import click
 from runyard._version import __version__
 from runyard.cli.session import Session
 from runyard.cli.speech import as_json, table
-from runyard.config import Config, is_local
+from runyard.config import Config, config_path, is_local, others_may_read, read_config
 from runyard.errors import RunyardError
 from runyard.text import shown
 
@@ -78,9 +78,12 @@ def _findings(session: Session) -> Iterator[Finding]:
 def _settings(config: Config) -> Iterator[Finding]:
     yield None, f"address {config.url} ({config.url_from})"
     if config.api_key is None:
-        yield False, "no key: set RUNYARD_API_KEY"
+        yield False, "no key: log in with `runyard login`, or set RUNYARD_API_KEY"
     else:
         yield None, f"key {config.api_key[:4]}… ({config.api_key_from})"
+    path = config_path()
+    if others_may_read(path) and "api_key" in read_config(path):
+        yield None, f"other accounts can read the key in {path}: chmod 600 {path}"
     if urlsplit(config.url).scheme == "http" and not is_local(config.url):
         yield None, "the connection is not encrypted: others can read the key and the programs"
 

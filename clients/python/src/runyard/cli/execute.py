@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import click
 
-from runyard.cli import inputs
+from runyard.cli import inputs, unread
 from runyard.cli.exits import SERVICE_FAILED, exit_code, sentence
 from runyard.cli.session import Session
 from runyard.cli.speech import Meter, as_json, explain, say
@@ -94,21 +94,30 @@ def execute(  # one argument per option
     detach: bool,
     quiet: bool,
 ) -> int:
-    r"""Run SOURCE and show its output as it is produced.
+    """Run SOURCE and show its output as it is produced.
 
     SOURCE is code, a file, a folder (with --entry), or - for a program on stdin. Further arguments are passed to
-    the program; put -- before arguments that begin with a dash.
+    the program; put -- before arguments that begin with a dash. The program's stdin is empty unless --stdin is
+    given.
 
     \b
       runyard exec --runtime python "print(1+1)"
       runyard exec ./script.py -- --fast in.csv
       runyard exec --entry main.py ./src/
       echo 'puts 1+1' | runyard exec --runtime ruby -
+      echo Alice | runyard exec ./script.py --stdin -
       runyard exec plot.py --file data.csv --out results/
 
-    The exit code is the program's. 124: timeout. 137: out of memory, or killed. 128+N: ended by signal N.
-    130: cancelled (with Ctrl-C). 125: the program could not be run. 2: usage error.
-    """
+    The exit code is the program's, or:
+
+    \b
+      2      usage error
+      124    timeout
+      125    the program could not be run
+      130    cancelled (with Ctrl-C)
+      137    out of memory, or killed
+      128+N  ended by signal N
+    """  # noqa: D301  # click keeps the lines behind a backspace character as they are
     if source == "-" and given_input == "-":
         raise click.UsageError("stdin can be either the program (SOURCE -) or its input (--stdin -), not both")
     chosen = inputs.program(source, code, runtime, entry)
@@ -124,6 +133,8 @@ def execute(  # one argument per option
     if detach and out is not None:
         raise click.UsageError("--detach and --out cannot be combined")
 
+    unread_input = unread.Report(used=source == "-" or given_input == "-", quiet=quiet)
+    unread_input.look()
     try:
         with ExitStack() as stack:
             stack.enter_context(_signals())
@@ -136,6 +147,7 @@ def execute(  # one argument per option
             notice = None if quiet else _lost
             stream = session.client.runs.stream(chosen.language, chosen.code, notice=notice, **options)
             run = _watch(stream, live=not json_)
+            unread_input.look()
             if json_:
                 as_json(run.raw)
             elif not quiet:
@@ -180,23 +192,21 @@ def _forget(client: Client, file_id: str) -> None:
 
 def _watch(stream: EventStream, *, live: bool) -> Run:
     """Pass on what it prints, to its end; whatever ends this ends the run."""
-    try:
-        for event in stream:
-            if live:
-                pass_on(event)
-        return stream.result()
-    except Stopped as stopped:
-        say("cancelling the run; press again to exit without waiting")
-        _cancel(stream)
-        raise stopped from None
-    except BaseException:
-        _cancel(stream)
-        raise
+    with stream:
+        try:
+            for event in stream:
+                if live:
+                    pass_on(event)
+            return stream.result()
+        except Stopped as stopped:
+            say("cancelling the run; press again to exit without waiting")
+            _cancel(stream)
+            raise stopped from None
 
 
 def _cancel(stream: EventStream) -> None:
     try:
-        run = stream.close()
+        run = stream.cancel()
     except RunyardError as e:
         explain(e)
         return

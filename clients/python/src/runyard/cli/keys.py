@@ -1,4 +1,4 @@
-"""`runyard keys` and `runyard usage`."""
+"""`runyard keys`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import click
 
 from runyard.cli.session import Session
 from runyard.cli.speech import as_json, say
-from runyard.config import config_path
 from runyard.models import Key
 
 
@@ -49,18 +48,9 @@ def delete(session: Session) -> None:
     say("deleted")
 
 
-@click.command()
-@click.option("--from", "begin", metavar="DAY", help="First day, YYYY-MM-DD in UTC.")
-@click.option("--to", "end", metavar="DAY", help="Last day, included.")
-@click.pass_obj
-def usage(session: Session, begin: str | None, end: str | None) -> None:
-    """Show the usage of the key, as JSON."""
-    as_json(session.client.usage(begin, end))
-
-
 def _show_new(key: Key, *, json_: bool) -> None:
     if json_:
         as_json(key.raw)
         return
     click.echo(key.key)
-    say(f"store this key now, it is not shown again. Set it as RUNYARD_API_KEY, or as api_key in {config_path()}")
+    say("store this key now, it is not shown again: use `runyard login`, or set it as RUNYARD_API_KEY")

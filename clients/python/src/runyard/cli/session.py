@@ -14,13 +14,13 @@ class Session:
     """The options that stand before a command."""
 
     def __init__(self, url: str | None, api_key: str | None) -> None:
-        self._url = url
-        self._api_key = api_key
+        self.url = url
+        self.api_key = api_key
 
     @cached_property
     def client(self) -> Client:
         """The client. Raises ConfigError."""
-        return Client(self._url, self._api_key)
+        return Client(self.url, self.api_key)
 
     @property
     def config(self) -> Config:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import click
 
 from runyard.config import config_path
-from runyard.errors import ApiError, ConnectionFailed, RunyardError
+from runyard.errors import ApiError, ConnectionFailed, RunyardError, StreamLost
 from runyard.text import shown, shown_lines
 
 _OPTIONS = {
@@ -43,6 +43,8 @@ def explain(error: RunyardError) -> None:
         say(f"  ({', '.join(facts)})")
         if hint := _hint(error):
             say(f"  {hint}")
+    elif isinstance(error, StreamLost):
+        say(f"  see what became of the run with `runyard runs show {error.run_id}`")
     elif isinstance(error, ConnectionFailed):
         say("  check the connection with `runyard doctor`")
 
@@ -98,7 +100,7 @@ def _facts(error: ApiError) -> list[tuple[str, object]]:
 
 def _hint(error: ApiError) -> str | None:
     if error.status == 401:
-        return f"set RUNYARD_API_KEY, or api_key in {config_path()}"
+        return f"log in with `runyard login`, or set RUNYARD_API_KEY (or api_key in {config_path()})"
     if error.code in _HINTS:
         return _HINTS[error.code]
     if error.retry_after_s is not None:
