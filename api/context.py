@@ -12,6 +12,8 @@ from api.http.access_log import attach_caller
 from api.ratelimit.client_address import UNKNOWN, limited_as
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from api.http.access_log import AccessLog
     from api.http.concurrency import Pools
     from api.http.metrics import ApiMetrics
@@ -73,6 +75,10 @@ class Context:
     runs: RunService = field(init=False)
     follower: RunFollower = field(init=False)
     outputs: Outputs = field(init=False)
+    # dialects
+    dialects: frozenset[str] = frozenset()
+    #: Whether a request for this path is served without a key, so that its body may be as large as a program.
+    is_keyless: Callable[[str], bool] = field(default=lambda _path: False)
 
 
 def context() -> Context:
@@ -80,23 +86,32 @@ def context() -> Context:
     return cast("Context", current_app.extensions[EXTENSION])
 
 
-def require_caller(*, reading: bool, disabled_too: bool = False) -> Caller:
-    """Return the caller, after taking a token from the right bucket of its key. Raises ApiError 401, 403 or 429."""
+def require_caller(*, reading: bool, disabled_too: bool = False, authorization: str | None = None) -> Caller:
+    """Return the caller, after taking a token from the right bucket of its key. Raises ApiError 401, 403 or 429.
+
+    `authorization` is what to read instead of the request's header of that name.
+    """
     found, address = context(), client()
     try:
         caller = found.authenticator.authenticate(
-            request.headers.get("Authorization"),
+            authorization or request.headers.get("Authorization"),
             may_ask=lambda: found.limiter.may_ask(address),
             disabled_too=disabled_too,
         )
     except ApiError as e:
         raise _refused(e, address) from e
+    charge(caller, reading=reading)
+    return caller
+
+
+def charge(caller: Caller, *, reading: bool) -> None:
+    """Take a token for this request from the right bucket of its caller. Raises ApiError 429."""
     attach_caller(request.environ, caller.id, caller.label)
-    decision = found.limiter.spend(caller.id, caller.reads if reading else caller.runs, reading=reading)
+    bucket = caller.reads if reading else caller.runs
+    decision = context().limiter.spend(caller.id, bucket, reading=reading)
     g.rate_headers = decision.headers()
     if not decision.allowed:
         raise _too_many(f"Rate limit exceeded: this key may send {decision.limit} requests at once", decision)
-    return caller
 
 
 def require_admin() -> None:

@@ -22,6 +22,8 @@ from records.errors import RecordsUnavailable, UnknownCursor
 from storage.errors import BlobDamaged, BlobMissing, StorageUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from protocol.result import Refusal
 
 log = logging.getLogger(__name__)
@@ -158,6 +160,22 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(UnknownCursor, _unknown_cursor)
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(Exception, _unexpected)
+
+
+def answer_error(e: Exception, render: Callable[[ApiError], Response]) -> Response:
+    """Return the answer to any exception of a route in the shape that `render` gives to an error."""
+    if isinstance(e, ClientGone):
+        return _client_gone(e)
+    if isinstance(e, ApiError):
+        return render(e)
+    if isinstance(e, FAILURES):
+        return render(of_failure(e))
+    if isinstance(e, HTTPException):
+        error = http_error(e.code or 500)
+        return render(ApiError(e.code or 500, error.message, code=error.code))
+    log.error("request failed", exc_info=e)
+    error = http_error(500)
+    return render(ApiError(500, error.message, code=error.code))
 
 
 def _api_error(e: ApiError) -> Response:

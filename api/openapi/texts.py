@@ -28,6 +28,12 @@ TAGS = [
 
 SECURITY: dict[str, Any] = {
     "key": {"type": "http", "scheme": "bearer", "description": "A key: `Authorization: Bearer <token>`."},
+    "api_key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "A key, as other services take it.",
+    },
     "admin": {"type": "http", "scheme": "bearer", "description": "`ADMIN_TOKEN` as the bearer token."},
     "metrics": {"type": "http", "scheme": "bearer", "description": "`METRICS_TOKEN`, if it is set."},
     "link": {

@@ -30,3 +30,10 @@ class Execution:
     #: True for a run of an earlier request with the same Idempotency-Key.
     is_replay: bool = False
     release: Callable[[], None] = nothing
+
+
+def ended_run(execution: Execution) -> Run:
+    """Return the run of an execution whose result was waited for."""
+    if not isinstance(execution.outcome, Run):
+        raise TypeError("the result was not waited for")
+    return execution.outcome

@@ -1,0 +1,42 @@
+"""Mount the dialects: the routes of each that DIALECTS names, and the paths that several of them claim."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from api.dialects.caller import serves_without_key
+from api.dialects.shared_paths import SharedPath, blueprint_of
+
+if TYPE_CHECKING:
+    from flask import Blueprint, Flask
+
+    from api.context import Context
+
+
+class Dialect(Protocol):
+    """A dialect: a module `routes` with its name, its routes, and its paths that are served without a key."""
+
+    NAME: str
+    blueprint: Blueprint
+    #: Prefixes of paths: a request below one of them may bring a program without a key.
+    KEYLESS: tuple[str, ...]
+
+
+DIALECTS: tuple[Dialect, ...] = ()
+#: Paths with more than one claim, or that a later dialect will claim too.
+SHARED: tuple[SharedPath, ...] = ()
+
+_shared = blueprint_of(SHARED)
+BLUEPRINTS: tuple[Blueprint, ...] = (*(dialect.blueprint for dialect in DIALECTS), _shared)
+
+
+def init_app(app: Flask, deps: Context) -> None:
+    """Register the dialects that are switched on."""
+    deps.dialects = deps.settings.dialect_names()
+    enabled = [dialect for dialect in DIALECTS if dialect.NAME in deps.dialects]
+    for dialect in enabled:
+        app.register_blueprint(dialect.blueprint)
+    if enabled:
+        app.register_blueprint(_shared)
+    keyless = tuple(prefix for dialect in enabled for prefix in dialect.KEYLESS)
+    deps.is_keyless = lambda path: path.startswith(keyless) and serves_without_key(deps)
