@@ -37,7 +37,7 @@ def test_the_shipped_plans_are_what_the_documents_promise():
     assert free.bucket.rate * 60 == pytest.approx(10)
     assert (free.reads.burst, free.reads.rate) == (100, pytest.approx(100 / 60))
     assert all(free.ceiling(name) <= rule.ceiling for name, rule in LIMIT_RULES.items())
-    assert set(plans) == {"free", "pro", "unlimited"}
+    assert set(plans) == {"anonymous", "free", "pro", "unlimited"}
 
 
 def test_everything_that_a_plan_may_say(load):
