@@ -109,7 +109,7 @@ def charge(caller: Caller, *, reading: bool) -> None:
     attach_caller(request.environ, caller.id, caller.label)
     bucket = caller.reads if reading else caller.runs
     decision = context().limiter.spend(caller.id, bucket, reading=reading)
-    g.rate_headers = decision.headers()
+    _note(decision)
     if not decision.allowed:
         raise _too_many(f"Rate limit exceeded: this key may send {decision.limit} requests at once", decision)
 
@@ -150,8 +150,14 @@ def _refused(e: ApiError, address: str) -> ApiError:
     return _too_many("Too many wrong tokens from this address", decision)
 
 
-def _too_many(what: str, decision: Decision) -> ApiError:
+def _note(decision: Decision) -> None:
+    """Keep a decision for the headers of the answer."""
+    g.rate_decision = decision
     g.rate_headers = decision.headers()
+
+
+def _too_many(what: str, decision: Decision) -> ApiError:
+    _note(decision)
     return ApiError(
         429,
         f"{what}; try again in {decision.retry_after} s.",

@@ -96,6 +96,12 @@ class Settings(BaseSettings):
             "where self-service is off. Default: such requests are refused."
         ),
     )
+    runakode_isolation: Annotated[Literal["gvisor", "container", "default"], API] = Field(
+        "gvisor",
+        description=(
+            "`isolation` of the runs of runakode's clients; `gvisor` only where the service has it, else `default`."
+        ),
+    )
     keys_per_hour: Annotated[int, API] = Field(
         20, ge=1, le=100_000, description="Keys that one address may create per hour."
     )

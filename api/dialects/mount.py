@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from api.dialects.caller import serves_without_key
+from api.dialects.probes import MODELS
+from api.dialects.runakode import routes as runakode
+from api.dialects.runtools import routes as runtools
 from api.dialects.shared_paths import SharedPath, blueprint_of
 
 if TYPE_CHECKING:
@@ -22,9 +25,9 @@ class Dialect(Protocol):
     KEYLESS: tuple[str, ...]
 
 
-DIALECTS: tuple[Dialect, ...] = ()
+DIALECTS: tuple[Dialect, ...] = (runakode, runtools)
 #: Paths with more than one claim, or that a later dialect will claim too.
-SHARED: tuple[SharedPath, ...] = ()
+SHARED: tuple[SharedPath, ...] = (runakode.HEALTH, *MODELS)
 
 _shared = blueprint_of(SHARED)
 BLUEPRINTS: tuple[Blueprint, ...] = (*(dialect.blueprint for dialect in DIALECTS), _shared)

@@ -29,7 +29,8 @@ SharedView = Callable[[bytes], Response]
 class Claim:
     """One dialect's claim to requests of a path; without `header` and `keys` it takes all that reach it."""
 
-    dialect: str
+    #: None for what is served where any dialect is.
+    dialect: str | None
     view: SharedView
     #: Answers an error of the view in the dialect's shape.
     render: Callable[[ApiError], Response]
@@ -50,7 +51,7 @@ class SharedPath:
 
     def choose(self, enabled: frozenset[str], headers: Callable[[str], bool], body: bytes) -> Claim | None:
         """Return the claim that a request belongs to; None if it is nobody's."""
-        claims = [claim for claim in self.claims if claim.dialect in enabled]
+        claims = [claim for claim in self.claims if claim.dialect is None or claim.dialect in enabled]
         for claim in claims:
             if claim.header is not None and headers(claim.header):
                 return claim
