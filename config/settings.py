@@ -96,6 +96,13 @@ class Settings(BaseSettings):
             "where self-service is off. Default: such requests are refused."
         ),
     )
+    piston_strict: Annotated[bool, API] = Field(
+        False,
+        description=(
+            "Refuse requests of Piston's clients whose body is not said to be JSON, with 415, as Piston does; "
+            "`piston-client` does not say it."
+        ),
+    )
     keys_per_hour: Annotated[int, API] = Field(
         20, ge=1, le=100_000, description="Keys that one address may create per hour."
     )

@@ -23,6 +23,7 @@ TAGS = [
     {"name": "keys", "description": "Keys, their plans, and their rotation."},
     {"name": "usage", "description": "Resource usage of a key."},
     {"name": "admin", "description": "Keys and the audit log, for the service's owner."},
+    {"name": "piston", "description": "Piston's API v2, for its clients: `/api/v2` and `/api/v2/piston`."},
     {"name": "service", "description": "Health, languages and documentation of the service. No token is needed."},
 ]
 

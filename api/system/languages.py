@@ -76,6 +76,13 @@ class Languages:
                     self._ask()
         return self._catalogue
 
+    def offered(self, max_age_s: float = SHOWN_AGE_S) -> OfferedLanguages:
+        """Return the languages, at most `max_age_s` old. Raises ApiError 503."""
+        try:
+            return self.catalogue(max_age_s)
+        except WorkerUnavailable as e:
+            raise worker_unavailable() from e
+
     def find(self, name: str) -> OfferedLanguage:
         """Return a ready language by id or alias. Raises ApiError 400 or 503."""
         language = self._catalogue.by_name.get(name)
