@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from flask import request
+from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
 from api.dialects.caller import serves_without_key
 from api.dialects.piston import routes as piston
 from api.dialects.shared_paths import SharedPath, blueprint_of
-from api.errors import answer_error, render_envelope
+from api.errors import ApiError, answer_error, render_envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from flask import Blueprint, Flask, Response
+    from flask import Blueprint, Flask
 
     from api.context import Context
-    from api.errors import ApiError
 
 
 class Dialect(Protocol):
@@ -28,14 +26,12 @@ class Dialect(Protocol):
     blueprint: Blueprint
     #: Prefixes of paths: a request below one of them may bring a program without a key.
     KEYLESS: tuple[str, ...]
-    #: Prefixes of paths that are its own: what none of its routes takes is refused in its shape.
-    OWN: tuple[str, ...]
-
-    def render(self, error: ApiError, /) -> Response:
-        """Return an error in the dialect's shape."""
 
 
 DIALECTS: tuple[Dialect, ...] = (piston,)
+#: By a dialect's name the prefixes of paths that are its own, and its shape: a request that no route there takes is
+#: refused in that shape.
+OWN: dict[str, tuple[tuple[str, ...], Callable[[ApiError], Response]]] = {piston.NAME: (piston.OWN, piston.render)}
 #: Paths with more than one claim, or that a later dialect will claim too.
 SHARED: tuple[SharedPath, ...] = (SharedPath("/execute", "POST", (piston.EXECUTE,), piston.SAID_EXECUTE),)
 
@@ -52,17 +48,18 @@ def init_app(app: Flask, deps: Context) -> None:
     if enabled:
         app.register_blueprint(_shared)
     keyless = tuple(prefix for dialect in enabled for prefix in dialect.KEYLESS)
-    app.register_error_handler(HTTPException, _refuse(enabled))
+    app.register_error_handler(HTTPException, _refuse(deps.dialects))
     deps.is_keyless = lambda path: path.startswith(keyless) and serves_without_key(deps)
 
 
-def _refuse(enabled: list[Dialect]) -> Callable[[HTTPException], Response]:
+def _refuse(enabled: frozenset[str]) -> Callable[[HTTPException], Response]:
     """Return what answers a request that no route takes: in the shape of the dialect whose path it is."""
+    own = [OWN[name] for name in sorted(OWN.keys() & enabled)]
 
     def refuse(e: HTTPException) -> Response:
-        for dialect in enabled:
-            if f"{request.path}/".startswith(dialect.OWN):
-                return answer_error(e, dialect.render)
+        for prefixes, render in own:
+            if f"{request.path}/".startswith(prefixes):
+                return answer_error(e, render)
         return answer_error(e, render_envelope)
 
     return refuse

@@ -24,7 +24,8 @@ _KILLED = "SIGKILL"
 
 def render(error: ApiError) -> Response:
     """Return an error in Piston's shape."""
-    body = orjson.dumps({"message": error.error.message})
+    message = "Not Found" if error.error.code == "not_found" else error.error.message
+    body = orjson.dumps({"message": message})
     return Response(body, error.status, headers=error.headers, content_type=JSON)
 
 
