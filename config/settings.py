@@ -96,6 +96,13 @@ class Settings(BaseSettings):
             "where self-service is off. Default: such requests are refused."
         ),
     )
+    piston_strict: Annotated[bool, API] = Field(
+        False,
+        description=(
+            "Refuse requests of Piston's clients whose body is not said to be JSON, with 415, as Piston does; "
+            "`piston-client` does not say it."
+        ),
+    )
     runakode_isolation: Annotated[Literal["gvisor", "container", "default"], API] = Field(
         "gvisor",
         description=(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import orjson
 from flask import Response, request
 
 from api.context import context
-from api.errors import JSON
+from api.errors import FAILURES, JSON
 from api.files.links import ArtifactLinkSigner, origin
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain
 from api.http.concurrency import SMALL_BYTES
@@ -19,9 +20,12 @@ from api.runs.stored_outputs import is_in_parts
 from api.runs.submission import RunSubmission
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from api.keys.authentication import Caller
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class DialectRun:
     document: dict[str, Any]
     #: Gives up the place that the request holds; may be called more than once.
     release: Callable[[], None]
+    #: Reads the run's events from its record.
+    events: Callable[[], Iterable[dict[str, Any]]]
 
 
 def require_room() -> None:
@@ -49,12 +55,12 @@ def execute(fields: dict[str, Any], caller: Caller) -> DialectRun:
     History, quotas, limits and isolation are those of `/v1/runs`, and so are the errors: ApiError with the status
     and code. ClientGone is raised when the client goes away, which cancels the run.
     """
-    found = context()
+    found, signer = context(), _signer()
     asked = parse_run(fields)
     submission = RunSubmission(asked, caller, orjson.dumps(fields))
     sock = request.environ.get("gunicorn.socket")
     execution = found.runs.execute(
-        submission, wait="result", signer=_signer(), client_fd=None if sock is None else int(sock.fileno())
+        submission, wait="result", signer=signer, client_fd=None if sock is None else int(sock.fileno())
     )
     run, release = ended_run(execution), execution.release
     try:
@@ -63,10 +69,27 @@ def execute(fields: dict[str, Any], caller: Caller) -> DialectRun:
             release()
             release = found.places.readers.acquire(caller.id)
             run = found.outputs.whole(run)
-        return DialectRun(orjson.loads(run.document), release)
+        return DialectRun(
+            orjson.loads(run.document),
+            release,
+            lambda: found.follower.follow(run, 0, signer, client_fd=None),
+        )
     except BaseException:
         release()
         raise
+
+
+def output_in_order(run: DialectRun) -> str | None:
+    """Return both outputs in the order in which they were read from the program.
+
+    None if the order is not known: the events cannot be read, or nobody kept them.
+    """
+    try:
+        texts = [event["data"] for event in run.events() if event["event"] in ("stdout", "stderr")]
+    except FAILURES as e:
+        log.warning("the events of a run could not be read: %s", type(e).__name__)
+        return None
+    return "".join(texts) or None
 
 
 def answer(run: DialectRun, body: bytes, *, status: int = 200, content_type: str = JSON) -> Response:

@@ -6,15 +6,10 @@ import orjson
 from flask import Response
 
 from api.dialects.shared_paths import Claim, SharedPath
-from api.errors import JSON, ApiError, envelope
+from api.errors import JSON, render_envelope
 from api.openapi.decorator import Json, Operation
 
 _NO_MODELS = {"object": "list", "data": []}
-
-
-def render(e: ApiError) -> Response:
-    """Return an error in the shape of this API."""
-    return Response(envelope(e.error), e.status, headers=e.headers, content_type=JSON)
 
 
 def _models(_body: bytes) -> Response:
@@ -38,7 +33,7 @@ def _path(path: str) -> SharedPath:
             )
         },
     )
-    return SharedPath(path, "GET", (Claim(None, _models, render),), said)
+    return SharedPath(path, "GET", (Claim(None, _models, render_envelope),), said)
 
 
 MODELS = (_path("/models"), _path("/v1/models"))

@@ -154,10 +154,14 @@ class AdminAuthenticator:
 
 
 def authorization_of(authorization: str | None, api_key: str | None) -> str | None:
-    """Return the `Authorization` header, or what it would be for the `X-API-Key`; None without both."""
-    if authorization is None and api_key is not None:
-        return f"Bearer {api_key}"
-    return authorization
+    """Return the `Authorization` header, or what it would be for the `X-API-Key`; None without both.
+
+    A header that is a bare key, without a scheme, counts as `Bearer`: clients of other services send it.
+    """
+    given = api_key if authorization is None else authorization
+    if given is None or (authorization is not None and " " in given.strip()):
+        return given
+    return f"Bearer {given.strip()}"
 
 
 def bearer_token(authorization: str | None) -> str:

@@ -23,6 +23,7 @@ TAGS = [
     {"name": "keys", "description": "Keys, their plans, and their rotation."},
     {"name": "usage", "description": "Resource usage of a key."},
     {"name": "admin", "description": "Keys and the audit log, for the service's owner."},
+    {"name": "piston", "description": "Piston's API v2, for its clients: `/api/v2` and `/api/v2/piston`."},
     {"name": "runakode", "description": "runakode's API, for its clients: `/api` and `/health`."},
     {"name": "runtools", "description": "RunTools' API, for its clients: `/v1/execute` and `/v1/runtimes`."},
     {"name": "service", "description": "Health, languages and documentation of the service. No token is needed."},

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 NAME = "runakode"
 KEYLESS: tuple[str, ...] = ("/api",)
-#: Every path of it answers errors by itself.
-OWN: tuple[str, ...] = ()
 
 blueprint = Blueprint(NAME, __name__)
 blueprint.register_error_handler(Exception, lambda e: answer_error(e, render))

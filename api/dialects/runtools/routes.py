@@ -14,13 +14,11 @@ from api.dialects.runtools.requests import RunToolsRequest, check_runtime, order
 from api.errors import JSON, ApiError, answer_error
 from api.http.body import parse_object, read_json_body
 from api.openapi.decorator import Json, RequestBody, operation
-from api.openapi.document import HIDDEN
 from api.system.languages import SHOWN_AGE_S
 
 NAME = "runtools"
 KEYLESS: tuple[str, ...] = ("/v1/execute",)
-#: Every path of it answers errors by itself.
-OWN: tuple[str, ...] = ()
+OWN: tuple[str, ...] = ("/v1/execute", "/v1/runtimes")
 
 __all__ = ["KEYLESS", "NAME", "OWN", "blueprint", "render"]
 
@@ -85,23 +83,3 @@ def list_runtimes() -> Response:
     """List the languages that are ready."""
     require_dialect_caller(reading=True)
     return Response(runtimes_of(context().languages.offered()), content_type=JSON)
-
-
-def _refuse_other_methods(path: str, methods: list[str]) -> None:
-    """Answer the methods that a path does not have in RunTools' shape."""
-    allowed = ", ".join(sorted({"GET", "POST"} - set(methods)))
-
-    @operation("Refuse another method", tag=HIDDEN, answers={})
-    def refuse_method_of_runtools() -> Response:
-        """Refuse a method."""
-        discard_body()
-        message = f"Method not allowed; allowed: {allowed}."
-        raise ApiError(405, message, code="method_not_allowed", headers={"Allow": allowed})
-
-    blueprint.add_url_rule(
-        path, endpoint=f"refuse_{path.rpartition('/')[2]}", view_func=refuse_method_of_runtools, methods=methods
-    )
-
-
-_refuse_other_methods("/v1/execute", ["GET", "HEAD", "PUT", "PATCH", "DELETE"])
-_refuse_other_methods("/v1/runtimes", ["POST", "PUT", "PATCH", "DELETE"])
