@@ -56,6 +56,9 @@ def execute(fields: dict[str, Any], caller: Caller) -> DialectRun:
     and code. ClientGone is raised when the client goes away, which cancels the run.
     """
     found, signer = context(), _signer()
+    if caller.is_anonymous:
+        # Nobody could fetch them, and they would count against the storage of the address.
+        fields = {**fields, "limits": {"max_artifact_files": 0, **(fields.get("limits") or {})}}
     asked = parse_run(fields)
     submission = RunSubmission(asked, caller, orjson.dumps(fields))
     sock = request.environ.get("gunicorn.socket")

@@ -48,6 +48,11 @@ class Caller:
     #: Of the token that was given; a rotated key has two for a while.
     digest: bytes = b""
 
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether this is an address without a key: it has a plan, and cannot come back for its files."""
+        return self.plan is not None and self.stored is None
+
 
 class Authenticator:
     """The keys in force. Tokens are held and compared as digests, all of them each time."""
