@@ -31,7 +31,7 @@ _PROVIDED: dict[str, tuple[_Names, ...]] = {
     "bun": (_Names("javascript", ("bun-js",), "bun"), _Names("typescript", ("bun-ts", "bun"), "bun")),
     "deno": (_Names("javascript", ("deno-js",), "deno"), _Names("typescript", ("deno-ts", "deno"), "deno")),
     "go": (_Names("go", ("golang",)),),
-    "node": (_Names("javascript", ("node-javascript", "node-js", "js"), "node"),),
+    "node": (_Names("javascript", ("node-javascript", "node-js", "javascript", "js"), "node"),),
     "php": (_Names("php", ("php8",)),),
     "python": (_Names("python", ("py", "py3", "python3")),),
     "ruby": (_Names("ruby", ("ruby3", "rb")),),
