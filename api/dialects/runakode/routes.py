@@ -118,5 +118,6 @@ HEALTH = SharedPath(
                 {"ok": {"status": "ok", "ok": True, "version": VERSION}},
             )
         },
+        has_own_errors=True,
     ),
 )
