@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,22 +9,20 @@ import orjson
 from flask import Response, request
 
 from api.context import context
-from api.errors import FAILURES, JSON
+from api.errors import JSON
 from api.files.links import ArtifactLinkSigner, origin
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain
 from api.http.concurrency import SMALL_BYTES
+from api.runs.events import output_in_order
 from api.runs.execution import ended_run
 from api.runs.requests import parse_run
 from api.runs.stored_outputs import is_in_parts
 from api.runs.submission import RunSubmission
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from api.keys.authentication import Caller
-
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +32,8 @@ class DialectRun:
     document: dict[str, Any]
     #: Gives up the place that the request holds; may be called more than once.
     release: Callable[[], None]
-    #: Reads the run's events from its record.
-    events: Callable[[], Iterable[dict[str, Any]]]
+    #: Returns both outputs in the order in which they were read from the program; None if that is not known.
+    output_in_order: Callable[[], str | None]
 
 
 def require_room() -> None:
@@ -55,7 +52,7 @@ def execute(fields: dict[str, Any], caller: Caller) -> DialectRun:
     History, quotas, limits and isolation are those of `/v1/runs`, and so are the errors: ApiError with the status
     and code. ClientGone is raised when the client goes away, which cancels the run.
     """
-    found, signer = context(), _signer()
+    found = context()
     if caller.is_anonymous:
         # Nobody could fetch them, and they would count against the storage of the address.
         fields = {**fields, "limits": {"max_artifact_files": 0, **(fields.get("limits") or {})}}
@@ -63,7 +60,7 @@ def execute(fields: dict[str, Any], caller: Caller) -> DialectRun:
     submission = RunSubmission(asked, caller, orjson.dumps(fields))
     sock = request.environ.get("gunicorn.socket")
     execution = found.runs.execute(
-        submission, wait="result", signer=signer, client_fd=None if sock is None else int(sock.fileno())
+        submission, wait="result", signer=_signer(), client_fd=None if sock is None else int(sock.fileno())
     )
     run, release = ended_run(execution), execution.release
     try:
@@ -72,27 +69,11 @@ def execute(fields: dict[str, Any], caller: Caller) -> DialectRun:
             release()
             release = found.places.readers.acquire(caller.id)
             run = found.outputs.whole(run)
-        return DialectRun(
-            orjson.loads(run.document),
-            release,
-            lambda: found.follower.follow(run, 0, signer, client_fd=None),
-        )
+        document, timeline = orjson.loads(run.document), execution.timeline
+        return DialectRun(document, release, lambda: output_in_order(document, timeline))
     except BaseException:
         release()
         raise
-
-
-def output_in_order(run: DialectRun) -> str | None:
-    """Return both outputs in the order in which they were read from the program.
-
-    None if the order is not known: the events cannot be read, or nobody kept them.
-    """
-    try:
-        texts = [event["data"] for event in run.events() if event["event"] in ("stdout", "stderr")]
-    except FAILURES as e:
-        log.warning("the events of a run could not be read: %s", type(e).__name__)
-        return None
-    return "".join(texts) or None
 
 
 def answer(run: DialectRun, body: bytes, *, status: int = 200, content_type: str = JSON) -> Response:

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, request
 
 from api.context import context, limit_anonymous
 from api.dialects.caller import require_dialect_caller
-from api.dialects.execution import answer, discard_body, execute, output_in_order, require_room
+from api.dialects.execution import answer, discard_body, execute, require_room
 from api.dialects.piston import examples, schemas
 from api.dialects.piston.answers import executed, failed, render
 from api.dialects.piston.runtimes import Runtime, Runtimes
@@ -219,7 +219,7 @@ def _run(caller: Caller, body: bytes) -> Response:
             raise
         return Response(failed(asked, e), content_type=JSON)
     try:
-        return answer(run, executed(asked, run.document, lambda: output_in_order(run)))
+        return answer(run, executed(asked, run.document, run.output_in_order))
     except BaseException:
         run.release()
         raise

@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from posixpath import splitext
 from typing import TYPE_CHECKING, Any
 
 from api.dialects.piston.runtimes import Runtime, unknown_runtime
@@ -19,8 +20,6 @@ from protocol.job import MAX_INLINE_FILES, path_problem
 from protocol.limits import COMPILE_CPUS, COMPILE_TIMEOUT_MS, LIMIT_RULES, MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from api.keys.plans import Plan
 
 UTF8 = "utf8"
@@ -87,7 +86,7 @@ def parse_execute(
 def _limits(body: dict[str, Any], plan: Plan | None) -> dict[str, float]:
     """Return the limits that a request names. Raises ApiError 400 for one that is no number or out of bounds."""
     found: dict[str, float] = {}
-    for name, most in _ceilings(plan).items():
+    for name, ceiling in _CEILINGS.items():
         value = body.get(name)
         if value is None:
             continue
@@ -95,7 +94,7 @@ def _limits(body: dict[str, Any], plan: Plan | None) -> dict[str, float]:
             raise invalid(f"If specified, {name} must be a number")
         if value == 0 or (value == -1 and name.endswith("memory_limit")):
             continue  # no limit of its own
-        if value > most:
+        if value > (most := ceiling(plan)):
             raise invalid(f"{name} cannot exceed the configured limit of {most}")
         if value < 0:
             raise invalid(f"{name} must be non-negative")
@@ -103,21 +102,20 @@ def _limits(body: dict[str, Any], plan: Plan | None) -> dict[str, float]:
     return found
 
 
-def _ceilings(plan: Plan | None) -> dict[str, int]:
-    """Return the largest value of each limit in Piston's units, in the order in which Piston checks them."""
+def _most(plan: Plan | None, limit: str) -> int:
+    return int(LIMIT_RULES[limit].ceiling if plan is None else plan.ceiling(limit))
 
-    def most(limit: str) -> int:
-        return int(LIMIT_RULES[limit].ceiling if plan is None else plan.ceiling(limit))
 
-    memory = most("memory_mb") * MIB
-    return {
-        "compile_memory_limit": int(LIMIT_RULES["memory_mb"].ceiling) * MIB,
-        "run_memory_limit": memory,
-        "compile_timeout": COMPILE_TIMEOUT_MS,
-        "run_timeout": most("timeout_ms"),
-        "compile_cpu_time": round(COMPILE_TIMEOUT_MS * COMPILE_CPUS),
-        "run_cpu_time": most("cpu_ms"),
-    }
+#: The largest value of each limit for a plan, in Piston's units and in the order in which Piston checks them.
+#: Compiling has bounds of its own, whatever the plan is.
+_CEILINGS: dict[str, Callable[[Plan | None], int]] = {
+    "compile_memory_limit": lambda _plan: _most(None, "memory_mb") * MIB,
+    "run_memory_limit": lambda plan: _most(plan, "memory_mb") * MIB,
+    "compile_timeout": lambda _plan: COMPILE_TIMEOUT_MS,
+    "run_timeout": lambda plan: _most(plan, "timeout_ms"),
+    "compile_cpu_time": lambda _plan: round(COMPILE_TIMEOUT_MS * COMPILE_CPUS),
+    "run_cpu_time": lambda plan: _most(plan, "cpu_ms"),
+}
 
 
 def _run_limits(limits: dict[str, float]) -> dict[str, int]:
@@ -171,7 +169,8 @@ def _paths(files: list[dict[str, Any]], main: int, runtime: Runtime) -> list[str
     paths: list[str] = []
     for at, name in enumerate(named):
         path = _main_path(name, named, runtime) if at == main else name or f"file{at}.code"
-        above = {str(folder) for folder in PurePosixPath(path).parents}
+        parts = path.split("/")
+        above = {"/".join(parts[:count]) for count in range(1, len(parts))}
         if path in taken or path in folders or not taken.isdisjoint(above):
             raise invalid(f"files[{at}].name is that of another file, or of its folder")
         taken.add(path)
@@ -202,9 +201,9 @@ def _main_path(name: str, named: list[str], runtime: Runtime) -> str:
         # The name that costs no start of an interpreter, unless another file has it.
         return runtime.entry_file if runtime.entry_file not in named else f"file0.{runtime.entry_file}"
     wanted = _SUFFIXES.get(runtime.id)
-    if wanted is None or PurePosixPath(name).suffix in wanted:
+    if wanted is None or splitext(name)[1] in wanted:
         return name
-    return name + PurePosixPath(runtime.entry_file).suffix
+    return name + splitext(runtime.entry_file)[1]
 
 
 def _content(file: dict[str, Any], where: str) -> dict[str, str]:
