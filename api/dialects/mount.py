@@ -31,7 +31,7 @@ class Dialect(Protocol):
 DIALECTS: tuple[Dialect, ...] = (piston,)
 #: By a dialect's name the prefixes of paths that are its own, and its shape: a request that no route there takes is
 #: refused in that shape.
-OWN: dict[str, tuple[tuple[str, ...], Callable[[ApiError], Response]]] = {piston.NAME: (piston.OWN, piston.render)}
+OWN: dict[str, tuple[tuple[str, ...], Callable[[ApiError], Response]]] = {piston.NAME: (piston.OWN, piston.refuse)}
 #: Paths with more than one claim, or that a later dialect will claim too.
 SHARED: tuple[SharedPath, ...] = (SharedPath("/execute", "POST", (piston.EXECUTE,), piston.SAID_EXECUTE),)
 
