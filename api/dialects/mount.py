@@ -35,7 +35,7 @@ DIALECTS: tuple[Dialect, ...] = (piston, runakode, runtools)
 #: By a dialect's name the prefixes of paths that are its own, and its shape: a request that no route there takes is
 #: refused in that shape.
 OWN: dict[str, tuple[tuple[str, ...], Callable[[ApiError], Response]]] = {
-    piston.NAME: (piston.OWN, piston.render),
+    piston.NAME: (piston.OWN, piston.refuse),
     runtools.NAME: (runtools.OWN, runtools.render),
 }
 #: Paths with more than one claim, or that a later dialect will claim too.

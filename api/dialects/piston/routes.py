@@ -36,8 +36,6 @@ KEYLESS: tuple[str, ...] = ("/api/v2/", "/execute")
 #: What Piston's own server says that it is, which clients may look at.
 GREETING = {"message": "Piston v3.1.1"}
 
-__all__ = ["EXECUTE", "KEYLESS", "NAME", "OWN", "SAID_EXECUTE", "blueprint", "render"]
-
 blueprint = Blueprint("piston", __name__)
 blueprint.register_error_handler(Exception, lambda e: answer_error(e, render))
 
@@ -125,18 +123,6 @@ def piston_packages() -> Response:
     return _json(_runtimes(SHOWN_AGE_S).packages)
 
 
-@operation("Refuse to change packages", tag=HIDDEN, answers={})
-def piston_change_packages() -> Response:
-    """Refuse to install or to remove a package."""
-    discard_body()
-    raise ApiError(
-        405,
-        "Packages are read-only: the operator of this service installs languages",
-        code="method_not_allowed",
-        headers={"Allow": "GET, HEAD, OPTIONS"},
-    )
-
-
 @operation(
     "Greet as Piston does",
     tag=NAME,
@@ -152,6 +138,14 @@ def piston_greeting() -> Response:
     return _json(GREETING)
 
 
+def refuse(error: ApiError) -> Response:
+    """Return the answer to a request that no route takes."""
+    if error.status == 405 and request.path.rstrip("/").endswith("/packages"):
+        message = "Packages are read-only: the operator of this service installs languages"
+        error = ApiError(405, message, code=error.error.code, headers=error.headers)
+    return render(error)
+
+
 def _mount() -> None:
     """Add each route under each base, with a trailing slash too; the specification has those of the first base."""
     for base in BASES:
@@ -160,11 +154,9 @@ def _mount() -> None:
             ("/runtimes", "GET", piston_runtimes),
             ("/execute", "POST", piston_execute),
             ("/packages", "GET", piston_packages),
-            ("/packages", "POST", piston_change_packages),
-            ("/packages", "DELETE", piston_change_packages),
         ):
             shown = view if base == BASES[0] else _unlisted(view)
-            endpoint = f"{view.__name__}_{method.lower()}_{BASES.index(base)}"
+            endpoint = f"{view.__name__}_{BASES.index(base)}"
             blueprint.add_url_rule(
                 base + path, endpoint=endpoint, view_func=shown, methods=[method], strict_slashes=False
             )
