@@ -8,6 +8,7 @@ from flask import Flask, Response, g, request
 
 from api import errors
 from api.context import EXTENSION, Context
+from api.dialects import mount as dialects
 from api.files import mount as files
 from api.http.access_log import ENVIRON_KEY, AccessLog
 from api.http.concurrency import Pools
@@ -46,7 +47,7 @@ class Domain(Protocol):
 
 
 #: In the order in which they are mounted and started: each may use the services of those before it.
-DOMAINS: tuple[Domain, ...] = (system, keys, files, runs, sessions)
+DOMAINS: tuple[Domain, ...] = (system, keys, files, runs, sessions, dialects)
 
 
 def routes_alone() -> Flask:

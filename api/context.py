@@ -12,6 +12,8 @@ from api.http.access_log import attach_caller
 from api.ratelimit.client_address import UNKNOWN, limited_as
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from api.http.access_log import AccessLog
     from api.http.concurrency import Pools
     from api.http.metrics import ApiMetrics
@@ -78,6 +80,10 @@ class Context:
     # sessions
     sessions: SessionService = field(init=False)
     session_worker: UnixSessions = field(init=False)
+    # dialects
+    dialects: frozenset[str] = frozenset()
+    #: Whether a request for this path is served without a key, so that its body may be as large as a program.
+    is_keyless: Callable[[str], bool] = field(default=lambda _path: False)
 
 
 def context() -> Context:
@@ -85,23 +91,32 @@ def context() -> Context:
     return cast("Context", current_app.extensions[EXTENSION])
 
 
-def require_caller(*, reading: bool, disabled_too: bool = False) -> Caller:
-    """Return the caller, after taking a token from the right bucket of its key. Raises ApiError 401, 403 or 429."""
+def require_caller(*, reading: bool, disabled_too: bool = False, authorization: str | None = None) -> Caller:
+    """Return the caller, after taking a token from the right bucket of its key. Raises ApiError 401, 403 or 429.
+
+    `authorization` is what to read instead of the request's header of that name.
+    """
     found, address = context(), client()
     try:
         caller = found.authenticator.authenticate(
-            request.headers.get("Authorization"),
+            authorization or request.headers.get("Authorization"),
             may_ask=lambda: found.limiter.may_ask(address),
             disabled_too=disabled_too,
         )
     except ApiError as e:
         raise _refused(e, address) from e
+    charge(caller, reading=reading)
+    return caller
+
+
+def charge(caller: Caller, *, reading: bool) -> None:
+    """Take a token for this request from the right bucket of its caller. Raises ApiError 429."""
     attach_caller(request.environ, caller.id, caller.label)
-    decision = found.limiter.spend(caller.id, caller.reads if reading else caller.runs, reading=reading)
-    g.rate_headers = decision.headers()
+    bucket = caller.reads if reading else caller.runs
+    decision = context().limiter.spend(caller.id, bucket, reading=reading)
+    _note(decision)
     if not decision.allowed:
         raise _too_many(f"Rate limit exceeded: this key may send {decision.limit} requests at once", decision)
-    return caller
 
 
 def require_admin() -> None:
@@ -140,8 +155,14 @@ def _refused(e: ApiError, address: str) -> ApiError:
     return _too_many("Too many wrong tokens from this address", decision)
 
 
-def _too_many(what: str, decision: Decision) -> ApiError:
+def _note(decision: Decision) -> None:
+    """Keep a decision for the headers of the answer."""
+    g.rate_decision = decision
     g.rate_headers = decision.headers()
+
+
+def _too_many(what: str, decision: Decision) -> ApiError:
+    _note(decision)
     return ApiError(
         429,
         f"{what}; try again in {decision.retry_after} s.",

@@ -10,7 +10,7 @@ Nothing else leaves the process: an unexpected exception is logged and answered 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -22,6 +22,8 @@ from records.errors import RecordsUnavailable, UnknownCursor
 from storage.errors import BlobDamaged, BlobMissing, StorageUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from protocol.result import Refusal
 
 log = logging.getLogger(__name__)
@@ -151,16 +153,32 @@ def envelope(error: ErrorObject, *, run_id: str | None = None) -> bytes:
 
 def init_app(app: Flask) -> None:
     """Answer every error of the application in the one shape."""
-    app.register_error_handler(ApiError, _api_error)
+    app.register_error_handler(ApiError, render_envelope)
     app.register_error_handler(ClientGone, _client_gone)
     for failure in FAILURES:
-        app.register_error_handler(failure, lambda e: _api_error(of_failure(e)))
+        app.register_error_handler(failure, lambda e: render_envelope(of_failure(e)))
     app.register_error_handler(UnknownCursor, _unknown_cursor)
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(Exception, _unexpected)
 
 
-def _api_error(e: ApiError) -> Response:
+def answer_error(e: Exception, render: Callable[[ApiError], Response]) -> Response:
+    """Return the answer to any exception of a route in the shape that `render` gives to an error."""
+    if isinstance(e, ClientGone):
+        return _client_gone(e)
+    if isinstance(e, ApiError):
+        return render(e)
+    if isinstance(e, FAILURES):
+        return render(of_failure(e))
+    if isinstance(e, HTTPException):
+        return render(_of_http(e))
+    log.error("request failed", exc_info=e)
+    error = http_error(500)
+    return render(ApiError(500, error.message, code=error.code))
+
+
+def render_envelope(e: ApiError) -> Response:
+    """Return an error in the one shape."""
     body = envelope(e.error, run_id=e.run_id)
     return Response(body, e.status, headers=e.headers, content_type=JSON)
 
@@ -170,17 +188,23 @@ def _client_gone(_e: ClientGone) -> Response:
 
 
 def _unknown_cursor(_e: UnknownCursor) -> Response:
-    return _api_error(invalid("after: is not an id of this list", param="after", code="invalid_cursor"))
+    return render_envelope(invalid("after: is not an id of this list", param="after", code="invalid_cursor"))
 
 
 def _http_exception(e: HTTPException) -> Response:
+    return render_envelope(_of_http(e))
+
+
+def _of_http(e: HTTPException) -> ApiError:
+    """Return what the HTTP layer raised as an error of this API."""
     status = e.code or 500
-    headers = {}
     error = http_error(status)
     if isinstance(e, MethodNotAllowed) and e.valid_methods:
-        headers["Allow"] = allowed = ", ".join(sorted(e.valid_methods))
-        error = replace(error, message=f"Method not allowed; allowed: {allowed}.")
-    return Response(envelope(error), status, headers=headers, content_type=JSON)
+        allowed = ", ".join(sorted(e.valid_methods))
+        return ApiError(
+            status, f"Method not allowed; allowed: {allowed}.", code=error.code, headers={"Allow": allowed}
+        )
+    return ApiError(status, error.message, code=error.code)
 
 
 def _unexpected(e: Exception) -> Response:

@@ -21,6 +21,9 @@ MAX_PREFIX_LENGTH = 512
 #: Of the servers that keep buckets; what comes after it is the client's business.
 RATELIMIT_SCHEMES = ("redis", "rediss", "redis+unix", "valkey", "valkeys", "valkey+unix")
 
+#: The other services whose wire contracts can be served.
+DIALECT_NAMES = ("piston", "runakode", "runtools")
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -111,3 +114,16 @@ def parse_networks(text: str) -> tuple[Network, ...]:
                 f"TRUSTED_PROXIES: entry {number} is not an address or a network such as 10.0.0.0/8"
             ) from e
     return tuple(found)
+
+
+def parse_dialects(text: str) -> frozenset[str]:
+    """Return the names in `DIALECTS`; `all` names every one and `none` no one."""
+    names = [part.strip().lower() for part in text.split(",") if part.strip()]
+    if names == ["all"]:
+        return frozenset(DIALECT_NAMES)
+    if names == ["none"]:
+        return frozenset()
+    for name in names:
+        if name not in DIALECT_NAMES:
+            raise ValueError(f"DIALECTS: must be all, none, or some of {', '.join(DIALECT_NAMES)}, comma-separated")
+    return frozenset(names)

@@ -19,6 +19,7 @@ from config.parsers import (
     Network,
     RateSetting,
     parse_base_url,
+    parse_dialects,
     parse_networks,
     parse_ratelimit_url,
     parse_signing_keys,
@@ -80,6 +81,33 @@ class Settings(BaseSettings):
     self_service_keys: Annotated[bool | None, BeforeValidator(_blank_is_unset), API] = Field(
         None,
         description="Allow anybody to create a key of the plan `free`. Default: `1` in development on loopback.",
+    )
+    dialects: Annotated[str, API] = Field(
+        "all",
+        description=(
+            "Wire contracts of other services to serve, comma-separated: `piston`, `runakode`, `runtools`; "
+            "or `all`, or `none`."
+        ),
+    )
+    dialect_key: Annotated[OptionalText, API] = Field(
+        None,
+        description=(
+            "Id of the stored key (`key_…`) that is charged for requests of those services' clients without a key, "
+            "where self-service is off. Default: such requests are refused."
+        ),
+    )
+    piston_strict: Annotated[bool, API] = Field(
+        False,
+        description=(
+            "Refuse requests of Piston's clients whose body is not said to be JSON, with 415, as Piston does; "
+            "`piston-client` does not say it."
+        ),
+    )
+    runakode_isolation: Annotated[Literal["gvisor", "container", "default"], API] = Field(
+        "gvisor",
+        description=(
+            "`isolation` of the runs of runakode's clients; `gvisor` only where the service has it, else `default`."
+        ),
     )
     keys_per_hour: Annotated[int, API] = Field(
         20, ge=1, le=100_000, description="Keys that one address may create per hour."
@@ -373,6 +401,19 @@ class Settings(BaseSettings):
             parse_networks(value)
         return value
 
+    @field_validator("dialects")
+    @classmethod
+    def _dialects_parse(cls, value: str) -> str:
+        parse_dialects(value)
+        return value
+
+    @field_validator("dialect_key")
+    @classmethod
+    def _dialect_key_is_an_id(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("key_"):
+            raise ValueError("DIALECT_KEY: is the id of a key, `key_…`, as `make keys` lists it; not its secret")
+        return value
+
     @field_validator("public_base_url", "s3_endpoint_url", "otel_exporter_otlp_endpoint")
     @classmethod
     def _base_url_parses(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -420,6 +461,10 @@ class Settings(BaseSettings):
         if self.self_service_keys is not None:
             return self.self_service_keys
         return self.runyard_env == "development" and (self.bind in LOOPBACK or self.allow_insecure_bind)
+
+    def dialect_names(self) -> frozenset[str]:
+        """The dialects that are served."""
+        return parse_dialects(self.dialects)
 
     def trusted(self) -> tuple[Network, ...]:
         """The proxies that are believed."""

@@ -19,6 +19,11 @@ from ops.installed import runs
 from ops.state import StatePlace
 
 DEV_PYTHON = install.ROOT / ".venv/bin/python"
+#: What installs the clients that the tests drive, by script the folder of the state directory that it fills.
+CLIENT_ENVIRONMENTS = {
+    "tests/clients/openwebui_env.py": "open-webui",
+    "tests/api/dialects/clients_env.py": "dialect-clients",
+}
 
 
 def build_images(place: StatePlace, progress: BuildProgress, languages: list[str], refresh: str | None) -> None:
@@ -36,9 +41,10 @@ def prepare_tests(place: StatePlace, progress: BuildProgress) -> None:
     web.install_packages()
     host.prepare()
     _run_builder(DEV_PYTHON, place, [], None)
-    argv = [str(DEV_PYTHON), "tests/clients/openwebui_env.py", str(place.state_dir / "open-webui")]
-    if subprocess.run(argv, env=clean(), cwd=install.ROOT, check=False).returncode != 0:
-        raise InstallError("the dependencies of the tests of openwebui_tool.py could not be installed (see above)")
+    for script, folder in CLIENT_ENVIRONMENTS.items():
+        argv = [str(DEV_PYTHON), script, str(place.state_dir / folder)]
+        if subprocess.run(argv, env=clean(), cwd=install.ROOT, check=False).returncode != 0:
+            raise InstallError(f"{script} failed: the clients of the tests could not be installed (see above)")
 
 
 def collect(place: StatePlace, progress: BuildProgress) -> None:

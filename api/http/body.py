@@ -37,6 +37,8 @@ DRAIN_UNAUTHENTICATED_S = 2.0
 ARRIVAL_KEY = "runyard.arrival"
 #: Of a body that comes without a token that is known.
 UNAUTHENTICATED_BODY_BYTES = 16 * 1024
+#: The same where a request may bring a program without a token (a dialect's).
+KEYLESS_BODY_BYTES = 1024 * 1024
 #: Where the server puts how a body ended that it has collected (`Body`); None for one that is read as it comes.
 BODY_KEY = "runyard.body"
 #: Parsed JSON can take twenty times its own size: large bodies are parsed two at a time, not sixty.
@@ -205,7 +207,10 @@ def _too_slow() -> ApiError:
 
 
 def _too_large_unauthenticated() -> ApiError:
-    message = f"Without a valid token a body has at most {UNAUTHENTICATED_BODY_BYTES} bytes."
+    message = (
+        f"Without a valid token a body has at most {UNAUTHENTICATED_BODY_BYTES} bytes, "
+        f"and {KEYLESS_BODY_BYTES} where a program may be sent without one."
+    )
     return ApiError(413, message, code="request_too_large")
 
 

@@ -48,6 +48,11 @@ class Caller:
     #: Of the token that was given; a rotated key has two for a while.
     digest: bytes = b""
 
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether this is an address without a key: it has a plan, and cannot come back for its files."""
+        return self.plan is not None and self.stored is None
+
 
 class Authenticator:
     """The keys in force. Tokens are held and compared as digests, all of them each time."""
@@ -104,11 +109,15 @@ class Authenticator:
         if key.disabled and not disabled_too:
             raise unauthorized("This key is disabled.", code="disabled_key")
         self._good.add(given)
+        return self.caller_of(key, given)
+
+    def caller_of(self, key: StoredKey, digest: bytes = b"") -> Caller:
+        """Return the caller that a stored key is. Raises ApiError 403 for a plan that no longer exists."""
         plan = self._plans.get(key.plan)
         if plan is None:
             log.error("a key's plan is not in PLANS_FILE", extra={"key": key.id, "plan": key.plan[:64]})
             raise ApiError(403, "The plan of this key no longer exists: ask the operator.", code="unknown_plan")
-        return Caller(key.id, key.label, plan.bucket, plan.reads, plan, key, given)
+        return Caller(key.id, key.label, plan.bucket, plan.reads, plan, key, digest)
 
 
 class _LruSet:
@@ -147,6 +156,17 @@ class AdminAuthenticator:
         given = digest(bearer_token(authorization))
         if self._digest is None or not hmac.compare_digest(self._digest, given):
             raise unauthorized("This is not the admin token.", "invalid_token")
+
+
+def authorization_of(authorization: str | None, api_key: str | None) -> str | None:
+    """Return the `Authorization` header, or what it would be for the `X-API-Key`; None without both.
+
+    A header that is a bare key, without a scheme, counts as `Bearer`: clients of other services send it.
+    """
+    given = api_key if authorization is None else authorization
+    if given is None or (authorization is not None and " " in given.strip()):
+        return given
+    return f"Bearer {given.strip()}"
 
 
 def bearer_token(authorization: str | None) -> str:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 #: The plan of keys that anybody may make.
 SELF_SERVICE = "free"
+#: The plan of requests of dialects without a key, by address, where self-service is on. A file may leave it out:
+#: then there are no such requests.
+ANONYMOUS = "anonymous"
 SHIPPED = Path(config.__file__ or "").parent / "plans.toml"
 MAX_FILE_BYTES = 256 * 1024
 _NAME = r"[a-z0-9][a-z0-9_-]{0,31}"

@@ -22,8 +22,9 @@ ATTRIBUTE = "openapi_operation"
 Schema = dict[str, Any]
 #: The model of a body, or a schema where there is none.
 Body = type[BaseModel] | Schema
-#: Who may call: nobody is asked, a key, the admin's token, a signed link, the token of the metrics.
-Auth = Literal["none", "key", "admin", "link", "metrics"]
+#: Who may call: nobody is asked, a key (as bearer token, or as X-API-Key), the admin's token, a signed link, the
+#: token of the metrics.
+Auth = Literal["none", "key", "api_key", "admin", "link", "metrics"]
 View = TypeVar("View", bound=Callable[..., Any])
 
 
@@ -71,6 +72,8 @@ class Operation:
     query: tuple[Query, ...] = ()
     body: RequestBody | None = None
     description: str | None = None
+    #: True where `answers` are complete, errors included: a dialect's, which have the shape of that service.
+    has_own_errors: bool = False
 
 
 def operation(
@@ -84,9 +87,10 @@ def operation(
     query: tuple[Query, ...] = (),
     body: RequestBody | None = None,
     description: str | None = None,
+    has_own_errors: bool = False,
 ) -> Callable[[View], View]:
     """Say what a route is. Codes that every route of that `auth` can answer need not be named."""
-    said = Operation(summary, tag, answers, errors, auth, path or {}, query, body, description)
+    said = Operation(summary, tag, answers, errors, auth, path or {}, query, body, description, has_own_errors)
 
     def mark(view: View) -> View:
         setattr(view, ATTRIBUTE, said)

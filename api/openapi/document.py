@@ -162,6 +162,8 @@ def _responses(said: Operation, schemas: _Schemas) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for status, answer in sorted(said.answers.items()):
         made[str(status)] = _answer(answer, schemas, keyed=keyed)
+    if said.has_own_errors:
+        return made
     for status, codes in codes_of(said.auth, (*said.errors, "internal_error")).items():
         also = made.get(str(status))
         made[str(status)] = _error_response(STATUS_TEXTS[status], codes, also)

@@ -28,11 +28,20 @@ TAGS = [
     {"name": "keys", "description": "Keys, their plans, and their rotation."},
     {"name": "usage", "description": "Resource usage of a key."},
     {"name": "admin", "description": "Keys and the audit log, for the service's owner."},
+    {"name": "piston", "description": "Piston's API v2, for its clients: `/api/v2` and `/api/v2/piston`."},
+    {"name": "runakode", "description": "runakode's API, for its clients: `/api` and `/health`."},
+    {"name": "runtools", "description": "RunTools' API, for its clients: `/v1/execute` and `/v1/runtimes`."},
     {"name": "service", "description": "Health, languages and documentation of the service. No token is needed."},
 ]
 
 SECURITY: dict[str, Any] = {
     "key": {"type": "http", "scheme": "bearer", "description": "A key: `Authorization: Bearer <token>`."},
+    "api_key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "A key, as other services take it.",
+    },
     "admin": {"type": "http", "scheme": "bearer", "description": "`ADMIN_TOKEN` as the bearer token."},
     "metrics": {"type": "http", "scheme": "bearer", "description": "`METRICS_TOKEN`, if it is set."},
     "link": {

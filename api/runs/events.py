@@ -80,6 +80,20 @@ def replay_events(
         yield final_event(run, seq + 1, t_ms, signer)
 
 
+def output_in_order(document: dict[str, Any], timeline: Iterable[StoredEvent]) -> str | None:
+    """Return both outputs of an ended run in the order in which they were read; None if that is not known."""
+    texts: list[str] = []
+    at = {"stdout": 0, "stderr": 0}
+    for event in timeline:
+        kind, length, _ = orjson.loads(event.body)
+        if kind in at:
+            begin, at[kind] = at[kind], at[kind] + length
+            texts.append(document[kind][begin : at[kind]])
+    if any(at[kind] != len(document[kind]) for kind in at):
+        return None
+    return "".join(texts)
+
+
 class RunFollower:
     """Follows runs from wherever they are."""
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from api.runs.events import Message
+    from records.runs import StoredEvent
 
 #: How long a caller waits: for the ended run, for its first event, or for its acceptance.
 Wait = Literal["result", "events", "background"]
@@ -30,3 +31,12 @@ class Execution:
     #: True for a run of an earlier request with the same Idempotency-Key.
     is_replay: bool = False
     release: Callable[[], None] = nothing
+    #: The timeline of a run whose result was waited for, as it is recorded.
+    timeline: tuple[StoredEvent, ...] = ()
+
+
+def ended_run(execution: Execution) -> Run:
+    """Return the run of an execution whose result was waited for."""
+    if not isinstance(execution.outcome, Run):
+        raise TypeError("the result was not waited for")
+    return execution.outcome

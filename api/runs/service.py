@@ -121,7 +121,8 @@ class RunService:
         try:
             if wait == "events":
                 return Execution(self.stream(submission, signer, client_fd=client_fd), release=release)
-            return Execution(self.run(submission, client_fd=client_fd), release=release)
+            run, end = self.run(submission, client_fd=client_fd)
+            return Execution(run, release=release, timeline=end.events)
         except BaseException:
             release()
             raise
@@ -144,8 +145,11 @@ class RunService:
 
     # -- three ways to run -------------------------------------------------------------------------
 
-    def run(self, submission: RunSubmission, *, client_fd: int | None) -> Run:
-        """Run it and wait for its end. Raises ApiError, IdempotentReplay, or ClientGone (client disconnected)."""
+    def run(self, submission: RunSubmission, *, client_fd: int | None) -> tuple[Run, RunEnd]:
+        """Run it, wait for its end, and return both.
+
+        Raises ApiError, IdempotentReplay, or ClientGone (client disconnected).
+        """
         facts, job, progress = self._begin(submission, "running")
         ends: list[RunEnd] = []
 
@@ -161,7 +165,7 @@ class RunService:
             raise self._refused(facts, answer)
         if ends[0].status == "error":
             raise ApiError.of_run(facts.id, result_error(answer))
-        return finished_run(facts, ends[0])
+        return finished_run(facts, ends[0]), ends[0]
 
     def stream(
         self, submission: RunSubmission, signer: ArtifactLinkSigner, *, client_fd: int | None

@@ -21,7 +21,7 @@ from gunicorn.http.body import ChunkedReader, LengthReader  # type: ignore[impor
 from gunicorn.http.message import Request  # type: ignore[import-untyped]
 from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
 
-from api.http.body import DRAIN_BYTES, DRAIN_S, UNAUTHENTICATED_BODY_BYTES, Body
+from api.http.body import DRAIN_BYTES, DRAIN_S, Body
 from api.server.answers import Leaving
 from api.server.bodies import Budget, CollectedBody, Memory
 from api.server.chunks import ChunkScan
@@ -60,6 +60,8 @@ class Rules:
     whose: Callable[[Request, Any], tuple[Hashable, bool]]
     #: Whether the handler reads the body itself as it comes.
     is_streamed: Callable[[Request], bool]
+    #: The bytes of a body that are collected before it must be known whose request it is.
+    stranger_bytes: Callable[[Request], int]
     budget: Budget
     memory: Memory
     #: Whether many clients share an address.
@@ -267,7 +269,7 @@ class ClientConnection:
     def _take_body(self, data: bytes) -> Step:
         belongs = self._chunks.take(data) if self._chunks is not None else min(len(data), self._left)
         step = self._keep(data, belongs)
-        if step is Step.MORE and not self.is_known and self._size > UNAUTHENTICATED_BODY_BYTES:
+        if step is Step.MORE and not self.is_known and self._size > self.rules.stranger_bytes(self.request):
             return Step.STRANGER
         return step
 

@@ -31,7 +31,8 @@ from gunicorn.http import wsgi
 
 from api.context import EXTENSION
 from api.errors import JSON, ApiError, envelope, http_error
-from api.http.body import ARRIVAL_KEY, BODY_KEY, Body
+from api.http.body import ARRIVAL_KEY, BODY_KEY, KEYLESS_BODY_BYTES, UNAUTHENTICATED_BODY_BYTES, Body
+from api.keys.authentication import authorization_of
 from api.ratelimit.client_address import client_address, is_proxy
 from api.server.answers import HttpResponse, Room
 from api.server.bodies import Budget, Memory
@@ -107,6 +108,7 @@ class Worker(Loop):
             most_body=MAX_BODY_BYTES,
             whose=self._whose,
             is_streamed=_is_upload,
+            stranger_bytes=self._stranger_bytes,
             budget=Budget(BODIES_BYTES, BODIES_SHARE_BYTES),
             memory=Memory(),
             is_proxy=lambda address: is_proxy(address, self.trusted),
@@ -121,18 +123,24 @@ class Worker(Loop):
         self.wsgi = application_with_facts
 
     def _whose(self, request: Request, client: Any) -> tuple[Hashable, bool]:  # noqa: ANN401
-        authorization, forwarded = None, []
+        authorization, api_key, forwarded = None, None, []
         for name, value in request.headers:
             if name == "AUTHORIZATION":
                 authorization = value
+            elif name == "X-API-KEY":
+                api_key = value
             elif name == "X-FORWARDED-FOR":
                 forwarded.append(value)
+        authorization = authorization_of(authorization, api_key)
         if authorization is not None:
             key = self.served.authenticator.recognised(authorization)
             if key is not None:
                 return key, True
         remote = client[0] if isinstance(client, tuple) else None
         return client_address(remote, ",".join(forwarded) if self.trusted else None, self.trusted), False
+
+    def _stranger_bytes(self, request: Request) -> int:
+        return KEYLESS_BODY_BYTES if self.served.is_keyless(request.path) else UNAUTHENTICATED_BODY_BYTES
 
     # -- on threads --------------------------------------------------------------------------------
 
@@ -141,7 +149,8 @@ class Worker(Loop):
         turn = HeldTurn(self.turns, conn.whose)
         hold(turn)
         try:
-            given = next((value for name, value in conn.headers if name == "AUTHORIZATION"), None)
+            headers = dict(conn.headers)
+            given = authorization_of(headers.get("AUTHORIZATION"), headers.get("X-API-KEY"))
             address = conn.whose
             with suppress(ApiError):
                 if given is not None:

@@ -65,6 +65,8 @@ class OfferedLanguages:
     sandboxes: bool = True
     #: Languages whose sandboxes cannot be made.
     failing: tuple[str, ...] = ()
+    #: The values of a run's `isolation` that the worker takes.
+    isolations: frozenset[str] = frozenset()
 
 
 class Languages:
@@ -84,6 +86,13 @@ class Languages:
                 if self._age_s() > max_age_s:
                     self._ask()
         return self._catalogue
+
+    def offered(self, max_age_s: float = SHOWN_AGE_S) -> OfferedLanguages:
+        """Return the languages, at most `max_age_s` old. Raises ApiError 503."""
+        try:
+            return self.catalogue(max_age_s)
+        except WorkerUnavailable as e:
+            raise worker_unavailable() from e
 
     def find(self, name: str) -> OfferedLanguage:
         """Return a ready language by id or alias. Raises ApiError 400 or 503."""
@@ -168,6 +177,7 @@ def _read(status: dict[str, Any], now: float) -> OfferedLanguages:
         posture = {str(name): state == "ok" for name, state in status.get("posture", {}).items()}
         sandboxes = status.get("sandboxes", {})
         failing = tuple(str(name) for name in sandboxes.get("failing", ()))
+        isolations = frozenset(str(name) for name in status.get("isolations", ()))
     except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise WorkerUnavailable("the worker's languages are not readable") from e
     by_name = {alias: item for item in languages for alias in item.public["aliases"]}
@@ -180,6 +190,7 @@ def _read(status: dict[str, Any], now: float) -> OfferedLanguages:
         posture=posture,
         sandboxes=sandboxes.get("usable") is not False,
         failing=failing,
+        isolations=isolations,
     )
 
 

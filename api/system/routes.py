@@ -139,6 +139,11 @@ def _worker_checks() -> dict[str, str]:
     }
 
 
+def is_healthy() -> bool:
+    """Return whether `GET /v1/health` reports `ok`."""
+    return all(state == OK for state in (_checks() | _failing_languages()).values())
+
+
 def _failing_languages() -> dict[str, str]:
     """Name the languages whose sandboxes cannot be made. The others' runs are taken: the service is still ready."""
     try:

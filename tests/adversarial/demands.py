@@ -110,3 +110,81 @@ RAW: dict[str, bytes] = {
     + b"9" * 10_000
     + b"}}",
 }
+
+
+def piston(*files: Any, **fields: Any) -> dict[str, Any]:
+    return {"language": "bash", "version": "*", "files": list(files) or [{"content": "echo hi"}], **fields}
+
+
+#: Bodies for Piston's `execute`: all of them are answered with 400 and a message alone.
+PISTON: dict[str, Any] = {
+    **{
+        f"name {name[:20]!r}": piston({"name": name, "content": ""})
+        for name in (
+            "../x",
+            "/etc/passwd",
+            "a/../../x",
+            "..",
+            ".",
+            "/",
+            "a\x00b",
+            "x" * 300,
+            "a/" * 600 + "b",
+            "inputs",
+            "outputs",
+            "./../x",
+        )
+    },
+    **{f"name {value!r}": piston({"name": value, "content": ""}) for value in (1, True, [], {"a": 1})},
+    **{f"file {value!r}": piston(value) for value in (None, 1, "a", [], {}, {"content": None}, {"content": ["a"]})},
+    "the same name twice": piston({"name": "a", "content": ""}, {"name": "./a", "content": ""}),
+    "a file where a directory is": piston({"name": "a", "content": ""}, {"name": "a/b", "content": ""}),
+    "too many files": piston(*({"content": ""} for _ in range(65))),
+    "base64 that is none": piston({"content": ""}, {"content": "%%", "encoding": "base64"}),
+    "hex that is none": piston({"content": ""}, {"content": "f", "encoding": "hex"}),
+    "an encoding that is a list": piston({"content": ""}, {"content": "", "encoding": []}),
+    **{
+        f"language {name[:20]!r}": piston(language=name)
+        for name in (
+            "../sh",
+            "__proto__",
+            "constructor",
+            "bash\x00",
+            "bash;id",
+            "x" * 100_000,
+            "<script>",
+            "%s",
+            "{}",
+        )
+    },
+    **{f"language {value!r}": piston(language=value) for value in (None, 1, [], {}, True, "")},
+    **{
+        f"version {name[:20]!r}": piston(version=name)
+        for name in (
+            "latest",
+            "*" * 300,
+            "^" * 200,
+            "9" * 250,
+            "1 || " * 60,
+            ">=" + "x." * 100,
+            "(a+)+$",
+            "5.2.37'--",
+            "-1",
+            "\x00",
+            "1." * 120,
+        )
+    },
+    **{f"version {value!r}": piston(version=value) for value in (None, 5, [], {}, True, "")},
+    **{
+        f"{name} {value!r}": piston(**{name: value})
+        for name in ("run_timeout", "run_memory_limit", "compile_cpu_time")
+        for value in ("1", True, [], {}, -2, 10**30, 2**63, 1e300, -1e300)
+    },
+    **{f"args {value!r}": piston(args=value) for value in ("a", 1, {}, [1], [None], [["a"]], ["a\x00b"])},
+    "an argument that is too long": piston(args=["x" * 5000]),
+    "too many arguments": piston(args=["x"] * 65),
+    **{f"stdin {value!r}": piston(stdin=value) for value in (1, [], {}, True)},
+    "an array": [],
+    "a text": "bash",
+    "a number": 1,
+}

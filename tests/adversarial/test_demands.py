@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.adversarial.demands import BODIES, RAW, TOKENS
+from tests.adversarial.demands import BODIES, PISTON, RAW, TOKENS
 
 TELLTALE = re.compile(
     r"Traceback|File \"|/var/lib|/usr/lib|site-packages|\.py\b|sqlalchemy|pydantic|werkzeug|gunicorn/|crun|runc|docker"
@@ -59,6 +59,24 @@ def test_body(service, name):
 @pytest.mark.parametrize("name", RAW)
 def test_what_is_no_request(service, name):
     check_error(service.post("/v1/runs", data=RAW[name]), 400)
+
+
+def check_message(reply, status):
+    assert reply.status == status, (reply.status, reply.raw[:500])
+    assert list(reply.body) == ["message"]
+    assert 0 < len(reply.body["message"]) < 500
+    # What was sent may be named, as Piston does; nothing else is.
+    assert not TELLTALE.search(reply.raw.decode()), reply.raw[:500]
+
+
+@pytest.mark.parametrize("name", PISTON)
+def test_body_of_piston(service, name):
+    check_message(service.post("/api/v2/execute", json=PISTON[name]), 400)
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_what_is_no_request_of_piston(service, name):
+    check_message(service.post("/api/v2/execute", data=RAW[name]), 400)
 
 
 def test_null_is_the_default_and_not_an_error(service):

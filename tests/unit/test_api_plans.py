@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from api.keys.plans import SHIPPED, Plans, load_plans
 from config.settings import Settings, SettingsError
 from protocol.limits import LIMIT_RULES, JobInvalid, Limits, limit_problem
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "plans.toml"
 FREE = "[free]\nruns = 2\nrate_per_minute = 60\nburst = 5\n"
 
 
@@ -37,7 +39,7 @@ def test_the_shipped_plans_are_what_the_documents_promise():
     assert free.bucket.rate * 60 == pytest.approx(10)
     assert (free.reads.burst, free.reads.rate) == (100, pytest.approx(100 / 60))
     assert all(free.ceiling(name) <= rule.ceiling for name, rule in LIMIT_RULES.items())
-    assert set(plans) == {"free", "pro", "unlimited"}
+    assert set(plans) == {"anonymous", "free", "pro", "unlimited"}
 
 
 def test_everything_that_a_plan_may_say(load):
@@ -150,3 +152,12 @@ def test_whatever_is_asked_a_run_stays_beneath_its_plan(most, asked, pids_defaul
         assert limit_problem(name, value) is None
         if name in asked:
             assert value == asked[name]
+
+
+def test_the_example_has_the_tiers_of_runtools():
+    plans = load_plans(Settings(plans_file=EXAMPLE, self_service_keys=True))
+    tiers = {name: (plans.get(name).runs, plans.get(name).period) for name in plans if name != "anonymous"}
+    assert tiers == {"free": (1_000, "month"), "pro": (50_000, "month"), "team": (500_000, "month")}
+    anonymous = plans.get("anonymous")
+    assert (anonymous.runs, anonymous.bucket.burst) == (None, 10)
+    assert anonymous.bucket.rate * 60 == pytest.approx(10)

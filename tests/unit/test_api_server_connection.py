@@ -40,6 +40,7 @@ def make(tmp_path):
             config=Config(),
             most_body=MOST,
             whose=whose,
+            stranger_bytes=lambda _request: UNAUTHENTICATED_BODY_BYTES,
             is_streamed=lambda request: request.path == "/uploads",
             budget=Budget(total, share),
             memory=Memory(),

@@ -34,6 +34,8 @@ GIVEN = {
     "ADMIN_TOKEN": "admin-token-0123456",
     "API_KEYS": "some-token:a:1:1",
     "DATABASE_URL": "postgresql://u:password@127.0.0.1:1/db",
+    "DIALECTS": "piston",
+    "DIALECT_KEY": "key_0",
     "GVISOR_POOL": "off",
     "LANGUAGES": "python",
     "METRICS_TOKEN": "metrics-token",

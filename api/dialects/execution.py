@@ -1,0 +1,92 @@
+"""Run a dialect's request through the service of runs, and send what the dialect makes of the ended run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from flask import Response, request
+
+from api.context import context
+from api.errors import JSON
+from api.files.links import ArtifactLinkSigner, origin
+from api.http.body import DRAIN_UNAUTHENTICATED_S, drain
+from api.http.concurrency import SMALL_BYTES
+from api.runs.events import output_in_order
+from api.runs.execution import ended_run
+from api.runs.requests import parse_run
+from api.runs.stored_outputs import is_in_parts
+from api.runs.submission import RunSubmission
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from api.keys.authentication import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class DialectRun:
+    """An ended run: its document, as `GET /v1/runs/{id}` answers it. Hand it to `answer`, or call `release`."""
+
+    document: dict[str, Any]
+    #: Gives up the place that the request holds; may be called more than once.
+    release: Callable[[], None]
+    #: Returns both outputs in the order in which they were read from the program; None if that is not known.
+    output_in_order: Callable[[], str | None]
+
+
+def require_room() -> None:
+    """Check that runs can be accepted, before the body is read. Raises ApiError 503."""
+    context().room.require()
+
+
+def discard_body() -> None:
+    """Read what is left of a body that is refused, within bounds, so that its sender gets to the answer."""
+    drain(request, DRAIN_UNAUTHENTICATED_S)
+
+
+def execute(fields: dict[str, Any], caller: Caller) -> DialectRun:
+    """Run a request that is given in the fields of `POST /v1/runs`, and wait for its end.
+
+    History, quotas, limits and isolation are those of `/v1/runs`, and so are the errors: ApiError with the status
+    and code. ClientGone is raised when the client goes away, which cancels the run.
+    """
+    found = context()
+    if caller.is_anonymous:
+        # Nobody could fetch them, and they would count against the storage of the address.
+        fields = {**fields, "limits": {"max_artifact_files": 0, **(fields.get("limits") or {})}}
+    asked = parse_run(fields)
+    submission = RunSubmission(asked, caller, orjson.dumps(fields))
+    sock = request.environ.get("gunicorn.socket")
+    execution = found.runs.execute(
+        submission, wait="result", signer=_signer(), client_fd=None if sock is None else int(sock.fileno())
+    )
+    run, release = ended_run(execution), execution.release
+    try:
+        if is_in_parts(run.document):
+            # From here on a reader's place is held, as for every answer that is read from storage.
+            release()
+            release = found.places.readers.acquire(caller.id)
+            run = found.outputs.whole(run)
+        document, timeline = orjson.loads(run.document), execution.timeline
+        return DialectRun(document, release, lambda: output_in_order(document, timeline))
+    except BaseException:
+        release()
+        raise
+
+
+def answer(run: DialectRun, body: bytes, *, status: int = 200, content_type: str = JSON) -> Response:
+    """Return the answer of an ended run, which gives its place back once sending it cannot block a thread."""
+    response = Response(body, status, content_type=content_type)
+    if len(body) > SMALL_BYTES:
+        response.call_on_close(run.release)
+    else:
+        run.release()
+    return response
+
+
+def _signer() -> ArtifactLinkSigner:
+    found = context()
+    public = found.settings.public_base_url
+    return ArtifactLinkSigner(found.links, public or origin(request.scheme, request.headers.get("Host", "")))

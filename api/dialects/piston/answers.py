@@ -1,0 +1,167 @@
+"""Make Piston's answers: of an ended run, of one that the service failed, and of errors."""
+
+from __future__ import annotations
+
+import signal as signals
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from flask import Response
+
+from api.errors import JSON, ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from api.dialects.piston.translate import ExecuteRequest
+
+Stage = dict[str, Any]
+
+_TIME = "Time limit exceeded"
+_WALL_TIME = "Time limit exceeded (wall clock)"
+_KILLED = "SIGKILL"
+
+
+def render(error: ApiError) -> Response:
+    """Return an error in Piston's shape."""
+    message = "Not Found" if error.error.code == "not_found" else error.error.message
+    body = orjson.dumps({"message": message})
+    return Response(body, error.status, headers=error.headers, content_type=JSON)
+
+
+def executed(asked: ExecuteRequest, run: dict[str, Any], in_order: Callable[[], str | None]) -> bytes:
+    """Return the answer of an ended run.
+
+    `in_order` is asked for both outputs in the order in which they were written, where a program wrote to both.
+    """
+    answer: dict[str, Any] = {}
+    if run["compile"] is not None:
+        answer["compile"] = _compile_stage(asked, run)
+    compiled = answer.get("compile")
+    if compiled is not None and compiled["code"] != 0:
+        answer["run"] = compiled
+    else:
+        answer["run"] = _run_stage(run, in_order)
+    return _answer(asked, answer)
+
+
+def failed(asked: ExecuteRequest, error: ApiError) -> bytes:
+    """Return the answer of a run that the service failed."""
+    return _answer(asked, {"run": _stage("", "", "", message=error.error.message, status="XX")})
+
+
+def _answer(asked: ExecuteRequest, stages: dict[str, Stage]) -> bytes:
+    runtime = asked.runtime
+    return orjson.dumps({**stages, "language": runtime.language, "version": str(runtime.version)})
+
+
+def _run_stage(run: dict[str, Any], in_order: Callable[[], str | None]) -> Stage:
+    stdout, stderr, used = run["stdout"], run["stderr"], run["usage"]
+    output = (in_order() if stdout and stderr else None) or stdout + stderr
+    code, signal, status, message = _run_end(run)
+    return _stage(
+        stdout,
+        stderr,
+        output,
+        code=code,
+        signal=signal,
+        message=message,
+        status=status,
+        cpu_time=used["cpu_ms"],
+        wall_time=used["wall_ms"],
+        memory=used["max_rss_mb"] * 1024 * 1024,
+    )
+
+
+_End = tuple[int | None, str | None, str | None, str | None]
+
+
+def _run_end(run: dict[str, Any]) -> _End:
+    """Return code, signal, status and message: those of Piston for the first fact that applies."""
+    if run["stdout_truncated"]:
+        return None, _KILLED, "OL", "stdout length exceeded"
+    if run["stderr_truncated"]:
+        return None, _KILLED, "EL", "stderr length exceeded"
+    match run["status"]:
+        case "timeout":
+            used_up = run["usage"]["cpu_ms"] >= run["limits"]["cpu_ms"]
+            return None, _KILLED, "TO", _TIME if used_up else _WALL_TIME
+        case "oom":
+            return _signalled(_KILLED)
+        case "cancelled":
+            return None, _KILLED, "XX", "The run was cancelled"
+        case "killed":
+            return None, _KILLED, "XX", "The sandbox was ended"
+    if run["signal"] is not None:
+        return _signalled(run["signal"])
+    return _exited(run["exit_code"])
+
+
+def _compile_stage(asked: ExecuteRequest, run: dict[str, Any]) -> Stage:
+    compiled = run["compile"]
+    code, signal, status, message = _compile_end(asked, run)
+    return _stage(
+        compiled["stdout"],
+        compiled["stderr"],
+        compiled["stdout"] + compiled["stderr"],
+        code=code,
+        signal=signal,
+        message=message,
+        status=status,
+        cpu_time=compiled["cpu_ms"],
+        wall_time=compiled["wall_ms"],
+    )
+
+
+def _compile_end(asked: ExecuteRequest, run: dict[str, Any]) -> _End:
+    compiled = run["compile"]
+    if asked.compile_cpu_ms is not None and compiled["cpu_ms"] > asked.compile_cpu_ms:
+        return None, _KILLED, "TO", _TIME
+    if asked.compile_timeout_ms is not None and compiled["wall_ms"] > asked.compile_timeout_ms:
+        return None, _KILLED, "TO", _WALL_TIME
+    code = compiled["exit_code"]
+    if code is not None:
+        return _exited(code)
+    if run["status"] == "timeout":
+        return None, _KILLED, "TO", _WALL_TIME
+    if run["status"] == "cancelled":
+        return None, _KILLED, "XX", "The run was cancelled"
+    return _signalled(_KILLED)
+
+
+def _exited(code: int | None) -> _End:
+    if code == 0:
+        return 0, None, None, None
+    return code, None, "RE", f"Exited with error status {code}"
+
+
+def _signalled(name: str) -> _End:
+    number = signals.Signals[name].value if name in signals.Signals.__members__ else None
+    return None, name, "SG", f"Caught fatal signal {name if number is None else number}"
+
+
+def _stage(  # one argument per field of the answer
+    stdout: str,
+    stderr: str,
+    output: str,
+    *,
+    code: int | None = None,
+    signal: str | None = None,
+    message: str | None = None,
+    status: str | None = None,
+    cpu_time: int | None = None,
+    wall_time: int | None = None,
+    memory: int | None = None,
+) -> Stage:
+    return {
+        "stdout": stdout,
+        "stderr": stderr,
+        "code": code,
+        "signal": signal,
+        "output": output,
+        "memory": memory,
+        "message": message,
+        "status": status,
+        "cpu_time": cpu_time,
+        "wall_time": wall_time,
+    }

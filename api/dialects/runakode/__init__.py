@@ -1,0 +1,1 @@
+"""runakode's wire contract: `POST /api` and `GET /health`."""

@@ -1,0 +1,136 @@
+"""Requests as the clients of each service send them, with all services on, some, and none: nothing is misrouted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from flask import Response
+
+from api.dialects.shared_paths import Claim, SharedPath
+from api.openapi.decorator import Operation
+from tests.unit.test_api_app import Api, language
+
+#: (service, method, path, body, what only its own answer has)
+REQUESTS = [
+    ("piston", "GET", "/api/v2/runtimes", None, '"aliases"'),
+    ("piston", "GET", "/api/v2/piston/runtimes", None, '"aliases"'),
+    (
+        "piston",
+        "POST",
+        "/api/v2/execute",
+        {"language": "python", "version": "*", "files": [{"content": "1"}], "stdin": "", "args": []},
+        '"output"',
+    ),
+    (
+        "piston",
+        "POST",
+        "/api/v2/piston/execute",
+        {"language": "python", "version": "3.x", "files": [{"name": "a.py", "content": "1"}]},
+        '"output"',
+    ),
+    (
+        "piston",
+        "POST",
+        "/execute",
+        {"language": "python", "version": "3.13.5", "files": [{"name": "main", "content": "1"}]},
+        '"output"',
+    ),
+    ("runakode", "POST", "/api", {"language": "python", "source_code": "1"}, '"exec_time_ms"'),
+    ("runakode", "GET", "/health", None, '"version"'),
+    ("runtools", "POST", "/v1/execute", {"runtime": "python", "code": "1", "timeout": 30000}, '"executionTime"'),
+    ("runtools", "POST", "/v1/execute", {"language": "python", "version": "*", "code": "1"}, '"session_id"'),
+    ("runtools", "GET", "/v1/runtimes", None, '"nextCursor"'),
+    ("any", "GET", "/models", None, '"list"'),
+    ("any", "GET", "/v1/models", None, '"list"'),
+]
+
+
+@pytest.fixture(params=["all", "none", "piston", "runakode", "runtools", "runtools,piston"], scope="module")
+def api(request):
+    made = Api(dialects=request.param, self_service_keys=False)
+    made.worker.languages = [language("python", version="3.13.5", entry_file="main.py")]
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(("service", "method", "path", "body", "sign"), REQUESTS)
+def test_a_request_reaches_its_service_alone(api, service, method, path, body, sign):
+    data = None if body is None else json.dumps(body)
+    headers = {"Authorization": "Bearer tok", "Content-Type": "application/json"}
+    reply = api.client.open(path, method=method, data=data, headers=headers)
+    enabled = api.settings.dialect_names()
+    if service in enabled or (service == "any" and enabled):
+        assert reply.status_code == 200, reply.text
+        assert sign in reply.text
+        others = {row[4] for row in REQUESTS if row[0] != service} - {'"version"', '"aliases"'}
+        assert not any(other in reply.text for other in others if other != sign)
+    else:
+        assert reply.status_code == 404
+        assert sign not in reply.text
+
+
+def test_the_paths_of_the_service_itself_are_its_own(api):
+    headers = {"Authorization": "Bearer tok"}
+    run = api.client.post("/v1/runs", json={"language": "python", "code": "1"}, headers=headers)
+    assert run.json["object"] == "run"
+    for path in ("/v1/files", "/v1/runs"):
+        assert api.client.get(path, headers=headers).json["object"] == "list"
+    assert list(api.client.get("/v1/health").json) == ["status", "checks"]
+    assert api.client.get("/v1/sandboxes", headers=headers).status_code == 404
+
+
+@pytest.fixture(scope="module")
+def closed():
+    made = Api(self_service_keys=False)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("path", ["/models", "/v1/models"])
+def test_models_are_listed_to_everybody(closed, path):
+    for headers in ({}, {"Authorization": "Bearer tok"}, {"Authorization": "Bearer no"}, {"X-API-Key": ""}):
+        reply = closed.client.get(path, headers=headers)
+        assert (reply.status_code, reply.content_type) == (200, "application/json")
+        assert reply.data == b'{"object":"list","data":[]}'
+
+
+def test_a_path_that_is_shared_and_a_body_that_is_nobodys(closed):
+    headers = {"Authorization": "Bearer tok"}
+    for body in ({}, {"command": "ls"}, {"code": "1", "context_id": None}):
+        assert closed.client.post("/execute", json=body, headers=headers).status_code == 404
+    for data in (b"", b"[]", b"\xff", b"["):
+        assert closed.client.post("/execute", data=data, headers=headers).status_code == 404
+    assert closed.worker.jobs == []
+
+
+def claim(dialect, **asks):
+    return Claim(dialect, lambda _body: Response(), lambda _e: Response(), **asks)
+
+
+HEADER, KEYS = claim("e2b", header="E2b-Sandbox-Id"), claim("piston", keys=frozenset({"files", "version"}))
+REST, ANY = claim("terminal"), claim(None)
+
+
+@pytest.mark.parametrize(
+    ("enabled", "headers", "body", "expected"),
+    [
+        ({"e2b", "piston", "terminal"}, {"E2b-Sandbox-Id"}, b'{"files":[]}', HEADER),
+        ({"e2b", "piston", "terminal"}, set(), b'{"files":[]}', KEYS),
+        ({"e2b", "piston", "terminal"}, set(), b'{"command":"ls"}', REST),
+        ({"e2b", "piston", "terminal"}, set(), b"not JSON", REST),
+        ({"piston", "terminal"}, {"E2b-Sandbox-Id"}, b'{"version":"*"}', KEYS),
+        ({"e2b", "piston"}, set(), b"{}", None),
+        ({"e2b"}, {"Other"}, b'{"files":[]}', None),
+        (set(), {"E2b-Sandbox-Id"}, b'{"files":[]}', None),
+    ],
+)
+def test_a_header_comes_before_the_keys_of_the_body(enabled, headers, body, expected):
+    said = Operation("X", tag="-", answers={})
+    shared = SharedPath("/execute", "POST", (HEADER, KEYS, REST), said)
+    assert shared.choose(frozenset(enabled), headers.__contains__, body) is expected
+
+
+def test_what_belongs_to_no_service_alone_is_there_for_any():
+    shared = SharedPath("/models", "GET", (ANY,), Operation("X", tag="-", answers={}))
+    assert shared.choose(frozenset({"runtools"}), {}.__contains__, b"") is ANY
