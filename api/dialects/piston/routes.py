@@ -14,7 +14,7 @@ from api.dialects.caller import require_dialect_caller
 from api.dialects.execution import answer, discard_body, execute, require_room
 from api.dialects.piston import examples, schemas
 from api.dialects.piston.answers import executed, failed, render
-from api.dialects.piston.runtimes import Runtime, Runtimes
+from api.dialects.piston.runtimes import LanguageRuntime, LanguageRuntimes
 from api.dialects.piston.translate import parse_execute
 from api.dialects.shared_paths import Claim
 from api.errors import JSON, ApiError, answer_error
@@ -49,13 +49,13 @@ class _Known:
     def __init__(self) -> None:
         self._lock = Lock()
         self._of: OfferedLanguages | None = None
-        self._runtimes = Runtimes(())
+        self._runtimes = LanguageRuntimes(())
 
-    def of(self, languages: OfferedLanguages) -> Runtimes:
+    def of(self, languages: OfferedLanguages) -> LanguageRuntimes:
         """Return the runtimes of those languages."""
         with self._lock:
             if self._of is not languages:
-                self._of, self._runtimes = languages, Runtimes(languages.languages)
+                self._of, self._runtimes = languages, LanguageRuntimes(languages.languages)
             return self._runtimes
 
 
@@ -217,7 +217,7 @@ def _run(caller: Caller, body: bytes) -> Response:
         raise
 
 
-def _find(language: str, selector: str) -> Runtime | None:
+def _find(language: str, selector: str) -> LanguageRuntime | None:
     """Return the runtime that a request names, asking the worker again before there is said to be none."""
     found = _runtimes(READY_AGE_S).find(language, selector)
     if found is None or not found.ready:
@@ -225,7 +225,7 @@ def _find(language: str, selector: str) -> Runtime | None:
     return found
 
 
-def _runtimes(max_age_s: float) -> Runtimes:
+def _runtimes(max_age_s: float) -> LanguageRuntimes:
     return _known.of(context().languages.offered(max_age_s))
 
 
