@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import orjson
 from flask import Response
 
 from api.dialects.shared_paths import Claim, SharedPath
-from api.errors import JSON, render_envelope
+from api.errors import render_envelope
+from api.http.json_response import json_response
 from api.openapi.decorator import Json, Operation
 
 _NO_MODELS = {"object": "list", "data": []}
 
 
 def _models(_body: bytes) -> Response:
-    return Response(orjson.dumps(_NO_MODELS), content_type=JSON)
+    return json_response(_NO_MODELS)
 
 
 def _path(path: str) -> SharedPath:

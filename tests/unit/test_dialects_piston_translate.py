@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.dialects.piston.answers import executed, failed, render
-from api.dialects.piston.runtimes import Runtimes
+from api.dialects.piston.runtimes import LanguageRuntimes
 from api.dialects.piston.translate import parse_execute
 from api.errors import ApiError, ErrorObject
 from api.runs.requests import parse_run
@@ -39,7 +39,7 @@ def language(name, version, entry, *aliases, ready=True):
     return OfferedLanguage(name, entry, ready, 64, {"version": version, "aliases": list(aliases)})
 
 
-RUNTIMES = Runtimes(
+RUNTIMES = LanguageRuntimes(
     (
         language("python", "3.13.5", "main.py", "py", "python3"),
         language("node", "24.19.0", "main.js", "js", "javascript", "nodejs"),

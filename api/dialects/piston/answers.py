@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Response
 
-from api.errors import JSON, ApiError
+from api.errors import ApiError
+from api.http.json_response import json_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +26,7 @@ _KILLED = "SIGKILL"
 def render(error: ApiError) -> Response:
     """Return an error in Piston's shape."""
     message = "Not Found" if error.error.code == "not_found" else error.error.message
-    body = orjson.dumps({"message": message})
-    return Response(body, error.status, headers=error.headers, content_type=JSON)
+    return json_response({"message": message}, error.status, error.headers)
 
 
 def executed(asked: ExecuteRequest, run: dict[str, Any], in_order: Callable[[], str | None]) -> bytes:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
-import orjson
 from flask import Blueprint, Response, request
 
 from api.context import context, limit_anonymous
@@ -14,11 +13,12 @@ from api.dialects.caller import require_dialect_caller
 from api.dialects.execution import answer, discard_body, execute, require_room
 from api.dialects.piston import examples, schemas
 from api.dialects.piston.answers import executed, failed, render
-from api.dialects.piston.runtimes import Runtime, Runtimes
+from api.dialects.piston.runtimes import LanguageRuntime, LanguageRuntimes
 from api.dialects.piston.translate import parse_execute
 from api.dialects.shared_paths import Claim
 from api.errors import JSON, ApiError, answer_error
 from api.http.body import parse_object, read_body
+from api.http.json_response import document_response, json_response
 from api.openapi.decorator import ATTRIBUTE, Json, Operation, RequestBody, declared, operation
 from api.openapi.document import HIDDEN
 from api.system.languages import MISS_AGE_S, READY_AGE_S, SHOWN_AGE_S
@@ -49,13 +49,13 @@ class _Known:
     def __init__(self) -> None:
         self._lock = Lock()
         self._of: OfferedLanguages | None = None
-        self._runtimes = Runtimes(())
+        self._runtimes = LanguageRuntimes(())
 
-    def of(self, languages: OfferedLanguages) -> Runtimes:
+    def of(self, languages: OfferedLanguages) -> LanguageRuntimes:
         """Return the runtimes of those languages."""
         with self._lock:
             if self._of is not languages:
-                self._of, self._runtimes = languages, Runtimes(languages.languages)
+                self._of, self._runtimes = languages, LanguageRuntimes(languages.languages)
             return self._runtimes
 
 
@@ -209,7 +209,7 @@ def _run(caller: Caller, body: bytes) -> Response:
     except ApiError as e:
         if e.run_id is None:
             raise
-        return Response(failed(asked, e), content_type=JSON)
+        return document_response(failed(asked, e))
     try:
         return answer(run, executed(asked, run.document, run.output_in_order))
     except BaseException:
@@ -217,7 +217,7 @@ def _run(caller: Caller, body: bytes) -> Response:
         raise
 
 
-def _find(language: str, selector: str) -> Runtime | None:
+def _find(language: str, selector: str) -> LanguageRuntime | None:
     """Return the runtime that a request names, asking the worker again before there is said to be none."""
     found = _runtimes(READY_AGE_S).find(language, selector)
     if found is None or not found.ready:
@@ -225,12 +225,12 @@ def _find(language: str, selector: str) -> Runtime | None:
     return found
 
 
-def _runtimes(max_age_s: float) -> Runtimes:
+def _runtimes(max_age_s: float) -> LanguageRuntimes:
     return _known.of(context().languages.offered(max_age_s))
 
 
 def _json(data: object) -> Response:
-    return Response(orjson.dumps(data), content_type=JSON)
+    return json_response(data)
 
 
 _mount()

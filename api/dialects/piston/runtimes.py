@@ -41,7 +41,7 @@ _PROVIDED: dict[str, tuple[_Names, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Runtime:
+class LanguageRuntime:
     """A row of `GET /runtimes`, and the language of ours that it is."""
 
     #: The id of our language.
@@ -65,18 +65,18 @@ class Runtime:
         return row
 
 
-class Runtimes:
+class LanguageRuntimes:
     """The runtimes of one state of the languages."""
 
     def __init__(self, languages: Iterable[OfferedLanguage]) -> None:
         self._all = tuple(runtime for language in languages for runtime in _runtimes(language))
-        self._by_name: dict[str, list[Runtime]] = {}
+        self._by_name: dict[str, list[LanguageRuntime]] = {}
         for runtime in self._all:
             for name in {runtime.language, *runtime.aliases}:
                 self._by_name.setdefault(name, []).append(runtime)
 
     @property
-    def installed(self) -> list[Runtime]:
+    def installed(self) -> list[LanguageRuntime]:
         """Return the runtimes whose languages are ready."""
         return [runtime for runtime in self._all if runtime.ready]
 
@@ -93,7 +93,7 @@ class Runtimes:
             for runtime in languages.values()
         ]
 
-    def find(self, language: str, selector: str) -> Runtime | None:
+    def find(self, language: str, selector: str) -> LanguageRuntime | None:
         """Return the runtime with the highest version that a selector names.
 
         One that is not ready comes last and is never left out: its version may not be known yet.
@@ -108,11 +108,11 @@ def unknown_runtime(language: str, selector: str) -> str:
     return f"{language[:_SHOWN]}-{selector[:_SHOWN]} runtime is unknown"
 
 
-def _runtimes(language: OfferedLanguage) -> list[Runtime]:
+def _runtimes(language: OfferedLanguage) -> list[LanguageRuntime]:
     public = language.public
     names = _PROVIDED.get(language.id) or (_Names(language.id),)
     made = [
-        Runtime(
+        LanguageRuntime(
             language.id,
             language.entry_file,
             language.ready,
@@ -126,7 +126,7 @@ def _runtimes(language: OfferedLanguage) -> list[Runtime]:
     # Our own names work too.
     last = made[-1]
     own = [name for name in (language.id, *public["aliases"]) if name not in (last.language, *last.aliases)]
-    made[-1] = Runtime(
+    made[-1] = LanguageRuntime(
         last.id, last.entry_file, last.ready, last.language, last.version, (*last.aliases, *own), last.runtime
     )
     return made

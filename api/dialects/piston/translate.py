@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from posixpath import splitext
 from typing import TYPE_CHECKING, Any
 
-from api.dialects.piston.runtimes import Runtime, unknown_runtime
+from api.dialects.piston.runtimes import LanguageRuntime, unknown_runtime
 from api.errors import invalid
 from protocol.job import MAX_INLINE_FILES, path_problem
 from protocol.limits import COMPILE_CPUS, COMPILE_TIMEOUT_MS, LIMIT_RULES, MIB
@@ -37,7 +37,7 @@ _SUFFIXES = {
 class ExecuteRequest:
     """A request that can be run: by what, as what, and what its compile stage may take."""
 
-    runtime: Runtime
+    runtime: LanguageRuntime
     #: The fields of `POST /v1/runs`.
     fields: dict[str, Any]
     compile_timeout_ms: float | None = None
@@ -45,7 +45,7 @@ class ExecuteRequest:
 
 
 def parse_execute(
-    body: dict[str, Any], find: Callable[[str, str], Runtime | None], plan: Plan | None
+    body: dict[str, Any], find: Callable[[str, str], LanguageRuntime | None], plan: Plan | None
 ) -> ExecuteRequest:
     """Return what a request asks for; `find` returns the runtime of a language and a selector.
 
@@ -159,7 +159,7 @@ def _stdin(body: dict[str, Any]) -> str:
     return stdin if stdin.endswith("\n") else stdin + "\n"
 
 
-def _paths(files: list[dict[str, Any]], main: int, runtime: Runtime) -> list[str]:
+def _paths(files: list[dict[str, Any]], main: int, runtime: LanguageRuntime) -> list[str]:
     """Return the path of each file. Raises ApiError 400 naming a file that cannot have its name."""
     if len(files) > MAX_INLINE_FILES:
         raise invalid(f"files must have at most {MAX_INLINE_FILES} entries")
@@ -195,7 +195,7 @@ def _name(file: dict[str, Any], where: str) -> str:
     return path
 
 
-def _main_path(name: str, named: list[str], runtime: Runtime) -> str:
+def _main_path(name: str, named: list[str], runtime: LanguageRuntime) -> str:
     """Return the path of the main file: with a suffix that its language takes."""
     if not name:
         # The name that costs no start of an interpreter, unless another file has it.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
 from flask import Blueprint, Response, request
 
 from api.context import context
@@ -14,6 +13,7 @@ from api.dialects.runakode.translate import RunakodeRequest, RunakodeResult, fie
 from api.dialects.shared_paths import Claim, SharedPath
 from api.errors import JSON, ApiError, answer_error
 from api.http.body import read_body
+from api.http.json_response import json_response
 from api.openapi.decorator import Answer, Json, Operation, RequestBody, operation
 from api.openapi.document import HIDDEN
 from api.system.languages import READY_AGE_S
@@ -91,7 +91,7 @@ def _isolation() -> Isolation:
 def _health(_body: bytes) -> Response:
     good = is_healthy()
     report = {"status": "ok" if good else "degraded", "ok": good, "version": VERSION}
-    return Response(orjson.dumps(report), content_type=JSON)
+    return json_response(report)
 
 
 HEALTH = SharedPath(

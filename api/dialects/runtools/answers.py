@@ -10,8 +10,8 @@ import orjson
 from flask import Response, g, request
 
 from api.dialects.flat_result import FlatResult
-from api.errors import JSON
 from api.http.access_log import ENVIRON_KEY
+from api.http.json_response import json_response
 
 if TYPE_CHECKING:
     from api.dialects.runtools.requests import RunToolsRequest
@@ -95,7 +95,7 @@ def render(e: ApiError) -> Response:
     """Return an error in RunTools' shape."""
     code = _CODES.get(e.status, "invalid_request" if e.status < 500 else "internal_error")
     error = {"code": code, "message": e.error.message, "requestId": request_id()}
-    return Response(orjson.dumps({"error": error}), e.status, headers=e.headers, content_type=JSON)
+    return json_response({"error": error}, e.status, e.headers)
 
 
 def add_rate_headers(response: Response) -> Response:

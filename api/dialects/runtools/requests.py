@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.errors import invalid
+from api.http.field_names import FieldNames
 from api.http.validation import shape_error, shown_name
 from protocol.limits import LIMIT_RULES
 
@@ -99,6 +100,9 @@ class RunToolsOrder:
     names: Mapping[str, str]
 
 
+_NAMES = FieldNames.of(RunToolsRequest)
+
+
 def parse(data: dict[str, Any]) -> RunToolsRequest:
     """Return a request from its JSON. Raises ApiError 400."""
     try:
@@ -109,7 +113,7 @@ def parse(data: dict[str, Any]) -> RunToolsRequest:
             raise invalid(
                 "files: must be an object of paths and texts, or a list of {name, content}", param="files"
             ) from e
-        raise shape_error(e) from e
+        raise shape_error(e, _NAMES) from e
     if asked.runtime is None and asked.language is None:
         raise invalid("runtime: give runtime or language", param="runtime", code="missing_field")
     if asked.session_id is not None:

@@ -13,6 +13,7 @@ from api.dialects.runtools.answers import add_rate_headers, render, result_of, r
 from api.dialects.runtools.requests import RunToolsRequest, check_runtime, order_of, parse
 from api.errors import JSON, ApiError, answer_error
 from api.http.body import parse_object, read_json_body
+from api.http.json_response import document_response
 from api.openapi.decorator import Json, RequestBody, operation
 from api.system.languages import SHOWN_AGE_S
 
@@ -82,4 +83,4 @@ def execute_as_runtools() -> Response:
 def list_runtimes() -> Response:
     """List the languages that are ready."""
     require_dialect_caller(reading=True)
-    return Response(runtimes_of(context().languages.offered()), content_type=JSON)
+    return document_response(runtimes_of(context().languages.offered()))
