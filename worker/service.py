@@ -95,6 +95,7 @@ class Service:
             RunStorage(self.blobs),
             self.pool if self.engine.runtime.startswith(RUNSC) else self.gvisor,
             locks=self.locks,
+            compile_timeout_ms=settings.compile_timeout_ms,
         )
         self.observer = Observer(self.metrics)
         relaxed = settings.disable_sandbox_security

@@ -94,7 +94,7 @@ def _take_lease() -> None:
     try:
         instance = instance_lease.this_instance(_settings.api_home)
         migrate(_settings.database)
-        records = open_records(_settings.database, connections=1)
+        records = open_records(_settings.database, connections=1, lease_ms=_settings.lease_ms)
         try:
             instance_lease.acquire(records.leases, instance)
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,6 @@ START_TIMEOUT_S = 400
 #: Rows of these modules are about the agent and the languages: one column tells, and one that starts agents otherwise.
 ONE_COLUMN = {"test_warm_equals_cold", "test_samples", "test_compiled"}
 TELLING = (SERVICE.id, "oci/crun")
-#: They wait half a minute for a limit that the host keeps alike for every column: the others are `slow`.
-LONG_WAITS = {"test_a_compiler_that_takes_too_long_is_ended"}
 
 
 def pytest_generate_tests(metafunc):
@@ -35,16 +34,13 @@ def pytest_generate_tests(metafunc):
         if metafunc.module.__name__.rpartition(".")[2] in ONE_COLUMN:
             names = [name for name in names if name in TELLING]
         # The first row of a column waits for its worker, under Docker for images to be loaded.
-        alone = metafunc.function.__name__ in LONG_WAITS
-        rows = [
-            pytest.param(name, marks=_marks(name, slow=alone and COLUMNS[name] is not SERVICE)) for name in names
-        ]
+        rows = [pytest.param(name, marks=_marks(name)) for name in names]
         metafunc.parametrize("column", rows, indirect=True, scope="session")
 
 
-def _marks(name, *, slow):
+def _marks(name):
     timeout = pytest.mark.timeout(START_TIMEOUT_S)
-    return [timeout, pytest.mark.slow] if slow or COLUMNS[name].slow else timeout
+    return [timeout, pytest.mark.slow] if COLUMNS[name].slow else timeout
 
 
 @pytest.fixture(scope="session")
@@ -85,22 +81,42 @@ def dispatcher(service, column, request):
         yield made
         made.close()
         return
-    settings = {"ENGINE": column.engine, "RUNTIME": column.runtime, "WARM_POOL": column.warm_pool}
-    settings["SANDBOX_SOURCE"] = column.source
-    settings["UID_BASE"] = str(0x7900_0000)
+    with _worker_of(column, service, request, UID_BASE=str(0x7900_0000), WARM_POOL=column.warm_pool) as worker:
+        worker.wait_until_filled(column.fill_s)
+        yield worker.dispatcher
+
+
+@contextmanager
+def _worker_of(column, service, request, **settings):
+    """A worker with the engine and the runtime of a column, in a state directory of its own; it leaves nothing."""
+    settings = {"ENGINE": column.engine, "RUNTIME": column.runtime, "SANDBOX_SOURCE": column.source} | settings
     if column.engine == "docker":
         settings["DOCKER_HOST"] = request.getfixturevalue("dockerd").host
     state = Path(tempfile.mkdtemp(prefix="runyard-test-", dir="/var/lib"))
     state.chmod(0o755)
     worker = Worker(state, service.state / "images", **settings)
     try:
-        worker.wait_until_filled(column.fill_s)
-        yield worker.dispatcher
+        yield worker
         assert worker.stop() == 0
         assert worker.groups() == []
     finally:
         worker.end()
         shutil.rmtree(state)
+
+
+@pytest.fixture
+def start_worker(service, column, request):
+    """Start a worker of the column with settings of the test's own: `start_worker(MAX_RUNS="1")`."""
+    with ExitStack() as started:
+
+        def start(**settings):
+            worker = started.enter_context(
+                _worker_of(column, service, request, UID_BASE=str(0x7A00_0000), **settings)
+            )
+            worker.wait_until_filled(column.fill_s)
+            return worker
+
+        yield start
 
 
 @pytest.fixture
