@@ -195,6 +195,9 @@ class Settings(BaseSettings):
     docker_host: Annotated[str, WORKER_AND_OPS] = Field(
         "unix:///var/run/docker.sock", description="The Docker daemon's socket; it must be on this host."
     )
+    docker_timeout_s: Annotated[float, WORKER] = Field(
+        20, ge=1, le=300, description="Maximum time that a call to the Docker daemon may take, in seconds."
+    )
     seccomp_profile: Annotated[OptionalText, WORKER_AND_OPS] = Field(
         None, description="Path of a seccomp profile to use instead."
     )
