@@ -5,6 +5,7 @@ Start: `gunicorn -c python:api.server.gunicorn_conf 'api.app:create_app()'`.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -71,6 +72,7 @@ def worker_exit(_server: object, worker: Worker) -> None:
     served = getattr(worker, "served", None)  # an application that failed to start has stopped itself
     if served is not None:
         served.lifecycle.stop()
+    gc.freeze()  # else the interpreter looks through all objects as it ends: 0.4 s of processor time
 
 
 def on_exit(_server: object) -> None:
