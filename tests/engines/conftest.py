@@ -6,7 +6,6 @@ column oci/crun/template is the service itself; the others have workers of their
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,6 @@ from config.ids import new_id
 from dispatch.unix import UnixDispatcher
 from protocol.job import Job, JobFile
 from tests.engines.columns import COLUMNS, SERVICE, chosen
-from tests.support.dockerd import Dockerd
 from tests.support.slow_machine import default_limits, require_language
 from tests.support.workers import Worker
 
@@ -61,19 +59,6 @@ def _what_it_cannot_do(request):
 
 
 @pytest.fixture(scope="session")
-def dockerd(service):
-    """A Docker daemon of the tests' own; kept with its images under RUNYARD_TEST_REUSE."""
-    if shutil.which("dockerd") is None:
-        pytest.fail("the docker columns need dockerd: make test-setup installs it")
-    running = Dockerd(Path(f"{service.state}-dockerd"))
-    yield running
-    if os.environ.get("RUNYARD_TEST_REUSE"):
-        running.stop()
-    else:
-        running.remove()
-
-
-@pytest.fixture(scope="session")
 def dispatcher(service, column, request):
     """Leads to a worker of this column."""
     if column is SERVICE:
@@ -81,9 +66,19 @@ def dispatcher(service, column, request):
         yield made
         made.close()
         return
-    with _worker_of(column, service, request, UID_BASE=str(0x7900_0000), WARM_POOL=column.warm_pool) as worker:
+    settings = {"LANGUAGES": _languages_of(column, request.session.items), "WARM_POOL": column.warm_pool}
+    with _worker_of(column, service, request, UID_BASE=str(0x7900_0000), **settings) as worker:
         worker.wait_until_filled(column.fill_s)
         yield worker.dispatcher
+
+
+def _languages_of(column, items):
+    """The languages that the chosen rows of a column use, for LANGUAGES: each is measured, and loaded by Docker."""
+    if column.id in TELLING:
+        return ""  # all
+    rows = [item.callspec.params for item in items if hasattr(item, "callspec")]
+    cases = [row["case"] for row in rows if row.get("column") == column.id and "case" in row]
+    return ",".join(sorted({"python", "bash"} | {case.language for case in cases}))
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from sandbox.engines.docker.engine import LABEL_INSTANCE
-from tests.support.dockerd import Dockerd
 from tests.support.engine_socket import EngineSocket
 from tests.support.workers import Worker, until
 
@@ -33,15 +32,6 @@ ANYTHING = rb"/containers/|/version|/info"
 FILL_S = 240
 #: A hung daemon costs a run two of them; twenty seconds each by default.
 CALL_TIMEOUT_S = 8
-
-
-@pytest.fixture(scope="module")
-def dockerd(service):
-    if shutil.which("dockerd") is None:
-        pytest.fail("make test-setup installs dockerd")
-    running = Dockerd(Path(f"{service.state}-faulty-dockerd"))
-    yield running
-    running.remove()
 
 
 @pytest.fixture(scope="module")
