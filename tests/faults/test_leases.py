@@ -14,8 +14,8 @@ from records.runs import NewRun
 from tests.support.apiprocess import Api
 from tests.support.workers import until
 
-#: Of every instance here; a third of the default.
-LEASE_S = 3
+#: Of every instance here; ten by default.
+LEASE_S = 4
 REFUSED_S, TAKEN_OVER_S = 12.0, 40.0
 EX_CONFIG = 78
 SENTENCE = "another instance of the service"
@@ -105,8 +105,8 @@ def test_a_killed_owners_lease_ends_by_itself_and_its_own_restart_does_not_wait(
     kill(again)
     began = time.monotonic()
     second = start(url).wait()
-    assert LEASE_S / 2 < time.monotonic() - began < TAKEN_OVER_S
-    assert WAITS in second.said()
+    # The last heartbeat was three tenths of the lease before the kill, or less.
+    assert 0.6 * LEASE_S < time.monotonic() - began < TAKEN_OVER_S
     assert WAITS not in again.said(), "its own lease needs no waiting"
     assert instance_of(second) != instance_of(first)
 
