@@ -95,7 +95,12 @@ def _context(
     if records is None:
         migrate(settings.database)
         instance = this_instance(settings.api_home)
-        records = open_records(settings.database, connections=settings.database_connections, instance=instance.id)
+        records = open_records(
+            settings.database,
+            connections=settings.database_connections,
+            instance=instance.id,
+            lease_ms=settings.lease_ms,
+        )
     metrics = ApiMetrics()
     tracer = open_tracer("api", settings.otel_exporter_otlp_endpoint)
     lifecycle = Lifecycle()

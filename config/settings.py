@@ -227,6 +227,9 @@ class Settings(BaseSettings):
     docker_host: Annotated[str, WORKER_AND_OPS] = Field(
         "unix:///var/run/docker.sock", description="The Docker daemon's socket; it must be on this host."
     )
+    docker_timeout_s: Annotated[float, WORKER] = Field(
+        20, ge=1, le=300, description="Maximum time that a call to the Docker daemon may take, in seconds."
+    )
     seccomp_profile: Annotated[OptionalText, WORKER_AND_OPS] = Field(
         None, description="Path of a seccomp profile to use instead."
     )
@@ -279,6 +282,9 @@ class Settings(BaseSettings):
     queue_wait_s: Annotated[float, API_AND_WORKER] = Field(
         30, gt=0, le=600, description="Maximum time in the queue, in seconds."
     )
+    compile_timeout_s: Annotated[float, WORKER] = Field(
+        30, ge=1, le=30, description="Maximum time that compiling a program may take, in seconds."
+    )
     pool_memory_mb: Annotated[OptionalInt, WORKER] = Field(
         None,
         ge=0,
@@ -300,6 +306,13 @@ class Settings(BaseSettings):
     )
     database_connections: Annotated[int, API] = Field(
         8, ge=1, le=256, description="Maximum number of database connections."
+    )
+    lease_s: Annotated[float, API] = Field(
+        10,
+        ge=1,
+        le=600,
+        description="Seconds without a heartbeat after which another service may take over the database; the same "
+        "value in every service that uses this database.",
     )
     runs_retention_days: Annotated[float, API_AND_OPS] = Field(
         30, gt=0, le=36_500, description="Days for which an ended run is kept."
@@ -448,6 +461,16 @@ class Settings(BaseSettings):
                 "each process would have buckets of its own"
             )
         return self
+
+    @property
+    def compile_timeout_ms(self) -> int:
+        """Return the maximum time that compiling may take, in milliseconds."""
+        return round(self.compile_timeout_s * 1000)
+
+    @property
+    def lease_ms(self) -> int:
+        """Return how long a lease on the database is alive after its last heartbeat, in milliseconds."""
+        return round(self.lease_s * 1000)
 
     def keys(self) -> tuple[ApiKey, ...]:
         """The static tokens in force."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from config.clock import now_ms
+from records.leases import LEASE_MS
 
 if TYPE_CHECKING:
     from records.files import FileStore
@@ -62,12 +63,13 @@ def open_records(
     wait_s: float = 5,
     clock: Callable[[], int] | None = None,
     instance: str = "",
+    lease_ms: int = LEASE_MS,
 ) -> Records:
     """Return the records in the database of that URL, migrated before. It connects when it is first used.
 
     `connections` are the most that are open (SQLite: for reading), `wait_s` how long a call may wait for one or
     for a lock before it raises RecordsUnavailable, `clock` what tells the milliseconds since the epoch, `instance`
-    whose the runs are that are accepted (`records.leases`).
+    whose the runs are that are accepted, and `lease_ms` how long a lease lasts (`records.leases`).
     """
     from records.sql.database import Database, parse_url
     from records.sql.files import SqlFiles
@@ -81,14 +83,14 @@ def open_records(
     moment_ms = clock or now_ms
     database = Database(parse_url(url), connections=connections, wait_s=wait_s)
     files, usage = SqlFiles(database, moment_ms), SqlUsage(database)
-    runs = SqlRuns(database, files, usage, instance)
+    runs = SqlRuns(database, files, usage, instance, lease_ms)
     return Records(
         runs=runs,
         files=files,
         keys=SqlKeys(database, moment_ms),
         usage=usage,
         retention=SqlRetention(database, runs, files),
-        leases=SqlLeases(database),
+        leases=SqlLeases(database, lease_ms),
         sessions=SqlSessions(database, instance),
         ping=database.ping,
         close=database.close,

@@ -1,7 +1,7 @@
 """Leases: which instance of the service uses the database, so that no other takes its runs for a dead one's.
 
 An *instance* is one STATE_DIR: its id is kept there, and every run names the instance that accepted it. Its lease
-is alive while its heartbeat is younger than `LEASE_MS`, by the database's own clock.
+is alive while its heartbeat is younger than the setting LEASE_S, by the database's own clock.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-#: After so long without a heartbeat an instance is dead.
+#: Where nothing else is set: after so long without a heartbeat an instance is dead.
 LEASE_MS = 10_000
 
 
@@ -34,6 +34,9 @@ class Holder:
 
 class LeaseStore(Protocol):
     """Keeps leases. Each call is one transaction. Raises RecordsUnavailable."""
+
+    #: How long a lease is alive after its last heartbeat, in milliseconds.
+    lease_ms: int
 
     def acquire(self, instance: Instance) -> Holder | None:
         """Take the lease, unless another instance's is alive, which is returned then.

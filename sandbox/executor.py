@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from config.clock import now
 from config.failpoints import failpoint
 from protocol.job import Job
-from protocol.limits import MIB, JobInvalid
+from protocol.limits import COMPILE_TIMEOUT_MS, MIB, JobInvalid
 from protocol.result import Compile, Isolation, JobError, Refusal, Result, Source, Usage
 from sandbox.admission.control import (
     Admission,
@@ -65,8 +65,10 @@ class Executor:
         gvisor: WarmPool | None = None,
         *,
         locks: LockWatch,
+        compile_timeout_ms: int = COMPILE_TIMEOUT_MS,
     ) -> None:
         """`gvisor` has the sandboxes of runs that ask for it; None where there is none."""
+        self._compile_timeout_ms = compile_timeout_ms
         self._locks = locks
         self._gvisor = gvisor
         self._catalogue = catalogue
@@ -77,7 +79,7 @@ class Executor:
     def accept(self, job: Job) -> AdmittedJob | Refusal:
         """Check a job and enter the queue, without waiting. What is accepted must be given to `run`."""
         try:
-            plan = build_plan(job, self._catalogue)
+            plan = build_plan(job, self._catalogue, compile_timeout_ms=self._compile_timeout_ms)
             pool = self._pool_for(job)
             pool.check(plan.language)
             share = KeyLimit(job.most_running, job.most_waiting)

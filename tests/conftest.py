@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,21 @@ def service():
         yield running
     finally:
         make("down")
+
+
+@pytest.fixture(scope="session")
+def dockerd(service):
+    """A Docker daemon of the tests' own; kept with its images under RUNYARD_TEST_REUSE."""
+    if shutil.which("dockerd") is None:
+        pytest.fail("this needs dockerd: make test-setup installs it")
+    from tests.support.dockerd import Dockerd  # unit tests do without the SDK
+
+    running = Dockerd(Path(f"{service.state}-dockerd"))
+    yield running
+    if os.environ.get("RUNYARD_TEST_REUSE"):
+        running.stop()
+    else:
+        running.remove()
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,7 @@ def _open_docker(settings: Settings, catalogue: Catalogue, slots: int) -> tuple[
     from sandbox.engines.docker.engine import DockerEngine
     from sandbox.engines.docker.images import LoadedImages, referenced_image
 
-    daemon = Daemon(settings.docker_host)
+    daemon = Daemon(settings.docker_host, settings.docker_timeout_s)
     given = _overrides(catalogue, lambda language, reference: referenced_image(language, reference, daemon))
     settings.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     images = LoadedImages(ImageStore(settings.images), daemon, settings.run_dir)

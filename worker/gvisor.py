@@ -55,7 +55,7 @@ def _docker(settings: Settings, catalogue: Catalogue, slots: int) -> Engine | No
     from sandbox.engines.docker.daemon import Daemon  # as above
     from sandbox.engines.docker.engine import DockerEngine
 
-    daemon = Daemon(settings.docker_host)
+    daemon = Daemon(settings.docker_host, settings.docker_timeout_s)
     known = sorted(name for name in daemon.about.runtimes if name.startswith(RUNSC))
     if not known:
         daemon.close()

@@ -98,6 +98,7 @@ class Service:
             RunStorage(self.blobs),
             self.pool if self.engine.runtime.startswith(RUNSC) else self.gvisor,
             locks=self.locks,
+            compile_timeout_ms=settings.compile_timeout_ms,
         )
         self.sessions = SessionTable(
             self.catalogue,

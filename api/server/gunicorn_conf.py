@@ -5,6 +5,7 @@ Start: `gunicorn -c python:api.server.gunicorn_conf 'api.app:create_app()'`.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -71,6 +72,7 @@ def worker_exit(_server: object, worker: Worker) -> None:
     served = getattr(worker, "served", None)  # an application that failed to start has stopped itself
     if served is not None:
         served.lifecycle.stop()
+    gc.freeze()  # else the interpreter looks through all objects as it ends: 0.4 s of processor time
 
 
 def on_exit(_server: object) -> None:
@@ -94,7 +96,7 @@ def _take_lease() -> None:
     try:
         instance = instance_lease.this_instance(_settings.api_home)
         migrate(_settings.database)
-        records = open_records(_settings.database, connections=1)
+        records = open_records(_settings.database, connections=1, lease_ms=_settings.lease_ms)
         try:
             instance_lease.acquire(records.leases, instance)
         finally:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from config.settings import SettingsError
 from records.errors import RecordsUnavailable
-from records.leases import LEASE_MS, Holder, Instance
+from records.leases import Holder, Instance
 
 if TYPE_CHECKING:
     from records.leases import LeaseStore
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FILE = "instance"
-BEAT_S = 3.0
+#: Heartbeats in the time of a lease: a few may be late or fail.
+BEATS = 10 / 3
 LOOK_S = 0.5
 STOP_WITHIN_S = 10.0
 _ID = re.compile(r"inst_[0-9a-f]{24}")
@@ -83,7 +84,7 @@ def acquire(leases: LeaseStore, instance: Instance, *, look_s: float = LOOK_S) -
             first = other
             log.warning(
                 "another instance may use this database; waiting for its next heartbeat, or for its lease to end",
-                extra={"instance": other.id, "instance_host": other.host, "lease_s": LEASE_MS // 1000},
+                extra={"instance": other.id, "instance_host": other.host, "lease_s": leases.lease_ms / 1000},
             )
         elif other.heartbeat_ms != first.heartbeat_ms:
             raise SecondInstance(other)
@@ -93,10 +94,11 @@ def acquire(leases: LeaseStore, instance: Instance, *, look_s: float = LOOK_S) -
 class Lease:
     """A lease that was acquired, kept by a thread. To be started after a fork."""
 
-    def __init__(self, leases: LeaseStore, instance: Instance, *, beat_s: float = BEAT_S) -> None:
+    def __init__(self, leases: LeaseStore, instance: Instance, *, beat_s: float | None = None) -> None:
+        """`beat_s` are the seconds from one heartbeat to the next, by default three tenths of the lease."""
         self._leases = leases
         self._instance = instance
-        self._beat_s = beat_s
+        self._beat_s = beat_s or leases.lease_ms / 1000 / BEATS
         self._stop = Event()
         #: False once another instance has taken over: nothing may be accepted any more.
         self.held = True

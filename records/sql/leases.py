@@ -37,6 +37,7 @@ class SqlLeases:
 
     def __init__(self, database: Database, lease_ms: int = LEASE_MS) -> None:
         self._database = database
+        self.lease_ms = lease_ms
         now = now_of(database)
         mine = and_(
             table.c.id == bindparam("own"), or_(table.c.host == bindparam("at"), table.c.boot == bindparam("since"))

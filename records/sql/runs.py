@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from records.files import OverStorage, StoredBlob
+from records.leases import LEASE_MS
 from records.packing import pack, unpack
 from records.page import Order, RecordPage
 from records.runs import (
@@ -97,11 +98,18 @@ class _RefusedError(Exception):
 class SqlRuns:
     """`RunStore`."""
 
-    def __init__(self, database: Database, files: SqlFiles, usage: SqlUsage, instance: str = "") -> None:
-        """`instance` accepts the runs, and recovers them beside those of dead instances."""
+    def __init__(
+        self,
+        database: Database,
+        files: SqlFiles,
+        usage: SqlUsage,
+        instance: str = "",
+        lease_ms: int = LEASE_MS,
+    ) -> None:
+        """`instance` accepts the runs, and recovers them beside those of instances whose lease has expired."""
         self._database = database
         self._instance = instance
-        self._alive = alive(database)
+        self._alive = alive(database, lease_ms)
         self._idempotency = Idempotency(database)
         self._files = files
         self._usage = usage

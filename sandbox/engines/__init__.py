@@ -159,6 +159,10 @@ class Engine(Protocol):
         """Remove what a dead worker of this service left; how many sandboxes there were."""
         ...
 
+    def stop(self) -> None:
+        """Let a `create` that would take long fail, since the service stops."""
+        ...
+
     def close(self) -> None:
         """Give back what the engine itself holds."""
         ...

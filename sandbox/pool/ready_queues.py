@@ -123,6 +123,11 @@ class ReadyQueues:
                 self._change.wait(self._shortest_pause_s())
         return None
 
+    @property
+    def is_closed(self) -> bool:
+        """Return whether nothing is filled any more."""
+        return self._closed
+
     def put(self, shelf: ReadyQueue, sandbox: Sandbox) -> bool:
         """Add a started sandbox. Return False if it is no longer wanted, or was made only as a test."""
         with self._change:

@@ -245,6 +245,8 @@ class WarmPool:
                 with self._starts:
                     sandbox = self._make(shelf, image, hold=not shelf.container, container=shelf.container)
             except EngineError as e:
+                if self._shelves.is_closed:  # the engine was told to stop
+                    return
                 language = shelf.language.id
                 remedy = remedy_for(str(e))
                 message = "a warm sandbox could not be made"
@@ -267,6 +269,7 @@ class WarmPool:
     def close(self) -> None:
         """Stop filling and take everything apart."""
         waiting = self._shelves.close()
+        self._engine.stop()
         for sandbox in waiting:
             sandbox.kill()
         for sandbox in waiting:

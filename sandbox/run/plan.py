@@ -59,8 +59,11 @@ class ExecutionPlan:
         return max(self.limits.memory_mb, self.compiling.limits.memory_mb if self.compiling else 0)
 
 
-def build_plan(job: Job, catalogue: Catalogue) -> ExecutionPlan:
-    """Check a job and resolve it. Raises JobInvalid naming the field and the bound."""
+def build_plan(job: Job, catalogue: Catalogue, *, compile_timeout_ms: int | None = None) -> ExecutionPlan:
+    """Check a job and resolve it. Raises JobInvalid naming the field and the bound.
+
+    `compile_timeout_ms` is the most that compiling may take, by default COMPILE_TIMEOUT_MS.
+    """
     language = catalogue.get(job.language)
     if language is None:
         known = ", ".join(catalogue.ids)
@@ -87,7 +90,7 @@ def build_plan(job: Job, catalogue: Catalogue) -> ExecutionPlan:
         inputs=_inputs(job, files, limits),
         stdin=_encoded("stdin", job.stdin, rules.MAX_STDIN_BYTES),
         warm=warm,
-        compiling=_compiling(language, named, limits),
+        compiling=_compiling(language, named, limits, compile_timeout_ms or limit_rules.COMPILE_TIMEOUT_MS),
         flavour=_flavour(language, job, entry, files) if warm else "",
         dedicated_container=job.isolation == "container",
         owner=job.key,
@@ -102,15 +105,15 @@ def _flavour(language: Language, job: Job, entry: str, files: tuple[tuple[str, b
     return next(suiting, "")
 
 
-def _compiling(language: Language, entry: str, limits: Limits) -> CompilePlan | None:
+def _compiling(language: Language, entry: str, limits: Limits, timeout_ms: int) -> CompilePlan | None:
     """Return the compile phase: never with less than it needs, since a run's limits are about its program."""
     compiler = language.compiler
     if compiler is None:
         return None
     own = replace(
         limits,
-        timeout_ms=limit_rules.COMPILE_TIMEOUT_MS,
-        cpu_ms=round(limit_rules.COMPILE_TIMEOUT_MS * limit_rules.COMPILE_CPUS),
+        timeout_ms=timeout_ms,
+        cpu_ms=round(timeout_ms * limit_rules.COMPILE_CPUS),
         memory_mb=max(limits.memory_mb, compiler.memory_mb),
         cpus=limit_rules.COMPILE_CPUS,
         pids=max(limits.pids, limit_rules.COMPILE_PIDS),

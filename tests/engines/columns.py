@@ -27,7 +27,7 @@ class Column:
     #: gVisor.
     own_kernel: bool = False
     #: A pool of its own is started for every column but the service's.
-    warm_pool: str = "python=3,bash=3,node=1"
+    warm_pool: str = "python=3,bash=3"
     #: Until its pool is full: Docker takes a while to load the images.
     fill_s: float = 60
     #: Within this a program has begun that is not warm.
@@ -79,7 +79,7 @@ COLUMNS = {
     column.id: column
     for column in (
         SERVICE,
-        Column("oci", "crun"),
+        Column("oci", "crun", warm_pool="python=3,bash=3,node=1"),
         Column("oci", "runc"),
         Column("oci", "runc", "template", slow=True),
         Column(

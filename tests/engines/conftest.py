@@ -6,9 +6,9 @@ column oci/crun/template is the service itself; the others have workers of their
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,6 @@ from config.ids import new_id
 from dispatch.unix import UnixDispatcher
 from protocol.job import Job, JobFile
 from tests.engines.columns import COLUMNS, SERVICE, chosen
-from tests.support.dockerd import Dockerd
 from tests.support.slow_machine import default_limits, require_language
 from tests.support.workers import Worker
 
@@ -25,8 +24,6 @@ START_TIMEOUT_S = 400
 #: Rows of these modules are about the agent and the languages: one column tells, and one that starts agents otherwise.
 ONE_COLUMN = {"test_warm_equals_cold", "test_samples", "test_compiled", "test_decorators"}
 TELLING = (SERVICE.id, "oci/crun")
-#: They wait half a minute for a limit that the host keeps alike for every column: the others are `slow`.
-LONG_WAITS = {"test_a_compiler_that_takes_too_long_is_ended"}
 
 
 def pytest_generate_tests(metafunc):
@@ -35,16 +32,13 @@ def pytest_generate_tests(metafunc):
         if metafunc.module.__name__.rpartition(".")[2] in ONE_COLUMN:
             names = [name for name in names if name in TELLING]
         # The first row of a column waits for its worker, under Docker for images to be loaded.
-        alone = metafunc.function.__name__ in LONG_WAITS
-        rows = [
-            pytest.param(name, marks=_marks(name, slow=alone and COLUMNS[name] is not SERVICE)) for name in names
-        ]
+        rows = [pytest.param(name, marks=_marks(name)) for name in names]
         metafunc.parametrize("column", rows, indirect=True, scope="session")
 
 
-def _marks(name, *, slow):
+def _marks(name):
     timeout = pytest.mark.timeout(START_TIMEOUT_S)
-    return [timeout, pytest.mark.slow] if slow or COLUMNS[name].slow else timeout
+    return [timeout, pytest.mark.slow] if COLUMNS[name].slow else timeout
 
 
 @pytest.fixture(scope="session")
@@ -65,19 +59,6 @@ def _what_it_cannot_do(request):
 
 
 @pytest.fixture(scope="session")
-def dockerd(service):
-    """A Docker daemon of the tests' own; kept with its images under RUNYARD_TEST_REUSE."""
-    if shutil.which("dockerd") is None:
-        pytest.fail("the docker columns need dockerd: make test-setup installs it")
-    running = Dockerd(Path(f"{service.state}-dockerd"))
-    yield running
-    if os.environ.get("RUNYARD_TEST_REUSE"):
-        running.stop()
-    else:
-        running.remove()
-
-
-@pytest.fixture(scope="session")
 def dispatcher(service, column, request):
     """Leads to a worker of this column."""
     if column is SERVICE:
@@ -85,22 +66,52 @@ def dispatcher(service, column, request):
         yield made
         made.close()
         return
-    settings = {"ENGINE": column.engine, "RUNTIME": column.runtime, "WARM_POOL": column.warm_pool}
-    settings["SANDBOX_SOURCE"] = column.source
-    settings["UID_BASE"] = str(0x7900_0000)
+    settings = {"LANGUAGES": _languages_of(column, request.session.items), "WARM_POOL": column.warm_pool}
+    with _worker_of(column, service, request, UID_BASE=str(0x7900_0000), **settings) as worker:
+        worker.wait_until_filled(column.fill_s)
+        yield worker.dispatcher
+
+
+def _languages_of(column, items):
+    """The languages that the chosen rows of a column use, for LANGUAGES: each is measured, and loaded by Docker."""
+    if column.id in TELLING:
+        return ""  # all
+    rows = [item.callspec.params for item in items if hasattr(item, "callspec")]
+    cases = [row["case"] for row in rows if row.get("column") == column.id and "case" in row]
+    return ",".join(sorted({"python", "bash"} | {case.language for case in cases}))
+
+
+@contextmanager
+def _worker_of(column, service, request, **settings):
+    """A worker with the engine and the runtime of a column, in a state directory of its own; it leaves nothing."""
+    settings = {"ENGINE": column.engine, "RUNTIME": column.runtime, "SANDBOX_SOURCE": column.source} | settings
     if column.engine == "docker":
         settings["DOCKER_HOST"] = request.getfixturevalue("dockerd").host
     state = Path(tempfile.mkdtemp(prefix="runyard-test-", dir="/var/lib"))
     state.chmod(0o755)
     worker = Worker(state, service.state / "images", **settings)
     try:
-        worker.wait_until_filled(column.fill_s)
-        yield worker.dispatcher
+        yield worker
         assert worker.stop() == 0
         assert worker.groups() == []
     finally:
         worker.end()
         shutil.rmtree(state)
+
+
+@pytest.fixture
+def start_worker(service, column, request):
+    """Start a worker of the column with settings of the test's own: `start_worker(MAX_RUNS="1")`."""
+    with ExitStack() as started:
+
+        def start(**settings):
+            worker = started.enter_context(
+                _worker_of(column, service, request, UID_BASE=str(0x7A00_0000), **settings)
+            )
+            worker.wait_until_filled(column.fill_s)
+            return worker
+
+        yield start
 
 
 @pytest.fixture

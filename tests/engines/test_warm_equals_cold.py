@@ -20,8 +20,8 @@ COMPARED = ("status", "exit_code", "signal", "stdout", "stderr")
 def test_warm_equals_cold(run, language, code, fields):
     fields = dict(fields)
     compared = fields.pop("compare", COMPARED)
-    cold = run(language, code, interpreter="cold", **fields)
-    warm = run(language, code, interpreter="warm", **fields)
+    with ThreadPoolExecutor(2) as both:
+        cold, warm = both.map(lambda started: run(language, code, interpreter=started, **fields), ("cold", "warm"))
     assert {name: warm[name] for name in compared} == {name: cold[name] for name in compared}
 
 

@@ -20,7 +20,7 @@ from tests.support.workers import pids, until
 
 LONG = {"timeout_ms": 60_000}
 #: How long processes are killed under load; a minute in `make test-all`.
-CHAOS_S = float(os.environ.get("RUNYARD_CHAOS_S", "30"))
+CHAOS_S = float(os.environ.get("RUNYARD_CHAOS_S", "15"))
 
 
 def kill(service, what):
@@ -256,7 +256,7 @@ def test_kills_under_load(start_service):
     ends = time.monotonic() + CHAOS_S
     kills = 0
     while time.monotonic() < ends:
-        time.sleep(chance.uniform(0.5, 4))
+        time.sleep(chance.uniform(0.5, 2.5))
         kill(service, chance.choice(["api", "worker"]))
         kills += 1
     until(lambda: is_ready(service), 60)

@@ -38,7 +38,7 @@ def receiver():
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}", came
     server.shutdown()
@@ -53,7 +53,11 @@ def attributes(span):
 def test_a_request_is_one_trace_from_the_caller_to_the_sandbox(start_service, receiver):
     endpoint, came = receiver
     service = start_service(
-        OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_BSP_SCHEDULE_DELAY="200", METRICS_TOKEN=METRICS_TOKEN
+        OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
+        OTEL_BSP_SCHEDULE_DELAY="200",
+        METRICS_TOKEN=METRICS_TOKEN,
+        LANGUAGES="python",
+        WARM_POOL="python=2",
     )
     log = (service.state / "log/service.log").read_text()
     (started,) = [line for line in map(json.loads, log.splitlines()) if line.get("event") == "service.start"]

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from api.system.instance_lease import FILE, Lease, SecondInstance, acquire, this_instance
-from config.settings import SettingsError
+from config.settings import Settings, SettingsError
 from records import migrate, open_records
 from records.leases import Instance
 
@@ -52,6 +52,24 @@ def test_one_that_lives_is_not_waited_out(leases, tmp_path):
         acquire(leases, this_instance(tmp_path / "api"), look_s=0.02)
     lives.stop()
     assert lives.held
+
+
+def test_the_time_of_a_lease_is_set_and_a_third_of_it_passes_between_heartbeats(tmp_path):
+    url = f"sqlite:///{tmp_path}/short.sqlite"
+    migrate(url)
+    lease_ms = Settings(lease_s=1).lease_ms
+    short, as_ever = open_records(url, lease_ms=lease_ms), open_records(url)
+    short.leases.acquire(OTHER)
+    kept = Lease(short.leases, OTHER)
+    kept.start()
+    instance = this_instance(tmp_path / "api")
+    with pytest.raises(SecondInstance):
+        acquire(short.leases, instance, look_s=0.02)
+    kept.stop()
+    assert as_ever.leases.acquire(instance) is not None
+    acquire(short.leases, instance, look_s=0.02)
+    short.close()
+    as_ever.close()
 
 
 def test_one_that_is_killed_is_waited_out(leases, tmp_path):

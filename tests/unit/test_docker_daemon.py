@@ -108,7 +108,7 @@ def fake(tmp_path):
 
     def start(version, info):
         server = FakeDocker(tmp_path / "docker.sock", version, info)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         servers.append(server)
         return server, f"unix://{tmp_path}/docker.sock"
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.settings import Settings
 from protocol.job import Job, JobFile, path_problem
-from protocol.limits import LIMIT_RULES, MIB, JobInvalid, Limits
+from protocol.limits import COMPILE_CPUS, COMPILE_TIMEOUT_MS, LIMIT_RULES, MIB, JobInvalid, Limits
 from sandbox.languages import Catalogue
 from sandbox.run.plan import build_plan
 
@@ -103,6 +104,15 @@ def test_a_language_is_found_by_id_and_by_alias():
 def test_the_unknown_language_message_lists_the_known():
     with pytest.raises(JobInvalid, match=r"bash.*node.*python"):
         plan(language="cobol")
+
+
+def test_compiling_has_the_time_that_is_set_whatever_the_run_has():
+    job = Job(run_id="run_x", language="rust", code="fn main() {}", limits={"timeout_ms": 100})
+    by_default = build_plan(job, CATALOGUE).compiling.limits
+    assert by_default.timeout_ms == COMPILE_TIMEOUT_MS == Settings().compile_timeout_ms
+    shorter = build_plan(job, CATALOGUE, compile_timeout_ms=Settings(compile_timeout_s=2.5).compile_timeout_ms)
+    assert shorter.compiling.limits.timeout_ms == 2500
+    assert shorter.compiling.limits.cpu_ms == round(2500 * COMPILE_CPUS)
 
 
 def test_limits_left_out_take_their_defaults():

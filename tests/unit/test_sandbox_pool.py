@@ -61,6 +61,9 @@ class FakeEngine:
     def has_own_template(self, image, flavour, owner):
         return owner in self.owners
 
+    def stop(self):
+        pass
+
     def create(self, image, *, hold=True, flavour="", container=False, owner=""):
         if self.failures:
             self.failures -= 1
@@ -102,6 +105,32 @@ def test_it_fills_and_refills(made):
     wait_until(lambda: full(pool))
     assert sandbox not in [other for other in engine.made if other.destroyed.is_set()]
     pool.discard(sandbox)
+
+
+class SlowEngine(FakeEngine):
+    """Makes nothing until it is told to stop, as one whose template imports libraries."""
+
+    def __init__(self):
+        super().__init__()
+        self.stopped = threading.Event()
+
+    def create(self, image, **_):
+        self.stopped.wait(60)
+        raise EngineError("killed while it booted")
+
+    def stop(self):
+        self.stopped.set()
+
+
+def test_a_sandbox_that_is_being_made_does_not_keep_the_pool_from_closing(caplog):
+    image = Image("python", "sha256:1", ("/x",))
+    pool = WarmPool(SlowEngine(), SimpleNamespace(get=lambda _: image), {PYTHON: 1})
+    pool.start()
+    wait_until(lambda: pool.counts()["python"]["ready"] == 0 and pool._shelves.find(PYTHON, "").making == 1)
+    began = time.monotonic()
+    pool.close()
+    assert time.monotonic() - began < 30
+    assert caplog.records == []
 
 
 def test_no_sandbox_is_handed_out_twice(made):

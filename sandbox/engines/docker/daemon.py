@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from sandbox.engines import EngineError, EngineUnusable
 
 #: The slowest of them, creating and removing, take tens of milliseconds on an idle machine.
-CALL_TIMEOUT_S = 20
+CALL_TIMEOUT_S = 20.0
 #: From one byte of an image's loading to the next.
 LOAD_TIMEOUT_S = 300
 OLDEST_API = (1, 41)
@@ -58,13 +58,17 @@ class Attached:
 class Daemon:
     """One Docker daemon. Safe to use from any thread."""
 
-    def __init__(self, base_url: str) -> None:
-        """Connect to the daemon. Raises EngineUnusable if none answers there, or one that is too old."""
+    def __init__(self, base_url: str, timeout_s: float | None = None) -> None:
+        """Connect to the daemon. Raises EngineUnusable if none answers there, or one that is too old.
+
+        `timeout_s` are the seconds that each call may take, by default CALL_TIMEOUT_S.
+        """
         self._base_url = base_url
+        self._timeout_s = timeout_s or CALL_TIMEOUT_S
         self._api = "auto"
         self._local = threading.local()
         try:
-            _probe(base_url)
+            _probe(base_url, self._timeout_s)
             version = self._client.version()
             info = self._client.info()
         except (OSError, DockerException, requests.RequestException, ValueError) as e:
@@ -94,7 +98,7 @@ class Daemon:
         client = getattr(self._local, "client", None)
         if client is None:
             client = self._local.client = docker.APIClient(
-                self._base_url, version=self._api, timeout=CALL_TIMEOUT_S
+                self._base_url, version=self._api, timeout=self._timeout_s
             )
         return client
 
@@ -114,7 +118,7 @@ class Daemon:
             client = self._client
             # What the SDK's attach_socket does, but for the timeout that it forgets.
             url = client._url("/containers/{0}/attach", container)
-            answer = client.post(url, None, params=params, headers=headers, stream=True, timeout=CALL_TIMEOUT_S)
+            answer = client.post(url, None, params=params, headers=headers, stream=True, timeout=self._timeout_s)
             return take_over(client._get_raw_response_socket(answer))
 
     def start(self, container: str) -> None:
@@ -146,7 +150,7 @@ class Daemon:
         with _errors("events"):
             client = self._client
             # What the SDK's events does, but for the timeout that it leaves out.
-            answer = client._get(client._url("/events"), params=asked, stream=True, timeout=CALL_TIMEOUT_S)
+            answer = client._get(client._url("/events"), params=asked, stream=True, timeout=self._timeout_s)
             with contextlib.closing(answer):
                 return next(
                     (event["Action"] == "oom" for event in client._stream_helper(answer, decode=True)), False
@@ -194,13 +198,13 @@ class Daemon:
             del self._local.client
 
 
-def _probe(base_url: str) -> None:
+def _probe(base_url: str, timeout_s: float) -> None:
     """Check that somebody listens there; raises OSError. The SDK would leak a socket in finding out."""
     kind, _, path = base_url.partition("://")
     if kind != "unix":
         raise OSError("it must be a socket of this host, unix:///…")
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(CALL_TIMEOUT_S)
+        probe.settimeout(timeout_s)
         probe.connect(path)
 
 

@@ -86,6 +86,7 @@ class OciEngine:
         self._filter: bytes | None = None
         self._specs: dict[tuple[str, bool, bool], str] = {}
         self._lock = threading.Lock()
+        self._stopped = False
         self._templates = self._open_templates(settings)
 
     def _open_templates(self, settings: Settings) -> TemplateSource | None:
@@ -155,6 +156,8 @@ class OciEngine:
             try:
                 return self._branch(templates, image, language, flavour, owner)
             except EngineError as e:
+                if self._stopped:
+                    raise
                 message = "a sandbox is made as a container: %s"
                 repeated.log(logging.WARNING, message, e, key=language.id, language=language.id)
         bounds = default_bounds(language)
@@ -271,6 +274,12 @@ class OciEngine:
             group.remove()
         remove_empty(self._instance)  # what a runtime made under other controllers
         return len(groups)
+
+    def stop(self) -> None:
+        """See `Engine.stop`."""
+        self._stopped = True
+        if self._templates is not None:
+            self._templates.stop()
 
     def close(self) -> None:
         """Give back what the engine holds; every sandbox must be destroyed by now."""

@@ -66,6 +66,8 @@ class TemplateBooter:
         self._relaxed = relaxed
         #: Templates whose containers are not removed yet.
         self._there = 0
+        #: Those among them that are not ready to fork yet.
+        self._booting: set[Template] = set()
         self._closed = False
         self._change = threading.Condition()
 
@@ -91,7 +93,11 @@ class TemplateBooter:
                 pid = making.runtime.start(name, bundle, config, theirs.fileno(), group.enter, limited=False)
                 template.attach_pid(pid)
             modules = next((known.modules for known in language.flavours if known.name == flavour), ())
-            template.boot(self._confinement(language), modules)
+            self._note_booting(template)
+            try:
+                template.boot(self._confinement(language), modules)
+            finally:
+                self._note_booted(template)
         except BaseException:
             template.close(kill=True)
             raise
@@ -103,15 +109,37 @@ class TemplateBooter:
                 raise EngineError("the engine is closed")
             self._there += 1
 
+    def _note_booting(self, template: Template) -> None:
+        with self._change:
+            if self._closed:
+                raise EngineError("the engine is closed")
+            self._booting.add(template)
+
+    def _note_booted(self, template: Template) -> None:
+        with self._change:
+            self._booting.discard(template)
+
     def _note_gone(self) -> None:
         with self._change:
             self._there -= 1
             self._change.notify_all()
 
-    def close(self) -> None:
-        """Boot no more, and wait until every template's container is removed; each must be closed, or booting."""
+    @property
+    def is_stopped(self) -> bool:
+        """Return whether no template is booted any more."""
+        return self._closed
+
+    def stop(self) -> None:
+        """Boot no more, and kill those that are booting: importing its libraries takes a template seconds."""
         with self._change:
             self._closed = True
+            for template in self._booting:
+                template.kill()
+
+    def close(self) -> None:
+        """Boot no more, and wait until every template's container is removed; each must be closed, or booting."""
+        self.stop()
+        with self._change:
             if not self._change.wait_for(lambda: self._there == 0, BOOT_TIMEOUT_S):
                 log.error("templates are left", extra={"templates": self._there})
 

@@ -75,6 +75,11 @@ class Template:
         self._control.settimeout(HELLO_TIMEOUT_S)
         self._born = time.monotonic()
 
+    def kill(self) -> None:
+        """Kill the container's processes. Call it while the template boots, which fails then."""
+        if self._keeper >= 0:
+            _kill(self._keeper)
+
     def is_fit(self, *, most: int, seconds: float) -> bool:
         """Return whether it is alive, and below its maximum age and number of forks."""
         return self.is_alive() and self.branched < most and time.monotonic() - self._born < seconds

@@ -98,6 +98,8 @@ class TemplateHolder:
         try:
             self._replace()
         except EngineError as e:
+            if self._booter.is_stopped:
+                return
             message = "containers serve instead of templates: %s"
             repeated.log(logging.WARNING, message, e, key=self._language.id, language=self._language.id)
 

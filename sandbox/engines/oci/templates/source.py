@@ -140,6 +140,10 @@ class TemplateSource:
         place.quarantine(template)
         return self._replaceable
 
+    def stop(self) -> None:
+        """Boot no more; what is being booted fails at once."""
+        self._booter.stop()
+
     def close(self) -> None:
         """Let every template go, and wait for it; every sandbox must be destroyed by now."""
         with self._lock:
