@@ -51,15 +51,15 @@ def expected(field: FieldInfo, *, is_list: bool) -> str:
 def problem_of_number(field: FieldInfo, value: float) -> str | None:
     """Return a number that is out of the setting's bounds as a short text; None if it fits."""
     bounds = {kind: bound for entry in field.metadata for kind, bound in _bounds(entry)}
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        return "a number of that size"
     fits = (
         not math.isnan(value)
         and ("ge" not in bounds or value >= bounds["ge"])
         and ("gt" not in bounds or value > bounds["gt"])
         and ("le" not in bounds or value <= bounds["le"])
     )
-    if fits and abs(value) < LARGEST:
-        return None
-    return str(value) if isinstance(value, float) or abs(value) < LARGEST else "a number of that size"
+    return None if fits else str(value)
 
 
 def _literals(kind: object) -> list[str]:

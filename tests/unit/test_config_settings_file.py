@@ -213,7 +213,7 @@ def test_what_is_no_file_or_cannot_be_decoded_is_refused(folder):
         load({}, folder)
     path.unlink()
     path.mkdir()
-    with pytest.raises(SettingsError, match="is not a regular file"):
+    with pytest.raises(SettingsError, match="Is a directory"):
         load({}, folder)
     path.rmdir()
     path.symlink_to("/nonexistent")
