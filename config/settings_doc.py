@@ -13,9 +13,10 @@ from config.variables import OTHERS, Reader, Secret, Variable
 
 HEAD = """# Configuration
 
-Everything is set by environment variables or in the [settings file](settings-file.md), read and checked once, before
-a start. A value that does not fit is refused by the variable's name, and a running service is not stopped;
-`make doctor` shows what is in force. This page is written by `python -m config.settings_doc`; a test holds it to the code.
+Everything is set by environment variables or in the [settings file](settings-file.md), read and checked once,
+before a start. A value that does not fit is refused by the variable's name, and a running service is not stopped;
+`make doctor` shows what is in force. This page is written by `python -m config.settings_doc`; a test holds it to
+the code.
 
 **Readers**: `api` and `worker` are the two processes of the service, `images` builds the runner images, `ops` is
 the supervisor and the commands of `make`. The supervisor gives each process only the variables that it reads.

@@ -56,6 +56,7 @@ class Up:
         """Raises InstallError with the sentence to show."""
         if settings.has_file(settings.folder_of(self._place)):
             check_account()  # the file may choose another engine; the rest is checked when it has been read
+            _check_state_dir()
         else:
             check_machine()
         try:
@@ -240,9 +241,6 @@ def check_account() -> None:
         raise InstallError("the service must be started as root: it creates namespaces and control groups")
     if platform.machine() != "x86_64":
         raise InstallError(f"only x86-64 is supported; this is {platform.machine()}")
-    problem = unusable(Path(os.environ.get("STATE_DIR") or DEFAULT_STATE_DIR))
-    if problem:
-        raise InstallError(problem)
 
 
 def check_machine() -> None:
@@ -250,6 +248,13 @@ def check_machine() -> None:
     check_account()
     if os.environ.get("ENGINE", "auto") in {"", "auto", "oci"}:
         _check_kernel()
+    _check_state_dir()
+
+
+def _check_state_dir() -> None:
+    problem = unusable(Path(os.environ.get("STATE_DIR") or DEFAULT_STATE_DIR))
+    if problem:
+        raise InstallError(problem)
 
 
 def _check_kernel() -> None:
@@ -265,17 +270,13 @@ def _check_kernel() -> None:
 
 def settings_digest(record: ServiceRecord) -> str:
     """Name the settings, and the other variables that only api or worker read."""
-    read = {
-        name: value
-        for name, value in record.environment.items()
-        if value and (name in record.names or _is_of_service(name))
-    }
+
+    def counts(name: str) -> bool:
+        facts = find_other(name)
+        return name in record.names or (facts is not None and "images" not in facts.readers)
+
+    read = {name: value for name, value in record.environment.items() if value and counts(name)}
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
-
-
-def _is_of_service(name: str) -> bool:
-    facts = find_other(name)
-    return facts is not None and "images" not in facts.readers
 
 
 def main() -> int:

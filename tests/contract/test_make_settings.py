@@ -184,9 +184,7 @@ def test_a_change_that_cannot_start_leaves_the_service_alone(configured, occupie
     for variables, sentence in (
         ({"MAX_RUNS": "abc"}, "MAX_RUNS: "),
         ({"BIND": "0.0.0.0", "API_KEYS": "dev_123:dev"}, "development token dev_123 is refused"),
-        ({"BIND": "192.0.2.7"}, "cannot listen on BIND=192.0.2.7"),
         ({"PORT": occupied}, f"cannot listen on BIND=127.0.0.1 PORT={occupied}"),
-        ({"PLANS_FILE": "/nonexistent"}, "PLANS_FILE: /nonexistent cannot be read"),
         ({"PLANS_FILE": str(hidden)}, f"PLANS_FILE: {hidden} cannot be read: Permission denied"),
         (
             {
