@@ -94,8 +94,11 @@ class Installation:
             )
         for name in NOT_KEPT:
             os.environ.pop(name, None)
-        os.environ.setdefault("SIGNING_KEY", secrets.token_urlsafe(48))
-        os.environ.setdefault("API_KEYS", f"{secrets.token_urlsafe(32)}:default:50:100")
+        generated = {
+            "SIGNING_KEY": secrets.token_urlsafe(48),
+            "API_KEYS": f"{secrets.token_urlsafe(32)}:default:50:100",
+        }
+        os.environ.update({name: value for name, value in generated.items() if not os.environ.get(name)})
 
     def _read_settings(self, code: StagedCode) -> ServiceRecord:
         """Return the settings of the files, as the units read them; of the caller where there are none yet."""
