@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from api.keys.plans import load_plans
+from api.system.instance_lease import FILE as INSTANCE
 from config.settings import IMAGE_PREFIX, Settings, SettingsError, image_overrides
 from ops.state import unusable
 from records import open_records
@@ -36,6 +37,7 @@ def check_start(settings: Settings) -> None:
     """Raise SettingsError with a line for each reason why the service cannot start with these settings."""
     checks: list[Callable[[Settings], None]] = [
         _check_folders,
+        _check_owner,
         _check_plans,
         _check_languages,
         _check_confinement,
@@ -64,6 +66,15 @@ def _check_folders(settings: Settings) -> None:
         taken = next((folder for folder in (path, *path.parents) if folder.exists()), path)
         if not taken.is_dir():
             raise SettingsError(f"{name}: {taken} is not a directory")
+
+
+def _check_owner(settings: Settings) -> None:
+    """Refuse another account of the api than the one that its files belong to."""
+    for path in (settings.api_home / INSTANCE, settings.state_dir / "db/runyard.sqlite"):
+        if path.exists() and (owner := path.stat().st_uid) != settings.api_uid:
+            raise SettingsError(
+                f"UID_BASE={settings.uid_base}: {path} belongs to uid {owner}, the UID_BASE of an earlier start"
+            )
 
 
 def _check_plans(settings: Settings) -> None:

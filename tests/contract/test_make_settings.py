@@ -194,6 +194,7 @@ def test_a_change_that_cannot_start_leaves_the_service_alone(configured, occupie
                 "SECCOMP_PROFILE": "/nonexistent.json",
                 "STORAGE_DIR": "relative",
                 "RUNNER_IMAGE_COBOL": "/",
+                "UID_BASE": "200000",
                 "DATABASE_URL": "postgresql://nobody:secret@127.0.0.1:1/none",
             },
             "no Docker daemon answers",
