@@ -12,7 +12,7 @@ RUNYARD_TEST_STATE ?= /var/lib/runyard-test
 export RUNYARD_TEST_STATE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down install uninstall status logs version doctor posture images gc keys runsc check test test-quick test-all test-vm bench lock openapi web clean python dev test-setup
+.PHONY: help up down install uninstall status logs version doctor posture images gc keys token runsc check test test-quick test-all test-vm bench lock openapi web clean python dev test-setup
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,9 @@ gc: python ## remove expired files and unused image layers (while no service run
 
 keys: python ## manage stored keys without HTTP: list; KEYS="create --plan free --label ci", KEYS="revoke key_…"
 	@$(SYSTEM) ops.keys $(KEYS)
+
+token: python ## print the first static token of the running service (root)
+	@$(SYSTEM) ops.status --token
 
 check: dev ## lint, types, layers, unit tests
 	@$(DEV)/ruff check .

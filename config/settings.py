@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -75,7 +76,7 @@ class Settings(BaseSettings):
     allow_insecure_bind: Annotated[bool, API] = Field(
         False, description="Allow the development token or self-service keys on an address other than loopback."
     )
-    api_keys: Annotated[OptionalText, read_by("api", "ops", secret=Secret.KEYS)] = Field(
+    api_keys: Annotated[OptionalText, read_by("api", "ops", secret=Secret.KEYS, is_list=True)] = Field(
         None, description="Static tokens, `token:label:rps:burst`, comma-separated; replaces dev_123."
     )
     self_service_keys: Annotated[bool | None, BeforeValidator(_blank_is_unset), API] = Field(
@@ -131,7 +132,7 @@ class Settings(BaseSettings):
     api_processes: Annotated[int, API] = Field(
         1, ge=1, le=64, description="Number of api processes; more than one needs RATELIMIT_URL."
     )
-    trusted_proxies: Annotated[OptionalText, API] = Field(
+    trusted_proxies: Annotated[OptionalText, read_by("api", is_list=True)] = Field(
         None,
         description=(
             "Trusted proxies: addresses and networks, comma-separated, whose `X-Forwarded-For`, `-Proto` and "
@@ -154,7 +155,7 @@ class Settings(BaseSettings):
             "if it has any."
         ),
     )
-    signing_key: Annotated[OptionalText, read_by("api", secret=Secret.LIST)] = Field(
+    signing_key: Annotated[OptionalText, read_by("api", secret=Secret.LIST, is_list=True)] = Field(
         None,
         description=(
             "Secrets that sign links, comma-separated, the newest first, with at least 32 "
@@ -247,7 +248,7 @@ class Settings(BaseSettings):
         description="First host uid of the range used by api and by the sandbox slots.",
     )
 
-    languages: Annotated[OptionalText, WORKER_AND_OPS] = Field(
+    languages: Annotated[OptionalText, read_by("worker", "ops", is_list=True)] = Field(
         None, description="Languages to offer, comma-separated. Default: all."
     )
     max_sessions: Annotated[int, API_AND_WORKER] = Field(
@@ -290,11 +291,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Memory of the warm pool in MiB. Default: 1/16 of the machine's memory, at most 1024.",
     )
-    warm_pool: Annotated[OptionalText, WORKER] = Field(
+    warm_pool: Annotated[OptionalText, read_by("worker", is_list=True)] = Field(
         None, description="Warm sandboxes per language, `python=8,node=4`. Default: derived from POOL_MEMORY_MB."
     )
 
-    gvisor_pool: Annotated[OptionalText, WORKER] = Field(
+    gvisor_pool: Annotated[OptionalText, read_by("worker", is_list=True)] = Field(
         None,
         description="Warm sandboxes under gVisor, `python=2`, for runs that ask for it; one of each language that "
         "was asked for when unset; `off` does not offer it.",
@@ -661,8 +662,15 @@ def parse_api_keys(text: str) -> tuple[ApiKey, ...]:
     return tuple(keys)
 
 
-def load_settings() -> Settings:
-    """The settings of this process's environment. Raises SettingsError naming every variable that is wrong."""
+#: A name as a message about several settings has it.
+_VARIABLE = re.compile(r"\b[A-Z][A-Z0-9_]{2,}\b")
+
+
+def load_settings(origin: Callable[[str], str] = lambda _name: "") -> Settings:
+    """Return the settings of this process's environment. Raises SettingsError naming every variable that is wrong.
+
+    `origin` returns words that say where a variable's value comes from, beside the environment.
+    """
     try:
         return Settings()  # every field comes from the environment
     except ValidationError as e:
@@ -670,7 +678,9 @@ def load_settings() -> Settings:
         for problem in e.errors(include_input=False, include_url=False, include_context=False):
             name = ".".join(str(part) for part in problem["loc"]).upper()
             message = problem["msg"].removeprefix("Value error, ")
-            lines.append(message if not name or message.startswith(name) else f"{name}: {message}")
+            line = message if not name or message.startswith(name) else f"{name}: {message}"
+            named = [name] if name else sorted(set(_VARIABLE.findall(message)))
+            lines.append(line + "".join(origin(one) for one in named))
         raise SettingsError("; ".join(lines)) from e
 
 

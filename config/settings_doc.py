@@ -6,15 +6,17 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
+from config.allowed import allowed_values
 from config.environment import SETTINGS
 from config.settings import IMAGE_PREFIX, UNUSED, Settings
 from config.variables import OTHERS, Reader, Secret, Variable
 
 HEAD = """# Configuration
 
-Everything is set by environment variables, read and checked once, at start. A value that does not fit stops the
-start with the variable's name; `make doctor` shows what is in force. This page is written by
-`python -m config.settings_doc`; a test holds it to the code.
+Everything is set by environment variables or in the [settings file](settings-file.md), read and checked once,
+before a start. A value that does not fit is refused by the variable's name, and a running service is not stopped;
+`make doctor` shows what is in force. This page is written by `python -m config.settings_doc`; a test holds it to
+the code.
 
 **Readers**: `api` and `worker` are the two processes of the service, `images` builds the runner images, `ops` is
 the supervisor and the commands of `make`. The supervisor gives each process only the variables that it reads.
@@ -61,7 +63,7 @@ def page() -> str:
 def _row(name: str, field: FieldInfo) -> str:
     default = "unset" if field.default is None else f"`{_shown(field.default)}`"
     facts = SETTINGS[name.upper()]
-    columns = (f"`{name.upper()}`", default, _values(field), _readers(facts), SECRETS[facts.secret])
+    columns = (f"`{name.upper()}`", default, allowed_values(field), _readers(facts), SECRETS[facts.secret])
     return f"| {' | '.join(columns)} | {field.description} |"
 
 
@@ -76,23 +78,6 @@ def _readers(facts: Variable) -> str:
 
 def _shown(value: Any) -> str:  # noqa: ANN401  # whatever a default may be
     return str(int(value)) if isinstance(value, bool) else str(value)
-
-
-def _values(field: FieldInfo) -> str:
-    """Return the choices or the bounds of a setting, or nothing."""
-    if field.annotation is bool:
-        return "`0`, `1`"
-    alternatives = [field.annotation, *get_args(field.annotation)]  # of one that may be left unset
-    choices = [arg for kind in alternatives for arg in get_args(kind) if isinstance(arg, str)]
-    if choices:
-        return ", ".join(f"`{choice}`" for choice in choices)
-    bounds = {kind: value for entry in field.metadata for kind, value in _bounds(entry)}
-    words = [f"{sign} {bounds[kind]}" for kind, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤")) if kind in bounds]
-    return ", ".join(words)
-
-
-def _bounds(entry: object) -> list[tuple[str, Any]]:
-    return [(kind, getattr(entry, kind)) for kind in ("ge", "gt", "le") if getattr(entry, kind, None) is not None]
 
 
 if __name__ == "__main__":

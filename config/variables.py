@@ -54,11 +54,15 @@ class Variable:
     secret: Secret = Secret.NONE
     #: A setting; where it is unset, no process is given the variable.
     needs: str | None = None
+    #: The value is comma-separated: the settings file may give a list instead.
+    is_list: bool = False
 
 
-def read_by(*readers: Reader, secret: Secret = Secret.NONE, needs: str | None = None) -> Variable:
+def read_by(
+    *readers: Reader, secret: Secret = Secret.NONE, needs: str | None = None, is_list: bool = False
+) -> Variable:
     """Return the facts of a variable."""
-    return Variable(frozenset(readers), secret, needs)
+    return Variable(frozenset(readers), secret, needs, is_list)
 
 
 #: Variables that are no settings, by patterns of `fnmatch`; the first that matches a name holds.

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from config.environment import without_settings_of_others
-from config.settings import IMAGE_PREFIX, Settings, SettingsError, load_settings
+from config.settings import IMAGE_PREFIX, Settings, SettingsError
+from config.settings_file import apply_file
 from config.variables import Reader
 from ops.programs import ALLOCATOR, PYTHON
+from ops.state import DEFAULT_STATE_DIR
 from sandbox.engines.syscalls import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT, mount
 from storage.errors import StorageMisconfigured
 from storage.layout import make_areas
@@ -82,7 +84,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only check whether the service responds")
     options = parser.parse_args()
     try:
-        settings = load_settings()
+        _, settings = apply_file(Path(os.environ.get("STATE_DIR") or DEFAULT_STATE_DIR))
         if options.check:
             return 0 if check(options.what, settings) else 1
         start(options.what, settings)

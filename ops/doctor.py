@@ -12,7 +12,10 @@ from ops import confinement, install
 from ops.checks import Check, all_checks
 from ops.environment import clean
 from ops.images.store import Store
-from ops.installed import runs, unit_states, use_its_settings
+from ops.install import InstallError
+from ops.installed import runs, unit_states
+from ops.record import ServiceRecord
+from ops.settings import choose_place, folder_of, use_service_settings
 from ops.state import StatePlace, is_running
 from ops.version import asked
 from ops.worker_socket import failing
@@ -25,13 +28,27 @@ def main() -> int:
     """1 if something required is missing or a setting is wrong."""
     if asked():
         return 0
-    use_its_settings()
+    try:
+        choose_place()
+    except InstallError as e:
+        print(f"make doctor: {e}", file=sys.stderr)
+        return 1
     _find_libraries()
     print(f"Runyard {VERSION}\n")
-    given = {name.upper() for name, value in os.environ.items() if value}
-    os.environ.setdefault("RUNYARD_ENV", "development")  # as make up does
+    shell = {name.upper(): value for name, value in os.environ.items() if value}
+    invalid: list[str] = []
+    record = use_service_settings(on_problem=invalid.append)
     place = StatePlace.of_environment()
-    good = _show_settings(given)
+    given = {name: "file" if name in record.from_file else "set" for name in record.environment} if record else {}
+    given |= {name.upper(): "set" for name, value in os.environ.items() if value and name.upper() not in given}
+    os.environ.setdefault("RUNYARD_ENV", "development")  # as make up does
+    if runs(place) and record is not None:
+        print(f"Settings of the running service (STATE_DIR={place.state_dir})")
+    else:
+        print("Settings")
+    good = _show_settings(given, invalid)
+    if runs(place) and record is not None:
+        good = _show_pending(record, place, shell) and good
     good = _show_checks(list(all_checks(place))) and good
     good = confinement.show(place) and good
     good = _show_sandboxes(place) and good
@@ -49,8 +66,11 @@ def _find_libraries() -> None:
             os.execve(python, [str(python), "-m", "ops.doctor"], {**clean(), TRIED: "1"})  # noqa: S606
 
 
-def _show_settings(given: set[str]) -> bool:
-    print("Settings")
+def _show_settings(given: dict[str, str], invalid: list[str]) -> bool:
+    """Print each setting with the place its value comes from: the environment, the settings file, the default."""
+    if invalid:
+        print("".join(f"  invalid: {line}\n" for line in "\n".join(invalid).splitlines()))
+        return False
     try:
         from config.environment import is_secret
         from config.settings import Settings, SettingsError, load_settings  # absent before the first make up
@@ -65,9 +85,38 @@ def _show_settings(given: set[str]) -> bool:
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
         shown = "***" if is_secret(name) and value else "-" if value is None else str(value)
-        mark = "set    " if name.upper() in given else "default"
-        print(f"  {name.upper():<26}{mark} {shown:<24} {field.description}")
+        mark = given.get(name.upper(), "default")
+        print(f"  {name.upper():<26}{mark:<7} {shown:<24} {field.description}")
     print()
+    return True
+
+
+def _show_pending(record: ServiceRecord, place: StatePlace, shell: dict[str, str]) -> bool:
+    """Print what the settings file and the caller's shell hold, and the running service does not use yet."""
+    from config.settings import SettingsError
+    from config.settings_file import load
+
+    folder = folder_of(place)
+    try:
+        now = load({"STATE_DIR": str(place.state_dir)}, folder)
+    except SettingsError as e:
+        print("".join(f"  invalid: {line}\n" for line in str(e).splitlines()))
+        return False
+    for warning in now.warnings:
+        print(f"  warning: {warning}")
+    known = record.environment
+    in_file = {name for name in now.from_file if name in record.from_file or not known.get(name)}
+    changed = {name for name in in_file if known.get(name) != now.environment[name]}
+    changed |= set(record.from_file) - now.from_file
+    if changed:
+        print(f"  changed in {folder} since the start: {', '.join(sorted(changed))} (not in force yet)")
+    others = sorted(
+        name for name in record.names if name != "STATE_DIR" and name in shell and shell[name] != known.get(name)
+    )
+    if others:
+        print(f"  other values in this shell: {', '.join(others)} (not in force)")
+    if changed or others:
+        print()
     return True
 
 

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 
 from ops.containers import containers, remove
+from ops.install import InstallError
 from ops.installed import SERVICES, runs_as_units, systemctl
+from ops.settings import use_service_settings
 from ops.state import StatePlace, cgroups, mounts, processes, supervisor_pid, turn
 from ops.version import asked
 
@@ -38,7 +40,7 @@ def stop(place: StatePlace, say: Say) -> list[str]:
     for point in mounts(place):
         subprocess.run(["umount", "-l", point], capture_output=True, check=False)
     _until(lambda: not _remove_cgroups(place), KILL_WITHIN_S)
-    for path in (place.pid_file, place.started):
+    for path in (place.pid_file, place.started, place.settings):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
     return left_over(place)
@@ -103,6 +105,12 @@ def main() -> int:
         return 0
     if os.geteuid() != 0:
         print("make down: must be run as root", file=sys.stderr)
+        return 1
+    try:
+        # A file that cannot be used must not keep anybody from stopping.
+        use_service_settings(on_problem=lambda problem: _say(f"the settings file is not used: {problem}"))
+    except InstallError as e:
+        print(f"make down: {e}", file=sys.stderr)
         return 1
     place = StatePlace.of_environment()
     with turn(place, _say):

@@ -16,7 +16,6 @@ from glob import glob
 from pathlib import Path
 
 from ops.environment import PATH, clean
-from ops.state import StatePlace
 
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -124,24 +123,24 @@ def code_digest() -> str:
     return whole.hexdigest()
 
 
-def installed_digest(place: StatePlace) -> str:
+def installed_digest(venv: Path) -> str:
     """The digest of the code that is installed; empty if none is, or not completely."""
-    marker = place.venv / INSTALLED
-    return marker.read_text() if marker.exists() and _works(place.venv) else ""
+    marker = venv / INSTALLED
+    return marker.read_text() if marker.exists() and _works(venv) else ""
 
 
-def install_service(place: StatePlace, digest: str) -> None:
-    """Bring the service's virtual environment to the code of this checkout."""
-    marker = place.venv / INSTALLED
+def install_service(venv: Path, digest: str) -> None:
+    """Bring a virtual environment of the service to the code of this checkout."""
+    marker, python = venv / INSTALLED, venv / "bin/python"
     marker.unlink(missing_ok=True)
     for lock in _locks():
-        install_locked(place.python, lock)
+        install_locked(python, lock)
     with tempfile.TemporaryDirectory() as scratch:
         source, wheels = Path(scratch) / "source", Path(scratch) / "wheels"
         _stage(source)
         # The backend is one of the locked packages, so nothing is fetched that has no hash.
         pip(
-            place.python,
+            python,
             "wheel",
             "--no-deps",
             "--no-build-isolation",
@@ -150,7 +149,7 @@ def install_service(place: StatePlace, digest: str) -> None:
             str(source),
         )
         (wheel,) = wheels.glob("*.whl")
-        pip(place.python, "install", "--no-deps", "--no-index", "--force-reinstall", str(wheel))
+        pip(python, "install", "--no-deps", "--no-index", "--force-reinstall", str(wheel))
     marker.write_text(digest)
 
 

@@ -5,7 +5,6 @@ Standard library only.
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -15,6 +14,8 @@ from ops.state import DEFAULT_STATE_DIR, StatePlace, is_running
 SYSTEMD = Path("/run/systemd/system")
 UNIT_FOLDER = Path("/etc/systemd/system")
 SETTINGS = Path("/etc/runyard/environment")
+#: In STATE_DIR: the settings to go on with after a failed `make install`, until one succeeds.
+HELD = "held-settings.json"
 #: In the order in which they start.
 UNITS = ("runyard-prepare", "runyard-worker", "runyard-api", "runyard-images")
 SERVICES = tuple(f"{name}.service" for name in UNITS)
@@ -73,15 +74,3 @@ def read_settings(text: str) -> dict[str, str]:
         except ValueError:  # a quote that is not closed: systemd takes the line as it is
             found[name.strip()] = value
     return found
-
-
-def use_its_settings() -> None:
-    """Take the settings of the service that systemd runs, unless the caller means another: STATE_DIR is set."""
-    if not is_installed() or os.environ.get("STATE_DIR"):
-        return
-    try:
-        text = SETTINGS.read_text()
-    except OSError:
-        return
-    for name, value in read_settings(text).items():
-        os.environ.setdefault(name, value)

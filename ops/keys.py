@@ -4,8 +4,8 @@
     make keys KEYS="create --plan pro --label bob"  create a key; it is printed once, on stdout
     make keys KEYS="revoke key_…"                   revoke a key immediately and permanently
 
-The settings are those of the environment, as for `make up`: STATE_DIR, DATABASE_URL, PLANS_FILE. The database
-belongs to api's account, so this process becomes that account before it opens it.
+The settings are those of the running service; where none runs, those of `make up`. The database belongs to api's
+account, so this process becomes that account before it opens it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from config.version import VERSION
 from ops.environment import clean
-from ops.installed import use_its_settings
+from ops.install import InstallError
+from ops.settings import choose_place, use_service_settings
 from ops.state import StatePlace
 
 if TYPE_CHECKING:
@@ -40,8 +41,13 @@ FAILED, MISUSED = 1, 2
 def main(argv: list[str] | None = None) -> int:
     """0 when it is done; 1 when it cannot be; 2 for a command that is none."""
     options = _parser().parse_args(argv)
-    use_its_settings()
-    _find_libraries()
+    try:
+        choose_place()
+        _find_libraries()
+        use_service_settings()
+    except InstallError as e:
+        print(f"make keys: {e}", file=sys.stderr)
+        return FAILED
     from config.settings import SettingsError, load_settings
     from records.errors import RecordsUnavailable
 

@@ -61,6 +61,11 @@ class StatePlace:
         return self.run / "started.json"
 
     @property
+    def settings(self) -> Path:
+        """The settings that the service was started with (`ops.record`), for root alone."""
+        return self.run / "settings.json"
+
+    @property
     def instance(self) -> str:
         """The name of this service's cgroups, as the engine makes it."""
         return "runyard-" + hashlib.sha256(str(self.state_dir).encode()).hexdigest()[:8]
@@ -145,6 +150,29 @@ def supervisor_pid(place: StatePlace) -> int | None:
         if is_running(place):
             return int(place.pid_file.read_text())
     return None
+
+
+def running_places() -> list[StatePlace]:
+    """Return the places of all services on this machine that a supervisor of root runs."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        argv = _argv(entry)
+        program, suffix = os.fsdecode(argv[0]) if argv else "", "/venv/bin/python"
+        if b"ops.supervisor" not in argv or not program.endswith(suffix) or not _is_roots(entry):
+            continue
+        place = StatePlace(Path(program.removesuffix(suffix)))
+        if supervisor_pid(place) == int(entry.name):
+            found.append(place)
+    return sorted(found, key=lambda place: place.state_dir)
+
+
+def _is_roots(entry: Path) -> bool:
+    with contextlib.suppress(OSError):
+        lines = (entry / "status").read_text().splitlines()
+        return any(line.split()[:2] == ["Uid:", "0"] for line in lines)
+    return False
 
 
 def processes(place: StatePlace) -> list[int]:

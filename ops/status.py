@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -10,7 +11,11 @@ import urllib.request
 from typing import Any
 
 from config.version import VERSION
-from ops.installed import runs_as_units, unit_states, use_its_settings
+from ops.hints import first_token
+from ops.install import InstallError
+from ops.installed import runs, runs_as_units, unit_states
+from ops.record import read_record
+from ops.settings import say, use_service_settings
 from ops.state import StatePlace, address, supervisor_pid
 from ops.version import asked
 from ops.worker_socket import failing
@@ -22,7 +27,16 @@ def main() -> int:
     """0 when the service is ready, 1 when it is not, 3 when it is not running (as systemctl has it)."""
     if asked():
         return 0
-    use_its_settings()
+    parser = argparse.ArgumentParser(prog="make status", description=__doc__)
+    parser.add_argument("--token", action="store_true", help="print the first static token instead")
+    options = parser.parse_args()
+    try:
+        use_service_settings(on_problem=lambda problem: say(f"the settings file is not valid: {problem}"))
+    except InstallError as e:
+        say(f"make status: {e}")
+        return 3
+    if options.token:
+        return _show_token()
     place = StatePlace.of_environment()
     pid = supervisor_pid(place)
     if pid is None and not runs_as_units(place):
@@ -44,6 +58,20 @@ def main() -> int:
     for language in _get(f"{url}/v1/languages").get("data", []):
         print(f"{language['id']}: {'ready' if language['ready'] else 'not built yet'} {language['version']}")
     return 0 if ready.get("status") == "ok" else 1
+
+
+def _show_token() -> int:
+    """Print the first static token; 1 if there is none that this caller may see."""
+    place = StatePlace.of_environment()
+    if runs(place) and read_record(place.settings) is None:
+        say("make token: the settings of the running service can be read by root only")
+        return 1
+    token = first_token()
+    if token is None:
+        say("make token: API_KEYS is unset, so there is no static token; make keys creates a key")
+        return 1
+    print(token)
+    return 0
 
 
 def _get(url: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ Between events the process sleeps in sigtimedwait: it costs nothing while nothin
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
@@ -87,11 +86,8 @@ class Supervisor:
             child.stop(time.monotonic() + allowed_s)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Validate, claim the state directory, prepare the host, run."""
-    parser = argparse.ArgumentParser(prog="ops.supervisor", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only check whether the settings are valid")
-    options = parser.parse_args(argv)
     signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
     try:
         settings = load_settings()
@@ -102,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     if problem:
         print(problem, file=sys.stderr)
         return EX_CONFIG
-    return 0 if options.check else _serve(settings)
+    return _serve(settings)
 
 
 def _serve(settings: Settings) -> int:

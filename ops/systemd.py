@@ -7,93 +7,38 @@ STATE_DIR, with records, files and images. A second `make install` changes only 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import hashlib
 import json
 import os
 import secrets
-import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from config.version import VERSION
-from ops import install
 from ops.down import stop
-from ops.environment import PATH, clean
+from ops.environment import PATH
+from ops.hints import token_line
 from ops.install import InstallError
-from ops.installed import (
-    SERVICES,
-    SETTINGS,
-    has_systemd,
-    is_installed,
-    read_settings,
-    runs_as_units,
-    systemctl,
-    unit_states,
-)
-from ops.state import DEFAULT_STATE_DIR, StatePlace, is_running, turn
-from ops.up import Up, check_machine, given_settings
+from ops.installed import HELD, SERVICES, SETTINGS, has_systemd, is_installed, runs_as_units, systemctl, unit_states
+from ops.record import ServiceRecord, read_record
+from ops.settings import has_file, resolve
+from ops.staging import StagedCode
+from ops.state import DEFAULT_STATE_DIR, StatePlace, is_running, processes, turn
+from ops.takeover import AGAIN
+from ops.unit_files import read_files, remove_files, restore_files, write_files
+from ops.up import Up, check_account, settings_digest
 
-SOURCES = install.ROOT / "deploy/systemd"
 #: Those that are started at boot; the first of SERVICES comes with them.
 STARTED = SERVICES[1:]
 #: Of runyard.sysusers.conf.
 ACCOUNT, ACCOUNT_UID = "runyard-api", 0x7000_0000
 #: Settings of a caller's shell that a new file of settings does not take over.
 NOT_KEPT = frozenset({"STATE_DIR", "RUNYARD_ENV"})
+#: The settings file of a new installation.
+NEW_SETTINGS = SETTINGS.parent / "runyard.toml"
 #: In STATE_DIR: digests of the code and the settings that were installed last.
 MARKS = "installed.json"
-#: Where each file of SOURCES goes.
-TARGETS = {
-    **{name: f"etc/systemd/system/{name}" for name in SERVICES},
-    "runyard.sysusers.conf": "etc/sysusers.d/runyard.conf",
-    "runyard.tmpfiles.conf": "etc/tmpfiles.d/runyard.conf",
-}
-#: gVisor makes calls that the worker's unit refuses.
-GVISOR_DROP_IN = "etc/systemd/system/runyard-worker.service.d/gvisor.conf"
-GVISOR_TEXT = "# gVisor traces what it runs.\n[Service]\nSystemCallFilter=@debug\n"
-
-
-def write_files(root: Path, *, gvisor: bool) -> bool:
-    """Write units, account and directories beneath `root`. Returns whether anything is other than it was."""
-    texts = {target: (SOURCES / name).read_text() for name, target in TARGETS.items()}
-    if gvisor:
-        texts[GVISOR_DROP_IN] = GVISOR_TEXT
-    changed = False
-    for target, text in texts.items():
-        path = root / target
-        if path.exists() and path.read_text() == text:
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        path.chmod(0o644)
-        changed = True
-    return changed
-
-
-def write_settings(path: Path, given: dict[str, str]) -> bool:
-    """Write settings with a generated signing key and token, beside those that are `given`.
-
-    Returns False and leaves those that are there.
-    """
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return False
-    generated = {
-        "RUNYARD_ENV": "production",
-        "SIGNING_KEY": secrets.token_urlsafe(48),
-        "API_KEYS": f"{secrets.token_urlsafe(32)}:default:50:100",
-    }
-    with open(fd, "w") as file:
-        file.write(
-            "# Settings of the service, NAME=value as in docs/configuration.md. After a change: make install\n"
-        )
-        file.writelines(f"{name}={shlex.quote(value)}\n" for name, value in (generated | given).items())
-    return True
 
 
 def check_settings(given: dict[str, str]) -> None:
@@ -112,84 +57,105 @@ def check_settings(given: dict[str, str]) -> None:
             raise InstallError(f"{name}={path}: must be inside {DEFAULT_STATE_DIR}: the units can write only there")
 
 
-def remove_files(root: Path) -> None:
-    """Remove what `write_files` writes."""
-    for target in (*TARGETS.values(), GVISOR_DROP_IN):
-        with contextlib.suppress(FileNotFoundError):
-            (root / target).unlink()
-    with contextlib.suppress(OSError):
-        (root / GVISOR_DROP_IN).parent.rmdir()
-
-
 class Installation:
     """One `make install`. Raises InstallError with the sentence to show."""
 
     def __init__(self) -> None:
         self._place = StatePlace(Path(DEFAULT_STATE_DIR).resolve())
-        self._new_settings = False
+        self._is_new = False
 
     def run(self) -> None:
         """Install or upgrade, and return once a program has run."""
-        check_machine()
+        check_account()
         if is_running(self._place):
             raise InstallError(f"a service started by make up uses {self._place.state_dir}: run make down first")
-        self._use_settings()
+        self._is_new = not SETTINGS.exists() and not has_file(SETTINGS.parent)
+        self._check_callers_settings()
+        os.environ["STATE_DIR"] = str(self._place.state_dir)
         up = Up(log_tail=_journal, failed=_failed_units)
         self._place.state_dir.mkdir(parents=True, exist_ok=True)
         with turn(self._place, up.say):
             self._install(up)
         print(
-            f"\nRunyard is installed and up: {up.url}\nToken: the first of API_KEYS in {SETTINGS}"
-            f"{' (generated)' if self._new_settings else ''}. It starts at boot. Log: make logs\n"
-            "Stop with: make down. Remove with: make uninstall",
+            f"\nRunyard is installed and up: {up.url}\n{token_line(self._place)}\n"
+            f"Settings: {SETTINGS.parent}{' (with a generated token and key)' if self._is_new else ''}. "
+            "It starts at boot. Log: make logs\nStop with: make down. Remove with: make uninstall",
             flush=True,
         )
 
-    def _use_settings(self) -> None:
-        """Make the file's settings those of this process, as they are the units': what the caller has set goes into
-        a new file, and does not count beside an old one.
-        """
-        callers = given_settings()
-        check_settings(callers if not SETTINGS.exists() else {})
-        self._new_settings = write_settings(SETTINGS, {n: v for n, v in callers.items() if n not in NOT_KEPT})
-        for name in callers:
+    def _check_callers_settings(self) -> None:
+        """Refuse what the units decide, and a settings file that they would not read."""
+        if not self._is_new:
+            return
+        check_settings(dict(os.environ))
+        if has_file(self._place.state_dir):
+            raise InstallError(
+                f"the settings file in {self._place.state_dir} is not read once the service is installed: "
+                f"mkdir -p {SETTINGS.parent} && mv {self._place.state_dir}/runyard.* {SETTINGS.parent}/"
+            )
+        for name in NOT_KEPT:
             os.environ.pop(name, None)
-        found = read_settings(SETTINGS.read_text())
-        check_settings(found)
-        os.environ.update({"RUNYARD_ENV": "production", **found})
+        generated = {
+            "SIGNING_KEY": secrets.token_urlsafe(48),
+            "API_KEYS": f"{secrets.token_urlsafe(32)}:default:50:100",
+        }
+        os.environ.update({name: value for name, value in generated.items() if not os.environ.get(name)})
+
+    def _read_settings(self, code: StagedCode) -> ServiceRecord:
+        """Return the settings of the files, as the units read them; of the caller where there are none yet."""
+        found = resolve(code.python, self._place, folder=SETTINGS.parent, installed_files=not self._is_new)
+        check_settings(found.environment)
+        return found
 
     def _install(self, up: Up) -> None:
-        digest = install.code_digest()
-        marks = {"code": digest, "settings": hashlib.sha256(SETTINGS.read_bytes()).hexdigest()}
         running = runs_as_units(self._place)
-        if not running:
-            up.check_port()
-        if self._place.python.exists():
-            self._check()  # before anything is stopped
-        changed = self._marks() != marks
+        code = StagedCode(self._place, up.say, is_running=running)
+        record = up.prepare(code, lambda: self._read_settings(code), lambda: None)
+        up.check(code)
+        up.check_port(processes(self._place))
+        if self._is_new:
+            _run([str(code.python), "-P", "-s", "-m", "ops.new_settings", str(NEW_SETTINGS)])
+        marks = {"code": code.digest, "settings": settings_digest(record)}
+        held = self._place.state_dir / HELD
+        units = read_files()
+        changed = self._marks() != marks or held.exists()
         changed = write_files(Path("/"), gvisor=shutil.which("runsc", path=PATH) is not None) or changed
         if changed:  # until it has been installed whole, the next call sees that there is something to do
             (self._place.state_dir / MARKS).unlink(missing_ok=True)
+        earlier = read_record(self._place.settings) if running and changed else None
         _run(["systemd-sysusers", "runyard.conf"])
         _run(["systemctl", "daemon-reload"])
         if running and changed:
             up.say("upgrading: stopping the service")
             _run(["systemctl", "stop", *reversed(SERVICES)])
         try:
-            up.install(digest)
-            self._check()
+            code.activate()
+            held.unlink(missing_ok=True)
+            up.build_first_image()
             _run(["systemd-tmpfiles", "--create", "runyard.conf"])
-        except BaseException:  # an interruption too must not leave the service stopped
-            if running:
-                up.say("starting the service again")
-                systemctl("start", "--no-block", *STARTED)
-            raise
-        _run(["systemctl", "enable", "--quiet", *STARTED])
-        up.say("starting the units")
+            _run(["systemctl", "enable", "--quiet", *STARTED])
+            up.say("starting the units")
+            self._start_units(up)
+        except BaseException as e:  # an interruption too must not leave the service stopped
+            if not running or not changed:
+                raise
+            up.say("the service did not start: starting it again as it was")
+            systemctl("stop", *reversed(SERVICES))
+            code.revert()
+            restore_files(units)
+            if earlier is not None:
+                earlier.write(held)
+                earlier.adopt()
+            systemctl("daemon-reload")
+            self._start_units(up)
+            raise InstallError(f"{str(e) or 'interrupted'}\n{AGAIN}") from e
+        code.discard()
+        (self._place.state_dir / MARKS).write_text(json.dumps(marks))
+
+    def _start_units(self, up: Up) -> None:
         systemctl("reset-failed", *SERVICES)
         _run(["systemctl", "start", "--no-block", *STARTED])
         up.wait_until_healthy(None)
-        (self._place.state_dir / MARKS).write_text(json.dumps(marks))
 
     def _marks(self) -> dict[str, str] | None:
         """Return what was installed last, None before the first time."""
@@ -198,16 +164,6 @@ class Installation:
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None
-
-    def _check(self) -> None:
-        """Raises InstallError if the service would not start with these settings."""
-        argv = [str(self._place.python), "-P", "-s", "-m", "ops.supervisor", "--check"]
-        environment = {**clean(), "STATE_DIR": str(self._place.state_dir)}
-        done = subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            if self._new_settings:  # else the next call would find what was refused
-                SETTINGS.unlink()
-            raise InstallError(f"{SETTINGS}: the service cannot start:\n{done.stderr.strip()}")
 
 
 def _journal() -> str:

@@ -2,7 +2,8 @@
 
 Each becomes what the supervisor would have started, with the same environment and no more of it; what to be, and
 what not to be able to do, is the unit's to say (deploy/systemd). `prepare` makes directories and mounts, `profiles`
-loads the AppArmor profiles where the kernel has it; both end.
+loads the AppArmor profiles where the kernel has it; both end. `settings UNIT` comes before each, as root: it reads
+the files in /etc/runyard and writes the variables that this unit reads to a file, from which systemd gives it them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from config.logging import setup
 from config.settings import Settings, SettingsError, load_settings
 from ops import host, programs
 from ops.state import StatePlace, unusable
+from ops.unit_settings import READERS, write_unit_settings
 from sandbox.engines import EngineUnusable
 from sandbox.engines.apparmor import load_own
 from storage.errors import StorageMisconfigured
@@ -83,11 +85,18 @@ def _not_api(settings: Settings) -> str | None:
 def main(argv: list[str] | None = None) -> int:
     """The exit status, of what does not become something else."""
     parser = argparse.ArgumentParser(prog="ops.unit", description=__doc__)
-    parser.add_argument("what", choices=["prepare", "profiles", "worker", "api", "images"])
-    what = parser.parse_args(argv).what
+    parser.add_argument("what", choices=["prepare", "profiles", "worker", "api", "images", "settings"])
+    parser.add_argument("unit", nargs="?", choices=list(READERS), help="of settings: for which unit")
+    options = parser.parse_args(argv)
+    what = options.what
+    if (what == "settings") != (options.unit is not None):
+        parser.error("settings takes the name of a unit, and nothing else does")
     try:
+        if what == "settings":
+            write_unit_settings(options.unit)
+            return 0
         settings = load_settings()
-    except SettingsError as e:
+    except (SettingsError, OSError) as e:
         print(str(e).replace("; ", "\n"), file=sys.stderr)
         return EX_CONFIG
     setup(what, settings.log_level, secrets_in(os.environ))

@@ -12,10 +12,12 @@ from pathlib import Path
 from config.version import VERSION
 from ops import host, install, web
 from ops.environment import clean
+from ops.hints import make_command
 from ops.images.run import BuildProgress
 from ops.images.store import Store
 from ops.install import InstallError
 from ops.installed import runs
+from ops.settings import use_service_settings
 from ops.state import StatePlace
 
 DEV_PYTHON = install.ROOT / ".venv/bin/python"
@@ -53,7 +55,7 @@ def collect(place: StatePlace, progress: BuildProgress) -> None:
     Refused while a service runs: it sweeps its files itself, and may run from the layers.
     """
     if runs(place):
-        raise InstallError("a service is running with this STATE_DIR: run make down first")
+        raise InstallError(f"a service is running with this STATE_DIR: run {make_command(place, 'down')} first")
     store = Store(place.images)
     with store.locked(progress):
         gone = store.collect()
@@ -109,8 +111,11 @@ def main() -> int:
     parser.add_argument("languages", nargs="*")
     options = parser.parse_args()
     os.umask(0o022)
-    place, progress = StatePlace.of_environment(), BuildProgress()
+    progress = BuildProgress()
     try:
+        if options.what != "tests":
+            use_service_settings()
+        place = StatePlace.of_environment()
         if options.what == "images":
             refresh = datetime.now(UTC).isoformat(timespec="seconds") if options.refresh else None
             build_images(place, progress, options.languages, refresh)

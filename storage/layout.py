@@ -36,22 +36,35 @@ def make_areas(storage_dir: Path, api_uid: int) -> None:
     Raises StorageMisconfigured where api could not reach it or another account could replace it, OSError if it
     cannot be made.
     """
-    if not storage_dir.is_absolute():
-        raise StorageMisconfigured(f"STORAGE_DIR: {storage_dir} must be an absolute path")
+    check_place(storage_dir)
     storage_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for folder in (storage_dir, *storage_dir.parents):
-        _must_be_reachable(folder)
     root = os.open(storage_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        found = os.fstat(root)
-        if found.st_uid != os.geteuid() or found.st_mode & OTHERS_WRITE:
-            raise StorageMisconfigured(
-                f"STORAGE_DIR: {storage_dir} must belong to root and be writable by no other account"
-            )
+        _must_be_roots(storage_dir, os.fstat(root))
         _make(root, UPLOADS, api_uid, api_uid, PRIVATE_DIRECTORY)
         _make(root, ARTIFACTS, os.geteuid(), api_uid, SHARED_DIRECTORY)
     finally:
         os.close(root)
+
+
+def check_place(storage_dir: Path) -> None:
+    """Check, without changing anything, whether both areas can be there. Raises StorageMisconfigured."""
+    if not storage_dir.is_absolute():
+        raise StorageMisconfigured(f"STORAGE_DIR: {storage_dir} must be an absolute path")
+    for folder in (storage_dir, *storage_dir.parents):
+        if folder.exists():
+            if not folder.is_dir():
+                raise StorageMisconfigured(f"STORAGE_DIR: {folder} is not a directory")
+            _must_be_reachable(folder)
+    if storage_dir.exists():
+        _must_be_roots(storage_dir, storage_dir.stat())
+
+
+def _must_be_roots(storage_dir: Path, found: os.stat_result) -> None:
+    if found.st_uid != os.geteuid() or found.st_mode & OTHERS_WRITE:
+        raise StorageMisconfigured(
+            f"STORAGE_DIR: {storage_dir} must belong to root and be writable by no other account"
+        )
 
 
 def _must_be_reachable(folder: Path) -> None:

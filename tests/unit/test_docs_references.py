@@ -22,7 +22,7 @@ PLACEHOLDER = re.compile(r"(?<![A-Za-z])[A-Z]{4,}(?![A-Za-z])")
 #: Files that a reader makes while following a page.
 MADE_BY_THE_READER = re.compile(
     r"runners/lua/.*|tests/engines/programs/lua\.py|records/sql/migrations/versions/NNNN_what\.py"
-    r"|deploy/docker/certificates/\*\.crt"
+    r"|deploy/docker/certificates/\*\.crt|runyard\.(toml|ya?ml)"
 )
 #: Files of these kinds are named without their folder too. Others without a folder belong to programs, not to us.
 OWN_KINDS = (".py", ".md", ".ts", ".toml", ".yml", ".yaml", ".sh", ".svg")

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import stat
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ops import installed, systemd
+from config.environment import SETTINGS
+from config.settings import SettingsError
+from config.settings_file import load
+from config.variables import find_other
+from ops import installed, new_settings, settings, systemd
+from ops import state as state_module
 from ops.install import InstallError
-from ops.installed import read_settings, use_its_settings
+from ops.installed import HELD, read_settings
+from ops.record import ServiceRecord, read_record
 from ops.state import DEFAULT_STATE_DIR, StatePlace
-from ops.systemd import GVISOR_DROP_IN, TARGETS, check_settings, remove_files, write_files, write_settings
+from ops.systemd import check_settings
+from ops.unit_files import GVISOR_DROP_IN, TARGETS, read_files, remove_files, restore_files, write_files
+from ops.unit_settings import quoted, write_unit_settings
 
 
 def test_files_are_written_once_and_again_only_when_they_differ(tmp_path):
@@ -38,20 +51,41 @@ def test_what_was_written_is_removed_and_nothing_else(tmp_path):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [other]
 
 
-def test_settings_are_generated_for_root_alone_and_never_written_over(tmp_path):
-    path = tmp_path / "runyard/environment"
-    assert write_settings(path, {"LANGUAGES": "bash, go", "PORT": "9000"})
+def test_files_are_brought_back_to_what_they_were(tmp_path):
+    write_files(tmp_path, gvisor=False)
+    unit = tmp_path / "etc/systemd/system/runyard-worker.service"
+    unit.write_text("[Service]\n")
+    before = read_files(tmp_path)
+    write_files(tmp_path, gvisor=True)
+    restore_files(before)
+    assert read_files(tmp_path) == before
+    assert not (tmp_path / GVISOR_DROP_IN).exists()
+
+
+def test_a_new_settings_file_is_roots_alone_holds_what_was_given_and_is_never_written_over(tmp_path, bare):
+    given = {
+        "RUNYARD_ENV": "production",
+        "API_KEYS": "t0ken-of-the-test:default:50:100",
+        "LANGUAGES": "bash, go",
+        "PORT": "9000",
+        "ACCESS_LOG": "0",
+        "DRAIN_S": "2.5",
+        "PLANS_FILE": '/etc/a "b" \\ ü.toml',
+        "RUNNER_IMAGE_BASH": "/images/bash",
+        "OTEL_SERVICE_NAME": "me",
+        "HTTPS_PROXY": "http://proxy",
+        "STATE_DIR": "/var/lib/runyard",
+    }
+    for name, value in given.items():
+        bare.setenv(name, value)
+    path = tmp_path / "runyard/runyard.toml"
+    new_settings.write(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
-    first = read_settings(path.read_text())
-    assert first["RUNYARD_ENV"] == "production"
-    assert len(first["SIGNING_KEY"]) >= 32
-    assert "dev_123" not in first["API_KEYS"]
-    assert (first["LANGUAGES"], first["PORT"]) == ("bash, go", "9000")
-    assert not write_settings(path, {"PORT": "1"})
-    assert read_settings(path.read_text()) == first
-    write_settings(tmp_path / "other/environment", {})
-    assert read_settings((tmp_path / "other/environment").read_text())["SIGNING_KEY"] != first["SIGNING_KEY"]
+    kept = {name: value for name, value in given.items() if name not in {"HTTPS_PROXY", "STATE_DIR"}}
+    assert load({}, path.parent).environment == kept
+    with pytest.raises(FileExistsError):
+        new_settings.write(path)
 
 
 @pytest.mark.parametrize(
@@ -69,25 +103,99 @@ def test_settings_are_read_as_systemd_reads_them(text, found):
 
 
 @pytest.fixture
-def installation(monkeypatch, tmp_path):
-    """A machine where the units are installed, with PORT=9000."""
-    (tmp_path / "environment").write_text("PORT=9000\n")
-    monkeypatch.setattr(installed, "SETTINGS", tmp_path / "environment")
-    monkeypatch.setattr(installed, "is_installed", lambda: True)
-    for name in ("PORT", "STATE_DIR"):
-        monkeypatch.delenv(name, raising=False)
+def bare(monkeypatch):
+    """No settings in the environment."""
+    for name in list(os.environ):
+        if name.upper() in SETTINGS or find_other(name) is not None:
+            monkeypatch.delenv(name)
+    return monkeypatch
 
 
-def test_commands_take_the_settings_of_the_service_that_systemd_runs(installation, monkeypatch):
-    use_its_settings()
-    assert installed.os.environ["PORT"] == "9000"
-    monkeypatch.delenv("PORT")
+@pytest.fixture
+def installation(bare, tmp_path):
+    """A machine where the units are installed, with its files in `etc` and its state in `state`."""
+    etc, state = tmp_path / "etc", tmp_path / "state"
+    etc.mkdir()
+    state.mkdir()
+    (etc / "environment").write_text("PORT=9000\n")
+    for name in ("STATE_DIR", "PORT"):  # whatever the test sets is undone
+        bare.setenv(name, "1")
+        bare.delenv(name)
+    for module in (installed, settings):
+        bare.setattr(module, "SETTINGS", etc / "environment")
+    bare.setattr(settings, "is_installed", lambda: True)
+    bare.setattr(settings, "runs", lambda _place: False)
+    for module in (settings, state_module):
+        bare.setattr(module, "DEFAULT_STATE_DIR", str(state))
+    return tmp_path
+
+
+def test_commands_take_the_settings_of_the_installed_service(installation, monkeypatch):
+    settings.use_service_settings()
+    assert (os.environ["PORT"], os.environ["STATE_DIR"]) == ("9000", str(installation / "state"))
 
 
 def test_a_caller_who_names_a_state_directory_means_another_service(installation, monkeypatch):
     monkeypatch.setenv("STATE_DIR", "/var/lib/other")
-    use_its_settings()
-    assert "PORT" not in installed.os.environ
+    settings.use_service_settings()
+    assert "PORT" not in os.environ
+
+
+@pytest.fixture
+def unit(installation, monkeypatch):
+    """The variables that systemd would give a unit, and the file for it written by its first step."""
+    (installation / "etc/runyard.toml").write_text(
+        'port = 8000\nmax_runs = 5\nadmin_token = "an-admin-token-1"\nlog_level = "DEBUG"\n'
+    )
+    (installation / "etc/runyard.toml").chmod(0o600)
+
+    def write(name):
+        with monkeypatch.context() as patch:
+            patch.setenv("STATE_DIR", str(installation / "state"))
+            patch.setenv("MAX_RUNS", "3")  # of the unit's file as the last start wrote it
+            write_unit_settings(name)
+            patch.undo()
+        path = installation / f"state/run/{name}.env"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        return read_settings(path.read_text())
+
+    return write
+
+
+def test_each_unit_gets_the_variables_that_it_reads_of_both_files(unit, installation):
+    api, worker = unit("api"), unit("worker")
+    assert (api["PORT"], api["MAX_RUNS"], api["ADMIN_TOKEN"]) == ("9000", "5", "an-admin-token-1")
+    assert (worker["MAX_RUNS"], worker["LOG_LEVEL"]) == ("5", "DEBUG")
+    assert not {"PORT", "ADMIN_TOKEN"} & set(worker)
+    record = read_record(installation / "state/run/settings.json")
+    assert (record.environment["PORT"], record.from_file) == ("9000", ["ADMIN_TOKEN", "LOG_LEVEL", "MAX_RUNS"])
+
+
+def test_a_broken_file_does_not_keep_a_unit_from_starting_again(unit, installation, capsys):
+    (installation / "etc/runyard.toml").write_text("max_runs = 0\n")
+    with pytest.raises(SettingsError, match="max_runs"):
+        unit("api")
+    (installation / "etc/runyard.toml").write_text("max_runs = 6\n")
+    assert unit("api")["MAX_RUNS"] == "6"
+    (installation / "etc/runyard.toml").write_text("max_run = 7\n")
+    assert unit("api")["MAX_RUNS"] == "6"
+    assert "nearest known: max_runs" in capsys.readouterr().err
+
+
+def test_the_settings_of_before_a_failed_installation_hold_until_one_succeeds(unit, installation):
+    record = ServiceRecord({"MAX_RUNS": "2", "RUNYARD_ENV": "production"}, None, [], ["MAX_RUNS"])
+    record.write(installation / "state" / HELD)
+    assert unit("worker")["MAX_RUNS"] == "2"
+    (installation / "state" / HELD).unlink()
+    assert unit("worker")["MAX_RUNS"] == "5"
+
+
+@given(st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), max_size=40))
+def test_systemd_reads_back_what_is_written_for_it(value):
+    """By shlex, whose rules for double quotes are systemd's but for `$` and the backtick, which it leaves alone."""
+    text = quoted(value)
+    assert not re.search(r"(?<!\\)(\\\\)*[`$]", text[1:-1])
+    assert shlex.split(re.sub(r"\\([`$])", r"\1", text)) == [value]
 
 
 def test_without_systemd_nothing_is_written(monkeypatch, tmp_path, capsys):
@@ -107,7 +215,7 @@ def test_a_setting_that_the_units_decide_is_refused_by_its_name(name):
 
 def test_what_was_refused_is_not_kept_for_the_next_call(monkeypatch, tmp_path):
     monkeypatch.setattr(systemd, "SETTINGS", tmp_path / "runyard/environment")
-    monkeypatch.setattr(systemd, "check_machine", lambda: None)
+    monkeypatch.setattr(systemd, "check_account", lambda: None)
     monkeypatch.setattr(systemd, "is_running", lambda _place: False)
     monkeypatch.setenv("UID_BASE", "100000")
     with pytest.raises(InstallError, match="UID_BASE=100000"):
@@ -145,8 +253,8 @@ def test_any_other_word_is_refused_and_removes_nothing(monkeypatch, capsys):
 def test_a_service_of_make_up_is_neither_upgraded_nor_removed(monkeypatch, what):
     monkeypatch.setattr(systemd, "is_installed", lambda: True)
     monkeypatch.setattr(systemd, "is_running", lambda _place: True)
-    monkeypatch.setattr(systemd, "check_machine", lambda: None)
-    monkeypatch.setattr(systemd, "write_settings", lambda *_: pytest.fail("written before it was refused"))
+    monkeypatch.setattr(systemd, "check_account", lambda: None)
+    monkeypatch.setattr(systemd, "_run", lambda *_: pytest.fail("done before it was refused"))
     with pytest.raises(InstallError, match="make down first"):
         what(purge=True)
 

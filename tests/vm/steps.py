@@ -201,7 +201,7 @@ BAD_MACHINE = (
     Step("namespaces for the unprivileged again", "sysctl -w kernel.unprivileged_userns_clone=1", 10),
 )
 INSTALL = in_checkout(f"LANGUAGES={LANGUAGES} make install")
-GENERATED = "Authorization: Bearer $(sed -n 's/^API_KEYS=\\([^:]*\\):.*/\\1/p' /etc/runyard/environment)"
+GENERATED = "Authorization: Bearer $(sed -n 's/^api_keys = .\\([^:]*\\):.*/\\1/p' /etc/runyard/runyard.toml)"
 WITH_TOKEN = f"curl -sS {URL}/v1/runs -H \"{GENERATED}\" -H 'Content-Type: application/json' -d '{HELLO}'"
 SERVED = (r'"status":"succeeded"', r'"source":"template"', r'"apparmor":"runyard-sandbox"')
 SYSTEMD = (
@@ -212,11 +212,12 @@ SYSTEMD = (
     Step(
         "systemd: a wrong setting stops nothing",
         in_checkout(
-            "cp -p /etc/runyard/environment /root/kept; echo MAX_RUNS=abc >> /etc/runyard/environment; make install; "
-            f"cp -p /root/kept /etc/runyard/environment; {WITH_TOKEN}"
+            "cp -p /etc/runyard/runyard.toml /root/kept; "
+            "echo 'max_runs = \"abc\"' >> /etc/runyard/runyard.toml; make install; "
+            f"cp -p /root/kept /etc/runyard/runyard.toml; {WITH_TOKEN}"
         ),
         120,
-        (r"MAX_RUNS", *SERVED),
+        (r"max_runs in /etc/runyard/runyard.toml: must be an integer", *SERVED),
     ),
     Step("systemd: after a boot", f"{READY}; {WITH_TOKEN}", 300, SERVED, reboots=True),
     Step(

@@ -1,0 +1,64 @@
+"""The files of the units: written by `make install`, brought back if it fails, removed by `make uninstall`.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from ops import install
+from ops.installed import SERVICES
+
+SOURCES = install.ROOT / "deploy/systemd"
+#: Where each file of SOURCES goes.
+TARGETS = {
+    **{name: f"etc/systemd/system/{name}" for name in SERVICES},
+    "runyard.sysusers.conf": "etc/sysusers.d/runyard.conf",
+    "runyard.tmpfiles.conf": "etc/tmpfiles.d/runyard.conf",
+}
+#: gVisor makes calls that the worker's unit refuses.
+GVISOR_DROP_IN = "etc/systemd/system/runyard-worker.service.d/gvisor.conf"
+GVISOR_TEXT = "# gVisor traces what it runs.\n[Service]\nSystemCallFilter=@debug\n"
+
+
+def write_files(root: Path, *, gvisor: bool) -> bool:
+    """Write units, account and directories beneath `root`. Returns whether anything is other than it was."""
+    texts = {target: (SOURCES / name).read_text() for name, target in TARGETS.items()}
+    if gvisor:
+        texts[GVISOR_DROP_IN] = GVISOR_TEXT
+    changed = False
+    for target, text in texts.items():
+        path = root / target
+        if path.exists() and path.read_text() == text:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o644)
+        changed = True
+    return changed
+
+
+def read_files(root: Path = Path("/")) -> dict[Path, str | None]:
+    """Return the text of each file that `write_files` may write, None for one that is not there."""
+    paths = [root / target for target in (*TARGETS.values(), GVISOR_DROP_IN)]
+    return {path: path.read_text() if path.exists() else None for path in paths}
+
+
+def restore_files(texts: dict[Path, str | None]) -> None:
+    """Bring files back to what `read_files` has returned."""
+    for path, text in texts.items():
+        if text is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_text(text)
+
+
+def remove_files(root: Path) -> None:
+    """Remove what `write_files` writes."""
+    for target in (*TARGETS.values(), GVISOR_DROP_IN):
+        with contextlib.suppress(FileNotFoundError):
+            (root / target).unlink()
+    with contextlib.suppress(OSError):
+        (root / GVISOR_DROP_IN).parent.rmdir()
