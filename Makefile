@@ -78,8 +78,8 @@ test-vm: python ## the service on a stock Debian, booted under emulation (over a
 bench: dev ## benchmark, as ratios to the start of a bare interpreter; BENCH=quick, BENCH="latency stream", BENCH=--docker
 	@$(DEV)/python -m bench $(BENCH)
 
-lock: dev ## regenerate the lock files
-	@$(DEV)/python -m ops.lock
+lock: dev ## write the lock files, versions kept; LANG=python for one image's, UPGRADE=1 for the newest versions
+	@$(DEV)/python -m ops.lock $(if $(filter command line,$(origin LANG)),$(LANG))
 
 openapi: dev ## write the committed copy of the OpenAPI document
 	@$(DEV)/python -m ops.openapi
