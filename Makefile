@@ -12,7 +12,7 @@ RUNYARD_TEST_STATE ?= /var/lib/runyard-test
 export RUNYARD_TEST_STATE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down install uninstall status logs doctor posture images gc keys runsc check test test-quick test-all test-vm bench lock openapi web clean python dev test-setup
+.PHONY: help up down install uninstall status logs doctor posture images gc keys backup restore runsc check test test-quick test-all test-vm bench lock openapi web clean python dev test-setup
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,12 @@ posture: dev ## write the posture file of ENGINE and RUNTIME from measurements o
 
 images: python ## build outdated runner images; LANG=node for one, REFRESH=1 for newer packages
 	@$(SYSTEM) ops.upkeep images $(if $(filter command line,$(origin LANG)),$(LANG)) $(if $(REFRESH),--refresh)
+
+backup: python ## write records, files, keys and settings to FILE=…, while the service runs or not
+	@$(SYSTEM) ops.backup.save
+
+restore: python ## put the backup FILE=… in place while no service runs; REPLACE=1 if there is a state already
+	@$(SYSTEM) ops.backup.load
 
 runsc: python ## build a current gVisor into /usr/local/bin, faster than Debian's (some minutes)
 	@$(SYSTEM) ops.gvisor.build
