@@ -10,26 +10,23 @@ import os
 import secrets
 import shutil
 import signal
-import sqlite3
 import stat
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 from ops.backup.archive import BLOB, DATABASE, BackupError, BackupInfo, Member, read_archive
 from ops.backup.places import StatePaths, is_newer, known_revisions, of_environment, this_version
-from ops.backup.save import SNAPSHOT
 from ops.installed import runs
 from ops.state import processes, turn
+from records.sql.copies import LOCK, SNAPSHOT, SUFFIXES, is_intact
 from storage.layout import ARTIFACTS, BLOBS, PRIVATE_DIRECTORY, SHARED_DIRECTORY, UPLOADS
 
 #: Begins the names of directories that a restore unpacks in; one that was killed leaves them to the next.
 STAGING = ".restoring-"
-#: Of a file of SQLite.
-WAL_SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 
 def restore(paths: StatePaths, source: Path, *, replace: bool) -> str:
@@ -175,7 +172,7 @@ class Staged:
                 os.setgroups([])
                 os.setgid(self._paths.api_uid)
                 os.setuid(self._paths.api_uid)
-                status = 0 if _is_intact(self._database / self._paths.database.name) else 1
+                status = 0 if is_intact(self._database / self._paths.database.name, known_revisions()) else 1
             finally:
                 os._exit(status)
         if os.waitpid(child, 0)[1] != 0:
@@ -187,7 +184,7 @@ class Staged:
         moves = _Moves(stamp)
         paths = self._paths
         try:
-            for suffix in (*WAL_SUFFIXES, ".lock"):
+            for suffix in (*SUFFIXES, ".lock"):
                 moves.put_aside(paths.database.with_name(paths.database.name + suffix))
             moves.put(self._database / paths.database.name, paths.database)
             os.chown(paths.database.parent, paths.api_uid, paths.api_uid)
@@ -211,7 +208,7 @@ class Staged:
         except BaseException:
             moves.undo()
             raise
-        for name in (SNAPSHOT, SNAPSHOT + ".lock"):
+        for name in (SNAPSHOT, LOCK):
             with suppress(FileNotFoundError):
                 (paths.database.parent / name).unlink()
         return moves.kept()
@@ -272,24 +269,6 @@ class _Moves:
     def kept(self) -> list[Path]:
         """Return the directories with what was put aside."""
         return self._kept
-
-
-def _is_intact(database: Path) -> bool:
-    """Whether SQLite finds no damage, no code of its own in the schema, and a revision that this version knows."""
-    try:
-        with closing(sqlite3.connect(database)) as records:
-            # Or a -wal file would stay behind, whose name the database has not yet in its place.
-            records.execute("PRAGMA trusted_schema=OFF")
-            if records.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-                return False
-            if records.execute("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone()[
-                0
-            ]:
-                return False
-            (revision,) = records.execute("SELECT version_num FROM alembic_version").fetchone()
-            return revision in known_revisions()
-    except (sqlite3.Error, TypeError):
-        return False
 
 
 @contextmanager

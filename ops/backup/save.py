@@ -6,31 +6,26 @@ become api's account: that account owns the database and the uploads and may rea
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
 import os
 import secrets
 import signal
-import sqlite3
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from ops.backup.archive import ABOUT, BLOB, DATABASE, FORMAT, ArchiveWriter, BackupError
 from ops.backup.places import StatePaths, of_environment, this_version
+from records.errors import RecordsUnavailable
+from records.sql.copies import contents, snapshot
 from storage import beneath
 from storage.layout import ARTIFACTS, BLOBS, UPLOADS
 
-#: Seconds for which a locked database is waited for.
-WAIT_S = 30.0
-SNAPSHOT = ".backup.sqlite"
-#: Tables that name blobs, and the directory of each area that they name.
-NAMED = ("files", "run_blobs")
+#: The directory of each area that records name.
 AREAS = {"upload": UPLOADS, "artifact": ARTIFACTS}
 
 
@@ -114,52 +109,16 @@ def _as_api(paths: StatePaths, out: IO[bytes], settings: dict[str, bytes]) -> st
     try:
         with snapshot(paths.database) as copy:
             return str(_write(paths, copy, out, settings))
-    except BackupError as e:
+    except (BackupError, RecordsUnavailable) as e:
         return f"!{e}"
-    except sqlite3.Error as e:
-        return f"!the records cannot be copied: {e}"
     except OSError as e:
         return f"!the backup cannot be written: {e.strerror}"
 
 
-@contextmanager
-def snapshot(database: Path) -> Iterator[Path]:
-    """Make a copy of the records of one moment beside them, for as long as the block lasts.
-
-    By SQLite's online backup in one step: with a write-ahead log it delays no writer.
-    """
-    lock = os.open(
-        database.with_name(SNAPSHOT + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-    )
-    copy = database.with_name(SNAPSHOT)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise BackupError("another backup of this service is being made") from e
-        copy.unlink(missing_ok=True)  # of a backup that was killed
-        with (
-            closing(sqlite3.connect(f"file:{_quoted(database)}?mode=ro", uri=True, timeout=WAIT_S)) as source,
-            closing(sqlite3.connect(copy)) as target,
-        ):
-            source.backup(target)
-        yield copy
-    finally:
-        for suffix in ("", "-journal", "-wal", "-shm"):
-            copy.with_name(copy.name + suffix).unlink(missing_ok=True)
-        os.close(lock)
-
-
-def _quoted(path: Path) -> str:
-    from urllib.parse import quote
-
-    return quote(str(path))
-
-
 def _write(paths: StatePaths, copy: Path, out: IO[bytes], settings: dict[str, bytes]) -> int:
-    with closing(sqlite3.connect(f"file:{_quoted(copy)}?mode=ro&immutable=1", uri=True)) as records:
-        (revision,) = records.execute("SELECT version_num FROM alembic_version").fetchone()
-        names = [] if paths.in_s3 else _named_blobs(records)
+    revision, names = contents(copy)
+    if paths.in_s3:
+        names = []
     about = {"format": FORMAT, "version": this_version(), "revision": revision}
     about["created_at"] = datetime.now(UTC).isoformat(timespec="seconds")
     archive = ArchiveWriter(out)
@@ -174,13 +133,6 @@ def _write(paths: StatePaths, copy: Path, out: IO[bytes], settings: dict[str, by
     added = [_add_blob(archive, paths.storage, AREAS.get(area, area), sha256) for area, sha256 in names]
     archive.close()
     return added.count(False)
-
-
-def _named_blobs(records: sqlite3.Connection) -> list[tuple[str, str]]:
-    """Return area and hash of every blob that the records name, each once."""
-    tables = {name for (name,) in records.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    selects = [f"SELECT area, sha256 FROM {name}" for name in NAMED if name in tables]  # noqa: S608
-    return sorted(set(records.execute(" UNION ".join(selects)).fetchall()))
 
 
 def _add_blob(archive: ArchiveWriter, storage: Path, area: str, sha256: str) -> bool:

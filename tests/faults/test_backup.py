@@ -18,9 +18,11 @@ import pytest
 from ops.backup.archive import ABOUT, DATABASE, FORMAT, ArchiveWriter, BackupError
 from ops.backup.load import restore
 from ops.backup.places import StatePaths
-from ops.backup.save import save, snapshot
+from ops.backup.save import save
 from ops.state import StatePlace
 from records import migrate
+from records.errors import RecordsUnavailable
+from records.sql.copies import snapshot
 from tests.support.own_service import OwnService
 from tests.support.service import make
 from tests.support.state_history import LASTING, check_history, link_of_kept_key, make_history, unpack
@@ -325,8 +327,9 @@ def test_the_copy_of_the_records_is_of_one_moment_and_one_at_a_time(saved):
         with sqlite3.connect(copy) as records:
             assert records.execute("SELECT count(*) FROM files").fetchone() == (1,)
         records.close()
-        with pytest.raises(BackupError, match="another backup"), snapshot(paths.database):
+        with pytest.raises(RecordsUnavailable, match="another backup"), snapshot(paths.database):
             pass
+        assert copy.exists()  # the one that was refused has removed nothing
     assert [path.name for path in paths.database.parent.iterdir() if "backup" in path.name] == [
         ".backup.sqlite.lock"
     ]
