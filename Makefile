@@ -12,7 +12,7 @@ RUNYARD_TEST_STATE ?= /var/lib/runyard-test
 export RUNYARD_TEST_STATE
 
 .DEFAULT_GOAL := help
-.PHONY: help up down install uninstall status logs version doctor posture images gc keys token runsc check test test-quick test-all test-vm bench lock openapi web clean python dev test-setup
+.PHONY: help up down install uninstall status logs version doctor posture images gc keys token backup restore runsc check test test-quick test-all test-vm bench lock openapi web clean python dev test-setup
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,12 @@ posture: dev ## write the posture file of ENGINE and RUNTIME from measurements o
 
 images: python ## build outdated runner images; LANG=node for one, REFRESH=1 for newer packages
 	@$(SYSTEM) ops.upkeep images $(if $(filter command line,$(origin LANG)),$(LANG)) $(if $(REFRESH),--refresh)
+
+backup: python ## write records, files, keys and settings to FILE=…, while the service runs or not
+	@$(SYSTEM) ops.backup.save
+
+restore: python ## put the backup FILE=… in place while no service runs; REPLACE=1 if there is a state already
+	@$(SYSTEM) ops.backup.load
 
 runsc: python ## build a current gVisor into /usr/local/bin, faster than Debian's (some minutes)
 	@$(SYSTEM) ops.gvisor.build
@@ -84,8 +90,8 @@ test-vm: python ## the service on a stock Debian, booted under emulation (over a
 bench: dev ## benchmark, as ratios to the start of a bare interpreter; BENCH=quick, BENCH="latency stream", BENCH=--docker
 	@$(DEV)/python -m bench $(BENCH)
 
-lock: dev ## regenerate the lock files
-	@$(DEV)/python -m ops.lock
+lock: dev ## write the lock files, versions kept; LANG=python for one image's, UPGRADE=1 for the newest versions
+	@$(DEV)/python -m ops.lock $(if $(filter command line,$(origin LANG)),$(LANG))
 
 openapi: dev ## write the committed copy of the OpenAPI document
 	@$(DEV)/python -m ops.openapi

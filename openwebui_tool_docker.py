@@ -97,7 +97,9 @@ class Tools:
     ) -> str:
         """
         Run a Python 3 program in a fresh sandbox and return its output. numpy, pandas, matplotlib, scipy,
-        scikit-learn, sympy, pillow, openpyxl and polars are installed; there is no network and no further package can be installed.
+        scikit-learn, statsmodels, seaborn, plotly, sympy, pillow, openpyxl, polars, pyarrow, networkx, opencv,
+        beautifulsoup4, lxml, python-docx, pypdf and reportlab are installed; there is no network and no further
+        package can be installed.
         The user's attachments are in the folder inputs/. Save plots and other results to the folder
         outputs/: images are shown to the user, other files become links. Nothing is kept between calls.
 

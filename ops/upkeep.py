@@ -13,6 +13,7 @@ from config.version import VERSION
 from ops import host, install, web
 from ops.environment import clean
 from ops.hints import make_command
+from ops.images.packages import LOCK, SOURCE, is_locked
 from ops.images.run import BuildProgress
 from ops.images.store import Store
 from ops.install import InstallError
@@ -21,6 +22,7 @@ from ops.settings import use_service_settings
 from ops.state import StatePlace
 
 DEV_PYTHON = install.ROOT / ".venv/bin/python"
+RUNNERS = install.ROOT / "runners"
 #: What installs the clients that the tests drive, by script the folder of the state directory that it fills.
 CLIENT_ENVIRONMENTS = {
     "tests/clients/openwebui_env.py": "open-webui",
@@ -29,9 +31,13 @@ CLIENT_ENVIRONMENTS = {
 
 
 def build_images(place: StatePlace, progress: BuildProgress, languages: list[str], refresh: str | None) -> None:
-    """Build what is outdated with the service's own pip, then collect if nothing runs from the store."""
+    """Build what is outdated with the service's own pip, then collect if nothing runs from the store.
+
+    Where a list of Python packages has changed, its lock file is made first.
+    """
     _install_packages(progress)
     install.make_venv(place.venv)
+    _lock_changed_lists(progress, languages)
     _run_builder(place.python, place, languages, refresh)
 
 
@@ -88,6 +94,23 @@ def _install_packages(progress: BuildProgress, wanted: dict[str, str] | None = N
         progress.say(f"installing {', '.join(missing)}")
         install.install_packages(missing)
         install.stop_servers(missing)
+
+
+def _lock_changed_lists(progress: BuildProgress, languages: list[str]) -> None:
+    """Write the lock file of each runner whose list of packages has changed. Raises InstallError.
+
+    With the tools' pip: Debian 12's passes over packages that need a newer Python than the host's.
+    """
+    folders = {path.parent.name: path.parent for path in sorted(RUNNERS.glob(f"*/{SOURCE}"))}
+    changed = [name for name in (languages or folders) if name in folders and not is_locked(folders[name])]
+    if not changed:
+        return
+    progress.say(f"{', '.join(changed)}: {SOURCE} has changed, writing {LOCK}")
+    if install.main() != 0:
+        raise InstallError("the tools that write lock files could not be installed (see above)")
+    argv = [str(DEV_PYTHON), "-m", "ops.lock", *changed]
+    if subprocess.run(argv, env=clean(), cwd=install.ROOT, check=False).returncode != 0:
+        raise InstallError(f"{LOCK} could not be made from {SOURCE} (see above); no image was changed")
 
 
 def _run_builder(python: Path, place: StatePlace, languages: list[str], refresh: str | None) -> None:

@@ -1,7 +1,8 @@
-"""The keys that sign links: as they are set, or one made once and kept."""
+"""The keys that sign links: as they are set, and one made once and kept where none was set at first."""
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from contextlib import suppress
@@ -12,6 +13,8 @@ from config.settings import Settings
 from storage import beneath
 from storage.errors import StorageMisconfigured
 
+log = logging.getLogger(__name__)
+
 FILE = "signing.key"
 #: 48 random bytes, 64 characters.
 RANDOM_BYTES = 48
@@ -19,11 +22,31 @@ MAX_LENGTH = 4096
 
 
 def keys_in_force(settings: Settings) -> tuple[str, ...]:
-    """Return the keys of `SIGNING_KEY`, the newest first; where it is unset, the one in api's home. Only for api.
+    """Return the keys of `SIGNING_KEY`, the newest first, then the one kept in api's home. Only for api.
 
-    Raises StorageMisconfigured if the kept key cannot be read or made.
+    A key is made where none is set, and none where one is. The kept one goes on to verify: links that it has
+    signed outlive the first rotation. Raises StorageMisconfigured if it is needed and cannot be read or made.
     """
-    return settings.signing_keys() or (kept_key(settings.api_home),)
+    given = settings.signing_keys()
+    if not given:
+        return (kept_key(settings.api_home),)
+    kept = _former_key(settings.api_home)
+    return given if kept is None or kept in given else (*given, kept)
+
+
+def _former_key(folder: Path) -> str | None:
+    """Return the key kept in `folder`; None if there is none, or none that can be used."""
+    if not os.path.lexists(folder / FILE):
+        return None
+    try:
+        found = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return _read(found)
+        finally:
+            os.close(found)
+    except (OSError, StorageMisconfigured):
+        log.warning("the kept %s cannot be read: links signed by it are invalid", FILE)
+        return None
 
 
 def kept_key(folder: Path) -> str:
@@ -46,7 +69,7 @@ def kept_key(folder: Path) -> str:
 def _read(folder: int) -> str:
     with os.fdopen(beneath.open_file(FILE, folder), "rb") as file:
         key = file.read(MAX_LENGTH).decode("ascii", "replace").strip()
-    if len(key) < MIN_SIGNING_KEY_LENGTH:
+    if len(key) < MIN_SIGNING_KEY_LENGTH or not key.isascii():
         raise StorageMisconfigured(f"SIGNING_KEY: the kept {FILE} is damaged; remove it to have a new one made")
     return key
 

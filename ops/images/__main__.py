@@ -9,10 +9,11 @@ from pathlib import Path
 
 from ops.environment import clean
 from ops.images import layers, wheels
-from ops.images.builder import LOCK, Builder
+from ops.images.builder import Builder
 from ops.images.errors import ImageError
 from ops.images.inputs import BuildInputs, place
 from ops.images.namespace import run_isolated
+from ops.images.packages import LOCK
 from ops.images.run import BuildProgress
 from ops.images.store import Store
 

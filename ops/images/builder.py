@@ -13,10 +13,9 @@ from typing import Any
 
 from ops.images import layers, wheels
 from ops.images.inputs import BuildInputs
+from ops.images.packages import LOCK
 from ops.images.run import BuildProgress
 from ops.images.store import BUILDING, Store
-
-LOCK = "requirements.lock"
 
 
 class Builder:

@@ -27,7 +27,8 @@ def target_options() -> list[str]:
 def fetch(lock: Path, target: Path, env: dict[str, str]) -> None:
     """Unpack all that `lock` names into `target`."""
     argv = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--no-compile"]
-    argv += [f"--target={target}", *target_options(), "-r", str(lock)]
+    # Debian 12's pip asks whether the host's Python may run a package; the lock was made for the image's.
+    argv += [f"--target={target}", *target_options(), "--ignore-requires-python", "-r", str(lock)]
     # What a killed pip leaves is then beside the target, where the next build clears up.
     scratch = target.with_name(target.name + "-scratch")
     scratch.mkdir()

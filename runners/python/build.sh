@@ -12,17 +12,28 @@ cp -a --no-preserve=ownership site/. "$site/"
 # Only the interpreter that waits as PID 1 of a sandbox takes notice of this (see the file).
 install -m 0644 warm/sitecustomize.py "$site/sitecustomize.py"
 
-# Scripts of the libraries name the host's Python in their first line; their own tests are a fifth of the
+# Scripts of the libraries name the host's Python in their first line; their own tests are a tenth of the
 # bytes. numpy's stay: numpy.testing imports from them.
 rm -rf "$site/bin" "$site/share"
-for library in matplotlib mpl_toolkits pandas scipy sklearn sympy; do
+for library in matplotlib mpl_toolkits networkx pandas psutil pyarrow scipy sklearn statsmodels sympy; do
     find "$site/$library" -depth -type d -name tests -exec rm -rf {} +
 done
+
+# C++ headers of a library that nothing here can compile against.
+rm -rf "$site/pyarrow/include"
+
+# pyarrow's allocator would start a thread when it is imported, which pandas does. A process with two threads cannot
+# be a template, and a sandbox has few processors to give back memory on.
+ln -s background_thread:false /etc/je_arrow_malloc.conf
 
 python3 fonts.py "$site"
 python3 -m compileall -q -j 2 --invalidation-mode unchecked-hash "$site"
 # What cannot be imported must fail here, not in somebody's run.
 python3 -W error::UserWarning check.py
+# And what would start a thread, in a template. numpy's own are ended before a fork, these count without them.
+OPENBLAS_NUM_THREADS=1 python3 -c '
+import os, numpy, pandas, matplotlib.pyplot
+assert len(os.listdir("/proc/self/task")) == 1, "an import has started a thread"'
 sh ./tidy.sh
 
 if [ -d /run/build ]; then

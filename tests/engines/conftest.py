@@ -24,6 +24,8 @@ START_TIMEOUT_S = 400
 #: Rows of these modules are about the agent and the languages: one column tells, and one that starts agents otherwise.
 ONE_COLUMN = {"test_warm_equals_cold", "test_samples", "test_compiled", "test_decorators"}
 TELLING = (SERVICE.id, "oci/crun")
+#: And of these, one column alone: they are about the image.
+OF_THE_IMAGE = {"test_python_libraries"}
 
 
 def pytest_generate_tests(metafunc):
@@ -31,6 +33,8 @@ def pytest_generate_tests(metafunc):
         names = chosen()
         if metafunc.module.__name__.rpartition(".")[2] in ONE_COLUMN:
             names = [name for name in names if name in TELLING]
+        if metafunc.module.__name__.rpartition(".")[2] in OF_THE_IMAGE:
+            names = [name for name in names if name == SERVICE.id]
         # The first row of a column waits for its worker, under Docker for images to be loaded.
         rows = [pytest.param(name, marks=_marks(name)) for name in names]
         metafunc.parametrize("column", rows, indirect=True, scope="session")

@@ -189,6 +189,33 @@ def test_a_kept_key_is_a_file_of_ours_or_none(tmp_path):
             kept_key(folder)
 
 
+def test_links_of_the_generated_key_outlive_its_first_rotation(tmp_path):
+    (tmp_path / "api").mkdir()
+    before = Links(keys_in_force(Settings(state_dir=tmp_path)), base_url="", ttl_s=600)
+    token = token_of(before.make(FILE_ID))
+    after = Links(keys_in_force(Settings(state_dir=tmp_path, signing_key=NEW)), base_url="", ttl_s=600)
+    assert after.verify(FILE_ID, token) > 590
+    # The new key signs: what the old one alone knows does not verify it.
+    with pytest.raises(LinkInvalid):
+        before.verify(FILE_ID, token_of(after.make(FILE_ID)))
+    # An operator who wants the old links to end removes the file.
+    (tmp_path / "api" / FILE).unlink()
+    ended = Links(keys_in_force(Settings(state_dir=tmp_path, signing_key=NEW)), base_url="", ttl_s=600)
+    with pytest.raises(LinkInvalid):
+        ended.verify(FILE_ID, token)
+
+
+@pytest.mark.parametrize("kept", [b"short\n", b"\xff" * 40, None])
+def test_a_kept_key_that_cannot_be_used_stops_nobody_who_has_set_one(tmp_path, kept, caplog):
+    (tmp_path / "api").mkdir()
+    if kept is None:
+        (tmp_path / "api" / FILE).symlink_to(tmp_path)
+    else:
+        (tmp_path / "api" / FILE).write_bytes(kept)
+    assert keys_in_force(Settings(state_dir=tmp_path, signing_key=NEW)) == (NEW,)
+    assert "links signed by it are invalid" in caplog.text
+
+
 def test_a_set_key_is_taken_and_none_is_made(tmp_path):
     (tmp_path / "api").mkdir()
     settings = Settings(state_dir=tmp_path, signing_key=f"{NEW}, {OLD}")
