@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0007"
+down_revision = "0006"
 
 _SEQ = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _LIVE = sa.text("ended_at_ms IS NULL")
