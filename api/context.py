@@ -61,6 +61,8 @@ class Context:
     # keys
     authenticator: Authenticator = field(init=False)
     administrator: AdminAuthenticator = field(init=False)
+    #: One for each tenant of API_KEYS, in the order of the entries.
+    static_keys: tuple[Caller, ...] = field(init=False)
     plans: Plans = field(init=False)
     # system
     languages: Languages = field(init=False)
@@ -100,7 +102,7 @@ def require_caller(*, reading: bool, disabled_too: bool = False) -> Caller:
 
 
 def require_admin() -> None:
-    """Check the token of the admin calls. Raises ApiError 401 or 429."""
+    """Check the token of the admin calls. Raises ApiError 401, 403 or 429."""
     try:
         context().administrator.check(request.headers.get("Authorization"))
     except ApiError as e:
@@ -126,7 +128,7 @@ def sharer() -> str:
 
 def _refused(e: ApiError, address: str) -> ApiError:
     """Return the answer to a wrong token: 401, or 429 when the address has tried too many."""
-    if e.status == 403:  # a good one of a plan that is no more
+    if e.status == 403:  # of a plan that is no more, or admin calls are off
         return e
     context().access.log_auth_failure(e.error.code, request.remote_addr)
     decision = context().limiter.anonymous(address)

@@ -5,8 +5,8 @@
     records.runs.accept(...); records.runs.finish(...)
     records.close()
 
-What each part does is said by the Protocols in `records.runs`, `.files`, `.keys`, `.usage`, `.leases` and
-`.retention`.
+What each part does is said by the Protocols in `records.runs`, `.files`, `.keys`, `.usage`, `.leases`,
+`.tenants` and `.retention`.
 Nothing outside of this room sees SQL. SQLAlchemy is loaded when a database is opened, not before.
 """
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from records.leases import LeaseStore
     from records.retention import RetentionStore
     from records.runs import RunStore
+    from records.tenants import TenantStore
     from records.usage import UsageStore
 
 
@@ -37,6 +38,7 @@ class Records:
     usage: UsageStore
     retention: RetentionStore
     leases: LeaseStore
+    tenants: TenantStore
     #: Raises RecordsUnavailable if the database does not answer.
     ping: Callable[[], None]
     close: Callable[[], None]
@@ -73,6 +75,7 @@ def open_records(
     from records.sql.leases import SqlLeases
     from records.sql.retention import SqlRetention
     from records.sql.runs import SqlRuns
+    from records.sql.tenants import SqlTenants
     from records.sql.usage import SqlUsage
 
     moment_ms = clock or now_ms
@@ -86,6 +89,7 @@ def open_records(
         usage=usage,
         retention=SqlRetention(database, runs, files),
         leases=SqlLeases(database),
+        tenants=SqlTenants(database),
         ping=database.ping,
         close=database.close,
     )

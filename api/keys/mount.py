@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from api.keys import admin_routes, routes, usage_routes
 from api.keys.authentication import AdminAuthenticator, Authenticator
 from api.keys.plans import load_plans
+from api.keys.static_keys import distinct_callers, static_callers
 
 if TYPE_CHECKING:
     from flask import Blueprint, Flask
@@ -20,7 +21,9 @@ def init_app(app: Flask, deps: Context) -> None:
     """Register the routes of keys and build what authenticates. Raises SettingsError."""
     settings = deps.settings
     deps.plans = load_plans(settings)
-    deps.authenticator = Authenticator(settings.keys(), deps.records.keys, deps.plans)
+    static = static_callers(settings.keys(), deps.records.tenants)
+    deps.static_keys = distinct_callers(static)
+    deps.authenticator = Authenticator(static, deps.records.keys, deps.plans)
     deps.administrator = AdminAuthenticator(settings.admin_token)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

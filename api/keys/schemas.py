@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.errors import ApiError, invalid
 from api.http.validation import shape_error
-from api.keys.service import LABEL_RULE, MAX_LABEL, is_label
+from api.keys.service import LABEL_PATTERN, LABEL_RULE, is_label
 from api.openapi.models import Count, Page, ResponseModel, Time
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ KeyText = Annotated[str, Field(pattern=r"^ry_[0-9A-Za-z]{38}$")]
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$", json_schema_extra={"format": "date"})]
 Amount = Annotated[float, Field(ge=0)]
 #: Said of a label in the document; checked by `label_of`, for the sake of its message.
-Label = Annotated[str | None, Field(json_schema_extra={"pattern": rf"^[A-Za-z0-9_.-]{{0,{MAX_LABEL}}}$"})]
+Label = Annotated[str | None, Field(json_schema_extra={"pattern": f"^{LABEL_PATTERN}$"})]
 
 
 class _In(BaseModel):
@@ -78,14 +78,15 @@ class KeyOut(ResponseModel):
 
 
 class AdminKeyOut(KeyOut):
-    """A stored key as the admin calls show it."""
+    """A key as the admin calls show it. A static key (`API_KEYS`) is read-only; entries with one label are one."""
 
+    static: bool = Field(description="Whether the key is set in `API_KEYS`.")
     revoked_at: Time | None
     previous_valid_until: Time | None = Field(description="The time until which the previous secret is valid.")
 
 
 class AdminKeyListOut(Page[AdminKeyOut]):
-    """A page of stored keys."""
+    """A page of keys."""
 
 
 class KeyDeletedOut(ResponseModel):

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 audit_log = logging.getLogger("audit")
 
 MAX_LABEL = 64
-LABEL_RULE = f"must be at most {MAX_LABEL} of A-Z a-z 0-9 _ . -"
-_LABEL = re.compile(rf"[A-Za-z0-9_.-]{{0,{MAX_LABEL}}}")
+LABEL_RULE = f"must be at most {MAX_LABEL} of A-Z a-z 0-9 _ . @ - and spaces, with no space at either end"
+LABEL_PATTERN = rf"([A-Za-z0-9_.@-]([A-Za-z0-9_.@ -]{{0,{MAX_LABEL - 2}}}[A-Za-z0-9_.@-])?)?"
+_LABEL = re.compile(LABEL_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)

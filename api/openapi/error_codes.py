@@ -65,6 +65,7 @@ FAULTS: dict[str, ErrorCode] = {
     "disabled_key": ErrorCode(401, "This key is disabled."),
     "self_service_off": ErrorCode(403, "Self-service keys are disabled: ask the operator for a key."),
     "unknown_plan@403": ErrorCode(403, "The plan of this key no longer exists: ask the operator."),
+    "admin_off": ErrorCode(403, "Admin calls are off: the operator turns them on by setting ADMIN_TOKEN."),
     "link_expired": ErrorCode(403, "token: the link has expired", "token"),
     "link_invalid": ErrorCode(403, "token: the link is not valid", "token"),
     # 404, 405, 408, 409
@@ -142,7 +143,14 @@ _BY_AUTH: dict[Auth, tuple[str, ...]] = {
         "rate_limit_exceeded",
         "records_unavailable",
     ),
-    "admin": ("missing_token", "malformed_token", "invalid_token", "rate_limit_exceeded", "records_unavailable"),
+    "admin": (
+        "missing_token",
+        "malformed_token",
+        "invalid_token",
+        "admin_off",
+        "rate_limit_exceeded",
+        "records_unavailable",
+    ),
     "link": ("link_expired", "link_invalid", "rate_limit_exceeded"),
     "metrics": ("invalid_token",),
 }

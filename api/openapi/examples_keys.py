@@ -30,7 +30,7 @@ KEY: dict[str, Any] = {
     "runs_reset_at": None,
     "disabled": False,
 }
-ADMIN_KEY: dict[str, Any] = {**KEY, "revoked_at": None, "previous_valid_until": None}
+ADMIN_KEY: dict[str, Any] = {**KEY, "static": False, "revoked_at": None, "previous_valid_until": None}
 KEY_PAGE = page(ADMIN_KEY)
 AUDIT_PAGE = page(
     {

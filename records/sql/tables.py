@@ -187,6 +187,14 @@ Index("ix_keys_id", keys.c.id, unique=True)
 Index("ix_keys_digest", keys.c.digest, unique=True)
 Index("ix_keys_previous_digest", keys.c.previous_digest)
 
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("label", Word, primary_key=True),
+    Column("owner", Word, nullable=False),
+)
+Index("ix_tenants_owner", tenants.c.owner, unique=True)
+
 audit = Table(
     "audit",
     metadata,
