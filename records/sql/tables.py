@@ -61,6 +61,17 @@ Index("ix_runs_owner_language", runs.c.owner, runs.c.language, runs.c.seq)
 Index("ix_runs_owner_status_language", runs.c.owner, runs.c.status, runs.c.language, runs.c.seq)
 _ended = runs.c.ended_at_ms.is_not(None)
 Index("ix_runs_ended", runs.c.ended_at_ms, runs.c.seq, sqlite_where=_ended, postgresql_where=_ended)
+# Of all keys, for the operator. Statuses of ended runs alone: these entries are written once for each run.
+Index("ix_runs_language", runs.c.language, runs.c.seq)
+Index("ix_runs_status", runs.c.status, runs.c.seq, sqlite_where=_ended, postgresql_where=_ended)
+Index(
+    "ix_runs_status_language",
+    runs.c.status,
+    runs.c.language,
+    runs.c.seq,
+    sqlite_where=_ended,
+    postgresql_where=_ended,
+)
 _live = runs.c.ended_at_ms.is_(None)
 Index("ix_runs_live", runs.c.seq, sqlite_where=_live, postgresql_where=_live)
 
@@ -91,6 +102,26 @@ run_blobs = Table(
     Column("size", BigInteger, nullable=False),
 )
 Index("ix_run_blobs_blob", run_blobs.c.sha256, run_blobs.c.area)
+
+run_tags = Table(
+    "run_tags",
+    metadata,
+    #: Of a name and a value of the run's metadata; see `search.tags`.
+    Column("digest", LargeBinary, primary_key=True),
+    Column("run_seq", Seq, ForeignKey("runs.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+Index("ix_run_tags_run", run_tags.c.run_seq)
+
+run_errors = Table(
+    "run_errors",
+    metadata,
+    Column("run_seq", Seq, ForeignKey("runs.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("owner", Word, nullable=False),
+    #: Case-folded, in UTF-8; see `search.folded`.
+    Column("text", LargeBinary, nullable=False),
+)
+Index("ix_run_errors_owner", run_errors.c.owner, run_errors.c.run_seq)
 
 events = Table(
     "events",
@@ -220,3 +251,4 @@ usage = Table(
     Column("bytes_in", BigInteger, nullable=False),
     Column("bytes_out", BigInteger, nullable=False),
 )
+Index("ix_usage_day", usage.c.day)
