@@ -9,6 +9,7 @@ from flask import current_app, g, request
 
 from api.errors import ApiError
 from api.http.access_log import attach_caller
+from api.http.links import next_link, origin
 from api.ratelimit.client_address import UNKNOWN, limited_as
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from api.http.concurrency import Pools
     from api.http.metrics import ApiMetrics
     from api.keys.authentication import AdminAuthenticator, Authenticator, Caller
+    from api.keys.plan_reload import PlanReloader
     from api.keys.plans import Plans
     from api.lifecycle import Lifecycle
     from api.ratelimit.bucket import Decision
@@ -64,6 +66,7 @@ class Context:
     #: One for each tenant of API_KEYS, in the order of the entries.
     static_keys: tuple[Caller, ...] = field(init=False)
     plans: Plans = field(init=False)
+    plan_reloader: PlanReloader = field(init=False)
     # system
     languages: Languages = field(init=False)
     lease: Lease | None = field(init=False)
@@ -114,6 +117,14 @@ def limit_anonymous() -> None:
     decision = context().limiter.anonymous(client(), reading=True)
     if not decision.allowed:
         raise _too_many("Too many requests without a token from this address", decision)
+
+
+def next_url(after: str | None) -> str | None:
+    """Return the link to the page of this request's list after that id; None for None."""
+    if after is None:
+        return None
+    base = context().settings.public_base_url or origin(request.scheme, request.headers.get("Host", ""))
+    return next_link(base, request.path, request.args, after)
 
 
 def client() -> str:

@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     )
     api_keys: Annotated[OptionalText, read_by("api", "ops", secret=Secret.KEYS)] = Field(
         None,
-        description="Static tokens, `token:label:rps:burst`, comma-separated. A label is a tenant. Replaces dev_123.",
+        description="Static tokens, `token:label:rps:burst`, by commas. A label is a tenant. Replaces dev_123.",
     )
     self_service_keys: Annotated[bool | None, BeforeValidator(_blank_is_unset), API] = Field(
         None,

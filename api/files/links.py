@@ -7,7 +7,6 @@ milliseconds since the epoch); a link is never good beyond it, and after it ther
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 #: So the list is found without parsing megabytes of output, and its end by parsing the list alone.
 _FIELD, _NONE = b'"artifacts":[', b'"artifacts":[]'
 _DECODER = json.JSONDecoder()
-#: What may stand in a link as the host a client has asked; anything else is not repeated.
-_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 
 
 class ArtifactLinkSigner:
@@ -53,8 +50,3 @@ class ArtifactLinkSigner:
         if link is None:
             return item | {"url": None, "expires_at": None}
         return item | {"url": link.url, "expires_at": rfc3339(int(link.expires_at.timestamp()) * 1000)}
-
-
-def origin(scheme: str, host: str) -> str | None:
-    """Return the scheme and host by which a client reached this service; None if the host must not be repeated."""
-    return f"{scheme}://{host}" if _HOST.fullmatch(host) else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Blueprint, Response, request
 
-from api.context import context, require_admin
+from api.context import context, next_url, require_admin
 from api.errors import JSON, ApiError, invalid
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain
 from api.http.pagination import parse_list
@@ -42,9 +42,8 @@ from api.openapi.parameters import PAGING
 from config.clock import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from records.keys import StoredKey
+    from records.page import RecordPage
 
 blueprint = Blueprint("admin_keys", __name__)
 
@@ -69,7 +68,7 @@ def admin_list_keys() -> Response:
     asked = parse_list(request.args)
     page = key_page(context().static_keys, context().records.keys, asked)
     data = [_static_key(key) if isinstance(key, Caller) else _key(key) for key in page.items]
-    return answer(AdminKeyListOut(object="list", data=data, **_ends(data, has_more=page.has_more)))
+    return answer(AdminKeyListOut(object="list", data=data, **_ends(page)))
 
 
 @blueprint.post("/v1/admin/keys")
@@ -193,7 +192,7 @@ def admin_list_audit() -> Response:
         )
         for entry in page.items
     ]
-    return answer(AuditListOut(object="list", data=data, **_ends(data, has_more=page.has_more)))
+    return answer(AuditListOut(object="list", data=data, **_ends(page)))
 
 
 def _require_admin_and_drain() -> None:
@@ -242,7 +241,12 @@ def _revoked() -> ApiError:
     return ApiError(409, "This key has been revoked.", code="key_revoked", param="id")
 
 
-def _ends(rows: Sequence[AdminKeyOut | AuditEntryOut], *, has_more: bool) -> dict[str, Any]:
+def _ends(page: RecordPage[Any]) -> dict[str, Any]:
     """Return the fields of a page beside its rows."""
-    ids = [row.id for row in rows]
-    return {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None, "has_more": has_more}
+    ids = [row.id for row in page.items]
+    return {
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+        "has_more": page.has_more,
+        "next": next_url(page.cursor),
+    }

@@ -81,7 +81,7 @@ class Authenticator:
         return self._stored(given, disabled_too=disabled_too)
 
     def recognised(self, authorization: str | None) -> bytes | None:
-        """Return the digest of a token that is in force, or was when it was last given; None for any other.
+        """Return what a token that is in force, or was when it was last given, shares room as; None for any other.
 
         The database is not asked, so this says whose request it is likely to be and lets nobody in.
         """
@@ -89,9 +89,10 @@ class Authenticator:
             given = digest(bearer_token(authorization))
         except ApiError:
             return None
-        if given in self._good or any(hmac.compare_digest(kept, given) for kept, _ in self._static):
-            return given
-        return None
+        for kept, caller in self._static:
+            if hmac.compare_digest(kept, given):
+                return caller.id.encode()
+        return given if given in self._good else None
 
     def _stored(self, given: bytes, *, disabled_too: bool) -> Caller:
         key = self._store.find(given)
@@ -149,6 +150,14 @@ class AdminAuthenticator:
         given = digest(bearer_token(authorization))
         if not hmac.compare_digest(self._digest, given):
             raise unauthorized("This is not the admin token.", "invalid_token")
+
+    def recognised(self, authorization: str | None) -> bytes | None:
+        """Return what the admin's requests share room as; None for any other token."""
+        try:
+            self.check(authorization)
+        except ApiError:
+            return None
+        return self._digest
 
 
 def bearer_token(authorization: str | None) -> str:

@@ -141,6 +141,63 @@ class UsageOut(ResponseModel):
     by_language: dict[str, UsedOut]
 
 
+class UsageGroupOut(UsedOut):
+    """Resources used by the runs of one group. A field is null where it is not grouped by."""
+
+    key: str | None
+    label: str | None = Field(description="The label of the key; empty if it has none, or is not there any more.")
+    plan: str | None = Field(description="The plan that the key has now; null for a static key.")
+    language: str | None
+    day: Day | None
+
+
+class AdminUsageOut(ResponseModel):
+    """Resources used by the runs of all keys that ended on the days from `from` to `to`, both included, in UTC."""
+
+    object: Literal["usage_report"]
+    from_: Day = Field(alias="from")
+    to: Day
+    group_by: list[Literal["key", "plan", "language", "day"]]
+    data: list[UsageGroupOut]
+    total: UsedOut
+
+
+class BulkKeyOut(NewKeyOut):
+    """A key that was created with others."""
+
+    label: str
+
+
+class BulkKeysOut(ResponseModel):
+    """Keys that were created together, in the order of the rows. Their secrets are shown only here."""
+
+    object: Literal["list"]
+    data: list[BulkKeyOut]
+
+
+class PlanOut(ResponseModel):
+    """The bounds of a plan; null means no bound but the service's own."""
+
+    runs: Count | None
+    period: Literal["all", "month"]
+    rate_per_minute: Amount
+    burst: Count
+    concurrency: Count | None
+    queue: Count | None
+    storage_bytes: Count | None
+    records_bytes: Count | None
+    limits: dict[str, int | float] = Field(description="The ceiling of each run limit.")
+
+
+class PlansOut(ResponseModel):
+    """The plans in force."""
+
+    object: Literal["plans"]
+    loaded_at: Time
+    error: str | None = Field(description="The problem of the present `PLANS_FILE`, which is not in force.")
+    plans: dict[str, PlanOut]
+
+
 M = TypeVar("M", bound=_In)
 
 

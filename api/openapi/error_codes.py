@@ -40,6 +40,7 @@ FAULTS: dict[str, ErrorCode] = {
     "incomplete_body": ErrorCode(400, "The body ended before its Content-Length."),
     "invalid_base64": ErrorCode(400, "files.0.content: is not valid base64", "files.0.content"),
     "invalid_cursor": ErrorCode(400, "after: is not an id of this list", "after"),
+    "invalid_csv": ErrorCode(400, "Row 2 has 3 cells, and the header 2."),
     "invalid_json": ErrorCode(400, "The body is not valid JSON (line 1, column 2)."),
     "invalid_multipart": ErrorCode(400, "The body is not well-formed multipart/form-data."),
     "invalid_path": ErrorCode(400, "files.0.path: must not contain '..'", "files.0.path"),
@@ -158,6 +159,11 @@ _BY_AUTH: dict[Auth, tuple[str, ...]] = {
 JSON_BODY = (
     "invalid_json", "incomplete_body", "missing_field", "unknown_field", "invalid_type", "invalid_value",
     "request_too_large", "request_timeout", "unsupported_media_type", "unsupported_content_encoding", "too_many",
+)  # fmt: skip
+#: Of a CSV table.
+CSV_BODY = (
+    "invalid_csv", "incomplete_body", "invalid_value", "request_too_large", "request_timeout",
+    "unsupported_media_type", "too_many", "too_long",
 )  # fmt: skip
 #: Of a list's query.
 LISTED = ("invalid_value", "unknown_field", "invalid_cursor")

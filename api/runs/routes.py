@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import orjson
 from flask import Blueprint, Response, request
 
-from api.context import context, require_caller
+from api.context import context, next_url, require_caller
 from api.errors import JSON, ApiError, invalid
-from api.files.links import ArtifactLinkSigner, origin
+from api.files.links import ArtifactLinkSigner
 from api.http.access_log import audit
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain, parse_object, read_json_body
 from api.http.concurrency import SMALL_BYTES
 from api.http.ids import is_run_id
+from api.http.links import origin
 from api.http.media import NDJSON, SSE, media_type
 from api.http.pagination import STATUSES, list_body, list_ends, parse_include, parse_list, parse_status
 from api.openapi import examples
@@ -22,7 +23,7 @@ from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
 from api.openapi.error_codes import JSON_BODY, LISTED
 from api.openapi.models import Run as RunAnswer
 from api.openapi.models import RunDeleted, RunList
-from api.openapi.parameters import EVENTS, IDEMPOTENCY, PAGING
+from api.openapi.parameters import EVENTS, IDEMPOTENCY, METADATA, PAGING
 from api.runs.events import MAX_SEQ, encode_events, parse_after
 from api.runs.execution import Wait
 from api.runs.requests import RunIn, parse_run
@@ -105,12 +106,14 @@ def create_run() -> Response:
     tag="runs",
     query=(
         *PAGING,
+        METADATA,
         Query("status", "Only runs of this status.", {"type": "string", "enum": list(STATUSES)}),
         Query("language", "Only runs of this language, by id or alias.", {"type": "string"}),
     ),
     answers={200: Json("The newest first, unless `order=asc`.", RunList, {"one": examples.page(examples.RUN)})},
     errors=(
         *LISTED,
+        "too_many",
         "unknown_language",
         "worker_unavailable",
         "overloaded",
@@ -121,7 +124,7 @@ def create_run() -> Response:
 def list_runs() -> Response:
     """List the caller's runs, page by page: the newest first unless `order=asc`."""
     caller = require_caller(reading=True)
-    asked = parse_list(request.args, filters=("status", "language"))
+    asked = parse_list(request.args, filters=("status", "language"), by_metadata=True)
     language = asked.filters.get("language")
     if language is not None:
         language = context().languages.name_of(language)
@@ -132,12 +135,14 @@ def list_runs() -> Response:
         order=asked.order,
         status=parse_status(asked.filters.get("status")),
         language=language,
+        metadata=asked.metadata,
     )
+    following = next_url(page.cursor)
     sign = _signer().document
     if any(is_in_parts(run.document) for run in page.items):
-        return _in_parts(lambda: _list_parts(page, sign), caller.id)
+        return _in_parts(lambda: _list_parts(page, sign, following), caller.id)
     rows = [(run.id, orjson.Fragment(sign(run.document))) for run in page.items]
-    body = list_body(rows, has_more=page.has_more)
+    body = list_body(rows, has_more=page.has_more, next_url=following)
     return _bytes(body, context().places.readers.acquire_for_response(len(body), caller.id))
 
 
@@ -297,8 +302,9 @@ def _request_of(run: Run) -> bytes | RunBlob:
     return store.request(run.owner, run.id) or store.request_blob(run.owner, run.id) or b"null"
 
 
-def _list_parts(page: RecordPage[Run], sign: Callable[[bytes], bytes]) -> list[Part]:
-    before, behind = list_ends([run.id for run in page.items], has_more=page.has_more)
+def _list_parts(page: RecordPage[Run], sign: Callable[[bytes], bytes], following: str | None) -> list[Part]:
+    ids = [run.id for run in page.items]
+    before, behind = list_ends(ids, has_more=page.has_more, next_url=following)
     parts: list[Part] = []
     for run in page.items:
         parts += (b"," if parts else before, *context().outputs.parts(run.document, sign))

@@ -127,11 +127,15 @@ class Worker(Loop):
             elif name == "X-FORWARDED-FOR":
                 forwarded.append(value)
         if authorization is not None:
-            key = self.served.authenticator.recognised(authorization)
+            key = self._recognised(authorization)
             if key is not None:
                 return key, True
         remote = client[0] if isinstance(client, tuple) else None
         return client_address(remote, ",".join(forwarded) if self.trusted else None, self.trusted), False
+
+    def _recognised(self, authorization: str | None) -> bytes | None:
+        served = self.served
+        return served.authenticator.recognised(authorization) or served.administrator.recognised(authorization)
 
     # -- on threads --------------------------------------------------------------------------------
 
@@ -147,7 +151,7 @@ class Worker(Loop):
                     self.served.authenticator.authenticate(
                         given, may_ask=lambda: self.served.limiter.may_ask(str(address))
                     )
-            key = self.served.authenticator.recognised(given)
+            key = self._recognised(given)
             if conn.known_as(key) is Step.MORE:
                 return Fate.ARRIVING
         finally:

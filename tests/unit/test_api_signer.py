@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.files.links import ArtifactLinkSigner, origin
+from api.files.links import ArtifactLinkSigner
+from api.http.links import origin
 from api.openapi.models import Run
 from storage.links import Links
 
