@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, func, or_, select
 from records.packing import unpack
 from records.runs import ENDED, Run
 from records.sql.paging import walk
+from records.sql.tables import not_succeeded
 from records.sql.tables import runs as table
 
 if TYPE_CHECKING:
@@ -54,13 +55,15 @@ def page(
     status: str | None,
     language: str | None,
 ) -> tuple[Sequence[Any], bool]:
-    """Return the rows of one page, and whether more follow. Raises UnknownCursor. `owner` None is every owner."""
+    """Return the rows of one page, and whether more follow. Raises UnknownCursor.
+
+    `owner` None is every owner: then `status` must not be `succeeded`.
+    """
     statement = _SIZES.limit(limit + 1)
     if status is not None:
         statement = statement.where(table.c.status == status)
-        if owner is None:  # the indexes of all owners have ended runs, or live ones
-            ended = table.c.ended_at_ms
-            statement = statement.where(ended.is_not(None) if status in ENDED else ended.is_(None))
+        if owner is None:  # the indexes of all owners have what did not succeed, or what is live
+            statement = statement.where(not_succeeded if status in ENDED else table.c.ended_at_ms.is_(None))
     if language is not None:
         statement = statement.where(table.c.language == language)
     mine: tuple[ColumnElement[bool], ...] = () if owner is None else (table.c.owner == owner,)

@@ -297,7 +297,9 @@ class SqlRuns:
         self, wanted: RunFilter, *, limit: int, after: str | None = None, order: Order = "desc"
     ) -> RecordPage[Run]:
         """See `RunStore.search`."""
-        if wanted.metadata or wanted.error is not None:
+        # Of all keys, no index finds what succeeded.
+        is_walked = wanted.owner is None and wanted.status == "succeeded"
+        if wanted.metadata or wanted.error is not None or is_walked:
             search = RunSearch(wanted, order, is_sqlite=self._database.is_sqlite)
             found, has_more, resume = self._database.read(partial(search.page, limit=limit, after=after))
             return RecordPage(tuple(listing.run_of(row) for row in found), has_more, resume)

@@ -1,4 +1,4 @@
-"""Search for runs by metadata and error text: a bounded walk along one table, the others asked for each row.
+"""Search for runs by what no index of runs finds: a bounded walk along one table, the others asked for each row.
 
 A pair of metadata is kept as a digest, twice: for the owner's searches and for the operator's. So no name or value
 is ever part of a statement, both are of one size, and a walk along a digest meets no run that another owner has.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from records.runs import RunFilter
     from records.sql.database import Database
 
-#: Rows of run_tags or run_errors that one page walks along, and runs that it reads to see whether they match:
+#: Rows of run_tags, run_errors or runs that one page walks along, and runs that it reads to see whether they match:
 #: together less than 50 ms (`python -m bench.records`). A row of one owner's errors costs more: its text is looked
 #: up.
 WALKED, WALKED_OF_OWNER, READ = 30_000, 12_000, 4_000
@@ -137,7 +137,10 @@ class RunSearch:
         for digest in self._digests:
             one = run_tags.alias()
             yield one.c.run_seq, (one.c.digest == literal(digest, LargeBinary),)
-        if not self._digests:
+        if not self._digests and self._wanted.error is None:
+            language = self._wanted.language
+            yield table.c.seq, () if language is None else (table.c.language == language,)
+        elif not self._digests:
             mine = () if self._wanted.owner is None else (run_errors.c.owner == self._wanted.owner,)
             yield run_errors.c.run_seq, mine
 

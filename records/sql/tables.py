@@ -17,6 +17,8 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
+    and_,
+    literal_column,
 )
 
 from records.sql.texts import Opaque, Word
@@ -61,17 +63,16 @@ Index("ix_runs_owner_language", runs.c.owner, runs.c.language, runs.c.seq)
 Index("ix_runs_owner_status_language", runs.c.owner, runs.c.status, runs.c.language, runs.c.seq)
 _ended = runs.c.ended_at_ms.is_not(None)
 Index("ix_runs_ended", runs.c.ended_at_ms, runs.c.seq, sqlite_where=_ended, postgresql_where=_ended)
-# Of all keys, for the operator. Statuses of ended runs alone: these entries are written once for each run.
+# Of all keys, for the operator. Only what did not succeed is found by its status: each further index costs the two
+# transactions of a run about 15 µs.
 Index("ix_runs_language", runs.c.language, runs.c.seq)
-Index("ix_runs_status", runs.c.status, runs.c.seq, sqlite_where=_ended, postgresql_where=_ended)
-Index(
-    "ix_runs_status_language",
-    runs.c.status,
-    runs.c.language,
-    runs.c.seq,
-    sqlite_where=_ended,
-    postgresql_where=_ended,
-)
+#: A query that says this is answered by the indexes below; the word is a part of their definition.
+not_succeeded = and_(_ended, runs.c.status != literal_column("'succeeded'"))
+for _name, _columns in {
+    "ix_runs_status": (runs.c.status, runs.c.seq),
+    "ix_runs_status_language": (runs.c.status, runs.c.language, runs.c.seq),
+}.items():
+    Index(_name, *_columns, sqlite_where=not_succeeded, postgresql_where=not_succeeded)
 _live = runs.c.ended_at_ms.is_(None)
 Index("ix_runs_live", runs.c.seq, sqlite_where=_live, postgresql_where=_live)
 

@@ -88,6 +88,7 @@ def test_pages_hold_every_run_once_however_few_rows_one_looks_at(own_records, mo
                status="timeout" if n % 3 == 0 else "failed")
         for n in range(16)
     ]  # fmt: skip
+    good = [ended(records, "key_b", language="bash" if n % 2 else "python") for n in range(4)]
     cases = [
         ({"metadata": {"env": "prod"}}, made),
         ({"metadata": {"env": "prod", "n": "2"}}, made[2::4]),
@@ -97,6 +98,8 @@ def test_pages_hold_every_run_once_however_few_rows_one_looks_at(own_records, mo
         ({"error": "Error", "status": "timeout", "owner": "key_a"}, made[::3]),
         ({"error": "nameerror", "metadata": {"n": "0"}}, made[::20]),
         ({"error": "nothing like it"}, []),
+        ({"status": "succeeded"}, good),
+        ({"status": "succeeded", "language": "bash"}, good[1::2]),
     ]
     for wanted, expected in cases:
         got, after, pages = [], None, 0

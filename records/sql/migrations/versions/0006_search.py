@@ -9,7 +9,7 @@ revision = "0006"
 down_revision = "0005"
 
 _SEQ = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-_ENDED = "ended_at_ms IS NOT NULL"
+_NOT_SUCCEEDED = "ended_at_ms IS NOT NULL AND status <> 'succeeded'"
 
 
 def upgrade() -> None:
@@ -31,8 +31,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_run_errors_owner", "run_errors", ["owner", "run_seq"])
     op.create_index("ix_runs_language", "runs", ["language", "seq"])
-    _ended("ix_runs_status", ["status", "seq"])
-    _ended("ix_runs_status_language", ["status", "language", "seq"])
+    _by_status("ix_runs_status", ["status", "seq"])
+    _by_status("ix_runs_status_language", ["status", "language", "seq"])
     op.create_index("ix_usage_day", "usage", ["day"])
 
 
@@ -42,5 +42,6 @@ def _run() -> sa.Column[int]:
     )
 
 
-def _ended(name: str, columns: list[str]) -> None:
-    op.create_index(name, "runs", columns, sqlite_where=sa.text(_ENDED), postgresql_where=sa.text(_ENDED))
+def _by_status(name: str, columns: list[str]) -> None:
+    where = sa.text(_NOT_SUCCEEDED)
+    op.create_index(name, "runs", columns, sqlite_where=where, postgresql_where=where)
