@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Rows of run_tags, run_errors or runs that one page walks along, and runs that it reads to see whether they match:
 #: together less than 50 ms (`python -m bench.records`). A row of one owner's errors costs more: its text is looked
 #: up.
-WALKED, WALKED_OF_OWNER, READ = 30_000, 12_000, 1_500
+WALKED, WALKED_OF_OWNER, READ = 15_000, 8_000, 1_500
 _BATCH = 500
 _DIGEST_BYTES = 16
 
