@@ -16,6 +16,8 @@ from api.errors import ApiError
 from api.http.csv_text import from_csv, to_csv
 from api.keys import admin_usage_routes, plan_reload
 from api.keys.bulk_routes import MAX_BYTES, MOST_KEYS
+from api.keys.schemas import AdminKeyListOut, AdminUsageOut, BulkKeysOut, PlansOut
+from api.openapi.models import AdminRunList
 from config.settings import SettingsError
 from protocol.result import JobError, Result
 from tests.unit.test_api_app import LIMITS, Api, areas, assert_envelope
@@ -366,3 +368,17 @@ def test_a_start_that_would_merge_tenants_is_refused():
         assert "s3cret" not in str(refused.value)
     finally:
         api.close()
+
+
+def test_answers_are_those_of_the_document(api):
+    ended(api, "error", error=JobError(message="broke", code="internal_error"))
+    for path, model in {
+        "/v1/admin/runs": AdminRunList,
+        "/v1/admin/usage": AdminUsageOut,
+        "/v1/admin/keys": AdminKeyListOut,
+        "/v1/admin/plans": PlansOut,
+    }.items():
+        reply = get(api, path)
+        assert reply.status_code == 200
+        model.model_validate_json(reply.data)
+    BulkKeysOut.model_validate_json(bulk(api, "plan\nfree\n", {"Accept": "application/json"}).data)
