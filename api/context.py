@@ -9,6 +9,8 @@ from flask import current_app, g, request
 
 from api.errors import ApiError
 from api.http.access_log import attach_caller
+from api.http.forwarded import origin
+from api.http.links import next_link
 from api.ratelimit.client_address import UNKNOWN, limited_as
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from api.http.concurrency import Pools
     from api.http.metrics import ApiMetrics
     from api.keys.authentication import AdminAuthenticator, Authenticator, Caller
+    from api.keys.plan_reload import PlanReloader
     from api.keys.plans import Plans
     from api.lifecycle import Lifecycle
     from api.ratelimit.bucket import Decision
@@ -65,7 +68,10 @@ class Context:
     # keys
     authenticator: Authenticator = field(init=False)
     administrator: AdminAuthenticator = field(init=False)
+    #: One for each tenant of API_KEYS, in the order of the entries.
+    static_keys: tuple[Caller, ...] = field(init=False)
     plans: Plans = field(init=False)
+    plan_reloader: PlanReloader = field(init=False)
     # system
     languages: Languages = field(init=False)
     lease: Lease | None = field(init=False)
@@ -120,7 +126,7 @@ def charge(caller: Caller, *, reading: bool) -> None:
 
 
 def require_admin() -> None:
-    """Check the token of the admin calls. Raises ApiError 401 or 429."""
+    """Check the token of the admin calls. Raises ApiError 401, 403 or 429."""
     try:
         context().administrator.check(request.headers.get("Authorization"))
     except ApiError as e:
@@ -132,6 +138,14 @@ def limit_anonymous() -> None:
     decision = context().limiter.anonymous(client(), reading=True)
     if not decision.allowed:
         raise _too_many("Too many requests without a token from this address", decision)
+
+
+def next_url(after: str | None) -> str | None:
+    """Return the link to the page of this request's list after that id; None for None."""
+    if after is None:
+        return None
+    base = context().settings.public_base_url or origin(request.scheme, request.headers.get("Host", ""))
+    return next_link(base, request.path, request.args, after)
 
 
 def client() -> str:
@@ -146,7 +160,7 @@ def sharer() -> str:
 
 def _refused(e: ApiError, address: str) -> ApiError:
     """Return the answer to a wrong token: 401, or 429 when the address has tried too many."""
-    if e.status == 403:  # a good one of a plan that is no more
+    if e.status == 403:  # of a plan that is no more, or admin calls are off
         return e
     context().access.log_auth_failure(e.error.code, request.remote_addr)
     decision = context().limiter.anonymous(address)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from api.keys.authentication import Authenticator
 from api.keys.plans import Plans, load_plans
 from api.keys.service import KeyService
+from api.keys.static_keys import static_callers
 from api.ratelimit.bucket import Bucket
 from api.ratelimit.limiter import Limiter
 from bench.report import Table
@@ -36,7 +37,8 @@ NOW_MS = 1_800_000_000_000
 def measure(records: Records, plans: Plans, limiter: Limiter, rounds: int) -> dict[str, float]:
     """The median CPU milliseconds of a call, by what was called."""
     made = KeyService(records.keys, records.usage, plans).make("unlimited", "bench")
-    authenticator = Authenticator([ApiKey(f"token_{n}", f"n{n}", 1, 1) for n in range(4)], records.keys, plans)
+    static = static_callers([ApiKey(f"token_{n}", f"n{n}", 1, 1) for n in range(4)], records.tenants)
+    authenticator = Authenticator(static, records.keys, plans)
     header, quota = f"Bearer {made.text}", Quota("all", 2**31 - 1)
     calls: dict[str, Callable[[], object]] = {
         "static token": lambda: authenticator.authenticate("Bearer token_3"),

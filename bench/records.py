@@ -15,18 +15,21 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from sqlalchemy import create_engine, delete, func, insert, select
+from sqlalchemy import Connection, create_engine, delete, func, insert, select
 
 from records import Records, migrate, open_records
 from records.packing import pack
-from records.runs import IdempotencyKey, NewRun, RunEnd, StoredEvent
+from records.runs import IdempotencyKey, NewRun, RunEnd, RunFilter, StoredEvent
 from records.sql import tables
 from records.sql.database import parse_url
+from records.sql.search import folded, tags
 from records.usage import RunUsage
 
 BATCH = 20_000
+TRACEBACK = 'Traceback (most recent call last):\n  File "/work/main.py", line 1, in <module>\n'
 #: What a run of the full database counts as.
 KEPT_BYTES = 1024
 OWNERS = 50
@@ -132,6 +135,8 @@ def fill(url: str, count: int) -> None:
         ]
         with engine.begin() as connection:
             connection.execute(insert(tables.runs), rows)
+            first = batch[0] + connection.execute(select(func.max(tables.runs.c.seq))).scalar_one() - batch[-1]
+            found_by(connection, rows, range(first, first + len(rows)), batch[0])
     with engine.begin() as connection:
         connection.execute(delete(tables.record_bytes))
         runs = tables.runs.c
@@ -141,6 +146,55 @@ def fill(url: str, count: int) -> None:
         connection.execute(insert(tables.record_bytes).from_select(["owner", "bytes"], sums))
     engine.dispose()
     print(f"\nfilled with {count:,} runs in {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def found_by(connection: Connection, rows: list[dict[str, Any]], seqs: Iterable[int], first: int) -> None:
+    """What the runs are found by: two pairs of metadata each, and the error text of those that failed."""
+    named, failed = [], []
+    for number, (seq, row) in enumerate(zip(seqs, rows, strict=True), start=first):
+        metadata = {"env": "prod", "user": f"user {number % 1000}"}
+        named += [{"digest": digest, "run_seq": seq} for digest in tags(row["owner"], metadata)]
+        if row["status"] not in ("succeeded", "running"):
+            text = f"{TRACEBACK}{'NameError' if number % 5000 == 0 else 'ValueError'}: number {number}"
+            failed.append({"run_seq": seq, "owner": row["owner"], "text": folded(text)})
+    connection.execute(insert(tables.run_tags), named)
+    if failed:
+        connection.execute(insert(tables.run_errors), failed)
+
+
+def searches(records: Records) -> dict[str, Callable[[], object]]:
+    """The operator's searches, and a key's own by metadata."""
+
+    def of(**wanted: Any) -> Callable[[], object]:  # fields of the filter
+        return lambda: records.runs.search(RunFilter(**wanted), limit=100)
+
+    user, rare = {"user": "user 7"}, {"user": "user 7", "env": "prod"}
+    return {
+        "search, newest 100": of(),
+        "search, a key": of(owner="key_7"),
+        "search, a status": of(status="timeout"),
+        "search, a status that is none": of(status="oom"),
+        "search, queued": of(status="queued"),
+        "search, a language": of(language="go"),
+        "search, a language that is none": of(language="php"),
+        "search, status and language": of(status="error", language="go"),
+        "search, both, none such": of(status="failed", language="php"),
+        "search, key and status": of(owner="key_7", status="error"),
+        "search, metadata of all": of(metadata={"env": "prod"}),
+        "search, metadata of few": of(metadata=user),
+        "search, two pairs": of(metadata=rare),
+        "search, a pair that is none": of(metadata={"user": "nobody"}),
+        "search, metadata and status": of(metadata=user, status="timeout"),
+        "search, metadata, no such status": of(metadata={"env": "prod"}, status="oom"),
+        "search, an error of all": of(error="valueerror"),
+        "search, an error of few": of(error="NameError: number"),
+        "search, an error that is none": of(error="KeyError"),
+        "search, error and key": of(error="NameError", owner=BIG_OWNER),
+        "search, error and status": of(error="NameError", status="timeout"),
+        "search, error and metadata": of(error="Error", metadata=user),
+        "list, metadata": lambda: records.runs.list(BIG_OWNER, limit=100, metadata=user),
+        "list, metadata of all": lambda: records.runs.list(BIG_OWNER, limit=100, metadata={"env": "prod"}),
+    }
 
 
 def queries(records: Records, count: int) -> None:
@@ -172,13 +226,13 @@ def queries(records: Records, count: int) -> None:
         "sweep by count, 200 runs": lambda: retention.sweep_runs(ended_before_ms=0, keep_at_most=count // 2),
         "sweep, idempotency keys": lambda: retention.expire_idempotency(now_ms=oldest_ms),
     }
-    for name, call in table.items():
+    for name, call in (table | searches(records)).items():
         took = []
         for _ in range(20):
             start = time.perf_counter()
             call()
             took.append((time.perf_counter() - start) * 1000)
-        print(f"{name:<28} {max(took):8.2f}   (median {statistics.median(took):.2f})", flush=True)
+        print(f"{name:<34} {max(took):8.2f}   (median {statistics.median(took):.2f})", flush=True)
 
 
 def _less_200(records: Records) -> int:

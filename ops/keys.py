@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="list all keys, the newest first")
     create = commands.add_parser("create", help="create a key; it is shown only once")
     create.add_argument("--plan", required=True, help="a plan from PLANS_FILE")
-    create.add_argument("--label", default="", help="at most 64 characters of A-Z a-z 0-9 _ . -")
+    create.add_argument("--label", default="", help="at most 64 characters of A-Z a-z 0-9 _ . @ - and spaces")
     revoke = commands.add_parser("revoke", help="revoke a key immediately and permanently")
     revoke.add_argument("id", help="the id (key_…) that list shows")
     return parser

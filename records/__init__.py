@@ -6,7 +6,7 @@
     records.close()
 
 What each part does is said by the Protocols in `records.runs`, `.files`, `.keys`, `.usage`, `.leases`,
-`.sessions` and `.retention`.
+`.sessions`, `.tenants` and `.retention`.
 Nothing outside of this room sees SQL. SQLAlchemy is loaded when a database is opened, not before.
 """
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from records.retention import RetentionStore
     from records.runs import RunStore
     from records.sessions import SessionStore
+    from records.tenants import TenantStore
     from records.usage import UsageStore
 
 
@@ -40,6 +41,7 @@ class Records:
     retention: RetentionStore
     leases: LeaseStore
     sessions: SessionStore
+    tenants: TenantStore
     #: Raises RecordsUnavailable if the database does not answer.
     ping: Callable[[], None]
     close: Callable[[], None]
@@ -78,6 +80,7 @@ def open_records(
     from records.sql.retention import SqlRetention
     from records.sql.runs import SqlRuns
     from records.sql.sessions import SqlSessions
+    from records.sql.tenants import SqlTenants
     from records.sql.usage import SqlUsage
 
     moment_ms = clock or now_ms
@@ -92,6 +95,7 @@ def open_records(
         retention=SqlRetention(database, runs, files),
         leases=SqlLeases(database, lease_ms),
         sessions=SqlSessions(database, instance),
+        tenants=SqlTenants(database),
         ping=database.ping,
         close=database.close,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,6 +64,14 @@ class KeyStore(Protocol):
 
     def create(self, key: NewKey, actor: Actor) -> StoredKey:
         """Keep a new key."""
+        ...
+
+    def create_many(self, keys: Sequence[NewKey], actor: Actor) -> None:
+        """Keep new keys, all or none of them."""
+        ...
+
+    def labels(self, key_ids: Collection[str]) -> dict[str, str]:
+        """The labels of those keys, by id; an id that is none is left out."""
         ...
 
     def find(self, digest: bytes) -> StoredKey | None:

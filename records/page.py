@@ -15,3 +15,12 @@ class RecordPage(Generic[T]):
 
     items: tuple[T, ...]
     has_more: bool
+    #: Ask again with this id instead, where it is given: a search looks at so many rows for one page.
+    resume: str | None = None
+
+    @property
+    def cursor(self) -> str | None:
+        """Return the `after` of the next page; None if there is none. `items` have ids."""
+        if not self.has_more:
+            return None
+        return self.resume or str(getattr(self.items[-1], "id", "")) if self.items or self.resume else None

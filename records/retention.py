@@ -158,7 +158,8 @@ def _is_set(stop: Event | None) -> bool:
 class Retention:
     """A thread: sweeps every minute, bounds bytes and checkpoints every second. To be started after a fork."""
 
-    def __init__(self, store: RetentionStore, policy: Policy, *, sweep_s: float = SWEEP_S) -> None:
+    def __init__(self, store: RetentionStore, policy: Callable[[], Policy], *, sweep_s: float = SWEEP_S) -> None:
+        """Take the policy anew for each pass: plans can change while the service runs."""
         self._store = store
         self._policy = policy
         self._sweep_s = sweep_s
@@ -184,10 +185,11 @@ class Retention:
         while not self._stop.is_set():
             try:
                 self._store.checkpoint()
-                removed = sweep_bytes(self._store, self._policy, self._stop)
+                policy = self._policy()
+                removed = sweep_bytes(self._store, policy, self._stop)
                 if time.monotonic() >= next_sweep:
                     next_sweep = time.monotonic() + self._sweep_s
-                    removed += sweep(self._store, self._policy, time.time_ns() // 1_000_000, self._stop)
+                    removed += sweep(self._store, policy, time.time_ns() // 1_000_000, self._stop)
                 if removed:
                     log.info("retention removed %d rows", removed)
                 self._shrink()

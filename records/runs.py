@@ -12,8 +12,8 @@ Times are integer milliseconds since the epoch, of the caller's clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from records.files import Area, NewFile, OverStorage
@@ -22,6 +22,8 @@ from records.usage import NOTHING_USED, Quota, RunUsage
 
 ENDED = frozenset({"error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"})
 FIRST_ATTEMPT = 1
+#: What is kept of an error text to be searched: its end, where interpreters say what went wrong.
+ERROR_BYTES = 512
 #: How long an Idempotency-Key is remembered.
 IDEMPOTENCY_MS = 24 * 3600 * 1000
 
@@ -57,6 +59,8 @@ class NewRun:
     storage_bytes: int | None = None
     #: The request where it is in storage; `request` is empty then.
     blob: RunBlob | None = None
+    #: The run can be found by each of these names and values.
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,20 @@ class RunEnd:
     answer: bytes | None = None
     #: It ended before it started: its Idempotency-Key is free again and it is not counted.
     never_began: bool = False
+    #: The run can be found by any part of this text, of which the last `ERROR_BYTES` are kept; empty for none.
+    error_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """The runs that are searched for; None and empty is any. All that is given must hold."""
+
+    owner: str | None = None
+    status: str | None = None
+    language: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    #: Part of the error text, in any case.
+    error: str | None = None
 
 
 class RunStore(Protocol):
@@ -224,11 +242,22 @@ class RunStore(Protocol):
         order: Order = "desc",
         status: str | None = None,
         language: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> RecordPage[Run]:
         """The owner's runs in the order they were accepted, newest first unless asked otherwise.
 
         A page holds at most `limit` runs and about 32 MiB of documents, so it may be shorter and yet have more
-        to follow. Raises UnknownCursor when `after` is not a run of the owner's.
+        to follow, even if it is empty. Raises UnknownCursor when `after` is not a run of the owner's.
+        """
+        ...
+
+    def search(
+        self, wanted: RunFilter, *, limit: int, after: str | None = None, order: Order = "desc"
+    ) -> RecordPage[Run]:
+        """Runs of all owners, as `list`. Runs from before metadata and error texts were kept are found by neither.
+
+        One call looks at a bounded number of rows. Where that finds fewer runs than `limit`, the page is short or
+        empty and `cursor` goes on behind them. Raises UnknownCursor when `after` is not a run.
         """
         ...
 

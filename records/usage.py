@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,44 @@ class Quota:
     limit: int
 
 
+UsageGroup = Literal["key", "plan", "language", "day"]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """The usage of all keys that is asked for: from `first` to `last`, both included, and of whom; None is any."""
+
+    first: date
+    last: date
+    by: tuple[UsageGroup, ...]
+    owner: str | None = None
+    plan: str | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTotal:
+    """What the runs of one group used together. A field is None where it is not grouped by."""
+
+    owner: str | None
+    #: The plan that the key has now; None for a static key too.
+    plan: str | None
+    language: str | None
+    day: date | None
+    runs: int
+    cpu_ms: int
+    wall_ms: int
+    memory_mb_ms: int
+    bytes_in: int
+    bytes_out: int
+
+
 class UsageStore(Protocol):
     """Reads what finished runs have written (`RunStore.finish`). Kept for ever: a row a key, day and language."""
+
+    def report(self, asked: UsageQuery, *, limit: int) -> tuple[UsageTotal, ...]:
+        """The usage of all keys by group, in the order of the groups; at most `limit` of them."""
+        ...
 
     def usage(self, owner: str, first: date, last: date) -> tuple[UsageRow, ...]:
         """The rows of the days from `first` to `last`, both included, by day and language."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
 
-from api.context import context, limit_anonymous, require_caller, sharer
+from api.context import context, limit_anonymous, next_url, require_caller, sharer
 from api.errors import ApiError, invalid
 from api.files.uploads import Upload, receive
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain
@@ -85,7 +85,9 @@ def list_files() -> Response:
     caller = require_caller(reading=True)
     asked = parse_list(request.args)
     page = context().records.files.list(caller.id, limit=asked.limit, after=asked.after, order=asked.order)
-    body = list_body([(file.id, _object(file)) for file in page.items], has_more=page.has_more)
+    body = list_body(
+        [(file.id, _object(file)) for file in page.items], has_more=page.has_more, next_url=next_url(page.cursor)
+    )
     return document_response(body)
 
 

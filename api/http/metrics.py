@@ -57,6 +57,10 @@ class ApiMetrics:
             registry=registry,
         )
 
+        self.plan_reloads = Counter(
+            "runyard_plan_reloads", "Reloads of PLANS_FILE, by result.", ("result",), registry=registry
+        )
+
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request that was answered."""
         method = method if method in METHODS else OTHER_METHOD

@@ -9,6 +9,8 @@ import orjson
 
 from api.errors import invalid
 from api.http.query import parse_int
+from api.http.validation import shown_name
+from protocol.job import MAX_METADATA
 from protocol.states import Status
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ LIMIT_DEFAULT = 20
 LIMIT_MAX = 100
 STATUSES: tuple[str, ...] = get_args(Status)
 MAX_CURSOR = 100
+#: The beginning of a parameter that names a metadata entry.
+METADATA = "metadata."
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +34,22 @@ class ListQuery:
     after: str | None
     order: Order
     filters: dict[str, str]
+    #: Values of `metadata.NAME`, by name.
+    metadata: dict[str, str]
 
 
-def parse_list(arguments: MultiDict[str, str], filters: tuple[str, ...] = ()) -> ListQuery:
-    """Return the query of a list. Raises ApiError 400 naming the parameter."""
-    known = ("limit", "after", "order", *filters)
+def parse_list(
+    arguments: MultiDict[str, str], filters: tuple[str, ...] = (), *, by_metadata: bool = False
+) -> ListQuery:
+    """Return the query of a list. Raises ApiError 400 naming the parameter.
+
+    `by_metadata` takes parameters `metadata.NAME`, where NAME is any text: all that follows the first dot.
+    """
+    known = ("limit", "after", "order", *filters, *((METADATA + "NAME",) if by_metadata else ()))
     given = _once(arguments, known)
+    metadata = {name[len(METADATA) :]: given.pop(name) for name in [*given] if name.startswith(METADATA)}
+    if len(metadata) > MAX_METADATA:
+        raise invalid(f"metadata: {len(metadata)} names, the maximum is {MAX_METADATA}", code="too_many")
     order = given.get("order", "desc")
     if order not in ("asc", "desc"):
         raise invalid("order: must be asc or desc", param="order")
@@ -47,6 +61,7 @@ def parse_list(arguments: MultiDict[str, str], filters: tuple[str, ...] = ()) ->
         after,
         "asc" if order == "asc" else "desc",
         {name: given[name] for name in filters if name in given},
+        metadata,
     )
 
 
@@ -65,14 +80,16 @@ def parse_include(arguments: MultiDict[str, str]) -> bool:
     return include is not None
 
 
-def list_ends(ids: list[str], *, has_more: bool) -> tuple[bytes, bytes]:
+def list_ends(ids: list[str], *, has_more: bool, next_url: str | None) -> tuple[bytes, bytes]:
     """Return what stands before and behind the objects of a page, which have commas between them."""
     nothing = [(an_id, None) for an_id in ids]
-    before, _, behind = list_body(nothing, has_more=has_more).partition(orjson.dumps([None] * len(ids)))
+    before, _, behind = list_body(nothing, has_more=has_more, next_url=next_url).partition(
+        orjson.dumps([None] * len(ids))
+    )
     return before + b"[", b"]" + behind
 
 
-def list_body(rows: list[tuple[str, Any]], *, has_more: bool) -> bytes:
+def list_body(rows: list[tuple[str, Any]], *, has_more: bool, next_url: str | None) -> bytes:
     """Return a page as JSON, made of (id, object) pairs."""
     return orjson.dumps(
         {
@@ -81,16 +98,18 @@ def list_body(rows: list[tuple[str, Any]], *, has_more: bool) -> bytes:
             "first_id": rows[0][0] if rows else None,
             "last_id": rows[-1][0] if rows else None,
             "has_more": has_more,
+            "next": next_url,
         }
     )
 
 
 def _once(arguments: MultiDict[str, str], known: tuple[str, ...]) -> dict[str, str]:
+    by_metadata = METADATA + "NAME" in known
     for name, values in arguments.lists():
-        if name not in known:
+        if name not in known and not (by_metadata and name.startswith(METADATA)):
             raise invalid(
                 f"the query has an unknown parameter; supported: {', '.join(known)}", code="unknown_field"
             )
         if len(values) > 1:
-            raise invalid(f"{name}: is given twice", param=name)
+            raise invalid(f"{shown_name(name)}: is given twice", param=shown_name(name))
     return arguments.to_dict()

@@ -1,4 +1,4 @@
-"""`/v1/admin/…`: all stored keys, and the trail of what was done to them. The token is `ADMIN_TOKEN`."""
+"""`/v1/admin/…`: all keys, and the trail of what was done to them. The token is `ADMIN_TOKEN`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Blueprint, Response, request
 
-from api.context import context, require_admin
+from api.context import context, next_url, require_admin
 from api.errors import JSON, ApiError, invalid
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain
 from api.http.pagination import parse_list
-from api.keys.routes import answer, is_key_id, key_fields, keyring, small_body
+from api.keys.authentication import Caller
+from api.keys.key_list import key_page
+from api.keys.routes import (
+    answer,
+    is_key_id,
+    key_fields,
+    keyring,
+    small_body,
+    static_key,
+    static_key_fields,
+)
 from api.keys.schemas import (
     AdminKeyIn,
     AdminKeyListOut,
@@ -32,9 +42,8 @@ from api.openapi.parameters import PAGING
 from config.clock import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from records.keys import StoredKey
+    from records.page import RecordPage
 
 blueprint = Blueprint("admin_keys", __name__)
 
@@ -45,20 +54,21 @@ _PATH = {"key": "The key's id."}
 
 @blueprint.get("/v1/admin/keys")
 @operation(
-    "List stored keys",
+    "List keys",
     tag="admin",
+    description="Static keys (`API_KEYS`) come before the newest stored key; entries with one label are one key.",
     auth=("admin",),
     query=PAGING,
     answers={200: Json("The newest first, revoked ones too.", AdminKeyListOut, {"one": examples.KEY_PAGE})},
     errors=LISTED,
 )
 def admin_list_keys() -> Response:
-    """List all stored keys, revoked ones too, page by page: the newest first unless `order=asc`."""
+    """List all keys, revoked ones too, by page: static keys, then the newest first; reversed by `order=asc`."""
     require_admin()
     asked = parse_list(request.args)
-    page = context().records.keys.list(limit=asked.limit, after=asked.after, order=asked.order)
-    data = [_key(stored) for stored in page.items]
-    return answer(AdminKeyListOut(object="list", data=data, **_ends(data, has_more=page.has_more)))
+    page = key_page(context().static_keys, context().records.keys, asked)
+    data = [_static_key(key) if isinstance(key, Caller) else _key(key) for key in page.items]
+    return answer(AdminKeyListOut(object="list", data=data, **_ends(page)))
 
 
 @blueprint.post("/v1/admin/keys")
@@ -85,7 +95,7 @@ def admin_create_key() -> Response:
 
 @blueprint.get("/v1/admin/keys/<key>")
 @operation(
-    "Get a stored key",
+    "Get a key",
     tag="admin",
     auth=("admin",),
     path=_PATH,
@@ -93,8 +103,10 @@ def admin_create_key() -> Response:
     errors=("key_not_found",),
 )
 def admin_get_key(key: str) -> Response:
-    """Return one stored key, revoked or not."""
+    """Return one key, static or stored, revoked or not."""
     require_admin()
+    if (static := _static(key)) is not None:
+        return answer(_static_key(static))
     return answer(_key(_found(key)))
 
 
@@ -107,10 +119,13 @@ def admin_get_key(key: str) -> Response:
     path=_PATH,
     body=RequestBody({JSON: AdminKeyIn}, {"disable": {"disabled": True}, "plan": {"plan": "pro"}}),
     answers={200: Json("The changed key.", AdminKeyOut, {"free": examples.ADMIN_KEY})},
-    errors=(*JSON_BODY, "unknown_plan", "key_not_found", "key_revoked"),
+    errors=(*JSON_BODY, "unknown_plan", "key_not_found", "key_revoked", "static_key"),
 )
 def admin_change_key(key: str) -> Response:
-    """Give a key another plan, disable it, enable it: in force with its next request. 409 for a revoked one."""
+    """Give a key another plan, disable it, enable it: in force with its next request.
+
+    409 for one that is revoked or static.
+    """
     _require_admin_and_drain()
     wanted = parsed(AdminKeyIn, small_body())
     if wanted.plan is None and wanted.disabled is None:
@@ -132,10 +147,10 @@ def admin_change_key(key: str) -> Response:
     auth=("admin",),
     path=_PATH,
     answers={200: Json("The key is revoked.", KeyDeletedOut)},
-    errors=("key_not_found", "key_revoked"),
+    errors=("key_not_found", "key_revoked", "static_key"),
 )
 def admin_delete_key(key: str) -> Response:
-    """End a key at once and for good. 409 for one that is revoked."""
+    """End a key at once and for good. 409 for one that is revoked or static."""
     require_admin()
     _found(key)
     if not keyring().revoke(key, ADMIN):
@@ -177,7 +192,7 @@ def admin_list_audit() -> Response:
         )
         for entry in page.items
     ]
-    return answer(AuditListOut(object="list", data=data, **_ends(data, has_more=page.has_more)))
+    return answer(AuditListOut(object="list", data=data, **_ends(page)))
 
 
 def _require_admin_and_drain() -> None:
@@ -193,12 +208,24 @@ def _key(stored: StoredKey) -> AdminKeyOut:
     revoked, previous = stored.revoked_at_ms, stored.previous_until_ms
     return AdminKeyOut(
         **key_fields(stored),
+        static=False,
         revoked_at=None if revoked is None else rfc3339(revoked),
         previous_valid_until=None if previous is None else rfc3339(previous),
     )
 
 
+def _static_key(caller: Caller) -> AdminKeyOut:
+    return AdminKeyOut(**static_key_fields(caller), static=True, revoked_at=None, previous_valid_until=None)
+
+
+def _static(key_id: str) -> Caller | None:
+    return next((caller for caller in context().static_keys if caller.id == key_id), None)
+
+
 def _found(key_id: str) -> StoredKey:
+    """Return a stored key. Raises ApiError 404, or 409 for a static key."""
+    if _static(key_id) is not None:
+        raise static_key()
     stored = context().records.keys.get(key_id) if is_key_id(key_id) else None
     if stored is None:
         raise ApiError(404, "There is no such key.", code="key_not_found", param="id")
@@ -214,7 +241,12 @@ def _revoked() -> ApiError:
     return ApiError(409, "This key has been revoked.", code="key_revoked", param="id")
 
 
-def _ends(rows: Sequence[AdminKeyOut | AuditEntryOut], *, has_more: bool) -> dict[str, Any]:
+def _ends(page: RecordPage[Any]) -> dict[str, Any]:
     """Return the fields of a page beside its rows."""
-    ids = [row.id for row in rows]
-    return {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None, "has_more": has_more}
+    ids = [row.id for row in page.items]
+    return {
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+        "has_more": page.has_more,
+        "next": next_url(page.cursor),
+    }

@@ -7,7 +7,6 @@ at once in every process. A token that is none costs no such read: it lacks the 
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import logging
 from collections import OrderedDict
@@ -17,14 +16,12 @@ from typing import TYPE_CHECKING
 
 from api.errors import ApiError
 from api.keys.key_format import digest, is_well_formed
-from api.ratelimit.bucket import Bucket
-from api.ratelimit.limiter import READ_FACTOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from api.keys.plans import Plan, Plans
-    from config.settings import ApiKey
+    from api.ratelimit.bucket import Bucket
     from records.keys import KeyStore, StoredKey
 
 log = logging.getLogger(__name__)
@@ -57,8 +54,9 @@ class Caller:
 class Authenticator:
     """The keys in force. Tokens are held and compared as digests, all of them each time."""
 
-    def __init__(self, keys: Iterable[ApiKey], store: KeyStore, plans: Plans) -> None:
-        self._static = [(digest(key.token), _static_caller(key)) for key in keys]
+    def __init__(self, static: Iterable[tuple[bytes, Caller]], store: KeyStore, plans: Plans) -> None:
+        """Take the static keys by the digests of their tokens (`api.keys.static_keys`)."""
+        self._static = list(static)
         self._store = store
         self._plans = plans
         self._unknown = _LruSet(REMEMBERED)
@@ -88,7 +86,7 @@ class Authenticator:
         return self._stored(given, disabled_too=disabled_too)
 
     def recognised(self, authorization: str | None) -> bytes | None:
-        """Return the digest of a token that is in force, or was when it was last given; None for any other.
+        """Return what a token that is in force, or was when it was last given, shares room as; None for any other.
 
         The database is not asked, so this says whose request it is likely to be and lets nobody in.
         """
@@ -96,9 +94,10 @@ class Authenticator:
             given = digest(bearer_token(authorization))
         except ApiError:
             return None
-        if given in self._good or any(hmac.compare_digest(kept, given) for kept, _ in self._static):
-            return given
-        return None
+        for kept, caller in self._static:
+            if hmac.compare_digest(kept, given):
+                return caller.id.encode()
+        return given if given in self._good else None
 
     def _stored(self, given: bytes, *, disabled_too: bool) -> Caller:
         key = self._store.find(given)
@@ -152,10 +151,22 @@ class AdminAuthenticator:
         self._digest = None if token is None else digest(token)
 
     def check(self, authorization: str | None) -> None:
-        """Check the admin's token. Raises ApiError 401 if it is wrong, and always where none is set."""
+        """Check the admin's token. Raises ApiError 401 if it is wrong, and 403 where none is set."""
+        if self._digest is None:
+            raise ApiError(
+                403, "Admin calls are off: the operator turns them on by setting ADMIN_TOKEN.", code="admin_off"
+            )
         given = digest(bearer_token(authorization))
-        if self._digest is None or not hmac.compare_digest(self._digest, given):
+        if not hmac.compare_digest(self._digest, given):
             raise unauthorized("This is not the admin token.", "invalid_token")
+
+    def recognised(self, authorization: str | None) -> bytes | None:
+        """Return what the admin's requests share room as; None for any other token."""
+        try:
+            self.check(authorization)
+        except ApiError:
+            return None
+        return self._digest
 
 
 def authorization_of(authorization: str | None, api_key: str | None) -> str | None:
@@ -188,9 +199,3 @@ def unknown_token() -> ApiError:
 def unauthorized(message: str, code: str) -> ApiError:
     """Return a 401 with its challenge."""
     return ApiError(401, message, code=code, headers=_CHALLENGE)
-
-
-def _static_caller(key: ApiKey) -> Caller:
-    named = hashlib.sha256(b"runyard key id:" + key.token.encode())
-    bucket = Bucket(key.rps, key.burst)
-    return Caller(f"key_{named.hexdigest()[:24]}", key.label, bucket, bucket.widened(READ_FACTOR))

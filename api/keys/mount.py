@@ -4,23 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api.keys import admin_routes, routes, usage_routes
+from api.keys import admin_routes, admin_usage_routes, bulk_routes, plan_routes, routes, usage_routes
 from api.keys.authentication import AdminAuthenticator, Authenticator
+from api.keys.plan_reload import PlanReloader, stamp
 from api.keys.plans import load_plans
+from api.keys.static_keys import distinct_callers, static_callers
 
 if TYPE_CHECKING:
     from flask import Blueprint, Flask
 
     from api.context import Context
 
-BLUEPRINTS: tuple[Blueprint, ...] = (routes.blueprint, usage_routes.blueprint, admin_routes.blueprint)
+BLUEPRINTS: tuple[Blueprint, ...] = (
+    routes.blueprint,
+    usage_routes.blueprint,
+    admin_routes.blueprint,
+    admin_usage_routes.blueprint,
+    bulk_routes.blueprint,
+    plan_routes.blueprint,
+)
 
 
 def init_app(app: Flask, deps: Context) -> None:
     """Register the routes of keys and build what authenticates. Raises SettingsError."""
     settings = deps.settings
+    seen = stamp(settings.plans_file)  # before it is read: a change after this is noticed
     deps.plans = load_plans(settings)
-    deps.authenticator = Authenticator(settings.keys(), deps.records.keys, deps.plans)
+    deps.plan_reloader = PlanReloader(deps.plans, settings, deps.metrics.plan_reloads, seen)
+    deps.lifecycle.add("plans", deps.plan_reloader.start, deps.plan_reloader.stop)
+    static = static_callers(settings.keys(), deps.records.tenants)
+    deps.static_keys = distinct_callers(static)
+    deps.authenticator = Authenticator(static, deps.records.keys, deps.plans)
     deps.administrator = AdminAuthenticator(settings.admin_token)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

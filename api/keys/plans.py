@@ -132,6 +132,10 @@ class Plans:
     def __iter__(self) -> Iterator[str]:
         return iter(self._plans)
 
+    def replace(self, other: Plans) -> None:
+        """Have the plans of another set in force from here on."""
+        self._plans = other._plans
+
     def get(self, name: str) -> Plan | None:
         """Return the plan of that name."""
         return self._plans.get(name)

@@ -77,22 +77,7 @@ def get_key() -> Response:
     """Return the calling key, even if it is disabled."""
     caller = require_caller(reading=True, disabled_too=True)
     stored = caller.stored
-    if stored is None:
-        return answer(
-            KeyOut(
-                id=caller.id,
-                object="key",
-                plan=None,
-                created_at=None,
-                prefix=None,
-                label=caller.label,
-                limits=ceilings(None),
-                runs_left=None,
-                runs_reset_at=None,
-                disabled=False,
-            )
-        )
-    return answer(KeyOut(**key_fields(stored)))
+    return answer(KeyOut(**(static_key_fields(caller) if stored is None else key_fields(stored))))
 
 
 @blueprint.post("/v1/keys/me/rotate")
@@ -173,6 +158,27 @@ def key_fields(stored: StoredKey) -> dict[str, Any]:
     }
 
 
+def static_key_fields(caller: Caller) -> dict[str, Any]:
+    """Return the fields of `KeyOut` for a static key."""
+    return {
+        "id": caller.id,
+        "object": "key",
+        "plan": None,
+        "created_at": None,
+        "prefix": None,
+        "label": caller.label,
+        "limits": ceilings(None),
+        "runs_left": None,
+        "runs_reset_at": None,
+        "disabled": False,
+    }
+
+
+def static_key() -> ApiError:
+    """Return the error for a change of a static key."""
+    return ApiError(409, "This key is defined in API_KEYS and can only be changed there.", code="static_key")
+
+
 def small_body() -> dict[str, Any]:
     """Return the JSON object of a request; {} without a body. Raises ApiError 400, 413 or 415."""
     length = request.content_length
@@ -208,5 +214,5 @@ def _require_self_service() -> None:
 
 def _stored(caller: Caller) -> StoredKey:
     if caller.stored is None:
-        raise ApiError(409, "This key is defined in API_KEYS and can only be changed there.", code="static_key")
+        raise static_key()
     return caller.stored

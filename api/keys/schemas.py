@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from api.errors import ApiError, invalid
 from api.http.field_names import FieldNames
 from api.http.validation import shape_error
-from api.keys.service import LABEL_RULE, MAX_LABEL, is_label
+from api.keys.service import LABEL_PATTERN, LABEL_RULE, is_label
 from api.openapi.models import Count, Page, ResponseModel, Time
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ KeyText = Annotated[str, Field(pattern=r"^ry_[0-9A-Za-z]{38}$")]
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$", json_schema_extra={"format": "date"})]
 Amount = Annotated[float, Field(ge=0)]
 #: Said of a label in the document; checked by `label_of`, for the sake of its message.
-Label = Annotated[str | None, Field(json_schema_extra={"pattern": rf"^[A-Za-z0-9_.-]{{0,{MAX_LABEL}}}$"})]
+Label = Annotated[str | None, Field(json_schema_extra={"pattern": f"^{LABEL_PATTERN}$"})]
 
 
 class _In(BaseModel):
@@ -79,14 +79,15 @@ class KeyOut(ResponseModel):
 
 
 class AdminKeyOut(KeyOut):
-    """A stored key as the admin calls show it."""
+    """A key as the admin calls show it. A static key (`API_KEYS`) is read-only; entries with one label are one."""
 
+    static: bool = Field(description="Whether the key is set in `API_KEYS`.")
     revoked_at: Time | None
     previous_valid_until: Time | None = Field(description="The time until which the previous secret is valid.")
 
 
 class AdminKeyListOut(Page[AdminKeyOut]):
-    """A page of stored keys."""
+    """A page of keys."""
 
 
 class KeyDeletedOut(ResponseModel):
@@ -139,6 +140,63 @@ class UsageOut(ResponseModel):
     bytes_in: Count
     bytes_out: Count
     by_language: dict[str, UsedOut]
+
+
+class UsageGroupOut(UsedOut):
+    """Resources used by the runs of one group. A field is null where it is not grouped by."""
+
+    key: str | None
+    label: str | None = Field(description="The label of the key; empty if it has none, or is not there any more.")
+    plan: str | None = Field(description="The plan that the key has now; null for a static key.")
+    language: str | None
+    day: Day | None
+
+
+class AdminUsageOut(ResponseModel):
+    """Resources used by the runs of all keys that ended on the days from `from` to `to`, both included, in UTC."""
+
+    object: Literal["usage_report"]
+    from_: Day = Field(alias="from")
+    to: Day
+    group_by: list[Literal["key", "plan", "language", "day"]]
+    data: list[UsageGroupOut]
+    total: UsedOut
+
+
+class BulkKeyOut(NewKeyOut):
+    """A key that was created with others."""
+
+    label: str
+
+
+class BulkKeysOut(ResponseModel):
+    """Keys that were created together, in the order of the rows. Their secrets are shown only here."""
+
+    object: Literal["list"]
+    data: list[BulkKeyOut]
+
+
+class PlanOut(ResponseModel):
+    """The bounds of a plan; null means no bound but the service's own."""
+
+    runs: Count | None
+    period: Literal["all", "month"]
+    rate_per_minute: Amount
+    burst: Count
+    concurrency: Count | None
+    queue: Count | None
+    storage_bytes: Count | None
+    records_bytes: Count | None
+    limits: dict[str, int | float] = Field(description="The ceiling of each run limit.")
+
+
+class PlansOut(ResponseModel):
+    """The plans in force."""
+
+    object: Literal["plans"]
+    loaded_at: Time
+    error: str | None = Field(description="The problem of the present `PLANS_FILE`, which is not in force.")
+    plans: dict[str, PlanOut]
 
 
 M = TypeVar("M", bound=_In)

@@ -11,19 +11,22 @@ from api.keys.key_format import SHOWN, digest, new_key_text
 from config.clock import now_ms, rfc3339
 from config.ids import new_id
 from protocol.limits import LIMIT_RULES
-from records.keys import Actor, NewKey
+from records.keys import Actor, NewKey, StoredKey
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from api.keys.plans import Plan, Plans
-    from records.keys import KeyStore, StoredKey
+    from records.keys import KeyStore
     from records.usage import UsageStore
 
 
 audit_log = logging.getLogger("audit")
 
 MAX_LABEL = 64
-LABEL_RULE = f"must be at most {MAX_LABEL} of A-Z a-z 0-9 _ . -"
-_LABEL = re.compile(rf"[A-Za-z0-9_.-]{{0,{MAX_LABEL}}}")
+LABEL_RULE = f"must be at most {MAX_LABEL} of A-Z a-z 0-9 _ . @ - and spaces, with no space at either end"
+LABEL_PATTERN = rf"([A-Za-z0-9_.@-]([A-Za-z0-9_.@ -]{{0,{MAX_LABEL - 2}}}[A-Za-z0-9_.@-])?)?"
+_LABEL = re.compile(LABEL_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,21 @@ class KeyService:
         stored = self._keys.create(new, Actor(actor, at_ms))
         _audit("key.created", key=stored.id, plan=plan, actor=actor)
         return IssuedKey(text, stored)
+
+    def make_many(self, wanted: Sequence[tuple[str, str]], actor: str) -> list[IssuedKey]:
+        """Issue new keys, a plan and a label each, all or none of them."""
+        at_ms = now_ms()
+        texts = [new_key_text() for _ in wanted]
+        new = [
+            NewKey(new_id("key"), digest(text), text[:SHOWN], plan, at_ms, label)
+            for text, (plan, label) in zip(texts, wanted, strict=True)
+        ]
+        self._keys.create_many(new, Actor(actor, at_ms))
+        _audit("keys.created", keys=len(new), actor=actor)
+        return [
+            IssuedKey(text, StoredKey(key.id, key.prefix, key.plan, key.label, False, at_ms, None, None))
+            for text, key in zip(texts, new, strict=True)
+        ]
 
     def rotate(self, key_id: str, current: bytes, *, grace_s: int) -> IssuedKey | None:
         """Issue a new secret for the key whose present secret has that digest; return None if it has another by

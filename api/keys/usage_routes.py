@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -13,6 +11,7 @@ from flask import Blueprint, Response, request
 
 from api.context import context, require_caller
 from api.errors import JSON, invalid
+from api.http.csv_text import CSV, to_csv
 from api.keys.routes import answer
 from api.keys.schemas import UsageOut
 from api.openapi import examples_keys as examples
@@ -21,16 +20,20 @@ from api.openapi.decorator import Answer, Query, operation
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from records.usage import UsageRow
+    from records.usage import UsageRow, UsageTotal
 
 blueprint = Blueprint("usage", __name__)
 
-CSV = "text/csv"
 #: Ten years of rows, a row a day and language.
 MOST_DAYS = 3660
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _DATE = {"type": "string", "format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
-_COLUMNS = ("day", "language", "runs", "cpu_seconds", "wall_seconds", "gb_seconds", "bytes_in", "bytes_out")
+SUMS = ("runs", "cpu_seconds", "wall_seconds", "gb_seconds", "bytes_in", "bytes_out")
+#: The days of a report.
+SPAN = (
+    Query("from", "The first day, in UTC. Default: the first day of the month of `to`.", _DATE),
+    Query("to", "The last day, included. Default: today.", _DATE),
+)
 
 
 @blueprint.get("/v1/usage")
@@ -38,10 +41,7 @@ _COLUMNS = ("day", "language", "runs", "cpu_seconds", "wall_seconds", "gb_second
     "Get your usage",
     tag="usage",
     description="As JSON, or with `Accept: text/csv` as one row per day and language.",
-    query=(
-        Query("from", "The first day, in UTC. Default: the first day of the month of `to`.", _DATE),
-        Query("to", "The last day, included. Default: today.", _DATE),
-    ),
+    query=SPAN,
     answers={200: Answer("The usage.", {JSON: UsageOut, CSV: {"type": "string"}}, {"november": examples.USAGE})},
     errors=("invalid_value", "unknown_field", "not_acceptable"),
 )
@@ -51,14 +51,14 @@ def get_usage() -> Response:
     With `Accept: text/csv` a row for each day and language. A run counts on the day it ended.
     """
     caller = require_caller(reading=True)
-    media = _media()
-    first, last = _span()
+    media = usage_media()
+    first, last = usage_span()
     rows = context().records.usage.usage(caller.id, first, last)
     if media == CSV:
         response = Response(_csv(rows), content_type=f"{CSV}; charset=utf-8")
         response.headers["Content-Disposition"] = f'attachment; filename="usage-{first}-{last}.csv"'
         return response
-    total = _Used.of(rows)
+    total = UsedSum.of(rows)
     languages = sorted({row.language for row in rows})
     return answer(
         UsageOut.model_validate(
@@ -70,7 +70,7 @@ def get_usage() -> Response:
                 "runs_limit": None if caller.plan is None else caller.plan.runs,
                 **total.fields(),
                 "by_language": {
-                    name: _Used.of(row for row in rows if row.language == name).fields() for name in languages
+                    name: UsedSum.of(row for row in rows if row.language == name).fields() for name in languages
                 },
             }
         )
@@ -78,7 +78,7 @@ def get_usage() -> Response:
 
 
 @dataclass(frozen=True, slots=True)
-class _Used:
+class UsedSum:
     """Sums in whole numbers, so that the parts add up to the whole."""
 
     runs: int
@@ -89,7 +89,7 @@ class _Used:
     bytes_out: int
 
     @classmethod
-    def of(cls, rows: Iterable[UsageRow]) -> _Used:
+    def of(cls, rows: Iterable[UsageRow | UsageTotal]) -> UsedSum:
         """Return the sums of the rows."""
         listed = list(rows)
         return cls(*(sum(getattr(row, name) for row in listed) for name in cls.__slots__))
@@ -107,31 +107,31 @@ class _Used:
 
 
 def _csv(rows: Iterable[UsageRow]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(_COLUMNS)
-    for row in rows:
-        used = _Used.of([row]).fields()
-        writer.writerow([row.day.isoformat(), row.language, *(used[name] for name in _COLUMNS[2:])])
-    return text.getvalue()
+    return to_csv(
+        ("day", "language", *SUMS),
+        ((row.day.isoformat(), row.language, *UsedSum.of([row]).fields().values()) for row in rows),
+    )
 
 
-def _media() -> str:
-    """JSON, or CSV for who would rather have that. Raises ApiError 400."""
+def usage_media(first: str = JSON) -> str:
+    """Return JSON or CSV by the request's Accept header; `first` where it admits both. Raises ApiError 400."""
     accepted = request.accept_mimetypes
     if not accepted:
-        return JSON
-    best = accepted.best_match([JSON, CSV])
+        return first
+    best = accepted.best_match([first, *{JSON, CSV} - {first}])
     if best is None:
         raise invalid(f"Accept: must admit {JSON} or {CSV}", param="Accept", code="not_acceptable")
     return best
 
 
-def _span() -> tuple[date, date]:
-    """Return the first and the last day. Raises ApiError 400 naming the parameter."""
+def usage_span(others: tuple[str, ...] = ()) -> tuple[date, date]:
+    """Return the first and the last day. Raises ApiError 400 naming the parameter, also for one not in `others`."""
+    known = ("from", "to", *others)
     for name, values in request.args.lists():
-        if name not in ("from", "to"):
-            raise invalid("the query has an unknown parameter; supported: from, to", code="unknown_field")
+        if name not in known:
+            raise invalid(
+                f"the query has an unknown parameter; supported: {', '.join(known)}", code="unknown_field"
+            )
         if len(values) > 1:
             raise invalid(f"{name}: is given twice", param=name)
     today = datetime.now(UTC).date()

@@ -40,6 +40,7 @@ FAULTS: dict[str, ErrorCode] = {
     "incomplete_body": ErrorCode(400, "The body ended before its Content-Length."),
     "invalid_base64": ErrorCode(400, "files.0.content: is not valid base64", "files.0.content"),
     "invalid_cursor": ErrorCode(400, "after: is not an id of this list", "after"),
+    "invalid_csv": ErrorCode(400, "Row 2 has 3 cells, and the header 2."),
     "invalid_json": ErrorCode(
         400, "The body is not valid JSON: trailing comma is not allowed (line 3, column 1, byte 42)."
     ),
@@ -72,6 +73,7 @@ FAULTS: dict[str, ErrorCode] = {
     "self_service_off": ErrorCode(403, "Self-service keys are disabled: ask the operator for a key."),
     "unknown_plan@403": ErrorCode(403, "The plan of this key no longer exists: ask the operator."),
     "file_not_permitted": ErrorCode(403, "Read-only file system", "path"),
+    "admin_off": ErrorCode(403, "Admin calls are off: the operator turns them on by setting ADMIN_TOKEN."),
     "link_expired": ErrorCode(403, "token: the link has expired", "token"),
     "link_invalid": ErrorCode(403, "token: the link is not valid", "token"),
     # 404, 405, 408, 409
@@ -164,7 +166,14 @@ _BY_AUTH: dict[Auth, tuple[str, ...]] = {
         "rate_limit_exceeded",
         "records_unavailable",
     ),
-    "admin": ("missing_token", "malformed_token", "invalid_token", "rate_limit_exceeded", "records_unavailable"),
+    "admin": (
+        "missing_token",
+        "malformed_token",
+        "invalid_token",
+        "admin_off",
+        "rate_limit_exceeded",
+        "records_unavailable",
+    ),
     "link": ("link_expired", "link_invalid", "rate_limit_exceeded"),
     "metrics": ("invalid_token",),
 }
@@ -172,6 +181,11 @@ _BY_AUTH: dict[Auth, tuple[str, ...]] = {
 JSON_BODY = (
     "invalid_json", "incomplete_body", "missing_field", "unknown_field", "invalid_type", "invalid_value",
     "request_too_large", "request_timeout", "unsupported_media_type", "unsupported_content_encoding", "too_many",
+)  # fmt: skip
+#: Of a CSV table.
+CSV_BODY = (
+    "invalid_csv", "incomplete_body", "invalid_value", "request_too_large", "request_timeout",
+    "unsupported_media_type", "too_many", "too_long",
 )  # fmt: skip
 #: Of a list's query.
 LISTED = ("invalid_value", "unknown_field", "invalid_cursor")

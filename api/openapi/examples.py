@@ -120,9 +120,31 @@ FILE: dict[str, Any] = {
 
 def page(row: dict[str, Any]) -> dict[str, Any]:
     """Return a list of one row."""
-    return {"object": "list", "data": [row], "first_id": row["id"], "last_id": row["id"], "has_more": False}
+    return {
+        "object": "list",
+        "data": [row],
+        "first_id": row["id"],
+        "last_id": row["id"],
+        "has_more": False,
+        "next": None,
+    }
 
 
+ADMIN_RUN_PAGE: dict[str, Any] = page(
+    {
+        "id": RUN["id"],
+        "object": "run",
+        "key": "key_Ab3dE5fG7hJ9kL1mN3pQ5rS7tU9v",
+        "label": "alice@example.org",
+        **{
+            name: RUN[name]
+            for name in (
+                "status", "language", "exit_code", "signal", "timed_out", "oom_killed", "cancelled", "usage",
+                "limits", "metadata", "created_at", "started_at", "finished_at", "error",
+            )
+        },
+    }
+)  # fmt: skip
 LANGUAGES: dict[str, Any] = {
     "object": "list",
     "data": [

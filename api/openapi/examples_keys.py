@@ -30,7 +30,7 @@ KEY: dict[str, Any] = {
     "runs_reset_at": None,
     "disabled": False,
 }
-ADMIN_KEY: dict[str, Any] = {**KEY, "revoked_at": None, "previous_valid_until": None}
+ADMIN_KEY: dict[str, Any] = {**KEY, "static": False, "revoked_at": None, "previous_valid_until": None}
 KEY_PAGE = page(ADMIN_KEY)
 AUDIT_PAGE = page(
     {
@@ -50,6 +50,37 @@ _USED = {
     "gb_seconds": 0.3125,
     "bytes_in": 300,
     "bytes_out": 12,
+}
+ADMIN_USAGE: dict[str, Any] = {
+    "object": "usage_report",
+    "from": "2026-11-01",
+    "to": "2026-11-21",
+    "group_by": ["key", "language"],
+    "data": [{"key": _ID, "label": "alice", "plan": None, "language": "python", "day": None, **_USED}],
+    "total": _USED,
+}
+KEYS_CSV = "label,plan\nalice@example.org,pro\nteam one,free\n"
+PLANS: dict[str, Any] = {
+    "object": "plans",
+    "loaded_at": _AT,
+    "error": None,
+    "plans": {
+        "free": {
+            "runs": 50,
+            "period": "all",
+            "rate_per_minute": 10.0,
+            "burst": 10,
+            "concurrency": 2,
+            "queue": 4,
+            "storage_bytes": 104_857_600,
+            "records_bytes": 67_108_864,
+            "limits": asdict(Limits.resolve({"memory_mb": 512, "pids": 256})),
+        }
+    },
+}
+BULK_KEYS: dict[str, Any] = {
+    "object": "list",
+    "data": [{**NEW_KEY, "label": "alice@example.org"}],
 }
 USAGE: dict[str, Any] = {
     "object": "usage",

@@ -184,6 +184,29 @@ class Run(ResponseModel):
     )
 
 
+class AdminRun(ResponseModel):
+    """A run of any key, without its program, input and output."""
+
+    id: RunId
+    object: Literal["run"]
+    key: str = Field(description="The id of the run's key.")
+    label: str = Field(description="The label of the key; empty if it has none, or is not there any more.")
+    status: Status
+    language: str
+    exit_code: int | None
+    signal: str | None
+    timed_out: bool
+    oom_killed: bool
+    cancelled: bool
+    usage: Usage
+    limits: Limits
+    metadata: dict[str, str]
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    error: ErrorObject | None = Field(description="The service's error, if `status` is `error`.")
+
+
 class File(ResponseModel):
     """An uploaded file, or an artifact of a run."""
 
@@ -200,17 +223,22 @@ Row = TypeVar("Row", bound=BaseModel)
 
 
 class Page(ResponseModel, Generic[Row]):
-    """A page of a list. The next one is the one `after` its `last_id`."""
+    """A page of a list. `next` leads to the next one, which is usually the one `after` its `last_id`."""
 
     object: Literal["list"]
     data: Annotated[list[Row], Field(max_length=LIMIT_MAX)]
     first_id: str | None
     last_id: str | None
     has_more: bool
+    next: str | None = Field(description="The link to the next page, with the same filters; null on the last page.")
 
 
 class RunList(Page[Run]):
     """A page of runs."""
+
+
+class AdminRunList(Page[AdminRun]):
+    """A page of runs of all keys."""
 
 
 class FileList(Page[File]):

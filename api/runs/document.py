@@ -16,7 +16,7 @@ from protocol.limits import LIMIT_RULES, Limits
 from protocol.result import JobError
 from protocol.states import ENDED_STATUSES, LiveStatus, Status
 from records.files import NewFile
-from records.runs import NewRun, RunBlob, RunEnd, StoredEvent
+from records.runs import ERROR_BYTES, NewRun, RunBlob, RunEnd, StoredEvent
 from records.usage import RunUsage
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ class RunRecord:
             status=status,
             quota=quota,
             storage_bytes=storage_bytes,
+            metadata=self.metadata,
         )
 
     def live(self, status: Status, started_at: str | None = None) -> bytes:
@@ -174,6 +175,7 @@ class RunRecord:
                 artifacts=tuple(_file(item, ended_at_ms, forgotten_at_ms) for item in result["artifacts"]),
                 usage=self._usage(result),
                 never_began=error is not None and error.code == INTERRUPTED and not result.get("started_at"),
+                error_text=_error_text(status, result, error),
             )
         except (KeyError, TypeError, AttributeError, orjson.JSONEncodeError) as e:
             raise ResultError("the result lacks a field") from e
@@ -182,7 +184,13 @@ class RunRecord:
         """Return the end of a run that failed through the service."""
         result = {"started_at": started_at, "finished_at": now()}
         document = self._document("error", _NO_FACTS, result, error)
-        return RunEnd("error", now_ms(), document, usage=RunUsage(bytes_in=self.bytes_in))
+        return RunEnd(
+            "error",
+            now_ms(),
+            document,
+            usage=RunUsage(bytes_in=self.bytes_in),
+            error_text=_error_text("error", _NO_FACTS, error),
+        )
 
     def _usage(self, result: dict[str, Any]) -> RunUsage:
         used = result["usage"]
@@ -245,6 +253,16 @@ def _job_error(data: object) -> ErrorObject:
         return ErrorObject("The service failed to run this.", error_type(500), None, "internal_error")
     error = JobError(**data)
     return ErrorObject(error.message, error.type, error.param, error.code)
+
+
+def _error_text(status: Status, result: dict[str, Any], error: ErrorObject | None) -> str:
+    """Return the text that an unsuccessful run is searched by: the service's error, else the end of its stderr."""
+    if status == "succeeded":
+        return ""
+    if error is not None:
+        return f"{error.code}: {error.message}"
+    compiled = result["compile"]
+    return str(result["stderr"] or (compiled["stderr"] if compiled is not None else ""))[-ERROR_BYTES:]
 
 
 def _code_sha256(request: RunRequest) -> str:

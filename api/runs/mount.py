@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api.runs import routes
+from api.runs import admin_routes, routes
 from api.runs.events import RunFollower
 from api.runs.service import RunService
 from api.runs.stored_outputs import Outputs
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from records.keys import KeyStore
 
-BLUEPRINTS: tuple[Blueprint, ...] = (routes.blueprint,)
+BLUEPRINTS: tuple[Blueprint, ...] = (routes.blueprint, admin_routes.blueprint)
 
 
 def init_app(app: Flask, deps: Context) -> None:
     """Register the routes of runs and build their service. Ended runs go where this instance keeps the database."""
     settings = deps.settings
     if deps.instance is not None:
-        policy = _policy(settings, deps.plans, deps.records.keys)
-        retention = Retention(deps.records.retention, policy)
+        retention = Retention(deps.records.retention, lambda: _policy(settings, deps.plans, deps.records.keys))
         deps.lifecycle.add("retention", retention.start, retention.stop)
     deps.outputs = Outputs(deps.storage)
     deps.follower = RunFollower(deps.dispatcher, deps.records.runs, deps.outputs.whole)

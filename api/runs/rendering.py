@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 from flask import Response, request
 
-from api.context import context
+from api.context import context, next_url
 from api.errors import JSON
 from api.files.links import ArtifactLinkSigner
 from api.http.concurrency import SMALL_BYTES
@@ -53,11 +53,12 @@ def run_and_answer(asked: RunRequest, caller: Caller, body: bytes, *, session_id
 
 def list_response(page: RecordPage[Run], sharer: str) -> Response:
     """Return a page of runs; what is in storage of them is read while it is sent."""
+    following = next_url(page.cursor)
     sign = signer().document
     if any(is_in_parts(run.document) for run in page.items):
-        return _in_parts(lambda: _list_parts(page, sign), sharer)
+        return _in_parts(lambda: _list_parts(page, sign, following), sharer)
     rows = [(run.id, orjson.Fragment(sign(run.document))) for run in page.items]
-    body = list_body(rows, has_more=page.has_more)
+    body = list_body(rows, has_more=page.has_more, next_url=following)
     return bytes_response(body, context().places.readers.acquire_for_response(len(body), sharer))
 
 
@@ -72,8 +73,9 @@ def recorded_response(run: Run, *, request: bytes | RunBlob | None = None, statu
     return bytes_response(body, context().places.readers.acquire_for_response(len(body), run.owner), status=status)
 
 
-def _list_parts(page: RecordPage[Run], sign: Callable[[bytes], bytes]) -> list[Part]:
-    before, behind = list_ends([run.id for run in page.items], has_more=page.has_more)
+def _list_parts(page: RecordPage[Run], sign: Callable[[bytes], bytes], following: str | None) -> list[Part]:
+    ids = [run.id for run in page.items]
+    before, behind = list_ends(ids, has_more=page.has_more, next_url=following)
     parts: list[Part] = []
     for run in page.items:
         parts += (b"," if parts else before, *context().outputs.parts(run.document, sign))

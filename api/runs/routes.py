@@ -19,7 +19,7 @@ from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
 from api.openapi.error_codes import JSON_BODY, LISTED
 from api.openapi.models import Run as RunAnswer
 from api.openapi.models import RunDeleted, RunList
-from api.openapi.parameters import EVENTS, IDEMPOTENCY, PAGING
+from api.openapi.parameters import EVENTS, IDEMPOTENCY, METADATA, PAGING
 from api.runs.events import MAX_SEQ, parse_after
 from api.runs.rendering import (
     client_fd,
@@ -92,12 +92,14 @@ def create_run() -> Response:
     tag="runs",
     query=(
         *PAGING,
+        METADATA,
         Query("status", "Only runs of this status.", {"type": "string", "enum": list(STATUSES)}),
         Query("language", "Only runs of this language, by id or alias.", {"type": "string"}),
     ),
     answers={200: Json("The newest first, unless `order=asc`.", RunList, {"one": examples.page(examples.RUN)})},
     errors=(
         *LISTED,
+        "too_many",
         "unknown_language",
         "worker_unavailable",
         "overloaded",
@@ -108,7 +110,7 @@ def create_run() -> Response:
 def list_runs() -> Response:
     """List the caller's runs, page by page: the newest first unless `order=asc`."""
     caller = require_caller(reading=True)
-    asked = parse_list(request.args, filters=("status", "language"))
+    asked = parse_list(request.args, filters=("status", "language"), by_metadata=True)
     language = asked.filters.get("language")
     if language is not None:
         language = context().languages.name_of(language)
@@ -119,6 +121,7 @@ def list_runs() -> Response:
         order=asked.order,
         status=parse_status(asked.filters.get("status")),
         language=language,
+        metadata=asked.metadata,
     )
     return list_response(page, caller.id)
 

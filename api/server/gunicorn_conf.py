@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from api.http import metrics
+from api.keys.static_keys import static_callers
 from api.server.gunicorn_worker import KEEPALIVE_WAITERS, Logger, Worker
 from api.system import instance_lease
 from config import logging as service_logging
@@ -92,13 +93,18 @@ _taken: list[Instance] = []
 
 
 def _take_lease() -> None:
-    """Have the database for this instance alone; exit with 78 where one that lives, or a newer one, has it."""
+    """Have the database for this instance alone; exit with 78 where one that lives, or a newer one, has it.
+
+    Exit with 78 also where API_KEYS would merge tenants.
+    """
     try:
         instance = instance_lease.this_instance(_settings.api_home)
         migrate(_settings.database)
         records = open_records(_settings.database, connections=1, lease_ms=_settings.lease_ms)
         try:
             instance_lease.acquire(records.leases, instance)
+            # Here too, where a refusal ends the start: each process does the same for itself.
+            static_callers(_settings.keys(), records.tenants)
         finally:
             records.close()
     except (SettingsError, RecordsTooNew) as e:

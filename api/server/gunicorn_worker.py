@@ -133,7 +133,7 @@ class Worker(Loop):
                 forwarded.append(value)
         authorization = authorization_of(authorization, api_key)
         if authorization is not None:
-            key = self.served.authenticator.recognised(authorization)
+            key = self._recognised(authorization)
             if key is not None:
                 return key, True
         remote = client[0] if isinstance(client, tuple) else None
@@ -141,6 +141,10 @@ class Worker(Loop):
 
     def _stranger_bytes(self, request: Request) -> int:
         return KEYLESS_BODY_BYTES if self.served.is_keyless(request.path) else UNAUTHENTICATED_BODY_BYTES
+
+    def _recognised(self, authorization: str | None) -> bytes | None:
+        served = self.served
+        return served.authenticator.recognised(authorization) or served.administrator.recognised(authorization)
 
     # -- on threads --------------------------------------------------------------------------------
 
@@ -157,7 +161,7 @@ class Worker(Loop):
                     self.served.authenticator.authenticate(
                         given, may_ask=lambda: self.served.limiter.may_ask(str(address))
                     )
-            key = self.served.authenticator.recognised(given)
+            key = self._recognised(given)
             if conn.known_as(key) is Step.MORE:
                 return Fate.ARRIVING
         finally:

@@ -53,6 +53,7 @@ class SessionList(ResponseModel):
     first_id: SessionId | None
     last_id: SessionId | None
     has_more: bool
+    next: str | None = Field(description="The link to the next page, with the same filters; null on the last one.")
 
 
 class SessionDeleted(ResponseModel):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, request
 
-from api.context import context, require_caller
+from api.context import context, next_url, require_caller
 from api.errors import JSON, ApiError, invalid
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain, parse_object, read_json_body
 from api.http.json_response import document_response, json_response
@@ -100,7 +100,9 @@ def list_sessions() -> Response:
         name=asked.filters.get("name"),
     )
     rows = [(made["id"], made) for made in context().sessions.objects(page.items)]
-    return document_response(list_body(rows, has_more=page.has_more))
+    return document_response(
+        list_body(rows, has_more=page.has_more, next_url=next_url(rows[-1][0] if page.has_more else None))
+    )
 
 
 @blueprint.get("/v1/sessions/<session_id>")

@@ -7,6 +7,7 @@ A language that was ready may be used from memory for a while: the worker checks
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -128,6 +129,13 @@ class Languages:
         if language is None:
             raise self._unknown(name)
         return language.id
+
+    def known_name_of(self, name: str) -> str:
+        """Return the id of a language by id or alias; the name itself where the worker does not offer it now."""
+        with suppress(WorkerUnavailable):
+            self.catalogue()
+        language = self._catalogue.by_name.get(name)
+        return name if language is None else language.id
 
     def _unknown(self, name: str) -> ApiError:
         by_name = self._catalogue.by_name

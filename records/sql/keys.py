@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, bindparam, insert, or_, select, update
@@ -16,9 +17,9 @@ from records.sql.tables import audit
 from records.sql.tables import keys as table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Executable
 
     from records.page import Order
     from records.sql.database import Database
@@ -47,6 +48,8 @@ _ROTATE_CURRENT = _ROTATE.where(table.c.digest == bindparam("current"))
 _INSERT = insert(table)
 _NOTE = insert(audit)
 _LARGEST_SEQ = 2**63 - 1
+#: Values of one IN (…): far below what either database takes.
+_LABELS_AT_MOST = 500
 
 
 class SqlKeys:
@@ -59,22 +62,43 @@ class SqlKeys:
 
     def create(self, key: NewKey, actor: Actor) -> StoredKey:
         """See `KeyStore.create`."""
-        row = {
-            "id": key.id,
-            "digest": key.digest,
-            "prefix": key.prefix,
-            "label": key.label,
-            "plan": key.plan,
-            "disabled": False,
-            "created_at_ms": key.created_at_ms,
-        }
+        self.create_many([key], actor)
+        return StoredKey(key.id, key.prefix, key.plan, key.label, False, key.created_at_ms, None, None)
+
+    def create_many(self, keys: Sequence[NewKey], actor: Actor) -> None:
+        """See `KeyStore.create_many`."""
+        rows = [
+            {
+                "id": key.id,
+                "digest": key.digest,
+                "prefix": key.prefix,
+                "label": key.label,
+                "plan": key.plan,
+                "disabled": False,
+                "created_at_ms": key.created_at_ms,
+            }
+            for key in keys
+        ]
+        notes = [_note(actor, "key.create", key.id, {"plan": key.plan, "prefix": key.prefix}) for key in keys]
 
         def work(connection: Connection) -> None:
-            connection.execute(_INSERT, row)
-            _note(connection, actor, "key.create", key.id, {"plan": key.plan, "prefix": key.prefix})
+            connection.execute(_INSERT, rows)
+            connection.execute(_NOTE, notes)
 
-        self._database.write(work)
-        return StoredKey(key.id, key.prefix, key.plan, key.label, False, key.created_at_ms, None, None)
+        if rows:
+            self._database.write(work)
+
+    def labels(self, key_ids: Collection[str]) -> dict[str, str]:
+        """See `KeyStore.labels`."""
+        found: dict[str, str] = {}
+        given = sorted(key_ids)
+        for start in range(0, len(given), _LABELS_AT_MOST):
+            statement = select(table.c.id, table.c.label).where(
+                table.c.id.in_(given[start : start + _LABELS_AT_MOST])
+            )
+            rows: Sequence[Any] = self._database.read(partial(_all, statement))
+            found.update((row.id, row.label) for row in rows)
+        return found
 
     def find(self, digest: bytes) -> StoredKey | None:
         """See `KeyStore.find`."""
@@ -164,7 +188,7 @@ class SqlKeys:
         def work(connection: Connection) -> Any:  # noqa: ANN401  # a row of _COLUMNS
             row = connection.execute(statement, {"key_id": key_id, **(values or {})}).first()
             if row is not None:
-                _note(connection, actor, action, key_id, detail)
+                connection.execute(_NOTE, _note(actor, action, key_id, detail))
             return row
 
         row = self._database.write(work)
@@ -177,15 +201,18 @@ def _key_as_it_comes(row: list[Any]) -> StoredKey:
     return StoredKey(key_id, prefix, plan, bytes(label).decode("utf-8", "surrogatepass"), bool(disabled), *rest)
 
 
-def _note(connection: Connection, actor: Actor, action: str, subject: str, detail: dict[str, Any]) -> None:
-    row = {
+def _all(statement: Executable, connection: Connection) -> Sequence[Any]:
+    return connection.execute(statement).all()
+
+
+def _note(actor: Actor, action: str, subject: str, detail: dict[str, Any]) -> dict[str, Any]:
+    return {
         "at_ms": actor.at_ms,
         "actor": actor.name,
         "action": action,
         "subject": subject,
         "detail": json.dumps(detail).encode(),
     }
-    connection.execute(_NOTE, row)
 
 
 def _audit_seq(after: str) -> int:

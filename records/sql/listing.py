@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, func, or_, select
 
 from records.packing import unpack
-from records.runs import Run
+from records.runs import ENDED, Run
 from records.sql.paging import walk
+from records.sql.tables import not_succeeded
 from records.sql.tables import runs as table
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def run_of(row: Sequence[Any]) -> Run:
 
 def page(
     connection: Connection,
-    owner: str,
+    owner: str | None,
     *,
     limit: int,
     after: str | None,
@@ -54,14 +55,25 @@ def page(
     status: str | None,
     language: str | None,
 ) -> tuple[Sequence[Any], bool]:
-    """Return the rows of one page, and whether more follow. Raises UnknownCursor."""
+    """Return the rows of one page, and whether more follow. Raises UnknownCursor.
+
+    `owner` None is every owner: then `status` must not be `succeeded`.
+    """
     statement = _SIZES.limit(limit + 1)
     if status is not None:
         statement = statement.where(table.c.status == status)
+        if owner is None:  # the indexes of all owners have what did not succeed, or what is live
+            statement = statement.where(not_succeeded if status in ENDED else table.c.ended_at_ms.is_(None))
     if language is not None:
         statement = statement.where(table.c.language == language)
-    mine: tuple[ColumnElement[bool], ...] = (table.c.owner == owner,)
+    mine: tuple[ColumnElement[bool], ...] = () if owner is None else (table.c.owner == owner,)
     found = connection.execute(walk(connection, statement, table, within=mine, after=after, order=order)).all()
+    seqs = fitting(found, limit)
+    return rows(connection, seqs, order), len(found) > len(seqs)
+
+
+def fitting(found: Sequence[Any], limit: int) -> list[int]:
+    """Return the `seq` of the first rows of (seq, bytes) that one page holds."""
     seqs: list[int] = []
     room = PAGE_BYTES
     for seq, size in found[:limit]:
@@ -69,10 +81,15 @@ def page(
             break
         seqs.append(seq)
         room -= size
+    return seqs
+
+
+def rows(connection: Connection, seqs: Sequence[int], order: Order) -> Sequence[Any]:
+    """Return the rows of `COLUMNS` of those runs."""
     if not seqs:
-        return (), False
-    rows = _ROWS.order_by(table.c.seq.asc() if order == "asc" else table.c.seq.desc())
-    return connection.execute(rows, {"seqs": seqs}).all(), len(found) > len(seqs)
+        return ()
+    statement = _ROWS.order_by(table.c.seq.asc() if order == "asc" else table.c.seq.desc())
+    return connection.execute(statement, {"seqs": seqs}).all()
 
 
 def last_seq(connection: Connection) -> int:

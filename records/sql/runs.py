@@ -24,18 +24,20 @@ from records.runs import (
     Run,
     RunBlob,
     RunEnd,
+    RunFilter,
     StoredEvent,
 )
 from records.sql import blobs, listing
 from records.sql import events as event_rows
 from records.sql.idempotency import Idempotency, key_digest
 from records.sql.leases import alive
+from records.sql.search import RunSearch, SearchIndex, folded, tags
 from records.sql.sizes import ROW_BYTES, SqlSizes, kept_bytes
 from records.sql.tables import files, requests
 from records.sql.tables import runs as table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -114,6 +116,7 @@ class SqlRuns:
         self._files = files
         self._usage = usage
         self._sizes = SqlSizes(database)
+        self._index = SearchIndex(database)
         prepare = database.prepare
         self._insert = prepare(_INSERT.values(instance=instance or None), _INSERTED)
         self._insert_request = prepare(insert(requests), ("run_seq", "body"))
@@ -144,6 +147,8 @@ class SqlRuns:
             **_document(run.document),
         }
 
+        digests = [*tags(run.owner, run.metadata)] if run.metadata else None
+
         def work(connection: Connection) -> None:
             if idempotency is not None and key is not None:
                 _refuse(self._idempotency.claim(connection, run, idempotency, key))
@@ -154,6 +159,8 @@ class SqlRuns:
             seq = self._insert(connection, row).scalar_one()
             if run.blob is not None:
                 blobs.add(connection, seq, (run.blob,))
+            if digests:
+                self._index.accepted(connection, seq, digests)
             if row["request"] is None:
                 self._insert_request(connection, {"run_seq": seq, "body": request})
 
@@ -209,7 +216,10 @@ class SqlRuns:
         in_storage = sum(blob.size for blob in end.blobs)
         row["document_bytes"] += in_storage  # what a page of a list comes to
         ready = event_rows.packed(end.events)
-        row["more"] = ROW_BYTES + len(row["document"]) + sum(len(chunk) for _, chunk in ready) + in_storage
+        text = folded(end.error_text)
+        row["more"] = (
+            ROW_BYTES + len(text) + len(row["document"]) + sum(len(chunk) for _, chunk in ready) + in_storage
+        )
 
         def work(connection: Connection) -> bool:
             run = self._finish(connection, row).first()
@@ -223,6 +233,8 @@ class SqlRuns:
                 self._files.add_artifacts(connection, run.owner, run.seq, run_id, end.artifacts)
             self._usage.add(connection, run.owner, run.language, end.ended_at_ms, end.usage)
             self._sizes.add(connection, run.owner, run.kept_bytes)
+            if text:
+                self._index.ended(connection, run.seq, run.owner, text)
             if end.never_began:
                 self._undo_acceptance(connection, run_id, run.owner, run.idempotency_key, run.period)
             return True
@@ -283,11 +295,31 @@ class SqlRuns:
         order: Order = "desc",
         status: str | None = None,
         language: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> RecordPage[Run]:
         """See `RunStore.list`."""
+        wanted = RunFilter(owner, status, language, metadata or {})
+        return self.search(wanted, limit=limit, after=after, order=order)
+
+    def search(
+        self, wanted: RunFilter, *, limit: int, after: str | None = None, order: Order = "desc"
+    ) -> RecordPage[Run]:
+        """See `RunStore.search`."""
+        # Of all keys, no index finds what succeeded.
+        is_walked = wanted.owner is None and wanted.status == "succeeded"
+        if wanted.metadata or wanted.error is not None or is_walked:
+            search = RunSearch(wanted, order, is_sqlite=self._database.is_sqlite)
+            found, has_more, resume = self._database.read(partial(search.page, limit=limit, after=after))
+            return RecordPage(tuple(listing.run_of(row) for row in found), has_more, resume)
         rows, has_more = self._database.read(
             lambda connection: listing.page(
-                connection, owner, limit=limit, after=after, order=order, status=status, language=language
+                connection,
+                wanted.owner,
+                limit=limit,
+                after=after,
+                order=order,
+                status=wanted.status,
+                language=wanted.language,
             )
         )
         return RecordPage(tuple(listing.run_of(row) for row in rows), has_more)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import BigInteger, bindparam, cast, func, select, update
 
 from records.runs import OverQuota
-from records.sql.tables import run_counts, usage
-from records.usage import Quota, RunUsage, UsageRow
+from records.sql.tables import keys, run_counts, usage
+from records.usage import Quota, RunUsage, UsageQuery, UsageRow, UsageTotal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Connection
 
     from records.sql.database import Database
@@ -88,6 +90,28 @@ class SqlUsage:
         rows = self._database.read(lambda connection: connection.execute(_USAGE, asked).all())
         return tuple(UsageRow(_date(row.day), *row[1:]) for row in rows)
 
+    def report(self, asked: UsageQuery, *, limit: int) -> tuple[UsageTotal, ...]:
+        """See `UsageStore.report`."""
+        groups = {"key": usage.c.owner, "plan": keys.c.plan, "language": usage.c.language, "day": usage.c.day}
+        by = [groups[name] for name in asked.by]
+        statement = (
+            select(*by, *(cast(func.sum(usage.c[name]), BigInteger).label(name) for name in _SUMS))
+            .where(usage.c.day.between(_day(asked.first), _day(asked.last)))
+            .group_by(*by)
+            .order_by(*(column.asc().nulls_first() for column in by))
+            .limit(limit)
+        )
+        if asked.owner is not None:
+            statement = statement.where(usage.c.owner == asked.owner)
+        if asked.language is not None:
+            statement = statement.where(usage.c.language == asked.language)
+        if asked.plan is not None:
+            statement = statement.where(keys.c.plan == asked.plan)
+        if asked.plan is not None or "plan" in asked.by:
+            statement = statement.select_from(usage.outerjoin(keys, keys.c.id == usage.c.owner))
+        rows = self._database.read(lambda connection: connection.execute(statement).all())
+        return tuple(_total(asked.by, row) for row in rows if row.runs is not None)
+
     def counted(self, owner: str, period: str) -> int:
         """See `UsageStore.counted`."""
         asked = {"owner": owner, "period": period}
@@ -95,6 +119,18 @@ class SqlUsage:
 
 
 _EPOCH = date(1970, 1, 1)
+
+
+def _total(by: tuple[str, ...], row: Sequence[Any]) -> UsageTotal:
+    group = dict(zip(by, row, strict=False))
+    day = group.get("day")
+    return UsageTotal(
+        group.get("key"),
+        group.get("plan"),
+        group.get("language"),
+        None if day is None else _date(day),
+        *row[len(by) :],
+    )
 
 
 def _day(day: date) -> int:

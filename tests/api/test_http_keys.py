@@ -73,7 +73,9 @@ def test_a_key_is_made_without_sign_up_and_runs_a_program(service):
     [
         (b'{"plan":"pro"}', 400, "unknown_field", "plan"),
         (b'{"label":1}', 400, "invalid_type", "label"),
-        (b'{"label":"a b"}', 400, "invalid_value", "label"),
+        (b'{"label":" a"}', 400, "invalid_value", "label"),
+        (b'{"label":"a\\nb"}', 400, "invalid_value", "label"),
+        (b'{"label":"=1+1"}', 400, "invalid_value", "label"),
         (b'{"label":"' + b"x" * 65 + b'"}', 400, "invalid_value", "label"),
         (b"[]", 400, "invalid_json", None),
         (b"{", 400, "invalid_json", None),

@@ -15,7 +15,7 @@ PAGE = (REPO / "docs" / "keys.md").read_text()
 
 def test_its_commands_answer(service):
     blocks = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 7
     # An address of its own: the tests before may have made the keys of theirs.
     script = "\n".join(blocks).replace(
         "curl -s -X POST $RUNYARD/v1/keys ", "curl -s -X POST $RUNYARD/v1/keys $HERE "
@@ -39,4 +39,6 @@ def test_its_commands_answer(service):
     assert '"deleted":true' in done.stdout
     assert '"plan":"pro"' in done.stdout
     assert '"action":"key.create"' in done.stdout
+    assert ",alice@example.org,pro," in done.stdout
+    assert '"object":"usage_report"' in done.stdout
     assert '"error":{' not in done.stdout

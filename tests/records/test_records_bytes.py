@@ -79,7 +79,7 @@ def test_beyond_the_bound_of_all_those_lose_who_keep_the_most(own_records):
 
 
 def test_the_thread_bounds_within_seconds(own_records):
-    retention = Retention(own_records.retention, policy(records_bytes=300 * KIB))
+    retention = Retention(own_records.retention, lambda: policy(records_bytes=300 * KIB))
     retention.start()
     for _ in range(20):
         large(own_records, "a")
@@ -100,7 +100,7 @@ def test_sqlites_file_shrinks_again(own_records, empty_url):
     own_records.retention.checkpoint()
     full = path.stat().st_size
     assert full > 30_000 * KIB
-    retention = Retention(own_records.retention, policy(records_bytes=KIB))
+    retention = Retention(own_records.retention, lambda: policy(records_bytes=KIB))
     retention.start()
     deadline = time.monotonic() + 30
     while path.stat().st_size > 8_000 * KIB:

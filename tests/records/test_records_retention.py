@@ -93,7 +93,7 @@ def test_the_thread_sweeps_and_stops(own_records):
     records = own_records
     old = ended_at(records, 1)
     kept = ended_at(records, time.time_ns() // 1_000_000)
-    thread = Retention(records.retention, Policy(1, ALL))
+    thread = Retention(records.retention, lambda: Policy(1, ALL))
     thread.start()
     deadline = time.monotonic() + 10
     while records.runs.get("key_a", old) is not None and time.monotonic() < deadline:

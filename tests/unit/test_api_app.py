@@ -868,7 +868,7 @@ def ids(reply):
 def test_runs_are_listed_newest_first_a_page_at_a_time(api):
     made = [api.post().json["id"] for _ in range(5)][::-1]
     first = listed(api, "?limit=2")
-    assert list(first.json) == ["object", "data", "first_id", "last_id", "has_more"]
+    assert list(first.json) == ["object", "data", "first_id", "last_id", "has_more", "next"]
     assert ids(first) == made[:2]
     assert (first.json["first_id"], first.json["last_id"], first.json["has_more"]) == (made[0], made[1], True)
     rest = listed(api, f"?limit=3&after={made[1]}")
@@ -885,6 +885,7 @@ def test_a_list_that_is_empty_and_anothers(api):
         "first_id": None,
         "last_id": None,
         "has_more": False,
+        "next": None,
     }
 
 

@@ -13,11 +13,12 @@ from api.keys.authentication import REMEMBERED, AdminAuthenticator, Authenticato
 from api.keys.key_format import digest, new_key_text
 from api.keys.plans import load_plans
 from api.keys.service import KeyService
-from config.settings import ApiKey, Settings
+from api.keys.static_keys import static_callers
+from config.settings import ApiKey, Settings, parse_api_keys
 from records import migrate, open_records
 from records.keys import Actor, NewKey
 
-KEYS = (ApiKey("dev_123", "dev", 1000, 1000), ApiKey("other-token", "dev", 1, 1))
+KEYS = (ApiKey("dev_123", "dev", 1000, 1000), ApiKey("other-token", "other", 1, 1))
 PLANS = load_plans(Settings())
 
 
@@ -52,9 +53,14 @@ def keyring(records):
     return KeyService(records.keys, records.usage, PLANS)
 
 
+@pytest.fixture(scope="module")
+def static(records):
+    return static_callers(KEYS, records.tenants)
+
+
 @pytest.fixture
-def authenticator(store):
-    return Authenticator(KEYS, store, PLANS)
+def authenticator(static, store):
+    return Authenticator(static, store, PLANS)
 
 
 def refused(authenticator, header, **options):
@@ -102,7 +108,7 @@ def test_refused_without_a_look_at_the_database(authenticator, store, header, co
 
 @pytest.mark.parametrize(("header", "code"), MALFORMED)
 def test_the_admin_token_is_read_the_same_way(header, code):
-    for administrator in (AdminAuthenticator("an-admin-token-1"), AdminAuthenticator(None)):
+    for administrator in (AdminAuthenticator("an-admin-token-1"),):
         with pytest.raises(ApiError) as caught:
             administrator.check(header)
         assert (caught.value.status, caught.value.error.code) == (401, code)
@@ -110,26 +116,38 @@ def test_the_admin_token_is_read_the_same_way(header, code):
 
 def test_the_admin_token():
     AdminAuthenticator("an-admin-token-1").check("Bearer an-admin-token-1")
-    for administrator, token in (
-        (AdminAuthenticator(None), "an-admin-token-1"),
-        (AdminAuthenticator("a" * 16), "a" * 15),
-    ):
-        with pytest.raises(ApiError):
-            administrator.check(f"Bearer {token}")
+    with pytest.raises(ApiError):
+        AdminAuthenticator("a" * 16).check("Bearer " + "a" * 15)
+    for header in (None, "", "Bearer an-admin-token-1", "nonsense"):
+        with pytest.raises(ApiError) as off:
+            AdminAuthenticator(None).check(header)
+        assert (off.value.status, off.value.error.code) == (403, "admin_off")
 
 
 @given(header=st.text())
-def test_no_text_is_a_token_or_an_accident(records, header):
-    assert refused(Authenticator(KEYS, records.keys, PLANS), header).status == 401
+def test_no_text_is_a_token_or_an_accident(records, static, header):
+    assert refused(Authenticator(static, records.keys, PLANS), header).status == 401
 
 
-def test_two_tokens_of_one_label_are_two_owners(authenticator, records):
+def test_a_label_is_one_owner_whatever_its_tokens(authenticator, records):
     first = authenticator.authenticate("Bearer dev_123")
     second = authenticator.authenticate("Bearer other-token")
     assert first.id != second.id
     assert "dev_123" not in first.id
-    assert Authenticator(KEYS, records.keys, PLANS).authenticate("Bearer dev_123").id == first.id
     assert (first.plan, first.stored) == (None, None)
+    rotated = static_callers(parse_api_keys("new:dev:1000:1000,old:dev"), records.tenants)
+    both = [Authenticator(rotated, records.keys, PLANS).authenticate(f"Bearer {token}") for token in ("new", "old")]
+    assert [(caller.id, caller.runs) for caller in both] == [(first.id, first.runs)] * 2
+
+
+def test_an_entry_without_a_label_is_its_token(records):
+    def of(text):
+        return [caller.id for _, caller in static_callers(parse_api_keys(text), records.tenants)]
+
+    one, two = of("lone-1,lone-2")
+    assert one != two
+    assert of("lone-2,lone-1") == [two, one], "not its number"
+    assert of("lone-1:key1") != [one], "a label that looks like the name of an entry is a label"
 
 
 def test_no_key_no_entry(records):

@@ -49,10 +49,61 @@ def test_self_service_where_it_is_on(make_api):
     assert api.client.get("/v1/keys/me", headers=bearer(key)).json["label"] == "mine"
 
 
-def test_without_an_admin_token_no_token_opens_the_admin_calls(make_api):
+def test_without_an_admin_token_the_admin_calls_are_off_and_say_so(make_api):
     api = make_api()
-    for token in ("tok", "None", "an-admin-token-1"):
-        assert_envelope(api.client.get("/v1/admin/keys", headers=bearer(token)), 401, "invalid_token")
+    for headers in (*(bearer(token) for token in ("tok", "None", "an-admin-token-1")), {}):
+        reply = api.client.get("/v1/admin/keys", headers=headers)
+        assert_envelope(reply, 403, "admin_off")
+        assert "ADMIN_TOKEN" in reply.json["error"]["message"]
+    assert_envelope(api.client.post("/v1/admin/keys", json={"plan": "pro"}), 403, "admin_off")
+
+
+STATIC = "s3cret-1:team a@x.org:5:5,s3cret-2:team a@x.org,s3cret-3"
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+@pytest.mark.parametrize("order", ["desc", "asc"])
+def test_static_keys_are_listed_beside_stored_ones(make_api, order, limit):
+    api = make_api(admin_token=ADMIN_TOKEN, api_keys=STATIC)
+    for _ in range(2):
+        made(api)
+    rows, after = [], ""
+    while True:
+        page = api.client.get(f"/v1/admin/keys?limit={limit}&order={order}{after}", headers=bearer(ADMIN_TOKEN))
+        assert "s3cret" not in page.text
+        assert len(page.json["data"]) <= limit
+        rows += page.json["data"]
+        if not page.json["has_more"]:
+            break
+        after = f"&after={page.json['last_id']}"
+    if order == "asc":
+        rows.reverse()
+    assert [(row["static"], row["label"]) for row in rows] == [
+        (True, "team a@x.org"), (True, "key3"), (False, ""), (False, ""),
+    ]  # fmt: skip
+    assert len({row["id"] for row in rows}) == 4
+    assert rows[2]["created_at"] >= rows[3]["created_at"]
+
+
+def test_a_static_key_is_read_only(make_api):
+    api = make_api(admin_token=ADMIN_TOKEN, api_keys=STATIC)
+    mine = api.client.get("/v1/keys/me", headers=bearer("s3cret-2")).json
+    path = f"/v1/admin/keys/{mine['id']}"
+    shown = api.client.get(path, headers=bearer(ADMIN_TOKEN)).json
+    assert (shown["id"], shown["static"], shown["plan"], shown["label"]) == (mine["id"], True, None, "team a@x.org")
+    change = api.client.patch(path, json={"disabled": True}, headers=bearer(ADMIN_TOKEN))
+    assert_envelope(change, 409, "static_key")
+    assert_envelope(api.client.delete(path, headers=bearer(ADMIN_TOKEN)), 409, "static_key")
+    assert api.client.get("/v1/keys/me", headers=bearer("s3cret-1")).status_code == 200
+
+
+def test_entries_of_one_label_share_rate_limit_and_history(make_api):
+    api = make_api(api_keys="s3cret-1:team:0.001:2,s3cret-2:team")
+    first, second = (api.client.post("/v1/runs", json=RUN, headers=bearer(f"s3cret-{n}")) for n in (1, 2))
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert_envelope(api.client.post("/v1/runs", json=RUN, headers=bearer("s3cret-1")), 429, "rate_limit_exceeded")
+    listed = api.client.get("/v1/runs", headers=bearer("s3cret-2")).json["data"]
+    assert [run["id"] for run in listed] == [second.json["id"], first.json["id"]]
 
 
 def test_nobodys_word_about_his_address_is_believed_by_default(make_api):
@@ -123,5 +174,5 @@ def test_the_worker_is_told_the_keys_share_and_a_static_key_has_none(make_api):
 
 def test_the_admin_calls_spend_no_bucket_of_a_key(make_api):
     reply = make_api(admin_token=ADMIN_TOKEN).client.get("/v1/admin/keys", headers=bearer(ADMIN_TOKEN))
-    assert (reply.status_code, reply.json["data"], reply.json["first_id"]) == (200, [], None)
+    assert (reply.status_code, [row["static"] for row in reply.json["data"]]) == (200, [True, True])
     assert ADMIN == "admin"

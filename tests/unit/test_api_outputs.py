@@ -156,12 +156,12 @@ def test_an_output_that_looks_like_a_document_is_only_an_output(areas):
 def test_a_list_of_several_is_the_list_of_all_of_them(areas, number):
     ends = [an_end(areas, LARGE + str(n), LARGE) for n in range(number)] + [an_end(areas, "small")]
     ids = [f"run_{n}" for n in range(len(ends))]
-    before, behind = list_ends(ids, has_more=True)
+    before, behind = list_ends(ids, has_more=True, next_url="/v1/runs?after=run_1")
     parts = [before]
     for n, end in enumerate(ends):
         parts += [b","] * (n > 0) + Outputs(areas).parts(end.document)
     whole = [(an_id, orjson.Fragment(end.answer or end.document)) for an_id, end in zip(ids, ends, strict=True)]
-    assert sent(areas, [*parts, behind]) == list_body(whole, has_more=True)
+    assert sent(areas, [*parts, behind]) == list_body(whole, has_more=True, next_url="/v1/runs?after=run_1")
 
 
 def test_an_output_that_is_lost_costs_itself_alone(areas, tmp_path):

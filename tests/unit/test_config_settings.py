@@ -65,15 +65,48 @@ def test_a_value_out_of_bounds_is_refused_with_the_variables_name(monkeypatch, n
 
 
 @pytest.mark.parametrize(
-    "text", ["a:b:c:d", "a:b:0:5", "a:b:nan:5", "a:b:1:0", "a:b:1:1:1", "a b:x", "a:sp ace", "a,a", ",", ":x"]
+    "text",
+    [
+        "secret_token_1:b:1:1",
+        "a:b:c:d",
+        "a:b:0:5",
+        "a:b:nan:5",
+        "a:b:1:0",
+        "a:b:1:1:1",
+        "a b:x",
+        "a:b\nc",
+        "a,a",
+        ",",
+        ":x",
+        "a:=1",
+        "a:sp ace :1:1",
+        "a:" + "x" * 1_000_000,
+        "a:ok:5:5",
+        "a:two:5:5,b:two:6:5",
+        "a:two:5:5,b:two:5:6",
+    ],
 )
 def test_a_key_that_cannot_be_read_is_refused_without_showing_it(monkeypatch, text):
-    monkeypatch.setenv("API_KEYS", "secret_token_1:ok," + text)
+    monkeypatch.setenv("API_KEYS", "secret_token_1:ok:1:1," + text)
     if text == ",":
         monkeypatch.setenv("API_KEYS", text)
     with pytest.raises(SettingsError, match="API_KEYS") as refused:
         load_settings()
     assert "secret_token_1" not in str(refused.value)
+
+
+def test_entries_of_one_label_have_one_rate(monkeypatch):
+    keys = parse_api_keys("a:team one@x.org:5:7,b:team one@x.org,c,d:team one@x.org::7")
+    assert [(key.label, key.rps, key.burst, key.is_labelled) for key in keys] == [
+        ("team one@x.org", 5, 7, True),
+        ("team one@x.org", 5, 7, True),
+        ("key3", 1000, 1000, False),
+        ("team one@x.org", 5, 7, True),
+    ]
+    monkeypatch.setenv("API_KEYS", "s3cret:team:5:7,s3cret2:team:6")
+    with pytest.raises(SettingsError, match="entries 1 and 2 have one label and a different rps") as refused:
+        load_settings()
+    assert "s3cret" not in str(refused.value)
 
 
 def test_the_development_token_stays_on_loopback(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import sqlite3
@@ -12,7 +13,7 @@ import pytest
 from records import migrate, open_records
 from records.errors import RecordsUnavailable
 from records.files import NewFile
-from records.runs import AcceptedRun, NewRun, RunEnd
+from records.runs import AcceptedRun, NewRun, RunEnd, RunFilter
 from records.sql.database import parse_url
 from records.sql.prepared import Prepared
 from records.sql.tables import runs
@@ -75,6 +76,35 @@ def test_a_list_walks_the_index_of_its_filters(opened, plans, order, filters, in
         assert_no_walk_over_a_table(plan)
         if after is not None:
             assert re.search("seq[<>]", walked[0]), plan
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        ({}, "SEARCH|SCAN runs"),
+        ({"owner": "key_a", "status": "failed"}, "ix_runs_owner_status"),
+        ({"status": "failed"}, "ix_runs_status"),
+        ({"status": "running"}, "ix_runs_live"),
+        ({"language": "python"}, "ix_runs_language"),
+        ({"status": "failed", "language": "python"}, "ix_runs_status_language"),
+        ({"status": "succeeded", "language": "python"}, "ix_runs_language"),
+        ({"metadata": {"a": "b"}}, "PRIMARY KEY"),
+        ({"metadata": {"a": "b"}, "owner": "key_a", "status": "failed"}, "PRIMARY KEY"),
+        ({"metadata": {"a": "b", "c": "d"}, "error": "x"}, "PRIMARY KEY"),
+        ({"error": "x", "owner": "key_a"}, "ix_run_errors_owner"),
+    ],
+)
+def test_a_search_of_all_keys_walks_an_index(opened, plans, order, wanted, index):
+    for n in range(3):
+        opened.runs.accept(NewRun(f"run_{n}", "key_a", "python", 1, b"{}", b"{}", metadata={"a": "b", "c": "d"}))
+        opened.runs.finish(f"run_{n}", 1, RunEnd("failed", 1, b"{}", error_text="x"))
+    for after in (None, "run_1"):
+        search = functools.partial(opened.runs.search, RunFilter(**wanted), limit=1, order=order, after=after)
+        plan = plans(search)
+        assert any(re.search(rf"{index}\b", line) for line in plan), plan
+        assert not any("TEMP B-TREE" in line for line in plan), plan
+        assert not any(re.fullmatch("SCAN run(s|_tags|_errors)(_1)?", line) for line in plan if wanted), plan
 
 
 def assert_no_walk_over_a_table(plan):
