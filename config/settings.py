@@ -78,13 +78,13 @@ class Settings(BaseSettings):
     )
     api_keys: Annotated[OptionalText, read_by("api", "ops", secret=Secret.KEYS, is_list=True)] = Field(
         None,
-        description="Static tokens, `token:label:rps:burst`, by commas. A label is a tenant. Replaces dev_123.",
+        description="Static tokens, `token:label:rps:burst`, comma-separated, for dev_123. A label is a tenant.",
     )
     self_service_keys: Annotated[bool | None, BeforeValidator(_blank_is_unset), API] = Field(
         None,
         description="Allow anybody to create a key of the plan `free`. Default: `1` in development on loopback.",
     )
-    dialects: Annotated[str, API] = Field(
+    dialects: Annotated[str, read_by("api", is_list=True)] = Field(
         "all",
         description=(
             "Wire contracts of other services to serve, comma-separated: `piston`, `runakode`, `runtools`; "

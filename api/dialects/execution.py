@@ -14,7 +14,6 @@ from api.files.links import ArtifactLinkSigner
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain
 from api.http.concurrency import SMALL_BYTES
 from api.http.forwarded import origin
-from api.http.json_response import NEWLINE
 from api.runs.events import output_in_order
 from api.runs.execution import ended_run
 from api.runs.requests import parse_run
@@ -80,7 +79,7 @@ def execute(fields: dict[str, Any], caller: Caller) -> DialectRun:
 
 def answer(run: DialectRun, body: bytes, *, status: int = 200, content_type: str = JSON) -> Response:
     """Return the answer of an ended run, which gives its place back once sending it cannot block a thread."""
-    response = Response(body + NEWLINE if content_type == JSON else body, status, content_type=content_type)
+    response = Response(body, status, content_type=content_type)
     if len(body) > SMALL_BYTES:
         response.call_on_close(run.release)
     else:

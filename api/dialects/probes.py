@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from flask import Response
 
+from api.dialects.answers import exact_json
 from api.dialects.shared_paths import Claim, SharedPath
 from api.errors import render_envelope
-from api.http.json_response import json_response
 from api.openapi.decorator import Json, Operation
 
 _NO_MODELS = {"object": "list", "data": []}
 
 
 def _models(_body: bytes) -> Response:
-    return json_response(_NO_MODELS)
+    return exact_json(_NO_MODELS)
 
 
 def _path(path: str) -> SharedPath:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-import orjson
 from flask import Blueprint, Response, request
 
 from api.context import context, require_admin
 from api.errors import JSON, invalid
 from api.http.csv_text import CSV, to_csv
+from api.http.json_response import json_response
 from api.keys.schemas import AdminUsageOut
 from api.keys.usage_routes import SPAN, SUMS, UsedSum, usage_media, usage_span
 from api.openapi import examples_keys as examples
@@ -85,18 +85,15 @@ def admin_get_usage() -> Response:
         response = Response(_csv(by, rows, labels), content_type=f"{CSV}; charset=utf-8")
         response.headers["Content-Disposition"] = f'attachment; filename="usage-{first}-{last}.csv"'
         return response
-    return Response(
-        orjson.dumps(
-            {
-                "object": "usage_report",
-                "from": first.isoformat(),
-                "to": last.isoformat(),
-                "group_by": by,
-                "data": [_row(row, labels) for row in rows],
-                "total": UsedSum.of(rows).fields(),
-            }
-        ),
-        content_type=JSON,
+    return json_response(
+        {
+            "object": "usage_report",
+            "from": first.isoformat(),
+            "to": last.isoformat(),
+            "group_by": by,
+            "data": [_row(row, labels) for row in rows],
+            "total": UsedSum.of(rows).fields(),
+        }
     )
 
 

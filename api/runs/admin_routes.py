@@ -8,7 +8,8 @@ import orjson
 from flask import Blueprint, Response, request
 
 from api.context import context, next_url, require_admin
-from api.errors import JSON, invalid
+from api.errors import invalid
+from api.http.json_response import document_response
 from api.http.pagination import STATUSES, list_body, parse_list, parse_status
 from api.keys.admin_usage_routes import key_labels
 from api.openapi import examples
@@ -76,7 +77,7 @@ def admin_list_runs() -> Response:
     labels = key_labels({run.owner for run in page.items})
     rows = [(run.id, _row(run, labels)) for run in page.items]
     body = list_body(rows, has_more=page.has_more, next_url=next_url(page.cursor))
-    return Response(body, content_type=JSON)
+    return document_response(body)
 
 
 def _row(run: Run, labels: dict[str, str]) -> dict[str, Any]:

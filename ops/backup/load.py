@@ -18,8 +18,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
+from config.version import VERSION
 from ops.backup.archive import BLOB, DATABASE, BackupError, BackupInfo, Member, read_archive
-from ops.backup.places import StatePaths, is_newer, known_revisions, of_environment, this_version
+from ops.backup.places import StatePaths, is_newer, known_revisions, of_environment
 from ops.installed import runs
 from ops.state import processes, turn
 from records.sql.copies import LOCK, SNAPSHOT, SUFFIXES, is_intact
@@ -79,7 +80,7 @@ def _must_be_free(paths: StatePaths, *, replace: bool) -> None:
 
 def _accept(about: BackupInfo) -> None:
     """Raise BackupError for a backup of a version that is newer than this one."""
-    version = this_version()
+    version = VERSION
     if is_newer(about.version, version) or about.revision not in known_revisions():
         raise BackupError(
             f"the backup is of version {about.version!a} (records {about.revision!a}); this is version "

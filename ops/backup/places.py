@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -66,11 +65,6 @@ def of_environment() -> StatePaths:
     except ValueError as e:
         raise BackupError("UID_BASE: must be a number") from e
     return StatePaths(place, database, storage.resolve(), bool(os.environ.get("STORAGE_URL")), uid)
-
-
-def this_version() -> str:
-    """Return the version of this code."""
-    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
 
 
 def known_revisions() -> list[str]:

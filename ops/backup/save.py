@@ -18,8 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from config.version import VERSION
 from ops.backup.archive import ABOUT, BLOB, DATABASE, FORMAT, ArchiveWriter, BackupError
-from ops.backup.places import StatePaths, of_environment, this_version
+from ops.backup.places import StatePaths, of_environment
 from records.errors import RecordsUnavailable
 from records.sql.copies import contents, snapshot
 from storage import beneath
@@ -58,7 +59,7 @@ def save(paths: StatePaths, target: Path) -> str:
         with suppress(FileNotFoundError):
             temporary.unlink()
     _sync_directory(target.parent)
-    words = f"{target}: {size} bytes, version {this_version()}"
+    words = f"{target}: {size} bytes, version {VERSION}"
     if paths.in_s3:
         words += "\nSTORAGE_URL names S3: the contents of files are in the bucket and not in this backup"
     if missing:
@@ -119,7 +120,7 @@ def _write(paths: StatePaths, copy: Path, out: IO[bytes], settings: dict[str, by
     revision, names = contents(copy)
     if paths.in_s3:
         names = []
-    about = {"format": FORMAT, "version": this_version(), "revision": revision}
+    about = {"format": FORMAT, "version": VERSION, "revision": revision}
     about["created_at"] = datetime.now(UTC).isoformat(timespec="seconds")
     archive = ArchiveWriter(out)
     archive.add_text(ABOUT, json.dumps(about).encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -167,10 +166,6 @@ def test_health(lone):
     api.app.extensions["runyard"].languages.forget()
     reply = api.client.get("/health")
     assert (reply.status_code, reply.json) == (200, {"status": "degraded", "ok": False, "version": VERSION})
-
-
-def test_the_version_is_that_of_the_package():
-    assert tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["version"] == VERSION
 
 
 def test_the_default_limits_are_those_of_the_service(api):

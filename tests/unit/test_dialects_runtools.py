@@ -136,8 +136,8 @@ def test_the_timeout_that_clients_send_unasked_is_lowered_to_the_plans():
     ("body", "message"),
     [
         (b"", "The body is empty: it must be a JSON object."),
-        (b"{", "The body is not valid JSON (line 1, column 2)."),
-        (b"[]", "The body must be a JSON object."),
+        (b"{", "The body is not valid JSON: unexpected end of data (line 1, column 2, byte 1)."),
+        (b"[]", "The body must be a JSON object, and is an array."),
         ({}, "runtime: give runtime or language"),
         ({"runtime": 1, "code": "1"}, "runtime: must be a string"),
         ({"runtime": "cobol", "code": "1"}, "runtime: unknown; supported: python, go, rust"),

@@ -76,7 +76,7 @@ def test_the_paths_of_the_service_itself_are_its_own(api):
     assert run.json["object"] == "run"
     for path in ("/v1/files", "/v1/runs"):
         assert api.client.get(path, headers=headers).json["object"] == "list"
-    assert list(api.client.get("/v1/health").json) == ["status", "checks"]
+    assert list(api.client.get("/v1/health").json) == ["status", "version", "checks"]
     assert api.client.get("/v1/sandboxes", headers=headers).status_code == 404
 
 

@@ -60,7 +60,7 @@ def test_a_background_runs_life_is_told(table):
     background(table).status("running")
     table.ended("run_1", RESULT)
     first, status, last = told(collector)
-    assert (first, status["status"]["status"], last) == ({"runs": {"live": {}}}, "running", ended())
+    assert (first, status["status"]["status"], last) == ({"runs": {"live": {}, "sessions": {}}}, "running", ended())
 
 
 def test_a_result_is_told_again_until_it_is_acknowledged(table):
@@ -68,17 +68,17 @@ def test_a_result_is_told_again_until_it_is_acknowledged(table):
     table.ended("run_1", RESULT)
     for _ in range(2):
         collector = table.collect()
-        assert told(collector) == [{"runs": {"live": {"run_1": None}}}, ended()]
+        assert told(collector) == [{"runs": {"live": {"run_1": None}, "sessions": {}}}, ended()]
         table.leave(collector)
     table.acknowledged("run_1")
-    assert told(table.collect()) == [{"runs": {"live": {}}}]
+    assert told(table.collect()) == [{"runs": {"live": {}, "sessions": {}}}]
 
 
 def test_a_result_owed_to_a_connection_is_told_to_nobody_else(table, connection):
     collector = table.collect()
     waited_for(table, connection)
     table.ended("run_1", RESULT)
-    assert told(collector) == [{"runs": {"live": {}}}]
+    assert told(collector) == [{"runs": {"live": {}, "sessions": {}}}]
     table.acknowledged("run_1")
     table.detach("run_1")
     assert told(collector) == []

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Response
 
+from api.dialects.answers import exact_json
 from api.errors import ApiError
-from api.http.json_response import json_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ _KILLED = "SIGKILL"
 def render(error: ApiError) -> Response:
     """Return an error in Piston's shape."""
     message = "Not Found" if error.error.code == "not_found" else error.error.message
-    return json_response({"message": message}, error.status, error.headers)
+    return exact_json({"message": message}, error.status, error.headers)
 
 
 def executed(asked: ExecuteRequest, run: dict[str, Any], in_order: Callable[[], str | None]) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, request
 
 from api.context import context, limit_anonymous
+from api.dialects.answers import exact_document, exact_json
 from api.dialects.caller import require_dialect_caller
 from api.dialects.execution import answer, discard_body, execute, require_room
 from api.dialects.piston import examples, schemas
@@ -18,7 +19,6 @@ from api.dialects.piston.translate import parse_execute
 from api.dialects.shared_paths import Claim
 from api.errors import JSON, ApiError, answer_error
 from api.http.body import parse_object, read_body
-from api.http.json_response import document_response, json_response
 from api.openapi.decorator import ATTRIBUTE, Json, Operation, RequestBody, declared, operation
 from api.openapi.document import HIDDEN
 from api.system.languages import MISS_AGE_S, READY_AGE_S, SHOWN_AGE_S
@@ -209,7 +209,7 @@ def _run(caller: Caller, body: bytes) -> Response:
     except ApiError as e:
         if e.run_id is None:
             raise
-        return document_response(failed(asked, e))
+        return exact_document(failed(asked, e))
     try:
         return answer(run, executed(asked, run.document, run.output_in_order))
     except BaseException:
@@ -230,7 +230,7 @@ def _runtimes(max_age_s: float) -> LanguageRuntimes:
 
 
 def _json(data: object) -> Response:
-    return json_response(data)
+    return exact_json(data)
 
 
 _mount()

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, request
 
 from api.context import context
+from api.dialects.answers import exact_json
 from api.dialects.caller import require_dialect_caller
 from api.dialects.execution import answer, discard_body, execute, require_room
 from api.dialects.runakode.translate import RunakodeRequest, RunakodeResult, fields_of, parse, render, result_of
 from api.dialects.shared_paths import Claim, SharedPath
 from api.errors import JSON, ApiError, answer_error
 from api.http.body import read_body
-from api.http.json_response import json_response
 from api.openapi.decorator import Answer, Json, Operation, RequestBody, operation
 from api.openapi.document import HIDDEN
 from api.system.languages import READY_AGE_S
@@ -91,7 +91,7 @@ def _isolation() -> Isolation:
 def _health(_body: bytes) -> Response:
     good = is_healthy()
     report = {"status": "ok" if good else "degraded", "ok": good, "version": VERSION}
-    return json_response(report)
+    return exact_json(report)
 
 
 HEALTH = SharedPath(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Response, g, request
 
+from api.dialects.answers import exact_json
 from api.dialects.flat_result import FlatResult
 from api.http.access_log import ENVIRON_KEY
-from api.http.json_response import json_response
 
 if TYPE_CHECKING:
     from api.dialects.runtools.requests import RunToolsRequest
@@ -95,7 +95,7 @@ def render(e: ApiError) -> Response:
     """Return an error in RunTools' shape."""
     code = _CODES.get(e.status, "invalid_request" if e.status < 500 else "internal_error")
     error = {"code": code, "message": e.error.message, "requestId": request_id()}
-    return json_response({"error": error}, e.status, e.headers)
+    return exact_json({"error": error}, e.status, e.headers)
 
 
 def add_rate_headers(response: Response) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from api.context import context
+from api.dialects.answers import exact_document
 from api.dialects.caller import require_dialect_caller
 from api.dialects.execution import answer, discard_body, execute, require_room
 from api.dialects.field_names import rename_field
@@ -13,7 +14,6 @@ from api.dialects.runtools.answers import add_rate_headers, render, result_of, r
 from api.dialects.runtools.requests import RunToolsRequest, check_runtime, order_of, parse
 from api.errors import JSON, ApiError, answer_error
 from api.http.body import parse_object, read_json_body
-from api.http.json_response import document_response
 from api.openapi.decorator import Json, RequestBody, operation
 from api.system.languages import SHOWN_AGE_S
 
@@ -83,4 +83,4 @@ def execute_as_runtools() -> Response:
 def list_runtimes() -> Response:
     """List the languages that are ready."""
     require_dialect_caller(reading=True)
-    return document_response(runtimes_of(context().languages.offered()))
+    return exact_document(runtimes_of(context().languages.offered()))
