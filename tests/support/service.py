@@ -40,6 +40,11 @@ class Reply:
         return iter((self.status, self.headers, self.body))
 
 
+def _is_own(path: str) -> bool:
+    """Return whether a path is of this API; other services' paths are answered byte for byte as they do."""
+    return path.startswith("/v1/") and not path.startswith(("/v1/execute", "/v1/runtimes", "/v1/models"))
+
+
 def unsigned(answer: Any) -> Any:
     """An answer without what its links owe to the second they were signed in."""
     if isinstance(answer, list):
@@ -83,7 +88,7 @@ class Service:
             raw = response.read()
             found = {name.lower(): value for name, value in response.getheaders()}
             is_json = found.get("content-type", "").startswith("application/json")
-            assert not is_json or not raw or raw.endswith((b"}\n", b"]\n")), (
+            assert not (is_json and raw and _is_own(path)) or raw.endswith((b"}\n", b"]\n")), (
                 f"{method} {path}: no newline at the end"
             )
             return Reply(response.status, found, json.loads(raw) if is_json and raw else None, raw)
