@@ -126,19 +126,19 @@ def list_entries(path, depth, glob, limit):
 
 
 def _walk(path, names, prefix, depth):
-    """Yield (relative name, lstat, link target) of all that is beneath a directory; what vanishes is left out."""
+    """Yield (relative name, lstat, link target) of all beneath a directory that can be looked at."""
     for name in sorted(names):
         inner = path + b"/" + name
         try:
             found = os.lstat(inner)
             target = os.readlink(inner) if stat.S_ISLNK(found.st_mode) else b""
-        except FileNotFoundError:
+        except OSError:
             continue
         yield prefix + name, found, target
         if stat.S_ISDIR(found.st_mode) and depth > 1:
             try:
                 inside = os.listdir(inner)
-            except (FileNotFoundError, PermissionError, NotADirectoryError):
+            except OSError:
                 continue
             yield from _walk(inner, inside, prefix + name + b"/", depth - 1)
 
