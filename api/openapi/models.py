@@ -154,7 +154,6 @@ class Run(ResponseModel):
         description="; ".join(f"`{state.status}`: {state.sentence}" for state in RUN_STATES) + "."
     )
     language: str
-    session_id: SessionId | None = Field(description="The session that it ran in; null for a sandbox of its own.")
     exit_code: int | None
     signal: str | None
     timed_out: bool
@@ -173,6 +172,7 @@ class Run(ResponseModel):
     metadata: dict[str, str]
     code_sha256: Sha256
     isolation: Isolation | None = Field(description="Null until the run has a sandbox.")
+    session_id: SessionId | None = Field(description="The session that it ran in; null for a sandbox of its own.")
     created_at: Time
     started_at: Time | None
     finished_at: Time | None

@@ -217,7 +217,6 @@ class RunRecord:
             "object": "run",
             "status": status,
             "language": self.language,
-            "session_id": self.session_id,
         }
         document.update((name, facts[name]) for name in _FACTS)
         document["artifacts"] = [artifact_object(item, forgotten_at_ms) for item in result.get("artifacts", ())]
@@ -227,6 +226,7 @@ class RunRecord:
         document["metadata"] = self.metadata
         document["code_sha256"] = self.code_sha256
         document["isolation"] = result.get("isolation")
+        document["session_id"] = self.session_id
         document["created_at"] = self.created_at
         document["started_at"] = result.get("started_at")
         document["finished_at"] = result.get("finished_at")
