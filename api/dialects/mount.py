@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from flask import Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from api.dialects.caller import serves_without_key
 from api.dialects.piston import routes as piston
@@ -15,6 +15,7 @@ from api.dialects.runakode import routes as runakode
 from api.dialects.runtools import routes as runtools
 from api.dialects.shared_paths import SharedPath, blueprint_of
 from api.errors import ApiError, answer_error, render_envelope
+from api.system.unknown_path import path_not_found
 
 if TYPE_CHECKING:
     from flask import Blueprint, Flask
@@ -58,7 +59,9 @@ def init_app(app: Flask, deps: Context) -> None:
     if enabled:
         app.register_blueprint(_shared)
     keyless = tuple(prefix for dialect in enabled for prefix in dialect.KEYLESS)
-    app.register_error_handler(HTTPException, _refuse(deps.dialects))
+    refuse = _refuse(deps.dialects)
+    app.register_error_handler(HTTPException, refuse)
+    app.register_error_handler(NotFound, refuse)
     deps.is_keyless = lambda path: path.startswith(keyless) and serves_without_key(deps)
 
 
@@ -70,6 +73,6 @@ def _refuse(enabled: frozenset[str]) -> Callable[[HTTPException], Response]:
         for prefixes, render in own:
             if f"{request.path}/".startswith(prefixes):
                 return answer_error(e, render)
-        return answer_error(e, render_envelope)
+        return render_envelope(path_not_found()) if isinstance(e, NotFound) else answer_error(e, render_envelope)
 
     return refuse

@@ -93,7 +93,7 @@ def admin_create_key() -> Response:
     )
 
 
-@blueprint.get("/v1/admin/keys/<key>")
+@blueprint.get("/v1/admin/keys/<string(minlength=5):key>")
 @operation(
     "Get a key",
     tag="admin",
@@ -110,7 +110,7 @@ def admin_get_key(key: str) -> Response:
     return answer(_key(_found(key)))
 
 
-@blueprint.patch("/v1/admin/keys/<key>")
+@blueprint.patch("/v1/admin/keys/<string(minlength=5):key>")
 @operation(
     "Change a key's plan, disable or enable it",
     tag="admin",
@@ -139,7 +139,7 @@ def admin_change_key(key: str) -> Response:
     return answer(_key(changed))
 
 
-@blueprint.delete("/v1/admin/keys/<key>")
+@blueprint.delete("/v1/admin/keys/<string(minlength=5):key>")
 @operation(
     "Revoke a key",
     tag="admin",

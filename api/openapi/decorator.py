@@ -47,6 +47,7 @@ class Query:
     description: str
     schema: Schema
     where: Literal["query", "header"] = "query"
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,7 @@ def _parameter(query: Query) -> dict[str, Any]:
     return {
         "name": query.name,
         "in": query.where,
-        "required": False,
+        "required": query.required,
         "description": query.description,
         "schema": query.schema,
     }

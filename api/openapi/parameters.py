@@ -7,7 +7,6 @@ from typing import Any
 from api.http.media import NDJSON, SSE
 from api.http.pagination import LIMIT_DEFAULT, LIMIT_MAX, MAX_CURSOR
 from api.openapi.decorator import Answer, Query
-from protocol.job import MAX_METADATA_BYTES
 
 PAGING = (
     Query(
@@ -31,7 +30,7 @@ METADATA = Query(
     "metadata.NAME",
     "Only runs whose metadata has this value for NAME, which is any text; may be given for several names. "
     "A page may be shorter than `limit`, or empty, and yet have a `next`.",
-    {"type": "string", "maxLength": MAX_METADATA_BYTES},
+    {"type": "string"},
 )
 
 IDEMPOTENCY = Query(

@@ -17,7 +17,17 @@ from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
 from api.openapi.error_codes import JSON_BODY
 from api.sessions.answers import FileEntries, FileEntry
 from api.sessions.process_routes import body_pieces
-from api.sessions.requests import ChmodIn, MkdirIn, MoveIn, checked_path, parse_change, parse_mode, parse_path
+from api.sessions.requests import (
+    ChmodIn,
+    MkdirIn,
+    MoveIn,
+    checked_path,
+    parse_change,
+    parse_flag,
+    parse_mode,
+    parse_path,
+    parse_query,
+)
 from api.sessions.routes import INSIDE, PATH, opened
 from api.system.languages import worker_unavailable
 from config.clock import rfc3339
@@ -40,7 +50,12 @@ FILE_ERRORS = (
     "file_not_found", "file_not_permitted", "not_a_file", "not_a_directory", "file_exists", "disk_full",
     "invalid_path", "missing_field", "io_error",
 )  # fmt: skip
-_WHERE = Query("path", "Relative to /work, or absolute.", {"type": "string", "minLength": 1, "maxLength": 1024})
+_WHERE = Query(
+    "path",
+    "Relative to /work, or absolute.",
+    {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": r"^[^\x00]*$"},
+    required=True,
+)
 MAX_LISTED = 10_000
 MAX_DEPTH = 64
 
@@ -60,8 +75,8 @@ MAX_DEPTH = 64
 )
 def read_session_file(session_id: str) -> Response:
     """Send the bytes of a file, or one range of them."""
+    path = parse_path(parse_query(request.args, "path"))
     caller = opened(session_id)
-    path = parse_path(request.args)
     span = _span(session_id, caller, path) if request.method == "GET" and "Range" in request.headers else None
     name = FileName.of(path.decode("utf-8", "replace")).name
     headers = download.headers(name, media_types.media_type(name, b"")) | {"Accept-Ranges": "bytes"}
@@ -96,15 +111,16 @@ def read_session_file(session_id: str) -> Response:
     tag="sessions",
     description="The body is the whole file. Directories above it are created.",
     path=PATH,
-    query=(_WHERE, Query("mode", "The permission bits, in octal.", {"type": "string", "pattern": "^0?[0-7]{3}$"})),
+    query=(_WHERE, Query("mode", "The permission bits, in octal.", {"type": "string", "pattern": "^[0-7]{3,4}$"})),
     body=RequestBody({"application/octet-stream": {"type": "string", "format": "binary"}}, required=False),
     answers={200: Json("The file was written.", FileEntry)},
     errors=(*INSIDE, *FILE_ERRORS, "incomplete_body", "invalid_value", "too_many_connections"),
 )
 def write_session_file(session_id: str) -> Response:
     """Replace a file by the body, as it arrives: all of it or nothing."""
+    query = parse_query(request.args, "path", "mode")
+    path, mode = parse_path(query), parse_mode(query.get("mode"))
     caller = opened(session_id)
-    path, mode = parse_path(request.args), parse_mode(request.args.get("mode"))
     length = request.content_length
     size = b"" if length is None and "HTTP_TRANSFER_ENCODING" in request.environ else b"%d" % (length or 0)
     release = context().places.uploads.acquire(caller.id)
@@ -134,9 +150,9 @@ def write_session_file(session_id: str) -> Response:
 )
 def remove_session_file(session_id: str) -> Response:
     """Remove a file, a link or a directory."""
-    caller = opened(session_id)
-    recursive = b"1" if request.args.get("recursive") == "1" else b"0"
-    return _answer(session_id, caller, "remove", [parse_path(request.args), recursive])
+    query = parse_query(request.args, "path", "recursive")
+    arguments = [parse_path(query), _flag(parse_flag(query, "recursive"))]
+    return _answer(session_id, opened(session_id), "remove", arguments)
 
 
 @blueprint.get("/v1/sessions/<session_id>/files/list")
@@ -147,7 +163,7 @@ def remove_session_file(session_id: str) -> Response:
     query=(
         _WHERE,
         Query("depth", "So many levels.", {"type": "integer", "minimum": 1, "maximum": MAX_DEPTH, "default": 1}),
-        Query("glob", "Only names or paths that match.", {"type": "string", "maxLength": 1024}),
+        Query("glob", "Only names or paths that match.", {"type": "string", "minLength": 1, "maxLength": 1024}),
         Query("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": MAX_LISTED}),
     ),
     answers={200: Json("The entries, by name.", FileEntries)},
@@ -155,11 +171,12 @@ def remove_session_file(session_id: str) -> Response:
 )
 def list_session_files(session_id: str) -> Response:
     """List what is in a directory."""
+    query = parse_query(request.args, "path", "depth", "glob", "limit")
+    path = parse_path(query)
+    depth = parse_int(query.get("depth"), "depth", 1, MAX_DEPTH, 1)
+    limit = parse_int(query.get("limit"), "limit", 1, MAX_LISTED, MAX_LISTED)
+    glob = checked_path(query["glob"], "glob") if "glob" in query else b""
     caller = opened(session_id)
-    path = parse_path(request.args)
-    depth = parse_int(request.args.get("depth"), "depth", 1, MAX_DEPTH, 1)
-    limit = parse_int(request.args.get("limit"), "limit", 1, MAX_LISTED, MAX_LISTED)
-    glob = checked_path(request.args["glob"], "glob") if "glob" in request.args else b""
     arguments = [path, b"%d" % depth, glob, b"%d" % limit]
     release = context().places.readers.acquire(caller.id)
     try:
@@ -181,7 +198,8 @@ def list_session_files(session_id: str) -> Response:
 )
 def stat_session_file(session_id: str) -> Response:
     """Return the entry of a file, a directory or a link."""
-    return _answer(session_id, opened(session_id), "stat", [parse_path(request.args)])
+    path = parse_path(parse_query(request.args, "path"))
+    return _answer(session_id, opened(session_id), "stat", [path])
 
 
 @blueprint.post("/v1/sessions/<session_id>/files/mkdir")

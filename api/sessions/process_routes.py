@@ -13,14 +13,14 @@ from flask import Blueprint, Response, request
 
 from api.context import context
 from api.errors import JSON, ApiError, invalid
-from api.http.body import arrival, parse_object, read_json_body
+from api.http.body import DRAIN_UNAUTHENTICATED_S, arrival, drain, parse_object, read_json_body
 from api.http.json_response import json_response
 from api.http.media import NDJSON
 from api.http.query import parse_int
 from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
 from api.openapi.error_codes import JSON_BODY
 from api.sessions.answers import PROCESS_EVENT, Process, ProcessList
-from api.sessions.requests import ProcessIn, parse_process
+from api.sessions.requests import ProcessIn, parse_flag, parse_process, parse_query
 from api.sessions.routes import INSIDE, PATH, opened
 from api.system.languages import worker_unavailable
 from config.pieces import PIECE_BYTES
@@ -40,6 +40,12 @@ MAX_WAIT_S = 3600
 #: As long as input may take to arrive.
 STDIN_S = 600.0
 MAX_SEQ = 2**53
+#: Of the name of a process in a path.
+MAX_NAME = 100
+_SIGNAL = {
+    "properties": {"signal": {"enum": sorted(found.name for found in signal.Signals)}},
+    "additionalProperties": False,
+}
 
 
 @blueprint.post("/v1/sessions/<session_id>/processes")
@@ -99,8 +105,9 @@ def list_processes(session_id: str) -> Response:
 )
 def get_process(session_id: str, process: str) -> Response:
     """Return a process, after waiting for its end if that is asked for."""
+    _check_name(process)
+    wait_s = parse_int(parse_query(request.args, "wait_s").get("wait_s"), "wait_s", 0, MAX_WAIT_S, 0)
     caller = opened(session_id)
-    wait_s = parse_int(request.args.get("wait_s"), "wait_s", 0, MAX_WAIT_S, 0)
     release = context().places.waiters.acquire(caller.id)
     try:
         return json_response(
@@ -116,7 +123,11 @@ def get_process(session_id: str, process: str) -> Response:
     tag="sessions",
     path=_PATH,
     query=(
-        Query("after", "Only events with a greater number; `now` begins at the end.", {"type": "string"}),
+        Query(
+            "after",
+            "Only events with a greater number; `now` begins at the end.",
+            {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MAX_SEQ}, {"const": "now"}]},
+        ),
         Query("encoding", "`base64` for the raw bytes.", {"type": "string", "enum": ["text", "base64"]}),
     ),
     answers={200: Answer("The output, live or replayed, until the process has ended.", {NDJSON: PROCESS_EVENT})},
@@ -124,12 +135,14 @@ def get_process(session_id: str, process: str) -> Response:
 )
 def get_process_events(session_id: str, process: str) -> Response:
     """Stream the output of a process, and at its end the process."""
-    caller = opened(session_id)
-    given = request.args.get("after")
+    _check_name(process)
+    query = parse_query(request.args, "after", "encoding")
+    given = query.get("after")
     after = given if given == "now" else parse_int(given, "after", 0, MAX_SEQ, 0)
-    encoding = request.args.get("encoding", "text")
+    encoding = query.get("encoding", "text")
     if encoding not in ("text", "base64"):
         raise invalid("encoding: must be text or base64", param="encoding")
+    caller = opened(session_id)
     release = context().places.readers.acquire(caller.id)
     try:
         messages = context().session_worker.events(session_id, caller.id, process, after)
@@ -156,10 +169,11 @@ def get_process_events(session_id: str, process: str) -> Response:
 )
 def write_to_process(session_id: str, process: str) -> Response:
     """Write the body to the standard input of a process, as it arrives."""
+    _check_name(process)
+    close = parse_flag(parse_query(request.args, "close"), "close")
     caller = opened(session_id)
     release = context().places.uploads.acquire(caller.id)
     try:
-        close = request.args.get("close") == "1"
         written = _reached(
             lambda: context().session_worker.write_input(session_id, caller.id, process, body_pieces(), close=close)
         )
@@ -174,7 +188,13 @@ def write_to_process(session_id: str, process: str) -> Response:
     tag="sessions",
     path=_PATH,
     body=RequestBody(
-        {JSON: {"type": "object", "required": ["signal"], "properties": {"signal": {"type": "string"}}}},
+        {
+            JSON: {
+                "type": "object",
+                "required": ["signal"],
+                **_SIGNAL,
+            }
+        },
         {"interrupt": {"signal": "SIGINT"}},
     ),
     answers={200: Json("The signal was sent, if the process is alive.", Process)},
@@ -182,6 +202,7 @@ def write_to_process(session_id: str, process: str) -> Response:
 )
 def signal_process(session_id: str, process: str) -> Response:
     """Send a signal to the main process."""
+    _check_name(process)
     caller = opened(session_id)
     asked = parse_object(read_json_body(request))
     number = _signal_number(asked)
@@ -199,8 +220,16 @@ def signal_process(session_id: str, process: str) -> Response:
 )
 def kill_process(session_id: str, process: str) -> Response:
     """Kill a process and everything that it has started."""
+    _check_name(process)
     caller = opened(session_id)
     return json_response(_ask(session_id, caller, "kill", p=process))
+
+
+def _check_name(process: str) -> None:
+    """Refuse a name that no process has. Raises ApiError 404."""
+    if len(process) > MAX_NAME:
+        drain(request, DRAIN_UNAUTHENTICATED_S)
+        raise ApiError(404, "There is no such process in this session.", code="process_not_found")
 
 
 # -- the worker --------------------------------------------------------------------------------------

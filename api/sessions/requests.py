@@ -14,7 +14,7 @@ from api.http.validation import shape_error, unknown_field
 from api.runs.field_names import SYNONYMS
 from api.runs.requests import FileIn, Isolation, parse_run
 from protocol.job import MAX_ENV, MAX_INLINE_FILES, MAX_METADATA, MAX_PATH_BYTES, MAX_STRING_BYTES
-from protocol.limits import limit_problem
+from protocol.limits import LIMIT_RULES, limit_problem
 from protocol.session import (
     DEFAULT_AGE_S,
     DEFAULT_IDLE_S,
@@ -27,21 +27,69 @@ from protocol.session import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from werkzeug.datastructures import MultiDict
+
     from protocol.job import JobFile
 
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_NAME = 128
+MAX_TAG = 96
 MAX_ARGV = 256
 MAX_TIMEOUT_MS = 86_400_000
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _ID_LENGTH = 26
 
 
+def _name_schema(schema: dict[str, Any], name: str, most: int) -> None:
+    schema["properties"][name]["anyOf"][0] |= {"pattern": f"^[!-~]{{1,{most}}}$"}
+
+
+def _env_schema(schema: dict[str, Any]) -> None:
+    variables = schema["properties"]["env"]["anyOf"][0]
+    variables["propertyNames"] = {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
+    variables["additionalProperties"] = {"type": "string", "pattern": r"^[^\x00]*$"}
+
+
+def _session_schema(schema: dict[str, Any]) -> None:
+    """Add the rules that are checked by hand, in place."""
+    _name_schema(schema, "name", MAX_NAME)
+    _env_schema(schema)
+    rules = {name: LIMIT_RULES[name] for name in SESSION_LIMITS}
+    schema["properties"]["limits"]["anyOf"][0] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            name: {
+                "type": ["integer" if rule.integer else "number", "null"],
+                "minimum": rule.number(rule.minimum),
+                "maximum": rule.number(rule.ceiling),
+                "default": DEFAULT_LIMITS[name],
+            }
+            for name, rule in rules.items()
+        },
+    }
+
+
+def _process_schema(schema: dict[str, Any]) -> None:
+    """Add the rules that are checked by hand, in place."""
+    _name_schema(schema, "tag", MAX_TAG)
+    _env_schema(schema)
+    fields = schema["properties"]
+    text = {"type": "string", "pattern": r"^[^\x00]*$"}
+    fields["argv"]["anyOf"][0] |= {"items": text, "minItems": 1, "prefixItems": [text | {"minLength": 1}]}
+    for name in ("command", "cwd"):
+        fields[name]["anyOf"][0] |= {"pattern": r"^[^\x00]*$"}
+    schema["oneOf"] = [
+        {"required": [name], "properties": {name: {"not": {"type": "null"}}, other: {"type": "null"}}}
+        for name, other in (("argv", "command"), ("command", "argv"))
+    ]
+
+
 class SessionIn(BaseModel):
     """The body of `POST /v1/sessions`. Null is the same as leaving a field out."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_session_schema)
 
     language: str
     name: (
@@ -61,7 +109,7 @@ class SessionIn(BaseModel):
 class ProcessIn(BaseModel):
     """The body of `POST /v1/sessions/{id}/processes`: either `argv` or `command`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=_process_schema)
 
     argv: Annotated[list[str], Field(max_length=MAX_ARGV)] | None = None
     command: str | None = Field(None, description="A line for bash.")
@@ -70,7 +118,7 @@ class ProcessIn(BaseModel):
     stdin: str | None = Field(None, description="The input, and then its end.")
     stdin_open: bool | None = Field(None, description="Leave the input open for more.")
     timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] | None = None
-    tag: str | None = Field(None, description="A name of your own; visible ASCII, at most 128.")
+    tag: str | None = Field(None, description="A name of your own; visible ASCII, at most 96.")
     wait: bool | None = Field(None, description="Answer when the process has ended, with its output.")
 
 
@@ -99,7 +147,7 @@ class ChmodIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     path: str
-    mode: str = Field(description="The permission bits, in octal.")
+    mode: str = Field(description="The permission bits, in octal.", json_schema_extra={"pattern": "^[0-7]{3,4}$"})
 
 
 _NAMES: dict[type[BaseModel], FieldNames] = {
@@ -148,7 +196,7 @@ def new_session_id() -> str:
 def parse_session(data: dict[str, Any]) -> SessionRequest:
     """Return a session's request from its JSON. Raises ApiError 400 naming the first wrong field."""
     body = _parsed(SessionIn, data)
-    _check_visible(body.name, "name")
+    _check_visible(body.name, "name", MAX_NAME)
     limits = DEFAULT_LIMITS | _limits(body.limits or {})
     # A session's files, variables and metadata keep the rules of a run's.
     shared = {name: data.get(name) for name in ("env", "files", "metadata")}
@@ -180,7 +228,7 @@ def parse_process(data: dict[str, Any]) -> ProcessRequest:
         _check_text(text, f"argv.{index}" if body.command is None else "command", 32 * MAX_STRING_BYTES)
     cwd = body.cwd or "/work"
     _check_text(cwd, "cwd", MAX_PATH_BYTES)
-    _check_visible(body.tag, "tag")
+    _check_visible(body.tag, "tag", MAX_TAG)
     env = parse_run({"language": "-", "code": "-", "env": data.get("env")}).env
     if body.stdin is not None and body.stdin_open:
         raise invalid("stdin_open: not together with stdin, which ends the input", param="stdin_open")
@@ -208,6 +256,25 @@ def parse_mode(text: str | None) -> bytes:
     if not (3 <= len(text) <= 4 and set(text) <= set("01234567")):
         raise invalid("mode: must be octal digits such as 644", param="mode")
     return text.encode()
+
+
+def parse_query(arguments: MultiDict[str, str], *known: str) -> dict[str, str]:
+    """Return the parameters of a query, each given once. Raises ApiError 400 for one that is not known."""
+    for name, values in arguments.lists():
+        if name not in known:
+            supported = ", ".join(known) or "none"
+            raise invalid(f"the query has an unknown parameter; supported: {supported}", code="unknown_field")
+        if len(values) > 1:
+            raise invalid(f"{name}: is given twice", param=name)
+    return arguments.to_dict()
+
+
+def parse_flag(arguments: Mapping[str, str], name: str) -> bool:
+    """Return whether a parameter is `1`; it may be left out. Raises ApiError 400 for all but `0` and `1`."""
+    value = arguments.get(name, "0")
+    if value not in ("0", "1"):
+        raise invalid(f"{name}: must be 0 or 1", param=name)
+    return value == "1"
 
 
 def parse_path(arguments: Mapping[str, str], name: str = "path") -> bytes:
@@ -261,9 +328,9 @@ def _limits(given: dict[str, Any]) -> dict[str, int | float]:
     return limits
 
 
-def _check_visible(text: str | None, name: str) -> None:
-    if text is not None and not (0 < len(text) <= MAX_NAME and all("!" <= letter <= "~" for letter in text)):
-        raise invalid(f"{name}: must be 1 to {MAX_NAME} visible ASCII characters", param=name)
+def _check_visible(text: str | None, name: str, most: int) -> None:
+    if text is not None and not (0 < len(text) <= most and all("!" <= letter <= "~" for letter in text)):
+        raise invalid(f"{name}: must be 1 to {most} visible ASCII characters", param=name)
 
 
 def _check_text(text: str, name: str, most: int) -> None:

@@ -210,7 +210,7 @@ WRONG = {
         "run_memory_limit cannot exceed the configured limit of 2147483648",
     ),
     "arguments that are numbers": (asked(args=[1]), "If specified, args must be an array of strings"),
-    "an array": ([], "The body must be a JSON object."),
+    "an array": ([], "The body must be a JSON object, and is an array."),
 }  # fmt: skip
 
 
