@@ -29,6 +29,7 @@ MAX_COMPARED_FIELDS = 32
 _SENTENCES = {
     "missing": ("is required", "missing_field"),
     "string_type": ("must be a string", "invalid_type"),
+    "int_type": ("must be an integer", "invalid_type"),
     "bool_type": ("must be true or false", "invalid_type"),
     "list_type": ("must be a list", "invalid_type"),
     "dict_type": ("must be an object", "invalid_type"),

@@ -19,6 +19,7 @@ from api.openapi.models import Run as RunAnswer
 from api.openapi.parameters import EVENTS, IDEMPOTENCY, PAGING
 from api.runs.rendering import run_and_answer
 from api.runs.requests import RunIn, parse_run
+from api.runs.submission import parse_idempotency_key
 from api.sessions.answers import Session, SessionDeleted, SessionList
 from api.sessions.requests import SessionIn, parse_session
 
@@ -172,6 +173,7 @@ def create_session_run(session_id: str) -> Response:
         drain(request, DRAIN_UNAUTHENTICATED_S)
         raise
     body = read_json_body(request)
+    parse_idempotency_key(request.headers.get("Idempotency-Key"), body)
     session = context().sessions.live(caller.id, session_id)
     asked = parse_object(body)
     for name in NOT_IN_A_SESSION:

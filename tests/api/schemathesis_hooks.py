@@ -24,7 +24,7 @@ BEYOND_A_SCHEMA = {
 }
 #: `entrypoint` is one of the inline files; and 13.0 is an integer to JSON Schema, but not to this API.
 MESSAGES = re.compile(
-    r"entrypoint: must be the path of one of the inline files|limits\.[a-z_]+: must be an integer"
+    r"entrypoint: must be the path of one of the inline files|[a-z_.]+: must be an integer"
     # A session has some of what a run asks for, and takes some that a run has not.
     r"|(limits\.[a-z_]+|isolation): is the session's|language: this session's is [a-z]+"
     r"|stdin_open: not together with stdin, which ends the input",
