@@ -112,8 +112,8 @@ def test_runs_that_read_at_the_same_time_are_each_held_to_the_limit(worker_of_sl
         found, lasted = bytes_from_disks(worker), time.monotonic() - began
         assert {attacker.result()["status"] for attacker in attackers} == {"timeout"}
     read_mb = sum(count - before.get(pid, 0) for pid, count in found.items()) / 1e6
-    # Where nothing holds them these read 400 MB. What is asked for at one instant counts for a little more than its time.
-    assert 0.1 * LOW_READ_MB_S < read_mb < 2 * LOW_READ_MB_S * runs * lasted
+    # Where nothing holds them these read 400 MB. Of what is asked for at one instant, a run is stopped after the fact.
+    assert 0.1 * LOW_READ_MB_S < read_mb < 3 * LOW_READ_MB_S * runs * lasted
 
 
 def bytes_from_disks(worker):

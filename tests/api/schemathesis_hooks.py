@@ -7,7 +7,9 @@ there are, what two fields say of each other, and sizes that are counted in byte
 from __future__ import annotations
 
 import re
+from collections import deque
 
+import requests
 import schemathesis
 from schemathesis import GenerationMode
 
@@ -30,6 +32,21 @@ MESSAGES = re.compile(
     r"|stdin_open: not together with stdin, which ends the input",
     re.ASCII,
 )
+
+#: Each holds memory for as long as it lives, and there is a 503 for the one that finds none left.
+MOST_SESSIONS = 3
+sessions: deque[str] = deque()
+
+
+@schemathesis.hook
+def after_call(_context, case, response):
+    """End the oldest session when there are more than the service has room for."""
+    if case.operation.label != "POST /v1/sessions" or response.status_code != 201:
+        return
+    sessions.append(f"{response.request.url}/{response.json()['id']}")
+    if len(sessions) > MOST_SESSIONS:
+        token = {"Authorization": response.request.headers["Authorization"]}
+        requests.delete(sessions.popleft(), headers=token, timeout=60)
 
 
 @schemathesis.hook

@@ -27,8 +27,15 @@ from tests.support.own_service import OwnService
 from tests.support.service import ADMIN_TOKEN, PORT, STATE, Service
 from tests.support.workers import until
 
-#: What is made with these settings stays for as long as the tests are likely to be run.
-LASTING = {"RETENTION_HOURS": "876000", "RUNS_RETENTION_DAYS": "36500", "LINK_TTL_S": "604800"}
+#: Settings of the services that make it and keep it: it stays for as long as the tests are likely to be run, and they
+#: have the languages of its programs.
+LASTING = {
+    "RETENTION_HOURS": "876000",
+    "RUNS_RETENTION_DAYS": "36500",
+    "LINK_TTL_S": "604800",
+    "LANGUAGES": "python,bash",
+    "WARM_POOL": "python=1,bash=1",
+}
 HISTORY = "history.json"
 #: Of a state directory, what a service keeps and cannot make again.
 KEPT = ("db", "api/signing.key", "api/instance", "storage")
