@@ -75,7 +75,9 @@ class Up:
         begin: Callable[[], None] = lambda: None  # noqa: E731  # nothing is built while a service runs
         if not running and not settings.has_file(settings.folder_of(self._place)):
             self.check_port()  # all settings are known already
-            begin = functools.partial(self._begin_image, background)
+            # The builder is a process of the service too: it would be ended with what a killed supervisor left.
+            if not processes(self._place):
+                begin = functools.partial(self._begin_image, background)
         record = self.prepare(code, lambda: settings.resolve(code.python, self._place), begin)
         wanted = {"code": code.digest, "settings": settings_digest(record)}
         if running and self._is_as_wanted(wanted) and not self._images_outdated():
@@ -95,7 +97,7 @@ class Up:
 
     def _start_first(self, record: ServiceRecord, wanted: dict[str, str]) -> None:
         """Start where no service runs. One that runs but is not healthy is left to be looked at."""
-        if processes(self._place):
+        if self._image is None and processes(self._place):
             self.say("cleaning up after a killed supervisor")
             stop(self._place, self.say)
         try:

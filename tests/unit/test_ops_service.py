@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -358,6 +359,46 @@ def test_the_address_that_is_shown_can_be_reached(monkeypatch, bind, url):
     if bind:
         monkeypatch.setenv("BIND", bind)
     assert Up().url == url
+
+
+def test_an_image_that_takes_longer_than_the_installation_is_not_ended_with_what_a_killed_supervisor_left(
+    tmp_path, monkeypatch
+):
+    """The builder is started by the service's interpreter, as what a killed supervisor leaves is."""
+    place = StatePlace(tmp_path / "state")
+    place.python.parent.mkdir(parents=True)
+    place.python.symlink_to(sys.executable)
+    place.run.mkdir()
+    monkeypatch.setenv("STATE_DIR", str(place.state_dir))
+    monkeypatch.setattr("ops.up.settings.has_file", lambda _folder: False)
+    monkeypatch.setattr("ops.up.settings_digest", lambda _record: "")
+    built = tmp_path / "built"
+    builder = [str(place.python), "-c", f"import time; time.sleep(1.5); open({str(built)!r}, 'w')"]
+
+    class Start(Up):
+        def prepare(self, code, resolve, begin):
+            begin()
+            wait_for(lambda: processes(place))
+
+        def check(self, code):
+            pass
+
+        def check_port(self, ours=None):
+            pass
+
+        def _builder(self, *languages):
+            return builder
+
+        def start_supervisor(self, record):
+            assert built.exists()
+
+        def wait_until_healthy(self, process):
+            pass
+
+    with ThreadPoolExecutor(max_workers=1) as background:
+        Start()._start_if_needed(background)
+
+    assert built.exists()
 
 
 def test_every_requirement_that_can_be_missing_says_how_it_is_mended(tmp_path):
