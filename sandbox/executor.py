@@ -26,8 +26,8 @@ from sandbox.engines import EngineError, Sandbox
 from sandbox.languages import Catalogue
 from sandbox.lock_watch import LockWatch
 from sandbox.pool.warm_pool import NotReady, WarmPool
+from sandbox.results import INTERRUPTED, ended_result, result_without_run
 from sandbox.run.live import LiveRun
-from sandbox.run.outcome import signal_name, status_of
 from sandbox.run.plan import ExecutionPlan, build_plan
 from sandbox.run.stored_outputs import store_outputs
 from storage.errors import StorageError, StorageUnavailable
@@ -39,8 +39,6 @@ RETRY_NOT_READY_S = 30
 #: An api that dies closes its connections one after the other. A place that this frees is kept for so long, so that
 #: no run is started that the same api waited for.
 API_CLOSES_S = 0.1
-#: What becomes of a run whose api died while it waited for it.
-INTERRUPTED = JobError("the service was restarted during this run", "interrupted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,66 +244,28 @@ def _no_input(e: StorageError) -> Refusal:
 def _result(  # one argument per source of facts
     plan: ExecutionPlan, spoken: AgentReport, isolation: Isolation, started_at: str, queue_ms: int, live: LiveRun
 ) -> Result:
-    ending, receiver = spoken.ending, spoken.receiver
-    return Result(
-        status=status_of(ending),
-        language=plan.language.id,
-        limits=plan.limits,
-        exit_code=ending.exit_code,
-        signal=signal_name(ending.signal_number) if ending.signal_number is not None else None,
-        timed_out=ending.timed_out,
-        oom_killed=ending.oom_kills > 0,
-        cancelled=ending.cancelled,
-        stdout=live.log.text("stdout"),
-        stderr=live.log.text("stderr"),
-        stdout_truncated=spoken.stdout_truncated,
-        stderr_truncated=spoken.stderr_truncated,
+    result = ended_result(
+        plan,
+        live,
+        spoken.ending,
+        spoken.receiver,
+        truncated=(spoken.stdout_truncated, spoken.stderr_truncated),
         usage=Usage(
             wall_ms=spoken.wall_ms,
             cpu_ms=round(spoken.stats.cpu_ns / 1e6),
             max_rss_mb=-(-spoken.stats.memory_peak_bytes // MIB),
             queue_ms=queue_ms,
         ),
-        compile=_compile(spoken.compiled),
-        artifacts=tuple(receiver.artifacts),
-        skipped_artifacts=tuple(receiver.skipped),
-        skipped_artifacts_count=receiver.skipped_count,
         isolation=isolation,
         started_at=started_at,
-        finished_at=now(),
-        error=INTERRUPTED if ending.interrupted else None,
-        timeline=live.log.timeline(),
     )
+    return result if spoken.compiled is None else replace(result, compile=_compile(spoken.compiled))
 
 
-def _compile(compiled: CompileOutcome | None) -> Compile | None:
-    if compiled is None:
-        return None
+def _compile(compiled: CompileOutcome) -> Compile:
     stdout, stderr = _text(compiled.stdout), _text(compiled.stderr)
     return Compile(stdout, stderr, compiled.exit_code, compiled.wall_ms, compiled.cpu_ms)
 
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
-
-
-def result_without_run(
-    plan: ExecutionPlan,
-    live: LiveRun,
-    error: JobError | None,
-    *,
-    queue_ms: int = 0,
-    started_at: str | None = None,
-) -> Result:
-    """Return the result of a run whose program did not run: cancelled in the queue or, with an error, failed."""
-    return Result(
-        status="cancelled" if error is None else "error",
-        language=plan.language.id,
-        limits=plan.limits,
-        cancelled=error is None,
-        usage=Usage(queue_ms=queue_ms),
-        started_at=started_at,
-        finished_at=now(),
-        error=error,
-        timeline=live.log.timeline(),
-    )

@@ -47,7 +47,8 @@ from protocol.codec import decode_job
 from protocol.job import Job
 from protocol.limits import JobInvalid
 from protocol.result import JobError, Refusal, Result
-from sandbox.executor import AdmittedJob, result_without_run
+from sandbox.executor import AdmittedJob
+from sandbox.results import result_without_run
 from sandbox.run.live import EventSink, LiveRun
 from sandbox.run.reply_channel import Message, ReplyChannel
 from sandbox.sessions.runs import SessionJob

@@ -16,9 +16,9 @@ from protocol.result import JobError, Refusal, Result, Usage
 from sandbox.agent_client.artifacts import Receiver
 from sandbox.agent_client.report import OutputBuffer
 from sandbox.engines import EngineError, Stats
-from sandbox.executor import result_without_run
 from sandbox.frames import ProtocolError, pack
-from sandbox.run.outcome import ExitFacts, signal_name, status_of
+from sandbox.results import ended_result, result_without_run
+from sandbox.run.outcome import ExitFacts
 from sandbox.run.plan import build_plan
 from sandbox.run.stored_outputs import store_outputs
 from sandbox.sessions.channel import ChannelEnded, ProcessEnd
@@ -275,37 +275,22 @@ class _SessionRun:
             broken=end.failed is not None or self._is_over or (self._is_stopped and live.stop == "stopping"),
             oom_kills=1 if reason == "oom" else after.oom_kills - before.oom_kills,
         )
-        return Result(
-            status=status_of(ending),
-            language=plan.language.id,
-            limits=plan.limits,
-            exit_code=ending.exit_code,
-            signal=signal_name(end.signal_number) if end.signal_number is not None else None,
-            timed_out=ending.timed_out,
-            oom_killed=ending.oom_kills > 0,
-            cancelled=ending.cancelled,
-            stdout=live.log.text("stdout"),
-            stderr=live.log.text("stderr"),
-            stdout_truncated=self._out["stdout"].truncated,
-            stderr_truncated=self._out["stderr"].truncated,
+        result = ended_result(
+            plan,
+            live,
+            ending,
+            self._receiver,
+            truncated=(self._out["stdout"].truncated, self._out["stderr"].truncated),
             usage=Usage(
                 wall_ms=wall_ms,
                 cpu_ms=round((after.cpu_ns - before.cpu_ns) / 1e6),
                 max_rss_mb=-(-after.memory_peak_bytes // MIB),
                 queue_ms=self._queue_ms,
             ),
-            artifacts=tuple(self._receiver.artifacts),
-            skipped_artifacts=tuple(self._receiver.skipped),
-            skipped_artifacts_count=self._receiver.skipped_count,
             isolation=isolation,
             started_at=started_at,
-            finished_at=now(),
-            error=JobError("the service was restarted during this run", "interrupted")
-            if ending.interrupted
-            else None,
-            timeline=live.log.timeline(),
-            outputs=store_outputs(self._storage, live.log.text("stdout"), live.log.text("stderr")),
         )
+        return replace(result, outputs=store_outputs(self._storage, result.stdout, result.stderr))
 
 
 def _reason(entry: Entry, most: int, room: int) -> bytes | None:
