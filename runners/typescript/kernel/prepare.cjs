@@ -1,0 +1,1 @@
+../../node/kernel/prepare.cjs

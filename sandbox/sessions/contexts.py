@@ -1,0 +1,222 @@
+"""The contexts of a session: interpreters that keep their variables from one run to the next."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from config.clock import now
+from config.ids import new_id
+from protocol.kernel import MAX_CONTEXTS
+from protocol.network import proxy_environment
+from sandbox.sessions.kernel import Kernel, wait_readable
+from sandbox.sessions.order import RunOrder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sandbox.languages import Language
+    from sandbox.sessions.channel import SessionChannel
+    from sandbox.sessions.kernel_replies import KernelMessage
+    from sandbox.sessions.session import LiveSession
+
+
+#: Seconds that a kernel has to answer an editor's question.
+ANSWER_S = 5.0
+LOOK_S = 0.5
+
+
+class TooManyContexts(Exception):
+    """The session has as many contexts as one may."""
+
+
+class ContextNameTaken(Exception):
+    """Another context of the session has the name."""
+
+
+def _look(channel: SessionChannel) -> bool:
+    """Wait a moment for what a kernel sends."""
+    wait_readable(channel, LOOK_S)
+    return True
+
+
+@dataclass(eq=False)
+class KernelContext:
+    """One context. `order` is that of its runs; its kernel is started for the first of them."""
+
+    session: LiveSession
+    language: Language
+    cwd: str
+    name: str | None
+    env: Mapping[str, str]
+    #: The default context of the session's language, which every session has from its first run on.
+    is_default: bool = False
+    id: str = field(default_factory=lambda: new_id("ctx"))
+    created_at: str = field(default_factory=now)
+    order: RunOrder = field(default_factory=RunOrder)
+    #: The kernel, if one is alive; used by whose turn it is in `order`.
+    kernel: Kernel | None = None
+    is_deleted: bool = False
+    #: True if its kernel was killed for a new one, which the next run starts.
+    must_restart: bool = False
+    #: True if its kernel was started in a session that has a network, and so knows of its proxy.
+    knows_proxy: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the context object."""
+        return {
+            "id": self.id,
+            "object": "context",
+            "name": self.name,
+            "language": self.language.id,
+            "cwd": self.cwd,
+            "created_at": self.created_at,
+        }
+
+    def running(
+        self,
+        on_output: Callable[[str, bytes], None] = lambda _name, _data: None,
+        between: Callable[[SessionChannel], bool] | None = None,
+    ) -> Kernel:
+        """Return its kernel, started if there is none; `on_output` gets what one writes that cannot start.
+
+        `between` is called while it starts: see `Kernel.ask`.
+        Raises KernelEnded, TooManyChannels, ChannelEnded.
+        """
+        if self.must_restart or (self.kernel is not None and self.kernel.is_over):
+            self.must_restart = False
+            self.stop()
+        if self.kernel is None:
+            self.kernel = self._started(on_output, between or _look)
+        return self.kernel
+
+    def later_env(self) -> dict[str, str]:
+        """Return variables for every cell: those that the session has got after its kernel was started."""
+        if self.session.spec.network is None or self.knows_proxy:
+            return {}
+        return {name: value for name, value in proxy_environment().items() if name not in self.env}
+
+    def _started(
+        self, on_output: Callable[[str, bytes], None], between: Callable[[SessionChannel], bool]
+    ) -> Kernel:
+        self.knows_proxy = self.session.spec.network is not None
+        own = {**self.language.live_env, **self.env}
+        variables = {name.encode(): value.encode() for name, value in own.items()}
+        given = {**self.session.spec.env, **self.env}
+        kernel = Kernel(
+            self.session.stream.start_kernel(
+                [text.encode() for text in self.language.kernel_argv],
+                variables,
+                self.cwd.encode(),
+                # The sandbox's own interpreter is of the session's language.
+                may_fork=self.language is self.session.language
+                and not self.language.affects_startup(given, (), ()),
+            )
+        )
+        try:
+            kernel.wait_until_ready(on_output, between)
+        except BaseException:
+            kernel.close()
+            raise
+        return kernel
+
+    def restart(self) -> None:
+        """Kill its kernel, and a run in it; the next run starts another."""
+        self.must_restart = True
+        kernel = self.kernel
+        if kernel is not None:
+            kernel.kill()
+
+    def interrupt(self) -> None:
+        """Interrupt the run that is under way, if one is."""
+        kernel = self.kernel
+        if kernel is not None and not self.order.is_free:
+            kernel.interrupt()
+
+    def ask(self, operation: str, code: str, cursor: int) -> KernelMessage:
+        """Return the kernel's answer to `complete` or `inspect`, started if there is none.
+
+        One that does not answer is ended. Raises KernelEnded, TooManyChannels, ChannelEnded.
+        """
+        kernel = self.running()
+        deadline = time.monotonic() + ANSWER_S
+
+        def between(channel: SessionChannel) -> bool:
+            if time.monotonic() > deadline:
+                self.restart()
+            wait_readable(channel, LOOK_S)
+            return True
+
+        return kernel.ask(
+            {"op": operation, "cursor": cursor},
+            {"code": code.encode()},
+            last=operation,
+            on_output=lambda _name, _data: None,
+            on_message=lambda _message: None,
+            between=between,
+        )
+
+    def stop(self) -> None:
+        """End its kernel, if there is one; the next run starts another."""
+        kernel, self.kernel = self.kernel, None
+        if kernel is not None:
+            kernel.close()
+
+
+class ContextTable:
+    """The contexts of one session. Safe from any thread."""
+
+    def __init__(self, session: LiveSession) -> None:
+        self._session = session
+        self._lock = threading.Lock()
+        self._contexts: dict[str, KernelContext] = {}
+
+    def all(self) -> list[KernelContext]:
+        """Return the contexts, the oldest first."""
+        with self._lock:
+            return list(self._contexts.values())
+
+    def create(self, language: Language, cwd: str, name: str | None, env: Mapping[str, str]) -> KernelContext:
+        """Add a context. Raises TooManyContexts, ContextNameTaken."""
+        with self._lock:
+            if name is not None and any(name in (known.name, known.id) for known in self._contexts.values()):
+                raise ContextNameTaken
+            return self._added(KernelContext(self._session, language, cwd, name, env))
+
+    def default(self, language: Language) -> KernelContext:
+        """Return the default context of a language, added if it is not there. Raises TooManyContexts."""
+        with self._lock:
+            for known in self._contexts.values():
+                if known.is_default and known.language is language:
+                    return known
+            return self._added(KernelContext(self._session, language, "/work", None, {}, is_default=True))
+
+    def find(self, key: str) -> KernelContext | None:
+        """Return the context of that id or name."""
+        with self._lock:
+            known = self._contexts.get(key)
+            if known is not None:
+                return known
+            return next((one for one in self._contexts.values() if one.name == key), None)
+
+    def delete(self, context: KernelContext) -> None:
+        """Remove a context; a run in it ends as one whose kernel was killed."""
+        with self._lock:
+            self._contexts.pop(context.id, None)
+            context.is_deleted = True
+        context.restart()
+        if context.order.is_free:
+            context.stop()
+
+    def close(self) -> None:
+        """Give back what the kernels hold here, when the session has ended."""
+        for context in self.all():
+            context.stop()
+
+    def _added(self, context: KernelContext) -> KernelContext:
+        if len(self._contexts) >= MAX_CONTEXTS:
+            raise TooManyContexts
+        self._contexts[context.id] = context
+        return context
