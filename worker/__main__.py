@@ -26,14 +26,14 @@ from worker.telemetry import Observer
 EX_CONFIG = 78
 #: The supervisor, or systemd, starts the worker again; it then loads its own AppArmor profiles.
 EX_RESTART = 75
-#: How long a thread may hold the interpreter while another has bytes to move; Python's default is 5 ms.
+#: The longest time for which a thread holds the interpreter while another waits; Python's default is 5 ms.
 SWITCH_INTERVAL_S = 0.0005
 
 log = logging.getLogger("worker")
 
 
 def main() -> int:
-    """Serve until told to stop; the exit status. `--version` prints the version and serves nothing."""
+    """Serve until a stop signal and return the exit status. `--version` prints the version and serves nothing."""
     if sys.argv[1:] == ["--version"]:
         print(f"runyard {VERSION}")
         return 0
@@ -80,7 +80,7 @@ def main() -> int:
 
 
 def _stop_on_posture_failure(posture_failures: list[str], problem: str) -> None:
-    """Stop the service, because a running sandbox lacks a required layer; the exit status tells why."""
+    """Stop the service, because a running sandbox lacks a required layer; the exit status names the reason."""
     if not posture_failures:
         posture_failures.append(problem)
         log.critical("the service stops, as sandboxes are not confined as they must be: %s", problem)

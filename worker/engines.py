@@ -18,14 +18,14 @@ log = logging.getLogger(__name__)
 
 
 def open_engine(settings: Settings, catalogue: Catalogue, *, slots: int) -> tuple[Engine, OverriddenImages]:
-    """Return the engine that ENGINE selects, and its images. Raises EngineUnusable saying what to install.
+    """Return the engine that ENGINE selects, and its images. Raises EngineUnusable that names the missing package.
 
     Starts no process that lives on: another engine may yet be opened. So the given images are untried.
     """
     if settings.disable_sandbox_security:
         log.error(
             "DISABLE_SANDBOX_SECURITY=1: sandboxes run without seccomp, AppArmor and no-new-privileges, and every "
-            "run's isolation says so"
+            "run's isolation shows it"
         )
     chosen = settings.engine
     if chosen == "auto":

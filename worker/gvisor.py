@@ -1,4 +1,4 @@
-"""gVisor beside another runtime: a second engine, with a warm pool of its own, for runs that ask for `gvisor`."""
+"""gVisor next to another runtime: a second engine, with a warm pool of its own, for runs that ask for `gvisor`."""
 
 from __future__ import annotations
 

@@ -5,9 +5,9 @@
     then both by one `{"result":{…}}` or `{"refused":{…}}`. To hang up after a `leave` cancels; without it the run
     is interrupted. `background` is answered by `{"accepted":{"run_id":…}}` or `{"refused":{…}}`.
 `{"op":"leave"}`
-    not answered: whoever waits on this connection is about to hang up.
+    not answered: the client of this connection is about to close it.
 `{"op":"ack","run_id":R}`
-    not answered: the result is in safe hands.
+    not answered: the result is recorded.
 `{"op":"cancel","run_id":R}`
     `{"cancel":{"known":true|false}}`: whether such a run is alive; it will end cancelled.
 `{"op":"events","run_id":R,"after":N}`
@@ -24,7 +24,9 @@
 `{"op":"posture"}`
     `{"posture":[{"name":…,"layers":[{…},…]}]}`: how each layer of confinement stands, engine by engine.
 `{"op":"sandboxes"}`, of root only
-    `{"sandboxes":{L:{"words":…,"times":N,"since":…,"remedy":…},…}}`: what cannot be made: L, or L/WAY.
+    `{"sandboxes":{L:{"words":…,"times":N,"since":…,"remedy":…},…}}`: sandboxes that cannot be made: L, or L/WAY.
+`{"op":"run_stdin",…}`, `{"op":"run_signal",…}`
+    see `worker.run_input`.
 `{"op":"session","do":D,…}`
     see `worker.sessions`.
 `{"op":"canary","language":L}`, of root only
@@ -54,6 +56,7 @@ from sandbox.run.reply_channel import Message, ReplyChannel
 from sandbox.sessions.runs import SessionJob
 from storage import SHA256
 from storage.errors import StorageUnavailable
+from worker.run_input import RunInputHandlers
 from worker.runs import DuplicateRun, ResultSubscriber, RunTable, TableFull
 from worker.service import Service
 from worker.sessions import SessionHandlers
@@ -74,6 +77,7 @@ class RequestHandlers:
         self._service = service
         self._runs = runs
         self._stopping = threading.Event()
+        run_input = RunInputHandlers(runs)
         self._operations: dict[str, Callable[[dict[str, Any], Connection], None]] = {
             "run": self._run,
             "leave": self._leave,
@@ -87,7 +91,9 @@ class RequestHandlers:
             "posture": self._posture,
             "sandboxes": self._sandboxes,
             "canary": self._canary,
-            "session": SessionHandlers(service.sessions, runs).answer,
+            "session": SessionHandlers(service.sessions, runs, service.session_executor, service.catalogue).answer,
+            "run_stdin": run_input.stdin,
+            "run_signal": run_input.signal,
         }
 
     def refuse_runs(self) -> None:
@@ -163,7 +169,7 @@ class RequestHandlers:
                 connection.refuse(outcome)
             else:
                 connection.send({"result": outcome})
-        finally:  # after the answer: nobody waits for a line in a log
+        finally:  # after the answer, which must not wait for the log
             self._service.observer.ended(job, live, outcome)
 
     def _refuse(self, connection: Connection, refusal: Refusal) -> None:
@@ -172,11 +178,12 @@ class RequestHandlers:
 
     def _live_run(self, job: Job, accepted: AdmittedJob | SessionJob, mode: str, connection: Connection) -> LiveRun:
         language = accepted.plan.language.id
+        takes_input = job.stdin_open and isinstance(accepted, AdmittedJob)
         if mode == "background":
-            live = LiveRun(job.run_id, language, on_status=self._runs.status)
+            live = LiveRun(job.run_id, language, on_status=self._runs.status, takes_input=takes_input)
         else:
             outlet = EventSink(connection.channel, "all" if mode == "stream" else "status")
-            live = LiveRun(job.run_id, language, outlet=outlet)
+            live = LiveRun(job.run_id, language, outlet=outlet, takes_input=takes_input)
         self._runs.add(live)
         return live
 
@@ -190,7 +197,7 @@ class RequestHandlers:
             self._service.executor.abandon(accepted)
 
     def _execute(self, accepted: AdmittedJob | SessionJob, live: LiveRun) -> Result | Refusal:
-        """Run it, and see that it has an end in the table whatever happens."""
+        """Run the job, and record an end in the table in every case."""
         try:
             if isinstance(accepted, SessionJob):
                 outcome = self._service.session_executor.run(accepted, live)
@@ -215,7 +222,7 @@ class RequestHandlers:
         self._runs.acknowledged(run_id)
 
     def _leave(self, _request: dict[str, Any], _connection: Connection) -> None:
-        """Do nothing: it was said to a run that ended at that moment."""
+        """Do nothing: the message was for a run that ended at that moment."""
 
     def _cancel(self, request: dict[str, Any], connection: Connection) -> None:
         live = self._runs.get(str(request.get("run_id")))
@@ -238,7 +245,7 @@ class RequestHandlers:
                 after = events[-1].seq
                 connection.send(*[event.to_json() for event in events])
             elif connection.is_gone():
-                raise ConnectionError("nobody follows any more")
+                raise ConnectionError("the client has disconnected")
         connection.send({"followed": {"known": live is not None}})
 
     def _collect(self, _request: dict[str, Any], connection: Connection) -> None:

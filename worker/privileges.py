@@ -1,8 +1,8 @@
 """The fewest capabilities that a worker works with, and no way back to the others.
 
 The list is measured: without any one of them some runtime does not start a sandbox, and the suites of every engine
-and runtime run under it. What is dropped here is dropped from the
-bounding set too, so that no program that the worker starts gains it by being root's. See capabilities(7).
+and runtime run under it. A dropped capability is also dropped from the
+bounding set, so that no program that the worker starts as root gains it. See capabilities(7).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sandbox.engines.syscalls import set_capabilities
 
 log = logging.getLogger(__name__)
 
-#: Number and what it is for. docs/confinement.md has this table, held to it by a test.
+#: Number and what it is for. A test compares docs/confinement.md with this table.
 KEPT: dict[str, tuple[int, str]] = {
     "CAP_CHOWN": (0, "gives the socket to api's group; runc gives its fifo to the sandbox"),
     "CAP_DAC_OVERRIDE": (1, "reads uploads, which are api's alone, and makes control groups"),

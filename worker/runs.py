@@ -1,8 +1,8 @@
-"""The runs this worker has: those alive, and the results that nobody has acknowledged yet.
+"""The runs of this worker: live ones, and results that are not acknowledged yet.
 
-A result is kept until api says that it has it. One that is owed to a connection travels there first; when the
-connection is gone, or there never was one (a background run), it is told to the collectors: connections of
-api's that hear of every such run, and of all that came before them.
+A result is kept until api acknowledges it. If a connection waits for it, it is sent there first. If that
+connection is closed, or there never was one (a background run), it is sent to the collectors: connections of
+api that get every such run, including all earlier ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TableFull(Exception):
 
 @dataclass(slots=True)
 class _Run:
-    """A run of the table. Its result is owed to a connection, or to whoever collects (`adrift`)."""
+    """A run of the table. Its result is for a connection, or for the collectors (`adrift`)."""
 
     live: LiveRun
     detached: bool
@@ -50,9 +50,9 @@ class RunTable:
         self._runs: dict[str, _Run] = {}
         self._collectors: set[ResultSubscriber] = set()
         self._change = threading.Condition()
-        #: The sessions that a new collector is told of.
+        #: The sessions that are sent to a new collector.
         self.sessions: Callable[[], dict[str, Any]] = dict
-        #: Whether a run had a large output since memory was last given back.
+        #: True if a run had a large output since memory was last returned to the kernel.
         self._had_large = False
 
     def add(self, live: LiveRun) -> None:
@@ -71,7 +71,7 @@ class RunTable:
             return run.live if run is not None and run.result is None else None
 
     def status(self, info: dict[str, Any]) -> None:
-        """Tell the collectors that a run adrift waits or runs."""
+        """Send the collectors the state of a run without a connection."""
         with self._change:
             self._tell({"status": info})
 
@@ -142,7 +142,7 @@ class RunTable:
             collector.queue.put(None)
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Tell the collectors something that is not about a run."""
+        """Send the collectors a message that is not about a run."""
         with self._change:
             self._tell(message)
 
@@ -158,7 +158,7 @@ class RunTable:
             return self._change.wait_for(lambda: all(run.result for run in self._runs.values()), timeout_s)
 
     def wait_until_acknowledged(self, timeout_s: float) -> bool:
-        """Wait until nothing is owed to anybody."""
+        """Wait until every result is acknowledged."""
         with self._change:
             return self._change.wait_for(lambda: not self._runs, timeout_s)
 

@@ -1,6 +1,6 @@
 """The worker's Unix socket: newline-delimited JSON, one request at a time on each connection.
 
-What may be asked is in `worker.handlers`; here are the connections themselves and how they come to an end.
+`worker.handlers` lists the requests; this module manages the connections and their end.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ MAX_LINE_BYTES = 128 * 1024 * 1024
 LENGTH_BYTES = 4
 MAX_PIECE_BYTES = 1024 * 1024
 BACKLOG = 1024
-#: A peer that takes nothing of what it is sent for so long is hung up.
+#: Seconds after which a connection is closed if its peer takes none of the sent bytes.
 SEND_TIMEOUT_S = 60
 _SEND_TIMEVAL = struct.pack("ll", SEND_TIMEOUT_S, 0)
-#: How long a stopping worker waits for runs it has ended, and for api to take the results.
+#: Seconds that a stopping worker waits for runs it has ended, and for api to take the results.
 END_S = 10.0
 ACKNOWLEDGE_S = 3.0
 
@@ -91,7 +91,7 @@ class Server:
             self._runs.end_all("stopping")
             self._runs.wait_until_ended(END_S)
         if self._connections and not self._runs.wait_until_acknowledged(ACKNOWLEDGE_S):
-            log.warning("results were not acknowledged: their runs will be said to be lost")
+            log.warning("results were not acknowledged: their runs will be reported as lost")
         with self._change:
             for connection in self._connections:
                 _hang_up(connection)
@@ -103,7 +103,7 @@ class Server:
         connection = Connection(UnixChannel(sock), uid, reader.pieces)
         try:
             if uid not in self._allowed_uids:
-                log.warning("a stranger at the worker's socket was turned away")
+                log.warning("a connection of another uid to the worker's socket was rejected")
                 return
             for line in reader.lines():
                 self._operations.answer(line, connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -23,17 +24,20 @@ from sandbox.engines.apparmor import ProfileWatch, profiles_in_use
 from sandbox.engines.machine import raise_limits
 from sandbox.engines.remedies import remedy_for
 from sandbox.executor import Executor
-from sandbox.languages import Catalogue, Language
+from sandbox.languages import Catalogue, Language, kernels_of
 from sandbox.lock_watch import LockWatch
 from sandbox.metrics import Metrics
-from sandbox.pool.sizes import MOST, MOST_FORKED, flavour_sizes, pool_sizes
+from sandbox.pool.sizes import MAX_READY_CONTAINERS, MAX_READY_FORKED, flavour_sizes, pool_sizes
 from sandbox.pool.warm_pool import WarmPool
 from sandbox.posture.canary import Posture
 from sandbox.run.live import LiveRun
 from sandbox.sessions.runs import SessionExecutor
+from sandbox.sessions.single_use import SingleUseCells
 from sandbox.sessions.table import SessionTable
+from sandbox.sessions.watch import FrozenWatch
 from storage import areas
 from storage.errors import StorageUnavailable
+from worker.egress_counters import EgressCounters, ask_status
 from worker.engines import open_engine, try_given
 from worker.gvisor import RUNSC, GvisorPool, gvisor_engine
 from worker.telemetry import Observer, register_gauges
@@ -45,7 +49,7 @@ TEARDOWN_SLOTS = 32
 IMAGE_CHECK_S = 1.0
 #: Between two looks at the AppArmor profiles in use: an administrator or a package may replace them at any time.
 PROFILE_CHECK_S = 5.0
-#: Between two looks for what dead writers of artifacts have left.
+#: Seconds between two removals of unfinished artifacts of killed writers.
 CLEAN_S = 3600.0
 
 
@@ -54,17 +58,18 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         """Assemble the worker without starting a thread. Raises EngineUnusable, StorageError or ValueError."""
+        self.watch = FrozenWatch()
         self.blobs = areas.for_worker(settings)
         self.catalogue = Catalogue.load(only=settings.languages)
         machine_mb = _machine_memory_mb()
-        sizes = _pool_sizes(settings, self.catalogue, machine_mb, MOST)
+        sizes = _pool_sizes(settings, self.catalogue, machine_mb, MAX_READY_CONTAINERS)
         pooled = sum(sizes.values()) + sum(flavour_sizes(sizes).values())
         slots = pooled + settings.max_runs + settings.max_sessions + TEARDOWN_SLOTS
         budget_mb = settings.memory_budget_mb or machine_mb * 3 // 4
         raise_limits(settings.max_runs, budget_mb)
         self.engine, self.images = open_engine(settings, self.catalogue, slots=slots)
         if self.engine.has_templates:
-            sizes = _pool_sizes(settings, self.catalogue, machine_mb, MOST_FORKED)
+            sizes = _pool_sizes(settings, self.catalogue, machine_mb, MAX_READY_FORKED)
         self.admission = Admission(
             max_runs=settings.max_runs,
             memory_mb=budget_mb,
@@ -89,17 +94,11 @@ class Service:
             availability=self.availability,
         )
         register_gauges(self.metrics.registry, self.admission, self.pool)
+        if settings.egress == "on":
+            self.metrics.registry.register(EgressCounters(functools.partial(ask_status, settings.egress_socket)))
         self.gvisor = self._open_gvisor(settings, slots)
         self.locks = LockWatch()
-        self.executor = Executor(
-            self.catalogue,
-            self.pool,
-            self.admission,
-            RunStorage(self.blobs),
-            self.pool if self.engine.runtime.startswith(RUNSC) else self.gvisor,
-            locks=self.locks,
-            compile_timeout_ms=settings.compile_timeout_ms,
-        )
+        egress = settings.egress_socket if settings.egress == "on" else None
         self.sessions = SessionTable(
             self.catalogue,
             self.pool,
@@ -108,12 +107,28 @@ class Service:
             locks=self.locks,
             most=settings.max_sessions,
             memory_mb=settings.sessions_memory_mb or budget_mb // 2,
+            output_mb=settings.process_output_mb,
+            watch=self.watch,
+            egress=egress,
         )
-        self.session_executor = SessionExecutor(self.catalogue, self.sessions, RunStorage(self.blobs))
+        self.executor = Executor(
+            self.catalogue,
+            self.pool,
+            self.admission,
+            RunStorage(self.blobs),
+            self.pool if self.engine.runtime.startswith(RUNSC) else self.gvisor,
+            cells=SingleUseCells(self.sessions.hub, self.sessions.memory, RunStorage(self.blobs)),
+            locks=self.locks,
+            compile_timeout_ms=settings.compile_timeout_ms,
+            egress=egress,
+        )
+        self.session_executor = SessionExecutor(
+            self.catalogue, self.sessions, RunStorage(self.blobs), queue_wait_s=settings.queue_wait_s
+        )
         self.observer = Observer(self.metrics)
         relaxed = settings.disable_sandbox_security
         self._profiles = ProfileWatch([] if relaxed else profiles_in_use(settings.apparmor_profile))
-        #: Called, once, with the words about an AppArmor profile that is no longer what it was at the start.
+        #: Called once, with a description, when an AppArmor profile has changed since the start.
         self.on_profile_change: Callable[[str], None] | None = None
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch_for_images, name="images", daemon=True)
@@ -131,7 +146,7 @@ class Service:
         """
         left = self.engine.cleanup_stale()
         if left:
-            log.warning("removed what a dead worker had left", extra={"sandboxes": left})
+            log.warning("removed the remains of a killed worker", extra={"sandboxes": left})
         try:
             try_given(self.engine, self.images)
             self._measure()
@@ -149,7 +164,7 @@ class Service:
         threading.Thread(target=self._clean_storage, name="clean", daemon=True).start()
 
     def _measure(self) -> None:
-        """Measure what is confined by what, before anything is run. What is built later is measured then."""
+        """Measure the confinement of each image before any run. Images built later are measured then."""
         began = time.monotonic()
         built = [image for language in self.catalogue if (image := self.images.get(language.id)) is not None]
         try:
@@ -225,15 +240,15 @@ class Service:
         return [one for one in told if one["layers"]]
 
     def sandboxes(self) -> dict[str, Any]:
-        """Return the languages whose sandboxes cannot be made, with the engine's words: for the machine's owner."""
+        """Return the languages whose sandboxes cannot be made, with the engine's messages, for the operator."""
         return {
             name: {**asdict(found), "remedy": remedy_for(found.words)}
             for name, found in self.availability.failing().items()
         }
 
     def canary(self, name: str) -> dict[str, Any]:
-        """Run the example of a language as any job, and return `ok` with, if it is not, words and a remedy: for the
-        machine's owner.
+        """Run the example of a language as any job. Returns `ok`, or the failure and a remedy, for the
+        operator.
         """
         language = self.catalogue.get(name)
         if language is None:
@@ -263,6 +278,9 @@ class Service:
             "packages": list(image.packages) if image else [],
             "ready": image is not None,
             "example": language.example,
+            "keeps": "variables" if language.keeps_variables else "files",
+            "kernels": sorted(kernels_of(language, self.catalogue)),
+            "results": language.has_results,
             "pids_default": language.pids_default,
         }
 
@@ -270,6 +288,7 @@ class Service:
         """Take the pool and the engine apart; no run is under way any more."""
         self._closing.set()
         self.sessions.close()
+        self.watch.close()
         self.locks.stop()
         self.pool.close()
         if self.gvisor is not None:
@@ -278,7 +297,7 @@ class Service:
 
 
 def _canary(words: str) -> dict[str, Any]:
-    """Return a canary's answer: it went well if there are no words."""
+    """Return a canary's answer: it succeeded if there is no reason of a failure."""
     return {"ok": not words, "words": words, "remedy": remedy_for(words) if words else ""}
 
 

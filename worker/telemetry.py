@@ -1,4 +1,4 @@
-"""Report each run beside its result: a line in the log, metrics, and the spans of its trace."""
+"""Report each run in addition to its result: a line in the log, metrics, and the spans of its trace."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Gauges(Collector):
 
 
 def register_gauges(registry: CollectorRegistry, admission: Admission, pool: WarmPool) -> None:
-    """Have the gauges, and what the kernel knows of this process, told with the rest."""
+    """Register the gauges, and the kernel's figures of this process."""
     registry.register(Gauges(admission, pool))
     ProcessCollector(namespace="runyard_worker", registry=registry)
 

@@ -13,10 +13,17 @@ class SessionUsage(ResponseModel):
     """The resources that a session has used until now, or until its end."""
 
     memory_mb: Count = Field(description="The most memory that it held at any time, in MiB.")
-    disk_mb: Count
+    disk_mb: Count = Field(description="What /work holds now, or held at the end, in MiB.")
     cpu_ms: Count
     processes: Count = Field(description="Processes and file operations that are alive.")
     egress_bytes: Count
+
+
+class SessionHosts(ResponseModel):
+    """The hosts that the programs of a session may reach, as patterns."""
+
+    allow: list[str]
+    deny: list[str]
 
 
 class Session(ResponseModel):
@@ -24,9 +31,11 @@ class Session(ResponseModel):
 
     id: SessionId
     object: Literal["session"]
-    status: Literal["creating", "ready", "busy", "ended"]
+    status: Literal["creating", "ready", "busy", "frozen", "paused", "ended"]
     language: str
-    keeps: Literal["files"] = Field(description="`files`: each run is a new process in the same /work.")
+    keeps: Literal["variables", "files"] = Field(
+        description="`variables`: code runs in a context. `files`: each run is a new process in the same /work."
+    )
     name: str | None
     runs: Count
     usage: SessionUsage
@@ -34,7 +43,14 @@ class Session(ResponseModel):
     env: dict[str, str]
     idle_timeout_s: Count
     max_age_s: Count
+    workdir: str
+    outputs: str
+    expires_in_s: Count | None
+    freeze_after_s: Count
+    on_idle: Literal["end", "pause"]
+    external_id: str | None
     isolation: Literal["default", "container", "gvisor"]
+    network: SessionHosts
     metadata: dict[str, str]
     created_at: Time
     last_active_at: Time
@@ -43,6 +59,14 @@ class Session(ResponseModel):
     end_reason: (
         Literal["deleted", "idle", "age", "oom", "killed", "quota", "failed", "worker_lost", "shutdown"] | None
     )
+    error: dict[str, Any] | None = Field(description="Why it could not be created, in the background.")
+
+
+class SessionToken(ResponseModel):
+    """A bearer token for the calls of one session."""
+
+    token: str = Field(pattern=r"^st_[a-z2-7]{26}_[0-9a-f]{64}$")
+    expires_at: Time | None = Field(description="When the session ends if nothing happens in it.")
 
 
 class SessionList(ResponseModel):
@@ -62,6 +86,45 @@ class SessionDeleted(ResponseModel):
     id: SessionId
     object: Literal["session"]
     deleted: Literal[True]
+
+
+class Watcher(ResponseModel):
+    """A watcher of a directory of a session."""
+
+    id: str = Field(pattern=r"^watch_[A-Za-z0-9]{24,64}$")
+    object: Literal["watcher"]
+    path: str
+    recursive: bool
+
+
+class WatcherDeleted(ResponseModel):
+    """A watcher that has ended."""
+
+    id: str
+    object: Literal["watcher"]
+    deleted: Literal[True]
+
+
+class WatchEvent(ResponseModel):
+    """A change beneath a directory that is watched."""
+
+    seq: Count | None
+    event: Literal["create", "modify", "remove", "move", "overflow", "keepalive"]
+    path: str | None = Field(description="Relative to the directory; null where changes were lost (`overflow`).")
+    to: str | None = Field(description="Of `move`: the new path.")
+    raw: bool | None = Field(
+        None,
+        description="True where paths are not UTF-8: they are percent-encoded.",
+        json_schema_extra=may_be_absent,
+    )
+
+
+class WatchEventList(ResponseModel):
+    """The events of a watcher."""
+
+    object: Literal["list"]
+    data: list[WatchEvent]
+    ended: bool = Field(description="True if the directory is gone: there will be no more.")
 
 
 class Process(ResponseModel):
@@ -84,11 +147,59 @@ class Process(ResponseModel):
     stderr_truncated: bool | None = Field(None, json_schema_extra=may_be_absent)
 
 
+class Ticket(ResponseModel):
+    """A ticket to attach to a process: good once, and for a short time."""
+
+    ticket: str
+    expires_at: Time
+
+
 class ProcessList(ResponseModel):
     """The processes of a session, in the order in which they were started."""
 
     object: Literal["list"]
     data: list[Process]
+
+
+class SessionContext(ResponseModel):
+    """A context of a session: an interpreter that keeps its variables from one run to the next."""
+
+    id: str = Field(pattern="^ctx_[0-9A-Za-z]+$")
+    object: Literal["context"]
+    name: str | None
+    language: str
+    cwd: str
+    created_at: Time
+
+
+class ContextList(ResponseModel):
+    """The contexts of a session, the oldest first."""
+
+    object: Literal["list"]
+    data: list[SessionContext]
+
+
+class ContextDeleted(ResponseModel):
+    """A context that is not there any more."""
+
+    id: str
+    object: Literal["context"]
+    deleted: Literal[True]
+
+
+class Completions(ResponseModel):
+    """The ways in which the text from `start` to `end` can go on; both count characters."""
+
+    matches: list[str]
+    start: Count
+    end: Count
+
+
+class Inspection(ResponseModel):
+    """The documentation of the name at the cursor."""
+
+    found: bool
+    text: str
 
 
 class FileEntry(ResponseModel):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_from_bytes
+from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, request
 
@@ -16,11 +14,23 @@ from api.http.query import parse_int
 from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
 from api.openapi.error_codes import JSON_BODY
 from api.sessions.answers import FileEntries, FileEntry
-from api.sessions.process_routes import body_pieces
+from api.sessions.file_calls import (
+    BODY_ERRORS,
+    FILE_ERRORS,
+    WHERE,
+    Sending,
+    answer,
+    entry_object,
+    file_query,
+    flag,
+    operate,
+    receive,
+)
 from api.sessions.requests import (
     ChmodIn,
     MkdirIn,
     MoveIn,
+    body_path,
     checked_path,
     parse_change,
     parse_flag,
@@ -29,33 +39,16 @@ from api.sessions.requests import (
     parse_query,
 )
 from api.sessions.routes import INSIDE, PATH, opened
-from api.system.languages import worker_unavailable
-from config.clock import rfc3339
-from dispatch import WorkerLost, WorkerUnavailable
-from protocol.result import Refusal
 from storage import download, media_types, ranges
 from storage.names import FileName
 from storage.ranges import RangeNotSatisfiable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from api.keys.authentication import Caller
     from storage.ranges import Span
 
 blueprint = Blueprint("session_files", __name__)
 
-#: What a file operation may be refused for.
-FILE_ERRORS = (
-    "file_not_found", "file_not_permitted", "not_a_file", "not_a_directory", "file_exists", "disk_full",
-    "invalid_path", "missing_field", "io_error",
-)  # fmt: skip
-_WHERE = Query(
-    "path",
-    "Relative to /work, or absolute.",
-    {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": r"^[^\x00]*$"},
-    required=True,
-)
 MAX_LISTED = 10_000
 MAX_DEPTH = 64
 
@@ -66,7 +59,7 @@ MAX_DEPTH = 64
     tag="sessions",
     description="Always an attachment. `HEAD` works.",
     path=PATH,
-    query=(_WHERE, Query("Range", "One range of bytes.", {"type": "string"}, where="header")),
+    query=(WHERE, Query("Range", "One range of bytes.", {"type": "string"}, where="header")),
     answers={
         200: Answer("The bytes.", {"application/octet-stream": {"type": "string", "format": "binary"}}),
         206: Answer("The range.", {"application/octet-stream": {"type": "string", "format": "binary"}}),
@@ -75,34 +68,27 @@ MAX_DEPTH = 64
 )
 def read_session_file(session_id: str) -> Response:
     """Send the bytes of a file, or one range of them."""
-    path = parse_path(parse_query(request.args, "path"))
+    path = parse_path(parse_query(file_query(), "path"))
     caller = opened(session_id)
-    span = _span(session_id, caller, path) if request.method == "GET" and "Range" in request.headers else None
+    is_head = request.method == "HEAD"
+    span = None if is_head else _span(session_id, caller, path)
     name = FileName.of(path.decode("utf-8", "replace")).name
     headers = download.headers(name, media_types.media_type(name, b"")) | {"Accept-Ranges": "bytes"}
-    offset, length = (span.offset, b"%d" % span.length) if span is not None else (0, b"")
-    with ExitStack() as held:
-        held.callback(context().places.readers.acquire(caller.id))
-        found = _reached(
-            lambda: held.enter_context(
-                context().session_worker.reading(session_id, caller.id, [path, b"%d" % offset, length])
-            )
-        )
-        if isinstance(found, Refusal):
-            raise context().sessions.refused(caller.id, session_id, found)
-        entry, pieces = found
-        sent = span.length if span is not None else entry["size"]
-        headers["Content-Length"] = str(sent)
-        if span is not None:
-            headers["Content-Range"] = span.content_range(entry["size"])
-        if request.method == "HEAD":
-            response = Response(b"", 200, headers)
-            response.automatically_set_content_length = False
-            response.headers["Content-Length"] = str(sent)
-            return response
-        response = Response(_exactly(pieces, sent), 200 if span is None else 206, headers)
-        response.call_on_close(held.pop_all().close)
+    offset, length = (b"0", b"0") if is_head else (b"0", b"")
+    if span is not None:
+        offset, length = b"%d" % span.offset, b"%d" % span.length
+    sending = Sending(session_id, caller, "read", [path, offset, length])
+    size = sending.entry["size"]
+    headers["Content-Length"] = str(size if span is None else span.length)
+    if is_head:
+        sending.close()
+        response = Response(b"", 200, headers)
+        response.automatically_set_content_length = False
+        response.headers["Content-Length"] = str(size)
         return response
+    if span is None:
+        return sending.response(200, headers, size)
+    return sending.response(206, headers | {"Content-Range": span.content_range(size)}, span.length)
 
 
 @blueprint.put("/v1/sessions/<session_id>/files")
@@ -111,29 +97,19 @@ def read_session_file(session_id: str) -> Response:
     tag="sessions",
     description="The body is the whole file. Directories above it are created.",
     path=PATH,
-    query=(_WHERE, Query("mode", "The permission bits, in octal.", {"type": "string", "pattern": "^[0-7]{3,4}$"})),
+    query=(WHERE, Query("mode", "The permission bits, in octal.", {"type": "string", "pattern": "^[0-7]{3,4}$"})),
     body=RequestBody({"application/octet-stream": {"type": "string", "format": "binary"}}, required=False),
     answers={200: Json("The file was written.", FileEntry)},
-    errors=(*INSIDE, *FILE_ERRORS, "incomplete_body", "invalid_value", "too_many_connections"),
+    errors=(*INSIDE, *FILE_ERRORS, *BODY_ERRORS, "invalid_value"),
 )
 def write_session_file(session_id: str) -> Response:
     """Replace a file by the body, as it arrives: all of it or nothing."""
-    query = parse_query(request.args, "path", "mode")
+    query = parse_query(file_query(), "path", "mode")
     path, mode = parse_path(query), parse_mode(query.get("mode"))
     caller = opened(session_id)
     length = request.content_length
     size = b"" if length is None and "HTTP_TRANSFER_ENCODING" in request.environ else b"%d" % (length or 0)
-    release = context().places.uploads.acquire(caller.id)
-    try:
-        arguments = [path, mode, size]
-        entry = _reached(
-            lambda: context().session_worker.write_file(session_id, caller.id, arguments, body_pieces())
-        )
-        if isinstance(entry, Refusal):
-            raise context().sessions.refused(caller.id, session_id, entry)
-        return json_response(_entry(entry))
-    finally:
-        release()
+    return receive(session_id, caller, "write", [path, mode, size])
 
 
 @blueprint.delete("/v1/sessions/<session_id>/files")
@@ -142,7 +118,7 @@ def write_session_file(session_id: str) -> Response:
     tag="sessions",
     path=PATH,
     query=(
-        _WHERE,
+        WHERE,
         Query("recursive", "`1` for a directory with all in it.", {"type": "string", "enum": ["0", "1"]}),
     ),
     answers={200: Json("What was removed.", FileEntry)},
@@ -150,9 +126,9 @@ def write_session_file(session_id: str) -> Response:
 )
 def remove_session_file(session_id: str) -> Response:
     """Remove a file, a link or a directory."""
-    query = parse_query(request.args, "path", "recursive")
-    arguments = [parse_path(query), _flag(parse_flag(query, "recursive"))]
-    return _answer(session_id, opened(session_id), "remove", arguments)
+    query = parse_query(file_query(), "path", "recursive")
+    arguments = [parse_path(query), flag(parse_flag(query, "recursive"))]
+    return answer(session_id, opened(session_id), "remove", arguments)
 
 
 @blueprint.get("/v1/sessions/<session_id>/files/list")
@@ -161,7 +137,7 @@ def remove_session_file(session_id: str) -> Response:
     tag="sessions",
     path=PATH,
     query=(
-        _WHERE,
+        WHERE,
         Query("depth", "So many levels.", {"type": "integer", "minimum": 1, "maximum": MAX_DEPTH, "default": 1}),
         Query("glob", "Only names or paths that match.", {"type": "string", "minLength": 1, "maxLength": 1024}),
         Query("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": MAX_LISTED}),
@@ -171,7 +147,7 @@ def remove_session_file(session_id: str) -> Response:
 )
 def list_session_files(session_id: str) -> Response:
     """List what is in a directory."""
-    query = parse_query(request.args, "path", "depth", "glob", "limit")
+    query = parse_query(file_query(), "path", "depth", "glob", "limit")
     path = parse_path(query)
     depth = parse_int(query.get("depth"), "depth", 1, MAX_DEPTH, 1)
     limit = parse_int(query.get("limit"), "limit", 1, MAX_LISTED, MAX_LISTED)
@@ -180,8 +156,8 @@ def list_session_files(session_id: str) -> Response:
     arguments = [path, b"%d" % depth, glob, b"%d" % limit]
     release = context().places.readers.acquire(caller.id)
     try:
-        found = _operate(session_id, caller, "list", arguments)
-        data = [_entry(item, within=path) for item in found["entries"][:limit]]
+        found = operate(session_id, caller, "list", arguments)
+        data = [entry_object(item, within=path) for item in found["entries"][:limit]]
         return json_response({"object": "list", "data": data, "has_more": len(found["entries"]) > limit})
     finally:
         release()
@@ -192,14 +168,14 @@ def list_session_files(session_id: str) -> Response:
     "Look at a file of a session",
     tag="sessions",
     path=PATH,
-    query=(_WHERE,),
+    query=(WHERE,),
     answers={200: Json("The entry; a link is not followed.", FileEntry)},
     errors=(*INSIDE, *FILE_ERRORS),
 )
 def stat_session_file(session_id: str) -> Response:
     """Return the entry of a file, a directory or a link."""
-    path = parse_path(parse_query(request.args, "path"))
-    return _answer(session_id, opened(session_id), "stat", [path])
+    path = parse_path(parse_query(file_query(), "path"))
+    return answer(session_id, opened(session_id), "stat", [path])
 
 
 @blueprint.post("/v1/sessions/<session_id>/files/mkdir")
@@ -215,7 +191,7 @@ def make_session_directory(session_id: str) -> Response:
     """Make a directory, with `parents` also those above it."""
     caller = opened(session_id)
     asked = parse_change(MkdirIn, parse_object(read_json_body(request)))
-    return _answer(session_id, caller, "mkdir", [checked_path(asked.path, "path"), _flag(asked.parents)])
+    return answer(session_id, caller, "mkdir", [body_path(asked.path, "path", raw=asked.raw), flag(asked.parents)])
 
 
 @blueprint.post("/v1/sessions/<session_id>/files/move")
@@ -229,14 +205,7 @@ def make_session_directory(session_id: str) -> Response:
 )
 def move_session_file(session_id: str) -> Response:
     """Move a file or a directory."""
-    caller = opened(session_id)
-    asked = parse_change(MoveIn, parse_object(read_json_body(request)))
-    return _answer(
-        session_id,
-        caller,
-        "move",
-        [checked_path(asked.source, "from"), checked_path(asked.to, "to"), _flag(asked.overwrite)],
-    )
+    return _relocate(session_id, "move")
 
 
 @blueprint.post("/v1/sessions/<session_id>/files/copy")
@@ -250,14 +219,7 @@ def move_session_file(session_id: str) -> Response:
 )
 def copy_session_file(session_id: str) -> Response:
     """Copy a file, or a directory with all that is in it."""
-    caller = opened(session_id)
-    asked = parse_change(MoveIn, parse_object(read_json_body(request)))
-    return _answer(
-        session_id,
-        caller,
-        "copy",
-        [checked_path(asked.source, "from"), checked_path(asked.to, "to"), _flag(asked.overwrite)],
-    )
+    return _relocate(session_id, "copy")
 
 
 @blueprint.post("/v1/sessions/<session_id>/files/chmod")
@@ -273,86 +235,28 @@ def chmod_session_file(session_id: str) -> Response:
     """Set the permission bits."""
     caller = opened(session_id)
     asked = parse_change(ChmodIn, parse_object(read_json_body(request)))
-    return _answer(session_id, caller, "chmod", [checked_path(asked.path, "path"), parse_mode(asked.mode)])
+    path = body_path(asked.path, "path", raw=asked.raw)
+    return answer(session_id, caller, "chmod", [path, parse_mode(asked.mode)])
+
+
+def _relocate(session_id: str, name: str) -> Response:
+    caller = opened(session_id)
+    asked = parse_change(MoveIn, parse_object(read_json_body(request)))
+    source, target = (body_path(text, of, raw=asked.raw) for text, of in ((asked.source, "from"), (asked.to, "to")))
+    return answer(session_id, caller, name, [source, target, flag(asked.overwrite)])
 
 
 def _span(session_id: str, caller: Caller, path: bytes) -> Span | None:
-    """Return the range that is asked for; None for the whole. Raises ApiError 416."""
-    size = _operate(session_id, caller, "stat", [path, b"1"])["entry"]["size"]
+    """Return the range that is asked for; None for the whole. Raises ApiError 416.
+
+    With `If-Range` it is the whole: files have no validators that a range could depend on.
+    """
+    if "Range" not in request.headers or "If-Range" in request.headers:
+        return None
+    size = operate(session_id, caller, "stat", [path, b"1"])["entry"]["size"]
     try:
         return ranges.parse(request.headers["Range"], size)
     except RangeNotSatisfiable as e:
         words = f"Range: begins beyond the end of the file, which has {size} bytes"
         headers = {"Content-Range": f"bytes */{size}"}
         raise ApiError(416, words, code="range_not_satisfiable", param="Range", headers=headers) from e
-
-
-def _relocate(session_id: str, caller: Caller, name: str, asked: MoveIn) -> Response:
-    source, target = checked_path(asked.source, "from"), checked_path(asked.to, "to")
-    return _answer(session_id, caller, name, [source, target, _flag(asked.overwrite)])
-
-
-def _flag(value: bool | None) -> bytes:  # noqa: FBT001  # a field of a body
-    return b"1" if value else b"0"
-
-
-# -- the worker --------------------------------------------------------------------------------------
-
-
-def _answer(session_id: str, caller: Caller, name: str, arguments: list[bytes]) -> Response:
-    return json_response(_entry(_operate(session_id, caller, name, arguments)["entry"]))
-
-
-def _operate(session_id: str, caller: Caller, name: str, arguments: list[bytes]) -> dict[str, Any]:
-    found = _reached(lambda: context().session_worker.operate(session_id, caller.id, name, arguments))
-    if isinstance(found, Refusal):
-        raise context().sessions.refused(caller.id, session_id, found)
-    done: dict[str, Any] = found
-    return done
-
-
-def _reached(call: Any) -> Any:  # noqa: ANN401  # what the worker answers
-    try:
-        return call()
-    except (WorkerUnavailable, WorkerLost) as e:
-        raise worker_unavailable() from e
-
-
-def _exactly(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """Yield so many bytes of what the sandbox sends: it must not send more than was announced."""
-    left = size
-    for piece in pieces:
-        yield piece[:left]
-        left -= len(piece)
-        if left <= 0:
-            return
-
-
-def _entry(found: dict[str, Any], within: bytes = b"") -> dict[str, Any]:
-    """Return an entry of the API; a name that is not UTF-8 is percent-encoded."""
-    name, target = (found[part].encode("latin-1") for part in ("name", "target"))
-    path = within.rstrip(b"/") + b"/" + name if within else name
-    shown = {
-        "name": _text(name if within else name.rpartition(b"/")[2] or name),
-        "path": _text(path),
-        "type": found["kind"],
-        "size": found["size"],
-        "mode": f"{found['mode']:04o}",
-        "uid": found["uid"],
-        "gid": found["gid"],
-        "modified_at": rfc3339(min(found["mtime_ns"] // 1_000_000, 253_402_300_799_000)),
-        "target": _text(target) if found["kind"] == "symlink" else None,
-    }
-    return shown if _is_utf8(path) else shown | {"raw": True}
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode() if _is_utf8(raw) else quote_from_bytes(raw)
-
-
-def _is_utf8(raw: bytes) -> bool:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

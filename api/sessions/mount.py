@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api.sessions import file_routes, process_routes, routes
+from api.runs.network import NetworkRules
+from api.sessions import (
+    archive_routes,
+    attach_routes,
+    context_routes,
+    file_routes,
+    life_routes,
+    process_routes,
+    routes,
+    watch_routes,
+)
 from api.sessions.service import SessionService
+from api.sessions.watch import SessionWatch
+from api.websockets.poller import WebSocketPoller
 from dispatch.sessions import UnixSessions
 
 if TYPE_CHECKING:
@@ -13,13 +25,35 @@ if TYPE_CHECKING:
 
     from api.context import Context
 
-BLUEPRINTS: tuple[Blueprint, ...] = (routes.blueprint, process_routes.blueprint, file_routes.blueprint)
+BLUEPRINTS: tuple[Blueprint, ...] = (
+    routes.blueprint,
+    life_routes.blueprint,
+    process_routes.blueprint,
+    context_routes.blueprint,
+    attach_routes.blueprint,
+    file_routes.blueprint,
+    archive_routes.blueprint,
+    watch_routes.blueprint,
+)
 
 
 def init_app(app: Flask, deps: Context) -> None:
     """Register the routes of sessions and build their service."""
     deps.session_worker = UnixSessions(deps.settings.worker_socket)
-    deps.sessions = SessionService(deps.session_worker, deps.records.sessions, deps.languages, lease=deps.lease)
-    deps.lifecycle.add("sessions", deps.sessions.start, deps.sessions.stop)
+    records = deps.records
+    watch = SessionWatch(deps.session_worker, records.sessions, records.usage, records.keys, deps.plans)
+    deps.sessions = SessionService(
+        deps.session_worker,
+        records.sessions,
+        deps.languages,
+        records.files,
+        usage=records.usage,
+        watch=watch,
+        lease=deps.lease,
+        network=NetworkRules(deps.settings.egress == "on", deps.settings.egress_patterns()),
+    )
+    deps.lifecycle.add("sessions", watch.start, watch.stop)
+    deps.websockets = WebSocketPoller()
+    deps.lifecycle.add("websockets", lambda: None, deps.websockets.stop)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

@@ -1,99 +1,252 @@
-"""Create sessions, look at them and end them: what is recorded, beside what the worker says of the live ones."""
+"""Create sessions, look at them, change and end them: what is recorded, beside what the worker says of them."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from api.errors import ApiError
 from api.http.access_log import audit
+from api.runs.network import NetworkRules
+from api.runs.quota import quota_error
+from api.sessions.bounds import bounded, check_age, check_quota
+from api.sessions.objects import (
+    CREATING,
+    LATER,
+    WORKER_LOST,
+    changed_fields,
+    document_of,
+    ended,
+    session_object,
+)
+from api.sessions.placing import place_files, stored_inputs
 from api.sessions.requests import new_session_id
 from api.system.languages import worker_unavailable
-from config.clock import now_ms, rfc3339
+from config.clock import now_ms
 from dispatch import WorkerLost, WorkerUnavailable
 from protocol.result import Refusal
-from protocol.session import SessionSpec
+from protocol.session import SessionSpec, encode_change
 from records.errors import RecordsUnavailable
-from records.sessions import NewSession, StoredSession
+from records.runs import OverQuota
+from records.sessions import ExternalIdInUse, NewSession, StoredSession
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from api.keys.authentication import Caller
-    from api.sessions.requests import SessionRequest
+    from api.keys.plans import Plan
+    from api.sessions.requests import SessionPatch, SessionRequest
+    from api.sessions.watch import SessionWatch
     from api.system.instance_lease import Lease
     from api.system.languages import Languages
     from dispatch.sessions import UnixSessions
+    from protocol.job import JobInput
+    from records.files import FileStore
     from records.sessions import SessionStore
+    from records.usage import UsageStore
 
 log = logging.getLogger(__name__)
 
-#: What must be the same for a session to be found again by its name.
-IDENTITY = ("language", "limits", "isolation")
-_WORKER_LOST: dict[str, Any] = {"status": "ended", "end_reason": "worker_lost"}
-#: A session that the worker does not list is given up when it was recorded so long ago.
-SETTLED_MS = 15_000
-LOOK_S = 2.0
-NO_USAGE = {"memory_mb": 0, "disk_mb": 0, "cpu_ms": 0, "processes": 0, "egress_bytes": 0}
+#: The fields that must be the same for a session to be found again by its name.
+IDENTITY = ("language", "limits", "network", "isolation")
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A session that is recorded and about to be created, and what its key's plan allows."""
+
+    new: NewSession
+    request: SessionRequest
+    plan: Plan | None
+    #: The files that were given by id.
+    inputs: tuple[JobInput, ...]
+
+    def stored(self) -> StoredSession:
+        new = self.new
+        return StoredSession(new.id, new.owner, new.name, new.language, new.created_at_ms, None, new.document, b"")
 
 
 class SessionService:
     """The sessions of all keys. Safe for many threads."""
 
     def __init__(
-        self, worker: UnixSessions, store: SessionStore, languages: Languages, *, lease: Lease | None = None
+        self,
+        worker: UnixSessions,
+        store: SessionStore,
+        languages: Languages,
+        files: FileStore,
+        *,
+        usage: UsageStore,
+        watch: SessionWatch,
+        lease: Lease | None = None,
+        network: NetworkRules | None = None,
     ) -> None:
-        """`lease` is what must be held for a session to be created; None where nobody else uses the database."""
+        """`lease` is what must be held for a session to be created; None where nobody else uses the database.
+
+        `network` is what sessions may ask for; None is nothing.
+        """
+        self._network = network or NetworkRules()
         self._worker = worker
         self._store = store
         self._languages = languages
+        self._files = files
+        self._usage = usage
+        self._watch = watch
         self._lease = lease
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._reconcile, name="sessions", daemon=True)
 
-    def start(self) -> None:
-        """Start to record the ends of sessions."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop to record ends: the next process does, of all that have ended until then."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    # -- calls -------------------------------------------------------------------------------------
+    # -- creating ----------------------------------------------------------------------------------
 
     def create(self, request: SessionRequest, caller: Caller) -> tuple[dict[str, Any], bool]:
         """Create a session, or find the live one of that name; its object, and whether it is new.
 
         Raises ApiError.
         """
+        begun = self._begin(request, caller)
+        if isinstance(begun, dict):
+            return begun, False
+        try:
+            facts = self._created(begun)
+        except BaseException:
+            self._discard(begun.new.id)
+            raise
+        return session_object(begun.stored(), facts), True
+
+    def create_later(self, request: SessionRequest, caller: Caller) -> tuple[dict[str, Any], bool]:
+        """Do as `create` does, but answer while the session is being created. One that fails ends `failed`."""
+        begun = self._begin(request, caller)
+        if isinstance(begun, dict):
+            return begun, False
+        threading.Thread(target=self._create_alone, args=(begun,), name="create-session", daemon=True).start()
+        return session_object(begun.stored(), CREATING), True
+
+    def create_told(self, request: SessionRequest, caller: Caller) -> Iterator[dict[str, Any]]:
+        """Do as `create` does, and yield the object at each step. An error before the first is raised at once.
+
+        Raises ApiError.
+        """
+        begun = self._begin(request, caller)
+        if isinstance(begun, dict):
+            return iter((begun,))
+        return self._told_creation(begun)
+
+    def _told_creation(self, begun: _Begun) -> Iterator[dict[str, Any]]:
+        try:
+            yield session_object(begun.stored(), CREATING)
+            facts = self._created(begun)
+        except BaseException:
+            self._worker_end(begun.new)
+            self._discard(begun.new.id)
+            raise
+        yield session_object(begun.stored(), facts)
+
+    def _create_alone(self, begun: _Begun) -> None:
+        try:
+            self._created(begun)
+        except ApiError as e:
+            problem = e.error.to_json()
+        except Exception:
+            log.exception("a session could not be created")
+            problem = {"message": "The service failed to create this.", "code": "internal_error"}
+        else:
+            return
+        facts = {"status": "ended", "end_reason": "failed", "error": problem}
+        try:
+            self._watch.record_end(begun.stored(), facts)
+        except RecordsUnavailable:
+            log.warning("a session that was not created waits to be given up")
+
+    def _begin(self, request: SessionRequest, caller: Caller) -> _Begun | dict[str, Any]:
+        """Record a session that is to be created; or return the object of the live one of that name."""
         if self._lease is not None and not self._lease.held:
             raise RecordsUnavailable("another instance has the database")
         language = self._languages.find(request.language)
+        request = bounded(request, caller.plan)
+        request = replace(request, network=self._network.permit(request.network, caller.plan))
+        check_quota(caller.id, caller.plan, self._usage)
+        inputs = stored_inputs(self._files, caller.id, request)
+        at_ms = now_ms()
         new = NewSession(
             id=new_session_id(),
             owner=caller.id,
             name=request.name,
             language=language.id,
-            created_at_ms=now_ms(),
-            document=orjson.dumps(_document(request, language.id)),
+            created_at_ms=at_ms,
+            document=orjson.dumps(document_of(request, language)),
+            external_id=request.external_id,
+            metadata=request.metadata,
+            quota=None if caller.plan is None else caller.plan.quota(at_ms),
         )
         found = self._store.create(new)
-        if found is not None:
-            return self._found_by_name(found, new), False
-        try:
-            facts = self._created(new, request)
-        except BaseException:
-            self._discard(new.id)
-            raise
-        audit("session.created", key=caller.id, language=language.id)
-        stored = StoredSession(
-            new.id, new.owner, new.name, new.language, new.created_at_ms, None, new.document, b""
+        if isinstance(found, StoredSession):
+            return self._found_by_name(found, new)
+        if isinstance(found, OverQuota):
+            raise quota_error(caller, found)
+        if isinstance(found, ExternalIdInUse):
+            raise ApiError(
+                409,
+                "external_id: another session of yours has it",
+                code="external_id_in_use",
+                param="external_id",
+            )
+        return _Begun(new, request, caller.plan, inputs)
+
+    def _created(self, begun: _Begun) -> dict[str, Any]:
+        new, request = begun.new, begun.request
+        spec = SessionSpec(
+            session_id=new.id,
+            language=new.language,
+            key=new.owner,
+            limits=request.limits,
+            env=request.env,
+            isolation=request.isolation,
+            idle_timeout_s=request.idle_timeout_s,
+            max_age_s=request.max_age_s,
+            most_sessions=None if begun.plan is None else begun.plan.sessions,
+            freeze_after_s=request.freeze_after_s,
+            on_idle=request.on_idle,
+            expires_in_s=request.expires_in_s,
+            network=request.network,
+            workdir=request.workdir,
+            outputs=request.outputs,
         )
-        return _object(stored, facts), True
+        try:
+            facts = self._worker.create(spec)
+            if isinstance(facts, Refusal):
+                raise ApiError.from_refusal(facts)
+            place_files(self._worker, new.id, new.owner, request, begun.inputs)
+        except WorkerUnavailable as e:
+            raise worker_unavailable() from e
+        except WorkerLost as e:
+            self._languages.forget()
+            raise worker_unavailable() from e
+        audit("session.created", key=new.owner, session_id=new.id, language=new.language)
+        return facts
+
+    def _found_by_name(self, found: StoredSession, new: NewSession) -> dict[str, Any]:
+        kept, asked = LATER | orjson.loads(found.document), orjson.loads(new.document)
+        for name in IDENTITY:
+            if kept[name] != asked[name]:
+                message = f"name: a live session of this name has another {name}"
+                raise ApiError(409, message, code="session_differs", param="name")
+        return self._told(found)
+
+    def _worker_end(self, new: NewSession) -> None:
+        try:
+            self._worker.end(new.id, new.owner, "deleted")
+        except (WorkerUnavailable, WorkerLost):
+            log.warning("a session that nobody waits for may live on", extra={"session_id": new.id})
+
+    def _discard(self, session_id: str) -> None:
+        try:
+            self._store.discard(session_id)
+        except RecordsUnavailable:
+            log.warning("a session that was not created waits to be given up", extra={"session_id": session_id})
+
+    # -- looking -----------------------------------------------------------------------------------
 
     def get(self, owner: str, session_id: str) -> dict[str, Any]:
         """Return the object of a session. Raises ApiError 404 or 503."""
@@ -113,29 +266,90 @@ class SessionService:
             raise ended(orjson.loads(found.facts))
         return found
 
-    def objects(self, records: tuple[StoredSession, ...]) -> list[dict[str, Any]]:
+    def told(self) -> dict[str, dict[str, Any]]:
+        """Return the facts of all live sessions by id. Raises ApiError 503."""
+        return {facts["id"]: facts for facts in self._reached(self._worker.all_facts)}
+
+    def objects(
+        self, records: tuple[StoredSession, ...], told: dict[str, dict[str, Any]] | None = None
+    ) -> list[dict[str, Any]]:
         """Return the objects of several sessions. Raises ApiError 503 if one lives and no worker answers."""
-        return [self._told(record) for record in records]
+        if told is None and any(not record.ended for record in records):
+            told = self.told()
+        known = told or {}
+        return [
+            session_object(record, known[record.id])
+            if not record.ended and record.id in known
+            else self._told(record)
+            for record in records
+        ]
+
+    # -- changing ----------------------------------------------------------------------------------
+
+    def change(self, caller: Caller, session_id: str, patch: SessionPatch) -> dict[str, Any]:
+        """Change what a live session was created with. Raises ApiError."""
+        record = self.live(caller.id, session_id)
+        check_age(patch.change.max_age_s, caller.plan)
+        if patch.change.network is not None and caller.session is not None:
+            # Such a token may be in the hands of the very programs that the hosts are kept from.
+            message = "network: the token of a session cannot change its hosts; use the key"
+            raise ApiError(403, message, code="network_not_allowed", param="network")
+        network = self._network.permit(patch.change.network, caller.plan)
+        change = replace(patch.change, network=network)
+        facts = self._asked(record, "change", change=encode_change(change))
+        document = orjson.loads(record.document) | changed_fields(change)
+        if patch.change.idle_timeout_s is not None and patch.change.expires_in_s is None:
+            document["expires_in_s"] = None
+        if patch.metadata is not None:
+            document["metadata"] = patch.metadata
+        changed = replace(record, document=orjson.dumps(document))
+        if not self._store.change(session_id, changed.document, patch.metadata):
+            self.live(caller.id, session_id)
+        if network is not None:
+            audit(
+                "session.network_changed",
+                key=record.owner,
+                session_id=session_id,
+                allow=network.allow,
+                deny=network.deny,
+            )
+        return session_object(changed, facts)
+
+    def pause(self, owner: str, session_id: str) -> dict[str, Any]:
+        """Stop everything in a session until it is resumed. Raises ApiError."""
+        record = self.live(owner, session_id)
+        return session_object(record, self._asked(record, "pause"))
+
+    def resume(self, owner: str, session_id: str) -> dict[str, Any]:
+        """Let a paused session go on. Raises ApiError."""
+        record = self.live(owner, session_id)
+        return session_object(record, self._asked(record, "resume"))
+
+    def _asked(self, record: StoredSession, do: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401  # as they are sent
+        found = self._reached(lambda: self._worker.ask(do, record.id, record.owner, "session", **fields))
+        if isinstance(found, Refusal):
+            raise self.refused(record.owner, record.id, found)
+        facts: dict[str, Any] = found
+        return facts
+
+    # -- ending ------------------------------------------------------------------------------------
 
     def end(self, owner: str, session_id: str) -> None:
         """End a session, without effect on one that has ended. Raises ApiError 404 or 503."""
         found = self.record(owner, session_id)
         if found.ended:
             return
-        try:
-            facts = self._worker.end(session_id, owner, "deleted")
-        except (WorkerUnavailable, WorkerLost) as e:
-            raise worker_unavailable() from e
-        self._ended(session_id, facts or _WORKER_LOST)
-        audit("session.deleted", key=owner)
+        facts = self._reached(lambda: self._worker.end(session_id, owner, "deleted"))
+        self._watch.record_end(found, facts or WORKER_LOST)
 
     def refused(self, owner: str, session_id: str, refusal: Refusal) -> ApiError:
         """Return the error for a refusal by the worker: of a session that has ended meanwhile, with the reason."""
         if refusal.code != "session_ended":
             return ApiError.from_refusal(refusal)
         try:
+            found = self.live(owner, session_id)
             facts = self._worker.facts(session_id)
-            self._ended(session_id, facts if facts and facts["end_reason"] else _WORKER_LOST)
+            self._watch.record_end(found, facts if facts and facts["end_reason"] else WORKER_LOST)
             self.live(owner, session_id)
         except ApiError as e:
             return e
@@ -143,140 +357,21 @@ class SessionService:
             return worker_unavailable()
         return ApiError.from_refusal(refusal)
 
-    # -- creating ----------------------------------------------------------------------------------
-
-    def _created(self, new: NewSession, request: SessionRequest) -> dict[str, Any]:
-        spec = SessionSpec(
-            session_id=new.id,
-            language=new.language,
-            key=new.owner,
-            limits=request.limits,
-            env=request.env,
-            isolation=request.isolation,
-            idle_timeout_s=request.idle_timeout_s,
-            max_age_s=request.max_age_s,
-        )
-        try:
-            facts = self._worker.create(spec)
-            if isinstance(facts, Refusal):
-                raise ApiError.from_refusal(facts)
-            for file in request.files:
-                arguments = [file.path.encode(), b"", b"%d" % len(file.content)]
-                written = self._worker.write_file(new.id, new.owner, arguments, [file.content])
-                if isinstance(written, Refusal):
-                    self._worker.end(new.id, new.owner, "deleted")
-                    raise ApiError.from_refusal(written)
-        except WorkerUnavailable as e:
-            raise worker_unavailable() from e
-        except WorkerLost as e:
-            self._languages.forget()
-            raise worker_unavailable() from e
-        return facts
-
-    def _found_by_name(self, found: StoredSession, new: NewSession) -> dict[str, Any]:
-        kept, asked = orjson.loads(found.document), orjson.loads(new.document)
-        for name in IDENTITY:
-            if kept[name] != asked[name]:
-                message = f"name: a live session of this name has another {name}"
-                raise ApiError(409, message, code="session_differs", param="name")
-        return self._told(found)
-
-    def _discard(self, session_id: str) -> None:
-        try:
-            self._store.discard(session_id)
-        except RecordsUnavailable:
-            log.warning("a session that was not created waits to be given up", extra={"session_id": session_id})
-
     # -- facts -------------------------------------------------------------------------------------
 
     def _told(self, record: StoredSession) -> dict[str, Any]:
         if record.ended:
-            return _object(record, orjson.loads(record.facts))
+            return session_object(record, orjson.loads(record.facts))
+        facts = self._reached(lambda: self._worker.facts(record.id))
+        if facts is None:
+            return session_object(record, CREATING)
+        if facts["end_reason"] is not None:
+            self._watch.record_end(record, facts)
+        return session_object(record, facts)
+
+    @staticmethod
+    def _reached(call: Callable[[], Any]) -> Any:  # noqa: ANN401  # what the worker answers
         try:
-            facts = self._worker.facts(record.id)
+            return call()
         except (WorkerUnavailable, WorkerLost) as e:
             raise worker_unavailable() from e
-        if facts is None:
-            return _object(record, {"status": "creating", "end_reason": None})
-        if facts["end_reason"] is not None:
-            self._ended(record.id, facts)
-        return _object(record, facts)
-
-    def _ended(self, session_id: str, facts: dict[str, Any]) -> None:
-        self._store.end(session_id, now_ms(), orjson.dumps(facts))
-
-    # -- the thread --------------------------------------------------------------------------------
-
-    def _reconcile(self) -> None:
-        """Record the end of each session that the worker has not any more, now and then."""
-        while not self._stopped.wait(LOOK_S):
-            try:
-                self._look()
-            except (RecordsUnavailable, WorkerUnavailable, WorkerLost):
-                continue
-            except Exception:
-                log.exception("the ends of sessions could not be recorded")
-
-    def _look(self) -> None:
-        live = self._store.live()
-        if not live:
-            return
-        began_ms = now_ms()
-        for record in live:
-            facts = self._worker.facts(record.id)
-            if facts is not None and facts["end_reason"] is not None:
-                self._ended(record.id, facts)
-            elif facts is None and record.created_at_ms < began_ms - SETTLED_MS:
-                log.warning("a session was lost with its worker", extra={"session_id": record.id})
-                self._ended(record.id, _WORKER_LOST)
-
-
-def ended(facts: dict[str, Any]) -> ApiError:
-    """Return the error for a call on a session that has ended."""
-    at = facts.get("ended_at")
-    when = f" at {at}" if at else ""
-    return ApiError(
-        410, f"This session has ended{when}: {facts.get('end_reason')}.", code="session_ended", param="id"
-    )
-
-
-def _document(request: SessionRequest, language: str) -> dict[str, Any]:
-    return {
-        "name": request.name,
-        "language": language,
-        "limits": request.limits,
-        "env": request.env,
-        "idle_timeout_s": request.idle_timeout_s,
-        "max_age_s": request.max_age_s,
-        "isolation": request.isolation,
-        "metadata": request.metadata,
-    }
-
-
-def _object(record: StoredSession, facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the session object: what was asked for, and what is so now."""
-    asked = orjson.loads(record.document)
-    has_ended = facts.get("end_reason") is not None
-    ended_at = facts.get("ended_at") or (rfc3339(record.ended_at_ms) if record.ended_at_ms is not None else None)
-    expires_in_ms = facts.get("expires_in_ms", 0)
-    return {
-        "id": record.id,
-        "object": "session",
-        "status": facts["status"],
-        "language": record.language,
-        "keeps": "files",
-        "name": record.name,
-        "runs": facts.get("runs", 0),
-        "usage": facts.get("usage", NO_USAGE),
-        "limits": asked["limits"],
-        "env": asked["env"],
-        "idle_timeout_s": asked["idle_timeout_s"],
-        "max_age_s": asked["max_age_s"],
-        "isolation": asked["isolation"],
-        "metadata": asked["metadata"],
-        "created_at": rfc3339(record.created_at_ms),
-        "last_active_at": facts.get("last_active_at") or rfc3339(record.created_at_ms),
-        "expires_at": None if has_ended else rfc3339(round(time.time() * 1000) + expires_in_ms),
-        "ended_at": ended_at if has_ended else None,
-        "end_reason": facts.get("end_reason"),
-    }

@@ -1,6 +1,6 @@
 """One channel of a session's stream: a process or a file operation in its sandbox, as a worker thread uses it.
 
-The hub's thread puts in what arrives; whoever uses the channel takes it out, on any one thread, and by that grants
+The hub's thread puts in what arrives; the channel's user takes it out, on any one thread, and by that grants
 the sandbox more. Nothing that the sandbox says is taken beyond the credit it was granted.
 """
 
@@ -18,9 +18,12 @@ from sandbox.frames import Frame, ProtocolError, frame
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from protocol.session import TerminalSize
+
 #: The credit is granted again when so much has been taken out.
 GRANT_BYTES = frames.INITIAL_CREDIT // 4
-OUTPUTS = {frames.STDOUT: "stdout", frames.STDERR: "stderr"}
+#: The streams that a channel carries to its user; replies are a kernel's alone.
+OUTPUTS = {frames.STDOUT: "stdout", frames.STDERR: "stderr", frames.REPLY: "reply"}
 
 
 class ChannelEnded(Exception):
@@ -28,7 +31,7 @@ class ChannelEnded(Exception):
 
 
 class ProcessEnd(NamedTuple):
-    """How the main process of a channel ended; `failed` says why it could not be started."""
+    """The end of a channel's main process; `failed` says why it could not be started."""
 
     exit_code: int | None = None
     signal_number: int | None = None
@@ -38,14 +41,18 @@ class ProcessEnd(NamedTuple):
 class SessionChannel:
     """The worker's end of one channel. `send` is the stream's, which takes whole frames in order."""
 
-    def __init__(self, number: int, send: Callable[[bytes], None]) -> None:
+    def __init__(self, number: int, send: Callable[[bytes], None], *, is_kernel: bool = False) -> None:
+        """`is_kernel`: it may send replies."""
         self.number = number
+        self._is_kernel = is_kernel
         #: Called by the hub's thread when something has arrived, or the session has ended.
         self.on_arrival: Callable[[], None] | None = None
+        #: Called by the hub's thread when the process has taken of its input, so that there may be room for more.
+        self.on_room: Callable[[], None] | None = None
         self.pid: int | None = None
-        #: How the main process ended; None while it has not, or its output has not been taken out.
+        #: The end of the main process; None while it has not, or its output has not been taken out.
         self.end: ProcessEnd | None = None
-        #: Whether nothing of the task is alive, so that the number is free again.
+        #: True once nothing of the task is alive, so that the number is free again.
         self.is_closed = False
         self._send = send
         self._lock = threading.Lock()
@@ -62,15 +69,21 @@ class SessionChannel:
         """Return a descriptor that is readable while something waits to be taken out."""
         return self._wake_fd
 
+    @property
+    def is_lost(self) -> bool:
+        """Return whether the session has ended: nobody hears what is sent."""
+        return self._is_lost
+
     # -- for the hub -------------------------------------------------------------------------------
 
     def arrived(self, item: Frame) -> None:
         """Put in a frame of this channel. Raises ProtocolError for one that an honest agent does not send."""
         kind, payload = item.kind, item.payload
+        if kind == frames.STDIN_TAKEN:
+            self._input_taken(frames.number(payload))
+            return
+        unwanted = 0
         with self._lock:
-            if kind == frames.STDIN_TAKEN:
-                self._acknowledge(frames.number(payload))
-                return
             if kind == frames.CLOSED:
                 if not self._has_exited:
                     raise ProtocolError("a channel closed before its main process ended")
@@ -78,20 +91,29 @@ class SessionChannel:
             elif self._has_exited:
                 raise ProtocolError("a frame behind the end of a main process")
             elif kind in OUTPUTS:
-                if len(payload) > self._credit:
-                    raise ProtocolError("more output than was granted")
+                self._check_output(kind, len(payload))
                 self._credit -= len(payload)
+                unwanted = self._unwanted(len(payload))
             elif kind == frames.EXIT:
                 self._has_exited = True
             elif kind == frames.STARTED:
                 self.pid = frames.number(payload)
-            self._put(item)
+            if self._wake_fd >= 0:
+                self._put(item)
             call = self.on_arrival
+        if unwanted:
+            self._send(frame(frames.CREDIT, b"%d" % unwanted, self.number))
         if call is not None:
             call()
 
+    def _check_output(self, kind: bytes, size: int) -> None:
+        if kind == frames.REPLY and not self._is_kernel:
+            raise ProtocolError("a reply of what is no kernel")
+        if size > self._credit:
+            raise ProtocolError("more output than was granted")
+
     def lost(self) -> None:
-        """ProcessEnd the channel with its session."""
+        """End the channel together with its session."""
         with self._lock:
             self._is_lost = True
             self._wake()
@@ -100,11 +122,36 @@ class SessionChannel:
             call()
 
     def close(self) -> None:
-        """Give the descriptor back; the channel is not used any more."""
+        """Give the descriptor back; the channel is not used any more.
+
+        Data that arrive from now on are dropped, and granted again: without credit its end would not arrive either.
+        """
+        unwanted = 0
         with self._lock:
             if self._wake_fd >= 0:
                 os.close(self._wake_fd)
                 self._wake_fd = -1
+                waiting = sum(len(item.payload) for item in self._arrived if item.kind in OUTPUTS)
+                unwanted = self._unwanted(waiting + self._taken)
+                self._taken = 0
+            is_over = self._has_exited or self._is_lost
+        if unwanted and not is_over:
+            self._send(frame(frames.CREDIT, b"%d" % unwanted, self.number))
+
+    def _unwanted(self, size: int) -> int:
+        """Return how much of output that has arrived must be granted at once, since nobody takes it."""
+        if self._wake_fd >= 0:
+            return 0
+        self._credit += size
+        return size
+
+    def _input_taken(self, size: int) -> None:
+        """Count input that the process has taken. Raises ProtocolError for more than was sent."""
+        with self._lock:
+            self._acknowledge(size)
+            call = self.on_room
+        if call is not None:
+            call()
 
     def _put(self, item: Frame) -> None:
         self._arrived.append(item)
@@ -124,7 +171,7 @@ class SessionChannel:
     # -- for its user ------------------------------------------------------------------------------
 
     def take(self) -> list[tuple[str, bytes]]:
-        """Take out what has arrived, without waiting: output as (`stdout` or `stderr`, bytes).
+        """Take out what has arrived, without waiting: output as (`stdout`, `stderr` or `reply`, bytes).
 
         `pid`, `end` and `is_closed` are then up to date. Raises ChannelEnded once all that came before is taken.
         """
@@ -182,15 +229,19 @@ class SessionChannel:
         return self._unacknowledged < WINDOW_BYTES or self._has_exited or self._is_lost
 
     def end_input(self) -> None:
-        """ProcessEnd the input: the process reads end-of-file behind what was sent."""
+        """End the input: after the sent bytes the process reads end-of-file."""
         self._send(frame(frames.STDIN_END, b"", self.number))
 
     def signal(self, number: int) -> None:
         """Send a signal to the main process."""
         self._send(frame(frames.SIGNAL, b"%d" % number, self.number))
 
+    def resize(self, size: TerminalSize) -> None:
+        """Set the size of the terminal, if the process has one."""
+        self._send(frame(frames.RESIZE, size.encode(), self.number))
+
     def kill(self) -> None:
-        """Kill everything of the task, whatever it did with fork and setsid."""
+        """Kill everything of the task, also after fork and setsid."""
         self._send(frame(frames.KILL, b"", self.number))
 
 

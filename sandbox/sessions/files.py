@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sandbox.sessions.session import LiveSession
 
-#: An operation that neither reports nor moves a byte for so long is given up.
+#: Seconds after which an operation that neither reports nor moves a byte is given up.
 PATIENCE_S = 30.0
 #: The report of an honest agent is smaller.
 MAX_REPORT_BYTES = 64 * 1024
@@ -23,7 +23,7 @@ TYPES = ("file", "directory", "symlink", "other")
 CODES = frozenset(
     {
         "file_not_found", "file_not_permitted", "not_a_directory", "not_a_file", "file_exists", "disk_full",
-        "invalid_path", "incomplete_body", "io_error",
+        "invalid_path", "incomplete_body", "invalid_archive", "io_error",
     }
 )  # fmt: skip
 
@@ -60,7 +60,7 @@ class Entry(NamedTuple):
         return cls(name[:8192], text if text in TYPES else "other", size, mode & 0o7777, uid, gid, mtime_ns, target)
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready data; names may be any bytes, and are told as text of one character for each."""
+        """Return JSON-ready data; names may be any bytes, and are given as text of one character for each."""
         found = self._asdict()
         found["name"] = self.name.decode("latin-1")
         found["target"] = self.target.decode("latin-1")
@@ -78,10 +78,14 @@ class FileOperation:
         self._is_over = False
 
     def send(self, pieces: Iterable[bytes]) -> None:
-        """Send what the operation reads, then its end. Raises FileRefused if it does not take it."""
+        """Send what the operation reads, then its end; no more once it has ended. Raises FileRefused."""
         for piece in pieces:
             if not self._channel.write_all(piece, PATIENCE_S):
                 raise FileRefused("io_error", "the file is not written any more")
+            while not self._is_over and self._channel.wait(0):
+                self._pump(time.monotonic())
+            if self._is_over:
+                return
         self._channel.end_input()
 
     def report(self, *, whole: bool) -> list[bytes]:
@@ -131,17 +135,13 @@ class FileOperation:
             return False
 
     def _parsed(self) -> list[bytes]:
-        try:
-            parts = _unpack(bytes(self._report))
-        except ProtocolError:
-            parts = []
-        if parts[:1] == [b"ok"]:
-            return parts[1:]
+        found = report_of(self._report)
+        if found is not None:
+            return found
         end = self._channel.end
         if end is not None and end.failed is not None:
             raise FileRefused("io_error", "no more processes can be started in the session")
-        code, words = parts[1:3] if parts[:1] == [b"error"] and len(parts) == 3 else (b"io_error", b"it failed")
-        raise FileRefused(code.decode("ascii", "replace"), words.decode("utf-8", "replace"))
+        raise FileRefused("io_error", "it failed")
 
 
 @contextmanager
@@ -156,20 +156,47 @@ def operation(session: LiveSession, name: bytes, *arguments: bytes) -> Iterator[
 
 def entries(pieces: Iterable[bytes]) -> Iterator[Entry]:
     """Yield the entries of a `list`, from its content. Raises ProtocolError for what no honest agent sends."""
-    buffer = bytearray()
+    lists = PackedLists(MAX_REPORT_BYTES)
     for piece in pieces:
-        buffer += piece
-        at = 0
+        for packed in lists.feed(piece):
+            yield Entry.parse(_unpack(packed))
+
+
+class PackedLists:
+    """Takes apart a stream of lists that each have their length in front; at most one is held."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the lists that `data` completes. Raises ProtocolError for one that is too long."""
+        buffer, at = self._buffer, 0
+        buffer += data
         while len(buffer) - at >= LENGTH_BYTES:
             size = int.from_bytes(buffer[at : at + LENGTH_BYTES], "big")
-            if size > MAX_REPORT_BYTES:
-                raise ProtocolError("an entry is too long")
+            if size > self._most_bytes:
+                raise ProtocolError("a list is too long")
             end = at + LENGTH_BYTES + size
             if len(buffer) < end:
                 break
-            yield Entry.parse(_unpack(bytes(buffer[at + LENGTH_BYTES : end])))
+            yield bytes(buffer[at + LENGTH_BYTES : end])
             at = end
         del buffer[:at]
+
+
+def report_of(report: bytes | bytearray) -> list[bytes] | None:
+    """Return the fields that an operation has reported; None while the report is not whole. Raises FileRefused."""
+    try:
+        parts = _unpack(bytes(report))
+    except ProtocolError:
+        return None
+    if not parts:
+        return None
+    if parts[0] == b"ok":
+        return parts[1:]
+    code, words = parts[1:3] if parts[0] == b"error" and len(parts) == 3 else (b"io_error", b"it failed")
+    raise FileRefused(code.decode("ascii", "replace"), words.decode("utf-8", "replace"))
 
 
 def _unpack(data: bytes) -> list[bytes]:

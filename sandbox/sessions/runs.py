@@ -1,106 +1,164 @@
-"""A run in a session: its files, a new process in the session's /work, its output, and what it left in outputs."""
+"""The runs of sessions: accepted, executed in order, each as a new process or as a cell of a context."""
 
 from __future__ import annotations
 
 import logging
-import select
-import signal
 import time
-from dataclasses import asdict, dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from config.clock import now
-from protocol.job import MAX_ARTIFACTS_BYTES, MAX_SKIPPED_LISTED
-from protocol.limits import MIB, JobInvalid
-from protocol.result import JobError, Refusal, Result, Usage
-from sandbox.agent_client.artifacts import Receiver
-from sandbox.agent_client.report import OutputBuffer
-from sandbox.engines import EngineError, Stats
-from sandbox.frames import ProtocolError, pack
-from sandbox.results import ended_result, result_without_run
-from sandbox.run.outcome import ExitFacts
+from protocol.kernel import MAX_CONTEXTS
+from protocol.limits import JobInvalid
+from protocol.result import JobError, Refusal, Result
+from sandbox.admission.control import AdmissionError, CancelledInQueue
+from sandbox.engines import EngineError
+from sandbox.frames import ProtocolError
+from sandbox.results import result_without_run
 from sandbox.run.plan import build_plan
-from sandbox.run.stored_outputs import store_outputs
-from sandbox.sessions.channel import ChannelEnded, ProcessEnd
-from sandbox.sessions.files import Entry, FileRefused, entries, operation
-from sandbox.sessions.session import SessionBusy, SessionGone
+from sandbox.sessions.cell_run import CellRun
+from sandbox.sessions.channel import ChannelEnded
+from sandbox.sessions.contexts import TooManyContexts
+from sandbox.sessions.files import FileRefused
+from sandbox.sessions.memory import NoMemory
+from sandbox.sessions.order import TooManyWaiting
+from sandbox.sessions.session import SessionGone, SessionPaused
+from sandbox.sessions.session_run import SessionRun, write_file
 from sandbox.sessions.stream import TooManyChannels
 
 if TYPE_CHECKING:
-    from protocol.job import Job
-    from protocol.result import Isolation
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
+
+    from protocol.job import Job, JobInput
     from sandbox.agent_client.client import Storage
     from sandbox.languages import Catalogue
     from sandbox.run.live import LiveRun
     from sandbox.run.plan import ExecutionPlan
-    from sandbox.sessions.channel import SessionChannel
+    from sandbox.sessions.contexts import KernelContext
     from sandbox.sessions.session import LiveSession
     from sandbox.sessions.table import SessionTable
 
 log = logging.getLogger(__name__)
 
-OUTPUTS = b"/work/outputs"
-OUTPUTS_DEPTH = b"32"
-MOST_OUTPUTS = b"10000"
-#: From the decision to kill a run to its end; a session that takes longer is broken.
-KILL_TIMEOUT_S = 5.0
+PAUSED = Refusal(409, "this session is paused; resume it first", "session_paused")
+NO_MEMORY = Refusal(503, "the memory for this session is in use", "overloaded", None, 5)
 GONE = JobError("the session ended during this run", "session_ended")
 
 
 @dataclass(frozen=True, slots=True)
 class SessionJob:
-    """A job of a session that keeps every rule."""
+    """A job of a session that keeps every rule. `context`: its code is a cell of that; None: a new process."""
 
     plan: ExecutionPlan
     session: LiveSession
+    context: KernelContext | None = None
 
 
 class SessionExecutor:
     """Runs jobs in their sessions, each on the caller's thread."""
 
-    def __init__(self, catalogue: Catalogue, sessions: SessionTable, storage: Storage) -> None:
+    def __init__(
+        self, catalogue: Catalogue, sessions: SessionTable, storage: Storage, *, queue_wait_s: float = 30.0
+    ) -> None:
+        """Have a run in a frozen session wait at most `queue_wait_s` for the session's memory."""
         self._catalogue = catalogue
         self._sessions = sessions
         self._storage = storage
+        self._queue_wait_s = queue_wait_s
 
     def accept(self, job: Job) -> SessionJob | Refusal:
-        """Check a job. What is accepted must be given to `run`."""
+        """Check a job. An accepted job must be passed to `run`."""
         session = self._sessions.get(job.session)
         if session is None or session.spec.key != job.key:
             return Refusal(410, "this session has ended", "session_ended")
+        if session.is_paused:
+            return PAUSED
         try:
             plan = build_plan(job, self._catalogue)
         except JobInvalid as e:
             return Refusal(400, e.message, e.code, e.param)
+        context = self._context_of(job, plan, session)
+        if isinstance(context, Refusal):
+            return context
+        own = session.limits
+        limits = replace(plan.limits, memory_mb=own.memory_mb, cpus=own.cpus, pids=own.pids)
+        plan = replace(plan, limits=limits, outputs=job.outputs or session.spec.outputs)
+        if context is None:
+            return SessionJob(plan, session)
+        return SessionJob(plan.as_cell(), session, context)
+
+    def _context_of(self, job: Job, plan: ExecutionPlan, session: LiveSession) -> KernelContext | Refusal | None:
+        """Return the context whose cell the job's code is; None if it is a new process."""
+        is_cell = job.code is not None and not job.args and plan.language.kernel_argv
+        if job.context:
+            found = session.contexts.find(job.context)
+            if found is None:
+                return Refusal(404, "there is no such context in this session", "context_not_found", "context")
+            if found.language.id != plan.language.id:
+                message = f"language: this context's is {found.language.id}"
+                return Refusal(400, message, "invalid_value", "language")
+            if not is_cell:
+                message = "context: only code without entrypoint and args runs in a context"
+                return Refusal(400, message, "invalid_value", "context")
+            return found
         if plan.language.id != session.language.id:
             message = f"language: this session's is {session.language.id}"
             return Refusal(400, message, "invalid_value", "language")
-        own = session.limits
-        limits = replace(plan.limits, memory_mb=own.memory_mb, cpus=own.cpus, pids=own.pids)
-        return SessionJob(replace(plan, limits=limits), session)
+        if not is_cell or not plan.language.keeps_variables:
+            return None
+        try:
+            return session.contexts.default(plan.language)
+        except TooManyContexts:
+            return Refusal(409, f"a session has at most {MAX_CONTEXTS} contexts", "too_many_contexts", "context")
+
+    def place(self, session: LiveSession, inputs: Iterable[JobInput]) -> None:
+        """Write stored files into a session. Raises FileRefused, StorageError and what ends a session."""
+        with session.in_use():
+            for item in inputs:
+                with self._storage.open_input(item) as stored:
+                    write_file(session, item.path, item.size, stored)
 
     def run(self, accepted: SessionJob, live: LiveRun) -> Result | Refusal:
-        """Run what was accepted, after those that came before it in its session."""
+        """Run what was accepted, after those that came before it in its session.
+
+        A job that cannot run is refused if its caller waits for the answer alone; else its result says why.
+        """
+        found = self._run(accepted, live)
+        is_refusable = live.outlet is not None and live.outlet.subscription == "status"
+        if isinstance(found, Result) or is_refusable:
+            return found
+        kind = "server_error" if found.status >= 500 else "invalid_request_error"
+        return result_without_run(accepted.plan, live, JobError(found.message, found.code, kind))
+
+    def _run(self, accepted: SessionJob, live: LiveRun) -> Result | Refusal:
         plan, session = accepted.plan, accepted.session
         live.timestamps.accepted = accepted_at = time.monotonic()
 
         def may_wait() -> bool:
+            session.check_alive()
             live.look()
             return live.stop is None
 
+        def take(memory_mb: int) -> None:
+            self._sessions.memory.take_in_turn(session.spec.key, memory_mb, live, self._queue_wait_s)
+
         try:
-            with session.in_use(), session.in_order(may_wait) as is_wanted:
+            with session.in_use(take=take), self._turn(accepted, may_wait) as is_wanted:
+                session.check_alive()
                 if not is_wanted:
                     return result_without_run(plan, live, None)
-                live.timestamps.admitted = live.timestamps.ready = time.monotonic()
-                queue_ms = round((time.monotonic() - accepted_at) * 1000)
-                live.status("running", queue_ms=queue_ms)
-                session.runs += 1
-                return _SessionRun(session, plan, live, self._storage, queue_ms).result()
-        except SessionBusy:
+                return self._executed(accepted, live, accepted_at)
+        except SessionPaused:
+            return PAUSED
+        except CancelledInQueue:
+            return result_without_run(plan, live, None)
+        except (NoMemory, AdmissionError):
+            return NO_MEMORY
+        except TooManyWaiting:
             return Refusal(409, "so many runs wait in this session already; try again later", "session_busy")
         except FileRefused as e:
-            return Refusal(400, f"files: {e.message}", e.code, "files")
+            return Refusal(507 if e.code == "disk_full" else 400, f"files: {e.message}", e.code, "files")
         except TooManyChannels:
             return Refusal(409, "this session has all the processes that it may", "session_busy")
         except (SessionGone, ChannelEnded):
@@ -110,193 +168,22 @@ class SessionExecutor:
             self._sessions.end(session.id, "failed")
             return result_without_run(plan, live, GONE)
 
+    def _executed(self, accepted: SessionJob, live: LiveRun, accepted_at: float) -> Result:
+        session = accepted.session
+        live.timestamps.admitted = live.timestamps.ready = time.monotonic()
+        queue_ms = round((time.monotonic() - accepted_at) * 1000)
+        live.status("running", queue_ms=queue_ms)
+        session.runs += 1
+        facts = (session, accepted.plan, live, self._storage, queue_ms, self._sessions.lose)
+        if accepted.context is not None:
+            return CellRun(accepted.context, *facts).result()
+        return SessionRun(*facts).result()
 
-class _SessionRun:
-    """One run under way."""
-
-    def __init__(
-        self, session: LiveSession, plan: ExecutionPlan, live: LiveRun, storage: Storage, queue_ms: int
-    ) -> None:
-        self._session = session
-        self._plan = plan
-        self._live = live
-        self._storage = storage
-        self._queue_ms = queue_ms
-        room = plan.limits.max_output_bytes
-        self._out = {name: OutputBuffer(name, room) for name in ("stdout", "stderr")}
-        self._receiver = Receiver(plan.limits, storage)
-        self._timed_out = self._is_stopped = self._is_over = False
-
-    def result(self) -> Result:
-        """Run it to its end."""
-        started_at = now()
-        self._write_files()
-        before = self._outputs()
-        stats = self._session.sandbox.stats()
-        began = time.monotonic()
-        self._live.emit("phase", {"name": "run"})
-        isolation = self._session.isolation
-        try:
-            end = self._process()
-            used = self._session.sandbox.stats()
-        except (ChannelEnded, SessionGone):  # what it printed until then is its output
-            self._is_over, end, used = True, ProcessEnd(signal_number=signal.SIGKILL), stats
-        wall_ms = round((time.monotonic() - began) * 1000)
-        self._live.end_of_output()
-        try:
-            if not self._is_over:
-                self._collect(before)
-            self._receiver.store(lambda artifact: self._live.emit("artifact", asdict(artifact)))
-        except BaseException:
-            self._receiver.abort()
-            raise
-        return self._as_result(end, isolation, started_at, wall_ms, stats, used)
-
-    # -- files in ----------------------------------------------------------------------------------
-
-    def _write_files(self) -> None:
-        for path, content in self._plan.files:
-            with operation(self._session, b"write", path.encode(), b"", b"%d" % len(content)) as writing:
-                writing.send([content])
-                writing.report(whole=True)
-        for item in self._plan.inputs:
-            with operation(self._session, b"write", item.path.encode(), b"", b"%d" % item.size) as writing:
-                with self._storage.open_input(item) as stored:
-                    writing.send(stored)
-                writing.report(whole=True)
-
-    # -- the process -------------------------------------------------------------------------------
-
-    def _process(self) -> ProcessEnd:
-        plan = self._plan
-        argv = [*(text.encode() for text in plan.argv), *(text.encode() for text in plan.args)]
-        env = {name.encode(): value.encode() for name, value in plan.env.items()}
-        channel = self._session.stream.start_process(argv, env, b"/work")
-        try:
-            return self._follow(channel)
-        finally:
-            if channel.end is None:
-                channel.kill()
-            channel.close()
-
-    def _follow(self, channel: SessionChannel) -> ProcessEnd:
-        """Move input and output until the main process has ended. Raises ChannelEnded with the session."""
-        left = memoryview(self._plan.stdin)
-        has_input = True
-        deadline = time.monotonic() + self._plan.limits.timeout_ms / 1000
-        while channel.end is None:
-            if has_input:
-                left = left[channel.write(bytes(left[: 64 * 1024])) :] if left else left
-                if not left:
-                    channel.end_input()
-                    has_input = False
-            deadline = self._check_stops(channel, deadline)
-            self._sleep(channel, min(deadline, self._live.log.due()))
-            for name, data in channel.take() if not self._live.is_backpressured else ():
-                self._live.output(name, self._out[name].take(data))
-            self._live.tick()
-        return channel.end
-
-    def _check_stops(self, channel: SessionChannel, deadline: float) -> float:
-        """Kill the run when its time is over or it is not wanted any more; the new deadline."""
-        is_late = time.monotonic() >= deadline
-        if self._timed_out or self._is_stopped:
-            if is_late:
-                raise ProtocolError("a run that was killed does not end")
-            return deadline
-        if self._live.stop is None and not is_late:
-            return deadline
-        self._timed_out, self._is_stopped = is_late, not is_late
-        channel.kill()
-        return time.monotonic() + KILL_TIMEOUT_S
-
-    def _sleep(self, channel: SessionChannel, until: float) -> None:
-        poller = select.poll()
-        if not self._live.is_backpressured:
-            poller.register(channel, select.POLLIN)
-        self._live.register(poller)
-        for fd, event in poller.poll(max(0.0, (until - time.monotonic()) * 1000) + 0.5):
-            if fd != channel.fileno():
-                self._live.handle_event(fd, event)
-
-    # -- files out ---------------------------------------------------------------------------------
-
-    def _outputs(self) -> dict[bytes, Entry]:
-        """Return what lies beneath outputs, by path; nothing if there is no such directory."""
-        try:
-            with operation(self._session, b"list", OUTPUTS, OUTPUTS_DEPTH, b"", MOST_OUTPUTS) as listing:
-                listing.report(whole=False)
-                return {entry.name: entry for entry in entries(listing.content())}
-        except FileRefused:
-            return {}
-
-    def _collect(self, before: dict[bytes, Entry]) -> None:
-        """Keep the files that this run has created or changed, within its limits."""
-        limits, total, count, skipped = self._plan.limits, 0, 0, 0
-        for path, entry in self._outputs().items():
-            if entry.kind == "directory" or before.get(path) == entry:
-                continue
-            reason = _reason(entry, limits.max_artifact_bytes, MAX_ARTIFACTS_BYTES - total)
-            if reason is None and count >= limits.max_artifact_files:
-                reason = b"too_many"
-            if reason is None:
-                count, total = count + 1, total + entry.size
-                self._keep(path, entry.size)
-                continue
-            skipped += 1
-            if skipped <= MAX_SKIPPED_LISTED:
-                self._receiver.skip(pack([path, reason]))
-        self._receiver.end(b"%d" % skipped)
-
-    def _keep(self, path: bytes, size: int) -> None:
-        self._receiver.begin(pack([path, b"%d" % size]))
-        try:
-            with operation(self._session, b"read", OUTPUTS + b"/" + path, b"0", b"%d" % size) as reading:
-                reading.report(whole=False)
-                for piece in reading.content():
-                    self._receiver.data(piece)
-        except FileRefused:
-            pass  # what is missing is noted as changed
-
-    # -- the result --------------------------------------------------------------------------------
-
-    def _as_result(  # one argument per source of facts
-        self, end: ProcessEnd, isolation: Isolation, started_at: str, wall_ms: int, before: Stats, after: Stats
-    ) -> Result:
-        plan, live = self._plan, self._live
-        killed = self._timed_out or self._is_stopped or self._is_over
-        reason = self._session.end_reason if self._is_over else None
-        ending = ExitFacts(
-            exit_code=None if killed and end.signal_number is not None else end.exit_code,
-            signal_number=end.signal_number,
-            timed_out=self._timed_out,
-            cancelled=reason == "deleted" or (self._is_stopped and live.stop == "cancelled"),
-            interrupted=self._is_stopped and live.stop == "interrupted",
-            broken=end.failed is not None or self._is_over or (self._is_stopped and live.stop == "stopping"),
-            oom_kills=1 if reason == "oom" else after.oom_kills - before.oom_kills,
-        )
-        result = ended_result(
-            plan,
-            live,
-            ending,
-            self._receiver,
-            truncated=(self._out["stdout"].truncated, self._out["stderr"].truncated),
-            usage=Usage(
-                wall_ms=wall_ms,
-                cpu_ms=round((after.cpu_ns - before.cpu_ns) / 1e6),
-                max_rss_mb=-(-after.memory_peak_bytes // MIB),
-                queue_ms=self._queue_ms,
-            ),
-            isolation=isolation,
-            started_at=started_at,
-        )
-        return replace(result, outputs=store_outputs(self._storage, result.stdout, result.stderr))
-
-
-def _reason(entry: Entry, most: int, room: int) -> bytes | None:
-    """Return why a file is not kept as an artifact; None if it may be."""
-    if entry.kind == "symlink":
-        return b"symlink"
-    if entry.kind != "file":
-        return b"special_file"
-    return b"too_large" if entry.size > most or entry.size > room else None
+    @staticmethod
+    def _turn(accepted: SessionJob, may_wait: Callable[[], bool]) -> AbstractContextManager[bool]:
+        """Wait for the runs that the job must not overtake: those of its context, or of a language without any."""
+        if accepted.context is not None:
+            return accepted.context.order.turn(may_wait)
+        if accepted.plan.language.keeps_variables:  # a process of its own, beside the contexts
+            return nullcontext(enter_result=True)
+        return accepted.session.order.turn(may_wait)

@@ -10,19 +10,25 @@ from config.pieces import PIECE_BYTES
 from sandbox import frames
 from sandbox.frames import FrameParser, ProtocolError, frame, pack
 from sandbox.sessions.channel import SessionChannel
+from sandbox.sessions.network import SessionNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from protocol.session import TerminalSize
     from sandbox.engines import Stream
+    from sandbox.network.relay import NetworkRelay
 
 log = logging.getLogger(__name__)
 
 #: Channels of one session that are not closed: of processes, and of all together. File operations work besides.
 MOST_PROCESSES = 64
 MOST_CHANNELS = MOST_PROCESSES + 16
+#: The file operations that change nothing.
+LOOKING = frozenset((b"stat", b"read", b"list", b"pack", b"watch"))
+WORK = b"/work"
 #: Numbers go round, so that what is late for a closed channel finds no other in its place.
-HIGHEST_CHANNEL = 2**16 - 1
+HIGHEST_CHANNEL = frames.FIRST_NETWORK_CHANNEL - 1
 
 
 class TooManyChannels(Exception):
@@ -32,17 +38,38 @@ class TooManyChannels(Exception):
 class SessionStream:
     """The channels of one session. The hub reads it and flushes it; any thread may open a channel or send."""
 
-    def __init__(self, stream: Stream, *, on_change: Callable[[], None], on_lost: Callable[[str], None]) -> None:
-        """`on_change` is called when there is something to flush, `on_lost` once with why the stream has ended."""
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        on_change: Callable[[], None],
+        on_lost: Callable[[str], None],
+        relay: NetworkRelay | None = None,
+    ) -> None:
+        """`on_change` is called when there is something to flush, `on_lost` once with why the stream has ended.
+
+        `relay` takes the connections of the session's programs, if it may reach any host.
+        """
+        self.network = None if relay is None else SessionNetwork(relay, self.send_frames, self.lose)
         self._stream = stream
         self._on_change = on_change
         self._on_lost = on_lost
-        self._parser = FrameParser(in_session=True)
+        self._parser = FrameParser(in_session=True, has_network=relay is not None)
         self._lock = threading.Lock()
         self._channels: dict[int, SessionChannel] = {}
+        #: The numbers of those that are processes.
+        self._processes: set[int] = set()
         self._unsent = bytearray()
         self._last = 0
         self.is_lost = False
+        #: The number of operations begun in the sandbox that may change a file.
+        self.changes = 0
+        #: The number of processes that were started.
+        self.started_processes = 0
+        #: The path by which programs find /work.
+        self.workdir = WORK
+        #: Called before something is signalled to end, on that thread: frozen, it would not get the signal.
+        self.before_kill: Callable[[], None] = lambda: None
         stream.setblocking(False)
 
     def fileno(self) -> int:
@@ -59,24 +86,102 @@ class SessionStream:
         """Return how many channels are not closed."""
         return len(self._channels)
 
+    @property
+    def has_processes(self) -> bool:
+        """Return whether a process, or what one has left behind, is alive."""
+        return bool(self._processes)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Return whether no process and no file operation is under way."""
+        return not self._channels
+
     # -- for any thread ----------------------------------------------------------------------------
 
-    def start_process(self, argv: Sequence[bytes], env: Mapping[bytes, bytes], cwd: bytes) -> SessionChannel:
-        """Start a process. Raises TooManyChannels; a start that fails is told by the channel's end."""
-        pairs = [name + b"=" + value for name, value in env.items()]
-        return self._open([b"process", cwd, pack(argv), pack(pairs)], MOST_PROCESSES)
+    def start_process(
+        self,
+        argv: Sequence[bytes],
+        env: Mapping[bytes, bytes],
+        cwd: bytes,
+        terminal: TerminalSize | None = None,
+    ) -> SessionChannel:
+        """Start a process, on a terminal of that size or on pipes.
+
+        Raises TooManyChannels; a start that fails is reported by the channel's end.
+        """
+        cwd, pairs = self._placed(cwd, env)
+        size = b"" if terminal is None else terminal.encode()
+        return self._open([b"process", cwd, pack(argv), pairs, size], MOST_PROCESSES, is_process=True)
+
+    def start_kernel(
+        self, argv: Sequence[bytes], env: Mapping[bytes, bytes], cwd: bytes, *, may_fork: bool
+    ) -> SessionChannel:
+        """Start a kernel (`docs/kernels.md`). `may_fork`: it may be a fork of the sandbox's own interpreter.
+
+        Raises TooManyChannels; a start that fails is reported by the channel's end.
+        """
+        cwd, pairs = self._placed(cwd, env)
+        parts = [b"kernel", cwd, pack(argv), pairs, b"%d" % may_fork]
+        return self._open(parts, MOST_PROCESSES, is_kernel=True)
+
+    def _placed(self, cwd: bytes, env: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:
+        """Return a process's directory as its programs are to see it, and its variables, packed."""
+        if cwd == WORK or cwd.startswith(WORK + b"/"):
+            cwd = self.workdir + cwd[len(WORK) :]
+        self.changes += 1
+        return cwd, pack([name + b"=" + value for name, value in {b"PWD": cwd, **env}.items()])
 
     def start_operation(self, name: bytes, *arguments: bytes) -> SessionChannel:
         """Start a file operation (`runners/agent/session/files.py`). Raises TooManyChannels."""
+        if name not in LOOKING:
+            self.changes += 1
         return self._open([b"operation", name, pack(arguments)], MOST_CHANNELS)
 
-    def _open(self, parts: list[bytes], most: int) -> SessionChannel:
+    def start_network(self, relay: NetworkRelay, env: Mapping[str, str]) -> SessionChannel:
+        """Have the agent start the proxy, in a session that was created without one; the outcome is reported by the
+        channel's end.
+
+        `env` are the variables by which programs that start later find it. Raises TooManyChannels.
+        """
+        network = SessionNetwork(relay, self.send_frames, self.lose)
+        with self._lock:
+            self.network = network
+            is_lost = self.is_lost
+        if is_lost:
+            network.close()
+        self._parser.expect_network()
+        pairs = [f"{name}={value}".encode() for name, value in env.items()]
+        try:
+            return self._open([b"network", pack(pairs)], MOST_CHANNELS)
+        except TooManyChannels:
+            self.withdraw_network()
+            raise
+
+    def withdraw_network(self) -> None:
+        """Take back what `start_network` did, where the agent could not start the proxy."""
+        with self._lock:
+            network, self.network = self.network, None
+        if network is not None:
+            network.close()
+
+    def drop_connections(self) -> None:
+        """Break off every connection to another machine: the session freezes."""
+        network = self.network
+        if network is not None:
+            network.drop()
+
+    def _open(
+        self, parts: list[bytes], most: int, *, is_process: bool = False, is_kernel: bool = False
+    ) -> SessionChannel:
         with self._lock:
             if len(self._channels) >= most:
                 raise TooManyChannels
             number = self._next_number()
-            channel = SessionChannel(number, self._send)
+            channel = SessionChannel(number, self._send, is_kernel=is_kernel)
             self._channels[number] = channel
+            if is_process:
+                self._processes.add(number)
+                self.started_processes += 1
             is_lost = self.is_lost
         if is_lost:
             channel.lost()
@@ -91,6 +196,12 @@ class SessionStream:
                 return self._last
 
     def _send(self, data: bytes) -> None:
+        if data.startswith(frames.KILL):
+            self.before_kill()
+        self.send_frames(data)
+
+    def send_frames(self, data: bytes) -> None:
+        """Send whole frames, as much of them as the kernel takes now; a frozen session is not thawed for them."""
         with self._lock:
             self._unsent += data
             self._flush()
@@ -134,6 +245,9 @@ class SessionStream:
             self.lose("the sandbox broke the protocol")
 
     def _take(self, number: int, item: frames.Frame) -> None:
+        if self.network is not None and number >= frames.FIRST_NETWORK_CHANNEL:
+            self.network.arrived(item)
+            return
         with self._lock:
             channel = self._channels.get(number)
         if channel is None:
@@ -142,6 +256,7 @@ class SessionStream:
         if channel.is_closed:
             with self._lock:
                 del self._channels[number]
+                self._processes.discard(number)
 
     def lose(self, why: str) -> None:
         """End every channel: nothing more comes of this sandbox. Without effect when repeated."""
@@ -151,6 +266,9 @@ class SessionStream:
             self.is_lost = True
             channels = list(self._channels.values())
             self._channels.clear()
+            self._processes.clear()
+        if self.network is not None:
+            self.network.close()
         for channel in channels:
             channel.lost()
         self._on_lost(why)

@@ -7,25 +7,38 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from protocol.limits import JobInvalid, Limits
+from protocol.limits import COMPILE_PIDS, MIB, JobInvalid, Limits
+from protocol.network import proxy_environment
 from protocol.result import Refusal
 from protocol.session import SESSION_LIMITS
 from sandbox.engines import EngineError
+from sandbox.languages import KERNEL_FLAVOUR
+from sandbox.network.relay import NetworkRelay
 from sandbox.pool.warm_pool import NotReady
+from sandbox.run.plan import check_network
 from sandbox.sessions.entry import enter_session
 from sandbox.sessions.hub import SessionHub
+from sandbox.sessions.loss import note_loss, reason_of_loss
+from sandbox.sessions.memory import NoMemory, SessionMemory
+from sandbox.sessions.output_budget import OutputBudget
+from sandbox.sessions.power import Power
 from sandbox.sessions.session import LiveSession
+from sandbox.sessions.stream import MOST_CHANNELS, MOST_PROCESSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from protocol.session import EndReason, SessionSpec
     from sandbox.admission.control import Admission
     from sandbox.languages import Catalogue, Language
     from sandbox.lock_watch import LockWatch
     from sandbox.pool.warm_pool import WarmPool
+    from sandbox.sessions.watch import FrozenWatch
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +46,8 @@ RETRY_S = 5
 RETRY_NOT_READY_S = 30
 #: At least so often it is looked which sessions are idle or too old.
 TICK_S = 1.0
+#: Processes of file operations and watches, beside those that programs may have.
+OPERATION_PIDS = MOST_CHANNELS - MOST_PROCESSES
 #: Facts of sessions that have ended are kept for api, which may be restarting.
 ENDS_KEPT = 4096
 
@@ -50,21 +65,32 @@ class SessionTable:
         locks: LockWatch,
         most: int,
         memory_mb: int,
+        output_mb: int,
+        watch: FrozenWatch | None = None,
+        egress: Path | None = None,
     ) -> None:
-        """`most` sessions may live at a time, whose limits of memory are together at most `memory_mb`."""
+        """`most` sessions may live at a time, which are charged for `memory_mb` together at most.
+
+        `output_mb` is kept of the output of all their processes. `watch` lets what is frozen die with this process.
+        `egress` is the socket of the egress process; None where no session may reach anything.
+        """
+        self.egress = egress
         self._catalogue = catalogue
         self._pool = pool
         self._gvisor = gvisor
         self._admission = admission
         self._locks = locks
         self._most = most
-        self._memory_mb = memory_mb
-        self._hub = SessionHub()
+        self._watch = watch
+        self._output = OutputBudget(output_mb * MIB)
+        self.memory = SessionMemory(admission, memory_mb)
+        self.memory.idle = self._idle
+        #: Moves the bytes of all sessions.
+        self.hub = SessionHub()
         self._lock = threading.Lock()
         self._live: dict[str, LiveSession] = {}
-        #: Sessions and the memory that they hold, those that are being created among them.
+        #: Sessions by key, those that are being created among them.
         self._held: Counter[str] = Counter()
-        self._held_mb = 0
         self._ended: OrderedDict[str, dict[str, Any]] = OrderedDict()
         #: Called with the facts of each session that ends.
         self.on_end: Callable[[dict[str, Any]], None] = lambda _facts: None
@@ -73,7 +99,7 @@ class SessionTable:
 
     def start(self) -> None:
         """Start the threads."""
-        self._hub.start()
+        self.hub.start()
         self._ticker.start()
 
     def close(self) -> None:
@@ -82,7 +108,7 @@ class SessionTable:
         for session in self.all():
             self.end(session.id, "shutdown")
         self._ticker.join()
-        self._hub.stop()
+        self.hub.stop()
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -121,11 +147,13 @@ class SessionTable:
         except NotReady:
             message = f"language: {spec.language} is known but not built yet"
             return Refusal(503, message, "language_not_ready", "language", RETRY_NOT_READY_S)
+        if spec.network is not None and self.egress is None:
+            return Refusal(403, "network: EGRESS is off here", "network_not_allowed", "network.allow")
         resources = ExitStack()
-        refusal = self._reserve(spec, limits.memory_mb, resources)
-        if refusal is not None:
-            return refusal
-        session = LiveSession(spec, language, limits, pool, resources)
+        power = self._reserve(spec, limits.memory_mb, resources)
+        if isinstance(power, Refusal):
+            return power
+        session = LiveSession(spec, language, limits, pool, resources, power, self._output)
         try:
             self._begin(session, resources)
         except (EngineError, OSError, NotReady):
@@ -142,13 +170,11 @@ class SessionTable:
         if language is None:
             known = ", ".join(self._catalogue.ids)
             raise JobInvalid(f"language: unknown; known are {known}", param="language", code="unknown_language")
-        if language.compiler is not None:
-            raise JobInvalid(
-                f"language: a session of {language.id} is not available: it is compiled",
-                param="language",
-                code="not_supported",
-            )
-        given = {name: spec.limits[name] for name in SESSION_LIMITS}
+        check_network(spec.network)
+        given = {name: spec.limits[name] for name in SESSION_LIMITS if name != "disk_mb"}
+        if language.compiler is not None:  # it compiles in there
+            given["memory_mb"] = max(given["memory_mb"], language.compiler.memory_mb)
+            given["pids"] = max(given["pids"], COMPILE_PIDS)
         limits = Limits.resolve(given, pids_default=language.pids_default)
         if spec.isolation != "gvisor":
             return language, limits, self._pool
@@ -160,7 +186,7 @@ class SessionTable:
             )
         return language, limits, self._gvisor
 
-    def _reserve(self, spec: SessionSpec, memory_mb: int, resources: ExitStack) -> Refusal | None:
+    def _reserve(self, spec: SessionSpec, memory_mb: int, resources: ExitStack) -> Power | Refusal:
         """Count the session, and take its memory from what runs may use."""
         with self._lock:
             if self._stopping.is_set():
@@ -168,21 +194,23 @@ class SessionTable:
             if spec.most_sessions is not None and self._held[spec.key] >= spec.most_sessions:
                 message = f"this key may have {spec.most_sessions} live sessions; delete one first"
                 return Refusal(429, message, "too_many_sessions", None, RETRY_S)
-            if self._held.total() >= self._most or self._held_mb + memory_mb > self._memory_mb:
-                return Refusal(503, "all sessions that may live here do", "overloaded", None, RETRY_S)
+            if self._held.total() >= self._most:
+                message = "the maximum number of live sessions (MAX_SESSIONS) is reached"
+                return Refusal(503, message, "overloaded", None, RETRY_S)
             self._held[spec.key] += 1
-            self._held_mb += memory_mb
-        resources.callback(self._uncount, spec.key, memory_mb)
-        if not self._admission.lend(memory_mb):
+        resources.callback(self._uncount, spec.key)
+        try:
+            self.memory.take(memory_mb)
+        except NoMemory:
             resources.close()
             return Refusal(503, "the memory for this session is in use", "overloaded", None, RETRY_S)
-        resources.callback(self._admission.take_back, memory_mb)
-        return None
+        power = Power(self.memory, memory_mb, self._watch)
+        resources.callback(power.close)
+        return power
 
-    def _uncount(self, key: str, memory_mb: int) -> None:
+    def _uncount(self, key: str) -> None:
         with self._lock:
             self._held[key] -= 1
-            self._held_mb -= memory_mb
             if not self._held[key]:
                 del self._held[key]
 
@@ -191,14 +219,22 @@ class SessionTable:
         if spec.isolation == "container":
             sandbox = pool.start_cold(session.language)
         else:
-            sandbox, _ = pool.take(session.language, "", spec.key)
+            sandbox, _ = pool.take(session.language, KERNEL_FLAVOUR, spec.key)
         resources.callback(pool.discard, sandbox)
-        if not sandbox.apply(session.limits):
+        limits = replace(session.limits, pids=session.limits.pids + OPERATION_PIDS)
+        if not sandbox.apply(limits, int(spec.limits["disk_mb"])):
             raise EngineError(f"a sandbox does not fit into {session.limits.memory_mb} MiB")
+        session.power.attach(sandbox)
         resources.enter_context(self._locks.over(sandbox))
-        env = {name.encode(): value.encode() for name, value in spec.env.items()}
-        stream = enter_session(sandbox, env, self._hub, lambda why: self._lost(session, why))
-        resources.callback(self._hub.remove, stream)
+        relay, named = None, {"HOME": spec.workdir} | spec.env
+        if spec.network is not None and self.egress is not None:
+            relay = NetworkRelay(self.egress, spec.session_id, spec.key, spec.network)
+            named = proxy_environment() | named
+        env = {name.encode(): value.encode() for name, value in named.items()}
+        stream = enter_session(
+            sandbox, env, self.hub, lambda why: note_loss(session, partial(self.lose, why=why)), relay
+        )
+        resources.callback(self.hub.remove, stream)
         session.attach(sandbox, stream)
         with self._lock:
             self._live[session.id] = session
@@ -220,28 +256,42 @@ class SessionTable:
             return facts
         return self.facts(session_id)
 
-    def _lost(self, session: LiveSession, why: str) -> None:
-        """Note that a sandbox has hung up or broken the protocol: by itself, or because its session ends."""
-        if session.end_reason is not None:
-            return
-        reason: EndReason = "oom" if _was_out_of_memory(session) else "failed"
-        log.info("a session's sandbox was lost", extra={"session_id": session.id, "cause": why})
-        # Not on the hub's thread: to take a sandbox apart may take a while.
-        threading.Thread(target=self.end, args=(session.id, reason), daemon=True).start()
+    def lose(self, session: LiveSession, why: str) -> None:
+        """End a session whose sandbox does not do what it must."""
+        if session.end_reason is None:
+            reason = reason_of_loss(session)
+            log.info("a session's sandbox was lost", extra={"session_id": session.id, "cause": why})
+            self.end(session.id, reason)
 
     def _tick(self) -> None:
         while not self._stopping.wait(TICK_S):
             moment = time.monotonic()
             for session in self.all():
                 at, reason = session.due()
-                if at <= moment:
+                if at > moment:
+                    self._rest(session, moment)
+                elif reason != "idle" or session.spec.on_idle == "end" or not self._paused(session):
                     self.end(session.id, reason)
+            if self._admission.lacks_memory():
+                for freeze in self._idle():
+                    if freeze() and not self._admission.lacks_memory():
+                        break
 
+    # -- rest --------------------------------------------------------------------------------------
 
-def _was_out_of_memory(session: LiveSession) -> bool:
-    try:
-        return session.sandbox.stats().oom_kills > 0
-    except (EngineError, OSError):
-        return False
-    except Exception:  # noqa: BLE001  # the session has ended meanwhile
-        return False
+    @staticmethod
+    def _rest(session: LiveSession, moment: float) -> None:
+        """Freeze a session that has been idle for as long as its client asked."""
+        if session.freezes_at() <= moment and session.may_freeze():
+            session.power.freeze(session.may_freeze)
+
+    @staticmethod
+    def _paused(session: LiveSession) -> bool:
+        """Pause a session whose idle time is over. True if it is, or will be once nothing is under way."""
+        return session.pause(if_idle=True) or session.is_in_use
+
+    def _idle(self) -> list[Callable[[], bool]]:
+        """Return what freezes each idle session, the longest idle first."""
+        idle = [session for session in self.all() if session.may_freeze() and not session.power.is_frozen]
+        idle.sort(key=lambda session: session.idle_since)
+        return [partial(session.power.freeze, session.may_freeze, waits=False) for session in idle]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
+import tarfile
 import time
 
 import pytest
@@ -163,6 +165,17 @@ HOSTILE = [
     ("DELETE", "files?path=/work&recursive=1"),
     ("GET", "files/list?path=/proc&depth=64&limit=10000"),
     ("GET", "files/list?path=/work&glob=" + "%5B" * 300),
+    ("GET", "files/archive?path=/proc"),
+    ("GET", "files/archive?path=/dev"),
+    ("GET", "files/archive?path=/work&exclude=" + "%5B" * 300),
+    ("GET", "files/archive?path=/work" + "&exclude=x" * 33),
+    ("PUT", "files/archive?path=/usr"),
+    ("PUT", "files/archive?path=%00"),
+    ("PUT", "files/archive?path=/proc/1"),
+    ("GET", "files/watch?path=/proc/1/fd"),
+    ("GET", "files/watchers/%00/events"),
+    ("DELETE", "files/watchers/" + "x" * 300),
+    ("POST", "files/watchers"),
     ("GET", "processes/tag:%00"),
     ("GET", "processes/" + "9" * 90),
     ("GET", "processes/1/events?after=99999999999999999999"),
@@ -177,6 +190,46 @@ def test_a_hostile_call_is_answered_and_leaves_the_session(session, method, path
     assert reply.status < 500 or reply.body["error"]["code"] == "disk_full", (reply.status, reply.body)
     assert session.service.run(**HELLO)["stdout"] == "hi\n"
     assert session.run("echo usable")["stdout"] == "usable\n"
+
+
+def test_a_flood_of_changes_leaves_the_session_and_is_told_as_lost(session):
+    session.run("mkdir flood")
+    made = session.service.post(f"{session.path}/files/watchers", json={"path": "flood", "recursive": True})
+    assert made.status == 201, made.body
+    events = f"{session.path}/files/watchers/{made.body['id']}/events"
+    flood = session.start(
+        "cd flood; while :; do for i in $(seq 300); do mkdir -p d$i/e; : > d$i/e/f; mv d$i x$i; rm -r x$i; done; done"
+    ).body["id"]
+    deadline = time.monotonic() + 30
+    while "overflow" not in {item["event"] for item in session.service.get(events).body["data"]}:
+        assert session.service.get(f"{session.path}/files/stat?path=/work").status == 200
+        assert time.monotonic() < deadline, "a flood is lost in part"
+        time.sleep(0.1)
+    session.works()
+    assert session.service.request("DELETE", f"{session.path}/processes/{flood}").status == 200
+    assert len(session.service.get(events).body["data"]) <= 1001
+    session.run("rm -rf flood/*")
+    session.works()
+
+
+def test_watched_trees_have_a_bound(session):
+    made = session.service.post(f"{session.path}/files/watchers", json={"path": "/work", "recursive": True}).body
+    session.run("mkdir wide; cd wide; for i in $(seq 6000); do mkdir d$i; done", timeout_ms=30_000)
+    time.sleep(0.5)
+    told = session.service.get(f"{session.path}/files/watchers/{made['id']}/events").body["data"]
+    assert "overflow" in {item["event"] for item in told}
+    session.works()
+
+
+def test_a_tar_of_a_million_entries_ends_at_the_bound(session):
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("same"))
+    one = held.getvalue()[:512]
+    reply = session.service.request("PUT", f"{session.path}/files/archive?path=many", one * 110_000, timeout=200)
+    assert (reply.status, reply.body["error"]["code"]) == (400, "invalid_archive"), reply.body
+    assert "more than 100000 entries" in reply.body["error"]["message"]
+    session.works()
 
 
 def test_bodies_that_are_no_process_are_refused(session):

@@ -55,7 +55,7 @@ def at(service, session):
 def test_a_session_lives_until_it_is_deleted(service):
     made = create(service, name="life", metadata={"of": "test"}, limits={"memory_mb": 128})
     assert (made["status"], made["keeps"], made["runs"]) == ("ready", "files", 0)
-    assert made["limits"] == {"memory_mb": 128, "cpus": 1.0, "pids": 128}
+    assert made["limits"] == {"memory_mb": 128, "cpus": 1.0, "pids": 128, "disk_mb": 64}
     assert service.get(f"/v1/sessions/{made['id']}").body["metadata"] == {"of": "test"}
     listed = service.get("/v1/sessions?status=live&name=life").body
     assert [one["id"] for one in listed["data"]] == [made["id"]]
@@ -104,7 +104,6 @@ def test_a_session_of_another_key_is_unknown(service, session):
     [
         ({}, "missing_field", "language"),
         ({"language": "nope"}, "unknown_language", "language"),
-        ({"language": "go"}, "not_supported", "language"),
         ({"language": "bash", "colour": 1}, "unknown_field", "colour"),
         ({"language": "bash", "limits": {"timeout_ms": 5}}, "unknown_field", "limits.timeout_ms"),
         ({"language": "bash", "limits": {"memory_mb": 1}}, "limit_below_minimum", "limits.memory_mb"),
@@ -114,7 +113,18 @@ def test_a_session_of_another_key_is_unknown(service, session):
         ({"language": "bash", "name": "with space"}, "invalid_value", "name"),
         ({"language": "bash", "name": "x" * 129}, "invalid_value", "name"),
         ({"language": "bash", "files": [{"path": "../x", "content": ""}]}, "invalid_path", "files.0.path"),
-        ({"language": "bash", "files": [{"path": "x", "id": "file_x"}]}, "not_supported", "files"),
+        ({"language": "bash", "files": [{"path": "x", "id": "file_x"}]}, "file_not_found", "files.0.id"),
+        (
+            {"language": "bash", "files": [{"path": "x", "content": "", "root": "work"}]},
+            "invalid_value",
+            "files.0.root",
+        ),
+        ({"language": "bash", "limits": {"disk_mb": 0}}, "limit_below_minimum", "limits.disk_mb"),
+        ({"language": "bash", "limits": {"disk_mb": 449}}, "limit_exceeds_maximum", "limits.disk_mb"),
+        ({"language": "bash", "workdir": "/tmp"}, "invalid_value", "workdir"),
+        ({"language": "bash", "outputs": "../x"}, "invalid_path", "outputs"),
+        ({"language": "bash", "outputs": "/etc"}, "invalid_path", "outputs"),
+        ({"language": "bash", "outputs": "inputs/x"}, "invalid_path", "outputs"),
         ({"language": "bash", "env": {"A B": "x"}}, "invalid_value", "env"),
     ],
 )
@@ -241,7 +251,7 @@ def test_a_process_has_its_own_time(at):
         ({"argv": ["a"], "tag": "a b"}, "invalid_value", "tag"),
         ({"argv": ["a"], "stdin": "x", "stdin_open": True}, "invalid_value", "stdin_open"),
         ({"argv": ["a"], "timeout_ms": 0}, "invalid_value", "timeout_ms"),
-        ({"argv": ["a"], "pty": {"cols": 80, "rows": 24}}, "unknown_field", "pty"),
+        ({"argv": ["a"], "cols": 80}, "unknown_field", "cols"),
     ],
 )
 def test_a_process_that_cannot_be_is_refused(at, body, code, param):

@@ -93,6 +93,20 @@ def test_what_is_taken_out_is_granted_again(channel, sent):
     arrive(channel, frames.STDOUT, b"more")
 
 
+def test_output_that_nobody_takes_any_more_is_granted_so_that_the_end_arrives(channel, sent):
+    for _ in range(INITIAL_CREDIT // 65_536):
+        arrive(channel, frames.STDOUT, bytes(65_536))
+    channel.close()
+    assert sent == [frame(frames.CREDIT, b"%d" % INITIAL_CREDIT, 7)]
+    for _ in range(8):
+        arrive(channel, frames.STDERR, bytes(65_536))
+    assert sent[1:] == [frame(frames.CREDIT, b"65536", 7)] * 8
+    arrive(channel, frames.EXIT, pack([b"signal", b"15"]))
+    arrive(channel, frames.CLOSED)
+    channel.close()
+    assert (len(sent), channel.is_closed) == (9, True)
+
+
 def test_the_end_is_told_behind_the_output(channel):
     arrive(channel, frames.STARTED, b"12")
     arrive(channel, frames.STDOUT, b"last words")

@@ -6,17 +6,19 @@ import os
 
 from agent.landlock import landlock
 
-#: Where a keeper's pipe to PID 1 is, and Landlock's rules until they are entered.
-NOTES_FD, RULES_FD = 3, 4
+#: The places of a keeper's pipe to PID 1, of Landlock's rules until they are entered, of a kernel's replies.
+NOTES_FD, RULES_FD, REPLIES_FD = 3, 4, 5
 #: Above all descriptors that are put somewhere, below the limit of open files.
 ASIDE = 64
 HIGHEST_FD = 1024
 
 
-def take_descriptors(pipes, notes=-1):
-    """Put the task's streams at 0, 1 and 2, a keeper's pipe at NOTES_FD, and close all others."""
+def take_descriptors(pipes, notes=-1, replies=-1):
+    """Put the task's streams at 0, 1 and 2, a keeper's pipe at NOTES_FD, a kernel's at REPLIES_FD, and close all
+    others.
+    """
     _signal.set_wakeup_fd(-1)
-    aside = [_aside(fd) for fd in (*pipes.theirs, notes, landlock.children)]
+    aside = [_aside(fd) for fd in (*pipes.theirs, notes, landlock.children, replies)]
     for target, fd in enumerate(aside):
         if fd >= 0:
             os.dup2(fd, target, inheritable=target < NOTES_FD)
@@ -24,7 +26,7 @@ def take_descriptors(pipes, notes=-1):
             os.closerange(target, target + 1)
     if landlock.children >= 0:
         landlock.children = RULES_FD
-    os.closerange(RULES_FD + 1, HIGHEST_FD)
+    os.closerange(REPLIES_FD + 1, HIGHEST_FD)
 
 
 def _aside(fd):

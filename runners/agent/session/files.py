@@ -168,6 +168,17 @@ def remove(path, recursive):
     report(gone)
 
 
+def clear(path):
+    """Remove all that is in a directory."""
+    for name in os.listdir(path):
+        inner = path + b"/" + name
+        if stat.S_ISDIR(os.lstat(inner).st_mode):
+            _remove_tree(inner)
+        else:
+            os.unlink(inner)
+    report(entry(path))
+
+
 def _remove_tree(path):
     """Remove a directory and all beneath it. No link is followed: each step is relative to an open directory."""
     for _, names, files, fd in os.fwalk(path, topdown=False, follow_symlinks=False):
@@ -271,6 +282,7 @@ OPERATIONS = {
     b"list": list_entries,
     b"mkdir": mkdir,
     b"remove": remove,
+    b"clear": clear,
     b"move": move,
     b"copy": copy,
     b"chmod": chmod,

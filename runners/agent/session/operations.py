@@ -1,7 +1,7 @@
 """Start a file operation: a child in the programs' Landlock domain that does one thing and reports on its stderr.
 
-The report is one packed list: `ok` and the fields of an entry, or `error`, a code and words. For `read` and `list`
-it comes before the content on stdout; for all others it is the only output.
+The report is one packed list: `ok` and the fields of an entry, or `error`, a code and words. For `read`, `list`
+and `pack` it comes before the content on stdout; for all others it is the only output.
 """
 
 import _signal
@@ -64,10 +64,8 @@ def start_operation(_env, parts):
 
 def _run(name, arguments):
     """Run the operation and report. Returns the exit code: 0 if it was done."""
-    from agent.session import files
-
     try:
-        files.OPERATIONS[name](*arguments)
+        _find(name)(*arguments)
     except Refused as e:
         return _fail(e.code, str(e))
     except OSError as e:
@@ -77,6 +75,21 @@ def _run(name, arguments):
     except ValueError:
         return _fail(b"invalid_path", "the path holds NUL")
     return 0
+
+
+def _find(name):
+    """Return the function of an operation; those that few sessions use are imported when they are."""
+    from agent.session import files
+
+    if name in files.OPERATIONS:
+        return files.OPERATIONS[name]
+    if name == b"watch":
+        from agent.session.watch import watch
+
+        return watch
+    from agent.session import archive
+
+    return archive.OPERATIONS[name]
 
 
 def report(parts):

@@ -4,52 +4,107 @@ import _signal
 import os
 
 from agent.frames import unpack
+from agent.kernel import keep_for_ever
 from agent.landlock import landlock
 from agent.libc import call
-from agent.program import Pipes, default_signals, execute, first_for_the_oom_killer, set_dumpable
+from agent.program import Pipes, Released, default_signals, execute, first_for_the_oom_killer, set_dumpable
 from agent.session import trees
-from agent.session.children import NOTES_FD, take_descriptors
+from agent.session.children import NOTES_FD, REPLIES_FD, take_descriptors
+from agent.session.terminals import TERM, TerminalPipes, become_controlling
 
 PR_SET_CHILD_SUBREAPER = 36
 NOTE_NUMBER_BYTES = 4
+#: The descriptor to which a kernel writes its replies.
+KERNEL_REPLIES_FD = 3
+#: Tells a keeper to kill what is beneath it.
+_KILL = (_signal.SIGUSR1,)
+
+
+class KernelPipes(Pipes):
+    """The pipes of a kernel: requests at 0, the outputs of its cells, and its replies."""
+
+    __slots__ = ("replies", "their_replies")
+
+    def __init__(self):
+        super().__init__()
+        self.replies, self.their_replies = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.replies, False)
+
+    def close_theirs(self):
+        super().close_theirs()
+        os.close(self.their_replies)
 
 
 def start_process(env, parts):
-    """Start a process; `parts` are cwd, argv, and variables that `env` gets besides. Raises OSError.
+    """Start a process; `parts` are cwd, argv, variables that `env` gets besides, and the size of its terminal,
+    empty where it has none. Raises OSError.
 
     Returns (child, pipes, notes).
     """
-    cwd, argv, own = parts
-    env = {**env, **dict([pair.split(b"=", 1) for pair in unpack(own)])}
-    pipes = Pipes()
+    cwd, argv, own, size = parts
+    env = _with_own(env, own)
+    if size:
+        env.setdefault(b"TERM", TERM)
+    become = lambda: _become(unpack(argv), env, cwd, has_terminal=bool(size))  # noqa: E731
+    return _start(TerminalPipes(size) if size else Pipes(), become)
+
+
+def start_kernel(env, parts, get_ready, keep):
+    """Start a kernel; `parts` are cwd, argv, variables that `env` gets besides, and if it may be a fork of this
+    interpreter. `get_ready` prepares such a fork; None: there is none. `keep` is what must outlive the agent in it.
+    Raises OSError.
+
+    Returns (child, pipes, notes).
+    """
+    cwd, argv, own, may_fork = parts
+    env = _with_own(env, own)
+    if get_ready is not None and may_fork == b"1":
+        become = lambda: _go_on(env, cwd, get_ready, keep)  # noqa: E731
+    else:
+        become = lambda: _become(unpack(argv), env, cwd, is_kernel=True)  # noqa: E731
+    return _start(KernelPipes(), become)
+
+
+def _with_own(env, own):
+    return {**env, **dict([pair.split(b"=", 1) for pair in unpack(own)])}
+
+
+def _start(pipes, become):
+    """Start a keeper, and beneath it the process that `become` makes its program. Returns (child, pipes, notes)."""
     notes, theirs = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(notes, False)
+    # A keeper that is signalled to kill before it is ready does so when its program has been started.
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _KILL)
     pid = os.fork()
     if pid == 0:
         try:
-            _keep(pipes, theirs, unpack(argv), env, cwd)
-        finally:
+            _keep(pipes, theirs, become)
+        except Released:
+            raise
+        except BaseException:
             os._exit(1)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _KILL)
     pipes.close_theirs()
     os.close(theirs)
     return pid, pipes, notes
 
 
-def _keep(pipes, notes, argv, env, cwd):
+def _keep(pipes, notes, become):
     """Be the keeper of a tree: start its program, report how that ended, and end when the tree is gone."""
-    take_descriptors(pipes, notes)
+    take_descriptors(pipes, notes, getattr(pipes, "their_replies", -1))
     call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     _signal.signal(_signal.SIGUSR1, lambda _number, _frame: trees.kill_beneath(os.getpid()))
     program = os.fork()
     if program == 0:
         try:
-            _become(argv, env, cwd)
-        except BaseException as e:
-            os.write(2, f"cannot start {os.fsdecode(argv[0])}: {e}\n".encode())
-        finally:
+            become()
+        except Released:
+            raise
+        except BaseException:
             os._exit(127)
     _let_go()
     _note(b"S", program)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _KILL)
     while True:
         try:
             pid, status = os.waitpid(-1, 0)
@@ -59,16 +114,46 @@ def _keep(pipes, notes, argv, env, cwd):
             _note(b"X", status)
 
 
-def _become(argv, env, cwd):
-    """Become the program: a session of its own, its Landlock domain, the signals that it expects."""
+def _become(argv, env, cwd, *, has_terminal=False, is_kernel=False):
+    """Become the program: a session of its own, its terminal, its Landlock domain, the signals that it expects."""
+    try:
+        _leave_the_agent(has_terminal=has_terminal)
+        default_signals()
+        if is_kernel:
+            os.dup2(REPLIES_FD, KERNEL_REPLIES_FD, inheritable=True)
+        execute(argv, env, cwd)
+    except BaseException as e:
+        os.write(2, f"cannot start {os.fsdecode(argv[0])}: {e}\n".encode())
+        raise
+
+
+def _go_on(env, cwd, get_ready, keep):
+    """Become a kernel that is a fork of this interpreter."""
+    _leave_the_agent()
+    for thing in keep:
+        keep_for_ever(thing)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # until the kernel is ready for it
+    os.dup2(REPLIES_FD, KERNEL_REPLIES_FD, inheritable=False)
+    os.close(REPLIES_FD)
+    os.chdir(cwd)
+    get_ready()
+    raise Released(env)
+
+
+def _leave_the_agent(*, has_terminal=False):
+    """Take leave of the keeper's part: its pipe and its signals, and enter the confinement of programs."""
     os.close(NOTES_FD)
     _signal.signal(_signal.SIGUSR1, _signal.SIG_DFL)
-    default_signals()
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _KILL)
+    # The host has given PID 1 and its keepers precedence over programs, so that a tree that forks can be killed.
+    os.setpriority(os.PRIO_PROCESS, 0, 0)
     os.setsid()
+    if has_terminal:
+        become_controlling()
     set_dumpable(1)
     first_for_the_oom_killer()
     landlock.enter()
-    execute(argv, env, cwd)
 
 
 def _let_go():
@@ -77,6 +162,7 @@ def _let_go():
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)
+    os.closerange(REPLIES_FD, REPLIES_FD + 1)
 
 
 def _note(kind, number):

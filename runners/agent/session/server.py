@@ -9,31 +9,39 @@ from agent.frames import unpack
 from agent.link import CHUNK, UNSENT_HIGH, StreamClosed
 from agent.session import trees
 from agent.session.operations import start_operation
-from agent.session.processes import start_process
+from agent.session.processes import start_kernel, start_process
 from agent.session.tasks import Task
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
-#: A task that was told to end has so long for it.
+#: Seconds that a task has to end after it was signalled to.
 END_S = 1.0
 
 
 class SessionServer:
     """The state of a session: its tasks by channel and by child, and the descriptors that are watched."""
 
-    def __init__(self, link, wake, payload):
+    def __init__(self, link, wake, payload, network=None, get_ready=None):
+        """`network` is the proxy (agent/network.py) of a session that may reach hosts.
+
+        `get_ready` makes of a fork of this interpreter one that may execute a program; None if it cannot be one.
+        """
         (env,) = unpack(payload)
         self.link = link
         self.wake = wake
+        self.get_ready = get_ready
         self.env = {**os.environb, **dict([pair.split(b"=", 1) for pair in unpack(env)])}
         self.tasks = {}
         self.children = {}
         self.poller = select.epoll()
-        #: What is watched: the mask and the function to call, by descriptor.
+        #: The watched descriptors: for each the mask and the function to call.
         self.watched = {}
-        #: Tasks that were told to end, and when they are killed, in monotonic seconds.
+        #: Tasks that were signalled to end, and when they are killed, in monotonic seconds.
         self.ending = {}
-        #: Whether so much is unsent that no task is read from.
+        #: True if so much is unsent that no task is read from.
         self.held_back = False
+        self.network = None
+        if network is not None:
+            self.take_network(network)
 
     def serve(self):
         """Serve until the host hangs up, which raises StreamClosed."""
@@ -43,6 +51,8 @@ class SessionServer:
         while True:
             self.watch(self.link.write_fd, OUT if self.link.unsent else 0, self.link.flush)
             self.hold_back(len(self.link.unsent) >= UNSENT_HIGH)
+            if self.network is not None:
+                self.network.watch(self.watch)
             for fd, _event in self.poller.poll(self.kill_late()):
                 known = self.watched.get(fd)
                 if known is not None:
@@ -103,6 +113,9 @@ class SessionServer:
         if kind == frames.OPEN:
             self.open(channel, payload)
             return
+        if channel >= frames.FIRST_NETWORK_CHANNEL and self.network is not None:
+            self.network.handle(channel, kind, payload)
+            return
         task = self.tasks.get(channel)
         if task is None:  # it has closed while the host was sending
             return
@@ -114,21 +127,52 @@ class SessionServer:
             task.grant(int(payload))
         elif kind == frames.SIGNAL:
             task.signal(int(payload))
+        elif kind == frames.RESIZE:
+            task.resize(payload)
         elif kind == frames.KILL:
             task.kill()
 
     def open(self, channel, payload):
         """Start a task. One that cannot be started ends at once, with the reason in its EXIT."""
         kind, *rest = unpack(payload)
-        start = start_process if kind == b"process" else start_operation
+        if kind == b"network":
+            self.start_network(channel, *rest)
+            return
         try:
-            task = Task(self, channel, *start(self.env, rest))
+            if kind == b"kernel":
+                # In a forked kernel that number is another's: nothing may close it there.
+                started = start_kernel(self.env, rest, self.get_ready, keep=(self.poller, self))
+            else:
+                started = (start_process if kind == b"process" else start_operation)(self.env, rest)
+            task = Task(self, channel, *started)
         except OSError as e:  # no more processes or descriptors
             self.send(channel, frames.EXIT, frames.pack([b"failed", str(e)[:400].encode()]))
             self.send(channel, frames.CLOSED)
             return
         self.tasks[channel] = self.children[task.child] = task
         task.update()
+
+    def start_network(self, channel, env):
+        """Start the proxy of a session that was created without one, and tell how that went.
+
+        `env` are the variables by which programs find it: tasks that start later have them, unless the session has
+        its own. A program may have the port in use already.
+        """
+        try:
+            from agent.network import Network
+
+            self.take_network(Network(self.link))
+        except (OSError, ImportError, MemoryError) as e:
+            end = [b"failed", str(e)[:400].encode()]
+        else:
+            self.env = {**dict([pair.split(b"=", 1) for pair in unpack(env)]), **self.env}
+            end = [b"exit", b"0"]
+        self.send(channel, frames.EXIT, frames.pack(end))
+        self.send(channel, frames.CLOSED)
+
+    def take_network(self, network):
+        network.before_close = lambda fd: self.watch(fd, 0, None)
+        self.network = network
 
     # -- to the host -------------------------------------------------------------------------------
 

@@ -7,8 +7,11 @@ import select
 from agent import frames
 from agent.link import CHUNK
 from agent.session import trees
+from agent.session.terminals import END_OF_INPUT, resize
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
+#: Signals that are held for a program that is being started.
+MOST_EARLY = 64
 #: Of what a keeper says: a letter and a number.
 NOTE_BYTES = 5
 
@@ -28,16 +31,27 @@ class Task:
         self.has_keeper = notes >= 0
         self.stdin = pipes.stdin
         #: The frame kind of each output that has not come to its end.
-        self.outputs = {pipes.stdout: frames.STDOUT, pipes.stderr: frames.STDERR}
+        self.outputs = {pipes.stdout: frames.STDOUT}
+        if pipes.stderr >= 0:
+            self.outputs[pipes.stderr] = frames.STDERR
+        self.has_terminal = pipes.stderr < 0
+        #: The descriptor of a kernel's replies; -1 for all others.
+        self.replies = getattr(pipes, "replies", -1)
+        if self.replies >= 0:
+            self.outputs[self.replies] = frames.REPLY
         self.credit = frames.INITIAL_CREDIT
         self.pending = bytearray()
         self.input_ended = False
         #: The program's pid while it is alive; 0 before and after.
         self.main = 0 if notes >= 0 else child
+        #: Signals for a program whose pid is not known yet.
+        self.early = []
         self.status = None
-        #: Whether EXIT has been sent: output is dropped from then on.
+        #: True once EXIT has been sent: output is dropped from then on.
         self.reported = False
         self.child_alive = True
+        #: True once its channel has been closed.
+        self.is_over = False
 
     def update(self):
         """Watch what can be moved now."""
@@ -46,7 +60,7 @@ class Task:
         for fd in self.outputs:
             server.watch(fd, readable, self.reader(fd))
         if self.stdin >= 0:
-            server.watch(self.stdin, OUT if self.pending else 0, self.write)
+            server.watch(self.stdin, OUT if self.pending or self.input_ended else 0, self.write)
         if self.notes >= 0:
             server.watch(self.notes, IN, self.read_note)
 
@@ -72,15 +86,36 @@ class Task:
                 taken += os.write(self.stdin, self.pending[taken : taken + CHUNK])
         except BlockingIOError:
             pass
-        except BrokenPipeError:
+        except OSError:  # nobody reads it any more
             taken = len(self.pending)
             self.close_stdin()
         if taken:
             del self.pending[:taken]
             self.server.send(self.channel, frames.STDIN_TAKEN, b"%d" % taken)
         if self.input_ended and not self.pending:
-            self.close_stdin()
+            self.finish_input()
         self.update()
+
+    def finish_input(self):
+        """Close the input behind what was written; of a terminal, type what ends it: its input has no other end."""
+        if not self.has_terminal or self.stdin < 0:
+            self.close_stdin()
+            return
+        try:
+            os.write(self.stdin, END_OF_INPUT)
+        except BlockingIOError:
+            return  # later, when there is room
+        except OSError:
+            self.close_stdin()
+        self.input_ended = False
+
+    def resize(self, size):
+        """Set the size of the terminal, if the process has one that is in use."""
+        if self.has_terminal and self.stdin >= 0:
+            try:
+                resize(self.stdin, size)
+            except OSError:  # every program has let it go
+                pass
 
     def close_stdin(self):
         if self.stdin >= 0:
@@ -99,11 +134,15 @@ class Task:
 
     def read(self, fd):
         """Pass on one read of an output, within the credit. Returns whether there was anything."""
+        if fd == self.replies and not self.reported and not self.passes_on_before_a_reply():
+            return False
         size = CHUNK if self.reported else min(CHUNK, self.credit)
         try:
             data = os.read(fd, size)
         except BlockingIOError:
             return False
+        except OSError:  # EIO: no program has the terminal open
+            data = b""
         if not data:
             self.close_output(fd)
             return False
@@ -113,6 +152,13 @@ class Task:
             if not self.credit:
                 self.update()
         return True
+
+    def passes_on_before_a_reply(self):
+        """Pass on what was written before a reply. Returns whether the credit suffices for more."""
+        for fd in list(self.outputs):
+            while fd != self.replies and fd in self.outputs and self.credit and self.read(fd):
+                pass
+        return self.credit > 0
 
     def close_output(self, fd):
         self.server.watch(fd, 0, None)
@@ -134,6 +180,8 @@ class Task:
         if note[:1] == b"S":
             self.main = number
             self.server.send(self.channel, frames.STARTED, b"%d" % number)
+            while self.early:
+                trees.send(number, self.early.pop(0))
         else:
             self.main_ended(number)
         return True
@@ -176,19 +224,25 @@ class Task:
         if is_over:
             self.close_if_over()
         else:
-            self.main_ended(status)
+            # A keeper that was signalled before it could handle signals has not started its program.
+            told_early = self.has_keeper and status == _signal.SIGUSR1
+            self.main_ended(_signal.SIGKILL if told_early else status)
         return is_over or not self.has_keeper
 
     def close_if_over(self):
-        if self.reported and not self.child_alive:
+        # Once: the keeper's last note may be read with its end, and both come here.
+        if self.reported and not self.child_alive and not self.is_over:
+            self.is_over = True
             for fd in list(self.outputs):
                 self.close_output(fd)
             self.server.forget(self)
 
     def signal(self, number):
-        """Send a signal to the main process, if it is alive."""
+        """Send a signal to the main process if it is alive, or as soon as its pid is known."""
         if self.main:
             trees.send(self.main, number)
+        elif self.status is None and len(self.early) < MOST_EARLY:
+            self.early.append(number)
 
     def kill(self):
         """Tell the child to end all that is left of the task; a file operation undoes what it has begun."""
@@ -198,7 +252,7 @@ class Task:
             self.server.expect_end(self)
 
     def kill_now(self):
-        """Kill the child and everything beneath it: it did not end when it was told to."""
+        """Kill the child and everything beneath it: it did not end when it was signalled to."""
         if self.child_alive:
             trees.kill_beneath(self.child)
             trees.send(self.child, _signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Find and kill the processes beneath another, whatever they do with fork and setsid."""
+"""Find and kill the processes beneath another, also after fork and setsid."""
 
 import _signal
 import os
