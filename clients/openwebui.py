@@ -1,4 +1,4 @@
-"""`python clients/openwebui.py`: write openwebui_tool_docker.py anew from openwebui_tool.py.
+"""`python clients/openwebui.py`: regenerate openwebui_tool_docker.py from openwebui_tool.py.
 
 The two differ in the address that a tool inside a container has to use, and in their title.
 """
@@ -15,12 +15,12 @@ _CHANGES = {
     "title: Runyard\n": "title: Runyard (from a container)\n",
     'Field("http://localhost:8080"': 'Field("http://host.docker.internal:8080"',
     "# Paste this into": f"{_HEADER}# Paste this into",
-    "openwebui_tool_docker.py is the same with an address that works there.": "this file is the one to take.",
+    "use openwebui_tool_docker.py: the same with an address that works there.": "this file is the one to take.",
 }
 
 
 def docker_variant(source: str) -> str:
-    """The text for a container. Raises ValueError when a place to change is not there exactly once."""
+    """Make the source for a container. Raises ValueError if a text to replace does not occur exactly once."""
     for old, new in _CHANGES.items():
         if source.count(old) != 1:
             raise ValueError(f"{SOURCE.name}: {old!r} is there {source.count(old)} times, not once")

@@ -66,7 +66,7 @@ async def call(tools, asked):
         "__user__": user,
         "__event_emitter__": emit,
         "__files__": asked.get("files"),
-        "__metadata__": {"chat_id": "chat-1", "files": asked.get("files")},
+        "__metadata__": {"chat_id": asked.get("chat", "local:temporary"), "files": asked.get("files")},
         "__request__": host_request(asked.get("contents", {}), asked.get("token", TOKEN)),
     }
     calling = getattr(tools, asked["method"])(**asked["arguments"], **({} if asked.get("bare") else injected))

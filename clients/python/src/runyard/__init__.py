@@ -13,9 +13,17 @@ from __future__ import annotations
 from runyard._aio import AsyncEventStream
 from runyard._calls import InlineFile, Limits, RunOptions
 from runyard._retry import RetryPolicy
+from runyard._session_calls import (
+    ProcessOptions,
+    SessionChange,
+    SessionLimits,
+    SessionNetwork,
+    SessionOptions,
+)
 from runyard._sync import EventStream
 from runyard._version import __version__
 from runyard.aio import AsyncClient
+from runyard.aiosessions import AsyncProcessStream, AsyncSession
 from runyard.client import Client
 from runyard.config import Config
 from runyard.errors import (
@@ -36,13 +44,33 @@ from runyard.errors import (
     StreamLost,
     Unavailable,
 )
-from runyard.models import Artifact, Compile, Event, File, Key, Language, Page, Run, SkippedArtifact, Usage
+from runyard.models import (
+    Artifact,
+    Compile,
+    Event,
+    File,
+    Hint,
+    Key,
+    Language,
+    Page,
+    Run,
+    RunException,
+    RunResult,
+    SkippedArtifact,
+    Usage,
+)
 from runyard.saving import save_artifacts
+from runyard.session_models import Entry, Process, SessionInfo, SessionToken
+from runyard.sessions import ProcessStream, Session
 
 __all__ = [
-    "ApiError", "Artifact", "AsyncClient", "AsyncEventStream", "AuthenticationError", "BadRequest", "Client",
-    "Compile", "Config", "ConfigError", "Conflict", "ConnectionFailed", "DownloadError", "Event", "EventStream",
-    "File", "InlineFile", "Key", "Language", "Limits", "NotFound", "Page", "PermissionDenied", "ProtocolError",
-    "RateLimited", "RetryPolicy", "Run", "RunOptions", "RunyardError", "SaveError", "ServerError",
-    "SkippedArtifact", "StreamLost", "Unavailable", "Usage", "__version__", "save_artifacts",
+    "ApiError", "Artifact", "AsyncClient", "AsyncEventStream", "AsyncProcessStream", "AsyncSession",
+    "AuthenticationError", "BadRequest", "Client", "Compile", "Config", "ConfigError", "Conflict",
+    "ConnectionFailed", "DownloadError", "Entry", "Event", "EventStream", "File", "Hint", "InlineFile",
+    "Key", "Language", "Limits", "NotFound", "Page", "PermissionDenied", "Process", "ProcessOptions",
+    "ProcessStream", "ProtocolError", "RateLimited", "RetryPolicy", "Run", "RunException", "RunOptions",
+    "RunResult", "RunyardError",
+    "SaveError", "ServerError", "Session", "SessionChange", "SessionInfo", "SessionLimits",
+    "SessionNetwork", "SessionOptions", "SessionToken", "SkippedArtifact", "StreamLost", "Unavailable",
+    "Usage", "__version__", "save_artifacts",
 ]  # fmt: skip

@@ -56,7 +56,7 @@ class Driver:
         return step.event
 
     async def close(self) -> None:
-        """Let go of the reply that is open, if there is one."""
+        """Release the open reply, if there is one."""
         response, self._response = self._response, None
         if response is not None:
             await response.aclose()
@@ -79,7 +79,10 @@ class Driver:
 
     async def _whole(self, call: Call) -> Reply:
         try:
-            response = await self._http.send(self._http.build_request(**_wire.arguments(call, self._config)))
+            arguments = _wire.arguments(call, self._config)
+            if call.content is not None:
+                arguments["content"] = _wire.pieces(call.content.content)
+            response = await self._http.send(self._http.build_request(**arguments))
         except httpx.HTTPError as e:
             raise _wire.failure(e, self._config) from e
         return _wire.reply(response, response.content)
@@ -117,12 +120,12 @@ class AsyncEventStream:
 
     @property
     def run_id(self) -> str | None:
-        """The run's id, once it is known."""
+        """Return the run's id, None until it is known."""
         return self._followed.place.run_id
 
     @property
     def after(self) -> int:
-        """The number of the last event that was handed out."""
+        """Return the number of the last event that was yielded."""
         return self._followed.place.after
 
     def __aiter__(self) -> Self:
@@ -135,7 +138,7 @@ class AsyncEventStream:
         return found
 
     async def result(self) -> Run:
-        """The run once it has ended; events that were not iterated are passed over."""
+        """Wait for the end of the run and return it. Remaining events are discarded."""
         async for _ in self:
             pass
         return await self._driver.complete(self._followed.result())
@@ -146,7 +149,7 @@ class AsyncEventStream:
         return await self._driver.complete(self._followed.cancelled())
 
     async def close(self) -> None:
-        """Stop listening, and send nothing: a run that goes on is left to itself, and `cancel` still ends it."""
+        """Stop reading without a request: a live run continues, and `cancel` still ends it."""
         self._followed.release()
         await self._stop()
 
@@ -163,6 +166,6 @@ class AsyncEventStream:
         if not self._followed.must_cancel:
             await self.close()
             return
-        # The first error is the one to be heard.
+        # The first error must not be hidden by one of `cancel`.
         with suppress(*(() if kind is None else (RunyardError,))):
             await self.cancel()

@@ -39,7 +39,7 @@ class Limits(TypedDict, total=False):
 
 
 class RunOptions(TypedDict, total=False):
-    """What may accompany a program. `entrypoint` (the path of one of `files`) stands instead of code."""
+    """Options of a run. `entrypoint` (the path of one of `files`) replaces code."""
 
     entrypoint: str
     files: Sequence[InlineFile]
@@ -49,6 +49,10 @@ class RunOptions(TypedDict, total=False):
     limits: Limits
     isolation: Literal["default", "container", "gvisor"]
     metadata: Mapping[str, str]
+    #: True: the code is a cell, whose last value, figures and tables are the run's `results`. In a session without.
+    results: bool
+    #: In a session: the context whose variables the code uses; by default that of the session's language.
+    context: str
     #: Made by itself when it is not given: the same run is never started twice.
     idempotency_key: str
 
@@ -62,16 +66,17 @@ _JSON = {"Content-Type": "application/json"}
 
 
 def run(language: str, code: str | None, options: RunOptions, *, background: bool, live: bool = False) -> Call:
-    """`POST /v1/runs`. `live` has the program's output arrive as it is printed."""
+    """Build `POST /v1/runs`. With `live`, the program's output is streamed."""
     fields: dict[str, Any] = dict(options)
     key = fields.pop("idempotency_key", None) or new_idempotency_key()
-    body: dict[str, Any] = {"language": language}
+    # A context has a language of its own.
+    body: dict[str, Any] = {} if fields.get("context") else {"language": language}
     if code is not None:
         body["code"] = code
     if background:
         body["background"] = True
     if "files" in fields:
-        fields["files"] = [_file(item) for item in fields["files"]]
+        fields["files"] = [inline_file(item) for item in fields["files"]]
     if live and language in _PYTHON:
         fields["env"] = _LIVE_ENV | dict(fields.get("env") or {})
     body |= {name: value for name, value in fields.items() if value is not None}
@@ -85,34 +90,34 @@ def run(language: str, code: str | None, options: RunOptions, *, background: boo
 
 
 def new_idempotency_key() -> str:
-    """A key that no other request has."""
+    """Create a random idempotency key."""
     return f"runyard-{secrets.token_hex(16)}"
 
 
 def fetch(path: str, **query: str | int | None) -> Call:
-    """A GET; what is None is left out of the query."""
+    """Build a GET call; parameters that are None are omitted from the query."""
     return Call("GET", path, {name: value for name, value in query.items() if value is not None})
 
 
 def item(collection: str, item_id: str, *rest: str) -> str:
-    """The path of one thing; an id is never more than one part of it."""
+    """Build the path of one item. The id is percent-encoded into a single path segment."""
     if not item_id or item_id in (".", ".."):
         raise ValueError("id: must not be empty, . or ..")
     return "/".join((f"/v1/{collection}", quote(item_id, safe=""), *rest))
 
 
 def remove(path: str) -> Call:
-    """A DELETE. Once gone, a second one is a 404: so it is not made again after a lost answer."""
+    """Build a DELETE call. It is not retried after a lost answer, because a second DELETE returns 404."""
     return Call("DELETE", path, safe=False)
 
 
 def act(path: str, *, safe: bool) -> Call:
-    """A POST without a body."""
+    """Build a POST call without a body."""
     return Call("POST", path, body=b"", safe=safe)
 
 
 def upload(given: Upload) -> Call:
-    """`POST /v1/files`: twice would be two files."""
+    """Build `POST /v1/files`. It is not retried, because a second one would create a second file."""
     return Call("POST", "/v1/files", upload=given, safe=False, silence_s=_RUN_SILENCE_S)
 
 
@@ -125,8 +130,8 @@ def answered(call: Call, policy: RetryPolicy, read: Callable[[Any], T]) -> Opera
 def waited(call: Call, policy: RetryPolicy) -> Operation[Run]:
     """Run a program and wait for its end.
 
-    The service ends a run whose client went away. If that was ours, because its connection broke, it is said
-    to be lost, never mistaken for a run that somebody cancelled.
+    The service ends a run whose client disconnected. If our own connection broke, the run is reported as lost and
+    not as cancelled by a user.
     """
     broken: list[ConnectionFailed] = []
 
@@ -144,7 +149,7 @@ def waited(call: Call, policy: RetryPolicy) -> Operation[Run]:
 
 
 def page(read: Callable[[Any], T]) -> Callable[[Any], Page[T]]:
-    """A reader of a list of those."""
+    """Make a reader of a page from a reader of one item."""
 
     def read_page(data: object) -> Page[T]:
         row = Row(data, "list")
@@ -160,11 +165,12 @@ files_page = page(File.of)
 
 
 def whole(data: object) -> dict[str, Any]:
-    """A JSON object as it is."""
+    """Return a JSON object unchanged. Raises ProtocolError for any other type."""
     return Row(data, "answer").data
 
 
-def _file(given: InlineFile) -> dict[str, str]:
+def inline_file(given: InlineFile) -> dict[str, str]:
+    """Encode a file of a request as JSON."""
     content = given.get("content")
     if not isinstance(content, bytes):
         return {name: str(value) for name, value in given.items()}

@@ -14,9 +14,9 @@ from runyard.models import Event, Row, Run
 if TYPE_CHECKING:
     from runyard._steps import Notice
 
-#: The service says something every five seconds.
+#: The service sends an event at least every five seconds.
 SILENCE_S = 30.0
-#: A run with both outputs at their ceiling, every character escaped, and more than enough beside it.
+#: A run with both outputs at their ceiling, every character escaped, with a wide margin.
 MAX_LINE_BYTES = 128 * 1024 * 1024
 _NDJSON = {"Accept": "application/x-ndjson", "Accept-Encoding": "identity"}
 
@@ -30,7 +30,7 @@ class LineBuffer:
         self._most = most
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that this completes, without their ends. Raises ProtocolError."""
+        """Return the lines that these bytes complete, without their line ends. Raises ProtocolError."""
         self._held += data
         lines = []
         while (end := self._held.find(b"\n", self._looked)) >= 0:
@@ -45,7 +45,7 @@ class LineBuffer:
 
 @dataclass(slots=True)
 class Place:
-    """Where a reader of events is: of which run, after which event, and whether the run is known to have ended."""
+    """The position of a reader of events: the run, the last event, and the run if it has ended."""
 
     run_id: str | None
     after: int = 0
@@ -69,7 +69,7 @@ class Following:
 
     @property
     def must_cancel(self) -> bool:
-        """Whether nobody else waits for the run: it was started here, and neither ended nor was left to itself."""
+        """Return whether leaving the stream must cancel the run: started here, still live, not detached."""
         started = self.place.run_id is not None or self._delivery.in_doubt
         return self._start is not None and started and not self.place.closed and not self._released
 
@@ -78,7 +78,7 @@ class Following:
         self._released = True
 
     def events(self) -> Operation[None]:
-        """Start the run if that is to be done, and emit its events to the end."""
+        """Start the run if it was not started, and emit its events to the end."""
         if self._start is not None and self.place.run_id is None:
             try:
                 self.place.run_id = yield from submitted(self._start, self._policy, self._delivery)
@@ -89,7 +89,7 @@ class Following:
         yield from followed(self.place, self._policy, self._notice)
 
     def result(self) -> Operation[Run]:
-        """The run as it ended; of one whose status is `error` it is asked for."""
+        """Return the ended run. If its status is `error`, the run is fetched from the service."""
         if self.place.run is not None:
             return self.place.run
         return (yield from answered(fetch(item("runs", self._id())), self._policy, Run.of))
@@ -124,7 +124,7 @@ def submitted(call: Call, policy: RetryPolicy, delivery: Delivery | None = None)
 
 
 def followed(place: Place, policy: RetryPolicy, notice: Notice | None) -> Operation[None]:
-    """Emit the events after `place.after` to the closing one, each once, whatever becomes of the connection.
+    """Emit the events after `place.after` to the closing one, each once, across lost connections.
 
     Raises StreamLost once the policy's attempts have brought no event, ApiError for what the service refuses.
     """

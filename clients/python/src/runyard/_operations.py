@@ -1,4 +1,4 @@
-"""What the clients can do, each as an operation that a driver completes; the two clients add nothing to it."""
+"""The operations of the clients. A driver completes each one; both clients have the same."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from runyard._steps import Notice
 
-#: Nothing was started or kept: the same call may be made again whatever it is.
+#: Nothing was started or kept: any call may be repeated.
 _TURNED_AWAY = frozenset({429, 503})
-#: Said by what stands between: whether the service got it is not known.
+#: Answers of a proxy: the service may have received the request.
 _BETWEEN = frozenset({502, 504})
 #: A run of this Idempotency-Key is still ending: ours, whose answer was lost.
 _IN_USE = "idempotency_key_in_use"
@@ -26,17 +26,17 @@ _IN_USE = "idempotency_key_in_use"
 
 @dataclass(slots=True)
 class Delivery:
-    """Whether a call may have reached the service without its answer being known."""
+    """Records whether a call may have reached the service although its answer is unknown."""
 
     in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a call is made again, and how long to wait at most, in seconds.
+    """The number of retries of a call, and the longest pauses, in seconds.
 
     `Retry-After` is obeyed; one longer than `longest_s` is not waited for. Without it the pauses double from
-    `first_s`, each shortened at random so that many clients do not come back together.
+    `first_s`, each shortened at random so that many clients do not retry at the same time.
     """
 
     retries: int = 4
@@ -44,14 +44,14 @@ class RetryPolicy:
     longest_s: float = 60.0
 
     def pause_s(self, attempt: int, retry_after_s: float | None) -> float:
-        """Before attempt number `attempt` (the first again is 1)."""
+        """Return the pause before attempt number `attempt`; the first retry is 1."""
         if retry_after_s is not None:
             return retry_after_s
         most: float = min(self.first_s * 2 ** (attempt - 1), self.longest_s)
         return most * (0.5 + random.random() / 2)  # noqa: S311  # spreads load, guards nothing
 
     def again(self, attempt: int, retry_after_s: float | None) -> bool:
-        """Whether there is an attempt number `attempt`."""
+        """Return whether attempt number `attempt` may be made."""
         return attempt <= self.retries and (retry_after_s is None or retry_after_s <= self.longest_s)
 
 
@@ -99,7 +99,7 @@ def exchange(
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` in seconds from now: a number, or the date that a proxy may give; None if it is neither."""
+    """Parse `Retry-After`, a number or a date, into seconds from now; None if it is neither."""
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit() and len(text) <= 9:
         return float(text)

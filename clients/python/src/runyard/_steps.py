@@ -1,4 +1,4 @@
-"""The client without its sockets: what is to be done next, told to whoever does it.
+"""The client without its sockets: each operation yields its next step to a driver.
 
 Every operation of the client is written once, as a generator of steps. A driver, one for threads (`_sync`) and one
 for asyncio (`_aio`), takes each step, sends its outcome back in, and throws ConnectionFailed in where there was no
@@ -15,7 +15,7 @@ answer. So retries, resuming and parsing are the same code for both clients.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeVar
 
@@ -36,16 +36,19 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. `safe` says that making it twice does no more than making it once."""
+    """One request. `safe`: a repetition has no further effect."""
 
     method: str
     path: str
-    query: Mapping[str, str | int] = field(default_factory=dict)
+    #: A sequence is a parameter that is given several times.
+    query: Mapping[str, str | int | Sequence[str]] = field(default_factory=dict)
     body: bytes | None = None
     upload: Upload | None = None
+    #: A file that is the body as it is.
+    content: Upload | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     safe: bool = True
-    #: False for a signed link: the key is nobody's business there.
+    #: False for a signed link, which must not get the key.
     with_key: bool = True
     #: Seconds without a byte before it counts as lost; None is the client's own.
     silence_s: float | None = None
@@ -59,8 +62,8 @@ class Reply:
     headers: Mapping[str, str]
     body: bytes = b""
 
-    def json(self) -> Any:  # noqa: ANN401  # whatever the service says
-        """The body parsed. Raises ProtocolError."""
+    def json(self) -> Any:  # noqa: ANN401  # any JSON
+        """Parse the body as JSON. Raises ProtocolError."""
         return parsed(self.body)
 
 
@@ -96,7 +99,7 @@ class Emit:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a driver says when an operation has returned."""
+    """The step that a driver gets when an operation has returned."""
 
     result: Any
 
@@ -104,12 +107,12 @@ class Finished:
 Step = Send | Open | Chunk | Close | Pause | Emit
 #: An operation: yields steps, is sent their outcomes, returns its result.
 Operation = Generator[Step, Any, T]
-#: Told of every lost connection: what happened, and the seconds until the next attempt.
+#: Called for every lost connection with the error and the seconds until the next attempt.
 Notice = Callable[[RunyardError, float], None]
 
 
-def parsed(text: bytes) -> Any:  # noqa: ANN401  # whatever the service says
-    """JSON of the service. Raises ProtocolError."""
+def parsed(text: bytes) -> Any:  # noqa: ANN401  # any JSON
+    """Parse JSON of the service. Raises ProtocolError."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as e:

@@ -56,7 +56,7 @@ class Driver:
         return step.event
 
     def close(self) -> None:
-        """Let go of the reply that is open, if there is one."""
+        """Release the open reply, if there is one."""
         response, self._response = self._response, None
         if response is not None:
             response.close()
@@ -117,12 +117,12 @@ class EventStream:
 
     @property
     def run_id(self) -> str | None:
-        """The run's id, once it is known."""
+        """Return the run's id, None until it is known."""
         return self._followed.place.run_id
 
     @property
     def after(self) -> int:
-        """The number of the last event that was handed out."""
+        """Return the number of the last event that was yielded."""
         return self._followed.place.after
 
     def __iter__(self) -> Self:
@@ -135,7 +135,7 @@ class EventStream:
         return found
 
     def result(self) -> Run:
-        """The run once it has ended; events that were not iterated are passed over."""
+        """Wait for the end of the run and return it. Remaining events are discarded."""
         for _ in self:
             pass
         return self._driver.complete(self._followed.result())
@@ -146,7 +146,7 @@ class EventStream:
         return self._driver.complete(self._followed.cancelled())
 
     def close(self) -> None:
-        """Stop listening, and send nothing: a run that goes on is left to itself, and `cancel` still ends it."""
+        """Stop reading without a request: a live run continues, and `cancel` still ends it."""
         self._followed.release()
         self._stop()
 
@@ -163,6 +163,6 @@ class EventStream:
         if not self._followed.must_cancel:
             self.close()
             return
-        # The first error is the one to be heard.
+        # The first error must not be hidden by one of `cancel`.
         with suppress(*(() if kind is None else (RunyardError,))):
             self.cancel()

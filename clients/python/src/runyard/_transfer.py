@@ -17,12 +17,12 @@ from runyard._steps import Call, Chunk, Close, Operation, Pause, Upload
 from runyard.errors import ConfigError, ConnectionFailed, DownloadError, PermissionDenied
 from runyard.models import Artifact, File
 
-#: Told how far an upload or a download is: bytes done, bytes in all.
+#: Called with the progress of an upload or a download: bytes done, bytes in all.
 Progress = Callable[[int, int], None]
 
 
 class Watched(io.RawIOBase):
-    """A file that is being sent, and says how far it is. Begins anew with every attempt."""
+    """A file that is being sent and reports its progress, which restarts with every attempt."""
 
     def __init__(self, source: BinaryIO, progress: Progress | None) -> None:
         self._source = source
@@ -53,13 +53,13 @@ class Watched(io.RawIOBase):
 
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-#: What may be uploaded: a file's path, its bytes, or a file that is open for reading bytes and can be sought in.
+#: A source of an upload: a file's path, its bytes, or a seekable file that is open for reading bytes.
 Source = str | Path | bytes | BinaryIO
 
 
 @contextmanager
 def opened(source: Source, name: str | None, purpose: str | None, progress: Progress | None) -> Iterator[Upload]:
-    """A source as something to be sent, for as long as the block lasts. Raises OSError."""
+    """Open a source as an Upload until the end of the block. Raises OSError."""
     if isinstance(source, str | Path):
         with Path(source).open("rb") as found:
             yield _upload(found, name or Path(source).name, purpose, progress)
@@ -81,7 +81,7 @@ def downloaded(
     """Write a file's bytes to `into`; how many. A broken connection is gone on with where it was.
 
     An artifact is fetched by its signed link, which needs no key, and by its id once that has expired.
-    Raises DownloadError when what came is not what the service said the file is.
+    Raises DownloadError when the received bytes do not match the file's size or hash.
     """
     start = into.tell()
     call = (
@@ -122,7 +122,7 @@ def _fetched(  # the parts of one download
         try:
             reply = yield from exchange(ranged, policy, opened=True)
             if reply.status in _REDIRECTS and call.with_key:
-                # To the store that has the bytes, by an address that is good by itself.
+                # To the store that has the bytes, by an address that needs no key.
                 call = _by_link(reply.headers.get("location", ""))
                 continue
             if reply.status >= 300:
@@ -162,7 +162,7 @@ def _by_id(file: Artifact | File | str) -> Call:
 
 
 def _by_link(url: str) -> Call:
-    """A signed link, wherever it leads: no key goes with it. Raises ConfigError for what is none."""
+    """Build a call for a signed link to any host; the key is not sent. Raises ConfigError for an invalid link."""
     try:
         parts = urlsplit(url)
     except ValueError as e:

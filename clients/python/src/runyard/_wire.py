@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import AsyncIterator
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -14,12 +16,13 @@ from runyard.errors import ConnectionFailed
 #: To connect, and without a byte while an answer is awaited.
 CONNECT_S = 10.0
 SILENCE_S = 60.0
-#: Never reached the service: made again whatever the call.
+PIECE_BYTES = 64 * 1024
+#: The request never reached the service: any call is repeated.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 def arguments(call: Call, config: Config) -> dict[str, Any]:
-    """The keyword arguments of `build_request`."""
+    """Build the keyword arguments for `build_request`."""
     headers = {"User-Agent": f"runyard-python/{__version__}", **call.headers}
     if call.with_key and config.api_key is not None:
         headers["Authorization"] = f"Bearer {config.api_key}"
@@ -36,18 +39,29 @@ def arguments(call: Call, config: Config) -> dict[str, Any]:
         found["files"] = {"file": (call.upload.name, call.upload.content, "application/octet-stream")}
         if call.upload.purpose is not None:
             found["data"] = {"purpose": call.upload.purpose}
+    elif call.content is not None:
+        size = call.content.content.seek(0, os.SEEK_END)
+        call.content.content.seek(0)
+        headers["Content-Length"] = str(size)
+        found["content"] = call.content.content
     elif call.body is not None:
         found["content"] = call.body
     return found
 
 
+async def pieces(content: BinaryIO) -> AsyncIterator[bytes]:
+    """Yield the bytes of a file as httpx requires them for asyncio."""
+    while data := content.read(PIECE_BYTES):
+        yield data
+
+
 def reply(response: httpx.Response, body: bytes = b"") -> Reply:
-    """An answer; httpx's headers are found whatever their case."""
+    """Convert an httpx response to a Reply. Header names are case-insensitive."""
     return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
 
 
 def failure(error: Exception, config: Config) -> ConnectionFailed:
-    """What httpx raised, in one sentence."""
+    """Describe an httpx exception in one sentence."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         what = (
             f"cannot connect to {config.url}: {_reason(error)}; is the service running, and is RUNYARD_URL correct?"

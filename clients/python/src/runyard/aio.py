@@ -15,6 +15,7 @@ from runyard._calls import RunOptions
 from runyard._operations import Operations
 from runyard._retry import RetryPolicy
 from runyard._transfer import opened
+from runyard.aiosessions import AsyncSessions
 from runyard.client import FIRST_LOOK_S, MOST_LOOK_S
 from runyard.config import Config
 
@@ -47,21 +48,22 @@ class AsyncClient:
         self.runs = AsyncRuns(self)
         self.files = AsyncFiles(self)
         self.keys = AsyncKeys(self)
+        self.sessions = AsyncSessions(self)
 
     async def languages(self) -> list[Language]:
         """List the supported languages."""
         return await self._do(self._operations.languages())
 
     async def usage(self, begin: str | None = None, end: str | None = None) -> dict[str, Any]:
-        """What this key used, from one day (`YYYY-MM-DD`, UTC) to another, both included; else this month."""
+        """Return this key's usage between two days (`YYYY-MM-DD`, UTC), both included. Default: this month."""
         return await self._do(self._operations.usage(begin, end))
 
     async def health(self) -> dict[str, Any]:
-        """How the service is: `status` and `checks`."""
+        """Return the health of the service: `status` and `checks`."""
         return await self._do(self._operations.health())
 
     async def close(self) -> None:
-        """Let go of the connections; an `http` that was given stays its owner's."""
+        """Close the connections, except those of an `http` that the caller gave."""
         if self._own:
             await self._http.aclose()
 
@@ -110,7 +112,7 @@ class AsyncRuns(_Part):
     ) -> AsyncEventStream:
         """Run a program and iterate over its events as they happen; use it in an `async with`.
 
-        A broken connection is told to `notice` and gone on with where it was: no event is lost or comes twice.
+        A broken connection is reported to `notice` and the stream is resumed: no event is lost or repeated.
         """
         return AsyncEventStream(
             self._client._driver(),
@@ -118,14 +120,14 @@ class AsyncRuns(_Part):
         )
 
     def events(self, run_id: str, *, after: int = 0, notice: Notice | None = None) -> AsyncEventStream:
-        """The events of a run that is there, live or again: those with a number greater than `after`."""
+        """Stream the events of an existing run with a number greater than `after`, stored ones first."""
         return AsyncEventStream(
             self._client._driver(),
             self._operations.follow_run(run_id, after, notice),
         )
 
     async def wait(self, run_id: str, timeout_s: float | None = None) -> Run:
-        """The run once it has ended. Raises TimeoutError, and then it goes on."""
+        """Wait for the end of a run and return it. Raises TimeoutError; the run then continues."""
         if timeout_s is None:
             return await self.events(run_id).result()
         deadline, pause_s = asyncio.get_running_loop().time() + timeout_s, FIRST_LOOK_S
@@ -138,7 +140,7 @@ class AsyncRuns(_Part):
         return run
 
     async def get(self, run_id: str, *, include_request: bool = False) -> Run:
-        """A run, in any state; what made it is in `raw["request"]` where it is asked for."""
+        """Return a run in any state. `include_request` adds the request body as `raw["request"]`."""
         return await self._do(self._operations.run(run_id, include_request=include_request))
 
     async def list(
@@ -150,13 +152,13 @@ class AsyncRuns(_Part):
         status: str | None = None,
         language: str | None = None,
     ) -> Page[Run]:
-        """A page of this key's runs."""
+        """Return a page of this key's runs."""
         return await self._do(self._operations.runs(limit, after, order, status, language))
 
     async def iterate(
         self, *, order: str | None = None, status: str | None = None, language: str | None = None
     ) -> AsyncIterator[Run]:
-        """All of this key's runs, page by page."""
+        """Iterate over all of this key's runs, page by page."""
         after: str | None = None
         more = True
         while more:
@@ -190,17 +192,17 @@ class AsyncFiles(_Part):
             return await self._do(self._operations.upload(given))
 
     async def get(self, file_id: str) -> File:
-        """What is known of a file."""
+        """Return the metadata of a file."""
         return await self._do(self._operations.file(file_id))
 
     async def list(
         self, *, limit: int | None = None, after: str | None = None, order: str | None = None
     ) -> Page[File]:
-        """A page of this key's files: those that were brought, and the artifacts of its runs."""
+        """Return a page of this key's files: uploads and the artifacts of its runs."""
         return await self._do(self._operations.files(limit, after, order))
 
     async def iterate(self, *, order: str | None = None) -> AsyncIterator[File]:
-        """All of this key's files, page by page."""
+        """Iterate over all of this key's files, page by page."""
         after: str | None = None
         more = True
         while more:
@@ -219,7 +221,7 @@ class AsyncFiles(_Part):
         return await self._do(self._operations.download(file, into, progress))
 
     async def read(self, file: Artifact | File | str) -> bytes:
-        """A file's bytes."""
+        """Return the bytes of a file."""
         held = io.BytesIO()
         await self.download(file, held)
         return held.getvalue()
@@ -233,15 +235,15 @@ class AsyncKeys(_Part):
     """`client.keys`: the key that this client has, and making one where the service lets anybody."""
 
     async def create(self) -> Key:
-        """A new key; its text is in this answer only."""
+        """Create a key. Only this answer contains its secret."""
         return await self._do(self._operations.create_key())
 
     async def me(self) -> Key:
-        """What is known of this client's key."""
+        """Return the metadata of this client's key."""
         return await self._do(self._operations.my_key())
 
     async def rotate(self) -> Key:
-        """A new key in this one's place; `raw["previous_valid_until"]` says how long the old one still works."""
+        """Replace this client's key. The old secret stays valid until `raw["previous_valid_until"]`."""
         return await self._do(self._operations.rotate_key())
 
     async def delete(self) -> None:

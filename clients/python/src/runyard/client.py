@@ -16,6 +16,7 @@ from runyard._retry import RetryPolicy
 from runyard._sync import Driver, EventStream
 from runyard._transfer import opened
 from runyard.config import Config
+from runyard.sessions import Sessions
 
 if TYPE_CHECKING:
     from runyard._steps import Notice, Operation
@@ -50,21 +51,22 @@ class Client:
         self.runs = Runs(self)
         self.files = Files(self)
         self.keys = Keys(self)
+        self.sessions = Sessions(self)
 
     def languages(self) -> list[Language]:
         """List the supported languages."""
         return self._do(self._operations.languages())
 
     def usage(self, begin: str | None = None, end: str | None = None) -> dict[str, Any]:
-        """What this key used, from one day (`YYYY-MM-DD`, UTC) to another, both included; else this month."""
+        """Return this key's usage between two days (`YYYY-MM-DD`, UTC), both included. Default: this month."""
         return self._do(self._operations.usage(begin, end))
 
     def health(self) -> dict[str, Any]:
-        """How the service is: `status` and `checks`."""
+        """Return the health of the service: `status` and `checks`."""
         return self._do(self._operations.health())
 
     def close(self) -> None:
-        """Let go of the connections; an `http` that was given stays its owner's."""
+        """Close the connections, except those of an `http` that the caller gave."""
         if self._own:
             self._http.close()
 
@@ -113,7 +115,7 @@ class Runs(_Part):
     ) -> EventStream:
         """Run a program and iterate over its events as they happen; use it in a `with`.
 
-        A broken connection is told to `notice` and gone on with where it was: no event is lost or comes twice.
+        A broken connection is reported to `notice` and the stream is resumed: no event is lost or repeated.
         """
         return EventStream(
             self._client._driver(),
@@ -121,14 +123,14 @@ class Runs(_Part):
         )
 
     def events(self, run_id: str, *, after: int = 0, notice: Notice | None = None) -> EventStream:
-        """The events of a run that is there, live or again: those with a number greater than `after`."""
+        """Stream the events of an existing run with a number greater than `after`, stored ones first."""
         return EventStream(
             self._client._driver(),
             self._operations.follow_run(run_id, after, notice),
         )
 
     def wait(self, run_id: str, timeout_s: float | None = None) -> Run:
-        """The run once it has ended. Raises TimeoutError, and then it goes on."""
+        """Wait for the end of a run and return it. Raises TimeoutError; the run then continues."""
         if timeout_s is None:
             return self.events(run_id).result()
         deadline, pause_s = time.monotonic() + timeout_s, FIRST_LOOK_S
@@ -141,7 +143,7 @@ class Runs(_Part):
         return run
 
     def get(self, run_id: str, *, include_request: bool = False) -> Run:
-        """A run, in any state; what made it is in `raw["request"]` where it is asked for."""
+        """Return a run in any state. `include_request` adds the request body as `raw["request"]`."""
         return self._do(self._operations.run(run_id, include_request=include_request))
 
     def list(
@@ -153,13 +155,13 @@ class Runs(_Part):
         status: str | None = None,
         language: str | None = None,
     ) -> Page[Run]:
-        """A page of this key's runs."""
+        """Return a page of this key's runs."""
         return self._do(self._operations.runs(limit, after, order, status, language))
 
     def iterate(
         self, *, order: str | None = None, status: str | None = None, language: str | None = None
     ) -> Iterator[Run]:
-        """All of this key's runs, page by page."""
+        """Iterate over all of this key's runs, page by page."""
         after: str | None = None
         more = True
         while more:
@@ -192,15 +194,15 @@ class Files(_Part):
             return self._do(self._operations.upload(given))
 
     def get(self, file_id: str) -> File:
-        """What is known of a file."""
+        """Return the metadata of a file."""
         return self._do(self._operations.file(file_id))
 
     def list(self, *, limit: int | None = None, after: str | None = None, order: str | None = None) -> Page[File]:
-        """A page of this key's files: those that were brought, and the artifacts of its runs."""
+        """Return a page of this key's files: uploads and the artifacts of its runs."""
         return self._do(self._operations.files(limit, after, order))
 
     def iterate(self, *, order: str | None = None) -> Iterator[File]:
-        """All of this key's files, page by page."""
+        """Iterate over all of this key's files, page by page."""
         after: str | None = None
         more = True
         while more:
@@ -216,7 +218,7 @@ class Files(_Part):
         return self._do(self._operations.download(file, into, progress))
 
     def read(self, file: Artifact | File | str) -> bytes:
-        """A file's bytes."""
+        """Return the bytes of a file."""
         held = io.BytesIO()
         self.download(file, held)
         return held.getvalue()
@@ -230,15 +232,15 @@ class Keys(_Part):
     """`client.keys`: the key that this client has, and making one where the service lets anybody."""
 
     def create(self) -> Key:
-        """A new key; its text is in this answer only."""
+        """Create a key. Only this answer contains its secret."""
         return self._do(self._operations.create_key())
 
     def me(self) -> Key:
-        """What is known of this client's key."""
+        """Return the metadata of this client's key."""
         return self._do(self._operations.my_key())
 
     def rotate(self) -> Key:
-        """A new key in this one's place; `raw["previous_valid_until"]` says how long the old one still works."""
+        """Replace this client's key. The old secret stays valid until `raw["previous_valid_until"]`."""
         return self._do(self._operations.rotate_key())
 
     def delete(self) -> None:

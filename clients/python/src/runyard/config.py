@@ -1,4 +1,4 @@
-"""Where the service is and with which key: arguments, then the environment, then the config file.
+"""The address of the service and the key: from arguments, then the environment, then the config file.
 
 The file is TOML, `~/.config/runyard/config.toml` (`$XDG_CONFIG_HOME`; `RUNYARD_CONFIG` names another):
 
@@ -32,7 +32,7 @@ _MAX_FILE_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The address without a trailing slash, and the key if there is one. Where each came from is for `doctor`."""
+    """The address without a trailing slash, and the key if there is one. `doctor` shows the source of each."""
 
     url: str
     api_key: str | None
@@ -43,10 +43,10 @@ class Config:
     def load(
         cls, url: str | None = None, api_key: str | None = None, *, environ: Mapping[str, str] | None = None
     ) -> Config:
-        """From arguments, the environment and the config file, the first that has it. Raises ConfigError."""
+        """Load each value from the arguments, the environment or the config file. Raises ConfigError."""
         env = os.environ if environ is None else environ
         path = config_path(env)
-        # With both given, a file that is broken or missing stands in nobody's way.
+        # With both given, a broken or missing file is not read.
         stored = {} if url and api_key else read_config(path, required="RUNYARD_CONFIG" in env)
         address, url_from = _first(
             ("argument", url),
@@ -65,7 +65,7 @@ class Config:
 
 
 def config_path(environ: Mapping[str, str] | None = None) -> Path:
-    """The config file, whether it is there or not."""
+    """Return the path of the config file, which may not exist."""
     env = os.environ if environ is None else environ
     if named := env.get("RUNYARD_CONFIG"):
         return Path(named)
@@ -74,7 +74,7 @@ def config_path(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def check_url(url: str, where: str) -> str:
-    """The address without a trailing slash. Raises ConfigError naming where it came from."""
+    """Check an address and remove its trailing slash. Raises ConfigError that names the source of the value."""
     try:
         parts = urlsplit(url)
         bad = parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
@@ -89,7 +89,7 @@ def check_url(url: str, where: str) -> str:
 
 
 def check_key(key: str | None, where: str) -> str | None:
-    """The key. Raises ConfigError for what cannot stand in a header; its text is never repeated."""
+    """Check that a key is valid in a header. Raises ConfigError, which never contains the key."""
     if key is None:
         return None
     if not key.isascii() or not key.isprintable() or " " in key or len(key) > 512:
@@ -98,7 +98,7 @@ def check_key(key: str | None, where: str) -> str | None:
 
 
 def is_local(url: str) -> bool:
-    """Whether the address is this machine's own."""
+    """Return whether the address is of this machine."""
     host = urlsplit(url).hostname or ""
     if host == "localhost":
         return True

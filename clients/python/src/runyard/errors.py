@@ -3,11 +3,11 @@
 RunyardError
 ├── ConfigError        the address, the key or the config file cannot be used
 ├── ConnectionFailed   no answer: refused, cut, or too late
-│   └── StreamLost     a run's events broke off and could not be resumed; says after which
-├── ProtocolError      what answered does not speak the API
+│   └── StreamLost     a run's events broke off and could not be resumed; has the last one's number
+├── ProtocolError      the answer is not of this API
 ├── DownloadError      the bytes that came are not the file's
 ├── SaveError          an artifact cannot be written where it was to go
-└── ApiError           the service said no: message, param, code, status, request id
+└── ApiError           the service refused: message, param, code, status, request id
     ├── BadRequest           400, 413, 415, 422: the request has to change
     ├── AuthenticationError  401: no key, or not one of the service's
     ├── PermissionDenied     403: a link that is not good any more
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: What an error says at most of a body that is not the API's.
+#: The most bytes that an error quotes of a body that is not the API's.
 _SHOWN_BYTES = 200
 
 
@@ -48,7 +48,7 @@ class ConnectionFailed(RunyardError):
 
 
 class StreamLost(ConnectionFailed):
-    """The events of a run broke off and could not be resumed. The run itself goes on."""
+    """The events of a run broke off and could not be resumed. The run itself continues."""
 
     def __init__(self, message: str, *, run_id: str, after: int) -> None:
         super().__init__(message)
@@ -58,7 +58,7 @@ class StreamLost(ConnectionFailed):
 
 
 class ProtocolError(RunyardError):
-    """What answered does not speak the API: another server, or a proxy in between."""
+    """The answer is not of this API: it comes from another server, or from a proxy."""
 
 
 class DownloadError(RunyardError):
@@ -70,7 +70,7 @@ class SaveError(RunyardError):
 
 
 class ApiError(RunyardError):
-    """The service said no. `message` names the field and its bound, `code` is stable."""
+    """The service refused the request. `message` names the field and its bound, `code` is stable."""
 
     def __init__(  # one argument per field of the envelope
         self,
@@ -118,7 +118,7 @@ class Conflict(ApiError):
 
 
 class RateLimited(ApiError):
-    """429: this key's own rate, quota or share; `retry_after_s` says when to come back."""
+    """429: this key's own rate, quota or share; `retry_after_s` is the time until the next attempt."""
 
 
 class ServerError(ApiError):
@@ -140,7 +140,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 
 def api_error(status: int, headers: Mapping[str, str], body: bytes, retry_after_s: float | None) -> ApiError:
-    """The exception that a reply's status and envelope make; a body that is not the API's is shown in part."""
+    """Build the exception for an error reply. A body that is not the API's envelope is quoted in part."""
     parsed = _object(body)
     found = parsed.get("error")
     error: dict[str, Any] = found if isinstance(found, dict) else {}

@@ -1,4 +1,4 @@
-"""What the service answers, as frozen objects.
+"""The service's answers as frozen objects.
 
 Each keeps the JSON it was made of in `raw`, so that a field that a newer service adds is not lost.
 """
@@ -19,17 +19,21 @@ LIVE = frozenset({"queued", "running"})
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a run took: milliseconds, and mebibytes at its peak."""
+    """Resources that a run used: milliseconds, and mebibytes at its peak."""
 
     wall_ms: int = 0
     cpu_ms: int = 0
     max_rss_mb: int = 0
     queue_ms: int = 0
+    #: Sent to the hosts that the run might reach, and received from them, together.
+    egress_bytes: int = 0
+    #: True if something else ran in its session meanwhile.
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Compile:
-    """What the compiler said of a program in Go or Rust; `exit_code` is None when it was killed."""
+    """The compiler's output for a program in Go or Rust; `exit_code` is None when it was killed."""
 
     stdout: str
     stderr: str
@@ -41,7 +45,7 @@ class Compile:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file that a run left. Its names are whatever the program chose: never join them to a path unchecked."""
+    """A file that a run left. The program chose its name: never join it to a path unchecked."""
 
     id: str
     name: str
@@ -60,6 +64,79 @@ class SkippedArtifact:
 
     path: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A reason why a program failed, and the remedy. Fields that do not apply are None or empty.
+
+    The texts may quote the program's output: print them as text, and act on `code` alone.
+    """
+
+    code: str
+    message: str
+    #: A module (in bash a command) that is not there, and those that were probably meant.
+    name: str | None = None
+    near: tuple[str, ...] = ()
+    #: A file, and those that the run had or left, relative to /work.
+    path: str | None = None
+    available: tuple[str, ...] = ()
+    host: str | None = None
+    line: int | None = None
+    #: The field of `limits` that was reached.
+    limit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A result of a run in a context: the value of its last expression, or what it displayed.
+
+    A format that it does not have is None; `png`, `jpeg` and `pdf` are base64. The code that ran has made all of
+    it: decode it with care, and show `html`, `svg` and `javascript` in a sandboxed frame alone.
+    """
+
+    text: str | None = None
+    html: str | None = None
+    markdown: str | None = None
+    svg: str | None = None
+    png: str | None = None
+    jpeg: str | None = None
+    pdf: str | None = None
+    latex: str | None = None
+    javascript: str | None = None
+    #: JSON of any form; a table as lists by column; the data of a figure.
+    json: Any = None
+    data: Any = None
+    chart: Any = None
+    #: Other formats by MIME type.
+    extra: Json = field(default_factory=dict)
+    is_main_result: bool = False
+    display_id: str | None = None
+    #: It replaces the result with the same `display_id`.
+    update: bool = False
+
+    @classmethod
+    def of(cls, data: object) -> Self:
+        """Parse the API's JSON. Raises ProtocolError."""
+        row = Row(data, "result")
+        formats = ("text", "html", "markdown", "svg", "png", "jpeg", "pdf", "latex", "javascript")
+        return cls(
+            **{name: row.text_or_none(name) for name in formats},
+            **{name: row.data.get(name) for name in ("json", "data", "chart")},
+            extra=row.part("extra") or {},
+            is_main_result=row.flag("is_main_result"),
+            display_id=row.text_or_none("display_id"),
+            update=row.flag("update"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunException:
+    """The exception that ended a run in a context; `traceback` has the lines of the user's code."""
+
+    name: str
+    value: str
+    traceback: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +177,30 @@ class Run:
     finished_at: str | None
     error: RunFailure | None
     raw: Json = field(repr=False, compare=False)
+    #: Empty with older services.
+    hints: tuple[Hint, ...] = ()
+    #: Of a run in a context of a session: the context, the number of the run in it, and its results.
+    context: str | None = None
+    execution_count: int | None = None
+    results: tuple[RunResult, ...] = ()
+    results_dropped: int = 0
+    exception: RunException | None = None
+    #: `lost`: the context's variables are gone.
+    state: str | None = None
 
     @property
     def ended(self) -> bool:
-        """Whether nothing about it changes any more."""
+        """Return whether the run has ended and cannot change any more."""
         return self.status not in LIVE
 
     @property
     def ok(self) -> bool:
-        """Whether the program exited with 0."""
+        """Return whether the program exited with 0."""
         return self.status == "succeeded"
 
     @classmethod
     def of(cls, data: object) -> Self:
-        """From the API's JSON. Raises ProtocolError."""
+        """Parse the API's JSON. Raises ProtocolError."""
         row = Row(data, "run")
         return cls(
             id=row.text("id"),
@@ -140,6 +227,13 @@ class Run:
             finished_at=row.text_or_none("finished_at"),
             error=_failure(row.part("error")),
             raw=row.data,
+            hints=tuple(_hint(item) for item in row.items("hints")),
+            context=row.text_or_none("context"),
+            execution_count=row.number_or_none("execution_count"),
+            results=tuple(RunResult.of(item) for item in row.items("results")),
+            results_dropped=row.number("results_dropped", 0),
+            exception=_exception(row.part("exception")),
+            state=row.text_or_none("state"),
         )
 
 
@@ -154,17 +248,17 @@ class Event:
 
     @property
     def last(self) -> bool:
-        """Whether it closes the stream."""
+        """Return whether this event closes the stream."""
         return self.event in ("result", "error")
 
     @property
     def text(self) -> str:
-        """What the program printed, of an event of output; else empty."""
+        """Return the text of an output event; empty for other events."""
         return self.data if self.event in ("stdout", "stderr") and isinstance(self.data, str) else ""
 
     @classmethod
     def of(cls, parsed: object) -> Self:
-        """From the API's JSON. Raises ProtocolError."""
+        """Parse the API's JSON. Raises ProtocolError."""
         row = Row(parsed, "event")
         kind, data = row.text("event"), row.data.get("data")
         return cls(row.number("seq"), kind, Run.of(data) if kind == "result" else data, row.number("t_ms", 0))
@@ -184,7 +278,7 @@ class File:
 
     @classmethod
     def of(cls, data: object) -> Self:
-        """From the API's JSON. Raises ProtocolError."""
+        """Parse the API's JSON. Raises ProtocolError."""
         row = Row(data, "file")
         return cls(
             row.text("id"),
@@ -211,7 +305,7 @@ class Language:
 
     @classmethod
     def of(cls, data: object) -> Self:
-        """From the API's JSON. Raises ProtocolError."""
+        """Parse the API's JSON. Raises ProtocolError."""
         row = Row(data, "language")
         aliases = tuple(str(alias) for alias in row.items("aliases"))
         version = row.data.get("version")
@@ -239,7 +333,7 @@ class Key:
 
     @classmethod
     def of(cls, data: object) -> Self:
-        """From the API's JSON. Raises ProtocolError."""
+        """Parse the API's JSON. Raises ProtocolError."""
         row = Row(data, "key")
         optional = (row.text_or_none(name) for name in ("key", "plan", "prefix", "created_at"))
         key, plan, prefix, created_at = optional
@@ -301,7 +395,7 @@ class Row:
 
 
 def artifact(data: object) -> Artifact:
-    """From the API's JSON. Raises ProtocolError."""
+    """Parse the API's JSON. Raises ProtocolError."""
     row = Row(data, "artifact")
     return Artifact(
         row.text("id"),
@@ -315,9 +409,17 @@ def artifact(data: object) -> Artifact:
     )
 
 
+def _exception(data: Json | None) -> RunException | None:
+    if data is None:
+        return None
+    row = Row(data, "exception")
+    return RunException(row.text("name", ""), row.text("value", ""), tuple(map(str, row.items("traceback"))))
+
+
 def _usage(data: Json | None) -> Usage:
     row = Row(data or {}, "usage")
-    return Usage(*(row.number(name, 0) for name in ("wall_ms", "cpu_ms", "max_rss_mb", "queue_ms")))
+    numbers = ("wall_ms", "cpu_ms", "max_rss_mb", "queue_ms", "egress_bytes")
+    return Usage(**{name: row.number(name, 0) for name in numbers}, shared=row.flag("shared"))
 
 
 def _compile(data: Json | None) -> Compile | None:
@@ -336,6 +438,21 @@ def _compile(data: Json | None) -> Compile | None:
 def _skipped(data: object) -> SkippedArtifact:
     row = Row(data, "skipped_artifact")
     return SkippedArtifact(row.text("path", ""), row.text("reason", ""))
+
+
+def _hint(data: object) -> Hint:
+    row = Row(data, "hint")
+    return Hint(
+        code=row.text("code"),
+        message=row.text("message", ""),
+        name=row.text_or_none("name"),
+        near=tuple(str(each) for each in row.items("near")),
+        path=row.text_or_none("path"),
+        available=tuple(str(each) for each in row.items("available")),
+        host=row.text_or_none("host"),
+        line=row.number_or_none("line"),
+        limit=row.text_or_none("limit"),
+    )
 
 
 def _failure(data: Json | None) -> RunFailure | None:

@@ -1,8 +1,8 @@
 """Saving what a run left, under names that the program chose: nothing is written outside of the folder.
 
 Every folder and file is opened relative to its parent's descriptor, and no link is followed on the way. The bytes
-go into a new file beside the target that takes its name once they are all there and checked; it takes the place of
-an ordinary file, and of nothing else. POSIX only (Linux, macOS).
+go into a new file next to the target, which is renamed once they are complete and checked; it replaces an ordinary
+file and nothing else. POSIX only (Linux, macOS).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MAX_DEPTH = 32
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What became of one artifact: the path it was written to, or the error that kept it from that."""
+    """The result of saving one artifact: the path it was written to, or the error."""
 
     artifact: Artifact
     path: Path | None
@@ -72,13 +72,13 @@ def saving(
 
 
 def local_parts(path: str) -> tuple[str, ...]:
-    """A path of the service as names that are safe here, none of which leads up or away; never empty."""
+    """Split a path of the service into safe local names: no `..`, no absolute path, never empty."""
     names = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     return tuple(safe_name(name) for name in names[-_MAX_DEPTH:]) or ("artifact",)
 
 
 def _unused(parts: tuple[str, ...], taken: set[str]) -> tuple[str, ...]:
-    """Those names, or with a number where another artifact of this run has taken them."""
+    """Return these names, with a number added if another artifact of this run has the same."""
     *folders, name = parts
     stem, dot, ending = name.rpartition(".")
     if not stem:
@@ -109,7 +109,7 @@ def _save(
 
 @contextmanager
 def _folder(top: int, names: tuple[str, ...]) -> Iterator[int]:
-    """The folder of those names below `top`, made where it is not there. Raises SaveError for a link."""
+    """Open the folder of these names below `top` and create it if missing. Raises SaveError for a symbolic link."""
     opened = os.dup(top)
     try:
         for index, name in enumerate(names):

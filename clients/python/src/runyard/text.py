@@ -1,4 +1,4 @@
-"""Text of strangers, made fit for a terminal and a file system."""
+"""Escaping of untrusted text for a terminal and a file system."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import unicodedata
 _MAX_NAME_BYTES = 200
 #: Not names on every system, or with a meaning of their own there.
 _SPECIAL = frozenset('<>:"|?*\\/')
-#: What stands for nothing that can be seen: control, format (also what turns text around), surrogate, private,
+#: Categories of invisible characters: control, format (including changes of direction), surrogate, private,
 #: unassigned; line and paragraph separators.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def shown(text: str) -> str:
-    """For one line of a terminal: what cannot be seen is written as an escape, so that nothing acts on it."""
+    """Escape invisible characters in one line of text, so that they cannot control a terminal."""
     return "".join(char if _seen(char) else _escaped(char) for char in text)
 
 
 def shown_lines(text: str) -> str:
-    """The same for text of several lines."""
+    """Escape control characters in text of several lines, as `shown` does for one line."""
     return "\n".join(shown(line) for line in text.split("\n"))
 
 
 def safe_name(name: str) -> str:
-    """One part of a path: without what cannot be seen or means something to a system; never empty, `.` or `..`."""
+    """Make a file name without invisible or special characters; never empty, `.` or `..`."""
     kept = "".join(char if _seen(char) and char not in _SPECIAL else "_" for char in name)
     kept = _shortened(kept.strip().rstrip("."))
     return kept or "_"

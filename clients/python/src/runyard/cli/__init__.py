@@ -1,6 +1,6 @@
 """The command line `runyard`: a program's output on stdout and stderr as it comes, its exit code as the own.
 
-What this tool itself has to say goes to stderr, each line with `runyard: ` before it.
+Messages of this tool itself go to stderr, each line with the prefix `runyard: `.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Sequence
 import click
 
 from runyard._version import __version__
-from runyard.cli import doctor, files, keys, login, runs, usage
+from runyard.cli import doctor, files, keys, login, repl, runs, sessions, usage
 from runyard.cli.completion import completion
 from runyard.cli.execute import execute
 from runyard.cli.session import Session
 from runyard.cli.speech import explain, say
 from runyard.errors import RunyardError
 
-#: What `runyard` itself could not do; the same as of docker and podman. A wrong use of it is 2.
+#: `runyard` itself failed; the same code as of docker and podman. A usage error is 2.
 FAILED = 125
 
 
@@ -33,7 +33,7 @@ class _Commands(click.Group):
             found = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            # Nor may the interpreter say so while it ends.
+            # Nor may the interpreter report it at its exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
         return found
@@ -66,6 +66,8 @@ for command in (
     runs.runs,
     files.files,
     keys.keys,
+    sessions.sessions,
+    repl.repl,
     usage.usage,
     doctor.doctor,
     completion,
@@ -74,7 +76,7 @@ for command in (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code. Nothing that goes wrong on the way is a traceback."""
+    """Run the command and return its exit code. Errors are printed as a sentence, never as a traceback."""
     try:
         code = cli.main(args=arguments, prog_name="runyard", standalone_mode=False)
     except click.ClickException as e:

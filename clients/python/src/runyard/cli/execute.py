@@ -14,6 +14,7 @@ import click
 
 from runyard.cli import inputs, unread
 from runyard.cli.exits import SERVICE_FAILED, exit_code, sentence
+from runyard.cli.results import Results
 from runyard.cli.session import Session
 from runyard.cli.speech import Meter, as_json, explain, say
 from runyard.cli.units import MEBIBYTES, MILLISECONDS, PAIR
@@ -70,6 +71,15 @@ class Stopped(BaseException):
 @click.option(
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Save artifacts to this folder."
 )
+@click.option(
+    "--results", is_flag=True, help="Run the code as a cell: print its last value, tables and displayed texts."
+)
+@click.option(
+    "-s",
+    "--save",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Save figures to this folder (--results).",
+)
 @click.option("--json", "json_", is_flag=True, help="Print only the ended run, as JSON.")
 @click.option("-d", "--detach", is_flag=True, help="Print the run's id without waiting for it.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no messages about the run.")
@@ -90,6 +100,8 @@ def execute(  # one argument per option
     env: tuple[tuple[str, str | None], ...],
     isolation: str | None,
     out: Path | None,
+    results: bool,
+    save: Path | None,
     json_: bool,
     detach: bool,
     quiet: bool,
@@ -107,6 +119,7 @@ def execute(  # one argument per option
       echo 'puts 1+1' | runyard exec --runtime ruby -
       echo Alice | runyard exec ./script.py --stdin -
       runyard exec plot.py --file data.csv --out results/
+      runyard exec --runtime python --results '1 + 1'
 
     The exit code is the program's, or:
 
@@ -128,16 +141,20 @@ def execute(  # one argument per option
     if given_input is not None:
         options["stdin"] = inputs.input_text(given_input) or ""
     if isolation is not None:
-        options["isolation"] = isolation  # type: ignore[typeddict-item]  # one of the three, by click's word
+        options["isolation"] = isolation  # type: ignore[typeddict-item]  # click has checked the value
     files = [inputs.attachment(given) for given in attached]
     if detach and out is not None:
         raise click.UsageError("--detach and --out cannot be combined")
+    if save is not None and (detach or json_ or not results):
+        raise click.UsageError("--save needs --results, and cannot be combined with --detach or --json")
+    if results:
+        options["results"] = True
 
     unread_input = unread.Report(used=source == "-" or given_input == "-", quiet=quiet)
     unread_input.look()
     try:
         with ExitStack() as stack:
-            stack.enter_context(_signals())
+            stack.enter_context(stop_signals())
             uploaded = _upload(stack, session.client, files, keep=detach)
             options["files"] = [*chosen.files, *uploaded]
             if detach:
@@ -146,7 +163,7 @@ def execute(  # one argument per option
                 return 0
             notice = None if quiet else _lost
             stream = session.client.runs.stream(chosen.language, chosen.code, notice=notice, **options)
-            run = _watch(stream, live=not json_)
+            run = _watch(stream, None if json_ else Results(save))
             unread_input.look()
             if json_:
                 as_json(run.raw)
@@ -173,7 +190,7 @@ def _set_limits(
 
 
 def _upload(stack: ExitStack, client: Client, files: Sequence[tuple[Path, str]], *, keep: bool) -> list[InlineFile]:
-    """Bring the files; they are forgotten again when the command ends, unless its run goes on without it."""
+    """Upload the files. They are deleted when the command ends, unless its run continues in the background."""
     found: list[InlineFile] = []
     for path, target in files:
         meter = Meter(path.name)
@@ -186,17 +203,18 @@ def _upload(stack: ExitStack, client: Client, files: Sequence[tuple[Path, str]],
 
 
 def _forget(client: Client, file_id: str) -> None:
-    with suppress(RunyardError):  # it expires by itself
+    with suppress(RunyardError):  # it expires anyway
         client.files.delete(file_id)
 
 
-def _watch(stream: EventStream, *, live: bool) -> Run:
-    """Pass on what it prints, to its end; whatever ends this ends the run."""
+def _watch(stream: EventStream, results: Results | None) -> Run:
+    """Print the run's output and results until its end; if this is interrupted, the run ends too."""
     with stream:
         try:
             for event in stream:
-                if live:
+                if results is not None:
                     pass_on(event)
+                    results.show(event)
             return stream.result()
         except Stopped as stopped:
             say("cancelling the run; press again to exit without waiting")
@@ -226,13 +244,17 @@ def _lost(error: RunyardError, pause_s: float) -> None:
 
 
 def _tell(run: Run, *, saved: bool) -> None:
-    """What cannot be seen in the output and the exit code."""
+    """Print facts of a run that neither its output nor its exit code shows."""
     if run.compile is not None:
         sys.stdout.flush()
         sys.stderr.buffer.write((run.compile.stdout + run.compile.stderr).encode(errors="replace"))
         sys.stderr.flush()
     if said := sentence(run):
         say(said)
+    for hint in run.hints:
+        say(hint.message)
+    if run.results_dropped:
+        say(f"{run.results_dropped} more results were left out")
     for name in ("stdout", "stderr"):
         if getattr(run, f"{name}_truncated"):
             say(
@@ -246,7 +268,7 @@ def _tell(run: Run, *, saved: bool) -> None:
 
 
 def save_all(client: Client, run: Run, folder: Path, *, quiet: bool) -> bool:
-    """Whether all that it left could be saved."""
+    """Save all artifacts of a run. Returns whether each could be saved."""
     good = True
     for saved in saving(run.artifacts, folder, client.files.download):
         if saved.error is not None:
@@ -258,8 +280,8 @@ def save_all(client: Client, run: Run, folder: Path, *, quiet: bool) -> bool:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """Every signal that ends a process is the exception Stopped; a second one ends it at once."""
+def stop_signals() -> Iterator[None]:
+    """Raise Stopped on the first terminating signal; a second one ends the process at once."""
     numbers = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:

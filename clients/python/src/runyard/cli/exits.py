@@ -1,4 +1,4 @@
-"""How a run ended, as an exit code and as a sentence."""
+"""The end of a run as an exit code and as a sentence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KILLED = 137
 
 
 def exit_code(run: Run) -> int:
-    """The program's own exit code, or one that says why it has none."""
+    """Return the program's exit code, or a code of this command for the reason that there is none."""
     if run.status == "succeeded":
         return 0
     if run.status == "failed":
@@ -26,7 +26,7 @@ def exit_code(run: Run) -> int:
 
 
 def sentence(run: Run) -> str | None:
-    """What the exit code alone does not say; None where the program's own is all there is to it."""
+    """Explain an end that the exit code alone does not explain; None where there is nothing to add."""
     match run.status:
         case "timeout":
             return (

@@ -1,4 +1,4 @@
-"""What `runyard exec` sends: a program from the command line, a file, a folder or stdin, and what goes with it."""
+"""The input of `runyard exec`: a program from the command line, a file, a folder or stdin, and its options."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from runyard.text import shown
 if TYPE_CHECKING:
     from runyard._calls import InlineFile
 
-#: Of the API; said here before anything is read.
+#: The API's limit, checked here before anything is read.
 MAX_INLINE_FILES = 64
 MAX_BODY_BYTES = 16 * 1024 * 1024
-#: Languages by the ending of a program's file, where --runtime does not say.
+#: Languages by the ending of a program's file, without --runtime.
 ENDINGS = {
     ".py": "python",
     ".js": "node",
@@ -38,7 +38,7 @@ _SKIPPED = frozenset({"__pycache__", "node_modules"})
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is to run: `code`, or one of `files` as `entrypoint`."""
+    """The program to run: `code`, or one of `files` as `entrypoint`."""
 
     language: str
     code: str | None = None
@@ -47,7 +47,7 @@ class Program:
 
 
 def program(source: str | None, code: str | None, runtime: str | None, entry: str | None) -> Program:
-    """The program that the arguments name. Raises click.UsageError, OSError."""
+    """Read the program that the arguments name. Raises click.UsageError, OSError."""
     if code is not None:
         if source is not None or entry is not None:
             raise click.UsageError("use either --code or SOURCE, not both (arguments of the program come after --)")
@@ -64,7 +64,7 @@ def program(source: str | None, code: str | None, runtime: str | None, entry: st
 
 
 def input_text(given: str | None) -> str | None:
-    """The program's stdin: from a file, or ours for `-`. Raises click.UsageError, OSError."""
+    """Read the program's stdin from a file, or from our stdin for `-`. Raises click.UsageError, OSError."""
     if given is None:
         return None
     if given == "-":
@@ -73,7 +73,7 @@ def input_text(given: str | None) -> str | None:
 
 
 def environment(pairs: Sequence[tuple[str, str | None]]) -> dict[str, str]:
-    """`NAME=VALUE`s; a NAME alone has the value that it has here. Raises click.UsageError."""
+    """Read `NAME=VALUE` pairs; a NAME alone takes its value from this environment. Raises click.UsageError."""
     found = {}
     for name, given in pairs:
         value = os.environ.get(name) if given is None else given
@@ -84,7 +84,7 @@ def environment(pairs: Sequence[tuple[str, str | None]]) -> dict[str, str]:
 
 
 def attachment(given: str) -> tuple[Path, str]:
-    """A `--file`: which one, and its path under /work/inputs. `FILE=PATH` unless a file is called so."""
+    """Split a `--file` value into a local path and one under /work/inputs: `FILE=PATH`, unless it is a file."""
     if os.path.isfile(given):
         return Path(given), Path(given).name
     path, equals, target = given.rpartition("=")
@@ -94,7 +94,7 @@ def attachment(given: str) -> tuple[Path, str]:
 
 
 def limit(name: str, value: str | None) -> int | float:
-    """The value of a `--limit`. Raises click.UsageError."""
+    """Parse the value of a `--limit`. Raises click.UsageError."""
     try:
         text = value or ""
         return float(text) if "." in text else int(text)
@@ -103,7 +103,7 @@ def limit(name: str, value: str | None) -> int | float:
 
 
 def _is_path(source: str) -> bool:
-    """Whether it is a file rather than code: one that is there, or what only a path looks like."""
+    """Return whether `source` is a path rather than code: the file exists, or the text can only be a path."""
     if "\n" in source or "\0" in source or len(source) > 4096:
         return False
     if os.path.exists(source):
@@ -115,7 +115,7 @@ def _is_path(source: str) -> bool:
 def _language(runtime: str | None, path: Path | None) -> str:
     found = runtime or (ENDINGS.get(path.suffix.lower()) if path is not None else None)
     if found is None:
-        raise click.UsageError("cannot tell the language; use --runtime, for example --runtime python")
+        raise click.UsageError("cannot detect the language; use --runtime, for example --runtime python")
     return found
 
 
@@ -132,7 +132,7 @@ def _file(path: Path, runtime: str | None) -> Program:
 
 
 def _folder(top: Path, entry: str, runtime: str | None) -> Program:
-    """All ordinary files beneath it, but hidden ones, caches and links."""
+    """Read all regular files beneath `top`, without hidden files, caches and links."""
     if not top.is_dir():
         raise click.UsageError(f"{top}: --entry requires a folder, and this is not a folder")
     entry = Path(entry).as_posix()

@@ -19,12 +19,12 @@ class Session:
 
     @cached_property
     def client(self) -> Client:
-        """The client. Raises ConfigError."""
+        """Return the client. Raises ConfigError."""
         return Client(self.url, self.api_key)
 
     @property
     def config(self) -> Config:
-        """Where the service is, by whose word."""
+        """Return the configuration and the source of each value."""
         return self.client.config
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What the command line says itself, on stderr; tables and JSON on stdout."""
+"""Output of the command line: its own messages on stderr, tables and JSON on stdout."""
 
 from __future__ import annotations
 
@@ -26,17 +26,19 @@ _HINTS = {
     "idempotency_key_used": "its run was deleted; use another idempotency key",
     "file_not_found": "list your files with `runyard files list`",
     "run_not_found": "list your runs with `runyard runs list`",
+    "session_not_found": "list your sessions with `runyard sessions list`",
+    "session_ended": "create another one with `runyard sessions create`",
 }
 
 
 def say(text: str) -> None:
-    """A line of our own. What strangers put into it does nothing to a terminal."""
+    """Print a line of this command. Control characters are escaped, so that text cannot control the terminal."""
     for line in text.split("\n"):
         click.echo(f"runyard: {shown(line)}", err=True)
 
 
 def explain(error: RunyardError) -> None:
-    """What went wrong, the field or option that it is about, and what can be done."""
+    """Print an error, the field or option that it names, and a remedy."""
     say(str(error))
     if isinstance(error, ApiError):
         facts = [f"{name} {value}" for name, value in _facts(error) if value is not None]
@@ -50,7 +52,7 @@ def explain(error: RunyardError) -> None:
 
 
 def table(rows: Iterable[Sequence[object]], heads: Sequence[str]) -> None:
-    """Columns on stdout, as wide as they must be."""
+    """Print aligned columns on stdout."""
     texts = [tuple(heads), *(tuple("" if cell is None else shown(str(cell)) for cell in row) for row in rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(heads))]
     for row in texts:
@@ -58,17 +60,17 @@ def table(rows: Iterable[Sequence[object]], heads: Sequence[str]) -> None:
 
 
 def as_json(value: object) -> None:
-    """JSON on stdout; every character that a terminal would act on is escaped."""
+    """Print JSON on stdout; control characters are escaped."""
     click.echo(json.dumps(value, indent=2))
 
 
 def lines(text: str) -> str:
-    """Text of a stranger for a terminal, in its lines."""
+    """Escape control characters in foreign text; line breaks stay."""
     return shown_lines(text)
 
 
 class Meter:
-    """How far a transfer is, on one line of a terminal; elsewhere nothing."""
+    """Shows the progress of a transfer on one line of a terminal; prints nothing elsewhere."""
 
     def __init__(self, what: str) -> None:
         self._what = shown(what)
@@ -82,7 +84,7 @@ class Meter:
             self._said = text
 
     def end(self) -> None:
-        """The line is complete."""
+        """Finish the line."""
         if self._said:
             click.echo("", err=True)
 

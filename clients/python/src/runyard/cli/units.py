@@ -22,7 +22,7 @@ class Amount(click.ParamType):  # type: ignore[type-arg]  # generic in new ones 
         self._example = example
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
-        """The number in the smallest unit; what is smaller than that is refused."""
+        """Convert a value with a unit to the smallest unit. Smaller fractions are rejected."""
         if isinstance(value, int):
             return value
         found = _AMOUNT.fullmatch(str(value).strip())
@@ -46,7 +46,7 @@ class Pair(click.ParamType):  # type: ignore[type-arg]  # generic in new ones on
 
     def convert(
         self,
-        value: Any,  # noqa: ANN401  # click's word for it
+        value: Any,  # noqa: ANN401  # click's type
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> tuple[str, str | None]:

@@ -12,9 +12,9 @@ from runyard.cli.speech import say
 
 
 class Report:
-    """Says once that the bytes on stdin go nowhere: a pipe is not passed to a program unasked.
+    """Reports once that the bytes on stdin are not read: a pipe is passed to a program only on request.
 
-    Passing it on by itself would take the input of whatever loop or script this command stands in.
+    To pass it on by default would consume the input of a loop or script around this command.
     """
 
     def __init__(self, *, used: bool, quiet: bool) -> None:
@@ -28,7 +28,7 @@ class Report:
 
 
 def _has_bytes() -> bool:
-    """Return whether stdin is a file, a pipe or a socket with bytes that nobody has read."""
+    """Return whether stdin is a file, a pipe or a socket with unread bytes."""
     try:
         import fcntl  # not on Windows
         import termios
