@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from flask import request
 
 from api.context import charge, client, context, require_caller
 from api.errors import ApiError
+from api.keys.anonymous import anonymous_id
 from api.keys.authentication import Caller, authorization_of, unauthorized
 from api.keys.plans import ANONYMOUS
 from api.ratelimit.client_address import limited_as
@@ -28,11 +28,20 @@ def require_dialect_caller(*, reading: bool = False) -> Caller:
         return require_caller(reading=reading, authorization=authorization)
     caller = _anonymous() or _charged()
     if caller is None:
-        raise unauthorized(
-            "Missing key: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.", "missing_token"
-        )
+        raise _missing()
     charge(caller, reading=reading)
     return caller
+
+
+def require_own_key(*, reading: bool) -> Caller:
+    """Return the caller of a request that must have a key: what it leaves behind is found again by that key alone.
+
+    Raises ApiError 401, 403 or 429.
+    """
+    authorization = authorization_of(request.headers.get("Authorization"), request.headers.get("X-API-Key"))
+    if authorization is None:
+        raise _missing()
+    return require_caller(reading=reading, authorization=authorization)
 
 
 def serves_without_key(found: Context) -> bool:
@@ -41,14 +50,16 @@ def serves_without_key(found: Context) -> bool:
     return settings.dialect_key is not None or (settings.self_service and ANONYMOUS in found.plans)
 
 
+def _missing() -> ApiError:
+    return unauthorized("Missing key: send 'Authorization: Bearer <key>' or 'X-API-Key: <key>'.", "missing_token")
+
+
 def _anonymous() -> Caller | None:
     found = context()
     plan = found.plans.get(ANONYMOUS)
     if not found.settings.self_service or plan is None:
         return None
-    # A name that cannot be turned back into the address: it is in the records of its runs.
-    named = hashlib.sha256(b"runyard address:" + limited_as(client()).encode()).hexdigest()[:24]
-    return Caller(f"key_{named}", ANONYMOUS, plan.bucket, plan.reads, plan)
+    return Caller(anonymous_id(limited_as(client())), ANONYMOUS, plan.bucket, plan.reads, plan)
 
 
 def _charged() -> Caller | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -16,6 +16,7 @@ from api.http.concurrency import SMALL_BYTES
 from api.http.forwarded import origin
 from api.runs.events import output_in_order
 from api.runs.execution import ended_run
+from api.runs.live_input import FollowedRun, follow
 from api.runs.requests import parse_run
 from api.runs.stored_outputs import is_in_parts
 from api.runs.submission import RunSubmission
@@ -47,9 +48,16 @@ def discard_body() -> None:
     drain(request, DRAIN_UNAUTHENTICATED_S)
 
 
-def execute(fields: dict[str, Any], caller: Caller) -> DialectRun:
+def execute(
+    fields: dict[str, Any],
+    caller: Caller,
+    *,
+    compile_limits: dict[str, int | float] | None = None,
+    ends_when_cut: bool = False,
+) -> DialectRun:
     """Run a request that is given in the fields of `POST /v1/runs`, and wait for its end.
 
+    `compile_limits` and `ends_when_cut` are what `/v1/runs` has no field for: see `Job`.
     History, quotas, limits and isolation are those of `/v1/runs`, and so are the errors: ApiError with the status
     and code. ClientGone is raised when the client goes away, which cancels the run.
     """
@@ -57,7 +65,7 @@ def execute(fields: dict[str, Any], caller: Caller) -> DialectRun:
     if caller.is_anonymous:
         # Nobody could fetch them, and they would count against the storage of the address.
         fields = {**fields, "limits": {"max_artifact_files": 0, **(fields.get("limits") or {})}}
-    asked = parse_run(fields)
+    asked = replace(parse_run(fields), compile_limits=compile_limits or {}, ends_when_cut=ends_when_cut)
     submission = RunSubmission(asked, caller, orjson.dumps(fields))
     sock = request.environ.get("gunicorn.socket")
     execution = found.runs.execute(
@@ -75,6 +83,17 @@ def execute(fields: dict[str, Any], caller: Caller) -> DialectRun:
     except BaseException:
         release()
         raise
+
+
+def execute_live(fields: dict[str, Any], caller: Caller, client_fd: int) -> FollowedRun:
+    """Run a request as `execute` does, and follow it; when the peer of `client_fd` goes away it is cancelled.
+
+    Raises ApiError, ClientLeft.
+    """
+    if caller.is_anonymous:
+        fields = {**fields, "limits": {"max_artifact_files": 0, **(fields.get("limits") or {})}}
+    submission = RunSubmission(parse_run(fields), caller, orjson.dumps(fields))
+    return follow(context(), submission, _signer(), client_fd)
 
 
 def answer(run: DialectRun, body: bytes, *, status: int = 200, content_type: str = JSON) -> Response:

@@ -13,6 +13,7 @@ from api.dialects.piston import routes as piston
 from api.dialects.probes import MODELS
 from api.dialects.runakode import routes as runakode
 from api.dialects.runtools import routes as runtools
+from api.dialects.runtools import sandboxes
 from api.dialects.shared_paths import SharedPath, blueprint_of
 from api.errors import ApiError, answer_error, render_envelope
 from api.system.unknown_path import path_not_found
@@ -43,6 +44,7 @@ OWN: dict[str, tuple[tuple[str, ...], Callable[[ApiError], Response]]] = {
 SHARED: tuple[SharedPath, ...] = (
     SharedPath("/execute", "POST", (piston.EXECUTE,), piston.SAID_EXECUTE),
     runakode.HEALTH,
+    *sandboxes.SHARED,
     *MODELS,
 )
 

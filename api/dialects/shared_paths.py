@@ -6,6 +6,7 @@ keys of its JSON body, else to the claim that asks for neither. A later dialect 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,8 +22,9 @@ from api.openapi.decorator import ATTRIBUTE, Operation
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: A route's function; it gets the bytes of the body, which have been read.
-SharedView = Callable[[bytes], Response]
+_NO_LETTERS = re.compile(r"[^a-z0-9]+")
+#: A route's function; it gets the bytes of the body, which have been read, and the variable parts of the path.
+SharedView = Callable[..., Response]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def blueprint_of(paths: Iterable[SharedPath]) -> Blueprint:
 
 
 def _view(shared: SharedPath) -> Callable[[], Response]:
-    def dispatch() -> Response:
+    def dispatch(**parts: str) -> Response:
         failure, body = None, b""
         try:
             body = read_body(request)
@@ -90,16 +92,16 @@ def _view(shared: SharedPath) -> Callable[[], Response]:
         if failure is not None:
             return claim.render(failure)
         try:
-            return claim.view(body)
-        except Exception as e:  # noqa: BLE001  # told apart and logged there
+            return claim.view(body, **parts)
+        except Exception as e:  # noqa: BLE001  # distinguished and logged there
             return answer_error(e, claim.render)
 
-    dispatch.__name__ = f"shared_{shared.method.lower()}_{shared.path.strip('/').replace('/', '_')}"
+    dispatch.__name__ = f"shared_{shared.method.lower()}_{_NO_LETTERS.sub('_', shared.path.strip('/'))}"
     return dispatch
 
 
 def _names(body: bytes) -> frozenset[str]:
-    """Return the keys of a body that is a JSON object; none for any other, which is refused by whoever reads it."""
+    """Return the keys of a body that is a JSON object; none for any other, which is refused by its reader."""
     try:
         return frozenset(parse_object(body))
     except ApiError:

@@ -50,6 +50,16 @@ def failed(asked: ExecuteRequest, error: ApiError) -> bytes:
     return _answer(asked, {"run": _stage("", "", "", message=error.error.message, status="XX")})
 
 
+def run_exit(run: dict[str, Any]) -> tuple[int | None, str | None]:
+    """Return the exit code and the signal of an ended run's program."""
+    return _run_end(run)[:2]
+
+
+def compile_exit(asked: ExecuteRequest, run: dict[str, Any]) -> tuple[int | None, str | None]:
+    """Return the exit code and the signal of an ended run's compiler."""
+    return _compile_end(asked, run)[:2]
+
+
 def _answer(asked: ExecuteRequest, stages: dict[str, Stage]) -> bytes:
     runtime = asked.runtime
     return orjson.dumps({**stages, "language": runtime.language, "version": str(runtime.version)})
@@ -74,14 +84,16 @@ def _run_stage(run: dict[str, Any], in_order: Callable[[], str | None]) -> Stage
 
 
 _End = tuple[int | None, str | None, str | None, str | None]
+_OUT_CUT: _End = (None, _KILLED, "OL", "stdout length exceeded")
+_ERR_CUT: _End = (None, _KILLED, "EL", "stderr length exceeded")
 
 
 def _run_end(run: dict[str, Any]) -> _End:
     """Return code, signal, status and message: those of Piston for the first fact that applies."""
     if run["stdout_truncated"]:
-        return None, _KILLED, "OL", "stdout length exceeded"
+        return _OUT_CUT
     if run["stderr_truncated"]:
-        return None, _KILLED, "EL", "stderr length exceeded"
+        return _ERR_CUT
     match run["status"]:
         case "timeout":
             used_up = run["usage"]["cpu_ms"] >= run["limits"]["cpu_ms"]
@@ -115,18 +127,30 @@ def _compile_stage(asked: ExecuteRequest, run: dict[str, Any]) -> Stage:
 
 def _compile_end(asked: ExecuteRequest, run: dict[str, Any]) -> _End:
     compiled = run["compile"]
-    if asked.compile_cpu_ms is not None and compiled["cpu_ms"] > asked.compile_cpu_ms:
-        return None, _KILLED, "TO", _TIME
-    if asked.compile_timeout_ms is not None and compiled["wall_ms"] > asked.compile_timeout_ms:
-        return None, _KILLED, "TO", _WALL_TIME
     code = compiled["exit_code"]
+    if code and run["status"] == "oom":
+        return _signalled(_KILLED)  # one of its processes was killed, and the first of them says that it failed
     if code is not None:
         return _exited(code)
-    if run["status"] == "timeout":
-        return None, _KILLED, "TO", _WALL_TIME
-    if run["status"] == "cancelled":
-        return None, _KILLED, "XX", "The run was cancelled"
+    match run["status"]:
+        case "timeout":
+            most = asked.compile_limits.get("cpu_ms")
+            used_up = most is not None and compiled["cpu_ms"] >= most
+            return None, _KILLED, "TO", _TIME if used_up else _WALL_TIME
+        case "cancelled":
+            return None, _KILLED, "XX", "The run was cancelled"
+        case "killed":
+            return _wrote_too_much(compiled, run["limits"]["max_output_bytes"])
     return _signalled(_KILLED)
+
+
+def _wrote_too_much(compiled: dict[str, Any], most: int) -> _End:
+    """Return the end of a compiler that was killed, by the stream that is full."""
+    if len(compiled["stdout"].encode()) >= most:
+        return _OUT_CUT
+    if len(compiled["stderr"].encode()) >= most:
+        return _ERR_CUT
+    return None, _KILLED, "XX", "The sandbox was ended"
 
 
 def _exited(code: int | None) -> _End:

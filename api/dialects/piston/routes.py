@@ -14,12 +14,13 @@ from api.dialects.caller import require_dialect_caller
 from api.dialects.execution import answer, discard_body, execute, require_room
 from api.dialects.piston import examples, schemas
 from api.dialects.piston.answers import executed, failed, render
+from api.dialects.piston.connect import connect
 from api.dialects.piston.runtimes import LanguageRuntime, LanguageRuntimes
 from api.dialects.piston.translate import parse_execute
 from api.dialects.shared_paths import Claim
 from api.errors import JSON, ApiError, answer_error
 from api.http.body import parse_object, read_body
-from api.openapi.decorator import ATTRIBUTE, Json, Operation, RequestBody, declared, operation
+from api.openapi.decorator import ATTRIBUTE, Answer, Json, Operation, RequestBody, declared, operation
 from api.openapi.document import HIDDEN
 from api.system.languages import MISS_AGE_S, READY_AGE_S, SHOWN_AGE_S
 
@@ -33,7 +34,7 @@ NAME = "piston"
 BASES = ("/api/v2", "/api/v2/piston")
 OWN: tuple[str, ...] = ("/api/v2/",)
 KEYLESS: tuple[str, ...] = ("/api/v2/", "/execute")
-#: What Piston's own server says that it is, which clients may look at.
+#: The name of Piston's own server, which clients may look at.
 GREETING = {"message": "Piston v3.1.1"}
 
 blueprint = Blueprint("piston", __name__)
@@ -138,6 +139,23 @@ def piston_greeting() -> Response:
     return _json(GREETING)
 
 
+@operation(
+    "Run a program as Piston's WebSocket does",
+    tag=NAME,
+    auth=("none", "key", "api_key"),
+    description=(
+        "Upgrades to a WebSocket whose messages are JSON texts. The client sends `init` with the fields of "
+        "`execute` within a second, then `data` for `stdin`, and `signal`. It gets `runtime`, `stage`, `data`, "
+        "`exit` or `error`. Close codes: 4000 to 4005 as of Piston, 4999 when the job has completed."
+    ),
+    answers={101: Answer("The connection is a WebSocket."), **_ERRORS, **schemas.errors(426)},
+    has_own_errors=True,
+)
+def piston_connect() -> Response:
+    """Serve Piston's WebSocket; `/api/v2/piston/connect` is the same."""
+    return connect(_find)
+
+
 def refuse(error: ApiError) -> Response:
     """Return the answer to a request that no route takes."""
     if error.status == 405 and request.path.rstrip("/").endswith("/packages"):
@@ -160,6 +178,10 @@ def _mount() -> None:
             blueprint.add_url_rule(
                 base + path, endpoint=endpoint, view_func=shown, methods=[method], strict_slashes=False
             )
+        view = piston_connect if base == BASES[0] else _unlisted(piston_connect)
+        blueprint.add_url_rule(
+            f"{base}/connect", endpoint=f"piston_connect_{BASES.index(base)}", view_func=view, websocket=True
+        )
 
 
 def _unlisted(view: Callable[[], Response]) -> Callable[[], Response]:
@@ -190,7 +212,7 @@ def _caller() -> Caller:
 
 
 def _check_type() -> None:
-    """Check how the body is said to be written. Raises ApiError 415."""
+    """Check the type that the request gives for its body. Raises ApiError 415."""
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise _unsupported("the body must not be compressed")
     if context().settings.piston_strict and not request.headers.get("Content-Type", "").startswith(JSON):
@@ -205,7 +227,7 @@ def _run(caller: Caller, body: bytes) -> Response:
     # Piston's server takes a request without a body as an empty object.
     asked = parse_execute(parse_object(body) if body else {}, _find, caller.plan)
     try:
-        run = execute(asked.fields, caller)
+        run = execute(asked.fields, caller, compile_limits=asked.compile_limits, ends_when_cut=True)
     except ApiError as e:
         if e.run_id is None:
             raise
@@ -218,7 +240,7 @@ def _run(caller: Caller, body: bytes) -> Response:
 
 
 def _find(language: str, selector: str) -> LanguageRuntime | None:
-    """Return the runtime that a request names, asking the worker again before there is said to be none."""
+    """Return the runtime that a request names, asking the worker again before it is reported as unknown."""
     found = _runtimes(READY_AGE_S).find(language, selector)
     if found is None or not found.ready:
         found = _runtimes(MISS_AGE_S).find(language, selector)

@@ -104,7 +104,7 @@ class LanguageRuntimes:
 
 
 def unknown_runtime(language: str, selector: str) -> str:
-    """Return what is said of a language and a selector that name no runtime."""
+    """Return the message for a language and a selector that name no runtime."""
     return f"{language[:_SHOWN]}-{selector[:_SHOWN]} runtime is unknown"
 
 

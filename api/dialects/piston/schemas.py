@@ -38,7 +38,7 @@ class PistonRequest(BaseModel):
 
 
 class PistonStage(BaseModel):
-    """How a stage ended. `memory` is in bytes, the times are in milliseconds."""
+    """The end of a stage. `memory` is in bytes, the times are in milliseconds."""
 
     stdout: str
     stderr: str
@@ -99,6 +99,7 @@ _TEXTS = {
     408: "The body did not arrive in time.",
     413: "The body is too large, or the key's storage is used up.",
     415: "The body is compressed, or with `PISTON_STRICT=1` is not said to be JSON.",
+    426: "The call is a WebSocket.",
     429: "The rate limit, quota or share is used up.",
     500: "The service failed.",
     503: "No worker, no place, or the language is not built yet.",

@@ -10,7 +10,7 @@ import base64
 import binascii
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from posixpath import splitext
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +40,7 @@ class ExecuteRequest:
     runtime: LanguageRuntime
     #: The fields of `POST /v1/runs`.
     fields: dict[str, Any]
-    compile_timeout_ms: float | None = None
-    compile_cpu_ms: float | None = None
+    compile_limits: dict[str, int | float] = field(default_factory=dict)
 
 
 def parse_execute(
@@ -74,10 +73,10 @@ def parse_execute(
         "entrypoint": paths[main],
         "args": _args(body),
         "stdin": _stdin(body),
-        "limits": _run_limits(limits),
-        "metadata": {"dialect": "piston"},
+        # Its files are no part of Piston's answer, so none are kept.
+        "limits": {"max_artifact_files": 0, **_stage_limits(limits, "run")},
     }
-    return ExecuteRequest(runtime, fields, limits.get("compile_timeout"), limits.get("compile_cpu_time"))
+    return ExecuteRequest(runtime, fields, _stage_limits(limits, "compile"))
 
 
 # -- limits ------------------------------------------------------------------------------------------
@@ -107,7 +106,7 @@ def _most(plan: Plan | None, limit: str) -> int:
 
 
 #: The largest value of each limit for a plan, in Piston's units and in the order in which Piston checks them.
-#: Compiling has bounds of its own, whatever the plan is.
+#: Compiling has bounds of its own, independent of the plan.
 _CEILINGS: dict[str, Callable[[Plan | None], int]] = {
     "compile_memory_limit": lambda _plan: _most(None, "memory_mb") * MIB,
     "run_memory_limit": lambda plan: _most(plan, "memory_mb") * MIB,
@@ -118,14 +117,14 @@ _CEILINGS: dict[str, Callable[[Plan | None], int]] = {
 }
 
 
-def _run_limits(limits: dict[str, float]) -> dict[str, int]:
-    """Return the limits of the run. Its files are no part of Piston's answer, so none are kept."""
-    found = {"max_artifact_files": 0}
-    if (timeout := limits.get("run_timeout")) is not None:
+def _stage_limits(limits: dict[str, float], stage: str) -> dict[str, int | float]:
+    """Return the limits of a stage, in the units of this service."""
+    found: dict[str, int | float] = {}
+    if (timeout := limits.get(f"{stage}_timeout")) is not None:
         found["timeout_ms"] = math.ceil(timeout)
-    if (cpu_time := limits.get("run_cpu_time")) is not None:
+    if (cpu_time := limits.get(f"{stage}_cpu_time")) is not None:
         found["cpu_ms"] = math.ceil(cpu_time)
-    if (memory := limits.get("run_memory_limit")) is not None:
+    if (memory := limits.get(f"{stage}_memory_limit")) is not None:
         found["memory_mb"] = max(int(LIMIT_RULES["memory_mb"].minimum), math.ceil(memory / MIB))
     return found
 

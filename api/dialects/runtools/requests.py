@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from api.keys.plans import Plan
     from api.system.languages import OfferedLanguage
 
-#: What `runtime` may be; each is the id of a language.
+#: The values of `runtime`; each is the id of a language.
 RUNTIMES = ("python", "node", "bun", "deno", "go", "rust", "ruby", "php")
-#: How long a program may run whose client does not say it.
+#: The time limit of a program whose client names none.
 DEFAULT_TIMEOUT_MS = 30_000
 #: The service's own bound of a compiler, in milliseconds.
 COMPILE_TIMEOUT_MS = 30_000
@@ -65,28 +65,30 @@ class RunToolsRequest(BaseModel):
     run_timeout: Annotated[int | None, Field(json_schema_extra=_TIMEOUT)] = None
     compile_timeout: int | None = Field(
         default=None,
-        description=f"Milliseconds, 1 to {COMPILE_TIMEOUT_MS}. Accepted; the service's own bound is in force.",
+        description=f"Milliseconds for the compiler, 1 to {COMPILE_TIMEOUT_MS}; by default the most.",
     )
-    session_id: str | None = Field(default=None, description="Must be null: there are no sessions yet.")
+    session_id: str | None = Field(
+        default=None, description="Must be null: programs that share files are commands in a sandbox."
+    )
 
     @property
     def is_first_generation(self) -> bool:
-        """Whether it is answered with an envelope."""
+        """Return whether the answer has an envelope."""
         return self.runtime is not None
 
     @property
     def named(self) -> str:
-        """The language that is asked for."""
+        """Return the requested language."""
         return (self.runtime if self.is_first_generation else self.language) or ""
 
     @property
     def names_language(self) -> str:
-        """The field that names the language."""
+        """Return the name of the field that holds the language."""
         return "runtime" if self.is_first_generation else "language"
 
     @property
     def asked_files(self) -> list[tuple[str, str]]:
-        """The path and text of each file, in order."""
+        """Return the path and text of each file, in order."""
         if isinstance(self.files, dict):
             return list(self.files.items())
         return [(file.name, file.content) for file in self.files or []]
@@ -98,6 +100,7 @@ class RunToolsOrder:
 
     fields: dict[str, Any]
     names: Mapping[str, str]
+    compile_limits: dict[str, int | float]
 
 
 _NAMES = FieldNames.of(RunToolsRequest)
@@ -118,7 +121,9 @@ def parse(data: dict[str, Any]) -> RunToolsRequest:
         raise invalid("runtime: give runtime or language", param="runtime", code="missing_field")
     if asked.session_id is not None:
         raise invalid(
-            "session_id: sessions are not available yet; leave it out", param="session_id", code="not_supported"
+            "session_id: is not available here; leave it out, or use a sandbox",
+            param="session_id",
+            code="not_supported",
         )
     timeout = asked.compile_timeout
     if timeout is not None and not 1 <= timeout <= COMPILE_TIMEOUT_MS:
@@ -151,7 +156,10 @@ def order_of(asked: RunToolsRequest, language: OfferedLanguage, plan: Plan | Non
             fields[name] = value
     said = "timeout" if asked.timeout is not None else "run_timeout"
     fields["limits"] = {"timeout_ms": _timeout_ms(asked, plan)}
-    return RunToolsOrder(fields, _names(asked, said))
+    compiling: dict[str, int | float] = {}
+    if asked.compile_timeout is not None:
+        compiling["timeout_ms"] = asked.compile_timeout
+    return RunToolsOrder(fields, _names(asked, said), compiling)
 
 
 def _check_version(asked: RunToolsRequest, language: OfferedLanguage) -> None:

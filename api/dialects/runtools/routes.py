@@ -19,7 +19,7 @@ from api.system.languages import SHOWN_AGE_S
 
 NAME = "runtools"
 KEYLESS: tuple[str, ...] = ("/v1/execute",)
-OWN: tuple[str, ...] = ("/v1/execute", "/v1/runtimes")
+OWN: tuple[str, ...] = ("/v1/execute", "/v1/runtimes", "/v1/sandboxes")
 
 __all__ = ["KEYLESS", "NAME", "OWN", "blueprint", "render"]
 
@@ -62,7 +62,7 @@ def execute_as_runtools() -> Response:
         raise
     order = order_of(asked, language, caller.plan)
     try:
-        run = execute(order.fields, caller)
+        run = execute(order.fields, caller, compile_limits=order.compile_limits)
     except ApiError as e:
         rename_field(e, order.names)
         raise

@@ -14,38 +14,39 @@ _TEXT: Schema = {"type": "string"}
 _CODE: Schema = {"type": ["integer", "null"]}
 
 
-def _object(**properties: Schema) -> Schema:
+def object_of(**properties: Schema) -> Schema:
+    """Return the schema of an object with these properties, all of them required."""
     return {"type": "object", "required": list(properties), "properties": properties}
 
 
 _STAGE: Schema = {"stdout": _TEXT, "stderr": _TEXT, "code": _CODE, "time_ms": _COUNT}
-_FIRST = _object(
-    data=_object(
+_FIRST = object_of(
+    data=object_of(
         stdout=_TEXT,
         stderr=_TEXT,
         exitCode={"type": "integer", "description": "128 and the signal's number if the program was killed."},
         executionTime={**_COUNT, "description": "Milliseconds of the program."},
         timedOut={"type": "boolean"},
     ),
-    meta=_object(requestId=_TEXT),
+    meta=object_of(requestId=_TEXT),
 )
-_LATER = _object(
+_LATER = object_of(
     language=_TEXT,
     version=_TEXT,
     session_id={"type": "null"},
-    run=_object(**_STAGE, signal={"type": ["string", "null"]}, memory_kb=_COUNT),
+    run=object_of(**_STAGE, signal={"type": ["string", "null"]}, memory_kb=_COUNT),
 )
 _LATER["properties"]["compile"] = {
-    **_object(**_STAGE, memory_kb={"type": "null"}),
+    **object_of(**_STAGE, memory_kb={"type": "null"}),
     "description": "For compiled languages.",
 }
 RESULT: Schema = {"anyOf": [_FIRST, _LATER]}
 _NAMES: Schema = {"type": "array", "items": _TEXT}
-RUNTIMES: Schema = _object(
-    data={"type": "array", "items": _object(runtime=_TEXT, language=_TEXT, version=_TEXT, aliases=_NAMES)},
-    meta=_object(hasMore={"const": False}, nextCursor={"type": "null"}),
+RUNTIMES: Schema = object_of(
+    data={"type": "array", "items": object_of(runtime=_TEXT, language=_TEXT, version=_TEXT, aliases=_NAMES)},
+    meta=object_of(hasMore={"const": False}, nextCursor={"type": "null"}),
 )
-_ERROR = _object(error=_object(code=_TEXT, message=_TEXT, requestId=_TEXT))
+_ERROR = object_of(error=object_of(code=_TEXT, message=_TEXT, requestId=_TEXT))
 
 _REQUEST_ID = "req_7Hq2mXbW9sKcR4tYvLzA3nFd"
 REQUESTS: dict[str, Any] = {
@@ -80,7 +81,13 @@ _ERRORS = {
     400: ("Invalid request: the message names the field.", "invalid_request", "runtime: give runtime or language"),
     401: ("The key is missing or invalid.", "unauthorized", "Invalid token."),
     403: ("The plan of the key no longer exists.", "forbidden", "The plan of this key no longer exists."),
+    404: ("There is no such sandbox.", "not_found", "Sandbox not found"),
     408: ("The body did not arrive in time.", "request_timeout", "The body did not arrive in time."),
+    409: (
+        "It is not in the state that this needs.",
+        "conflict",
+        "name: a live session of this name has another language",
+    ),
     413: ("The body is too large.", "payload_too_large", "The body is too large."),
     415: ("The body is not said to be JSON.", "unsupported_media_type", "The body must be JSON."),
     429: ("The rate limit, the quota or the share of the key is used up.", "rate_limited", "Rate limit exceeded."),
