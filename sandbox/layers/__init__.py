@@ -1,0 +1,1 @@
+"""Layers: the packages of a request, unpacked once into a directory that runs then read."""
