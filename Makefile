@@ -1,5 +1,5 @@
-# What the targets do is in ops/; here is only how they are called. The caller's environment is honoured: see
-# `make doctor` for every setting in force.
+# The targets are implemented in ops/; this file only calls them. The caller's environment is honoured: see
+# `make doctor` for every effective setting.
 
 PYTHON := /usr/bin/python3
 # Nothing of a caller's own Python may decide which code runs.
@@ -7,7 +7,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH VIRTUAL_ENV
 
 SYSTEM := $(PYTHON) -E -s -B -m
 DEV := .venv/bin
-# The tests' own service: never the one that somebody uses.
+# The tests' own service, separate from a service in use.
 RUNYARD_TEST_STATE ?= /var/lib/runyard-test
 export RUNYARD_TEST_STATE
 

@@ -1,19 +1,20 @@
 """
 title: Runyard
-description: Runs code in single-use, locked-down sandboxes of Runyard; shows images, links other files.
+description: Runs code in locked-down sandboxes of Runyard, one session a chat; shows figures and tables, links files.
 version: 0.1.0
 license: MIT
 required_open_webui_version: 0.5.0
 """
 
 # Paste this into Open WebUI (Workspace > Tools > +), and set its valves: the address of your Runyard service and
-# a key. Where Open WebUI runs in a container, openwebui_tool_docker.py is the same with an address that works there.
+# a key. If Open WebUI runs in a container, use openwebui_tool_docker.py: the same with an address that works there.
 #
 # One instance serves every user at once, so nothing about a call is kept on it. It needs nothing but what
 # Open WebUI itself is made of.
 
 import asyncio
 import base64
+import hashlib
 import json
 import re
 import secrets
@@ -25,9 +26,9 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 from pydantic import BaseModel, Field
 
-#: Shown in the chat; everything else is a link. What a browser would run is not among them.
+#: Shown in the chat; everything else is a link. No type that a browser would execute is among them.
 IMAGES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
-#: The service says something every five seconds.
+#: The service sends an event at least every five seconds.
 SILENCE_S = 30.0
 CONNECT_S = 10.0
 RETRIES = 3
@@ -39,14 +40,24 @@ MAX_ATTACHMENTS = 32
 FENCE = re.compile(r"\A\s*```[\w+#.-]*[ \t]*\n(.*?)\n?```\s*\Z", re.DOTALL)
 FILE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 SECRET: Any = {"input": {"type": "password"}}
+#: Languages whose code is executed as cells, with results; in a chat they keep their variables.
+CELL_LANGUAGES = {
+    "python": "python", "py": "python", "python3": "python",
+    "node": "node", "js": "node", "javascript": "node", "nodejs": "node",
+    "typescript": "typescript", "ts": "typescript",
+    "ruby": "ruby", "rb": "ruby",
+}  # fmt: skip
+MAX_TABLE_ROWS = 20
+MAX_TABLE_COLUMNS = 12
+MAX_CELL_CHARS = 80
 DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,", re.ASCII)
 
 
 class Tools:
-    """What a model may call."""
+    """The functions that a model may call."""
 
     class Valves(BaseModel):
-        """What an administrator sets."""
+        """The administrator's settings."""
 
         api_url: str = Field("http://localhost:8080", description="URL of the Runyard service.")
         api_key: str = Field("dev_123", description="API key of the service.", json_schema_extra=SECRET)
@@ -68,9 +79,16 @@ class Tools:
             ge=0,
             description="Maximum size of an attachment, in MiB; larger ones are left out. 0: no attachments.",
         )
+        keep_minutes: int = Field(
+            30,
+            ge=0,
+            le=1440,
+            description="Minutes without a call for which a chat keeps its variables and files, in a session of the "
+            "service. 0: each call has a fresh sandbox.",
+        )
 
     class UserValves(BaseModel):
-        """What each user may set."""
+        """Each user's settings."""
 
         api_key: str = Field(
             "",
@@ -94,14 +112,15 @@ class Tools:
         __request__: Any = None,
     ) -> str:
         """
-        Run a Python 3 program in a fresh sandbox and return its output. numpy, pandas, matplotlib, scipy,
+        Run Python 3 code in a sandbox and return its output and the value of its last expression. numpy, pandas, matplotlib, scipy,
         scikit-learn, statsmodels, seaborn, plotly, sympy, pillow, openpyxl, polars, pyarrow, networkx, opencv,
         beautifulsoup4, lxml, python-docx, pypdf and reportlab are installed; there is no network and no further
         package can be installed.
-        The user's attachments are in the folder inputs/. Save plots and other results to the folder
-        outputs/: images are shown to the user, other files become links. Nothing is kept between calls.
+        The user's attachments are in the folder inputs/. Figures (plt.show()) and tables are shown to the user, as are
+        images saved to the folder outputs/; other files there become links. Variables, imports and files are kept for
+        the next call in the same chat, unless the result says otherwise.
 
-        :param code: The complete program. Print the results that you need.
+        :param code: The code. Print the results that you need.
         :return: The output and the exit status.
         """
         call = _Call(self.valves, __user__, __event_emitter__, __files__, __metadata__, __request__)
@@ -117,8 +136,9 @@ class Tools:
         __request__: Any = None,
     ) -> str:
         """
-        Run a JavaScript program with Node (ES modules or CommonJS), in a fresh sandbox without network, and return its output.
-        The user's attachments are in the folder inputs/. Files saved to outputs/ are passed to the user.
+        Run a JavaScript program with Node (ES modules or CommonJS), in a sandbox without network, and return its output and last value.
+        The user's attachments are in the folder inputs/. Variables and files are kept
+        for the next call in the same chat, unless the result says otherwise. Files saved to outputs/ are passed to the user.
 
         :param code: The complete program. Print the results that you need.
         :return: The output and the exit status.
@@ -136,8 +156,9 @@ class Tools:
         __request__: Any = None,
     ) -> str:
         """
-        Run a TypeScript program, in a fresh sandbox without network, and return its output.
-        The user's attachments are in the folder inputs/. Files saved to outputs/ are passed to the user.
+        Run a TypeScript program, in a sandbox without network, and return its output and last value.
+        The user's attachments are in the folder inputs/. Variables and files are kept
+        for the next call in the same chat, unless the result says otherwise. Files saved to outputs/ are passed to the user.
 
         :param code: The complete program. Print the results that you need.
         :return: The output and the exit status.
@@ -155,8 +176,9 @@ class Tools:
         __request__: Any = None,
     ) -> str:
         """
-        Run a Ruby program, in a fresh sandbox without network, and return its output.
-        The user's attachments are in the folder inputs/. Files saved to outputs/ are passed to the user.
+        Run a Ruby program, in a sandbox without network, and return its output and last value.
+        The user's attachments are in the folder inputs/. Variables and files are kept
+        for the next call in the same chat, unless the result says otherwise. Files saved to outputs/ are passed to the user.
 
         :param code: The complete program. Print the results that you need.
         :return: The output and the exit status.
@@ -263,7 +285,7 @@ class Tools:
 
 
 class Refused(Exception):
-    """The program was not run, or its end is not known; the text tells a model what to do about it."""
+    """The program was not run, or its end is not known; the text instructs the model."""
 
 
 class _Call:
@@ -283,7 +305,7 @@ class _Call:
         self._notes: list[str] = []
 
     async def run(self, language: str, code: str) -> str:
-        """Run a program; the text for the model, whatever happens."""
+        """Run a program and return the text for the model, also after any error."""
         language = str(language).strip().lower()
         await self._status(f"Running {language[:40]}")
         key = self._own.get("api_key") or self._valves.api_key
@@ -296,8 +318,9 @@ class _Call:
             ) as http:
                 try:
                     uploaded = await self._stage(http)
-                    run = await self._stream(http, self._body(language, code, uploaded))
+                    run = await self._run(http, language, code, uploaded)
                     text = _told(run, self._valves.max_output_chars, self._notes)
+                    await self._show(run)
                     shown = await self._artifacts(http, run)
                 finally:
                     await self._forget(http, uploaded)
@@ -315,6 +338,26 @@ class _Call:
 
     # -- the run -----------------------------------------------------------------------------------
 
+    async def _run(
+        self, http: httpx.AsyncClient, language: str, code: str, uploaded: list[tuple[str, str]]
+    ) -> dict[str, Any]:
+        """The run once it has ended: in the chat's session if there is one. Raises Refused."""
+        body = self._body(language, code, uploaded)
+        for _ in range(2):
+            session = await self._session(http, CELL_LANGUAGES.get(language))
+            if session is None:
+                break
+            found = await self._stream(http, f"/v1/sessions/{session}/runs", _in_session(body), may_be_gone=True)
+            if found is not None:
+                if found.get("state") == "lost":
+                    self._notes.append("The interpreter was restarted: the variables are gone, the files are kept.")
+                return found
+        if language in CELL_LANGUAGES:
+            body["results"] = True
+        run = await self._stream(http, "/v1/runs", body)
+        assert run is not None
+        return run
+
     def _body(self, language: str, code: str, uploaded: list[tuple[str, str]]) -> dict[str, Any]:
         fenced = FENCE.match(code)
         body: dict[str, Any] = {
@@ -322,28 +365,93 @@ class _Call:
             "code": fenced[1] if fenced else code,
             "stream": True,
             "limits": {"timeout_ms": self._valves.timeout_s * 1000, "memory_mb": self._valves.memory_mb},
-            "metadata": {"client": "open-webui"},
+            "metadata": self._marks(),
         }
-        if isinstance(self._user.get("id"), str):
-            body["metadata"]["user"] = self._user["id"][:100]
         if uploaded:
             body["files"] = [{"path": path, "id": file_id} for path, file_id in uploaded]
         return body
 
-    async def _stream(self, http: httpx.AsyncClient, body: dict[str, Any]) -> dict[str, Any]:
-        """The run once it has ended. If this task is cancelled, the service ends the run. Raises Refused."""
+    def _marks(self) -> dict[str, str]:
+        marks = {"client": "open-webui"}
+        if isinstance(self._user.get("id"), str):
+            marks["user"] = self._user["id"][:100]
+        return marks
+
+    async def _stream(
+        self, http: httpx.AsyncClient, path: str, body: dict[str, Any], *, may_be_gone: bool = False
+    ) -> dict[str, Any] | None:
+        """The run once it has ended. If this task is cancelled, the service ends the run. Raises Refused.
+
+        With `may_be_gone` None if there is no such session any more.
+        """
         headers = {"Accept": "application/x-ndjson", "Idempotency-Key": f"open-webui-{secrets.token_hex(16)}"}
         for attempt in range(RETRIES + 1):
-            async with http.stream("POST", f"{self._url}/v1/runs", json=body, headers=headers) as response:
+            async with http.stream("POST", f"{self._url}{path}", json=body, headers=headers) as response:
                 if response.status_code == 200:
                     return await self._followed(response)
                 answer = await response.aread()
+            if may_be_gone and response.status_code in (404, 410):
+                return None
             pause_s = _pause_s(response, attempt)
             if pause_s is None:
                 raise Refused(_refusal(response.status_code, answer))
             await self._status("Waiting in the queue")
             await asyncio.sleep(pause_s)
         raise AssertionError("the last attempt has no pause after it")
+
+    # -- the session of a chat ---------------------------------------------------------------------
+
+    async def _session(self, http: httpx.AsyncClient, language: str | None) -> str | None:
+        """The id of the chat's session of a language, which is created if there is none; None to go without.
+
+        The model is told when variables that it may count on are gone, or are not kept.
+        """
+        name = self._session_name(language)
+        if name is None:
+            return None
+        asked = {
+            "language": language,
+            "name": name,
+            "limits": {"memory_mb": self._valves.memory_mb},
+            "idle_timeout_s": self._valves.keep_minutes * 60,
+            "metadata": self._marks(),
+        }
+        answer = await http.post(f"{self._url}/v1/sessions", json=asked)
+        if answer.status_code == 409 and _code(answer.content) == "session_differs":  # the valves were changed
+            for one in (await self._earlier(http, name))[:1]:
+                await http.delete(f"{self._url}/v1/sessions/{one['id']}")
+            answer = await http.post(f"{self._url}/v1/sessions", json=asked)
+        if answer.status_code not in (200, 201):
+            if answer.status_code not in (400, 401, 403):  # the run will say that itself
+                self._notes.append(
+                    f"Nothing is kept for the next call: the service gave no session ({_message(answer.content)})."
+                )
+            return None
+        if answer.status_code == 201:
+            ended = [one for one in await self._earlier(http, name) if one.get("status") == "ended"]
+            if ended:
+                why = _plain(str(ended[0].get("end_reason")))
+                self._notes.append(
+                    f"The chat's earlier session has ended ({why}): variables and files of earlier calls are gone."
+                )
+        return str(answer.json()["id"])
+
+    async def _earlier(self, http: httpx.AsyncClient, name: str) -> list[dict[str, Any]]:
+        """The sessions of that name, the newest first."""
+        query = {"name": name, "limit": "2", "order": "desc"}
+        answer = await http.get(f"{self._url}/v1/sessions", params=query)
+        return list(answer.json()["data"]) if answer.status_code == 200 else []
+
+    def _session_name(self, language: str | None) -> str | None:
+        """A name that only this user's chat has; None if nothing is to be kept."""
+        chat = self._metadata.get("chat_id")
+        # Temporary chats have no id of their own.
+        if language is None or not self._valves.keep_minutes or not isinstance(chat, str) or not chat:
+            return None
+        if chat.startswith("local"):
+            return None
+        whose = f"{self._user.get('id')}\0{chat}".encode("utf-8", "replace")
+        return f"open-webui-{language}-{hashlib.sha256(whose).hexdigest()[:40]}"
 
     async def _followed(self, response: httpx.Response) -> dict[str, Any]:
         """Read events to the last; what it prints is shown, a line a second."""
@@ -369,7 +477,7 @@ class _Call:
     # -- attachments -------------------------------------------------------------------------------
 
     async def _stage(self, http: httpx.AsyncClient) -> list[tuple[str, str]]:
-        """Bring what the user attached: paths under inputs/, and ids. What cannot be brought is noted."""
+        """Upload the user's attachments. Returns paths under inputs/ and ids; failures are noted for the model."""
         most = self._valves.max_attachment_mb * 1024 * 1024
         staged: list[tuple[str, str]] = []
         taken: set[str] = set()
@@ -395,7 +503,7 @@ class _Call:
         """An attachment's bytes.
 
         They are asked of Open WebUI's own API, within this process and as the user, so that it decides who may read
-        what. Nothing that the item says of paths is believed: it comes from the browser.
+        what. The item's paths are not trusted: they come from the browser.
         """
         url = str(item.get("url") or "")
         if found := DATA_URI.match(url):
@@ -452,8 +560,28 @@ class _Call:
             parts.append(f"Not collected: {', '.join(skipped)}")
         return parts
 
+    async def _show(self, run: dict[str, Any]) -> None:
+        """Show figures as images, and tables as Markdown. Nothing of a program's HTML reaches the page.
+
+        Figures that the program has saved too are shown as what it has saved.
+        """
+        saved = sum(one.get("content_type") in IMAGES for one in run.get("artifacts") or [])
+        most = self._valves.max_image_mb * 1024 * 1024
+        images: list[dict[str, str]] = []
+        for result in run.get("results") or []:
+            for kind in ("png", "jpeg"):
+                data = result.get(kind)
+                if isinstance(data, str) and 0 < len(data) * 3 // 4 <= most and self._own.get("show_images", True):
+                    name = f"figure-{len(images) + 1}.{kind}"
+                    images.append({"type": "image", "name": name, "url": f"data:image/{kind};base64,{data}"})
+                    break
+            if isinstance(result.get("data"), dict) and (table := _table(result["data"])):
+                await self._emit({"type": "message", "data": {"content": f"\n\n{table}\n\n"}})
+        if len(images) > saved:
+            await self._emit({"type": "files", "data": {"files": images}})
+
     async def _picture(self, http: httpx.AsyncClient, artifact: dict[str, Any]) -> str | None:
-        """An image as a data URI; None for what is to be a link."""
+        """Return an image as a data URI; None for a file that is shown as a link."""
         kind, size = artifact.get("content_type"), artifact.get("size")
         fits = isinstance(size, int) and 0 < size <= self._valves.max_image_mb * 1024 * 1024
         if self._emitter is None or kind not in IMAGES or not fits or not self._own.get("show_images", True):
@@ -496,24 +624,69 @@ class _Call:
 
 
 def _told(run: dict[str, Any], most: int, notes: list[str]) -> str:
-    """How it ended and what it printed."""
+    """Describe the end of the run and its output."""
     parts = [_verdict(run), *notes]
     compiled = run.get("compile") or {}
+    raised = run.get("exception") or {}
     printed = False
     for name, text in (
         ("compiler", f"{compiled.get('stdout') or ''}{compiled.get('stderr') or ''}"),
         ("stdout", run.get("stdout") or ""),
         ("stderr", run.get("stderr") or ""),
+        ("exception", "\n".join(raised.get("traceback") or [])),
+        ("results", "\n".join(_described(result) for result in run.get("results") or [])),
     ):
         if text.strip():
             printed = True
             cut = " (truncated by the service)" if run.get(f"{name}_truncated") else ""
             parts.append(f"{name}{cut}:\n{_shortened(text.rstrip(), most)}")
+    if run.get("results_dropped"):
+        parts.append(f"{run['results_dropped']} more results were left out: show fewer.")
     if not printed and not run.get("artifacts"):
         parts.append("The program printed nothing: print what you want to know.")
     if hint := _hint(run):
         parts.append(hint)
     return "\n\n".join(parts)
+
+
+def _described(result: dict[str, Any]) -> str:
+    """Describe one result for a model: its text, and what the user sees of it."""
+    kinds = [kind for kind in ("png", "jpeg") if kind in result]
+    seen = (
+        "[an image, shown to the user] " if kinds else "[a table, shown to the user]\n" if "data" in result else ""
+    )
+    if kinds and not result.get("is_main_result"):
+        return seen.strip()
+    text = next(
+        (str(result[kind]) for kind in ("text", "markdown", "latex", "json", "html") if result.get(kind)), ""
+    )
+    return f"{seen}{text}" or f"[a result of the formats {', '.join(sorted(result))}]"
+
+
+def _table(data: dict[str, Any]) -> str:
+    """Return the beginning of a table, given as lists by column, as Markdown; empty if it is none."""
+    columns = [(str(name), column) for name, column in data.items() if isinstance(column, list)]
+    if not columns or len(columns) != len(data):
+        return ""
+    count = max(len(column) for _, column in columns)
+    shown = columns[:MAX_TABLE_COLUMNS]
+    rows = [[name for name, _ in shown], ["---"] * len(shown)]
+    rows += [
+        [column[at] if at < len(column) else "" for _, column in shown] for at in range(min(count, MAX_TABLE_ROWS))
+    ]
+    lines = [
+        "| " + " | ".join(cell if number == 1 else _field(cell) for cell in row) + " |"
+        for number, row in enumerate(rows)
+    ]
+    if count > MAX_TABLE_ROWS or len(columns) > MAX_TABLE_COLUMNS:
+        lines.append(f"\n{count} rows and {len(columns)} columns in all")
+    return "\n".join(lines)
+
+
+def _field(value: Any) -> str:
+    """A value in a cell of a Markdown table, as text without markup."""
+    text = "" if value is None else _plain(str(value))
+    return _label(text if len(text) <= MAX_CELL_CHARS else f"{text[:MAX_CELL_CHARS]}…")
 
 
 def _verdict(run: dict[str, Any]) -> str:
@@ -539,14 +712,16 @@ def _verdict(run: dict[str, Any]) -> str:
 
 
 def _hint(run: dict[str, Any]) -> str | None:
-    text = str(run.get("stderr") or "")
-    if re.search(
-        r"ModuleNotFoundError|Cannot find (module|package)|cannot load such file|no required module", text
-    ):
-        return "There is no network, so nothing can be installed: use an installed package or the standard library."
-    if re.search(r"Temporary failure in name resolution|Network is unreachable|ENETUNREACH|EAI_AGAIN", text):
-        return "The sandbox has no network: use the attached files, or put the data into the code."
-    return None
+    """Return what the service says about the cause of a failure."""
+    hints = [one for one in run.get("hints") or [] if isinstance(one, dict)]
+    said = [str(one.get("message")) for one in hints]
+    if any(one.get("code") == "module_not_found" for one in hints):
+        said.append(
+            "There is no network, so nothing can be installed: use an installed package or the standard library."
+        )
+    if any(one.get("code") == "network_disabled" for one in hints):
+        said.append("The sandbox has no network: use the attached files, or put the data into the code.")
+    return " ".join(said) or None
 
 
 def _refusal(status: int, answer: bytes) -> str:
@@ -582,11 +757,24 @@ def _ended(run: dict[str, Any]) -> str:
 
 
 def _message(answer: bytes) -> str:
-    """The API's own sentence, or the beginning of whatever else answered."""
+    """Return the API's own sentence, or the beginning of any other answer."""
     try:
         return str(json.loads(answer)["error"]["message"]).rstrip(".")
     except (ValueError, KeyError, TypeError, RecursionError):
         return f"unexpected response, not Runyard's: {answer[:80]!r}"
+
+
+def _code(answer: bytes) -> str:
+    """Return the code of the API's error; empty for any other answer."""
+    try:
+        return str(json.loads(answer)["error"]["code"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+def _in_session(body: dict[str, Any]) -> dict[str, Any]:
+    """The same request for a session, which has its own memory."""
+    return body | {"limits": {"timeout_ms": body["limits"]["timeout_ms"]}}
 
 
 def _shortened(text: str, most: int) -> str:
@@ -596,7 +784,7 @@ def _shortened(text: str, most: int) -> str:
     return f"{head}\n[... {len(text) - len(head) - len(tail)} characters left out; print less ...]\n{tail}"
 
 
-# -- what strangers call things --------------------------------------------------------------------
+# -- untrusted names -------------------------------------------------------------------------------
 
 
 def _name(item: dict[str, Any]) -> str:
@@ -654,7 +842,7 @@ def _token(request: Any) -> str | None:
 
 
 def _pause_s(response: httpx.Response, attempt: int) -> float | None:
-    """Before the next attempt; None where there is to be none."""
+    """Return the pause before the next attempt; None if there must be none."""
     if response.status_code not in (429, 503) or attempt >= RETRIES:
         return None
     text = response.headers.get("retry-after", "")

@@ -67,7 +67,7 @@ def create_app(
 ) -> Flask:
     """Return the application over a worker, a database and a store, started; `Lifecycle.stop` stops it.
 
-    Whatever is not given is made from the settings.
+    Dependencies that are not given are created from the settings.
     """
     settings = settings or load_settings()
     app = Flask("runyard", static_folder=None, template_folder=None)

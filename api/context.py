@@ -11,6 +11,7 @@ from api.errors import ApiError
 from api.http.access_log import attach_caller
 from api.http.forwarded import origin
 from api.http.links import next_link
+from api.keys.authentication import unauthorized
 from api.ratelimit.client_address import UNKNOWN, limited_as
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from api.keys.authentication import AdminAuthenticator, Authenticator, Caller
     from api.keys.plan_reload import PlanReloader
     from api.keys.plans import Plans
+    from api.keys.session_tokens import SessionTokens
     from api.lifecycle import Lifecycle
     from api.ratelimit.bucket import Decision
     from api.ratelimit.limiter import Limiter
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from api.system.instance_lease import Lease
     from api.system.languages import Languages
     from api.system.storage_health import StorageHealth
+    from api.websockets.poller import WebSocketPoller
     from config.settings import Settings
     from dispatch import Dispatcher
     from dispatch.sessions import UnixSessions
@@ -62,11 +65,12 @@ class Context:
     #: For the threads of those who wait for a run, bring a file, or read what is long.
     places: Pools
     lifecycle: Lifecycle
-    #: This instance, which keeps the database: its lease and its retention. None where somebody else keeps it.
+    #: The lease and the retention of this instance. None if the database is not maintained by this process.
     instance: Instance | None
 
     # keys
     authenticator: Authenticator = field(init=False)
+    session_tokens: SessionTokens = field(init=False)
     administrator: AdminAuthenticator = field(init=False)
     #: One for each tenant of API_KEYS, in the order of the entries.
     static_keys: tuple[Caller, ...] = field(init=False)
@@ -86,9 +90,10 @@ class Context:
     # sessions
     sessions: SessionService = field(init=False)
     session_worker: UnixSessions = field(init=False)
+    websockets: WebSocketPoller = field(init=False)
     # dialects
     dialects: frozenset[str] = frozenset()
-    #: Whether a request for this path is served without a key, so that its body may be as large as a program.
+    #: Returns whether a path is served without a key, so that its body may be as large as a program.
     is_keyless: Callable[[str], bool] = field(default=lambda _path: False)
 
 
@@ -109,6 +114,8 @@ def require_caller(*, reading: bool, disabled_too: bool = False, authorization: 
             may_ask=lambda: found.limiter.may_ask(address),
             disabled_too=disabled_too,
         )
+        if caller.session is not None and caller.session != (request.view_args or {}).get("session_id"):
+            raise unauthorized("This token is for the calls of one session alone.", "invalid_token")
     except ApiError as e:
         raise _refused(e, address) from e
     charge(caller, reading=reading)

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 JSON = "application/json"
-#: Nobody reads it: the status says in a log what became of the request (a custom of other servers).
+#: Never sent: only the access log shows this status (the custom of other servers for a disconnected client).
 CLIENT_GONE = 499
 #: Failures below the API that `of_failure` turns into an ApiError.
 FAILURES = (RecordsUnavailable, StorageUnavailable, BlobMissing, BlobDamaged)
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-#: What the HTTP layer may raise by itself.
+#: Errors that the HTTP layer itself may raise.
 _HTTP = {
     400: ("The request could not be understood.", "bad_request"),
     404: ("No such path.", "not_found"),

@@ -1,4 +1,4 @@
-"""What a process of api starts and stops: pairs in one list, started in order and stopped in reverse."""
+"""The parts that a process of api starts and stops: pairs in one list, started in order, stopped in reverse."""
 
 from __future__ import annotations
 

@@ -21,14 +21,18 @@ from typing import Any
 
 from bench import (
     cpu,
+    dialects,
     dockerd,
     engines,
     files,
+    kernels,
     latency,
     libraries,
     memory,
+    network,
     queueing,
     report,
+    sessions,
     stream,
     tenants,
     throughput,
@@ -83,6 +87,10 @@ SUBJECTS = {
 }
 #: Measured only where it is named: whether a bound holds, and no figure of the documents.
 BY_NAME = {
+    "network": Subject(lambda service, effort, _: network.measure(service, effort.calls * 2), network.tables),
+    "kernels": Subject(lambda service, effort, _: kernels.measure(service, effort.calls), kernels.tables),
+    "sessions": Subject(lambda service, effort, _: sessions.measure(service, effort.calls * 2), sessions.tables),
+    "dialects": Subject(lambda service, effort, _: dialects.measure(service, effort.calls * 2), dialects.tables),
     "tenants": Subject(lambda service, effort, _: tenants.measure(service, effort.calls), tenants.tables),
 }
 
@@ -151,7 +159,9 @@ def _circumstances() -> dict[str, Any]:
 
 def _failed(results: dict[str, Any]) -> bool:
     """Whether a bound was broken."""
-    return any(row["within"] is False for part in ("memory", "tenants") for row in results.get(part, []))
+    return any(
+        row["within"] is False for part in ("memory", "tenants", "dialects") for row in results.get(part, [])
+    )
 
 
 def _say(text: str) -> None:

@@ -19,17 +19,17 @@ from sandbox.engines.runtimes import find_runtime
 GAP_MS = 100
 #: Engine, runtime, and how many sandboxes wait: what a client that pauses needs, and no more to start.
 COLUMNS = (("oci", "crun"), ("oci", "runc"), ("oci", "runsc"), ("docker", "runc"), ("docker", "runsc"))
-SHELF = 2
+QUEUE_SIZE = 2
 
 
 def measure(service: Service, count: int, docker: Docker | None) -> list[dict[str, Any]]:
     """A row for each language on each column that there is here; `bare` is the yardstick's, on each anew."""
     rows: list[dict[str, Any]] = []
-    shelves = _shelves(service)
+    sizes = _pool_sizes(service)
     for engine, runtime in COLUMNS:
         if find_runtime(runtime) is None or (engine == "docker" and docker is None):
             continue
-        settings = {"ENGINE": engine, "RUNTIME": runtime, "WARM_POOL": shelves}
+        settings = {"ENGINE": engine, "RUNTIME": runtime, "WARM_POOL": sizes}
         if docker is not None:
             settings["DOCKER_HOST"] = docker.host
         try:
@@ -41,10 +41,10 @@ def measure(service: Service, count: int, docker: Docker | None) -> list[dict[st
     return rows
 
 
-def _shelves(service: Service) -> str:
+def _pool_sizes(service: Service) -> str:
     pool = service.dispatcher.status()["pool"]
-    plain = [language for language, shelf in pool.items() if shelf["size"] and "/" not in language]
-    return ",".join(f"{language}={SHELF}" for language in plain)
+    plain = [language for language, queue in pool.items() if queue["size"] and "/" not in language]
+    return ",".join(f"{language}={QUEUE_SIZE}" for language in plain)
 
 
 def _column(service: Service, column: str, count: int) -> list[dict[str, Any]]:

@@ -22,7 +22,8 @@ from api.ratelimit.bucket import Bucket
 from api.ratelimit.limiter import Limiter
 from bench.report import Table
 from bench.sampling import percentile
-from config.settings import ApiKey, Settings
+from config.settings import Settings
+from config.static_keys import ApiKey
 from records import Records, migrate, open_records
 from records.runs import AcceptedRun, NewRun
 from records.usage import Quota

@@ -91,9 +91,10 @@ class Service:
 
     def _at_rest(self) -> bool:
         status = self._dispatcher.status()
-        full = all(shelf["ready"] >= shelf["size"] for shelf in status["pool"].values())
+        shelves = [*status["pool"].values(), *status["gvisor_pool"].values()]
+        full = all(shelf["ready"] >= shelf["size"] for shelf in shelves)
         idle = not status["queue"]["running"] and not status["queue"]["waiting"]
-        wanted = sum(shelf["size"] for shelf in status["pool"].values())
+        wanted = sum(shelf["size"] for shelf in shelves)
         return full and idle and len(self.sandbox_groups("memory")) <= wanted
 
     def _languages(self) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 from bench import programs
@@ -13,7 +12,8 @@ from bench.report import Table
 from bench.sampling import FAILURES, Samples, paced
 from bench.service import Service
 
-ATTACKS = Path(__file__).resolve().parents[1] / "tests" / "adversarial"
+#: Data of the suite: only a checkout has it.
+ATTACKS = "tests.adversarial.attacks"
 #: Within this a hello is to be answered, whatever others do.
 WITHIN_MS = 1000.0
 GAP_S = 0.02
@@ -22,11 +22,7 @@ LANGUAGE = "python"
 
 def measure(service: Service, calls: int) -> list[dict[str, Any]]:
     """A row for no attack and for each."""
-    sys.path.insert(0, str(ATTACKS))
-    try:
-        suite = importlib.import_module("attacks")  # data of the suite, which is no package
-    finally:
-        sys.path.remove(str(ATTACKS))
+    suite = importlib.import_module(ATTACKS)
     rows = [_row(service, "none", [], calls)]
     for name, (runs, code) in suite.ATTACKS.items():
         body = programs.body(LANGUAGE, code, limits=suite.LIMITS)

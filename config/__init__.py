@@ -1,1 +1,1 @@
-"""The one settings table and the logging set-up; this room stands on nothing else."""
+"""The one settings table and the logging set-up; this package imports no other."""

@@ -29,13 +29,13 @@ def kinds(field: FieldInfo) -> tuple[Any, ...]:
 
 
 def choices(field: FieldInfo) -> list[str]:
-    """Return the words of which one may be given; none where other values fit."""
+    """Return the allowed words of a choice; none if other values are valid."""
     alternatives = [field.annotation, *get_args(field.annotation)]  # of one that may be left unset
     return [word for one in alternatives for word in _literals(one)]
 
 
 def expected(field: FieldInfo, *, is_list: bool) -> str:
-    """Return words for the value that a settings file may give, such as `an integer (≥ 1, ≤ 64)`."""
+    """Describe the value that a settings file may give, such as `an integer (≥ 1, ≤ 64)`."""
     if found := choices(field):
         return "one of " + ", ".join(f'"{choice}"' for choice in found)
     found_kinds = kinds(field)

@@ -1,12 +1,12 @@
-"""Named points of a run's life at which a process can be told to die: for the tests of what survives that.
+"""Named points of a run's life at which a process can be made to exit, for the tests of recovery.
 
 `RUNYARD_DIE_AT=point:/path` kills the process that reaches the point first, by SIGKILL, and leaves a file there, so
 that it happens once. `RUNYARD_DIE_AT=file:/path` reads `point:/path` from that file at each point, so that one
-process can be told several in turn. Unset, as it is outside of tests, a point costs one comparison.
+process can exit at several in turn. Unset, as it is outside of tests, a point costs one comparison.
 
 The points, in the worker: `leased` (a run has its place), `created` (it has its sandbox), `started` (the job is
-sent), `exited` (the program has ended), `collecting` (an artifact begins), `resulted` (the result is there, and
-nobody was told). In api: `accepted` (a run is recorded and not dispatched), `ended` (a result is here and not
+sent), `exited` (the program has ended), `collecting` (an artifact begins), `resulted` (the result is complete and
+not sent). In api: `accepted` (a run is recorded and not dispatched), `ended` (a result is here and not
 recorded), `recorded` (it is, and not acknowledged).
 """
 
@@ -29,7 +29,7 @@ _FILE = "file:"
 
 @contextlib.contextmanager
 def spare() -> Iterator[None]:
-    """Pass over every point on this thread: for a run that is nobody's, as a canary."""
+    """Skip every point on this thread: for a run without an owner, such as a canary."""
     _thread.spared = True
     try:
         yield

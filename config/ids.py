@@ -1,4 +1,4 @@
-"""Names of things: a prefix that says what it is, and characters nobody can guess."""
+"""Ids: a prefix for the kind, and unguessable characters."""
 
 from __future__ import annotations
 

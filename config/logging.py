@@ -1,11 +1,10 @@
-"""One JSON object per line, whatever a user has put into the text, and never a token in it.
+"""One JSON object per line, for any text that a user may send, and never a token in it.
 
 `setup` is called once by each process of the service. Secrets are looked for in two ways: by their value (the
 caller gives `config.environment.secrets_in` of its environment) and by where they stand (`Bearer …`, `token=…`,
-`X-Amz-Signature=…`), because a wrong token is somebody's token too.
+`X-Amz-Signature=…`), because an invalid token may be another service's valid one.
 
-What a line concerns is told by the thread that writes it: `bind` says it once, and every line of the thread has
-`request_id` and `run_id` from then on.
+A thread names its subject once with `bind`; every line of the thread then has `request_id` and `run_id`.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ from config.variables import MASK, MIN_SECRET_LENGTH
 MAX_DEPTH = 8
 #: Of one text, such as a traceback; what is beyond it is cut off.
 MAX_TEXT = 32 * 1024
-#: Written whatever LOG_LEVEL says: what was done and by whom.
+#: Written at every LOG_LEVEL: actions and their callers.
 ALWAYS = ("audit", "access")
-#: Written from WARNING on, whatever LOG_LEVEL says: each start would report steps that concern no operator.
+#: Written from WARNING on at every LOG_LEVEL: each start would report steps that concern no operator.
 QUIET = ("alembic",)
 _BEARER = re.compile(r"(?i)(\bbearer\s+)[^\s\"',]+")
 _TOKEN = re.compile(r"(?i)(\b(?:token|x-amz-signature|x-amz-security-token)=)[^\s&\"'#]+")
 _NUMBERS = (int, bool, NoneType)
-#: A stored key, wherever it stands: its prefix, which is shown on purpose, is shorter.
-_KEY = re.compile(r"\bry_[0-9A-Za-z]{38}")
-_SUSPECT = ("bearer", "token=", "x-amz-signature=", "ry_")
+#: A stored key, wherever it stands: its prefix, which is shown on purpose, is shorter. And a session's token.
+_KEY = re.compile(r"\b(?:ry_[0-9A-Za-z]{38}|st_[a-z2-7]{26}_[0-9a-f]{64})")
+_SUSPECT = ("bearer", "token=", "x-amz-signature=", "ry_", "st_")
 
 _context: ContextVar[dict[str, str]] = ContextVar("log_context", default={})  # noqa: B039  # never changed in place
 
@@ -142,7 +141,7 @@ class LineHandler(logging.Handler):
             line = memoryview(self.format(record).encode() + b"\n")
             while line:
                 line = line[os.write(2, line) :]
-        except Exception:  # noqa: BLE001  # whatever a value's own repr may raise
+        except Exception:  # noqa: BLE001  # a value's own repr may raise anything
             self.handleError(record)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-#: A longer name is not compared: nobody mistypes so much, and comparing costs the product of both lengths.
+#: A longer name is not compared: such a name is no typing error, and comparing costs the product of both lengths.
 MAX_COMPARED = 48
 #: A shorter text begins too many names by chance.
 MIN_PREFIX = 4

@@ -1,4 +1,4 @@
-"""Settings that are more than a word: addresses and secrets, taken apart and judged.
+"""Parsers of structured settings, such as addresses and secrets.
 
 Each function raises ValueError whose message begins with the variable's name and never holds a secret.
 """
@@ -28,14 +28,14 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
-class RateSetting:
+class S3Bucket:
     """`s3://name/prefix`; the prefix has no slash at either end and may be empty."""
 
     name: str
     prefix: str
 
 
-def parse_storage_url(text: str) -> RateSetting:
+def parse_storage_url(text: str) -> S3Bucket:
     """Parse the URL of blob storage outside this machine."""
     scheme, _, rest = text.partition("://")
     name, _, prefix = rest.partition("/")
@@ -46,7 +46,7 @@ def parse_storage_url(text: str) -> RateSetting:
         raise ValueError(
             f"STORAGE_URL: the prefix may be at most {MAX_PREFIX_LENGTH} of A-Z a-z 0-9 _ - . and / between parts"
         )
-    return RateSetting(name, prefix)
+    return S3Bucket(name, prefix)
 
 
 def parse_base_url(name: str, text: str) -> str:
@@ -103,16 +103,14 @@ def parse_ratelimit_url(text: str) -> str:
     return text
 
 
-def parse_networks(text: str) -> tuple[Network, ...]:
-    """Parse addresses and networks, comma-separated."""
+def parse_networks(text: str, name: str = "TRUSTED_PROXIES") -> tuple[Network, ...]:
+    """Parse addresses and networks, comma-separated. `name` is the setting's."""
     found: list[Network] = []
     for number, entry in enumerate((part.strip() for part in text.split(",") if part.strip()), start=1):
         try:
             found.append(ipaddress.ip_network(entry))
         except ValueError as e:
-            raise ValueError(
-                f"TRUSTED_PROXIES: entry {number} is not an address or a network such as 10.0.0.0/8"
-            ) from e
+            raise ValueError(f"{name}: entry {number} is not an address or a network such as 10.0.0.0/8") from e
     return tuple(found)
 
 

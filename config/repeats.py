@@ -26,14 +26,14 @@ class RepeatedLog:
     def log(self, level: int, message: str, *arguments: object, key: str = "", **extra: Any) -> None:  # noqa: ANN401
         """Write a line with `times`, how often it came since the last one that was written, itself included.
 
-        `key` tells apart what shares a message, as two languages; the message's arguments need not be the same.
+        `key` separates subjects with the same message, such as two languages; the message's arguments may differ.
         """
         times = self._times(f"{message}\0{key}")
         if times:
             self._logger.log(level, message, *arguments, extra={**extra, "times": times})
 
     def _times(self, key: str) -> int:
-        """Count one more, and return how many there are to be told; 0 while it is to be silent."""
+        """Count one more, and return the number to report; 0 while it must be silent."""
         now = self._clock()
         with self._lock:
             written_at, silent = self._written.get(key, (float("-inf"), 0))

@@ -32,7 +32,7 @@ class RuntimeVersion:
 
     @property
     def is_tested(self) -> bool:
-        """Return whether the version lies between the oldest and the newest that were tested."""
+        """Return whether the version is between the oldest and the newest tested one."""
         return not self.problem
 
 

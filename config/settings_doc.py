@@ -15,8 +15,8 @@ HEAD = """# Configuration
 
 Everything is set by environment variables or in the [settings file](settings-file.md), read and checked once,
 before a start. A value that does not fit is refused by the variable's name, and a running service is not stopped;
-`make doctor` shows what is in force. This page is written by `python -m config.settings_doc`; a test holds it to
-the code.
+`make doctor` shows what is in force. This page is written by `python -m config.settings_doc`; a test compares it
+with the code.
 
 **Readers**: `api` and `worker` are the two processes of the service, `images` builds the runner images, `ops` is
 the supervisor and the commands of `make`. The supervisor gives each process only the variables that it reads.
@@ -47,7 +47,7 @@ IMAGES = f"""
 `{IMAGE_PREFIX}<LANG>` (for instance `{IMAGE_PREFIX}PYTHON`) names an image of your own for a language, built by the
 runner's Dockerfile: for the engine `docker` a reference that its daemon has, for `oci` the path of a root file
 system, of an OCI image layout, or of an archive of either or from `docker save`. The service refuses to
-start if one cannot be started, or if its agent speaks another protocol version: rebuild it after an upgrade.
+start if one cannot be started, or if its agent has another protocol version: rebuild it after an upgrade.
 """
 
 
@@ -76,7 +76,7 @@ def _readers(facts: Variable) -> str:
     return ", ".join(reader for reader in get_args(Reader) if reader in facts.readers)
 
 
-def _shown(value: Any) -> str:  # noqa: ANN401  # whatever a default may be
+def _shown(value: Any) -> str:  # noqa: ANN401  # any type of default
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 

@@ -55,13 +55,13 @@ class LayeredSettings:
         os.environ.update(self.environment)
 
     def origin(self, name: str) -> str:
-        """Return words that name key and file of a value from the file, empty for another one."""
+        """Name the key and the file of a value from the file; empty for any other value."""
         return f" ({name.lower()} in {self.file})" if name in self.from_file else ""
 
 
 @dataclass(slots=True)
 class _Parsed:
-    """What one file gives, and what is wrong with it."""
+    """The variables of one file, and its problems."""
 
     path: Path
     variables: dict[str, str] = field(default_factory=dict)
@@ -164,7 +164,7 @@ def _parse(path: Path, text: str) -> dict[Any, Any]:
     return found
 
 
-def _parse_yaml(text: str) -> Any:  # noqa: ANN401  # of whatever type the document is
+def _parse_yaml(text: str) -> Any:  # noqa: ANN401  # the document may have any type
     import yaml  # only a service with a file in YAML pays for it
 
     class Loader(yaml.SafeLoader):
@@ -268,7 +268,7 @@ def _take_text(parsed: _Parsed, key: str, name: str, value: object) -> None:
 
 
 def _check_state_dir(parsed: _Parsed, in_force: str | None) -> None:
-    """Refuse a state directory other than the one in force: the place of the file follows from that one."""
+    """Refuse a state directory other than the current one, which determines the place of the file."""
     given = parsed.variables.get("STATE_DIR")
     if given is not None and Path(given) != Path(in_force or Settings.model_fields["state_dir"].default):
         parsed.refuse("state_dir", "the file is found by the state directory: set STATE_DIR in the environment")
@@ -295,6 +295,6 @@ def _shown(key: object) -> str:
 
 
 def _nearest(key: object, known: list[str]) -> str:
-    """Return words that name the known setting nearest to a key, or the page that lists all."""
+    """Name the known setting nearest to a key, or the page that lists all."""
     found = difflib.get_close_matches(str(key)[:128].lower(), known, n=1, cutoff=0.5)
     return f"; nearest known: {found[0]}" if found else "; docs/configuration.md lists all"

@@ -1,7 +1,7 @@
-"""Traces, where `OTEL_EXPORTER_OTLP_ENDPOINT` says to whom; otherwise nothing is imported and nothing recorded.
+"""Traces, sent to `OTEL_EXPORTER_OTLP_ENDPOINT`; if it is unset, nothing is imported and nothing recorded.
 
 A trace is one request: the span `request` in api, beneath it `queue`, `sandbox` and `run` in the worker. Its
-context comes in the header `traceparent` (W3C Trace Context) and goes on to the worker in the same form, with the
+context comes in the header `traceparent` (W3C Trace Context) and is passed to the worker in the same form, with the
 job. The worker's spans are recorded when the run has ended, with times that were taken anyway; a thread of
 OpenTelemetry's sends all of them in batches.
 """
@@ -63,7 +63,7 @@ class Tracer:
     """Records the spans of one process."""
 
     def __init__(self, component: str) -> None:
-        """Begin, as the `OTEL_…` variables say. Raises ImportError where the extra `otel` is not installed."""
+        """Begin as the `OTEL_…` variables configure it. Raises ImportError if the extra `otel` is not installed."""
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import SERVICE_NAME, Resource
         from opentelemetry.sdk.trace import TracerProvider

@@ -1,8 +1,8 @@
 """The turn of a thread to use the interpreter, and how it is given up around a wait.
 
 The HTTP server bounds how many of its threads work at the same time. A thread that is about to wait, for another
-process or for a client, says so with `waiting()`: its turn goes to another request meanwhile. A thread without a
-turn may say so too; nothing happens then.
+process or for a client, calls `waiting()`: its turn goes to another request meanwhile. Without a turn the call
+has no effect.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Protocol
 
 
 class Turn(Protocol):
-    """What a thread holds while it works. Both calls are idempotent."""
+    """The right of a thread to work. Both calls are idempotent."""
 
     def leave(self) -> None:
-        """Give the turn to whoever is next."""
+        """Give the turn to the next waiting request."""
         ...
 
     def enter(self) -> None:

@@ -14,9 +14,10 @@ from fnmatch import fnmatchcase
 from typing import Literal
 from urllib.parse import quote, unquote
 
-#: `images` builds the runner images. `ops` is the supervisor and the commands of `make`, which have the whole
-#: environment of their caller; the supervisor gives each of the other three the variables that it reads.
-Reader = Literal["api", "worker", "images", "ops"]
+#: `images` builds the runner images, `egress` connects to other machines for programs. `ops` is the supervisor and
+#: the commands of `make`, which have the whole environment of their caller; the supervisor gives each of the others
+#: the variables that it reads.
+Reader = Literal["api", "worker", "images", "ops", "egress"]
 
 MASK = "***"
 #: Shorter ones would be found in every other word.
@@ -32,7 +33,7 @@ _PASSWORDS = (
 
 
 class Secret(Enum):
-    """The part of a value that nobody may see."""
+    """The secret part of a value, which is never shown."""
 
     NONE = "none"
     WHOLE = "whole"
@@ -75,11 +76,12 @@ OTHERS: dict[str, Variable] = {
     "OTEL_*ENDPOINT": read_by("api", "worker", secret=Secret.PASSWORD, needs="otel_exporter_otlp_endpoint"),
     "OTEL_*": read_by("api", "worker", needs="otel_exporter_otlp_endpoint"),
     "RUNNER_IMAGE_*": read_by("worker", "ops"),
-    "PYTHONWARNINGS": read_by("api", "worker", "images", "ops"),
+    "RUNYARD_EGRESS_TEST": read_by("egress", "ops"),
+    "PYTHONWARNINGS": read_by("api", "worker", "images", "ops", "egress"),
     "RUNYARD_DIE_AT": read_by("api", "worker", "images", "ops"),
     "SSL_CERT_DIR": read_by("api", "worker", "images", "ops"),
     "SSL_CERT_FILE": read_by("api", "worker", "images", "ops"),
-    "TZ": read_by("api", "worker", "images", "ops"),
+    "TZ": read_by("api", "worker", "images", "ops", "egress"),
     # Only the builder reaches the archives of Debian, Python and npm.
     "DEBIAN_*": read_by("images", "ops", secret=Secret.PASSWORD),
     "NPM_*[_:]_AUTH*": read_by("images", "ops", secret=Secret.WHOLE),
@@ -95,7 +97,7 @@ OTHERS: dict[str, Variable] = {
 
 
 def find_other(name: str) -> Variable | None:
-    """Return the facts of a variable that is no setting, whichever case its name has; None if nobody reads it."""
+    """Return the facts of a variable that is no setting, in any case of its name; None if nothing reads it."""
     upper = name.upper()
     return next((facts for pattern, facts in OTHERS.items() if fnmatchcase(upper, pattern)), None)
 

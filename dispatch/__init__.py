@@ -1,4 +1,4 @@
-"""How api reaches a worker: one interface, one module per transport."""
+"""The connection from api to a worker: one interface, one module per transport."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WorkerLost(DispatchError):
 
 
 class ClientGone(DispatchError):
-    """Whoever waited for the run has gone; the run is being cancelled, its end is for who collects."""
+    """The client that waited for the run disconnected. The run is being cancelled; collectors get its end."""
 
 
 class EventsUnknown(DispatchError):
@@ -30,10 +30,10 @@ class EventsUnknown(DispatchError):
 
 
 class FeedItem(NamedTuple):
-    """What a collector hears.
+    """One message to a collector.
 
     `runs`: {"live": {id: the data of its newest `info` event, or null}}, first and once: every run the worker still
-    has, or owes the result of.
+    has, or whose result is not acknowledged.
     `status`: the data of an `info` event: a background run waits, or runs.
     `ended`: {"run_id", "result"}: a result that is kept until it is acknowledged.
     """
@@ -46,8 +46,8 @@ class Dispatcher(Protocol):
     """Reaches a worker. A job, its events and its result are the same JSON on every transport.
 
     A run that is left (its iterator closed, its client gone) is cancelled, unless it was submitted; one whose
-    process of api is killed is interrupted. The result
-    of a run that was left, or whose connection broke, is told to who collects.
+    process of api is killed is interrupted. Collectors
+    get the result of a run that was left, or whose connection broke.
     """
 
     def run(
@@ -60,8 +60,8 @@ class Dispatcher(Protocol):
     ) -> dict[str, Any] | Refusal:
         """Run a job and wait for its result (`protocol.result.Result.to_json`), or for why it was refused.
 
-        `on_event` hears the `info` events of a run that has to wait. The result is acknowledged when `keep` says
-        that it is in safe hands, else it is told to who collects. `client_fd` is the waiting client's socket: when
+        `on_event` gets the `info` events of a run that has to wait. The result is acknowledged when `keep` returns
+        that it is recorded, else collectors get it. `client_fd` is the waiting client's socket: when
         its peer goes away the run is cancelled and ClientGone raised. Raises WorkerUnavailable, WorkerLost.
         """
         ...
@@ -74,7 +74,7 @@ class Dispatcher(Protocol):
         ...
 
     def submit(self, job: Job) -> Refusal | None:
-        """Have a job run that nobody waits for. Raises WorkerUnavailable, WorkerLost (it may run)."""
+        """Start a job in the background. Raises WorkerUnavailable, WorkerLost (it may run)."""
         ...
 
     def cancel(self, run_id: str) -> bool:
@@ -89,14 +89,14 @@ class Dispatcher(Protocol):
         ...
 
     def collect(self, *, client_fd: int | None = None) -> Iterator[FeedItem]:
-        """Hear, for as long as the worker is there, of the runs whose result nobody waits for.
+        """Yield messages about the runs that no connection waits for, while the worker is reachable.
 
         When the peer of `client_fd` goes away ClientGone is raised. Raises WorkerUnavailable, WorkerLost.
         """
         ...
 
     def acknowledge(self, run_id: str) -> None:
-        """Tell the worker that a collected result is recorded. Raises WorkerUnavailable: it will be sent again."""
+        """Acknowledge a collected result after recording it. Raises WorkerUnavailable; it is then sent again."""
         ...
 
     def forget(self, hashes: Sequence[str]) -> list[str]:

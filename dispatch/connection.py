@@ -23,9 +23,9 @@ import orjson
 from config.turn import waiting
 from dispatch import ClientGone
 
-#: Two streams of 8 MiB, where JSON makes six bytes of a control character, and room for the rest.
+#: Two streams of 8 MiB, where JSON makes six bytes of a control character, and a margin.
 MAX_LINE_BYTES = 128 * 1024 * 1024
-#: Whoever asked leaves before the answer, and means to.
+#: The client leaves deliberately before the answer.
 LEAVE = b'{"op":"leave"}\n'
 CONNECT_TIMEOUT_S = 2.0
 SEND_TIMEOUT_S = 30.0
@@ -41,7 +41,7 @@ class NotDelivered(Exception):
 
 
 class ConnectionLost(Exception):
-    """The connection broke, or said something unreadable, after the worker had the line."""
+    """The connection broke or had an unreadable message after the worker had the line."""
 
 
 class WorkerConnection:
@@ -61,7 +61,7 @@ class WorkerConnection:
         self._sock = sock
         self._fd = sock.fileno()
         self._buffer = bytearray()
-        #: Whether a whole line was sent.
+        #: True if a whole line was sent.
         self._asked = False
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
@@ -70,8 +70,8 @@ class WorkerConnection:
         self._sock.close()
 
     def leave(self) -> None:
-        """Close it on purpose: say so first, as the end of a process that was killed looks the same."""
-        if self._asked:  # else the word would be taken for the rest of the line
+        """Send LEAVE and close the connection: a bare end would look like a killed process."""
+        if self._asked:  # else LEAVE would be taken for the rest of the line
             with suppress(OSError):
                 self._sock.send(LEAVE, socket.MSG_DONTWAIT)
         self._sock.close()
@@ -81,13 +81,13 @@ class WorkerConnection:
         return not self._buffer and not self._poll.poll(0)
 
     def messages(
-        self, line: bytes, allowed_s: float, *, client_fd: int | None, anew: bool = False
+        self, line: bytes, allowed_s: float, *, client_fd: int | None, per_message: bool = False
     ) -> Iterator[dict[str, Any]]:
-        """Send a line and yield what comes back, line by line, for as long as it is asked for.
+        """Send a line and yield the answer line by line, as long as the caller iterates.
 
-        It may take `allowed_s` in all, or that long each time it is asked for more (`anew`). The caller decides
+        It may take `allowed_s` in all, or for each message (`per_message`). The caller decides
         which message is the last, and must read no further; until then the connection is good for nothing else.
-        Raises NotDelivered, Lost, and ClientGone when the peer of `client_fd` goes away.
+        Raises NotDelivered, ConnectionLost, and ClientGone when the peer of `client_fd` goes away.
         """
         if client_fd is not None:
             self._poll.register(client_fd, _GONE)
@@ -101,13 +101,13 @@ class WorkerConnection:
                 message = self._message(self._line(deadline, answered=answered))
                 answered = True
                 yield message
-                if anew:
+                if per_message:
                     deadline = time.monotonic() + allowed_s
         finally:
             if client_fd is not None:
                 self._poll.unregister(client_fd)
 
-    def tell(self, line: bytes) -> None:
+    def send_oneway(self, line: bytes) -> None:
         """Send a line that is not answered. Raises OSError."""
         self._sock.sendall(line)
 

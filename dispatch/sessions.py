@@ -3,38 +3,52 @@
 from __future__ import annotations
 
 import base64
+import select
 import socket
 import struct
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from config.pieces import PIECE_BYTES
 from config.turn import waiting
-from dispatch import WorkerLost, WorkerUnavailable
+from dispatch import ClientGone, WorkerLost, WorkerUnavailable
+from protocol.codec import encode_inputs
 from protocol.result import Refusal
 from protocol.session import encode_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
     from pathlib import Path
 
+    from protocol.job import JobInput
     from protocol.session import SessionSpec
 
 CONNECT_TIMEOUT_S = 2.0
-#: What is answered at once; a session is created within it too, a cold container included.
+#: Seconds for an answer that needs no wait; a session is created within it too, a cold container included.
 ANSWER_S = 30.0
 #: A piece of a file, of input or of output, and each line of events, comes within this.
 PIECE_S = 60.0
+#: All stored files of a new session, each of which the sandbox takes within its own time.
+PLACE_S = 600.0
 LENGTH_BYTES = 4
 MAX_PIECE_BYTES = 1024 * 1024
+_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 #: A list of 10 000 entries with long names.
 MAX_LINE_BYTES = 256 * 1024 * 1024
 
 
+class ProcessConnection(NamedTuple):
+    """A connection to the worker that carries frames (`protocol.attach`), and what it is attached to."""
+
+    sock: socket.socket
+    key: str
+    has_terminal: bool
+
+
 class UnixSessions:
-    """Reaches the sessions of the worker at a socket. Safe for many threads.
+    """Reaches the sessions of the worker at a socket, and its live runs' input. Safe for many threads.
 
     Every method raises WorkerUnavailable or WorkerLost.
     """
@@ -52,24 +66,57 @@ class UnixSessions:
         found = self._ask("session", {"do": "facts", "id": session_id})
         return found if isinstance(found, dict) else None
 
+    def all_facts(self) -> list[dict[str, Any]]:
+        """Return the facts of all sessions that live."""
+        return list(self._ask("sessions", {"do": "list"}))
+
     def end(self, session_id: str, key: str, reason: str) -> dict[str, Any] | None:
         """End a session; its facts, or None for one that the worker does not know."""
         found = self._ask("session", {"do": "end", "id": session_id, "key": key, "reason": reason})
         return found if isinstance(found, dict) else None
 
-    def ask(self, do: str, session_id: str, key: str, answer: str, *, wait_s: float = 0, **fields: Any) -> Any:  # noqa: ANN401  # what `answer` holds
-        """Ask something of a session; what stands in the answer's `answer`, or the Refusal."""
+    def ask(
+        self,
+        do: str,
+        session_id: str,
+        key: str,
+        answer: str,
+        *,
+        wait_s: float = 0,
+        client_fd: int | None = None,
+        **fields: Any,  # noqa: ANN401  # JSON
+    ) -> Any:  # noqa: ANN401  # what `answer` holds
+        """Ask something of a session; what stands in the answer's `answer`, or the Refusal.
+
+        Raises ClientGone when the peer of `client_fd` goes away before the answer.
+        """
         request = {"do": do, "id": session_id, "key": key, **fields}
         if wait_s:
             request["wait_s"] = wait_s
-        return self._ask(answer, request, ANSWER_S + wait_s)
+        return self._ask(answer, request, ANSWER_S + wait_s, client_fd)
 
     def events(
-        self, session_id: str, key: str, process: str, after: int | str
+        self,
+        session_id: str,
+        key: str,
+        process: str,
+        after: int | str,
+        *,
+        client_fd: int | None = None,
+        kill_if_gone: bool = False,
+        announce: bool = False,
     ) -> Iterator[dict[str, Any] | Refusal]:
-        """Yield the output of a process as `{"event","seq","data" (bytes),"t_ms"}`, at last `{"process":{…}}`."""
+        """Yield the output of a process as `{"event","seq","data" (bytes),"t_ms"}`, at last `{"process":{…}}`.
+
+        With `announce` an `info` with the process comes first. Raises ClientGone when the peer of `client_fd` goes
+        away; with `kill_if_gone` that kills the process.
+        """
         request = {"do": "events", "id": session_id, "key": key, "p": process, "after": after}
-        with self._connected(PIECE_S) as connection:
+        if kill_if_gone:
+            request["kill_if_gone"] = True
+        if announce:
+            request["announce"] = True
+        with self._connected(PIECE_S, client_fd) as connection:
             connection.send_line(request)
             while True:
                 message = connection.line()
@@ -79,8 +126,22 @@ class UnixSessions:
                 if "data" in message:
                     message["data"] = base64.b64decode(message["data"])
                 yield message
-                if "process" in message:
+                if "event" not in message:
                     return
+
+    def attach(
+        self, session_id: str, process: str, after: int | str, *, key: str | None = None, ticket: str | None = None
+    ) -> ProcessConnection | Refusal:
+        """Attach to a process, by a key's id or by a ticket."""
+        request: dict[str, Any] = {"do": "attach", "id": session_id, "p": process, "after": after}
+        request |= {"key": key} if ticket is None else {"ticket": ticket}
+        with self._connected(ANSWER_S) as connection:
+            connection.send_line(request)
+            message = connection.line(alone=True)
+            if "refused" in message:
+                return _refusal(message)
+            said = message["attached"]
+            return ProcessConnection(connection.detach(), str(said["key"]), bool(said["has_terminal"]))
 
     def write_input(
         self, session_id: str, key: str, process: str, pieces: Iterable[bytes], *, close: bool
@@ -89,11 +150,50 @@ class UnixSessions:
         request = {"do": "stdin", "id": session_id, "key": key, "p": process, "close": close}
         return self._send(request, pieces, "process")
 
+    def write_run_input(self, run_id: str, pieces: Iterable[bytes], *, close: bool) -> bool | Refusal:
+        """Send input to a live run, and with `close` its end; False if it takes none."""
+        request = {"op": "run_stdin", "run_id": run_id, "close": close}
+        found = self._send(request, pieces, "input")
+        return found if isinstance(found, Refusal) else bool(found["taken"])
+
+    def signal_run(self, run_id: str, number: int) -> bool | Refusal:
+        """Send a signal to the main process of a live run; False if it takes none."""
+        found = self._ask("input", {"op": "run_signal", "run_id": run_id, "number": number})
+        return found if isinstance(found, Refusal) else bool(found["taken"])
+
+    def send_file(
+        self, session_id: str, key: str, name: str, arguments: list[bytes], pieces: Iterable[bytes]
+    ) -> dict[str, Any] | Refusal:
+        """Do a file operation that takes content (`write`, `unpack`); its entry.
+
+        An exception of `pieces` cuts it, so that a file stays as it was. Not all is taken of them after a refusal.
+        """
+        return self._send(_file(session_id, key, name, arguments), pieces, "entry")
+
     def write_file(
         self, session_id: str, key: str, arguments: list[bytes], pieces: Iterable[bytes]
     ) -> dict[str, Any] | Refusal:
-        """Replace a file; its entry. What `pieces` raises cuts the file, which stays as it was."""
-        return self._send(_file(session_id, key, "write", arguments), pieces, "entry")
+        """Replace a file; its entry."""
+        return self.send_file(session_id, key, "write", arguments, pieces)
+
+    def watch(
+        self, session_id: str, key: str, path: bytes, *, recursive: bool
+    ) -> Generator[dict[str, Any] | Refusal, None, None]:
+        """Yield the changes of a directory as `{"event","seq","path","to"}`, and `{"alive":true}` now and then."""
+        fields = {"path": path.decode("latin-1"), "recursive": recursive}
+        with self._connected(PIECE_S) as connection:
+            connection.send_line({"do": "watch", "id": session_id, "key": key, **fields})
+            while "watched" not in (message := connection.line()):
+                if "refused" in message:
+                    yield _refusal(message)
+                    return
+                yield message
+
+    def place(self, session_id: str, key: str, inputs: Iterable[JobInput]) -> Refusal | None:
+        """Write stored files into a session."""
+        request = {"do": "place", "id": session_id, "key": key, "inputs": encode_inputs(inputs)}
+        found = self._ask("placed", request, PLACE_S)
+        return found if isinstance(found, Refusal) else None
 
     def operate(self, session_id: str, key: str, name: str, arguments: list[bytes]) -> dict[str, Any] | Refusal:
         """Do a file operation without content; `{"entry":{…}}`, for `list` also `entries`."""
@@ -104,11 +204,14 @@ class UnixSessions:
 
     @contextmanager
     def reading(
-        self, session_id: str, key: str, arguments: list[bytes]
+        self, session_id: str, key: str, name: str, arguments: list[bytes]
     ) -> Iterator[tuple[dict[str, Any], Iterator[bytes]] | Refusal]:
-        """Open a file: its entry, and its pieces, which must be taken before the context ends or not at all."""
+        """Begin a file operation that gives content (`read`, `pack`): its entry, and its pieces.
+
+        They must be taken before the context ends or not at all.
+        """
         with self._connected(PIECE_S) as connection:
-            connection.send_line(_file(session_id, key, "read", arguments))
+            connection.send_line(_file(session_id, key, name, arguments))
             message = connection.line()
             if "refused" in message:
                 yield _refusal(message)
@@ -117,8 +220,10 @@ class UnixSessions:
 
     # -- exchanges ---------------------------------------------------------------------------------
 
-    def _ask(self, answer: str, request: dict[str, Any], allowed_s: float = ANSWER_S) -> Any:  # noqa: ANN401
-        with self._connected(allowed_s) as connection:
+    def _ask(
+        self, answer: str, request: dict[str, Any], allowed_s: float = ANSWER_S, client_fd: int | None = None
+    ) -> Any:  # noqa: ANN401
+        with self._connected(allowed_s, client_fd) as connection:
             connection.send_line(request)
             message = connection.line()
         return _refusal(message) if "refused" in message else message.get(answer)
@@ -127,8 +232,11 @@ class UnixSessions:
         with self._connected(PIECE_S) as connection:
             connection.send_line(request)
             for piece in pieces:
+                if connection.is_answered():
+                    break
                 connection.send_piece(piece)
-            connection.send_piece(b"")
+            else:
+                connection.send_piece(b"")
             message = connection.line()
         if "refused" in message:
             return _refusal(message)
@@ -136,31 +244,43 @@ class UnixSessions:
         return found
 
     @contextmanager
-    def _connected(self, allowed_s: float) -> Iterator[_SessionConnection]:
+    def _connected(self, allowed_s: float, client_fd: int | None = None) -> Iterator[_SessionConnection]:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
             sock.settimeout(CONNECT_TIMEOUT_S)
             sock.connect(self._path)
         except OSError as e:
+            sock.close()
             raise WorkerUnavailable("no worker listens") from e
         sock.settimeout(allowed_s)
         try:
-            yield _SessionConnection(sock)
+            yield _SessionConnection(sock, allowed_s, client_fd)
         except OSError as e:
             raise WorkerLost("the worker went away") from e
         finally:
-            # Its end without an answer means that nobody waits any more.
-            with suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
-            sock.close()
+            if sock.fileno() >= 0:  # else it was detached
+                # Its end without an answer means that nobody waits any more.
+                with suppress(OSError):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
+                sock.close()
 
 
 class _SessionConnection:
     """One connection: lines of JSON, and pieces of bytes with their length in front."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, allowed_s: float, client_fd: int | None) -> None:
         self._sock = sock
         self._buffer = bytearray()
+        self._allowed_s = allowed_s
+        self._poller: select.poll | None = None
+        if client_fd is not None:
+            self._poller = select.poll()
+            self._poller.register(sock, select.POLLIN)
+            self._poller.register(client_fd, _GONE)
+
+    def detach(self) -> socket.socket:
+        """Return the socket, which is somebody else's from now on."""
+        return socket.socket(fileno=self._sock.detach())
 
     def send_line(self, request: dict[str, Any]) -> None:
         self._sock.sendall(orjson.dumps({"op": "session", **request}, option=orjson.OPT_APPEND_NEWLINE))
@@ -171,13 +291,20 @@ class _SessionConnection:
                 piece = data[at : at + MAX_PIECE_BYTES]
                 self._sock.sendall(len(piece).to_bytes(LENGTH_BYTES, "big") + piece)
 
-    def line(self) -> dict[str, Any]:
+    def is_answered(self) -> bool:
+        """Return whether the worker has answered, or gone: it wants no more of what is being sent."""
+        poller = select.poll()
+        poller.register(self._sock, select.POLLIN)
+        return bool(poller.poll(0))
+
+    def line(self, *, alone: bool = False) -> dict[str, Any]:
+        """Read a line; one that is `alone` without anything of what follows it."""
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
             if searched > MAX_LINE_BYTES:
                 raise WorkerLost("the answer is too long")
-            self._receive()
+            self._receive(_to_newline(self._sock) if alone else PIECE_BYTES)
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         try:
@@ -199,12 +326,26 @@ class _SessionConnection:
         del self._buffer[:size]
         return found
 
-    def _receive(self) -> None:
+    def _receive(self, size: int = PIECE_BYTES) -> None:
         with waiting():
-            data = self._sock.recv(PIECE_BYTES)
+            if self._poller is not None:
+                self._wait(self._poller)
+            data = self._sock.recv(size)
         if not data:
             raise WorkerLost("the connection was closed")
         self._buffer += data
+
+    def _wait(self, poller: select.poll) -> None:
+        ready = [fd for fd, _ in poller.poll(self._allowed_s * 1000)]
+        if ready and self._sock.fileno() not in ready:
+            raise ClientGone
+
+
+def _to_newline(sock: socket.socket) -> int:
+    """Return how many bytes to receive to get a line, or what there is of one, and nothing behind it."""
+    with waiting():
+        ahead = sock.recv(PIECE_BYTES, socket.MSG_PEEK)
+    return ahead.find(b"\n") + 1 or max(1, len(ahead))
 
 
 def _file(session_id: str, key: str, name: str, arguments: list[bytes]) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """One host: api and worker talk over a Unix socket in lines of JSON.
 
 Theory of operation. A connection carries one request at a time and is kept for the next one. The request is
-one line; the answer is zero or more event lines and one last line (`worker.handlers` lists them). Leaving a
-connection, with a word, cancels the run it waits for; one that ends without a word was ours when this process was
-killed, and its run is interrupted. A result is acknowledged once whoever asked for it has it in safe
-hands; until then the worker keeps it.
+one line; the answer is zero or more event lines and one last line (`worker.handlers` lists them). LEAVE on a
+connection cancels the run that it waits for. A connection that ends without LEAVE belonged to a killed process,
+and its run is interrupted. A result is acknowledged once the caller has recorded it; until then the worker
+keeps it.
 
-What is known when a connection breaks decides what may be said of the run (`dispatch.connection`). Only when it
+The progress at which a connection breaks decides the state of the run (`dispatch.connection`). Only when it
 is certain that nothing was started may the job be sent again, and only when the connection was a kept one.
 """
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 STATUS_TIMEOUT_S = 5.0
 FORGET_TIMEOUT_S = 60.0
-#: What a run may take beside its own wall clock and the queue: compiling, a cold start, collecting, sending.
+#: Time of a run besides its own wall clock and the queue: compiling, a cold start, collecting, sending.
 RUN_MARGIN_S = 75.0
 DEFAULT_TIMEOUT_MS = 10_000
 IDLE_MAX = 64
-#: A run that lives says something at least every few seconds (`sandbox.run.events.KEEPALIVE_S`).
+#: A live run sends an event at least every few seconds (`sandbox.run.events.KEEPALIVE_S`).
 EVENT_TIMEOUT_S = 60.0
-#: As good as for ever, and few enough milliseconds for poll(2).
+#: Practically unlimited, and within the milliseconds of poll(2).
 COLLECT_S = 10 * 86_400.0
 
 Event = Callable[[dict[str, Any]], None]
@@ -72,7 +72,7 @@ class UnixDispatcher:
         return message["result"] if "result" in message else _refusal(message.get("refused"))
 
     def stream(self, job: Job, *, client_fd: int | None = None) -> Messages:
-        """Run a job and hear it; see `dispatch.Dispatcher.stream`."""
+        """Run a job and yield its events; see `dispatch.Dispatcher.stream`."""
         return self._job(job, "stream", client_fd)
 
     def submit(self, job: Job) -> Refusal | None:
@@ -90,7 +90,7 @@ class UnixDispatcher:
         line = _line({"op": "events", "run_id": run_id, "after": after})
         last = ("followed", "refused")
         try:
-            for message in self._exchange(line, EVENT_TIMEOUT_S, client_fd, last, anew=True):
+            for message in self._exchange(line, EVENT_TIMEOUT_S, client_fd, last, per_message=True):
                 if "event" in message:
                     yield message
                 elif not message.get("followed", {}).get("known"):
@@ -99,9 +99,9 @@ class UnixDispatcher:
             raise WorkerLost(str(e)) from e
 
     def collect(self, *, client_fd: int | None = None) -> Generator[FeedItem, None, None]:
-        """Hear of the runs nobody waits for; see `dispatch.Dispatcher.collect`."""
+        """Yield messages about runs without a waiting connection; see `dispatch.Dispatcher.collect`."""
         try:
-            for message in self._exchange(b'{"op":"collect"}\n', COLLECT_S, client_fd, (), anew=True):
+            for message in self._exchange(b'{"op":"collect"}\n', COLLECT_S, client_fd, (), per_message=True):
                 for kind in ("runs", "status", "ended"):
                     if isinstance(found := message.get(kind), dict):
                         yield FeedItem(kind, found)
@@ -109,14 +109,14 @@ class UnixDispatcher:
             raise WorkerLost(str(e)) from e
 
     def acknowledge(self, run_id: str) -> None:
-        """Say that a collected result is in safe hands; see `dispatch.Dispatcher.acknowledge`."""
+        """Acknowledge a recorded result; see `dispatch.Dispatcher.acknowledge`."""
         connection, _ = self._take()
         try:
-            connection.tell(_ack_line(run_id))
+            connection.send_oneway(_ack_line(run_id))
         except OSError as e:
             connection.close()
             raise WorkerUnavailable("the worker went away") from e
-        self._give_back(connection)
+        self._release(connection)
 
     def forget(self, hashes: Sequence[str]) -> list[str]:
         """Have blobs of artifacts removed; see `dispatch.Dispatcher.forget`."""
@@ -155,6 +155,8 @@ class UnixDispatcher:
         """Yield the messages of a run; the last is a result (acknowledged when more is asked for) or a refusal."""
         timeout_s = job.limits.get("timeout_ms", DEFAULT_TIMEOUT_MS) / 1000
         allowed_s = timeout_s + self._queue_wait_s + RUN_MARGIN_S
+        if job.session:  # it waits for those before it, each of which has its own time
+            allowed_s = COLLECT_S
         last = ("result", "refused")
         try:
             yield from self._exchange(_job_line(job, mode), allowed_s, client_fd, last, run_id=job.run_id)
@@ -181,19 +183,20 @@ class UnixDispatcher:
         last: tuple[str, ...],
         *,
         run_id: str | None = None,
-        anew: bool = False,
+        per_message: bool = False,
     ) -> Messages:
         """Yield the messages that answer a line, up to one of the kinds in `last`.
 
-        They may take `allowed_s` in all, or each (`anew`). The result of `run_id` is acknowledged when more is
-        asked for. An end before that leaves the connection, which cancels what it waits for.
+        They may take `allowed_s` in all, or each (`per_message`). The result of `run_id` is acknowledged when the
+        next message is requested. An end before that leaves the connection, which cancels what it waits for.
         """
         connection, kept = self._take()
         finished = False
         try:
             while not finished:
                 try:
-                    for message in connection.messages(line, allowed_s, client_fd=client_fd, anew=anew):
+                    answers = connection.messages(line, allowed_s, client_fd=client_fd, per_message=per_message)
+                    for message in answers:
                         finished = any(isinstance(message.get(kind), dict) for kind in last)
                         if not finished and last and "event" not in message:
                             raise ConnectionLost("the answer is none of those agreed on")
@@ -207,13 +210,13 @@ class UnixDispatcher:
                     connection, kept = self._connect(), False
             if run_id is not None and "result" in message:
                 with suppress(OSError):  # then the worker keeps the result for who collects
-                    connection.tell(_ack_line(run_id))
+                    connection.send_oneway(_ack_line(run_id))
         except BaseException:
             finished = False
             raise
         finally:
             if finished:
-                self._give_back(connection)
+                self._release(connection)
             else:
                 connection.leave()
 
@@ -234,7 +237,7 @@ class UnixDispatcher:
         except OSError as e:
             raise WorkerUnavailable("no worker listens") from e
 
-    def _give_back(self, connection: WorkerConnection) -> None:
+    def _release(self, connection: WorkerConnection) -> None:
         if len(self._idle) < IDLE_MAX:
             self._idle.append(connection)
         else:

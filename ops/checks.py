@@ -1,4 +1,4 @@
-"""What the service requires of a machine, one check each: whether it is there, and how to mend it if not.
+"""The requirements of the service on a machine: one check each, with a remedy if it is not met.
 
 Standard library only: `doctor` runs before anything is installed.
 """
@@ -37,7 +37,7 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One requirement. `mend` says what to do when it is not `ok`; not all are `required`."""
+    """One requirement. `mend` is the remedy when it is not `ok`; not all are `required`."""
 
     name: str
     ok: bool
@@ -47,7 +47,7 @@ class Check:
 
 
 def all_checks(place: StatePlace) -> Iterator[Check]:
-    """Every check, in the order in which a reader would mend them."""
+    """Yield every check, in the order in which a reader would fix the problems."""
     yield Check("root", os.geteuid() == 0, f"uid {os.geteuid()}", "run as root")
     machine = platform.machine()
     yield Check("x86-64", machine == "x86_64", machine, "only x86-64 is supported")
@@ -73,7 +73,7 @@ def machine_checks() -> Iterator[Check]:
 
 
 def _rights() -> Iterator[Check]:
-    """Whether root here is root of the machine: in most containers it is not."""
+    """Check that root here is root of the machine, which it is not in most containers."""
     container = _container()
     place = f"in a container ({container})" if container else "on the machine itself"
     whole = (PROC / "self/uid_map").read_text().split() == ["0", "0", "4294967295"]
@@ -87,7 +87,7 @@ def _rights() -> Iterator[Check]:
 
 
 def _container() -> str:
-    """Name the container manager that this process runs under, as systemd and Docker tell it; empty outside."""
+    """Name the container manager that this process runs under, as systemd and Docker report it; empty outside."""
     for path in (Path("/run/systemd/container"), Path("/run/host/container-manager")):
         if path.exists():
             return path.read_text().strip() or "unknown"
@@ -95,7 +95,7 @@ def _container() -> str:
 
 
 def _engine() -> Iterator[Check]:
-    """What makes the sandboxes under this process's ENGINE and RUNTIME."""
+    """Check the engine and the runtime that ENGINE and RUNTIME of this process select."""
     if os.environ.get("ENGINE") == "docker":
         yield _docker()
         return
@@ -236,7 +236,7 @@ def _loads(module: str) -> bool:
 
 
 def _in_child(attempt: Callable[[], int]) -> bool:
-    """Whether a system call that would change this process succeeds, tried in another."""
+    """Return whether a system call that would change this process succeeds in a child process."""
     child = os.fork()
     if child == 0:
         code = 1

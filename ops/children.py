@@ -14,18 +14,18 @@ log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.2
 LONGEST_BACKOFF_S = 30.0
-#: One that lived this long has not failed to start; its next death counts as the first.
+#: One that lived this long has not failed to start; its next exit counts as the first.
 SETTLED_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to start. `again_after_success` is False for one that has an end, such as a build."""
+    """A program to start. `restart_on_success` is False for one that ends by design, such as a build."""
 
     name: str
     argv: tuple[str, ...]
     env: dict[str, str]
-    again_after_success: bool = True
+    restart_on_success: bool = True
     umask: int = 0o022
     longest_backoff_s: float = LONGEST_BACKOFF_S
 
@@ -57,7 +57,7 @@ class Child:
         log.info("started", extra={"child": program.name, "pid": self.process.pid})
 
     def ended(self) -> int | None:
-        """The exit status if it has ended since the last look; None otherwise."""
+        """Return the exit status if the child has exited since the last call, else None."""
         if self.process is None:
             return None
         status = self.process.poll()
@@ -67,9 +67,9 @@ class Child:
         return status
 
     def plan_restart(self, status: int) -> None:
-        """Have it started again after a wait that doubles with each quick death."""
+        """Plan a restart after a wait that doubles with each quick exit."""
         name = self.program.name
-        if status == 0 and not self.program.again_after_success:
+        if status == 0 and not self.program.restart_on_success:
             log.info("done", extra={"child": name})
             return
         if time.monotonic() - self._started_at >= SETTLED_S:
@@ -79,7 +79,7 @@ class Child:
         self._backoff_s = min(self._backoff_s * 2, self.program.longest_backoff_s)
 
     def stop(self, deadline: float) -> None:
-        """SIGTERM, wait until `deadline` on the monotonic clock, then SIGKILL for what is left of it."""
+        """Send SIGTERM, wait until `deadline` on the monotonic clock, then kill all that remains of the child."""
         self.restart_at = None
         process = self.process
         if process is None:
@@ -88,7 +88,7 @@ class Child:
         try:
             process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            log.error(  # noqa: TRY400  # how it was waited for tells nobody anything
+            log.error(  # noqa: TRY400  # the traceback of the wait has no information
                 "killed: it did not stop in time", extra={"child": self.program.name}
             )
             self._sweep(process.pid)

@@ -1,4 +1,4 @@
-"""What confines a sandbox here, layer by layer, for `make doctor`: told by the running service, or measured now.
+"""The confinement of sandboxes here, layer by layer, for `make doctor`: from the running service, or measured now.
 
 Standard library only: measuring is done by another process, which has the service's libraries.
 """
@@ -52,7 +52,7 @@ def _of_service(place: StatePlace) -> list[dict[str, Any]] | None:
 
 
 def _measured(place: StatePlace) -> tuple[list[dict[str, Any]] | None, str]:
-    """A canary of the first image that is built, sent now: nothing of it stays."""
+    """Measure a canary of the first built image in a temporary sandbox."""
     built = sorted(path.stem for path in place.images.glob("*.json"))
     if not built or os.geteuid() != 0:
         return None, NOT_YET

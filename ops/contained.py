@@ -1,7 +1,7 @@
-"""`python -m ops.contained api|worker`: one of the two as a container's only process, without a supervisor.
+"""`python -m ops.contained api|worker|egress`: one of them as a container's only process, without a supervisor.
 
-What the supervisor does beforehand is done here; then this process becomes the other. With `--check` it is a
-container's health check. A worker's runner images are those of the compose file, unless RUNNER_IMAGE_<LANG> says.
+This process makes the preparations of the supervisor and then executes the program. With `--check` it is a
+container's health check. A worker's runner images are those of the compose file, unless RUNNER_IMAGE_<LANG> is set.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from config.environment import without_settings_of_others
 from config.settings import IMAGE_PREFIX, Settings, SettingsError
 from config.settings_file import apply_file
 from config.variables import Reader
-from ops.programs import ALLOCATOR, PYTHON
+from ops.egress_socket import egress_answers
+from ops.programs import ALLOCATOR, EGRESS_COMMAND, PYTHON
 from ops.state import DEFAULT_STATE_DIR
 from sandbox.engines.syscalls import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT, mount
 from storage.errors import StorageMisconfigured
@@ -30,11 +31,14 @@ CHECK_TIMEOUT_S = 8.0
 
 
 def start(what: Reader, settings: Settings) -> None:
-    """Become the api or the worker. Raises StorageMisconfigured or OSError where that cannot be."""
+    """Become the program. Raises StorageMisconfigured or OSError where that cannot be."""
     env = {**ALLOCATOR, **without_settings_of_others(what, os.environ)}
     if what == "api":
         os.umask(0o077)
         argv = [*PYTHON, "-m", "gunicorn", "-c", "python:api.server.gunicorn_conf", "api.app:create_app()"]
+    elif what == "egress":
+        os.umask(0o077)
+        argv = list(EGRESS_COMMAND)
     else:
         os.umask(0o022)
         make_areas(settings.storage, settings.api_uid)
@@ -42,15 +46,17 @@ def start(what: Reader, settings: Settings) -> None:
         for language in (name.strip() for name in (settings.languages or "").split(",") if name.strip()):
             env.setdefault(f"{IMAGE_PREFIX}{language.upper()}", IMAGE.format(language=language))
         argv = [*PYTHON, "-m", "worker"]
-    os.execve(argv[0], argv, env)  # noqa: S606  # this process is to be that one
+    os.execve(argv[0], argv, env)  # noqa: S606  # this process becomes the program
 
 
 def check(what: str, settings: Settings) -> bool:
-    """Whether it answers, and of a worker whether sandboxes of each language that was tried can be made."""
+    """Return whether the process answers and, for a worker, whether every tested language has working sandboxes."""
     if what == "api":
         address = f"http://127.0.0.1:{settings.port}/healthz"
         with urllib.request.urlopen(address, timeout=CHECK_TIMEOUT_S) as reply:
             return bool(reply.status == 200)
+    if what == "egress":
+        return egress_answers(settings.egress_socket)
     from dispatch.unix import UnixDispatcher  # only a worker is asked through its socket
 
     status = UnixDispatcher(settings.worker_socket).status()
@@ -58,14 +64,14 @@ def check(what: str, settings: Settings) -> bool:
 
 
 def has_sandboxes(status: dict[str, Any]) -> bool:
-    """Whether a worker's status is that of one which can make sandboxes, as soon as an image of them is built."""
+    """Return whether a worker's status shows that it can create sandboxes, once an image is built."""
     if "languages" not in status:
         return False
     if not any(language["ready"] for language in status["languages"]):
         return True  # images are still being loaded
     sandboxes = status["sandboxes"]
     languages = {language["id"] for language in status["languages"]}
-    # What fails beside its language is one way to make its sandboxes; runs have another.
+    # An entry LANGUAGE/WAY is one of several ways to make its sandboxes; runs have another.
     return bool(sandboxes["usable"]) and languages.isdisjoint(sandboxes["failing"])
 
 
@@ -78,9 +84,9 @@ def _close_cgroups() -> None:
 
 
 def main() -> int:
-    """0 for a check that went well; otherwise it returns only to say what is wrong."""
+    """Run a check, or become a program. Returns 0 after a good check, and an error status otherwise."""
     parser = argparse.ArgumentParser(prog="ops.contained", description=__doc__)
-    parser.add_argument("what", choices=["api", "worker"])
+    parser.add_argument("what", choices=["api", "worker", "egress"])
     parser.add_argument("--check", action="store_true", help="only check whether the service responds")
     options = parser.parse_args()
     try:

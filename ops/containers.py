@@ -1,6 +1,6 @@
 """The containers that a service has left in a Docker daemon. Standard library only: `make down` needs no more.
 
-Engine API, ContainerList and ContainerDelete. Where no daemon answers there is nothing to be found.
+Engine API, ContainerList and ContainerDelete. Without a daemon there are no containers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 def version() -> str | None:
-    """What the daemon says it is; None if none answers."""
+    """Return the version of the Docker daemon; None if no daemon answers."""
     found = _call("GET", "/version")
     if not found:
         return None
@@ -42,7 +42,7 @@ def version() -> str | None:
 
 
 def containers(place: StatePlace) -> list[str]:
-    """The ids of this service's containers, alive or not."""
+    """List the ids of this service's containers, running or exited."""
     filters = quote(json.dumps({"label": [f"{LABEL_INSTANCE}={place.instance}"]}))
     found = _call("GET", f"/containers/json?all=1&filters={filters}")
     return [entry["Id"] for entry in json.loads(found)] if found else []
@@ -54,7 +54,7 @@ def remove(container: str) -> None:
 
 
 def _call(method: str, path: str) -> bytes:
-    """The body of a good answer; empty if there is none, or nobody who could give one."""
+    """Call the Docker API and return the body of a successful answer; empty on an error or without a daemon."""
     kind, _, socket_path = (os.environ.get("DOCKER_HOST") or DEFAULT_HOST).partition("://")
     if kind != "unix" or not os.path.exists(socket_path):
         return b""

@@ -1,4 +1,4 @@
-"""`make doctor`: the settings in force, what this machine must have, what confines sandboxes, what is built."""
+"""`make doctor`: the effective settings, the machine's requirements, the confinement, the built images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TRIED = "RUNYARD_DOCTOR_TRIED"
 
 
 def main() -> int:
-    """1 if something required is missing or a setting is wrong."""
+    """Print all checks. Returns 1 if a requirement is missing or a setting is invalid."""
     if asked():
         return 0
     try:
@@ -130,7 +130,7 @@ def _show_checks(checks: list[Check]) -> bool:
 
 
 def _show_sandboxes(place: StatePlace) -> bool:
-    """Print the languages whose sandboxes the running service cannot make, with the engine's own words."""
+    """Print the languages whose sandboxes the running service cannot make, with the engine's message."""
     found = failing(place) if runs(place) else {}
     if not found:
         return True

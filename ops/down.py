@@ -14,7 +14,7 @@ from ops.containers import containers, remove
 from ops.install import InstallError
 from ops.installed import SERVICES, runs_as_units, systemctl
 from ops.settings import use_service_settings
-from ops.state import StatePlace, cgroups, mounts, processes, supervisor_pid, turn
+from ops.state import StatePlace, cgroups, mounts, processes, service_lock, supervisor_pid
 from ops.version import asked
 
 #: The supervisor's own bound is DRAIN_S + 5 + 3; then everything is killed.
@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 
 def stop(place: StatePlace, say: Say) -> list[str]:
-    """End the service; what is left of it all the same, as sentences (none is the rule)."""
+    """Stop the service. Returns what remains of it, as sentences; normally nothing."""
     pid = supervisor_pid(place)
     if pid is not None:
         say(f"stopping the supervisor ({pid})")
@@ -47,7 +47,7 @@ def stop(place: StatePlace, say: Say) -> list[str]:
 
 
 def left_over(place: StatePlace) -> list[str]:
-    """What there is of a service that should be gone."""
+    """List the remains of a stopped service."""
     return [
         *(f"process {pid}" for pid in processes(place)),
         *(f"container {name[:12]}" for name in containers(place)),
@@ -100,7 +100,7 @@ def _say(text: str) -> None:
 
 
 def main() -> int:
-    """0 when nothing is left."""
+    """Stop the service. Returns 0 when nothing of it remains."""
     if asked():
         return 0
     if os.geteuid() != 0:
@@ -113,7 +113,7 @@ def main() -> int:
         print(f"make down: {e}", file=sys.stderr)
         return 1
     place = StatePlace.of_environment()
-    with turn(place, _say):
+    with service_lock(place, _say):
         as_units = runs_as_units(place)
         if as_units:
             _say("stopping the systemd units")

@@ -1,4 +1,4 @@
-"""`python -m ops.effective FOLDER`: print the settings in force as JSON, for `make` (see `ops.record`).
+"""`python -m ops.effective FOLDER`: print the effective settings as JSON, for `make` (see `ops.record`).
 
 They are those of this process's environment, with the settings file of FOLDER beneath them; with `--installed`
 those of the files of an installed service. Exit status 78 means that they are not valid; stderr then names each
@@ -23,14 +23,14 @@ EX_CONFIG = 78
 
 
 def main() -> int:
-    """0, and 78 if the settings are not valid."""
+    """Print the effective settings. Returns 0, or 78 if they are invalid."""
     parser = argparse.ArgumentParser(prog="ops.effective", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runyard-env", default="production")
     parser.add_argument("--installed", action="store_true")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    logging.getLogger().addHandler(logging.NullHandler())  # a problem is told once, by its exception
+    logging.getLogger().addHandler(logging.NullHandler())  # a problem is reported once, by its exception
     try:
         if options.installed:
             forget_settings(of_builder=False)

@@ -1,11 +1,11 @@
-"""What of the caller's environment the programs that `make` starts are given. Standard library only."""
+"""The part of the caller's environment that programs started by `make` get. Standard library only."""
 
 from __future__ import annotations
 
 import os
 import re
 
-#: Where packages come from and how they are reached is the caller's business; what pip then does is ours.
+#: The caller chooses the sources of packages and the way to reach them; all other behaviour of pip is fixed.
 PIP_HONOURED = re.compile(
     "PIP_(CACHE_DIR|CERT|CLIENT_CERT|CONFIG_FILE|DEFAULT_TIMEOUT|EXTRA_INDEX_URL|FIND_LINKS|INDEX_URL"
     "|KEYRING_PROVIDER|NO_CACHE_DIR|NO_INDEX|PROXY|RETRIES|TIMEOUT|TRUSTED_HOST)"
@@ -17,7 +17,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def clean(given: dict[str, str] | None = None) -> dict[str, str]:
-    """The caller's environment without what makes Python or pip behave as another program's.
+    """Copy the caller's environment without the variables that configure Python or pip.
 
     PATH becomes the system's: a version manager's python3 or pip in front of it must not be found.
     """

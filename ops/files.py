@@ -43,7 +43,7 @@ class Parent:
 
 
 def main() -> int:
-    """0 when everything that could go has gone."""
+    """Delete all files that may be deleted. Returns 0 when this is done."""
     try:
         settings = load_settings()
         if not settings.storage.is_dir():
@@ -88,7 +88,7 @@ def _as_api(settings: Settings, ask: int, answer: int) -> int:
 
 
 def _as_worker(settings: Settings, asked: int, answer: int) -> None:
-    """Remove the artifacts that are named, until nobody names any."""
+    """Remove the artifacts that the other process names, until it closes the pipe."""
     store = areas.for_worker(settings).artifacts
     store.clean()
     with os.fdopen(asked) as lines, os.fdopen(answer, "w") as answers:

@@ -9,12 +9,20 @@ import urllib.request
 from collections.abc import Callable
 
 from ops.install import InstallError
+from ops.progress import StartProgress, look_at
 from ops.state import StatePlace
 from ops.worker_socket import canary, failing
 
-#: On a machine that is emulated, or busy with its first images. What cannot work is found and told at once.
-HEALTHY_WITHIN_S = 180.0
+#: Without progress. Permanent errors are reported at once; a start on a slow machine is waited for.
+IDLE_AT_MOST_S = 180.0
+#: With any progress.
+HEALTHY_WITHIN_S = 3600.0
+#: For one answer: the first one takes a slow machine several seconds.
+ANSWER_S = 30.0
 POLL_S = 0.1
+#: The questions must not be what keeps a slow service busy: a pause of so many times what the last one took.
+PAUSE_RATIO, LONGEST_PAUSE_S = 5.0, 5.0
+SAY_EVERY_S = 60.0
 LOG_LINES = 20
 
 
@@ -39,10 +47,11 @@ class HealthWait:
         self._failed = failed
 
     def wait(self, process: subprocess.Popen[bytes] | None) -> None:
-        """Wait. Raises InstallError if the service ends, does not become healthy, or cannot run a program."""
-        deadline = time.monotonic() + HEALTHY_WITHIN_S
-        said = "nothing"
-        while time.monotonic() < deadline:
+        """Wait while there is progress. Raises InstallError if the service ends or cannot run a program."""
+        began = said_at = time.monotonic()
+        progress = StartProgress(lambda: look_at(self._place))
+        while True:
+            asked_at = time.monotonic()
             if process is not None and process.poll() is not None:
                 raise InstallError(f"the service ended with {process.returncode}; its log:\n{self._log_tail()}")
             ready, said = is_ready(self._url)
@@ -52,20 +61,28 @@ class HealthWait:
             if ended is not None:
                 raise InstallError(f"{ended}; its log:\n{self._log_tail()}")
             self._check_sandboxes()
-            time.sleep(POLL_S)
-        raise InstallError(
-            f"not healthy after {HEALTHY_WITHIN_S:.0f} s ({self._url}/readyz says: {said}); its log:\n"
-            f"{self._log_tail()}"
+            now, idle_s = time.monotonic(), progress.idle_s()
+            if idle_s > IDLE_AT_MOST_S or now - began > HEALTHY_WITHIN_S:
+                raise InstallError(self._not_healthy(now - began, idle_s, said))
+            if now - said_at > SAY_EVERY_S:
+                said_at = now
+                self._say(f"not healthy yet after {now - began:.0f} s (/readyz says: {said.strip()})")
+            time.sleep(min(max(POLL_S, PAUSE_RATIO * (now - asked_at)), LONGEST_PAUSE_S))
+
+    def _not_healthy(self, waited_s: float, idle_s: float, said: str) -> str:
+        return (
+            f"not healthy after {waited_s:.0f} s, the last {idle_s:.0f} s without progress "
+            f"({self._url}/readyz says: {said.strip()}); its log:\n{self._log_tail()}"
         )
 
     def _check_sandboxes(self) -> None:
-        """Raise InstallError with the engine's own words if the first language's sandboxes cannot be made."""
+        """Raise InstallError with the engine's message if the first language's sandboxes cannot be made."""
         found = failing(self._place).get(self._language)
         if found is not None:
             raise self._no_sandboxes(f"tried {found['times']} times: {found['words']}", found["remedy"])
 
     def _send_canary(self) -> None:
-        """Run the first language's example as any job. Raises InstallError with the words about its failure."""
+        """Run the first language's example as any job. Raises InstallError with the reason of its failure."""
         self._say(f"running a test program in {self._language}")
         words, remedy = canary(self._place, self._language)
         if words:
@@ -81,7 +98,7 @@ class HealthWait:
 def is_ready(url: str) -> tuple[bool, str]:
     """Ask a service once. Returns whether it is ready, and its answer or the reason why there is none."""
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"{url}/readyz", timeout=ANSWER_S) as answer:  # noqa: S310
             return answer.status == 200, ""
     except urllib.error.HTTPError as e:
         return False, e.read().decode(errors="replace")

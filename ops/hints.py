@@ -39,7 +39,7 @@ def first_token() -> str | None:
 
 
 def token_line(place: StatePlace) -> str:
-    """Return words about the token to use, with the command that shows one that is secret."""
+    """Describe the token to use, with the command that shows a secret one."""
     token = first_token()
     if token is None:
         return f"Token: none is set; create a key: {make_command(place, _CREATE_KEY)}"

@@ -1,6 +1,6 @@
-"""What the machine must have in place before a worker starts: cgroup controllers, and cheap moves between groups.
+"""Preparations of the machine before a worker starts: cgroup controllers, and cheap moves between groups.
 
-crun refuses a hybrid machine (cgroup v1, with a v2 tree beside it) while a controller is left in the v2 tree,
+crun refuses a hybrid machine (cgroup v1, with an additional v2 tree) while a controller is left in the v2 tree,
 and every write of a live pid to `cgroup.procs` waits for the kernel, 15 ms after an idle gap, unless the v2
 tree is mounted with `favordynmods` (Linux 6.0; Documentation/admin-guide/cgroup-v2.rst). Both may stay in place
 when the service ends. Standard library only.
@@ -23,7 +23,7 @@ FAVOR = "favordynmods"
 
 @dataclass(frozen=True, slots=True)
 class CgroupMounts:
-    """Where the control groups of this machine are mounted. `v1` maps controllers to mount points."""
+    """The mount points of this machine's control groups. `v1` maps controllers to mount points."""
 
     v1: dict[str, Path]
     v2: Path | None
@@ -31,7 +31,7 @@ class CgroupMounts:
 
     @property
     def hybrid(self) -> bool:
-        """Whether the controllers are v1, with a v2 tree beside them."""
+        """Return whether the controllers are v1 and a v2 tree exists next to them."""
         return self.v2 is not None and "memory" in self.v1
 
 
@@ -53,7 +53,7 @@ def cgroup_mounts(mounts: str | None = None) -> CgroupMounts:
 def prepare(mounts: str | None = None) -> None:
     """Bring the machine into the state a worker needs. Every change is logged; a second call changes nothing.
 
-    What does not succeed is logged too and left to the engine to judge: it says what it cannot do without.
+    Failures are logged too. The engine later checks the requirements and reports missing ones.
     """
     found = cgroup_mounts(mounts)
     for name in left_in_v2(found):
@@ -62,7 +62,7 @@ def prepare(mounts: str | None = None) -> None:
 
 
 def left_in_v2(found: CgroupMounts) -> list[str]:
-    """Controllers that a hybrid machine still has in its v2 tree."""
+    """List the controllers that a hybrid machine still has in its v2 tree."""
     if not found.hybrid or found.v2 is None:
         return []
     try:
@@ -89,7 +89,7 @@ def _favor_moves(found: CgroupMounts) -> None:
 
 @contextlib.contextmanager
 def _writable(folder: Path) -> Iterator[None]:
-    """Where systemd mounts the folder of a hybrid machine's hierarchies read-only, make it writable."""
+    """Make the folder of a hybrid machine's hierarchies writable for the block, if systemd mounts it read-only."""
     read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
     if read_only:
         _mount(["-o", "remount,rw", str(folder)], f"made {folder} writable for a moment")

@@ -30,8 +30,7 @@ PACKAGES = {
 RUNTIME_PACKAGES = {"crun": "/usr/bin/crun", "runc": "/usr/sbin/runc", "runsc": "/usr/bin/runsc"}
 #: Packages of proxies, whose files the tests run; each starts a server of its own when it is installed.
 PROXY_PACKAGES = {"nginx": "/usr/sbin/nginx", "caddy": "/usr/bin/caddy"}
-#: What the tests of every engine and runtime stand on.
-#: And the tools that judge the profile and the units.
+#: Packages for the tests of every engine and runtime, and the tools that check the profile and the units.
 TEST_PACKAGES = {
     **RUNTIME_PACKAGES,
     "docker.io": "/usr/sbin/dockerd",
@@ -43,10 +42,10 @@ TEST_PACKAGES = {
     # The proxies of docs/nginx.md and docs/caddy.md.
     **PROXY_PACKAGES,
 }
-#: Where the kernel has AppArmor its profile is required, and this loads it.
+#: On a kernel with AppArmor the profile is required, and this program loads it.
 APPARMOR = {"apparmor": "/usr/sbin/apparmor_parser"}
 LOCK = "requirements.lock"
-#: What traces take beside it, where they are sent to somebody.
+#: Additional packages for traces, if they are exported.
 TRACES_LOCK = "requirements-otel.lock"
 INSTALLED = "installed"
 #: Folders that tools make inside a package.
@@ -54,11 +53,11 @@ LEFT_OUT = frozenset({"__pycache__", "node_modules"})
 
 
 class InstallError(Exception):
-    """Something could not be installed; the message is a sentence for whoever typed `make`."""
+    """Something could not be installed; the message is a sentence for the user of `make`."""
 
 
 def needed_packages() -> dict[str, str]:
-    """PACKAGES, and the runtime that ENGINE and RUNTIME of this process's environment ask for."""
+    """List PACKAGES and the package of the runtime that ENGINE and RUNTIME of this process select."""
     packages = PACKAGES | (APPARMOR if _kernel_has_apparmor() else {})
     if os.environ.get("ENGINE") == "docker":
         return packages
@@ -72,7 +71,7 @@ def _kernel_has_apparmor() -> bool:
 
 
 def missing_packages(wanted: dict[str, str] | None = None) -> list[str]:
-    """Debian packages that are not there, of `wanted` or of those that the service needs."""
+    """List the missing Debian packages of `wanted`, or of those that the service needs."""
     found = needed_packages() if wanted is None else wanted
     return [name for name, pattern in found.items() if not _has(pattern)]
 
@@ -100,7 +99,7 @@ def stop_servers(installed: list[str]) -> None:
 
 
 def make_venv(folder: Path) -> None:
-    """A virtual environment of the system's Python, unless a working one is there."""
+    """Create a virtual environment of the system's Python, unless a working one exists."""
     if _works(folder):
         return
     done = subprocess.run(
@@ -115,7 +114,7 @@ def make_venv(folder: Path) -> None:
 
 
 def code_digest() -> str:
-    """Names the code of this checkout: everything that goes into the wheel, and the lock files in force."""
+    """Hash the code of this checkout: everything that goes into the wheel, and the applicable lock files."""
     whole = hashlib.sha256()
     for path in [*_locks(), *_wheel_inputs()]:
         whole.update(f"{path.relative_to(ROOT)}\0".encode())
@@ -124,7 +123,7 @@ def code_digest() -> str:
 
 
 def installed_digest(venv: Path) -> str:
-    """The digest of the code that is installed; empty if none is, or not completely."""
+    """Read the digest of the installed code; empty if it is missing or incomplete."""
     marker = venv / INSTALLED
     return marker.read_text() if marker.exists() and _works(venv) else ""
 
@@ -164,7 +163,7 @@ def install_locked(python: Path, lock: Path) -> None:
 
 
 def pip(python: Path, *arguments: str) -> None:
-    """Run pip. Raises InstallError with the end of what it said."""
+    """Run pip. Raises InstallError with the end of its output."""
     argv = [str(python), "-m", "pip", *arguments[:1], "--quiet", *arguments[1:]]
     done = subprocess.run(argv, env=clean(), capture_output=True, text=True, check=False, cwd="/")
     if done.returncode != 0:
@@ -172,7 +171,7 @@ def pip(python: Path, *arguments: str) -> None:
 
 
 def _stage(target: Path) -> None:
-    """A copy of what the wheel is made of, so that building writes nothing into the checkout."""
+    """Copy the wheel's sources, so that the build writes nothing into the checkout."""
     for path in _wheel_inputs():
         copy = target / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -194,7 +193,7 @@ def _wheel_inputs() -> list[Path]:
 
 
 def _works(venv: Path) -> bool:
-    """Whether the environment is there and is one of the Python that is installed now."""
+    """Return whether the environment exists and belongs to the currently installed Python."""
     ask = "import sys, pip; print(sys.version_info[:2], sys.base_prefix)"
     answers = []
     for argv in ([str(venv / "bin/python"), "-c", ask], [SYSTEM_PYTHON, "-c", ask.replace(", pip", "")]):
@@ -224,7 +223,7 @@ def _tail(text: str, lines: int = 15) -> str:
 
 
 def main() -> int:
-    """`python -m ops.install --dev`: the environment of `make check` in .venv, when its lock file changed."""
+    """Update the environment of `make check` in .venv if its lock file changed: `python -m ops.install --dev`."""
     venv, lock = ROOT / ".venv", ROOT / "requirements-dev.lock"
     marker, digest = venv / INSTALLED, hashlib.sha256(lock.read_bytes()).hexdigest()
     try:

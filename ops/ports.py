@@ -1,4 +1,4 @@
-"""Whether the service can listen on an address. Standard library only."""
+"""A check that the service can listen on an address. Standard library only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Listener:
 
 
 def listening_problem(bind: str, port: str, ours: Iterable[int] = ()) -> str | None:
-    """Return why nobody can listen there; None if the service can, once the processes `ours` have stopped."""
+    """Explain why the service cannot listen there; None if it can, once the processes `ours` have stopped."""
     problem = f"cannot listen on BIND={bind} PORT={port}"
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -39,7 +39,7 @@ def listening_problem(bind: str, port: str, ours: Iterable[int] = ()) -> str | N
 
 
 def _is_taken_by_ours(bind: str, port: int, ours: Iterable[int]) -> bool:
-    """Whether only these processes listen where `bind` and `port` would."""
+    """Return whether only these processes listen on the address of `bind` and `port`."""
     try:
         wanted = ipaddress.ip_address(socket.getaddrinfo(bind, port)[0][4][0])
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
 """`make posture`: write the posture file of an engine with a runtime from what is measured here, for review.
 
-ENGINE and RUNTIME say which. One sandbox of every image that is built is measured; those facts in which images may
+ENGINE and RUNTIME select them. One sandbox of every built image is measured; those facts in which images may
 differ are joined, in any other they must agree. The file is what every service holds its sandboxes against: it is
 written on a machine that is known to be good, and read line by line before it is committed.
 """
@@ -39,7 +39,7 @@ LOADED_WITHIN_S = 300.0
 
 @contextlib.contextmanager
 def opened(settings: Settings) -> Iterator[tuple[Engine, Images, Catalogue]]:
-    """The engine that the settings ask for, in a state directory of its own: a running service is not disturbed."""
+    """Open the configured engine in a separate state directory, so that a running service is not affected."""
     state_dir = Path(tempfile.mkdtemp(prefix="runyard-posture-", dir=settings.state_dir.parent))
     try:
         state_dir.chmod(0o755)
@@ -58,7 +58,7 @@ def opened(settings: Settings) -> Iterator[tuple[Engine, Images, Catalogue]]:
 
 
 def measured(engine: Engine, images: Images, language: Language) -> Facts | None:
-    """The facts of a sandbox of a language's image; None if there is none. Raises EngineError."""
+    """Measure the facts of a sandbox of a language's image; None without an image. Raises EngineError."""
     deadline = time.monotonic() + (LOADED_WITHIN_S if engine.name == "docker" else 0)
     while (image := images.get(language.id)) is None:
         if time.monotonic() >= deadline:
@@ -73,7 +73,7 @@ def measured(engine: Engine, images: Images, language: Language) -> Facts | None
 
 
 def judged(settings: Settings, language: str) -> tuple[str, list[Finding]]:
-    """How a sandbox of one language stands now, layer by layer, and by which engine. Raises EngineError."""
+    """Measure a sandbox of one language, layer by layer, and name its engine. Raises EngineError."""
     with opened(settings) as (engine, images, catalogue):
         known = catalogue.get(language)
         profile = (settings.apparmor_profile or PROFILE) if apparmor_is_on() else None
@@ -89,7 +89,7 @@ def judged(settings: Settings, language: str) -> tuple[str, list[Finding]]:
 
 
 def joined(found: dict[str, Facts]) -> Facts:
-    """One posture of those of all images. Raises ValueError naming a fact in which they must not differ."""
+    """Merge the postures of all images. Raises ValueError that names a fact in which they must not differ."""
     whole: Facts = {}
     for language, facts in found.items():
         for layer, values in facts.items():
@@ -131,7 +131,7 @@ def show(settings: Settings, language: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 when the file is written, or what was asked is shown."""
+    """Write the posture file, or print a posture. Returns 0 on success."""
     parser = argparse.ArgumentParser(prog="ops.posture", description=__doc__)
     parser.add_argument("--show", metavar="LANGUAGE", help="only print the posture of a sandbox in this language")
     options = parser.parse_args(argv)

@@ -14,7 +14,7 @@ from pathlib import Path
 from api.keys.plans import load_plans
 from api.system.instance_lease import FILE as INSTANCE
 from config.settings import IMAGE_PREFIX, Settings, SettingsError, image_overrides
-from ops.state import unusable
+from ops.state import directory_problem
 from records import open_records
 from records.errors import RecordsUnavailable
 from sandbox.engines import EngineError, EngineUnusable
@@ -56,7 +56,7 @@ def check_start(settings: Settings) -> None:
 
 
 def _check_folders(settings: Settings) -> None:
-    problem = unusable(settings.state_dir)
+    problem = directory_problem(settings.state_dir)
     if problem is not None:
         raise SettingsError(problem)
     check_place(settings.storage)

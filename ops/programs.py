@@ -1,4 +1,4 @@
-"""What the supervisor starts: the worker, the api and the builder of images, each with no more than it needs."""
+"""The programs of the supervisor: worker, api, egress process, builder of images, each with minimal rights."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ ALLOCATOR = {
 }
 #: Not from the directory it is started in (-P), nor from a home (-s).
 PYTHON = (sys.executable, "-P", "-s")
-#: A child of a supervisor that was killed is told to stop by the kernel (PR_SET_PDEATHSIG).
+#: The kernel stops a child whose supervisor was killed (PR_SET_PDEATHSIG).
 UNTIL_PARENT_ENDS = ("setpriv", "--pdeathsig", "TERM")
 API_COMMAND = (*PYTHON, "-m", "gunicorn", "-c", "python:api.server.gunicorn_conf", "api.app:create_app()")
+EGRESS_COMMAND = (*PYTHON, "-m", "egress")
 
 
 def worker(settings: Settings) -> Program:
-    """`python -m worker`: root, owns the engine, listens on no TCP port."""
+    """Describe the worker, `python -m worker`: root, owns the engine, listens on no TCP port."""
     env = {**_environment("worker", settings), **ALLOCATOR}
     # Relaxed sandboxes must be able to gain privileges, which nothing beneath such a worker could. And where
     # templates have an AppArmor profile, their children change to another, which the kernel forbids under
@@ -44,10 +45,9 @@ def worker(settings: Settings) -> Program:
     return Program("worker", (*UNTIL_PARENT_ENDS, *bound, *PYTHON, "-m", "worker"), env)
 
 
-def api(settings: Settings) -> Program:
-    """The API under gunicorn: unprivileged for good, in a home of its own."""
-    uid = str(settings.api_uid)
-    argv = (
+def _as_account(uid: int) -> tuple[str, ...]:
+    """Return the start of a command whose program has this account, no right, and no way to any."""
+    return (
         "setpriv",
         f"--reuid={uid}",
         f"--regid={uid}",
@@ -57,21 +57,31 @@ def api(settings: Settings) -> Program:
         "--ambient-caps=-all",
         "--bounding-set=-all",
         "--pdeathsig=TERM",
-        *API_COMMAND,
     )
+
+
+def egress(settings: Settings) -> Program:
+    """`python -m egress`: unprivileged for good, and the only part that connects to other machines for programs."""
+    argv = (*_as_account(settings.egress_uid), *EGRESS_COMMAND)
+    return Program("egress", argv, {**_environment("egress", settings), **ALLOCATOR}, umask=0o077)
+
+
+def api(settings: Settings) -> Program:
+    """Describe the api process: gunicorn, permanently unprivileged, with its own home directory."""
+    argv = (*_as_account(settings.api_uid), *API_COMMAND)
     own = {"HOME": str(settings.api_home), "PROMETHEUS_MULTIPROC_DIR": str(settings.api_home / "metrics")}
     env = {**_environment("api", settings), **ALLOCATOR, **own}
     return Program("api", argv, env, umask=0o077)
 
 
 def builder(settings: Settings) -> Program:
-    """The images that are not up to date, one after the other; tried again later if one fails."""
+    """Describe the process that builds outdated images one after the other; it is restarted later if one fails."""
     own = {"HOME": os.environ.get("HOME", "/root"), "RUNYARD_LOG": "json"}
     env = {**_environment("images", settings), **own}
     wanted = [name.strip() for name in (settings.languages or "").split(",") if name.strip()]
     nice = (*UNTIL_PARENT_ENDS, "nice", "-n", BUILDER_NICE)
     argv = (*nice, *PYTHON, "-m", "ops.images", "--images", str(settings.images), *wanted)
-    return Program("images", argv, env, again_after_success=False, longest_backoff_s=BUILDER_LONGEST_BACKOFF_S)
+    return Program("images", argv, env, restart_on_success=False, longest_backoff_s=BUILDER_LONGEST_BACKOFF_S)
 
 
 def _environment(reader: Reader, settings: Settings) -> dict[str, str]:

@@ -35,7 +35,7 @@ def folder_of(place: StatePlace) -> Path:
 
 
 def has_file(folder: Path) -> bool:
-    """Whether the folder has a settings file."""
+    """Return whether the folder has a settings file."""
     return any(os.path.lexists(folder / name) for name in FILES)
 
 
@@ -69,7 +69,7 @@ def resolve(
 
 
 def choose_place() -> StatePlace:
-    """Return the place that STATE_DIR names. Where that is unset: the default one if a service is installed or runs
+    """Return the place that STATE_DIR names. If it is unset: the default one if a service is installed or runs
     there, else that of the only service that runs. Raises InstallError if several run elsewhere.
     """
     default = StatePlace.of_environment()

@@ -1,4 +1,4 @@
-"""The service's virtual environment at the code of this checkout, made beside the one that a service runs from.
+"""The service's virtual environment at the code of this checkout, made next to the one that a service runs from.
 
 So new code is complete, and can judge the settings, before the running service is stopped; and the old code is
 there until the new service has answered. Standard library only.
@@ -67,7 +67,7 @@ class StagedCode:
             self._previous.rename(self._place.venv)
 
     def discard(self) -> None:
-        """Remove what is beside the environment in use."""
+        """Remove the environments next to the one in use."""
         for folder in (self._next, self._previous):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Where a service keeps itself, whether it runs, and what of it is alive. Standard library only."""
+"""The directories of a service, and its live processes. Standard library only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class StatePlace:
 
     @classmethod
     def of_environment(cls) -> StatePlace:
-        """The `STATE_DIR` of this process's environment."""
+        """Make a StatePlace from `STATE_DIR` in this process's environment."""
         return cls(Path(os.environ.get("STATE_DIR") or DEFAULT_STATE_DIR).resolve())
 
     @property
@@ -36,7 +36,7 @@ class StatePlace:
 
     @property
     def python(self) -> Path:
-        """The interpreter of the installed service; processes of the service are known by it."""
+        """Return the path of the installed service's interpreter, which identifies its processes."""
         return self.venv / "bin/python"
 
     @property
@@ -57,17 +57,17 @@ class StatePlace:
 
     @property
     def started(self) -> Path:
-        """What the running service was started with: address, and digests of code and settings."""
+        """Return the path of the record of the running service: address, and digests of code and settings."""
         return self.run / "started.json"
 
     @property
     def settings(self) -> Path:
-        """The settings that the service was started with (`ops.record`), for root alone."""
+        """Return the path of the settings that the service was started with (`ops.record`), for root only."""
         return self.run / "settings.json"
 
     @property
     def instance(self) -> str:
-        """The name of this service's cgroups, as the engine makes it."""
+        """Return the name of this service's cgroups, as the engine creates it."""
         return "runyard-" + hashlib.sha256(str(self.state_dir).encode()).hexdigest()[:8]
 
     def make(self, api_uid: int | None = None) -> None:
@@ -84,6 +84,13 @@ class StatePlace:
                 os.chown(own, api_uid, api_uid)
                 own.chmod(0o700)
 
+    def make_egress(self, uid: int) -> None:
+        """Create the directory of the egress process's socket, which it and root alone may enter."""
+        own = self.run / "egress"
+        own.mkdir(exist_ok=True)
+        os.chown(own, uid, uid)
+        own.chmod(0o700)
+
 
 def address(bind: str, port: str) -> str:
     """Return the URL of a service that listens there, as this machine reaches it."""
@@ -91,8 +98,8 @@ def address(bind: str, port: str) -> str:
     return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{port}"
 
 
-def unusable(state_dir: Path) -> str | None:
-    """Why a service cannot live there, as a sentence; None if it can."""
+def directory_problem(state_dir: Path) -> str | None:
+    """Explain in a sentence why a service cannot use this directory; None if it can."""
     if not state_dir.is_absolute():
         return f"STATE_DIR: {state_dir} must be an absolute path"
     for folder in (*reversed(state_dir.parents), state_dir):
@@ -104,11 +111,11 @@ def unusable(state_dir: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def turn(place: StatePlace, waits: Callable[[str], None]) -> Iterator[None]:
-    """Start or stop the service as the only one who does; `waits` is told if another has to finish first."""
+def service_lock(place: StatePlace, waits: Callable[[str], None]) -> Iterator[None]:
+    """Hold the exclusive right to start or stop the service; `waits` is called if another process holds it."""
     try:
         fd = os.open(place.state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):  # nobody has begun
+    except (FileNotFoundError, NotADirectoryError):  # no service was ever started here
         yield
         return
     try:
@@ -123,7 +130,7 @@ def turn(place: StatePlace, waits: Callable[[str], None]) -> Iterator[None]:
 
 
 def take_lock(place: StatePlace) -> IO[str] | None:
-    """The lock that a supervisor holds for its life; None if another one does."""
+    """Take the lock that a supervisor holds until it exits; None if another process holds it."""
     file = place.lock.open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,7 +141,7 @@ def take_lock(place: StatePlace) -> IO[str] | None:
 
 
 def is_running(place: StatePlace) -> bool:
-    """Whether a supervisor holds the lock. A pid file alone could name anybody."""
+    """Return whether a supervisor holds the lock. A pid file alone could name any process."""
     if not place.lock.exists():
         return False
     file = take_lock(place)
@@ -145,7 +152,7 @@ def is_running(place: StatePlace) -> bool:
 
 
 def supervisor_pid(place: StatePlace) -> int | None:
-    """The pid of the running supervisor."""
+    """Return the pid of the running supervisor."""
     with contextlib.suppress(OSError, ValueError):
         if is_running(place):
             return int(place.pid_file.read_text())
@@ -176,7 +183,7 @@ def _is_roots(entry: Path) -> bool:
 
 
 def processes(place: StatePlace) -> list[int]:
-    """Everything of the service that is alive: started by its interpreter, or inside its cgroups."""
+    """List the live processes of the service: started by its interpreter, or inside its cgroups."""
     marks = {str(place.python).encode(), str(place.venv / "bin/python3").encode()}
     found = {
         int(entry.name)
@@ -190,7 +197,7 @@ def processes(place: StatePlace) -> list[int]:
 
 
 def cgroups(place: StatePlace) -> list[Path]:
-    """Every directory of this service's control groups, the deepest first."""
+    """List the directories of this service's control groups, the deepest first."""
     parents = [p for p in (CGROUP_ROOT / place.instance, *CGROUP_ROOT.glob(f"*/{place.instance}")) if p.is_dir()]
     # os.walk, as it passes over directories that vanish under it: sandboxes come and go.
     found = [Path(folder) for parent in parents for folder, _, _ in os.walk(parent)]
@@ -198,7 +205,7 @@ def cgroups(place: StatePlace) -> list[Path]:
 
 
 def mounts(place: StatePlace) -> list[str]:
-    """What is mounted beneath the service's run directory and image store, the last first."""
+    """List the mount points beneath the service's run directory and image store, the last mounted first."""
     roots = (f"{place.run}/", f"{place.images}/")
     points = [line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     return [point for point in reversed(points) if point.startswith(roots)]

@@ -24,7 +24,7 @@ TIMEOUT_S = 5
 
 
 def main() -> int:
-    """0 when the service is ready, 1 when it is not, 3 when it is not running (as systemctl has it)."""
+    """Print the state of the service. Returns 0 if it is ready, 1 if not, 3 if it is not running (as systemctl)."""
     if asked():
         return 0
     parser = argparse.ArgumentParser(prog="make status", description=__doc__)

@@ -1,4 +1,4 @@
-"""`python -m ops.supervisor`: keep a worker, an api and, until all images are built, a builder.
+"""`python -m ops.supervisor`: keep a worker, an api, with EGRESS=on an egress process, and a builder of images.
 
 Children are started and stopped in order, within a bound: the worker goes first, so that api is there to record
 the ends of the runs it drains and to answer those who wait for them. One that dies is started again after
@@ -21,7 +21,7 @@ from config.logging import setup
 from config.settings import Settings, SettingsError, load_settings, unused_variables
 from ops import host, programs
 from ops.children import Child
-from ops.state import StatePlace, take_lock, unusable
+from ops.state import StatePlace, directory_problem, take_lock
 from storage.errors import StorageMisconfigured
 from storage.layout import make_areas
 
@@ -46,6 +46,8 @@ class Supervisor:
         self._worker = Child(programs.worker(settings))
         self._api = Child(programs.api(settings))
         self._children = [self._worker, self._api, Child(programs.builder(settings))]
+        if settings.egress == "on":
+            self._children.append(Child(programs.egress(settings)))
 
     def run(self) -> int:
         """Start everything, keep it, stop everything; the exit status."""
@@ -59,7 +61,7 @@ class Supervisor:
     def _keep(self) -> int:
         while True:
             if self._wait() in STOP_SIGNALS:
-                log.info("told to stop")
+                log.info("received a stop signal")
                 return 0
             for child in self._children:
                 status = child.ended()
@@ -73,7 +75,7 @@ class Supervisor:
                     child.start()
 
     def _wait(self) -> int | None:
-        """The next signal; None when it is time for a restart."""
+        """Wait for the next signal. Returns None when a restart is due."""
         due = [child.restart_at for child in self._children if child.restart_at is not None]
         if not due:
             return signal.sigwait(WAITED_FOR)
@@ -106,6 +108,7 @@ def _serve(settings: Settings) -> int:
     setup("supervisor", settings.log_level, secrets_in(os.environ))
     place = StatePlace(settings.state_dir.resolve())
     place.make(settings.api_uid)
+    place.make_egress(settings.egress_uid)
     lock = take_lock(place)
     if lock is None:
         log.error("another supervisor runs with this STATE_DIR")
@@ -131,7 +134,7 @@ def _serve(settings: Settings) -> int:
 
 
 def _names_set(settings: Settings) -> list[str]:
-    """Which settings are not left to their defaults: names alone, since values may be secrets."""
+    """List the names of the settings that differ from their defaults, without values, which may be secrets."""
     return sorted(name.upper() for name in settings.model_fields_set)
 
 
@@ -142,7 +145,7 @@ def _problem(settings: Settings) -> str | None:
         load_plans(settings)
     except SettingsError as e:
         return str(e)
-    return unusable(settings.state_dir)
+    return directory_problem(settings.state_dir)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`make install` and `make uninstall`: the service as units of systemd, started at boot, upgraded in place.
 
-Run by the system's Python before anything is installed, so standard library only. What is kept: /etc/runyard and
-STATE_DIR, with records, files and images. A second `make install` changes only what is other than before.
+Run by the system's Python before anything is installed, so standard library only. An uninstall keeps /etc/runyard
+and STATE_DIR, with records, files and images. A second `make install` changes only differences.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ops.installed import HELD, SERVICES, SETTINGS, has_systemd, is_installed, r
 from ops.record import ServiceRecord, read_record
 from ops.settings import has_file, resolve
 from ops.staging import StagedCode
-from ops.state import DEFAULT_STATE_DIR, StatePlace, is_running, processes, turn
+from ops.state import DEFAULT_STATE_DIR, StatePlace, is_running, processes, service_lock
 from ops.takeover import AGAIN
 from ops.unit_files import read_files, remove_files, restore_files, write_files
 from ops.up import Up, check_account, settings_digest
@@ -33,6 +33,7 @@ from ops.up import Up, check_account, settings_digest
 STARTED = SERVICES[1:]
 #: Of runyard.sysusers.conf.
 ACCOUNT, ACCOUNT_UID = "runyard-api", 0x7000_0000
+ACCOUNTS = (ACCOUNT, "runyard-egress")
 #: Settings of a caller's shell that a new file of settings does not take over.
 NOT_KEPT = frozenset({"STATE_DIR", "RUNYARD_ENV"})
 #: The settings file of a new installation.
@@ -42,7 +43,7 @@ MARKS = "installed.json"
 
 
 def check_settings(given: dict[str, str]) -> None:
-    """Raises InstallError for a setting that the units themselves decide."""
+    """Check that no setting is given that the units decide. Raises InstallError."""
     if given.get("STATE_DIR", DEFAULT_STATE_DIR) != DEFAULT_STATE_DIR:
         raise InstallError(
             f"STATE_DIR={given['STATE_DIR']}: the units use {DEFAULT_STATE_DIR}; remove this setting"
@@ -74,7 +75,7 @@ class Installation:
         os.environ["STATE_DIR"] = str(self._place.state_dir)
         up = Up(log_tail=_journal, failed=_failed_units)
         self._place.state_dir.mkdir(parents=True, exist_ok=True)
-        with turn(self._place, up.say):
+        with service_lock(self._place, up.say):
             self._install(up)
         print(
             f"\nRunyard is installed and up: {up.url}\n{token_line(self._place)}\n"
@@ -186,7 +187,7 @@ def _run(argv: list[str]) -> None:
 
 
 def uninstall(*, purge: bool) -> None:
-    """Stop the units and remove them. Raises InstallError for what is left all the same: then nothing is purged."""
+    """Stop the units and remove them. Raises InstallError for remains; then nothing is purged."""
     place = StatePlace(Path(DEFAULT_STATE_DIR).resolve())
     if not is_installed() and not purge:
         raise InstallError("no systemd units of the service are installed")
@@ -196,7 +197,7 @@ def uninstall(*, purge: bool) -> None:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    with turn(place, say):
+    with service_lock(place, say):
         if is_installed():
             _run(["systemctl", "disable", "--now", "--quiet", *reversed(SERVICES)])
         left = stop(place, say)
@@ -205,8 +206,9 @@ def uninstall(*, purge: bool) -> None:
         remove_files(Path("/"))
         _run(["systemctl", "daemon-reload"])
         systemctl("reset-failed", *SERVICES)
-        for program in ("userdel", "groupdel"):  # the account goes with its group, unless that had members
-            subprocess.run([program, ACCOUNT], capture_output=True, check=False)
+        for account in ACCOUNTS:
+            for program in ("userdel", "groupdel"):  # the account goes with its group, unless that had members
+                subprocess.run([program, account], capture_output=True, check=False)
     if purge:
         shutil.rmtree(SETTINGS.parent, ignore_errors=True)
         shutil.rmtree(place.state_dir, ignore_errors=True)
@@ -230,7 +232,7 @@ def _check_systemd() -> None:
 
 
 def main() -> int:
-    """0 when it is done."""
+    """Run the command. Returns 0 on success."""
     parser = argparse.ArgumentParser(prog="ops.systemd", description=__doc__)
     parser.add_argument("--version", action="version", version=f"runyard {VERSION}")
     parser.add_argument("what", choices=["install", "uninstall"])

@@ -20,7 +20,7 @@ AGAIN = "The service runs again with its earlier settings and code."
 
 
 class Starter(Protocol):
-    """What starts a service: `ops.up.Up`."""
+    """An object that starts a service: `ops.up.Up`."""
 
     def say(self, text: str) -> None: ...
 
@@ -59,7 +59,7 @@ class Earlier:
     def brought_back(self, code: StagedCode, starter: Starter) -> Iterator[None]:
         """Start this service again if what is done meanwhile fails or is interrupted.
 
-        Raises InstallError that tells of both.
+        Raises InstallError that names both.
         """
         try:
             yield

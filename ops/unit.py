@@ -1,7 +1,7 @@
-"""`python -m ops.unit prepare|profiles|worker|api|images`: one program of the service under systemd.
+"""`python -m ops.unit prepare|profiles|worker|api|egress|images`: one program of the service under systemd.
 
-Each becomes what the supervisor would have started, with the same environment and no more of it; what to be, and
-what not to be able to do, is the unit's to say (deploy/systemd). `prepare` makes directories and mounts, `profiles`
+Each executes the program that the supervisor would have started, with the same environment and nothing more. The
+unit (deploy/systemd) decides about its account and its rights. `prepare` makes directories and mounts, `profiles`
 loads the AppArmor profiles where the kernel has it; both end. `settings UNIT` comes before each, as root: it reads
 the files in /etc/runyard and writes the variables that this unit reads to a file, from which systemd gives it them.
 """
@@ -17,7 +17,7 @@ from config.environment import secrets_in
 from config.logging import setup
 from config.settings import Settings, SettingsError, load_settings
 from ops import host, programs
-from ops.state import StatePlace, unusable
+from ops.state import StatePlace, directory_problem
 from ops.unit_settings import READERS, write_unit_settings
 from sandbox.engines import EngineUnusable
 from sandbox.engines.apparmor import load_own
@@ -25,16 +25,20 @@ from storage.errors import StorageMisconfigured
 from storage.layout import make_areas
 
 EX_CONFIG = 78
+#: The programs that have an account of their own, whose units have given up every right.
+OF_THEIR_OWN = {"api": programs.API_COMMAND, "egress": programs.EGRESS_COMMAND}
 
 
 def prepare(settings: Settings) -> int:
-    """What the supervisor does as root before it starts anything."""
+    """Prepare the state as root, as the supervisor does before it starts a program."""
     os.umask(0o022)
-    problem = unusable(settings.state_dir)
+    problem = directory_problem(settings.state_dir)
     if problem is not None:
         print(problem, file=sys.stderr)
         return EX_CONFIG
-    StatePlace(settings.state_dir.resolve()).make(settings.api_uid)
+    place = StatePlace(settings.state_dir.resolve())
+    place.make(settings.api_uid)
+    place.make_egress(settings.egress_uid)
     try:
         make_areas(settings.storage, settings.api_uid)
     except (StorageMisconfigured, OSError) as e:
@@ -58,14 +62,18 @@ def load_profiles(settings: Settings) -> int:
 
 def become(what: str, settings: Settings) -> int:
     """Become that program. Returns only to refuse."""
-    program = {"api": programs.api, "worker": programs.worker, "images": programs.builder}[what](settings)
+    makers = {"api": programs.api, "worker": programs.worker, "egress": programs.egress, "images": programs.builder}
+    program = makers[what](settings)
     argv = program.argv
-    if what == "api":
-        problem = _not_api(settings)
+    if what in OF_THEIR_OWN:
+        if what == "egress" and settings.egress == "off":
+            print("EGRESS=off: nothing to do")
+            return 0
+        problem = _not_account(what, settings)
         if problem is not None:
             print(problem, file=sys.stderr)
             return EX_CONFIG
-        argv = programs.API_COMMAND  # it has no rights that would have to be given up
+        argv = OF_THEIR_OWN[what]  # it has no rights that would have to be given up
     os.umask(program.umask)
     os.chdir("/")
     path = shutil.which(argv[0], path=programs.PATH) or argv[0]
@@ -73,19 +81,20 @@ def become(what: str, settings: Settings) -> int:
     raise AssertionError("it became nothing")
 
 
-def _not_api(settings: Settings) -> str | None:
-    """Why this process must not face the network; None if it may."""
-    if (os.geteuid(), os.getegid()) != (settings.api_uid, settings.api_uid):
-        return f"UID_BASE={settings.uid_base}: the api must run under that uid and gid: see its unit"
-    if set(os.getgroups()) - {settings.api_uid}:
-        return "the api must have no supplementary groups: the unit's SupplementaryGroups= must be empty"
+def _not_account(what: str, settings: Settings) -> str | None:
+    """Explain why this process must not serve the network; None if it may."""
+    uid = settings.api_uid if what == "api" else settings.egress_uid
+    if (os.geteuid(), os.getegid()) != (uid, uid):
+        return f"UID_BASE={settings.uid_base}: the {what} must run under uid and gid {uid}: see its unit"
+    if set(os.getgroups()) - {uid}:
+        return f"the {what} must have no supplementary groups: the unit's SupplementaryGroups= must be empty"
     return None
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit status, of what does not become something else."""
+    """Run a step of a unit. Returns the exit status, except where the step executes another program."""
     parser = argparse.ArgumentParser(prog="ops.unit", description=__doc__)
-    parser.add_argument("what", choices=["prepare", "profiles", "worker", "api", "images", "settings"])
+    parser.add_argument("what", choices=["prepare", "profiles", "worker", "api", "egress", "images", "settings"])
     parser.add_argument("unit", nargs="?", choices=list(READERS), help="of settings: for which unit")
     options = parser.parse_args(argv)
     what = options.what

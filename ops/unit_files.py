@@ -12,7 +12,7 @@ from ops import install
 from ops.installed import SERVICES
 
 SOURCES = install.ROOT / "deploy/systemd"
-#: Where each file of SOURCES goes.
+#: The target of each file of SOURCES.
 TARGETS = {
     **{name: f"etc/systemd/system/{name}" for name in SERVICES},
     "runyard.sysusers.conf": "etc/sysusers.d/runyard.conf",

@@ -19,7 +19,13 @@ from ops.record import ServiceRecord, read_record
 from ops.state import StatePlace
 
 #: The variables of each unit are those that these read. `prepare` stands for the supervisor.
-READERS: dict[str, Reader] = {"prepare": "ops", "worker": "worker", "api": "api", "images": "images"}
+READERS: dict[str, Reader] = {
+    "prepare": "ops",
+    "worker": "worker",
+    "api": "api",
+    "egress": "egress",
+    "images": "images",
+}
 
 
 def write_unit_settings(unit: str) -> None:
@@ -57,7 +63,7 @@ def _use(record: ServiceRecord) -> Settings:
 def forget_settings(*, of_builder: bool = True) -> None:
     """Remove from this process all variables that the files may give: systemd has read those of the last start.
 
-    Without `of_builder` those stay that say how packages are reached, such as a proxy.
+    Without `of_builder` the settings of the access to packages stay, such as a proxy.
     """
     for name in list(os.environ):
         facts = find_other(name)
@@ -82,7 +88,7 @@ def read_files(place: StatePlace) -> tuple[LayeredSettings, Settings]:
 
 
 def record_of(layered: LayeredSettings) -> ServiceRecord:
-    """Return what is to be recorded of settings."""
+    """Return the record of the settings."""
     kept = {n: v for n, v in layered.environment.items() if n in SETTINGS or find_other(n) is not None}
     file = None if layered.file is None else str(layered.file)
     return ServiceRecord(kept, file, sorted(layered.from_file), sorted(SETTINGS))

@@ -30,7 +30,7 @@ from ops.installed import runs_as_units
 from ops.ports import listening_problem
 from ops.record import ServiceRecord
 from ops.staging import StagedCode
-from ops.state import DEFAULT_STATE_DIR, StatePlace, address, is_running, processes, turn, unusable
+from ops.state import DEFAULT_STATE_DIR, StatePlace, address, directory_problem, is_running, processes, service_lock
 from ops.takeover import Earlier
 
 LONGEST_LOG_BYTES = 64 * 1024 * 1024
@@ -53,7 +53,7 @@ class Up:
         self._image: Future[None] | None = None
 
     def run(self) -> None:
-        """Raises InstallError with the sentence to show."""
+        """Install and start the service. Raises InstallError with the sentence to show."""
         if settings.has_file(settings.folder_of(self._place)):
             check_account()  # the file may choose another engine; the rest is checked when it has been read
             _check_state_dir()
@@ -63,7 +63,7 @@ class Up:
             self._place.state_dir.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise InstallError(f"STATE_DIR: {e}") from e
-        with ThreadPoolExecutor(max_workers=1) as background, turn(self._place, self.say):
+        with ThreadPoolExecutor(max_workers=1) as background, service_lock(self._place, self.say):
             self._start_if_needed(background)
         self._greet()
 
@@ -140,7 +140,7 @@ class Up:
         return record
 
     def check(self, code: StagedCode) -> None:
-        """Raises InstallError with all that keeps a service from starting with the settings of this process."""
+        """Check that the service can start with this process's settings. Raises InstallError with all obstacles."""
         check_machine()
         try:
             # The file has been read; it is not read again, since it may have changed meanwhile.
@@ -155,13 +155,13 @@ class Up:
             install.install_packages(missing)
 
     def build_first_image(self) -> None:
-        """Raises InstallError if it cannot be built."""
+        """Build the image of the first language. Raises InstallError if the build fails."""
         done = subprocess.run(self._builder(first_language()), env=clean(), cwd=install.ROOT, check=False)
         if done.returncode != 0:
             raise InstallError("the first runner image could not be built (see above)")
 
     def _images_outdated(self) -> bool:
-        """Whether an image that is built was made of other inputs; one not built yet is the builder's to make."""
+        """Return whether a built image was made from other inputs. The builder makes those not built yet."""
         argv = [*self._builder(), "--check"]
         done = subprocess.run(argv, env=clean(), cwd=install.ROOT, capture_output=True, text=True, check=False)
         return any((self._place.images / f"{name}.json").exists() for name in done.stdout.split())
@@ -199,7 +199,7 @@ class Up:
             )
 
     def wait_until_healthy(self, process: subprocess.Popen[bytes] | None) -> None:
-        """Raises InstallError if the service does not become healthy."""
+        """Wait until the service is healthy. Raises InstallError if it does not become so."""
         wait = HealthWait(
             self._place,
             self.url,
@@ -219,7 +219,7 @@ class Up:
             return "    (none)"
 
     def check_port(self, ours: list[int] | None = None) -> None:
-        """Raises InstallError if another process than `ours` has the address."""
+        """Check that no process other than `ours` listens on the address. Raises InstallError."""
         bind, port = os.environ.get("BIND") or "127.0.0.1", os.environ.get("PORT") or "8080"
         problem = listening_problem(bind, port, ours or [])
         if problem is not None:
@@ -238,7 +238,7 @@ class Up:
 
 
 def check_account() -> None:
-    """Raises InstallError where no service can be started, whatever its settings."""
+    """Check that this account may start a service. Raises InstallError."""
     if os.geteuid() != 0:
         raise InstallError("the service must be started as root: it creates namespaces and control groups")
     if platform.machine() != "x86_64":
@@ -246,7 +246,7 @@ def check_account() -> None:
 
 
 def check_machine() -> None:
-    """Raises InstallError with what this machine lacks to run the service at all, and the remedy."""
+    """Check that this machine can run the service. Raises InstallError with each missing part and its remedy."""
     check_account()
     if os.environ.get("ENGINE", "auto") in {"", "auto", "oci"}:
         _check_kernel()
@@ -254,13 +254,13 @@ def check_machine() -> None:
 
 
 def _check_state_dir() -> None:
-    problem = unusable(Path(os.environ.get("STATE_DIR") or DEFAULT_STATE_DIR))
+    problem = directory_problem(Path(os.environ.get("STATE_DIR") or DEFAULT_STATE_DIR))
     if problem:
         raise InstallError(problem)
 
 
 def _check_kernel() -> None:
-    """Raises InstallError with each requirement of the engine oci that this machine lacks, and the remedy."""
+    """Check the kernel requirements of the engine oci. Raises InstallError with each missing one and its remedy."""
     if os.environ.get("ENGINE") != "oci" and containers.version() is not None:
         return  # a Docker daemon may serve instead
     host.prepare()  # controllers that only have to be mounted are not missing
@@ -282,7 +282,7 @@ def settings_digest(record: ServiceRecord) -> str:
 
 
 def main() -> int:
-    """0 when the service is healthy."""
+    """Start the service. Returns 0 when it is healthy."""
     if version.asked():
         return 0
     os.umask(0o022)

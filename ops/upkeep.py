@@ -23,7 +23,7 @@ from ops.state import StatePlace
 
 DEV_PYTHON = install.ROOT / ".venv/bin/python"
 RUNNERS = install.ROOT / "runners"
-#: What installs the clients that the tests drive, by script the folder of the state directory that it fills.
+#: Scripts that install the clients for the tests, with the folder of the state directory that each fills.
 CLIENT_ENVIRONMENTS = {
     "tests/clients/openwebui_env.py": "open-webui",
     "tests/api/dialects/clients_env.py": "dialect-clients",
@@ -33,7 +33,7 @@ CLIENT_ENVIRONMENTS = {
 def build_images(place: StatePlace, progress: BuildProgress, languages: list[str], refresh: str | None) -> None:
     """Build what is outdated with the service's own pip, then collect if nothing runs from the store.
 
-    Where a list of Python packages has changed, its lock file is made first.
+    If a list of Python packages has changed, its lock file is made first.
     """
     _install_packages(progress)
     install.make_venv(place.venv)
@@ -42,7 +42,7 @@ def build_images(place: StatePlace, progress: BuildProgress, languages: list[str
 
 
 def prepare_tests(place: StatePlace, progress: BuildProgress) -> None:
-    """Everything that the real tests stand on, in a state directory of their own."""
+    """Prepare everything that the real tests need, in a separate state directory."""
     if os.geteuid() != 0:
         raise InstallError("the tests run real sandboxes and need root")
     _install_packages(progress, install.PACKAGES | _engines_under_test() | web.TEST_PACKAGES)
@@ -76,7 +76,7 @@ def collect(place: StatePlace, progress: BuildProgress) -> None:
 
 
 def _engines_under_test() -> dict[str, str]:
-    """What the columns that RUNYARD_TEST_COLUMNS chooses (`oci/crun,docker/runc`; all when unset) stand on."""
+    """Select the packages that RUNYARD_TEST_COLUMNS needs (columns `oci/crun,docker/runc`; all when unset)."""
     chosen = os.environ.get("RUNYARD_TEST_COLUMNS")
     if not chosen:
         return install.TEST_PACKAGES
@@ -126,7 +126,7 @@ def _run_builder(python: Path, place: StatePlace, languages: list[str], refresh:
 
 
 def main() -> int:
-    """0 when it is done."""
+    """Run the command. Returns 0 on success."""
     parser = argparse.ArgumentParser(prog="ops.upkeep", description=__doc__)
     parser.add_argument("--version", action="version", version=f"runyard {VERSION}")
     parser.add_argument("what", choices=["images", "gc", "tests"])

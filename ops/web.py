@@ -14,7 +14,7 @@ from ops.environment import clean
 from ops.install import INSTALLED, ROOT, InstallError
 
 WEB = ROOT / "web"
-#: What building the page takes, and what its tests drive: package, and the file that shows it is there.
+#: Packages to build the page and for its tests: package, and the file that shows that it is installed.
 PACKAGES = {"nodejs": "/usr/bin/node", "npm": "/usr/bin/npm"}
 TEST_PACKAGES = {
     **PACKAGES,
@@ -48,7 +48,7 @@ def _run(*argv: str) -> None:
 
 
 def main() -> int:
-    """0 when the page is built."""
+    """Build the page. Returns 0 on success."""
     try:
         install_packages()
         build()

@@ -34,7 +34,7 @@ def failing(place: StatePlace) -> dict[str, dict[str, Any]]:
 
 
 def canary(place: StatePlace, language: str) -> tuple[str, str]:
-    """Have the example of a language run. Returns words about its failure and a remedy, empty if it ran."""
+    """Run the example of a language. Returns the reason of its failure and a remedy, empty if it ran."""
     answer = ask(place, {"op": "canary", "language": language}, CANARY_S)
     found = (answer or {}).get("canary")
     if not isinstance(found, dict):

@@ -9,12 +9,16 @@ import base64
 import binascii
 import re
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from protocol.job import Job, JobFile, JobInput
 from protocol.limits import JobInvalid
+from protocol.network import decode_network, encode_network
 
-_TEXT = ("run_id", "language", "stdin", "key", "session")
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_TEXT = ("run_id", "language", "stdin", "key", "session", "outputs", "context")
 _OPTIONAL_TEXT = ("code", "entrypoint")
 #: For the log and the traces: not worth a refusal, and not taken when it is not what it should be.
 _MARKS = {"request_id": re.compile(r"[A-Za-z0-9._-]{1,64}"), "traceparent": re.compile(r"[0-9a-f-]{55}")}
@@ -24,7 +28,8 @@ def encode_job(job: Job) -> dict[str, Any]:
     """Return the job as JSON-ready data; file contents as base64."""
     data = {name: getattr(job, name) for name in Job.__slots__ if name != "files"}
     data["args"] = list(job.args)
-    data["inputs"] = [asdict(item) for item in job.inputs]
+    data["network"] = encode_network(job.network)
+    data["inputs"] = encode_inputs(job.inputs)
     data["files"] = [{"path": f.path, "content": base64.b64encode(f.content).decode()} for f in job.files]
     return data
 
@@ -50,9 +55,10 @@ def decode_job(data: object) -> Job:
         if value not in allowed:
             raise JobInvalid(f"{name}: must be one of {', '.join(allowed)}", param=name)
         values[name] = value
-    if not isinstance(live := data.get("live", False), bool):
-        raise JobInvalid("live: must be true or false", param="live", code="invalid_type")
-    values["live"] = live
+    for name in ("live", "ends_when_cut", "stdin_open", "results"):
+        if not isinstance(flag := data.get(name, False), bool):
+            raise JobInvalid(f"{name}: must be true or false", param=name, code="invalid_type")
+        values[name] = flag
     for name, pattern in _MARKS.items():
         text = _text(name, data.get(name, ""))
         values[name] = text if pattern.fullmatch(text) else ""
@@ -60,12 +66,23 @@ def decode_job(data: object) -> Job:
         values[name] = _share(name, data.get(name))
     values["args"] = tuple(_text(f"args.{n}", v) for n, v in enumerate(_list("args", data.get("args", []))))
     values["env"] = {_text("env", k): _text(f"env.{k}", v) for k, v in _dict("env", data.get("env", {})).items()}
-    values["limits"] = dict(_dict("limits", data.get("limits", {})))
+    for name in ("limits", "compile_limits"):
+        values[name] = dict(_dict(name, data.get(name, {})))
     files = _list("files", data.get("files", []))
     values["files"] = tuple(_file(n, item) for n, item in enumerate(files))
-    inputs = _list("inputs", data.get("inputs", []))
-    values["inputs"] = tuple(_input(n, item) for n, item in enumerate(inputs))
+    values["inputs"] = decode_inputs(data.get("inputs", []))
+    values["network"] = decode_network(data.get("network"))
     return Job(**values)
+
+
+def decode_inputs(data: object) -> tuple[JobInput, ...]:
+    """Return the stored files that `encode_inputs` encoded. Raises JobInvalid, which names the field."""
+    return tuple(_input(number, item) for number, item in enumerate(_list("inputs", data)))
+
+
+def encode_inputs(inputs: Iterable[JobInput]) -> list[dict[str, Any]]:
+    """Return stored files as JSON-ready data."""
+    return [asdict(item) for item in inputs]
 
 
 def _text(name: str, value: object) -> str:

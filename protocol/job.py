@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from protocol.limits import KIB, MIB
+from protocol.network import NetworkAccess
 
 MAX_CODE_BYTES = MIB
 MAX_STDIN_BYTES = 8 * MIB
@@ -24,8 +25,9 @@ MAX_ARTIFACTS_BYTES = 25 * MIB
 MAX_SKIPPED_LISTED = 100
 #: The part of a sandbox's memory that /work may fill.
 WORK_SHARE = 0.5
-#: Where files with an id land, beneath /work.
+#: Directory of files given by id, beneath /work.
 INPUTS = "inputs"
+DEFAULT_OUTPUTS = "outputs"
 MAX_BODY_BYTES = 16 * MIB
 #: Jobs that bring no more are not counted by their size: there are not enough of them to fill a memory.
 SMALL_JOB_BYTES = 256 * 1024
@@ -56,6 +58,16 @@ def path_problem(path: str) -> str | None:
     return None
 
 
+def outputs_problem(path: str) -> str | None:
+    """Return why `path` cannot be the directory of artifacts, or None if it can: `.` is /work itself."""
+    if path == ".":
+        return None
+    problem = path_problem(path)
+    if problem is None and path.partition("/")[0] == INPUTS:
+        return f"must not be {INPUTS}"
+    return problem
+
+
 @dataclass(frozen=True, slots=True)
 class JobFile:
     """A file to write before the start. `path` is relative to /work, `content` its bytes."""
@@ -83,9 +95,9 @@ class Job:
 
     `language` may be an alias. `limits` holds only what was asked. `key` is whose run it is, for fairness.
     `most_running` and `most_waiting` are that key's share of the places and of the queue; None is no bound.
-    `interpreter` "cold" starts the language's interpreter anew instead of the waiting one. `live`: somebody
-    watches its output, so the language should not hold it back. `request_id` and `traceparent` say which
-    request and which trace it belongs to: for the log and the traces alone.
+    `interpreter` "cold" starts a new interpreter of the language instead of the waiting one. `live`: a client
+    follows its output, so the language should not buffer it. `request_id` and `traceparent` name its
+    request and its trace: for the log and the traces only.
     """
 
     run_id: str
@@ -102,12 +114,26 @@ class Job:
     isolation: Literal["default", "container", "gvisor"] = "default"
     interpreter: Literal["warm", "cold"] = "warm"
     live: bool = False
+    #: Limits of compiling below the service's own: some of `COMPILE_LIMITS`.
+    compile_limits: dict[str, int | float] = field(default_factory=dict)
+    #: True if the program, or its compiler, is ended when it writes more than is kept of a stream.
+    ends_when_cut: bool = False
     request_id: str = ""
     traceparent: str = ""
     most_running: int | None = None
     most_waiting: int | None = None
     #: The session that it runs in; empty for a sandbox of its own.
     session: str = ""
+    #: The directory beneath /work whose new or changed files are artifacts; empty for the default.
+    outputs: str = ""
+    #: The hosts that it may reach; None: it has no network.
+    network: NetworkAccess | None = None
+    #: The context of its session that its code is a cell of; empty for the default one.
+    context: str = ""
+    #: True if a run of its own is to have rich results: its code is executed as a cell.
+    results: bool = False
+    #: True if more input may come while it runs, after `stdin`.
+    stdin_open: bool = False
 
     @property
     def size(self) -> int:

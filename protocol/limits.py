@@ -1,9 +1,12 @@
-"""The limits of a run: the table of API.md, and what is wrong with a wish."""
+"""The limits of a run: their table, and the check of requested values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -79,23 +82,30 @@ class Limits:
     max_artifact_files: int = field(metadata=_row(10, 0, 100, "files", "Number of artifacts.", "number"))
 
     @classmethod
-    def resolve(cls, given: dict[str, int | float], *, pids_default: int = DEFAULT_PIDS) -> Limits:
-        """Fill in the defaults of the limits that were not given.
+    def resolve(
+        cls,
+        given: dict[str, int | float],
+        *,
+        pids_default: int = DEFAULT_PIDS,
+        rules: Mapping[str, LimitRule] | None = None,
+    ) -> Limits:
+        """Fill in the defaults of the limits that were not given; `rules` are LIMIT_RULES, or those of a session.
 
         Raises JobInvalid naming the field for one that is unknown, of the wrong type or out of bounds.
         """
+        rules = LIMIT_RULES if rules is None else rules
         values: dict[str, Any] = {}
         for name, value in given.items():
-            problem = limit_problem(name, value)
+            problem = limit_problem(name, value, rules)
             if problem:
                 raise JobInvalid(problem.message, param=f"limits.{name}", code=problem.code)
             values[name] = value
-        for name, rule in LIMIT_RULES.items():
+        for name, rule in rules.items():
             if name not in values and rule.default is not None:
                 values[name] = rule.number(rule.default)
         values.setdefault("pids", pids_default)
         default_cpu = max(1, round(values["timeout_ms"] * values["cpus"]))
-        values.setdefault("cpu_ms", min(default_cpu, int(LIMIT_RULES["cpu_ms"].ceiling)))
+        values.setdefault("cpu_ms", min(default_cpu, int(rules["cpu_ms"].ceiling)))
         return cls(**values)
 
 
@@ -108,10 +118,12 @@ def _rules() -> dict[str, LimitRule]:
 
 
 LIMIT_RULES = _rules()
-#: What compiling may take, whatever the run's own limits are: wall clock, processors, processes and threads.
+#: Limits of compiling, independent of the run's own: wall clock, processors, processes and threads.
 COMPILE_TIMEOUT_MS = 30_000
 COMPILE_CPUS = LIMIT_RULES["cpus"].ceiling
 COMPILE_PIDS = 256
+#: The limits of compiling that a job may lower.
+COMPILE_LIMITS = ("timeout_ms", "cpu_ms", "memory_mb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +132,12 @@ class LimitProblem:
     code: str
 
 
-def limit_problem(name: str, value: object) -> LimitProblem | None:
-    """Return the problem of a limit as one sentence naming field and bound; None if it is valid."""
-    rule = LIMIT_RULES.get(name)
+def limit_problem(name: str, value: object, rules: Mapping[str, LimitRule] | None = None) -> LimitProblem | None:
+    """Return the problem of a limit as one sentence naming field and bound; None if it is valid.
+
+    `rules` are LIMIT_RULES, or those of a session.
+    """
+    rule = (LIMIT_RULES if rules is None else rules).get(name)
     field_name = f"limits.{name}"
     if rule is None:
         return LimitProblem(f"{field_name}: there is no such limit", "unknown_field")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+import orjson
+
+from protocol.hints import HintData
+from protocol.kernel import ExceptionFacts, KernelState
 from protocol.limits import Limits
 from protocol.states import Status
 
@@ -18,6 +22,10 @@ class Usage:
     cpu_ms: int = 0
     max_rss_mb: int = 0
     queue_ms: int = 0
+    #: Sent to the hosts that the run may reach, and received from them, together.
+    egress_bytes: int = 0
+    #: True if something else ran in the sandbox of a session meanwhile: then the other numbers are of both.
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +56,19 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class OutputBlob:
-    """An output that is stored as a blob of the artifacts' area, in UTF-8, beside being told."""
+    """An output that is stored as a blob of the artifacts' area, in UTF-8, in addition to the result.
 
-    part: Literal["stdout", "stderr"]
+    Results are a list in JSON.
+    """
+
+    part: Literal["stdout", "stderr", "results"]
     sha256: str
     size: int
 
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """The isolation that was in force for one run, as measured by the engine."""
+    """The isolation of one run, as measured by the engine."""
 
     engine: str
     runtime: str
@@ -69,7 +80,7 @@ class Isolation:
     image: str
     #: gVisor's means of catching system calls (`systrap`, `ptrace`); None where the host's kernel answers them.
     platform: str | None = None
-    #: Whether DISABLE_SANDBOX_SECURITY took seccomp, AppArmor and no-new-privileges away.
+    #: True if DISABLE_SANDBOX_SECURITY removed seccomp, AppArmor and no-new-privileges.
     relaxed: bool = False
 
 
@@ -112,10 +123,20 @@ class Result:
     timeline: list[list[Any]] = field(default_factory=list)
     #: The outputs that are too large for a record.
     outputs: tuple[OutputBlob, ...] = ()
+    #: Why the program failed, and the remedy; see `sandbox.hints`.
+    hints: tuple[HintData, ...] = ()
+    #: Of a cell of a context: the context, the number of the cell in it, and whether its variables were kept.
+    context: str | None = None
+    execution_count: int | None = None
+    state: KernelState | None = None
+    exception: ExceptionFacts | None = None
+    #: See `sandbox.sessions.kernel_replies`.
+    results: tuple[orjson.Fragment, ...] = ()
+    results_dropped: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready data, with the fields named as in API.md."""
-        return asdict(self)
+        """Return data for orjson, with the fields named as in API.md."""
+        return asdict(replace(self, results=())) | {"results": list(self.results)}
 
 
 @dataclass(frozen=True, slots=True)

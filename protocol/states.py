@@ -12,7 +12,7 @@ LiveStatus = Literal["queued", "running"]
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """Describe one state: whether a run in it has ended, and the sentence that tells a client what it means.
+    """Describe one state: whether a run in it has ended, and the sentence that explains it to a client.
 
     The states of ended runs are also the values of the metrics' label `status`.
     """

@@ -5,9 +5,9 @@
     records.runs.accept(...); records.runs.finish(...)
     records.close()
 
-What each part does is said by the Protocols in `records.runs`, `.files`, `.keys`, `.usage`, `.leases`,
+Each part is described by the Protocols in `records.runs`, `.files`, `.keys`, `.usage`, `.leases`,
 `.sessions`, `.tenants` and `.retention`.
-Nothing outside of this room sees SQL. SQLAlchemy is loaded when a database is opened, not before.
+No code outside this package sees SQL. SQLAlchemy is loaded when a database is opened, not before.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def open_records(
     """Return the records in the database of that URL, migrated before. It connects when it is first used.
 
     `connections` are the most that are open (SQLite: for reading), `wait_s` how long a call may wait for one or
-    for a lock before it raises RecordsUnavailable, `clock` what tells the milliseconds since the epoch, `instance`
-    whose the runs are that are accepted, and `lease_ms` how long a lease lasts (`records.leases`).
+    for a lock before it raises RecordsUnavailable, `clock` returns the milliseconds since the epoch, `instance`
+    owns the runs that are accepted, and `lease_ms` how long a lease lasts (`records.leases`).
     """
     from records.sql.database import Database, parse_url
     from records.sql.files import SqlFiles
@@ -94,7 +94,7 @@ def open_records(
         usage=usage,
         retention=SqlRetention(database, runs, files),
         leases=SqlLeases(database, lease_ms),
-        sessions=SqlSessions(database, instance),
+        sessions=SqlSessions(database, usage, instance),
         tenants=SqlTenants(database),
         ping=database.ping,
         close=database.close,

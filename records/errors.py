@@ -1,4 +1,4 @@
-"""What can go wrong in `records`, as its callers see it.
+"""The errors of `records` that its callers see.
 
     RecordsError
     ├── RecordsUnavailable   the database cannot be used now: 503 with Retry-After

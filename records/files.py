@@ -22,7 +22,7 @@ class StoredBlob:
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """A file whose bytes are in storage already. Texts are kept as they are given, whatever is in them."""
+    """A file whose bytes are in storage already. Texts are kept unchanged and unchecked."""
 
     id: str
     name: str
@@ -59,7 +59,7 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class OverStorage:
+class StorageQuotaExceeded:
     """The file would take the owner above what a key may keep; `used_bytes` is what it keeps now."""
 
     used_bytes: int
@@ -69,12 +69,14 @@ class OverStorage:
 class FileStore(Protocol):
     """Keeps what is known of files; artifacts are added by `RunStore.finish`. Raises RecordsUnavailable.
 
-    A blob that the last row naming it has left is written down in the same transaction (`unnamed`), so that it is
-    removed from storage in the end even if everything is killed in between. Storage must not remove one that was
-    written anew since: give `unnamed` a grace of some minutes.
+    When the last row that references a blob is deleted, the blob is recorded as unreferenced in the same
+    transaction, so that it is removed eventually, even after a crash. Storage must not remove a blob that was
+    stored again since: give `unreferenced` a grace of some minutes.
     """
 
-    def put(self, owner: str, file: NewFile, *, limit_bytes: int | None = None) -> FileRecord | OverStorage:
+    def put(
+        self, owner: str, file: NewFile, *, limit_bytes: int | None = None
+    ) -> FileRecord | StorageQuotaExceeded:
         """Keep an upload. Checking the limit on all the owner's files and adding are one step."""
         ...
 
@@ -83,7 +85,7 @@ class FileStore(Protocol):
         ...
 
     def linked(self, file_id: str) -> FileRecord | None:
-        """Return the file whoever owns it: for a signed link, which is the permission."""
+        """Return the file of any owner: for a signed link, which is the permission."""
         ...
 
     def list(
@@ -111,17 +113,17 @@ class FileStore(Protocol):
         ...
 
     def in_use(self, blobs: Iterable[StoredBlob]) -> frozenset[StoredBlob]:
-        """Those of them that some file names."""
+        """Return the blobs that at least one file references."""
         ...
 
-    def abandon(self, blobs: Iterable[StoredBlob]) -> None:
-        """They are in storage and got no file: unless one names them, they are to be removed (`unnamed`)."""
+    def mark_unreferenced(self, blobs: Iterable[StoredBlob]) -> None:
+        """Record blobs that are in storage without a file, so that `unreferenced` lists them for removal."""
         ...
 
-    def unnamed(self, *, before_ms: int, limit: int = 1000) -> tuple[StoredBlob, ...]:
-        """Blobs that no file has named since before that moment: remove them from storage, then `forget` them."""
+    def unreferenced(self, *, before_ms: int, limit: int = 1000) -> tuple[StoredBlob, ...]:
+        """List blobs unreferenced since before `before_ms`. Remove them from storage, then call `delete_rows`."""
         ...
 
-    def forget(self, blobs: Iterable[StoredBlob]) -> None:
-        """They are gone from storage."""
+    def delete_rows(self, blobs: Iterable[StoredBlob]) -> None:
+        """Delete the records of blobs that were removed from storage."""
         ...

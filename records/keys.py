@@ -38,7 +38,7 @@ class StoredKey:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who does something to a key, and when: a key's id, `admin`, `operator`, an address."""
+    """The actor of a change to a key, and its time: a key's id, `admin`, `operator`, an address."""
 
     name: str
     at_ms: int
@@ -57,7 +57,7 @@ class AuditEntry:
 
 
 class KeyStore(Protocol):
-    """Keeps keys. Each change and its audit entry are one transaction, in force at once in every process.
+    """Keeps keys. Each change and its audit entry are one transaction, effective at once in every process.
 
     Raises RecordsUnavailable.
     """
@@ -71,22 +71,22 @@ class KeyStore(Protocol):
         ...
 
     def labels(self, key_ids: Collection[str]) -> dict[str, str]:
-        """The labels of those keys, by id; an id that is none is left out."""
+        """Return the labels of these keys by id. Unknown ids are omitted."""
         ...
 
     def find(self, digest: bytes) -> StoredKey | None:
-        """The key of that digest, or whose previous one it is within its grace; not a revoked one.
+        """Find the key with this digest, or with this previous digest in its grace period, unless it is revoked.
 
-        Asked for each request of a stored key, so that what was changed is in force at once in every process.
+        Called for each request of a stored key, so that a change is effective at once in every process.
         """
         ...
 
     def get(self, key_id: str) -> StoredKey | None:
-        """The key of that id, revoked or not."""
+        """Return the key with this id, revoked or not."""
         ...
 
     def list(self, *, limit: int, after: str | None = None, order: Order = "desc") -> RecordPage[StoredKey]:
-        """All keys, the newest first unless asked otherwise. Raises UnknownCursor."""
+        """Return a page of all keys, by default the newest first. Raises UnknownCursor."""
         ...
 
     def update(
@@ -116,5 +116,5 @@ class KeyStore(Protocol):
         ...
 
     def audit(self, *, limit: int, after: str | None = None, subject: str | None = None) -> RecordPage[AuditEntry]:
-        """What was done, the newest first. Raises UnknownCursor."""
+        """Return a page of the audit log, the newest entry first. Raises UnknownCursor."""
         ...

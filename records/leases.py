@@ -1,4 +1,4 @@
-"""Leases: which instance of the service uses the database, so that no other takes its runs for a dead one's.
+"""Leases: which instance of the service uses the database, so that no other ends its live runs.
 
 An *instance* is one STATE_DIR: its id is kept there, and every run names the instance that accepted it. Its lease
 is alive while its heartbeat is younger than the setting LEASE_S, by the database's own clock.
@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-#: Where nothing else is set: after so long without a heartbeat an instance is dead.
+#: The default time after the last heartbeat at which a lease expires.
 LEASE_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """Who asks for a lease: the instance's id, and the name and the boot of the machine it runs on."""
+    """The holder of a lease: the instance's id, and the name and the boot of its machine."""
 
     id: str
     host: str
@@ -35,7 +35,7 @@ class Holder:
 class LeaseStore(Protocol):
     """Keeps leases. Each call is one transaction. Raises RecordsUnavailable."""
 
-    #: How long a lease is alive after its last heartbeat, in milliseconds.
+    #: The validity of a lease after its last heartbeat, in milliseconds.
     lease_ms: int
 
     def acquire(self, instance: Instance) -> Holder | None:
@@ -46,7 +46,7 @@ class LeaseStore(Protocol):
         ...
 
     def beat(self, instance: Instance) -> bool:
-        """Give a heartbeat. False if the lease was lost: it was dead, and another instance has taken its place."""
+        """Send a heartbeat. Returns False if the lease expired and another instance has taken its place."""
         ...
 
     def release(self, instance: Instance) -> None:

@@ -1,4 +1,4 @@
-"""How bytes are kept: small ones plain, larger ones compressed, events in chunks.
+"""The stored form of bytes: small ones plain, larger ones compressed, events in chunks.
 
 Zstandard at level 1: on documents of 1 KB to 1 MB it took a third to a fifth of zlib's CPU at the same size, and
 15 µs for the document of a usual run.
@@ -19,11 +19,11 @@ LEVEL = 1
 #: A chunk of events is closed when it holds as much, so that reading on after some event unpacks little.
 CHUNK_BYTES = 64 * 1024
 
-#: What the column of a chunk's last `seq` holds.
+#: The largest value of the column of a chunk's last `seq`.
 LARGEST_SEQ = 2**31 - 1
 
 _PLAIN, _ZSTD = b"\x00", b"\x01"
-#: To make a compressor's room takes as long as to compress a document: one is kept, and used one at a time.
+#: To allocate a compressor takes as long as to compress a document: one is kept, used by one thread at a time.
 _compressor, _in_use = zstandard.ZstdCompressor(level=LEVEL), threading.Lock()
 
 
@@ -56,7 +56,7 @@ def unpack(kept: bytes) -> bytes:
 
 
 def chunks(events: Iterable[StoredEvent], *, above: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Those events with `seq` > `above` as (last seq, packed lines). Raises ValueError if they are not in order."""
+    """Pack events with `seq` > `above` as (last seq, packed lines). Raises ValueError if they are not in order."""
     lines: list[bytes] = []
     size, last = 0, 0
     for event in events:

@@ -1,4 +1,4 @@
-"""How long things are kept, and how much of them, and the thread that sees to it."""
+"""The age and size limits of records and files, and the thread that enforces them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SWEEP_S = 60.0
 STOP_WITHIN_S = 10.0
 #: Keys that are looked at in one pass over those that keep more than they may.
 MOST_KEYS = 100
-#: Freed pages of 4 KiB that are given back in one transaction, and those that are kept for what comes next.
+#: Freed pages of 4 KiB that are returned in one transaction, and those that are kept for new rows.
 SHRINK_PAGES, SPARE_PAGES = 512, 1024
 
 
@@ -53,13 +53,18 @@ class RetentionStore(Protocol):
     """
 
     def sweep_runs(self, *, ended_before_ms: int, keep_at_most: int, batch: int = BATCH) -> int:
-        """Ended runs that ended before that moment, or that are beyond the newest `keep_at_most` ended ones:
-        the longest ended first, with their requests, events and artifacts. Live runs are never touched.
+        """Delete runs that ended before `ended_before_ms` or are not among the newest `keep_at_most` ended ones.
+
+        The oldest are deleted first, with their requests, events and artifacts. Live runs are never deleted.
         """
         ...
 
+    def sweep_sessions(self, *, ended_before_ms: int, batch: int = BATCH) -> int:
+        """Remove sessions that ended before that moment; how many."""
+        ...
+
     def sweep_key(self, owner: str, *, keep_bytes: int, batch: int = BATCH) -> int:
-        """Ended runs of one key, the oldest first, until all of its take at most `keep_bytes`."""
+        """Delete ended runs of one key, the oldest first, until its records take at most `keep_bytes`."""
         ...
 
     def kept_bytes(self) -> int:
@@ -71,15 +76,15 @@ class RetentionStore(Protocol):
         ...
 
     def shrink(self, *, pages: int, spare_pages: int) -> int:
-        """Give freed pages of SQLite's file back to the file system, all but `spare_pages`; how many."""
+        """Return freed pages of SQLite's file to the file system, all but `spare_pages`. Returns their number."""
         ...
 
     def expire_files(self, *, now_ms: int, batch: int = BATCH) -> int:
-        """Files whose `expires_at_ms` has come."""
+        """Delete up to `batch` files whose `expires_at_ms` has passed."""
         ...
 
     def expire_idempotency(self, *, now_ms: int, batch: int = BATCH) -> int:
-        """Idempotency keys that are no longer remembered."""
+        """Delete up to `batch` expired idempotency keys."""
         ...
 
     def checkpoint(self) -> None:
@@ -92,6 +97,7 @@ def sweep(store: RetentionStore, policy: Policy, now_ms: int, stop: Event | None
     oldest_ms = now_ms - int(policy.runs_days * _DAY_MS)
     steps: tuple[Callable[[], int], ...] = (
         partial(store.sweep_runs, ended_before_ms=oldest_ms, keep_at_most=policy.runs_count),
+        partial(store.sweep_sessions, ended_before_ms=oldest_ms),
         partial(store.expire_files, now_ms=now_ms),
         partial(store.expire_idempotency, now_ms=now_ms),
     )
@@ -159,7 +165,7 @@ class Retention:
     """A thread: sweeps every minute, bounds bytes and checkpoints every second. To be started after a fork."""
 
     def __init__(self, store: RetentionStore, policy: Callable[[], Policy], *, sweep_s: float = SWEEP_S) -> None:
-        """Take the policy anew for each pass: plans can change while the service runs."""
+        """`policy` is called for each pass, because plans can change while the service runs."""
         self._store = store
         self._policy = policy
         self._sweep_s = sweep_s
@@ -196,7 +202,7 @@ class Retention:
             except RecordsUnavailable:
                 log.warning("retention has to wait for the database")
             except Exception:
-                log.exception("retention failed; it goes on")
+                log.exception("retention failed; the next pass tries again")
             self._stop.wait(CHECKPOINT_S)
 
     def _shrink(self) -> None:

@@ -4,8 +4,8 @@
                  │  ◀─ requeue, retry ───┘  │
                  └──────────finish──────────┘
 
-A run belongs to an *attempt*: 1 when it is accepted, one more at each `retry`. Whoever reports on an attempt names
-it, so that a worker thought dead cannot change what the next one does.
+A run belongs to an *attempt*: 1 when it is accepted, one more at each `retry`. Each report names its
+attempt, so that a worker that was given up cannot change the next attempt.
 
 Times are integer milliseconds since the epoch, of the caller's clock.
 """
@@ -16,15 +16,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from records.files import Area, NewFile, OverStorage
+from records.files import Area, NewFile, StorageQuotaExceeded
 from records.page import Order, RecordPage
 from records.usage import NOTHING_USED, Quota, RunUsage
 
 ENDED = frozenset({"error", "cancelled", "timeout", "oom", "killed", "failed", "succeeded"})
 FIRST_ATTEMPT = 1
-#: What is kept of an error text to be searched: its end, where interpreters say what went wrong.
+#: The searchable part of an error text: its end, which in interpreters' output names the error.
 ERROR_BYTES = 512
-#: How long an Idempotency-Key is remembered.
+#: The time for which an Idempotency-Key is remembered.
 IDEMPOTENCY_MS = 24 * 3600 * 1000
 
 
@@ -32,7 +32,7 @@ IDEMPOTENCY_MS = 24 * 3600 * 1000
 class RunBlob:
     """A part of a run that is too large for a record: the bytes are in storage, in the area of who wrote them."""
 
-    part: Literal["request", "stdout", "stderr"]
+    part: Literal["request", "stdout", "stderr", "results"]
     area: Area
     sha256: str
     size: int
@@ -55,12 +55,15 @@ class NewRun:
     status: Literal["queued", "running"] = "queued"
     #: Counted in the transaction that accepts the run, and only then.
     quota: Quota | None = None
-    #: Refused if its owner keeps so many bytes of files already: there would be no room for its artifacts.
+    #: The run is rejected if its owner's files take this many bytes: there would be no room for its artifacts.
     storage_bytes: int | None = None
     #: The request where it is in storage; `request` is empty then.
     blob: RunBlob | None = None
     #: The run can be found by each of these names and values.
     metadata: Mapping[str, str] = field(default_factory=dict)
+    #: The session that it runs in, and a name of the client's own that no other run of its key has.
+    session_id: str | None = None
+    external_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,11 @@ class Duplicate:
 @dataclass(frozen=True, slots=True)
 class Mismatch:
     """The Idempotency-Key was used with another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalIdUsed:
+    """Another run of the same key has the external id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +148,7 @@ class EventPage:
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """How a run ended. Events already kept (by `seq`) are passed over, so all of them may be given."""
+    """The end of a run. Events already stored (by `seq`) are skipped, so all of them may be given."""
 
     status: str
     ended_at_ms: int
@@ -168,37 +176,41 @@ class RunFilter:
     metadata: Mapping[str, str] = field(default_factory=dict)
     #: Part of the error text, in any case.
     error: str | None = None
+    session_id: str | None = None
+    external_id: str | None = None
 
 
 class RunStore(Protocol):
-    """Keeps runs. Every call is safe from many threads and processes; a run is its owner's and nobody else's.
+    """Keeps runs. Every call is safe from many threads and processes; a run is visible to its owner only.
 
-    Each changing call is one transaction: it is kept when it has returned, whoever is killed after. Every call
+    Each changing call is one transaction: it is durable when the call has returned. Every call
     raises RecordsUnavailable after a bounded wait.
     """
 
     def accept(
         self, run: NewRun, idempotency: IdempotencyKey | None = None
-    ) -> AcceptedRun | Duplicate | Mismatch | OverQuota | OverStorage:
+    ) -> AcceptedRun | Duplicate | Mismatch | ExternalIdUsed | OverQuota | StorageQuotaExceeded:
         """Keep a run before it is dispatched. Of any number of duplicates in parallel exactly one is accepted.
 
-        After RecordsUnavailable the run may have been kept all the same (the answer to the commit was lost):
-        answer 503, and `discard` it when the database is back; nobody was told its id.
+        After RecordsUnavailable the run may nevertheless have been stored (the answer to the commit was lost):
+        answer 503, and `discard` it when the database is back; no client knows its id.
         """
         ...
 
     def begin(self, run_id: str, attempt: int, document: bytes) -> bool:
-        """From queued to running. False, and nothing changed, if it is not queued in that attempt."""
+        """Change a run from queued to running. Returns False and changes nothing if this attempt is not queued."""
         ...
 
     def requeue(self, run_id: str, attempt: int, document: bytes) -> bool:
-        """From running back to queued, in the same attempt: a run that was accepted as running, in the hope of a
-        place, has to wait for one. False, and nothing changed, if it is not running in that attempt.
+        """Change a run from running back to queued, in the same attempt.
+
+        It was accepted as running because a place seemed free, and must wait for one. Returns False and changes
+        nothing if this attempt is not running.
         """
         ...
 
     def retry(self, run_id: str, attempt: int, document: bytes) -> int | None:
-        """Back to queued as the next attempt, which is returned. None if that attempt is not live."""
+        """Queue a run as the next attempt and return its number; None if this attempt is not live."""
         ...
 
     def append_events(self, run_id: str, attempt: int, events: tuple[StoredEvent, ...]) -> bool:
@@ -208,9 +220,9 @@ class RunStore(Protocol):
         ...
 
     def finish(self, run_id: str, attempt: int, end: RunEnd) -> bool:
-        """The one transaction that ends a run: status, document, last events, artifacts, usage.
+        """Record the end of a run in one transaction: status, document, last events, artifacts, usage.
 
-        False, and nothing changed, if that attempt is not live: it had ended, was retried or deleted. After
+        Returns False and changes nothing if this attempt is not live: it ended, was retried or was deleted. After
         RecordsUnavailable call it again, until it answers; it takes effect once.
         """
         ...
@@ -222,15 +234,15 @@ class RunStore(Protocol):
         ...
 
     def get(self, owner: str, run_id: str) -> Run | None:
-        """The run of that owner, or None: unknown, forgotten and another's look the same."""
+        """Return a run of this owner, or None. Unknown, deleted and foreign runs look the same."""
         ...
 
     def request(self, owner: str, run_id: str) -> bytes | None:
-        """The body that made the run, or None as for `get`. Empty for one that is in storage."""
+        """Return the request body of the run, or None as `get` does. Empty if the body is in storage."""
         ...
 
     def request_blob(self, owner: str, run_id: str) -> RunBlob | None:
-        """The body that made the run where it is in storage; else None."""
+        """Return the blob of the run's request body if it is in storage, else None."""
         ...
 
     def list(
@@ -244,7 +256,7 @@ class RunStore(Protocol):
         language: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> RecordPage[Run]:
-        """The owner's runs in the order they were accepted, newest first unless asked otherwise.
+        """List the owner's runs by time of acceptance, by default the newest first.
 
         A page holds at most `limit` runs and about 32 MiB of documents, so it may be shorter and yet have more
         to follow, even if it is empty. Raises UnknownCursor when `after` is not a run of the owner's.
@@ -254,15 +266,15 @@ class RunStore(Protocol):
     def search(
         self, wanted: RunFilter, *, limit: int, after: str | None = None, order: Order = "desc"
     ) -> RecordPage[Run]:
-        """Runs of all owners, as `list`. Runs from before metadata and error texts were kept are found by neither.
+        """List the runs of all owners that match. Older runs may lack metadata and error text, and do not match.
 
-        One call looks at a bounded number of rows. Where that finds fewer runs than `limit`, the page is short or
-        empty and `cursor` goes on behind them. Raises UnknownCursor when `after` is not a run.
+        One call looks at a bounded number of rows. If it finds fewer runs than `limit`, the page is short or
+        empty and `cursor` continues after the last row. Raises UnknownCursor when `after` is not a run.
         """
         ...
 
     def events(self, owner: str, run_id: str, *, after: int = 0, limit: int = 1000) -> EventPage | None:
-        """Events with `seq` > `after`: at most `limit` of them and about 1 MiB. None as for `get`."""
+        """Return events with `seq` > `after`, at most `limit` and about 1 MiB; None as `get` does."""
         ...
 
     def delete(self, owner: str, run_id: str) -> Literal["deleted", "live", "unknown"]:
@@ -270,10 +282,10 @@ class RunStore(Protocol):
         ...
 
     def unfinished(self) -> Iterator[Run]:
-        """Runs of all owners that are live, the oldest first: for recovery at start.
+        """Iterate over the live runs of all owners, the oldest first, for recovery at start.
 
-        Those that this instance accepted, and those of instances whose lease is dead: another's that lives sees to
-        its own.
+        Included are the runs of this instance and of instances whose lease has expired. An instance with a valid
+        lease recovers its own runs.
 
         None that is accepted after this call is among them, nor one that has ended by the time it would come.
         They are read in batches, so each step of the iterator may raise RecordsUnavailable.

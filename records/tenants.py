@@ -1,4 +1,4 @@
-"""Owners of the rows of static keys: a label is a tenant, whichever token it has."""
+"""Owners of the rows of static keys: a label is a tenant, independent of its token."""
 
 from __future__ import annotations
 

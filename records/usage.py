@@ -1,15 +1,15 @@
-"""What was used, by key, day and language; and how many runs a key has had of those it may have."""
+"""The usage by key, day and language, and the quotas of runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class RunUsage:
-    """What one run used. Memory is its limit times its wall clock, in mebibyte-milliseconds: an integer adds
+    """The usage of one run. Memory is its limit times its wall clock, in mebibyte-milliseconds: an integer adds
     up exactly (`gb_seconds` = memory_mb_ms / 1024 / 1000).
     """
 
@@ -18,6 +18,18 @@ class RunUsage:
     memory_mb_ms: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    egress_bytes: int = 0
+
+
+class SessionUsed(NamedTuple):
+    """The usage of a session since its creation: the milliseconds in which its processes could run, those of CPU,
+    the memory that it was charged for by its time, in mebibyte-milliseconds, and bytes to and from other machines.
+    """
+
+    awake_ms: int = 0
+    cpu_ms: int = 0
+    memory_mb_ms: int = 0
+    egress_bytes: int = 0
 
 
 NOTHING_USED = RunUsage()
@@ -25,7 +37,7 @@ NOTHING_USED = RunUsage()
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """What one key's runs of one language that ended on one day (UTC) used together."""
+    """The total usage of one key's runs of one language that ended on one day (UTC)."""
 
     day: date
     language: str
@@ -35,11 +47,18 @@ class UsageRow:
     memory_mb_ms: int
     bytes_in: int
     bytes_out: int
+    #: Sessions that were created, and what sessions used: the time in which their processes could run.
+    sessions: int
+    session_ms: int
+    session_cpu_ms: int
+    session_memory_mb_ms: int
+    #: Sent to other machines and received from them, by runs and sessions.
+    egress_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How many runs a key may have in a period. The period is the caller's word for it: `all`, `2026-11`."""
+    """The number of runs that a key may have in a period. The caller names the period: `all`, `2026-11`."""
 
     period: str
     limit: int
@@ -62,7 +81,7 @@ class UsageQuery:
 
 @dataclass(frozen=True, slots=True)
 class UsageTotal:
-    """What the runs of one group used together. A field is None where it is not grouped by."""
+    """The total usage of the runs of one group. A field is None if it is not part of the grouping."""
 
     owner: str | None
     #: The plan that the key has now; None for a static key too.
@@ -75,19 +94,28 @@ class UsageTotal:
     memory_mb_ms: int
     bytes_in: int
     bytes_out: int
+    sessions: int
+    session_ms: int
+    session_cpu_ms: int
+    session_memory_mb_ms: int
+    egress_bytes: int
 
 
 class UsageStore(Protocol):
     """Reads what finished runs have written (`RunStore.finish`). Kept for ever: a row a key, day and language."""
 
     def report(self, asked: UsageQuery, *, limit: int) -> tuple[UsageTotal, ...]:
-        """The usage of all keys by group, in the order of the groups; at most `limit` of them."""
+        """Sum the usage of all keys by group, in the order of the groups, at most `limit` groups."""
         ...
 
     def usage(self, owner: str, first: date, last: date) -> tuple[UsageRow, ...]:
-        """The rows of the days from `first` to `last`, both included, by day and language."""
+        """Return the usage rows from day `first` to day `last`, both included, by day and language."""
+        ...
+
+    def session_usage(self, owner: str, first: date | None) -> tuple[int, int]:
+        """Return the milliseconds of sessions, and of their CPU, from day `first` on; None means all."""
         ...
 
     def counted(self, owner: str, period: str) -> int:
-        """The runs that `RunStore.accept` has counted in that period, those that still run included."""
+        """Count the runs that `RunStore.accept` accepted in this period, including live ones."""
         ...

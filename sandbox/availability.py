@@ -1,8 +1,8 @@
 """Track whether sandboxes can be made, by language: for readiness and for operators.
 
 A single failure may be a machine under load, and is tried again; the second in a row counts. One success ends it.
-What is counted has the name of a language, or `LANGUAGE/WAY` where sandboxes are also made in another way: each is
-counted by itself, as one may work where another does not.
+The counters are named by language, or `LANGUAGE/WAY` if sandboxes are also made in another way: each way has its
+own counter, because one may work where another does not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FAILING_FROM = 2
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Failures in a row under one name. `words` are the engine's own of the last one: never for a client.
+    """Failures in a row under one name. `words` is the engine's message of the last one: never sent to a client.
 
     `since` is when the first of them was, as RFC 3339.
     """

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Protocol
 
 from config.clock import now
 from config.failpoints import failpoint
 from protocol.job import Job
-from protocol.limits import COMPILE_TIMEOUT_MS, MIB, JobInvalid
+from protocol.limits import COMPILE_TIMEOUT_MS, MIB, JobInvalid, Limits
 from protocol.result import Compile, Isolation, JobError, Refusal, Result, Source, Usage
 from sandbox.admission.control import (
     Admission,
@@ -25,6 +27,7 @@ from sandbox.agent_client.report import AgentReport, CompileOutcome
 from sandbox.engines import EngineError, Sandbox
 from sandbox.languages import Catalogue
 from sandbox.lock_watch import LockWatch
+from sandbox.network.relay import NetworkRelay
 from sandbox.pool.warm_pool import NotReady, WarmPool
 from sandbox.results import INTERRUPTED, ended_result, result_without_run
 from sandbox.run.live import LiveRun
@@ -36,8 +39,8 @@ log = logging.getLogger(__name__)
 
 RETRY_OVERLOADED_S = 5
 RETRY_NOT_READY_S = 30
-#: An api that dies closes its connections one after the other. A place that this frees is kept for so long, so that
-#: no run is started that the same api waited for.
+#: A killed api's connections close one after the other. A place that this frees is kept for this many seconds, so
+#: that no run of the same api is started.
 API_CLOSES_S = 0.1
 
 
@@ -51,6 +54,25 @@ class AdmittedJob:
     pool: WarmPool
 
 
+class CellExecutor(Protocol):
+    """Executes the code of runs with rich results: `sandbox.sessions.single_use`."""
+
+    def limits(self, plan: ExecutionPlan) -> Limits:
+        """Return the limits of a plan's sandbox."""
+
+    def run(  # one argument per thing that the run has
+        self,
+        plan: ExecutionPlan,
+        sandbox: Sandbox,
+        source: Source,
+        pool: WarmPool,
+        queue_ms: int,
+        live: LiveRun,
+        network: NetworkRelay | None,
+    ) -> Result:
+        """Execute it in a sandbox that has these limits. Raises EngineError, StorageError."""
+
+
 class Executor:
     """Runs jobs, each on the caller's thread."""
 
@@ -62,12 +84,18 @@ class Executor:
         storage: Storage,
         gvisor: WarmPool | None = None,
         *,
+        cells: CellExecutor,
         locks: LockWatch,
         compile_timeout_ms: int = COMPILE_TIMEOUT_MS,
+        egress: Path | None = None,
     ) -> None:
-        """`gvisor` has the sandboxes of runs that ask for it; None where there is none."""
+        """`gvisor` has the sandboxes of runs that ask for it; None where there is none. `cells` executes those
+        that ask for results. `egress` is the socket of the egress process; None where no run may reach anything.
+        """
+        self._egress = egress
         self._compile_timeout_ms = compile_timeout_ms
         self._locks = locks
+        self._cells = cells
         self._gvisor = gvisor
         self._catalogue = catalogue
         self._storage = storage
@@ -75,9 +103,11 @@ class Executor:
         self._admission = admission
 
     def accept(self, job: Job) -> AdmittedJob | Refusal:
-        """Check a job and enter the queue, without waiting. What is accepted must be given to `run`."""
+        """Check a job and enter the queue, without waiting. An accepted job must be passed to `run`."""
         try:
             plan = build_plan(job, self._catalogue, compile_timeout_ms=self._compile_timeout_ms)
+            if plan.network is not None and self._egress is None:
+                return Refusal(403, "network: EGRESS is off here", "network_not_allowed", "network.allow")
             pool = self._pool_for(job)
             pool.check(plan.language)
             share = KeyLimit(job.most_running, job.most_waiting)
@@ -106,14 +136,14 @@ class Executor:
         return self._gvisor
 
     def abandon(self, accepted: AdmittedJob) -> None:
-        """Give back the place of a job that is not run after all."""
+        """Release the place of a job that will not be run."""
         self._admission.release(accepted.place)
 
     def run(self, accepted: AdmittedJob, live: LiveRun) -> Result | Refusal:
         """Run what was accepted to its end.
 
-        A run that never got its place is refused if its caller waits for the answer alone; one that listens, or
-        comes back later, gets a result that says so.
+        If the job never got its place, a synchronous caller gets a Refusal; a streaming or background caller gets a
+        Result with status `error`.
         """
         plan, place = accepted.plan, accepted.place
         live.timestamps.accepted = accepted.at
@@ -163,10 +193,15 @@ class Executor:
             failpoint("created")
             live.timestamps.ready = time.monotonic()
             with self._locks.over(sandbox):
-                spoken = AgentClient(sandbox, plan, live, self._storage).run_job()
+                network = self._network_of(plan, live)
+                if plan.code is not None:
+                    return self._cells.run(plan, sandbox, source, pool, queue_ms, live, network)
+                spoken = AgentClient(sandbox, plan, live, self._storage, network).run_job()
             spoken.receiver.store(lambda artifact: live.emit("artifact", asdict(artifact)))
             facts = replace(sandbox.facts(), source=source)
-            result = _result(plan, spoken, facts, started_at, queue_ms, live)
+            if network is not None:
+                facts = replace(facts, network="proxy")
+            result = _result(plan, spoken, facts, started_at, queue_ms, live, sandbox)
             outputs = store_outputs(self._storage, result.stdout, result.stderr)
             return replace(result, outputs=outputs) if outputs else result
         except (EngineError, OSError):
@@ -177,6 +212,11 @@ class Executor:
             if sandbox is not None:
                 pool.discard(sandbox)
             pool.run_ends()
+
+    def _network_of(self, plan: ExecutionPlan, live: LiveRun) -> NetworkRelay | None:
+        if plan.network is None or self._egress is None:
+            return None
+        return NetworkRelay(self._egress, live.id, plan.owner, plan.network)
 
     def _sandbox_for(self, plan: ExecutionPlan, pool: WarmPool) -> tuple[Sandbox, Source]:
         """Return a sandbox with the plan's limits applied. One that exceeds them already is replaced by a smaller
@@ -198,7 +238,7 @@ class Executor:
     def _apply(self, sandbox: Sandbox, plan: ExecutionPlan, pool: WarmPool) -> bool:
         fits = False
         try:
-            fits = sandbox.apply(plan.limits)
+            fits = sandbox.apply(plan.limits if plan.code is None else self._cells.limits(plan))
         finally:
             if not fits:
                 pool.discard(sandbox)
@@ -242,9 +282,15 @@ def _no_input(e: StorageError) -> Refusal:
 
 
 def _result(  # one argument per source of facts
-    plan: ExecutionPlan, spoken: AgentReport, isolation: Isolation, started_at: str, queue_ms: int, live: LiveRun
+    plan: ExecutionPlan,
+    spoken: AgentReport,
+    isolation: Isolation,
+    started_at: str,
+    queue_ms: int,
+    live: LiveRun,
+    sandbox: Sandbox,
 ) -> Result:
-    result = ended_result(
+    return ended_result(
         plan,
         live,
         spoken.ending,
@@ -255,11 +301,13 @@ def _result(  # one argument per source of facts
             cpu_ms=round(spoken.stats.cpu_ns / 1e6),
             max_rss_mb=-(-spoken.stats.memory_peak_bytes // MIB),
             queue_ms=queue_ms,
+            egress_bytes=spoken.egress_bytes,
         ),
         isolation=isolation,
         started_at=started_at,
+        compiled=None if spoken.compiled is None else _compile(spoken.compiled),
+        sandbox=sandbox,
     )
-    return result if spoken.compiled is None else replace(result, compile=_compile(spoken.compiled))
 
 
 def _compile(compiled: CompileOutcome) -> Compile:

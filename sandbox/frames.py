@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 #: Increase it with every change of the frames or their payloads: host and agent must have the same.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 5
 _HEADER = struct.Struct(">BHI")
 HEADER_BYTES = _HEADER.size
 #: The channel of a single-use run, the only one that is open until the sandbox becomes a session's.
 RUN_CHANNEL = 0
 #: The bytes of output that a new channel of a session may send before the host has granted more (CREDIT).
 INITIAL_CREDIT = 256 * 1024
+#: The channels from here on are connections of the proxy, which the agent opens.
+FIRST_NETWORK_CHANNEL = 0x8000
 #: Protocol version, capabilities, Landlock ABI.
 _HELLO = struct.Struct(">HIH")
 _VERSION = struct.Struct(">H")
@@ -42,13 +44,16 @@ COLLECT = b"C"
 SESSION = b"N"
 OPEN = b"o"
 CREDIT = b"c"
+NETWORK = b"e"
 SIGNAL = b"s"
+RESIZE = b"z"
 
 # Agent to host.
 READY = b"R"
 STDIN_TAKEN = b"W"
 STDOUT = b"O"
 STDERR = b"E"
+REPLY = b"V"
 COMPILED = b"P"
 EXIT = b"X"
 ARTIFACT = b"A"
@@ -57,6 +62,8 @@ SKIPPED = b"S"
 END = b"Z"
 IN_SESSION = b"Y"
 STARTED = b"T"
+CONNECTED = b"L"
+DATA_END = b"U"
 CLOSED = b"Q"
 
 #: The longest payload of each frame an agent may send in a single-use run.
@@ -77,8 +84,17 @@ FROM_SESSION: dict[int, int] = {
     STDIN_TAKEN[0]: 10,
     STDOUT[0]: 65_536,
     STDERR[0]: 65_536,
+    REPLY[0]: 65_536,
     STARTED[0]: 10,
     EXIT[0]: 512,
+    CLOSED[0]: 0,
+}
+#: The same on the channels of the proxy's connections, where there is a proxy.
+FROM_NETWORK: dict[int, int] = {
+    CONNECTED[0]: 0,
+    STDOUT[0]: 65_536,
+    DATA_END[0]: 0,
+    STDIN_TAKEN[0]: 10,
     CLOSED[0]: 0,
 }
 
@@ -101,7 +117,7 @@ class Hello:
 
     protocol_version: int
     capabilities: int
-    #: The version of Landlock that the agent has put in force, 0 for none.
+    #: The version of Landlock that the agent has enabled, 0 for none.
     landlock_abi: int
 
 
@@ -172,13 +188,20 @@ def number(data: bytes, maximum: int = 2**31) -> int:
 class FrameParser:
     """Turns bytes from a sandbox into frames, holding at most one frame's worth of them."""
 
-    __slots__ = ("_buffer", "_in_session", "_longest")
+    __slots__ = ("_buffer", "_has_network", "_in_session", "_longest")
 
-    def __init__(self, *, in_session: bool = False) -> None:
-        """`in_session` is for the frames of a session: on any channel, and of its kinds."""
+    def __init__(self, *, in_session: bool = False, has_network: bool = False) -> None:
+        """`in_session` is for the frames of a session: on any channel, and of its kinds. `has_network` is for those
+        of the proxy's connections besides.
+        """
+        self._has_network = has_network
         self._buffer = bytearray()
         self._in_session = in_session
         self._longest = FROM_SESSION if in_session else FROM_AGENT
+
+    def expect_network(self) -> None:
+        """Let frames of the proxy's connections through from now on."""
+        self._has_network = True
 
     @property
     def pending_bytes(self) -> int:
@@ -197,11 +220,14 @@ class FrameParser:
         at = 0
         while len(buffer) - at >= HEADER_BYTES:
             kind, channel, length = _HEADER.unpack_from(buffer, at)
-            limit = longest.get(kind)
+            if channel >= FIRST_NETWORK_CHANNEL and self._has_network:
+                limit = FROM_NETWORK.get(kind)
+            elif channel == RUN_CHANNEL or in_session:
+                limit = longest.get(kind)
+            else:
+                raise ProtocolError(f"a frame on channel {channel}, which is not open")
             if limit is None:
                 raise ProtocolError("a frame of unknown type")
-            if channel != RUN_CHANNEL and not in_session:
-                raise ProtocolError(f"a frame on channel {channel}, which is not open")
             if length > limit:
                 raise ProtocolError("a frame is too long")
             end = at + HEADER_BYTES + length

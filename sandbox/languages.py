@@ -12,7 +12,7 @@ from typing import Any, Literal
 RUNNERS = Path(__file__).resolve().parent.parent / "runners"
 AGENT_ARGV = ("python3", "-I", "-S", "/opt/runyard/agent/main.py")
 
-#: Where a compiler puts what it makes: a file system of the sandbox that is read-only once the program runs.
+#: The directory for a compiler's output: a file system of the sandbox that is read-only once the program runs.
 BUILD_DIRECTORY = "/opt/build"
 PROGRAM = f"{BUILD_DIRECTORY}/main"
 
@@ -32,6 +32,8 @@ class Compiler:
         return [_filled(part, entry) for part in self.argv]
 
 
+#: The name of the template of the sandboxes of sessions.
+KERNEL_FLAVOUR = "kernel"
 #: An import this far into a program is not looked for.
 LOOK_BYTES = 64 * 1024
 #: Files that Python may import in place of a module of that name.
@@ -51,8 +53,8 @@ class TemplateVariant:
     env: tuple[str, ...]
 
     def matches(self, entry: bytes, env: Iterable[str], files: Iterable[str]) -> bool:
-        """Return whether a program is to run in this variant, from its text; `files` are the paths beside its
-        entry.
+        """Return whether a program must run in this variant, from its text; `files` are the paths of its further
+        files.
         """
         return (
             self.wanted.search(entry[:LOOK_BYTES]) is not None
@@ -71,7 +73,7 @@ def _may_be_imported(path: str) -> bool:
 class Language:
     """A language as `runner.toml` describes it. `slot_mb` is the measured memory of one warm sandbox.
 
-    `live_env` is added to the program's environment where somebody watches its output.
+    `live_env` is added to the program's environment if a client follows its output.
     """
 
     id: str
@@ -90,6 +92,16 @@ class Language:
     slot_mb: int
     compiler: Compiler | None = None
     flavours: tuple[TemplateVariant, ...] = ()
+    #: The command of its kernel, which keeps variables between runs (docs/kernels.md); empty if it has none.
+    kernel_argv: tuple[str, ...] = ()
+    #: True if the code of a run in a session is a cell of a context unless the run says otherwise.
+    keeps_variables: bool = False
+    #: True if its cells have results: values, figures, tables.
+    has_results: bool = False
+    #: True if the kernel names the outputs that a cell has changed.
+    names_outputs: bool = False
+    #: True if the kernel works in the images of other languages too.
+    kernels_everywhere: bool = False
 
     def command(self, entry: str) -> list[str]:
         """Return the command that starts the interpreter for an entry file."""
@@ -112,6 +124,11 @@ class Language:
             or not self.boot_files.isdisjoint(files)
             or (self.boot_args and bool(args))
         )
+
+
+def kernels_of(language: Language, known: Iterable[Language]) -> set[str]:
+    """Return the languages of the contexts that a session of that language may have."""
+    return {one.id for one in known if one.kernel_argv and (one is language or one.kernels_everywhere)}
 
 
 class Catalogue:
@@ -169,8 +186,22 @@ def _read(path: Path) -> Language:
         warm_argv=tuple(warm.get("argv", ())),
         slot_mb=warm.get("slot_mb", 12),
         compiler=_read_compiler(data.get("compile")),
-        flavours=tuple(_read_flavour(name, table) for name, table in data.get("template", {}).items()),
+        kernel_argv=tuple(data.get("kernel", {}).get("argv", ())),
+        keeps_variables="kernel" in data and data["kernel"].get("default", True),
+        has_results=data.get("kernel", {}).get("results", False),
+        names_outputs=data.get("kernel", {}).get("names_outputs", False),
+        kernels_everywhere=data.get("kernel", {}).get("everywhere", False),
+        flavours=(
+            *(_read_flavour(name, table) for name, table in data.get("template", {}).items()),
+            *_kernel_flavour(data.get("kernel", {})),
+        ),
     )
+
+
+def _kernel_flavour(kernel: dict[str, Any]) -> tuple[TemplateVariant, ...]:
+    """Return the template of the sandboxes of sessions, which no program alone asks for."""
+    modules = tuple(kernel.get("modules", ()))
+    return (TemplateVariant(KERNEL_FLAVOUR, modules, re.compile(rb"(?!)"), ()),) if modules else ()
 
 
 def _read_flavour(name: str, data: dict[str, Any]) -> TemplateVariant:

@@ -1,10 +1,10 @@
-"""A watch on file locks, which the kernel charges to nobody: it ends the runs that hold thousands of them.
+"""A watch on file locks, which the kernel charges to no cgroup: it ends the runs that hold thousands of them.
 
 SQLite and others need locks, so they cannot be refused, and no limit of the kernel bounds them (RLIMIT_LOCKS has no
 effect since Linux 2.6). Each takes 192 bytes, outside of any control group, and those on the one inode of all
-event descriptors slow every close of such a descriptor on the machine. So their number is looked at four times a
-second while there are runs. Where it has grown, the kernel's list tells who made the newest; where that process is
-gone and another holds on to what it shared, the descriptors of each run are read.
+event descriptors slow every close of such a descriptor on the machine. So their number is checked four times a
+second while there are runs. If it has grown, the kernel's list names the process that made the newest ones, and the
+inode. If that process has exited and another shares its descriptors, the descriptors of each run are read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ PROC = Path("/proc")
 OBJECTS = Path("/sys/kernel/slab/file_lock_cache/objects")
 LOCK_BYTES = 192
 #: New locks on the machine that are worth a look, and locks of one run that end it then.
-MOST_NEW, MOST_OF_A_RUN = 16_384, 2048
+MOST_NEW, MOST_OF_A_RUN = 4096, 2048
+#: So many times counts a lock on an inode of the whole machine: no ordinary program takes one.
+SHARED_WEIGHT = 16
 BUSY_S, IDLE_S = 0.25, 1.0
 #: Of the kernel's list, which begins with the newest; and of one descriptor's description.
 LIST_BYTES, PIECE_BYTES, ABOUT_BYTES = 512 * 1024, 64 * 1024, 64 * 1024
@@ -43,9 +45,10 @@ class LockWatch:
         self._sandboxes: dict[str, Sandbox] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        #: How many locks there were when nobody was to blame, or fewer.
+        #: The number of locks, or fewer, when no run held too many.
         self._floor = 0
         self._turn = 0
+        self._shared = shared_inodes()
 
     def start(self) -> None:
         """Watch until `stop`."""
@@ -58,7 +61,7 @@ class LockWatch:
 
     @contextlib.contextmanager
     def over(self, sandbox: Sandbox) -> Iterator[None]:
-        """Watch a sandbox while its program runs. Nobody is woken for it: a short run costs nothing."""
+        """Watch a sandbox while its program runs. No thread is woken for it: a short run costs nothing."""
         with self._lock:
             self._sandboxes[sandbox.id] = sandbox
         try:
@@ -100,18 +103,21 @@ class LockWatch:
         for name in guilty:
             log.warning("a run is killed for its file locks", extra={"sandbox": name, "locks": held[name]})
             sandboxes[name].kill()
-        if not guilty:  # whatever has grown is not a run's
+        if not guilty:  # the new locks belong to no run
             self._floor = count
         return guilty
 
     def _newest(self, owners: dict[int, str]) -> tuple[Counter[str], int]:
-        """Return the newest locks by sandbox, and the number of locks of other processes. See proc_locks(5)."""
+        """Return the newest locks by sandbox, and the number of locks of other processes. See proc_locks(5).
+
+        Locks on inodes of the whole machine count SHARED_WEIGHT times.
+        """
         by_pid: Counter[int] = Counter()
         for line in _read(self._proc / "locks", LIST_BYTES).splitlines()[:-1]:
             words = line.replace(b"-> ", b"").split()
-            if len(words) > 4:
+            if len(words) > 5:
                 with contextlib.suppress(ValueError):
-                    by_pid[int(words[4])] += 1
+                    by_pid[int(words[4])] += SHARED_WEIGHT if words[5] in self._shared else 1
         held: Counter[str] = Counter()
         unknown = 0
         for pid, locks in by_pid.items():
@@ -146,6 +152,20 @@ class LockWatch:
                 if locks >= MOST_OF_A_RUN or time.monotonic() > deadline:
                     break
         return locks
+
+
+def shared_inodes() -> frozenset[bytes]:
+    """Return the inodes of all event descriptors and of all names of this time namespace, as in /proc/locks."""
+    fd = os.eventfd(0, os.EFD_CLOEXEC)
+    try:
+        found = [os.fstat(fd)]
+    finally:
+        os.close(fd)
+    with contextlib.suppress(OSError):  # a kernel without time namespaces
+        found.append(os.stat("/proc/self/ns/time"))
+    return frozenset(
+        f"{os.major(one.st_dev):02x}:{os.minor(one.st_dev):02x}:{one.st_ino}".encode() for one in found
+    )
 
 
 def _processes(sandbox: Sandbox) -> tuple[int, ...]:

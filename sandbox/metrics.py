@@ -1,4 +1,4 @@
-"""Hold the worker's metrics in one registry; api asks for them as text and shows them beside its own.
+"""Hold the worker's metrics in one registry; api requests them as text and shows them with its own.
 
 Labels are languages, statuses and codes that are in the code or the catalogue: nothing that a user can choose.
 """
@@ -32,7 +32,7 @@ class Metrics:
         )
         self.sandbox_wait = Histogram(
             "runyard_sandbox_wait_seconds",
-            "From a run's place to a sandbox with its limits in force.",
+            "Time from a run's place to a sandbox with applied limits.",
             ("language", "source"),
             registry=registry,
             buckets=SECONDS,

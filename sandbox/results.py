@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from config.clock import now
-from protocol.result import Isolation, JobError, Result, Usage
+from protocol.result import Compile, Isolation, JobError, Result, Usage
+from sandbox.engines import EngineError
+from sandbox.hints.derive import hints_of
+from sandbox.hints.facts import HintFacts
 from sandbox.run.outcome import ExitFacts, signal_name, status_of
 
 if TYPE_CHECKING:
+    from protocol.hints import HintData
+    from protocol.result import Artifact
     from sandbox.agent_client.artifacts import Receiver
+    from sandbox.engines import Sandbox
     from sandbox.run.live import LiveRun
     from sandbox.run.plan import ExecutionPlan
 
@@ -27,9 +34,17 @@ def ended_result(
     usage: Usage,
     isolation: Isolation,
     started_at: str,
+    compiled: Compile | None,
+    sandbox: Sandbox,
+    refused_before: int | None = None,
+    raised: str = "",
 ) -> Result:
-    """Return the result of a run whose program was started. `truncated` is of stdout and stderr."""
-    return Result(
+    """Return the result of a run whose program was started. `truncated` is of stdout and stderr.
+
+    `refused_before` is given for a run of a session: the processes that its sandbox had been refused until then.
+    `raised` is the exception that ended it, if that is not in stderr.
+    """
+    result = Result(
         status=status_of(ending),
         language=plan.language.id,
         limits=plan.limits,
@@ -51,7 +66,54 @@ def ended_result(
         finished_at=now(),
         error=INTERRUPTED if ending.interrupted else None,
         timeline=live.log.timeline(),
+        compile=compiled,
     )
+    compiler_output = compiled.stderr + compiled.stdout if compiled is not None and ending.not_compiled else None
+    hints = _hints(plan, result, sandbox, compiler_output, refused_before, raised)
+    return replace(result, hints=hints) if hints else result
+
+
+def _hints(
+    plan: ExecutionPlan,
+    result: Result,
+    sandbox: Sandbox,
+    compiler_output: str | None,
+    refused_before: int | None,
+    raised: str,
+) -> tuple[HintData, ...]:
+    has_own_kernel = result.isolation is not None and result.isolation.platform is not None
+    facts = HintFacts(
+        language=result.language,
+        status=result.status,
+        limits=result.limits,
+        stderr=f"{result.stderr}{raised}",
+        compiler_output=compiler_output,
+        timed_out=result.timed_out,
+        oom_killed=result.oom_killed,
+        wall_ms=result.usage.wall_ms,
+        has_network=result.isolation is not None and result.isolation.network == "proxy",
+        in_session=plan.in_session,
+        files=lambda: _files(plan, result.artifacts),
+        image=sandbox.image,
+        # A kernel of the sandbox's own refuses without the host's knowledge.
+        refused_processes=lambda: None if has_own_kernel else refused_since(sandbox, refused_before),
+    )
+    return hints_of(facts)
+
+
+def refused_since(sandbox: Sandbox, before: int | None) -> int | None:
+    """Return how often a sandbox was refused a process since `before` was counted; None if that is not known."""
+    try:
+        refused = sandbox.refused_processes()
+    except (OSError, EngineError):  # not every kernel counts them, and the sandbox may have ended
+        return None
+    return None if refused is None else refused - (before or 0)
+
+
+def _files(plan: ExecutionPlan, artifacts: tuple[Artifact, ...]) -> list[str]:
+    prefix = "" if plan.outputs == "." else f"{plan.outputs}/"
+    found = [path for path, _ in plan.files] + [item.path for item in plan.inputs]
+    return found + [prefix + artifact.path for artifact in artifacts]
 
 
 def result_without_run(

@@ -7,15 +7,15 @@ by the worker. The other party holds a `BlobReader`, and takes what it reads for
 
 **Deleting.** The same bytes may be stored a second time while the last record of the first is being deleted.
 Storing a blob that is there renews its age, and `delete` leaves alone what is younger than a grace; so a blob
-that was committed but whose record is not yet written survives. What was spared and is not wanted falls to the
+that was committed but whose record is not yet written survives. An orphan that was spared is removed by the
 next `sweep`.
 
-**Reading.** The caller says what it expects, a hash and a size. The wrong size is refused before the first
+**Reading.** The caller gives the expected hash and size. The wrong size is refused before the first
 byte. A whole blob is hashed on its way out and its last piece is held back until the hash is right, so that
 damaged bytes never arrive complete. A part of a blob is checked by size alone.
 
-The modules: `local` and `s3` are the stores, `areas` says which process has which; `intake` and `content` are
-what the stores share, on the way in and out; `beneath` and `layout` are about directories that others can
+The modules: `local` and `s3` are the stores, `areas` assigns them to the processes; `intake` and `content` are
+shared code for writing and reading; `beneath` and `layout` are about directories that others can
 write; `sweep` removes orphans; `links` and `signing` are signed links; `download`, `ranges`, `names` and
 `media_types` are what a reply with a file needs, without HTTP.
 """
@@ -31,7 +31,7 @@ from typing import Protocol, Self
 from config.pieces import PIECE_BYTES
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-#: How young a blob is spared by `delete`, in seconds: longer than from storing one to its record being written.
+#: The age in seconds below which `delete` spares a blob: more than the time from its storage to its record.
 GRACE_S = 60.0
 #: Bytes handed over at once, on every way in and out.
 CHUNK_BYTES = PIECE_BYTES
@@ -39,7 +39,7 @@ CHUNK_BYTES = PIECE_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """What a record keeps of some bytes: their SHA-256 in lower-case hexadecimal, and how many they are.
+    """The reference to stored bytes in a record: their SHA-256 in lower-case hexadecimal, and their number.
 
     Raises ValueError for anything else, so a hash from outside cannot become a path.
     """
@@ -53,7 +53,7 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class BlobInfo:
     """A blob that is there, and the seconds since it was last stored."""
 
     blob: Blob
@@ -75,7 +75,7 @@ class Content(Protocol):
     def __next__(self) -> bytes: ...
 
     def close(self) -> None:
-        """Let go of what is held; may be called twice."""
+        """Release all resources; may be called twice."""
 
     def __enter__(self) -> Self: ...
 
@@ -93,7 +93,7 @@ class Writer(Protocol):
 
     @property
     def head(self) -> bytes:
-        """Return the first bytes (up to `intake.HEAD_BYTES`), enough to tell what kind of file it is."""
+        """Return the first bytes (up to `intake.HEAD_BYTES`), enough to detect the file's type."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take more bytes. Raises BlobTooLarge, StorageFull or StorageUnavailable; then all of it is gone."""
@@ -121,10 +121,10 @@ class BlobReader(Protocol):
         BlobMissing, BlobDamaged or StorageUnavailable; ValueError beyond the blob's end.
         """
 
-    def stat(self, sha256: str) -> Stored | None:
+    def stat(self, sha256: str) -> BlobInfo | None:
         """Return the size and age of a stored blob, or None. Raises StorageUnavailable."""
 
-    def stored(self) -> Iterator[Stored]:
+    def stored(self) -> Iterator[BlobInfo]:
         """Yield every blob, in no order; what is stored or deleted meanwhile may or may not be among them.
 
         Raises StorageUnavailable.
@@ -165,4 +165,4 @@ class BlobStore(BlobReader, Protocol):
         """
 
     def clean(self) -> int:
-        """Remove what writers that are dead left unfinished; how many. Raises StorageUnavailable."""
+        """Remove unfinished blobs of killed writers. Returns their number. Raises StorageUnavailable."""

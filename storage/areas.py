@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from config.parsers import RateSetting
+from config.parsers import S3Bucket
 from config.settings import Settings
 from storage import BlobReader, BlobStore
 from storage.layout import ARTIFACTS, UPLOADS
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ApiAreas:
-    """What api may do."""
+    """The rights of api."""
 
     uploads: BlobStore
     artifacts: BlobReader
@@ -28,7 +28,7 @@ class ApiAreas:
 
 @dataclass(frozen=True, slots=True)
 class WorkerAreas:
-    """What the worker may do."""
+    """The rights of the worker."""
 
     uploads: BlobReader
     artifacts: BlobStore
@@ -60,20 +60,20 @@ def for_worker(settings: Settings) -> WorkerAreas:
 
 
 @dataclass(frozen=True, slots=True)
-class _Both(Generic[T]):
-    """Where each area is."""
+class _Areas(Generic[T]):
+    """The location of each area."""
 
     uploads: T
     artifacts: T
 
 
-def _local(settings: Settings) -> _Both[Path]:
-    return _Both(settings.storage / UPLOADS, settings.storage / ARTIFACTS)
+def _local(settings: Settings) -> _Areas[Path]:
+    return _Areas(settings.storage / UPLOADS, settings.storage / ARTIFACTS)
 
 
-def _s3(settings: Settings, bucket: RateSetting) -> _Both[S3Location]:
+def _s3(settings: Settings, bucket: S3Bucket) -> _Areas[S3Location]:
     from storage.s3 import S3Location, connect  # as above
 
     client = connect(settings.s3_endpoint_url, settings.s3_addressing)
     top = f"{bucket.prefix}/" if bucket.prefix else ""
-    return _Both(*(S3Location(client, bucket.name, f"{top}{area}/") for area in (UPLOADS, ARTIFACTS)))
+    return _Areas(*(S3Location(client, bucket.name, f"{top}{area}/") for area in (UPLOADS, ARTIFACTS)))

@@ -1,4 +1,4 @@
-"""Opening files beneath a directory that somebody else may write, without ever being led out of it.
+"""Opening files beneath a directory that another account may write, without ever leaving it.
 
 With openat2(2) where the kernel has it and lets us; else one directory at a time with O_NOFOLLOW. Neither
 follows a symbolic link anywhere on the way, blocks on a FIFO, or takes a terminal; what is not a regular file
@@ -42,6 +42,13 @@ def open_directory(path: str, dir_fd: int) -> int:
     return held
 
 
+def open_folder(path: bytes, dir_fd: int) -> int:
+    """Return a descriptor of the directory at a relative path, reached without a link. Raises OSError."""
+    text = os.fsdecode(path)
+    fd = _openat2(text, dir_fd, DIRECTORY)
+    return fd if fd is not None else open_directory(text, dir_fd)
+
+
 def open_file(path: str, dir_fd: int) -> int:
     """Return a descriptor for reading of the regular file at a relative path. Raises OSError.
 
@@ -73,14 +80,14 @@ def _named(part: str) -> str:
     return part
 
 
-def _openat2(path: str, dir_fd: int) -> int | None:
+def _openat2(path: str, dir_fd: int, flags: int = os.O_RDONLY | SAFE) -> int | None:
     """Call openat2; None where there is none, or a seccomp filter refuses it (with EPERM, as older Docker does)."""
-    how = _OpenHow(os.O_RDONLY | SAFE, 0, RESOLVE)
+    how = _OpenHow(flags, 0, RESOLVE)
     fd: int = _libc.syscall(SYS_OPENAT2, dir_fd, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
     if fd >= 0:
         return fd
     number = ctypes.get_errno()
-    # EAGAIN: something was renamed meanwhile, and the kernel cannot say that we stayed beneath.
+    # EAGAIN: something was renamed meanwhile, and the kernel cannot guarantee that we stayed beneath.
     if number in {errno.ENOSYS, errno.EPERM, errno.EAGAIN}:
         return None
     raise OSError(number, os.strerror(number))

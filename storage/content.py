@@ -22,14 +22,14 @@ def span(blob: Blob, offset: int, length: int | None) -> int:
     return wanted
 
 
-class CheckedContent:
+class VerifyingReader:
     """Pieces as a store reads them, one held back until it is known whether all of them were right."""
 
     def __init__(self, blob: Blob, length: int, pieces: Iterator[bytes], close: Callable[[], None]) -> None:
         """`pieces` gives the bytes asked for, no empty one; `close` frees what they come from."""
         self.blob = blob
         self._missing = length
-        # Of a part nothing can be said but that there are enough bytes.
+        # Of a part only the number of bytes can be checked.
         self._digest = hashlib.sha256() if length == blob.size else None
         self._pieces = pieces
         self._close: Callable[[], None] | None = close
@@ -37,9 +37,9 @@ class CheckedContent:
         self._ready: bytes | None = None
 
     def begin(self) -> Self:
-        """Fetch the first piece now, so that what is wrong with a small blob is raised before a reply has begun.
+        """Fetch the first piece now, so that an error of a small blob is raised before the reply begins.
 
-        Raises what iterating raises, and has let go of everything then.
+        Raises the exceptions of the iteration, after releasing everything.
         """
         self._ready = next(self, None)
         return self
@@ -66,7 +66,7 @@ class CheckedContent:
         return given
 
     def close(self) -> None:
-        """Let go of everything; may be called twice."""
+        """Release everything; may be called twice."""
         self._ready = self._held = None
         self._free()
 

@@ -1,4 +1,4 @@
-"""What can go wrong with blobs and links.
+"""The errors of blobs and links.
 
 StorageError
 ├── BlobMissing            there is no such blob
@@ -8,11 +8,11 @@ StorageError
 └── StorageUnavailable     cannot be reached, read or written now: worth another try, a 503
     └── StorageFull        no room
 LinkError
-├── LinkInvalid            not made here, for another file, or with a key no longer in force
+├── LinkInvalid            not made here, for another file, or with a key that is no longer valid
 └── LinkExpired            made here, and too long ago
 
-Messages name blobs by their hash and hold no path, bucket or address, so they may be shown; what the system or
-the server said is the `__cause__`, which is for the log.
+Messages name blobs by their hash and hold no path, bucket or address, so they may be shown; the message of the
+system or the server is in `__cause__`, which is for the log.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bytes on their way in: counted against a cap, hashed, their first ones kept. What every Writer stands on."""
+"""The base of every Writer: received bytes are counted against a cap and hashed, and their first ones kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEAD_BYTES = 512
 class WriterBase:
     """The part of a Writer that is the same for every store; a store fills in the three verbs.
 
-    Whatever a verb raises, the bytes are let go of first: a failed Writer holds nothing.
+    Before a method raises, the bytes are released: a failed Writer holds nothing.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -61,7 +61,7 @@ class WriterBase:
         return blob
 
     def abort(self) -> None:
-        """Let go of the bytes, once."""
+        """Release the bytes, once."""
         if self._open:
             self._open = False
             self._discard()

@@ -1,15 +1,15 @@
 """The directories of blobs on this machine: whose they are, and who may read them.
 
-    STORAGE_DIR              root, 0755: api cannot replace what stands in it
-    ├── uploads/             api, 0700: api writes; root reads it as it would read a stranger's
+    STORAGE_DIR              root, 0755: api cannot replace its entries
+    ├── uploads/             api, 0700: api writes; root reads it as untrusted data
     │   ├── blobs/ab/ab12…   one file a blob, named by its hash
     │   └── tmp/             blobs being written, each locked by its writer
     └── artifacts/           root, group api, 2750: the worker writes; api reads
         ├── blobs/…
         └── tmp/             2700
 
-`make_areas` is called by root before api and worker start, and makes the first two levels. What lies below is
-made by the one who writes there: root never makes, changes or deletes anything beneath `uploads`.
+`make_areas` is called by root before api and worker start, and makes the first two levels. Their writer creates
+everything below: root never makes, changes or deletes anything beneath `uploads`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from storage.errors import StorageMisconfigured
 
 UPLOADS, ARTIFACTS = "uploads", "artifacts"
 BLOBS, TEMPORARY = "blobs", "tmp"
-#: What is made in such a directory belongs to its group, whoever makes it.
+#: New entries of such a directory belong to its group, independent of their creator.
 GROUP_INHERITED = stat.S_ISGID
 SHARED_DIRECTORY, PRIVATE_DIRECTORY = GROUP_INHERITED | 0o750, 0o700
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH

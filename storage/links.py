@@ -1,10 +1,10 @@
-"""Signed links: an address that opens one file for a while, to whoever holds it.
+"""Signed links: an address that opens one file for a limited time, without further credentials.
 
 `BASE/v1/files/ID/content?token=…`; the token is `[ID, expiry]` (seconds since the epoch) as JSON, signed with
 HMAC-SHA-256 by itsdangerous. The key is derived for this purpose alone, so nothing signed for another opens a
 file.
 
-The newest key signs and every key in force verifies. A token has many spellings that verify, so its text is no
+The newest key signs and every valid key verifies. A token has many spellings that verify, so its text is no
 key for a cache, a replay list or an audit; the file's id is.
 """
 

@@ -1,9 +1,9 @@
 """Blobs in a directory: written to a temporary name, synced, renamed to their hash.
 
-A blob is a file `blobs/ab/ab12…`. Whoever is killed leaves at most a file in `tmp/`, which is locked for as
-long as its writer lives, so that `clean` can tell it from one that is being written. Storing what is there
-already renames over it: that renews its age, and heals it should it have been damaged; whoever reads the old
-file goes on reading it.
+A blob is a file `blobs/ab/ab12…`. A killed writer leaves at most a file in `tmp/`. It is locked while its
+writer lives, so that `clean` can distinguish it from one that is being written. Storing an existing blob renames
+over it: this renews its age and repairs it if it was damaged; open readers continue with the old
+file.
 
 `commit` and `delete` exclude each other by a lock on `tmp/`: a blob cannot be found old, renewed, and then
 deleted. Readers cannot take that lock, since they cannot open `tmp/`.
@@ -22,8 +22,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_IMODE
 
-from storage import CHUNK_BYTES, GRACE_S, SHA256, Blob, BlobReader, BlobStore, Content, Stored, beneath
-from storage.content import CheckedContent, span
+from storage import CHUNK_BYTES, GRACE_S, SHA256, Blob, BlobInfo, BlobReader, BlobStore, Content, beneath
+from storage.content import VerifyingReader, span
 from storage.errors import (
     BlobDamaged,
     BlobMissing,
@@ -41,13 +41,13 @@ from storage.layout import (
     TEMPORARY,
 )
 
-#: What opening says of a thing that is not a file: somebody else has put it there.
+#: Errors of opening an entry that is not a file: another account has put it there.
 _NOT_A_FILE = frozenset({errno.EINVAL, errno.ELOOP, errno.EXDEV, errno.ENOTDIR, errno.ENXIO, errno.EISDIR})
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 
 
 class LocalReader(BlobReader):
-    """Reads an area that somebody else writes, and believes nothing of what it finds there."""
+    """Reads an area that another account writes, and trusts no entry in it."""
 
     def __init__(self, area: Path) -> None:
         """Open an area. Raises StorageUnavailable if it does not exist or may not be entered."""
@@ -64,9 +64,9 @@ class LocalReader(BlobReader):
         if size != blob.size:
             os.close(fd)
             raise BlobDamaged(blob.sha256, f"has {size} bytes instead of {blob.size}")
-        return CheckedContent(blob, wanted, _pieces(fd, offset, wanted), lambda: os.close(fd)).begin()
+        return VerifyingReader(blob, wanted, _pieces(fd, offset, wanted), lambda: os.close(fd)).begin()
 
-    def stat(self, sha256: str) -> Stored | None:
+    def stat(self, sha256: str) -> BlobInfo | None:
         """Return the size and age of the blob's file."""
         fd = self._open(sha256)
         if fd is None:
@@ -75,7 +75,7 @@ class LocalReader(BlobReader):
         os.close(fd)
         return _stored(sha256, found)
 
-    def stored(self) -> Iterator[Stored]:
+    def stored(self) -> Iterator[BlobInfo]:
         """Yield every blob."""
         for folder in filter(_FOLDER.fullmatch, self._entries(BLOBS)):
             for name in filter(SHA256.fullmatch, self._entries(f"{BLOBS}/{folder}")):
@@ -86,7 +86,7 @@ class LocalReader(BlobReader):
                     yield found
 
     def presigned(self, blob: Blob, headers: dict[str, str], ttl_s: int) -> str | None:  # noqa: ARG002
-        """Return None: a directory cannot answer a client by itself."""
+        """Return None: a directory cannot serve clients."""
         return None
 
     def check(self) -> None:
@@ -95,7 +95,7 @@ class LocalReader(BlobReader):
             os.stat(BLOBS, dir_fd=self._root, follow_symlinks=False)
 
     def close(self) -> None:
-        """Let go of the directory; the reader is of no use afterwards."""
+        """Close the directory; the reader cannot be used afterwards."""
         os.close(self._root)
 
     def _open(self, sha256: str) -> int | None:
@@ -158,7 +158,7 @@ class LocalStore(LocalReader, BlobStore):
                 name = secrets.token_hex(16)
                 fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | beneath.SAFE, 0o600, dir_fd=self._temporary)
                 fcntl.flock(fd, fcntl.LOCK_EX)
-                # Before it was locked it looked like a dead writer's; then it is gone, and another is made.
+                # Before it was locked, `clean` may have removed it as a killed writer's; then another is made.
                 if os.fstat(fd).st_nlink:
                     return LocalWriter(self, name, fd, max_bytes)
                 os.close(fd)
@@ -195,7 +195,7 @@ class LocalStore(LocalReader, BlobStore):
         return True
 
     def clean(self) -> int:
-        """Remove temporary files that nobody holds a lock on."""
+        """Remove unlocked temporary files."""
         removed = 0
         with system_errors_translated():
             for name in os.listdir(self._temporary):
@@ -214,7 +214,7 @@ class LocalStore(LocalReader, BlobStore):
         return removed
 
     def check(self) -> None:
-        """Check that the area is there and has room."""
+        """Check that the area exists and has room."""
         super().check()
         with system_errors_translated():
             room = os.fstatvfs(self._root)
@@ -222,7 +222,7 @@ class LocalStore(LocalReader, BlobStore):
             raise StorageFull
 
     def close(self) -> None:
-        """Let go of the directories."""
+        """Close the directories."""
         for held in ("_blobs", "_temporary"):
             if hasattr(self, held):
                 os.close(getattr(self, held))
@@ -264,7 +264,7 @@ class LocalWriter(WriterBase):
 
 
 def _directory(name: str, dir_fd: int, mode: int) -> int:
-    """Return a descriptor of a directory of this store, made if missing, with that mode whatever the umask."""
+    """Return a descriptor of a directory of this store, made if missing, with that mode for any umask."""
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=dir_fd)
     fd = beneath.open_directory(name, dir_fd)
@@ -280,8 +280,8 @@ def _path(sha256: str) -> str:
     return f"{BLOBS}/{sha256[:2]}/{sha256}"
 
 
-def _stored(sha256: str, found: os.stat_result) -> Stored:
-    return Stored(Blob(sha256, found.st_size), max(0.0, time.time() - found.st_mtime))
+def _stored(sha256: str, found: os.stat_result) -> BlobInfo:
+    return BlobInfo(Blob(sha256, found.st_size), max(0.0, time.time() - found.st_mtime))
 
 
 def _pieces(fd: int, offset: int, length: int) -> Iterator[bytes]:

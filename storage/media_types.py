@@ -1,7 +1,7 @@
-"""What kind of file it is, told by its name and its first bytes; and under which type it may leave this service.
+"""The type of a file, from its name and its first bytes, and the type under which the service may send it.
 
-The kind is metadata and says what a thing is, HTML and SVG included. What is *served* is another matter: the
-API's origin gives out nothing that a browser would run or render as a document.
+The detected type is metadata and may be HTML or SVG. The *served* type differs: the API's
+origin serves nothing that a browser would run or render as a document.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ BYTES = "application/octet-stream"
 TEXT = "text/plain"
 
 _BY_ENDING = mimetypes.MimeTypes()  # Python's own table, not the machine's
-#: What people keep here and Python 3.11's table lacks (IANA's media types).
+#: Common types that Python 3.11's table lacks (IANA's media types).
 for _ending, _type in {
     ".webp": "image/webp",
     ".avif": "image/avif",
@@ -81,13 +81,13 @@ def media_type(name: str, head: bytes) -> str:
     marked = _by_mark(head)
     if kind is None:
         return marked or (TEXT if head and _is_text(head) else BYTES)
-    # A picture that is none, or a PNG that says it is a PDF.
+    # An invalid image, or a PNG with a PDF's name.
     return marked or BYTES if kind in _MARKED and kind != marked else kind
 
 
 def by_ending(name: str) -> str | None:
-    """Return the type that the name's ending tells, if it tells one."""
-    # Not a URL, whatever it looks like; and a name that is all ending has one too.
+    """Return the type of the name's ending, if it is known."""
+    # The name must not be parsed as a URL; and a name that is only an ending has a type too.
     kind, encoding = _BY_ENDING.guess_type("x" + name.rpartition("/")[2].replace(":", "_"), strict=True)
     return kind if encoding is None else _BY_ENCODING.get(encoding, BYTES)
 

@@ -1,4 +1,4 @@
-"""Names of files as strangers give them: cleaned to be shown and saved, and written into a header."""
+"""Untrusted names of files: cleaned to be shown and saved, and written into a header."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FileName:
 
     @classmethod
     def of(cls, given: str | None) -> FileName:
-        """Make a file name of whatever a client sent; nothing at all is accepted too."""
+        """Make a file name of any text of a client, including none."""
         raw = (given or "").encode("utf-8", "surrogatepass")
         return cls(clean(given or ""), quote_from_bytes(raw[:MAX_ORIGINAL_BYTES], safe=""))
 

@@ -1,9 +1,9 @@
-"""Blobs in S3, or in what speaks like it. The one module that knows boto3.
+"""Blobs in S3 or a compatible server. The only module that imports boto3.
 
 A blob is the object `PREFIX/AREA/ab12…`. Its key is its hash, which is known only at the end; so bytes are
 gathered in a file without a name on this machine and sent by `commit`: an object appears whole or not at all, a
-try that failed can be made again, and nobody who is killed leaves a blob. What is sent is signed with its own
-hash, so the server refuses bytes that changed on the way.
+failed attempt can be repeated, and a killed process leaves no blob. Each body is signed with its own
+hash, so the server rejects bytes that changed on the way.
 
 Storing what is there already sends it again: that renews its age and heals it. `delete` looks at the age and
 deletes in two steps, as S3 has no one step for both; the milliseconds between them are the one gap.
@@ -26,8 +26,8 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from storage import CHUNK_BYTES, GRACE_S, SHA256, Blob, BlobReader, BlobStore, Content, Stored
-from storage.content import CheckedContent, span
+from storage import CHUNK_BYTES, GRACE_S, SHA256, Blob, BlobInfo, BlobReader, BlobStore, Content
+from storage.content import VerifyingReader, span
 from storage.errors import (
     BlobDamaged,
     BlobMissing,
@@ -46,7 +46,7 @@ PART_BYTES = 8 * MIB
 PAGE_KEYS = 1000
 #: Smaller ones wait in memory.
 SPOOLED_BYTES = MIB
-#: How old an upload in parts must be to count as a dead writer's.
+#: The age at which a multipart upload counts as abandoned by a killed writer.
 ABANDONED = timedelta(days=1)
 
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
@@ -56,7 +56,7 @@ _TRANSFER = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=P
 
 @dataclass(frozen=True, slots=True)
 class S3Location:
-    """Where an area's objects are: a bucket, and what their keys begin with (empty, or ending in a slash)."""
+    """The location of an area's objects: a bucket, and the prefix of their keys (empty, or ending in a slash)."""
 
     client: Any
     bucket: str
@@ -136,18 +136,18 @@ class S3Reader(BlobReader):
         if size != blob.size:
             body.close()
             raise BlobDamaged(blob.sha256, f"has {size} bytes instead of {blob.size}")
-        return CheckedContent(blob, wanted, _pieces(body, wanted), body.close).begin()
+        return VerifyingReader(blob, wanted, _pieces(body, wanted), body.close).begin()
 
-    def stat(self, sha256: str) -> Stored | None:
+    def stat(self, sha256: str) -> BlobInfo | None:
         """Return the object's size and age, by the server's own clock."""
         try:
             with _translated(sha256):
                 found = self._client.head_object(**self._place.names(sha256))
         except BlobMissing:
             return None
-        return Stored(Blob(sha256, found["ContentLength"]), _age_s(found, found["LastModified"]))
+        return BlobInfo(Blob(sha256, found["ContentLength"]), _age_s(found, found["LastModified"]))
 
-    def stored(self) -> Iterator[Stored]:
+    def stored(self) -> Iterator[BlobInfo]:
         """Yield every blob, one page per request."""
         with _translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -157,10 +157,10 @@ class S3Reader(BlobReader):
                 for entry in page.get("Contents", ()):
                     name = entry["Key"].removeprefix(self._place.prefix)
                     if SHA256.fullmatch(name):
-                        yield Stored(Blob(name, entry["Size"]), _age_s(page, entry["LastModified"]))
+                        yield BlobInfo(Blob(name, entry["Size"]), _age_s(page, entry["LastModified"]))
 
     def presigned(self, blob: Blob, headers: dict[str, str], ttl_s: int) -> str | None:
-        """Return the object's own address, if clients are to be sent there."""
+        """Return the object's own address, if clients are redirected there."""
         if not self._presign:
             return None
         parameters = {
@@ -188,7 +188,7 @@ class S3Store(S3Reader, BlobStore):
 
     def writer(self, max_bytes: int) -> S3Writer:
         """Begin a blob."""
-        # Without a name from its beginning on, so that nobody has to remove it (O_TMPFILE).
+        # Without a name from its beginning on, so that it needs no removal (O_TMPFILE).
         spool = tempfile.SpooledTemporaryFile(max_size=SPOOLED_BYTES, dir=str(self._spool_dir))  # noqa: SIM115
         return S3Writer(self._place, spool, max_bytes)
 

@@ -21,10 +21,10 @@ RANDOM_BYTES = 48
 MAX_LENGTH = 4096
 
 
-def keys_in_force(settings: Settings) -> tuple[str, ...]:
+def signing_keys(settings: Settings) -> tuple[str, ...]:
     """Return the keys of `SIGNING_KEY`, the newest first, then the one kept in api's home. Only for api.
 
-    A key is made where none is set, and none where one is. The kept one goes on to verify: links that it has
+    A key is made where none is set, and none where one is. The stored one continues to verify: links that it has
     signed outlive the first rotation. Raises StorageMisconfigured if it is needed and cannot be read or made.
     """
     given = settings.signing_keys()

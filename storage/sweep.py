@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from storage import BlobReader, BlobStore, Stored
+from storage import BlobInfo, BlobReader, BlobStore
 
 #: Older than any upload or run that is still on its way to its record.
 ORPHAN_AGE_S = 24 * 3600.0
@@ -19,17 +19,17 @@ InUse = Callable[[Sequence[str]], Collection[str]]
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep removed."""
+    """The result of a sweep."""
 
     blobs: int
     size: int
     unfinished: int
 
 
-def orphans(reader: BlobReader, in_use: InUse, age_s: float = ORPHAN_AGE_S) -> Iterator[Stored]:
+def orphans(reader: BlobReader, in_use: InUse, age_s: float = ORPHAN_AGE_S) -> Iterator[BlobInfo]:
     """Yield blobs that are `age_s` old or older and that no record names.
 
-    Needs no right to delete: api finds those of the worker with it and tells the worker.
+    It needs no right to delete: api uses it to find the worker's orphans, and the worker deletes them.
     """
     old = (stored for stored in reader.stored() if stored.age_s >= age_s)
     while batch := list(islice(old, BATCH)):
@@ -38,7 +38,7 @@ def orphans(reader: BlobReader, in_use: InUse, age_s: float = ORPHAN_AGE_S) -> I
 
 
 def sweep(store: BlobStore, in_use: InUse, age_s: float = ORPHAN_AGE_S) -> Swept:
-    """Delete orphans and what dead writers left. Raises StorageUnavailable, having done a part."""
+    """Delete orphans and the remains of killed writers. Raises StorageUnavailable, possibly after a part."""
     unfinished = store.clean()
     blobs = size = 0
     for orphan in orphans(store, in_use, age_s):

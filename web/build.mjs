@@ -41,7 +41,7 @@ await writeFile(
 );
 await writeFile(join(target, "assets/icon.svg"), await readFile(join(here, source, "icon.svg")));
 
-// What others wrote of it asks to be named wherever it goes.
+// The licences of third-party code require their notice in every copy.
 const packages = new Set(
   Object.keys(made.metafile.inputs)
     .map((path) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1])

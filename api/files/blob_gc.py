@@ -1,4 +1,4 @@
-"""Removes from storage what no file names any more. Whose time is up, `records.retention` says.
+"""Removes blobs from storage that no file references any more. `records.retention` deletes expired files.
 
 Two passes: every minute over what the records have written down as left by its last file, and every hour over the
 whole store, for what a crash between blob and record has left. Uploads are removed here; artifacts by the worker,
@@ -32,7 +32,7 @@ ORPHANS_S = 3600.0
 STOP_WITHIN_S = 10.0
 #: Longer than any run's artifacts are on their way from the store to their record.
 UNREFERENCED_MS = 120_000
-#: Blobs of one pass, and hashes that the worker is told at once.
+#: Blobs of one pass, and hashes in one message to the worker.
 BATCH = 500
 TOLD_AT_ONCE = 100
 
@@ -74,10 +74,10 @@ class BlobCollector:
         """
         removed, more = 0, True
         while more and not self._stop.is_set():
-            found = self._files.unnamed(before_ms=now_ms - UNREFERENCED_MS, limit=BATCH)
+            found = self._files.unreferenced(before_ms=now_ms - UNREFERENCED_MS, limit=BATCH)
             uploads = [blob for blob in found if blob.area == "upload"]
             gone = [blob for blob in uploads if self._storage.uploads.delete(blob.sha256)]
-            self._files.forget(gone)
+            self._files.delete_rows(gone)
             removed += len(gone)
             artifacts = [blob.sha256 for blob in found if blob.area == "artifact"]
             removed += (forgotten := self._forget(artifacts))
@@ -99,7 +99,7 @@ class BlobCollector:
         count = 0
         for start in range(0, len(artifacts), TOLD_AT_ONCE):
             gone = self._worker.forget(artifacts[start : start + TOLD_AT_ONCE])
-            self._files.forget([StoredBlob("artifact", sha256) for sha256 in gone])
+            self._files.delete_rows([StoredBlob("artifact", sha256) for sha256 in gone])
             count += len(gone)
         return count
 
@@ -119,5 +119,5 @@ class BlobCollector:
             except (RecordsUnavailable, StorageUnavailable, WorkerUnavailable) as e:
                 log.warning("removing blobs has to wait: %s", e)
             except Exception:
-                log.exception("removing blobs failed; it goes on")
+                log.exception("removing blobs failed; the next pass tries again")
             self._stop.wait(SWEEP_S)

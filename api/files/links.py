@@ -1,7 +1,7 @@
 """Links of artifacts, put into what is answered at each reading: a run is recorded without them.
 
-What is recorded of an artifact has, where a client sees `expires_at`, the moment its file is forgotten (in
-milliseconds since the epoch); a link is never good beyond it, and after it there is none.
+The record of an artifact holds, in place of `expires_at`, the moment at which its file is deleted (milliseconds
+since the epoch). No link is valid longer, and afterwards no link is made.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from storage.links import Links
 
 #: These bytes are inside no string of a document, because a quotation mark has a backslash before it there. The
-#: values that a client names freely (metadata) are strings, and no other list has this name (a test sees to that).
+#: values that a client names freely (metadata) are strings, and no other list has this name (checked by a test).
 #: So the list is found without parsing megabytes of output, and its end by parsing the list alone.
 _FIELD, _NONE = b'"artifacts":[', b'"artifacts":[]'
 _DECODER = json.JSONDecoder()

@@ -21,7 +21,7 @@ from api.openapi.models import FileDeleted, FileList
 from api.openapi.parameters import DOWNLOAD, FORM, PAGING
 from config.clock import now_ms, rfc3339
 from config.ids import new_id
-from records.files import NewFile, OverStorage
+from records.files import NewFile, StorageQuotaExceeded
 from records.files import StoredBlob as NamedBlob
 from storage import Blob, download, media_types
 from storage.errors import BlobTooLarge, LinkError, LinkExpired
@@ -54,7 +54,7 @@ _PATH = {"file_id": "The file's id."}
 def create_file() -> Response:
     """Keep the one file of a multipart body.
 
-    200 the file; 400 what is wrong with the body; 401; 413 it is too large, or the key keeps too much; 415; 429;
+    200 the file; 400 the body is invalid; 401; 413 it is too large, or the key keeps too much; 415; 429;
     503 storage or database cannot be used, and nothing was kept.
     """
     try:
@@ -114,7 +114,7 @@ def get_file(file_id: str) -> Response:
     errors=("file_not_found",),
 )
 def delete_file(file_id: str) -> Response:
-    """Forget a file. Who is fetching it gets the rest of it; its bytes go once no other file has them."""
+    """Delete a file. Downloads in progress complete; its bytes are removed once no other file references them."""
     caller = require_caller(reading=False)
     if not context().records.files.delete(caller.id, bounded(file_id)):
         raise _no_such_file()
@@ -221,9 +221,9 @@ def _keep(caller: Caller, upload: Upload) -> FileRecord:
         ),
         limit_bytes=_quota_bytes(caller),
     )
-    if isinstance(kept, OverStorage):
-        # Others were quicker. If nobody else has these bytes, they are removed as a deleted file's are.
-        files.abandon([NamedBlob("upload", upload.blob.sha256)])
+    if isinstance(kept, StorageQuotaExceeded):
+        # Concurrent uploads used up the quota. Unless another file references these bytes, they are removed.
+        files.mark_unreferenced([NamedBlob("upload", upload.blob.sha256)])
         raise _over_quota(caller)
     return kept
 
@@ -286,7 +286,7 @@ def _reply(plan: DownloadPlan, body: bytes) -> Response:
     response = Response(body, plan.status)
     response.headers.clear()
     response.headers.update(plan.headers)
-    # Whether it is a part was decided by the plan, not by what the framework makes of the body.
+    # The plan decides about a partial answer, not the framework's view of the body.
     response.automatically_set_content_length = False
     return response
 

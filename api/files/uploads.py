@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from storage import Blob, Writer
 
-#: What a part's headers may be long, beside the bytes that came with them.
+#: Longest headers of a part, without the bytes that arrived with them.
 HEADERS_BYTES = 16 * 1024
-#: What a body may hold beside the file.
+#: Largest size of a body without the file.
 OVERHEAD_BYTES = 64 * 1024
 MAX_PARTS = 8
 MAX_PURPOSE_BYTES = 64
@@ -106,7 +106,7 @@ class _MultipartReceiver:
             self._into(event.data)
 
     def upload(self) -> Upload:
-        """Everything has come: make it a blob."""
+        """Turn the completely received body into a blob."""
         if self._writer is None or self._name is None:
             raise invalid("file: is required", param="file", code="missing_field")
         purpose = None if self._purpose is None else self._purpose.decode("utf-8", "replace")
@@ -208,12 +208,12 @@ def _read(stream: IO[bytes], most: int) -> bytes:
     try:
         return stream.read(most)
     except Exception as e:
-        # A malformed chunk, or a client that went away: whatever the server raises is the body's fault.
+        # A malformed chunk, or a client that disconnected: each exception of the server is a fault of the body.
         raise ApiError(400, "The body could not be read.", code="incomplete_body") from e
 
 
 def _discard(_data: bytes) -> None:
-    """Bytes that belong to no part."""
+    """Discard bytes that belong to no part."""
 
 
 def _unknown(name: str | None) -> ApiError:

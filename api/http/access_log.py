@@ -28,7 +28,7 @@ audit_log = logging.getLogger("audit")
 
 ENVIRON_KEY = "runyard.access"
 #: Lines about those who have no token, or have used up what it allows: so many at once, and then so many a second.
-#: Beyond that they are counted; nobody can fill the disk by being refused.
+#: Further lines are only counted, so that rejected requests cannot fill the disk.
 BURST = 100
 LINES_PER_S = 10.0
 REFUSED = 429
@@ -44,7 +44,7 @@ class LineBudget:
         self._lock = threading.Lock()
 
     def spend(self) -> int | None:
-        """None: not this line. Otherwise how many lines were dropped since the last one."""
+        """Take a token for one log line. Returns the number of lines dropped before it; None drops this one too."""
         with self._lock:
             now = time.monotonic()
             self._left = min(self._burst, self._left + (now - self._at) * self._per_s)
@@ -93,9 +93,9 @@ class AccessLog:
             set_current(traceparent_of(facts.span))
 
     def end(self, environ: dict[str, Any], status: int, seconds: float, sent: int) -> None:
-        """Its answer has been sent, or cannot be."""
+        """Log a request whose answer was sent or could not be sent."""
         facts = environ.pop(ENVIRON_KEY, None)
-        if isinstance(facts, RequestRecord):  # else nothing was begun, and the server answers by itself
+        if isinstance(facts, RequestRecord):  # else no request was begun, and the server answers itself
             self._end(facts, status, seconds, sent, environ.get("REMOTE_ADDR"))
 
     def log_unparsed(self, request_id: str, status: int, sent: int, remote: str | None) -> None:

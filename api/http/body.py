@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What is read and thrown away of a body that is refused, so that its sender gets to reading the answer.
+#: The most bytes of a rejected body that are read and discarded, so that its sender reads the answer.
 DRAIN_BYTES = 64 * 1024 * 1024
 DRAIN_STEP_BYTES = 1024 * 1024
 DRAIN_S = 15.0
-#: The same for a client that may not send at all: an answer is owed, a thread is not.
+#: The same for a client that may not send at all: it gets an answer, but holds no thread.
 DRAIN_UNAUTHENTICATED_S = 2.0
-#: Where the server in front puts `arrival(seconds | None)`: how long the rest of a request may take.
+#: Environ key of the server's function `arrival(seconds | None)`: the time limit for the rest of a request.
 ARRIVAL_KEY = "runyard.arrival"
 #: Of a body that comes without a token that is known.
 UNAUTHENTICATED_BODY_BYTES = 16 * 1024
 #: The same where a request may bring a program without a token (a dialect's).
 KEYLESS_BODY_BYTES = 1024 * 1024
-#: Where the server puts how a body ended that it has collected (`Body`); None for one that is read as it comes.
+#: Environ key of a collected body's end (`Body`); None for a body that the handler streams.
 BODY_KEY = "runyard.body"
 #: Parsed JSON can take twenty times its own size: large bodies are parsed two at a time, not sixty.
 LARGE_BODY_BYTES = 1024 * 1024
@@ -119,7 +119,7 @@ def drain(request: Request, seconds: float = DRAIN_S) -> None:
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
-    """Strict JSON to an object. Raises ApiError 400."""
+    """Parse strict JSON into an object. Raises ApiError 400."""
     if not data:
         raise _invalid("The body is empty: it must be a JSON object.")
     try:
@@ -132,7 +132,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
 
 
 def arrival(request: Request, seconds: float | None) -> None:
-    """Give what is left of a request so long to arrive; None when it has."""
+    """Limit the time in which the rest of a request must arrive; None ends the limit."""
     allow: Callable[[float | None], None] | None = request.environ.get(ARRIVAL_KEY)
     if allow is not None:
         allow(seconds)
@@ -166,7 +166,7 @@ def _read(stream: IO[bytes], wanted: int) -> bytes:
     try:
         return stream.read(wanted)
     except Exception as e:
-        # A malformed chunk, or a client that went away: whatever the server raises is the body's fault.
+        # A malformed chunk, or a client that disconnected: each exception of the server is a fault of the body.
         raise ApiError(400, "The body could not be read.", code="incomplete_body") from e
 
 
@@ -180,7 +180,7 @@ def _check_type(request: Request) -> None:
             param="Content-Encoding",
         )
     mimetype = request.mimetype
-    # Without a type the body itself will tell; a type that says something else is believed.
+    # Without a type the body is parsed as JSON. A declared other type is believed, and rejected.
     if mimetype in ("", "application/json") or (mimetype.startswith("application/") and mimetype.endswith("+json")):
         return
     drain(request)
@@ -217,13 +217,13 @@ def _too_large_unauthenticated() -> ApiError:
 def _crowded() -> ApiError:
     return ApiError(
         429,
-        "The bodies that are on their way here take all the room that they may: try again when some have arrived.",
+        "The request bodies being received use all the memory they may. Try again later.",
         code="too_many_runs",
         retry_after_s=RETRY_S,
     )
 
 
-#: What is answered to a body that the server did not collect to its end. One that was cut is noticed by its length.
+#: The error for a body that the server did not collect completely. A cut body is noticed by its length.
 _REFUSED: dict[Body | None, Callable[[], ApiError]] = {
     Body.SLOW: _too_slow,
     Body.TOO_LARGE: _too_large_unauthenticated,

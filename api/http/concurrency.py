@@ -1,8 +1,8 @@
 """Bound the threads held by slow work: waiting for a run, receiving a file, sending a long answer.
 
-A thread serves one connection, so whoever waits, sends or reads slowly holds one. Each kind of work has a pool of
-places, and nobody may hold all of one: a part of it is kept for those who hold less than an equal share. The other
-threads are for what is answered at once: health, cancel, a look at a run.
+A thread serves one connection, so a client that waits, sends or reads slowly holds one. Each kind of work has a
+pool of places, and no caller may hold a whole pool: a part is reserved for callers below an equal share. The other
+threads serve requests that are answered at once: health, cancel, a look at a run.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ TRANSFERS_BEYOND_SHARE = (
     "This client uses its share of the connections that {what}; the rest is reserved for others: try again when "
     "one of them has ended."
 )
+#: WebSockets at the same time.
+ATTACHED_PLACES = 256
 #: A smaller answer fits into the socket's buffer: however slowly it is read, no thread waits for that.
 SMALL_BYTES = 64 * 1024
 
 
 class ConcurrencyLimiter:
-    """A bounded number of places, each given back once."""
+    """A bounded number of places, each released once."""
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class ConcurrencyLimiter:
         beyond_share: str = RUNS_BEYOND_SHARE,
         code: str = "too_many_runs",
     ) -> None:
-        """`none_left` is said to a client for whom there is none, `beyond_share` to one who holds too many.
+        """`none_left` is the message when no place is free, `beyond_share` for a caller that holds too many.
 
         `reserved` places are for sharers that hold less than an equal share of all of them. `code` is that of a
         refusal for that reason.
@@ -108,6 +110,8 @@ class Pools:
     uploads: ConcurrencyLimiter
     #: Those who read what is long and needs no key: the files of the pages, the OpenAPI document, the numbers.
     documents: ConcurrencyLimiter
+    #: WebSockets: they hold no thread, but two descriptors each.
+    attached: ConcurrencyLimiter
 
     @classmethod
     def of(cls, settings: Settings) -> Pools:
@@ -129,6 +133,7 @@ class Pools:
             readers=transfers(settings.reading_places, settings.reading_reserve, "read events or long answers"),
             uploads=transfers(settings.upload_places, settings.upload_reserve, "bring files"),
             documents=transfers(DOCUMENT_PLACES, DOCUMENT_RESERVE, "read the documents of this service"),
+            attached=transfers(ATTACHED_PLACES, ATTACHED_PLACES // 4, "are attached by a WebSocket"),
         )
 
 

@@ -33,13 +33,14 @@ class FieldNames:
         synonyms: Mapping[str, Mapping[str, str]] | None = None,
         **levels: tuple[str, ...],
     ) -> FieldNames:
-        """Return the fields of a model and of the models in its lists; `levels` adds those that it cannot tell."""
+        """Return the fields of a model and of the models in its lists; `levels` adds further ones."""
         found: dict[str, tuple[str, ...]] = {TOP: _aliases(model), **levels}
         lists = set()
         for name, info in model.model_fields.items():
             for inner in _models(info.annotation):
                 found[info.alias or name] = _aliases(inner)
-                lists.add(info.alias or name)
+                if name not in levels:
+                    lists.add(info.alias or name)
         return cls(found, synonyms or {}, frozenset(lists))
 
     def allowed(self, place: Sequence[int | str]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Count requests across any number of api processes, and render the page together with the worker's metrics.
 
-Where `PROMETHEUS_MULTIPROC_DIR` is set (the supervisor sets it) each process counts in files of that directory, and
-whichever of them is asked adds all of them up. What the worker counts is asked of it at that moment.
+With `PROMETHEUS_MULTIPROC_DIR` (set by the supervisor) each process counts in files of that directory, and the
+process that serves /metrics sums them up. The worker's metrics are requested from it at that moment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-#: What a request is counted under that came to no route, or whose method is a word of somebody's own.
+#: The label of a request without a route, or with an unknown method.
 NO_ROUTE = "none"
 OTHER_METHOD = "other"
 #: So many threads ask the worker at the same time what it counts.
@@ -68,7 +68,7 @@ class ApiMetrics:
         self.durations.labels(method, route or NO_ROUTE).observe(seconds)
 
     def page(self, dispatcher: Dispatcher) -> bytes:
-        """Everything in Prometheus's text format; without the worker's part when it does not answer."""
+        """Render all metrics in Prometheus's text format, without the worker's metrics if it does not answer."""
         registry = self._registry
         if os.environ.get(DIRECTORY):
             registry = CollectorRegistry()
@@ -80,8 +80,8 @@ class ApiMetrics:
     def _worker(self, dispatcher: Dispatcher) -> tuple[str, int]:
         """Return what the worker counts, and whether it answers.
 
-        Asking may keep a thread waiting, and anybody may have it asked: while ASKERS do, all others are told what
-        was answered last.
+        The request may block a thread, and any client may cause one: while ASKERS threads wait, all others get the
+        last answer.
         """
         if not self._askers.acquire(blocking=False):
             return self._last
@@ -101,7 +101,7 @@ runyard_worker_up """
 
 
 def prepare(directory: Path) -> None:
-    """Begin anew: what processes of an earlier start have counted is forgotten. Before the first of them counts."""
+    """Delete the counts of an earlier start's processes. Call it before the first process counts."""
     directory.mkdir(mode=0o700, exist_ok=True)
     for left in directory.glob("*.db"):
         left.unlink()

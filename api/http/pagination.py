@@ -73,7 +73,7 @@ def parse_status(status: str | None) -> str | None:
 
 
 def parse_include(arguments: MultiDict[str, str]) -> bool:
-    """Return whether the request of a run is to be included. Raises ApiError 400."""
+    """Return whether the answer must include the request of the run. Raises ApiError 400."""
     include = _once(arguments, ("include",)).get("include")
     if include not in (None, "request"):
         raise invalid("include: must be request", param="include")

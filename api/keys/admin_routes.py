@@ -114,7 +114,7 @@ def admin_get_key(key: str) -> Response:
 @operation(
     "Change a key's plan, disable or enable it",
     tag="admin",
-    description="In force from the key's next request. Give at least one of the two fields.",
+    description="Takes effect with the key's next request. Give at least one of the two fields.",
     auth=("admin",),
     path=_PATH,
     body=RequestBody({JSON: AdminKeyIn}, {"disable": {"disabled": True}, "plan": {"plan": "pro"}}),
@@ -122,7 +122,7 @@ def admin_get_key(key: str) -> Response:
     errors=(*JSON_BODY, "unknown_plan", "key_not_found", "key_revoked", "static_key"),
 )
 def admin_change_key(key: str) -> Response:
-    """Give a key another plan, disable it, enable it: in force with its next request.
+    """Change a key's plan, disable or enable it, with effect from its next request.
 
     409 for one that is revoked or static.
     """
@@ -242,7 +242,7 @@ def _revoked() -> ApiError:
 
 
 def _ends(page: RecordPage[Any]) -> dict[str, Any]:
-    """Return the fields of a page beside its rows."""
+    """Return the fields of a page without its rows."""
     ids = [row.id for row in page.items]
     return {
         "first_id": ids[0] if ids else None,

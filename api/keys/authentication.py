@@ -10,17 +10,19 @@ from __future__ import annotations
 import hmac
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from api.errors import ApiError
 from api.keys.key_format import digest, is_well_formed
+from api.keys.session_tokens import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from api.keys.plans import Plan, Plans
+    from api.keys.session_tokens import SessionTokens
     from api.ratelimit.bucket import Bucket
     from records.keys import KeyStore, StoredKey
 
@@ -44,18 +46,33 @@ class Caller:
     stored: StoredKey | None = None
     #: Of the token that was given; a rotated key has two for a while.
     digest: bytes = b""
+    #: The one session whose calls the token is for; None for a key.
+    session: str | None = None
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether this is an address without a key: it has a plan, and cannot come back for its files."""
+        """Return whether this caller is an address without a key: it has a plan, and cannot fetch files later."""
         return self.plan is not None and self.stored is None
 
 
 class Authenticator:
-    """The keys in force. Tokens are held and compared as digests, all of them each time."""
+    """The valid keys. Tokens are stored and compared as digests, all static ones each time."""
 
-    def __init__(self, static: Iterable[tuple[bytes, Caller]], store: KeyStore, plans: Plans) -> None:
-        """Take the static keys by the digests of their tokens (`api.keys.static_keys`)."""
+    def __init__(
+        self,
+        static: Iterable[tuple[bytes, Caller]],
+        store: KeyStore,
+        plans: Plans,
+        *,
+        session_tokens: SessionTokens | None = None,
+        session_owner: Callable[[str], str | None] = lambda _id: None,
+    ) -> None:
+        """Take the static keys by the digests of their tokens (`api.keys.static_keys`).
+
+        `session_owner` returns whose a live session is, for the tokens of sessions.
+        """
+        self._session_tokens = session_tokens
+        self._session_owner = session_owner
         self._static = list(static)
         self._store = store
         self._plans = plans
@@ -68,10 +85,12 @@ class Authenticator:
         """Return the caller of an `Authorization` header. Raises ApiError 401, or 403 for a plan that no longer
         exists.
 
-        `may_ask` says whether the database may be asked for a token that has never been seen; if not, that token is
-        refused with 429. `disabled_too` lets a disabled key through.
+        `may_ask` returns whether an unknown token may be looked up in the database; if not, the token is rejected
+        with 429. `disabled_too` accepts a disabled key.
         """
         token = bearer_token(authorization)
+        if token.startswith(PREFIX):
+            return self._of_session(token)
         given = digest(token)
         found = None
         for kept, caller in self._static:
@@ -86,18 +105,36 @@ class Authenticator:
         return self._stored(given, disabled_too=disabled_too)
 
     def recognised(self, authorization: str | None) -> bytes | None:
-        """Return what a token that is in force, or was when it was last given, shares room as; None for any other.
+        """Return the owner for resource sharing if the token is valid, or was when last used; else None.
 
-        The database is not asked, so this says whose request it is likely to be and lets nobody in.
+        The database is not asked: the result names the likely owner of a request and authenticates nobody.
         """
         try:
-            given = digest(bearer_token(authorization))
+            token = bearer_token(authorization)
         except ApiError:
             return None
+        if token.startswith(PREFIX):
+            session_id = None if self._session_tokens is None else self._session_tokens.session_of(token)
+            return None if session_id is None else session_id.encode()
+        given = digest(token)
         for kept, caller in self._static:
             if hmac.compare_digest(kept, given):
                 return caller.id.encode()
         return given if given in self._good else None
+
+    def _of_session(self, token: str) -> Caller:
+        """Return the caller that a session's token stands for, if the session lives and its key is in force."""
+        session_id = None if self._session_tokens is None else self._session_tokens.session_of(token)
+        owner = None if session_id is None else self._session_owner(session_id)
+        if session_id is None or owner is None:
+            raise unknown_token()
+        for _, caller in self._static:
+            if caller.id == owner:
+                return replace(caller, session=session_id)
+        key = self._store.get(owner)
+        if key is None or key.disabled or key.revoked_at_ms is not None:
+            raise unknown_token()
+        return replace(self.caller_of(key), session=session_id)
 
     def _stored(self, given: bytes, *, disabled_too: bool) -> Caller:
         key = self._store.find(given)
@@ -161,7 +198,7 @@ class AdminAuthenticator:
             raise unauthorized("This is not the admin token.", "invalid_token")
 
     def recognised(self, authorization: str | None) -> bytes | None:
-        """Return what the admin's requests share room as; None for any other token."""
+        """Return the owner for resource sharing of the admin's requests; None for any other token."""
         try:
             self.check(authorization)
         except ApiError:
@@ -192,7 +229,7 @@ def bearer_token(authorization: str | None) -> str:
 
 
 def unknown_token() -> ApiError:
-    """Return the error for every invalid token, the same for all, so that they cannot be told apart."""
+    """Return the error for every invalid token: the same for all, so that they cannot be distinguished."""
     return unauthorized("Invalid token.", "invalid_token")
 
 

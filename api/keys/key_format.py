@@ -1,8 +1,8 @@
-"""The text of a stored key: `ry_`, 32 random characters, and 6 that are told from them.
+"""The text of a stored key: `ry_`, 32 random characters, and 6 checksum characters.
 
-The last six are a CRC-32 in base 62, so that scanners of leaked secrets can tell a key from what only looks like
-one, and so that a mistyped or invented one is refused without a look at the database. They are no secret: whoever
-wants to can compute them.
+The last six are a CRC-32 in base 62, so that scanners of leaked secrets can recognise a key, and so that a
+mistyped or invented one is rejected without a look at the database. They are not secret: anybody can compute
+them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import string
 import zlib
 
 PREFIX = "ry"
-#: What is kept of a key in the clear, to be recognised by.
+#: Characters of a key that are stored in clear text, so that people recognise it.
 SHOWN = 8
 _RANDOM = 32
 _CHECKSUM = 6

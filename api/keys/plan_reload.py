@@ -1,6 +1,6 @@
 """Reload `PLANS_FILE` when it changes: a thread in each process of api looks at it every second.
 
-A file that is invalid changes nothing: the plans before stay in force, the error is logged once, counted, and shown
+An invalid file changes nothing: the previous plans stay valid, the error is logged once, counted, and shown
 by `GET /v1/admin/plans` until the file is valid again.
 """
 
@@ -43,7 +43,7 @@ class PlanReloader:
         self._look_s = look_s
         self._stop = Event()
         self._thread = Thread(target=self._watch, name="plans", daemon=True)
-        #: The time of the last file that was in force, and the problem of the present one; None if it is in force.
+        #: The time at which a file was last loaded, and the problem of the present file; None if it is loaded.
         self.loaded_at = now()
         self.error: str | None = None
         self._seen = seen
@@ -75,11 +75,11 @@ class PlanReloader:
         except SettingsError as e:
             self.error = str(e)
             self._counter.labels("failed").inc()
-            log.error("the plans were not reloaded, those before stay in force: %s", e)  # noqa: TRY400
+            log.error("the plans were not reloaded, the previous plans stay valid: %s", e)  # noqa: TRY400
         except Exception:
             self.error = "PLANS_FILE: cannot be read"
             self._counter.labels("failed").inc()
-            log.exception("the plans were not reloaded, those before stay in force")
+            log.exception("the plans were not reloaded, the previous plans stay valid")
         else:
             self.error, self.loaded_at = None, now()
             self._counter.labels("ok").inc()

@@ -1,4 +1,4 @@
-"""`/v1/admin/plans`: the plans in force, and whether the file of plans is one of them."""
+"""`/v1/admin/plans`: the current plans, and whether the present file of plans is loaded."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ blueprint = Blueprint("plans", __name__)
     "Get the plans",
     tag="admin",
     description=(
-        "The plans in force. `error` is set while `PLANS_FILE` has been changed and is invalid: the plans before "
-        "stay in force."
+        "The current plans. `error` is set while `PLANS_FILE` has been changed and is invalid: the previous plans "
+        "stay valid."
     ),
     auth=("admin",),
     answers={200: Json("The plans.", PlansOut, {"free": examples.PLANS})},
 )
 def admin_get_plans() -> Response:
-    """Return the plans in force, when they were loaded, and the problem of a file that is not in force."""
+    """Return the current plans, the time of their loading, and the problem of a file that was not loaded."""
     require_admin()
     plans, reloader = context().plans, context().plan_reloader
     found = {name: plan for name in list(plans) if (plan := plans.get(name)) is not None}
@@ -44,6 +44,11 @@ def admin_get_plans() -> Response:
                     queue=plan.queue,
                     storage_bytes=plan.storage_bytes,
                     records_bytes=plan.records_bytes,
+                    sessions=plan.sessions,
+                    session_age_s=plan.session_age_s,
+                    session_seconds=plan.session_seconds,
+                    session_cpu_seconds=plan.session_cpu_seconds,
+                    session_timeout_ms=plan.session_timeout_ms,
                     limits=plan.ceilings(),
                 )
                 for name, plan in found.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import config
 from api.ratelimit.bucket import Bucket
 from api.ratelimit.limiter import READ_FACTOR
+from config.network_patterns import Pattern, PatternInvalid, parse_pattern
 from config.settings import Settings, SettingsError
 from protocol.limits import LIMIT_RULES, MIB, JobInvalid, LimitProblem, Limits, limit_problem
+from protocol.session import MAX_AGE_S
 from records.usage import Quota
 
 if TYPE_CHECKING:
@@ -43,6 +45,13 @@ class _PlanIn(BaseModel):
     queue: Annotated[int, Field(ge=0, le=10_000)] | None = None
     storage_mb: Annotated[int, Field(ge=0, le=1_048_576)] | None = None
     records_mb: Annotated[int, Field(ge=1, le=16_777_216)] | None = None
+    sessions: Annotated[int, Field(ge=0, le=512)] | None = None
+    session_age_s: Annotated[int, Field(ge=1, le=MAX_AGE_S)] | None = None
+    session_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    session_cpu_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    session_timeout_ms: Annotated[int, Field(ge=1, le=86_400_000)] | None = None
+    egress: list[str] | None = None
+    egress_mb: Annotated[int, Field(ge=0, le=16_777_216)] | None = None
     limits: dict[str, int | float] = Field(default_factory=dict)
 
 
@@ -56,7 +65,7 @@ class _PlansIn(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The bounds of the keys of one plan; None means no bound beside the service's own."""
+    """The bounds of the keys of one plan; None means that only the service's own bound applies."""
 
     name: str
     bucket: Bucket
@@ -67,14 +76,31 @@ class Plan:
     concurrency: int | None = None
     queue: int | None = None
     storage_bytes: int | None = None
-    #: What the records of its ended runs may take.
+    #: The most bytes that the records of its ended runs may take.
     records_bytes: int | None = None
+    #: Sessions at the same time, the age of each, and what all may use in a period together.
+    sessions: int | None = None
+    session_age_s: int | None = None
+    session_seconds: int | None = None
+    session_cpu_seconds: int | None = None
+    #: The ceiling of a run's time in a session, in place of `limits.timeout_ms`.
+    session_timeout_ms: int | None = None
+    #: The hosts that its runs may ask for, None for all that the service permits; and what each run may send and
+    #: receive.
+    egress: tuple[Pattern, ...] | None = None
+    egress_bytes: int | None = None
     limits: Mapping[str, int | float] = field(default_factory=dict)
 
     def ceiling(self, limit: str) -> int | float:
         """Return the ceiling of one run limit."""
         rule = LIMIT_RULES[limit]
         return rule.number(self.limits.get(limit, rule.ceiling))
+
+    def in_session(self) -> Plan:
+        """Return the plan as it bounds a run in a session, which may take longer than one of its own."""
+        if self.session_timeout_ms is None:
+            return self
+        return replace(self, limits={**self.limits, "timeout_ms": self.session_timeout_ms})
 
     def ceilings(self) -> dict[str, int | float]:
         """Return the ceiling of each run limit."""
@@ -83,7 +109,7 @@ class Plan:
     def bounded(self, asked: dict[str, int | float], *, pids_default: int) -> dict[str, int | float]:
         """Return a run's limits, with defaults above the plan's ceilings lowered to them.
 
-        Raises JobInvalid for one that was asked for and lies above.
+        Raises JobInvalid for a requested limit above the plan's.
         """
         for name, value in asked.items():
             if value > (most := self.ceiling(name)):
@@ -112,7 +138,7 @@ class Plan:
         return "all" if self.period == "all" else _moment(at_ms).strftime("%Y-%m")
 
     def resets_at_ms(self, at_ms: int) -> int | None:
-        """When the runs of that moment's period are given anew; None if they never are."""
+        """Return the end of the quota period that contains `at_ms`; None if the quota never resets."""
         if self.period == "all":
             return None
         now = _moment(at_ms)
@@ -121,7 +147,7 @@ class Plan:
 
 
 class Plans:
-    """The plans in force, by name."""
+    """The current plans, by name."""
 
     def __init__(self, plans: Mapping[str, Plan]) -> None:
         self._plans = dict(plans)
@@ -133,7 +159,7 @@ class Plans:
         return iter(self._plans)
 
     def replace(self, other: Plans) -> None:
-        """Have the plans of another set in force from here on."""
+        """Replace the current plans by those of another set."""
         self._plans = other._plans
 
     def get(self, name: str) -> Plan | None:
@@ -167,6 +193,11 @@ def _read(path: Path) -> Plans:
             problem = _ceiling_problem(limit, value)
             if problem is not None:
                 raise SettingsError(f"PLANS_FILE: {path}: {name}.{problem.message}")
+        for number, text in enumerate(plan.egress or ()):
+            try:
+                parse_pattern(text)
+            except PatternInvalid as e:
+                raise SettingsError(f"PLANS_FILE: {path}: {name}.egress.{number}: {e}") from e
     return Plans({name: _plan(name, plan) for name, plan in given.items()})
 
 
@@ -189,6 +220,13 @@ def _plan(name: str, given: _PlanIn) -> Plan:
         queue=given.queue,
         storage_bytes=None if given.storage_mb is None else given.storage_mb * MIB,
         records_bytes=None if given.records_mb is None else given.records_mb * MIB,
+        sessions=given.sessions,
+        session_age_s=given.session_age_s,
+        session_seconds=given.session_seconds,
+        session_cpu_seconds=given.session_cpu_seconds,
+        session_timeout_ms=given.session_timeout_ms,
+        egress=None if given.egress is None else tuple(map(parse_pattern, given.egress)),
+        egress_bytes=None if given.egress_mb is None else given.egress_mb * MIB,
         limits=given.limits,
     )
 

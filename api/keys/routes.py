@@ -1,4 +1,4 @@
-"""`/v1/keys`: make a key, look at it, make it anew, end it."""
+"""`/v1/keys`: create, show, rotate and revoke a key."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _KEY_ID = re.compile(r"key_[A-Za-z0-9]{20,64}")
     errors=(*JSON_BODY, "self_service_off", "rate_limit_exceeded", "records_unavailable"),
 )
 def create_key() -> Response:
-    """Make a key of the plan `free` for whoever asks, where self-service is on.
+    """Create a key of the plan `free` for any client, if self-service is on.
 
     201 the key, shown this once; 400; 403 self-service is off; 413; 429 too many of this address.
     """

@@ -19,7 +19,7 @@ KeyId = Annotated[str, Field(pattern=r"^key_[A-Za-z0-9]{20,64}$")]
 KeyText = Annotated[str, Field(pattern=r"^ry_[0-9A-Za-z]{38}$")]
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$", json_schema_extra={"format": "date"})]
 Amount = Annotated[float, Field(ge=0)]
-#: Said of a label in the document; checked by `label_of`, for the sake of its message.
+#: The pattern of a label in the document; `label_of` checks it, because its error message is better.
 Label = Annotated[str | None, Field(json_schema_extra={"pattern": f"^{LABEL_PATTERN}$"})]
 
 
@@ -81,7 +81,7 @@ class KeyOut(ResponseModel):
 class AdminKeyOut(KeyOut):
     """A key as the admin calls show it. A static key (`API_KEYS`) is read-only; entries with one label are one."""
 
-    static: bool = Field(description="Whether the key is set in `API_KEYS`.")
+    static: bool = Field(description="True if the key is set in `API_KEYS`.")
     revoked_at: Time | None
     previous_valid_until: Time | None = Field(description="The time until which the previous secret is valid.")
 
@@ -123,6 +123,13 @@ class UsedOut(ResponseModel):
     gb_seconds: Amount
     bytes_in: Count
     bytes_out: Count
+    sessions: Count = Field(description="Sessions that were created.")
+    session_seconds: Amount = Field(description="The time in which sessions were neither frozen nor paused.")
+    session_cpu_seconds: Amount
+    session_gb_seconds: Amount = Field(
+        description="The memory that sessions were charged for by its time: their limit, or what a frozen one held."
+    )
+    egress_bytes: Count = Field(description="Sent to other machines and received from them, by runs and sessions.")
 
 
 class UsageOut(ResponseModel):
@@ -139,6 +146,13 @@ class UsageOut(ResponseModel):
     gb_seconds: Amount
     bytes_in: Count
     bytes_out: Count
+    sessions: Count = Field(description="Sessions that were created.")
+    session_seconds: Amount = Field(description="The time in which sessions were neither frozen nor paused.")
+    session_cpu_seconds: Amount
+    session_gb_seconds: Amount = Field(
+        description="The memory that sessions were charged for by its time: their limit, or what a frozen one held."
+    )
+    egress_bytes: Count = Field(description="Sent to other machines and received from them, by runs and sessions.")
     by_language: dict[str, UsedOut]
 
 
@@ -187,15 +201,20 @@ class PlanOut(ResponseModel):
     queue: Count | None
     storage_bytes: Count | None
     records_bytes: Count | None
+    sessions: Count | None
+    session_age_s: Count | None
+    session_seconds: Count | None
+    session_cpu_seconds: Count | None
+    session_timeout_ms: Count | None
     limits: dict[str, int | float] = Field(description="The ceiling of each run limit.")
 
 
 class PlansOut(ResponseModel):
-    """The plans in force."""
+    """The current plans."""
 
     object: Literal["plans"]
     loaded_at: Time
-    error: str | None = Field(description="The problem of the present `PLANS_FILE`, which is not in force.")
+    error: str | None = Field(description="The problem of the present `PLANS_FILE`, which was not loaded.")
     plans: dict[str, PlanOut]
 
 

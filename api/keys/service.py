@@ -1,4 +1,4 @@
-"""Stored keys as the routes and the operator use them: made, made anew, changed, ended, and each written down."""
+"""Stored keys for the routes and the operator: created, rotated, changed, revoked, each with an audit entry."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LABEL = re.compile(LABEL_PATTERN)
 
 @dataclass(frozen=True, slots=True)
 class IssuedKey:
-    """A key with its text, which nobody is told again."""
+    """A key with its secret, which is never shown again."""
 
     text: str
     stored: StoredKey

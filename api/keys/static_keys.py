@@ -21,7 +21,7 @@ from records.tenants import StaticTenant, TenantsWouldMerge
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from config.settings import ApiKey
+    from config.static_keys import ApiKey
     from records.tenants import TenantStore
 
 

@@ -28,7 +28,10 @@ blueprint = Blueprint("usage", __name__)
 MOST_DAYS = 3660
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _DATE = {"type": "string", "format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
-SUMS = ("runs", "cpu_seconds", "wall_seconds", "gb_seconds", "bytes_in", "bytes_out")
+SUMS = (
+    "runs", "cpu_seconds", "wall_seconds", "gb_seconds", "bytes_in", "bytes_out", "sessions", "session_seconds",
+    "session_cpu_seconds", "session_gb_seconds", "egress_bytes",
+)  # fmt: skip
 #: The days of a report.
 SPAN = (
     Query("from", "The first day, in UTC. Default: the first day of the month of `to`.", _DATE),
@@ -87,6 +90,11 @@ class UsedSum:
     memory_mb_ms: int
     bytes_in: int
     bytes_out: int
+    sessions: int
+    session_ms: int
+    session_cpu_ms: int
+    session_memory_mb_ms: int
+    egress_bytes: int
 
     @classmethod
     def of(cls, rows: Iterable[UsageRow | UsageTotal]) -> UsedSum:
@@ -103,6 +111,11 @@ class UsedSum:
             "gb_seconds": self.memory_mb_ms / 1024 / 1000,
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
+            "sessions": self.sessions,
+            "session_seconds": self.session_ms / 1000,
+            "session_cpu_seconds": self.session_cpu_ms / 1000,
+            "session_gb_seconds": self.session_memory_mb_ms / 1024 / 1000,
+            "egress_bytes": self.egress_bytes,
         }
 
 

@@ -1,10 +1,10 @@
 """The specification of the HTTP API, OpenAPI 3.1, from what the code itself has.
 
-Each route carries its `Operation` (`declare.py`): a decorator beneath that of its blueprint. What a request may be
-comes from the model that checks it (`api.runs.requests`), what an answer is from the models in `answers.py`, which
-a test holds real answers to, and each error from the table in `faults.py`. `document.py` walks the routes of an
-application and puts it all together: a route that says nothing of itself is an error.
+Each route carries its `Operation` (`decorator.py`), set by a decorator beneath that of its blueprint. Requests are
+described by the model that checks them (`api.runs.requests`), answers by the models in `models.py`, which a test
+compares with real answers, and errors by the table in `error_codes.py`. `document.py` collects the routes of an
+application: a route without an `Operation` is an error.
 
-`GET /openapi.json` answers it; `spec.yaml` beside this file is a copy to read and to compare:
+`GET /openapi.json` answers it; `spec.yaml` in this directory is a copy to read and to compare:
 `make openapi` after a change.
 """

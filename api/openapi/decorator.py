@@ -22,7 +22,7 @@ ATTRIBUTE = "openapi_operation"
 Schema = dict[str, Any]
 #: The model of a body, or a schema where there is none.
 Body = type[BaseModel] | Schema
-#: Who may call: nobody is asked, a key (as bearer token, or as X-API-Key), the admin's token, a signed link, the
+#: Required credentials: none, a key (as bearer token, or as X-API-Key), the admin's token, a signed link, the
 #: token of the metrics.
 Auth = Literal["none", "key", "api_key", "admin", "link", "metrics"]
 View = TypeVar("View", bound=Callable[..., Any])
@@ -35,7 +35,7 @@ class Answer:
     description: str
     content: Mapping[str, Body] = field(default_factory=dict)
     examples: Mapping[str, Any] = field(default_factory=dict)
-    #: Headers of its own, by name: what each says.
+    #: Descriptions of its own headers, by name.
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -62,7 +62,7 @@ class RequestBody:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """All that the document says of one route; `errors` are codes of `faults.FAULTS`."""
+    """The description of one route in the document; `errors` are codes of `error_codes`."""
 
     summary: str
     tag: str
@@ -90,7 +90,7 @@ def operation(
     description: str | None = None,
     has_own_errors: bool = False,
 ) -> Callable[[View], View]:
-    """Say what a route is. Codes that every route of that `auth` can answer need not be named."""
+    """Describe a route. Error codes that every route of that `auth` can answer need not be named."""
     said = Operation(summary, tag, answers, errors, auth, path or {}, query, body, description, has_own_errors)
 
     def mark(view: View) -> View:

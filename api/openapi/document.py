@@ -1,4 +1,4 @@
-"""The document itself: every route of an application, with what its `Operation` says, put together."""
+"""The document itself: every route of an application with its `Operation`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def public_paths(app: Flask) -> list[str]:
 
 
 def _routes(app: Flask) -> Iterator[tuple[str, str, Operation, Callable[..., Any]]]:
-    """Path, method, declaration and function of each route."""
+    """Yield path, method, declaration and function of each route."""
     for rule in app.url_map.iter_rules():
         view = app.view_functions[rule.endpoint]
         said = declared(view)
@@ -84,7 +84,7 @@ class _Untitled(GenerateJsonSchema):
     """Without a title that repeats each field's name."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401, ARG002  # pydantic's own type
-        """Never."""
+        """Return False: fields get no generated titles."""
         return False
 
 
@@ -189,7 +189,7 @@ _RATE = ("limit", "remaining", "reset")
 
 
 def _examples(examples: Mapping[str, Any], media: str) -> dict[str, Any]:
-    """Examples of one media type: texts are of those that are not JSON."""
+    """Select the examples of one media type: an example that is a text belongs to the types other than JSON."""
     fitting = {name: value for name, value in examples.items() if isinstance(value, str) == (media != JSON)}
     of_media = {name: value for name, value in fitting.items() if media == JSON or name in media}
     return {"examples": {name: {"value": value} for name, value in of_media.items()}} if of_media else {}

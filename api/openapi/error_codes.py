@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ErrorCode:
-    """One code: its status, what it says, for instance, and of which field. `run_id` says that a run is named."""
+    """One code: its status, an example of its message and its field. `run_id` is set if the error names a run."""
 
     status: int
     message: str
@@ -38,6 +38,7 @@ FAULTS: dict[str, ErrorCode] = {
     "duplicate_path": ErrorCode(400, "files.1.path: the same path is given twice", "files.1.path"),
     "files_too_large": ErrorCode(400, "files: are larger together than /work, half of memory_mb", "files"),
     "incomplete_body": ErrorCode(400, "The body ended before its Content-Length."),
+    "invalid_archive": ErrorCode(400, "../../etc/cron.d/x: a path with '..'", "path"),
     "invalid_base64": ErrorCode(400, "files.0.content: is not valid base64", "files.0.content"),
     "invalid_cursor": ErrorCode(400, "after: is not an id of this list", "after"),
     "invalid_csv": ErrorCode(400, "Row 2 has 3 cells, and the header 2."),
@@ -73,9 +74,16 @@ FAULTS: dict[str, ErrorCode] = {
     "self_service_off": ErrorCode(403, "Self-service keys are disabled: ask the operator for a key."),
     "unknown_plan@403": ErrorCode(403, "The plan of this key no longer exists: ask the operator."),
     "file_not_permitted": ErrorCode(403, "Read-only file system", "path"),
+    "network_not_allowed": ErrorCode(
+        403,
+        "network.allow.0: *.example.org is not permitted: EGRESS_ALLOW of this service does not permit it",
+        "network.allow.0",
+    ),
     "admin_off": ErrorCode(403, "Admin calls are off: the operator turns them on by setting ADMIN_TOKEN."),
     "link_expired": ErrorCode(403, "token: the link has expired", "token"),
     "link_invalid": ErrorCode(403, "token: the link is not valid", "token"),
+    "ticket_invalid": ErrorCode(403, "ticket: is unknown, used, or older than 30 s", "ticket"),
+    "foreign_origin": ErrorCode(403, "Origin: is not this service's own.", "Origin"),
     # 404, 405, 408, 409
     "not_found": ErrorCode(
         404, "No such path; did you mean /v1/runs? The API is described at /openapi.json and /docs."
@@ -90,10 +98,21 @@ FAULTS: dict[str, ErrorCode] = {
     "key_revoked": ErrorCode(409, "This key has been revoked.", "id"),
     "session_not_found": ErrorCode(404, "There is no such session.", "id"),
     "process_not_found": ErrorCode(404, "there is no such process in this session"),
+    "context_not_found": ErrorCode(404, "there is no such context in this session", "context"),
+    "watcher_not_found": ErrorCode(404, "there is no such watcher in this session"),
     "not_a_file": ErrorCode(409, "this is not a regular file", "path"),
+    "stdin_closed": ErrorCode(
+        409, "The run takes no input: it was started without stdin_open, or has ended.", "id"
+    ),
+    "not_a_terminal": ErrorCode(409, "this process has no terminal: it was started without pty", "pty"),
     "not_a_directory": ErrorCode(409, "this is not a directory", "path"),
     "file_exists": ErrorCode(409, "there is something at the target already", "path"),
     "session_busy": ErrorCode(409, "so many runs wait in this session already; try again later"),
+    "too_many_contexts": ErrorCode(409, "a session has at most 16 contexts"),
+    "name_in_use": ErrorCode(409, "name: another context of this session has it", "name"),
+    "kernel_ended": ErrorCode(409, "the kernel of this context has ended; its next run starts another"),
+    "session_paused": ErrorCode(409, "this session is paused; resume it first"),
+    "external_id_in_use": ErrorCode(409, "external_id: another session of yours has it", "external_id"),
     "session_differs": ErrorCode(409, "name: a live session of this name has another language", "name"),
     "session_ended": ErrorCode(410, "This session has ended: idle.", "id"),
     "run_not_ended": ErrorCode(409, "The run has not ended: cancel it first.", "id"),
@@ -116,6 +135,7 @@ FAULTS: dict[str, ErrorCode] = {
         416, "Range: begins beyond the end of the file, which has 10 bytes", "Range"
     ),
     "expectation_failed": ErrorCode(417, "The expectation cannot be met."),
+    "upgrade_required": ErrorCode(426, "This call is a WebSocket: send Upgrade: websocket."),
     "idempotency_mismatch": ErrorCode(422, "Idempotency-Key: was used with another request", "Idempotency-Key"),
     "rate_limit_exceeded": ErrorCode(
         429, "Rate limit exceeded: this key may send 2 requests at once; try again in 1 s."
@@ -149,7 +169,7 @@ FAULTS: dict[str, ErrorCode] = {
     "storage_unavailable": ErrorCode(503, "The storage is unavailable; nothing was stored."),
 }
 
-#: What every answer that is an error may be, wherever it comes from: said once, as `default`.
+#: The errors that any route may answer: described once, as `default`.
 ANYWHERE = (
     "bad_request", "not_found", "method_not_allowed", "request_timeout", "request_too_large", "uri_too_long",
     "expectation_failed", "headers_too_large", "internal_error", "not_implemented",
@@ -177,7 +197,7 @@ _BY_AUTH: dict[Auth, tuple[str, ...]] = {
     "link": ("link_expired", "link_invalid", "rate_limit_exceeded"),
     "metrics": ("invalid_token",),
 }
-#: Of a JSON body, whatever it should hold.
+#: The errors of any JSON body.
 JSON_BODY = (
     "invalid_json", "incomplete_body", "missing_field", "unknown_field", "invalid_type", "invalid_value",
     "request_too_large", "request_timeout", "unsupported_media_type", "unsupported_content_encoding", "too_many",

@@ -6,12 +6,23 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel
 
-from api.openapi.models import Artifact, Count, ErrorObject, ResponseModel, Run, RunId, Time, may_be_absent
+from api.openapi.models import (
+    Artifact,
+    Count,
+    ErrorObject,
+    ResponseModel,
+    Run,
+    RunException,
+    RunId,
+    RunResult,
+    Time,
+    may_be_absent,
+)
 from protocol.states import LiveStatus
 
 
 class Numbered(ResponseModel):
-    """What every event has."""
+    """The fields of every event."""
 
     seq: Annotated[int, Field(ge=1, description="Numbered from 1, without gaps.")]
     t_ms: Count = Field(description="Time since the run was accepted.")
@@ -70,6 +81,33 @@ class Collected(Numbered):
     data: Artifact
 
 
+class Displayed(Numbered):
+    """A result of a cell."""
+
+    event: Literal["display"]
+    data: RunResult
+
+
+class ClearData(ResponseModel):
+    """The way in which displays are cleared."""
+
+    wait: bool = Field(description="Only when the next display comes.")
+
+
+class Cleared(Numbered):
+    """The displays so far are obsolete."""
+
+    event: Literal["clear"]
+    data: ClearData
+
+
+class Raised(Numbered):
+    """The exception that ends the cell."""
+
+    event: Literal["exception"]
+    data: RunException
+
+
 class Keepalive(Numbered):
     """A keepalive: no event for five seconds."""
 
@@ -94,7 +132,8 @@ class ErrorEvent(Numbered):
 class Event(
     RootModel[
         Annotated[
-            Info | Phase | Output | Collected | Keepalive | ResultEvent | ErrorEvent, Field(discriminator="event")
+            Info | Phase | Output | Displayed | Cleared | Raised | Collected | Keepalive | ResultEvent | ErrorEvent,
+            Field(discriminator="event"),
         ]
     ]
 ):

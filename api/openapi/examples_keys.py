@@ -50,6 +50,11 @@ _USED = {
     "gb_seconds": 0.3125,
     "bytes_in": 300,
     "bytes_out": 12,
+    "sessions": 1,
+    "session_seconds": 12.5,
+    "session_cpu_seconds": 0.25,
+    "session_gb_seconds": 6.25,
+    "egress_bytes": 2048,
 }
 ADMIN_USAGE: dict[str, Any] = {
     "object": "usage_report",

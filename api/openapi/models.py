@@ -2,7 +2,7 @@
 
 Answers are not made of them, which would cost every run its time: they are written down once as the document's
 schemas, and `tests/api/test_openapi_answers.py` holds real answers to them, where a field that is not here is an
-error. To clients a field may be added at any time, so the document does not say that there are no others.
+error. A release may add fields, so the document does not exclude further ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from api.http.pagination import LIMIT_MAX
+from protocol.hints import MAX_AVAILABLE, MAX_HINTS, MAX_NEAR, HintCode
 from protocol.job import MAX_SKIPPED_LISTED
+from protocol.kernel import MAX_RESULTS
 from protocol.limits import LIMIT_RULES
 from protocol.states import RUN_STATES, Status
 
@@ -73,6 +75,17 @@ class Usage(ResponseModel):
     cpu_ms: Count
     max_rss_mb: Count = Field(description="Peak memory of the whole sandbox.")
     queue_ms: Count = Field(description="Time in the queue.")
+    egress_bytes: Count = Field(
+        default=0,
+        description="Bytes sent to the hosts that the run may reach and received from them; absent in old runs.",
+    )
+    shared: bool = Field(
+        default=False,
+        description=(
+            "Whether a process or another run was alive in the run's session meanwhile: then CPU time and memory "
+            "are of all of them. Absent in old runs."
+        ),
+    )
 
 
 class Compile(ResponseModel):
@@ -108,13 +121,44 @@ class SkippedArtifact(ResponseModel):
     ]  # fmt: skip
 
 
+class Hint(ResponseModel):
+    """A reason why the program failed, and the remedy. Only the fields that apply are present.
+
+    A hint whose facts the service knows (memory, time, processes) precedes those that were read from the output.
+    """
+
+    code: HintCode
+    message: str
+    name: str | None = Field(
+        default=None, description="The module, or in bash the command.", json_schema_extra=may_be_absent
+    )
+    near: Annotated[list[str], Field(max_length=MAX_NEAR)] | None = Field(
+        default=None,
+        description="Available modules, commands or files that were probably meant.",
+        json_schema_extra=may_be_absent,
+    )
+    path: str | None = Field(default=None, description="The file.", json_schema_extra=may_be_absent)
+    available: Annotated[list[str], Field(max_length=MAX_AVAILABLE)] | None = Field(
+        default=None,
+        description="Files that the run had or left, relative to /work, the nearest first.",
+        json_schema_extra=may_be_absent,
+    )
+    host: str | None = Field(
+        default=None, description="The host that cannot be reached.", json_schema_extra=may_be_absent
+    )
+    line: int | None = Field(default=None, description="The line of the error.", json_schema_extra=may_be_absent)
+    limit: str | None = Field(
+        default=None, description="The field of `limits` that was reached.", json_schema_extra=may_be_absent
+    )
+
+
 if TYPE_CHECKING:
     Limits = ResponseModel
 else:
     Limits = create_model(
         "Limits",
         __base__=ResponseModel,
-        __doc__="The limits that were in force.",
+        __doc__="The limits that applied.",
         **{
             name: (int, Field(ge=0, description=rule.sentence))
             if rule.integer
@@ -130,7 +174,7 @@ class Isolation(ResponseModel):
     engine: str
     runtime: str
     source: Literal["pool", "template", "cold"]
-    network: Literal["none"]
+    network: Literal["none", "proxy"]
     seccomp: Digest | None
     apparmor: str | None
     user_namespace: bool
@@ -143,6 +187,37 @@ class Isolation(ResponseModel):
         description="True if DISABLE_SANDBOX_SECURITY was set. Absent in runs of older versions.",
         json_schema_extra=may_be_absent,
     )
+
+
+class RunException(ResponseModel):
+    """The exception that ended a cell."""
+
+    name: str
+    value: str
+    traceback: list[str] = Field(description="Lines of the user's cells only.")
+
+
+class RunResult(ResponseModel):
+    """A result of a cell: the value of its last expression, or what it displayed, in every format that it has."""
+
+    text: str | None = Field(default=None, json_schema_extra=may_be_absent)
+    html: str | None = Field(default=None, json_schema_extra=may_be_absent)
+    markdown: str | None = Field(default=None, json_schema_extra=may_be_absent)
+    svg: str | None = Field(default=None, json_schema_extra=may_be_absent)
+    png: str | None = Field(default=None, description="Base64.", json_schema_extra=may_be_absent)
+    jpeg: str | None = Field(default=None, description="Base64.", json_schema_extra=may_be_absent)
+    pdf: str | None = Field(default=None, description="Base64.", json_schema_extra=may_be_absent)
+    latex: str | None = Field(default=None, json_schema_extra=may_be_absent)
+    json_value: Any = Field(default=None, alias="json", json_schema_extra=may_be_absent)
+    javascript: str | None = Field(default=None, json_schema_extra=may_be_absent)
+    data: Any = Field(default=None, description="A table, as lists by column.", json_schema_extra=may_be_absent)
+    chart: Any = Field(default=None, description="The data of a figure.", json_schema_extra=may_be_absent)
+    extra: dict[str, Any] | None = Field(
+        default=None, description="Other formats, by MIME type.", json_schema_extra=may_be_absent
+    )
+    is_main_result: bool = Field(description="It is the value of the last expression.")
+    display_id: str | None
+    update: bool = Field(description="It replaces the display with the same `display_id`.")
 
 
 class Run(ResponseModel):
@@ -168,11 +243,25 @@ class Run(ResponseModel):
     artifacts: list[Artifact]
     skipped_artifacts: Annotated[list[SkippedArtifact], Field(max_length=MAX_SKIPPED_LISTED)]
     skipped_artifacts_count: Count
+    hints: Annotated[list[Hint], Field(max_length=MAX_HINTS)] = Field(
+        default=[],
+        description="Why the program failed, and the remedy, where it is known. Absent in runs of older versions.",
+        json_schema_extra=may_be_absent,
+    )
     limits: Limits
     metadata: dict[str, str]
     code_sha256: Sha256
     isolation: Isolation | None = Field(description="Null until the run has a sandbox.")
     session_id: SessionId | None = Field(description="The session that it ran in; null for a sandbox of its own.")
+    external_id: str | None = Field(description="The client's own name for it.")
+    context: str | None = Field(description="The context whose cell it was; null for a process of its own.")
+    execution_count: int | None = Field(description="The number of the cell in its context.")
+    state: Literal["kept", "lost"] | None = Field(
+        description="`lost`: the kernel of the context had to be ended, and its variables are gone."
+    )
+    exception: RunException | None = Field(description="The exception that ended the cell.")
+    results: list[RunResult] = Field(max_length=MAX_RESULTS)
+    results_dropped: Count = Field(description="Results beyond 100, or beyond 10 MiB together.")
     created_at: Time
     started_at: Time | None
     finished_at: Time | None
@@ -278,6 +367,9 @@ class Language(ResponseModel):
     packages: list[Package]
     ready: bool
     example: str
+    keeps: Literal["variables", "files"] = Field(description="Kept from one run of a session to the next.")
+    kernels: list[str] = Field(description="The languages of the contexts that its sessions may have.")
+    results: bool = Field(description="Runs with a context have results: values, figures, tables.")
 
 
 class LanguageList(ResponseModel):

@@ -28,7 +28,7 @@ PAGING = (
 
 METADATA = Query(
     "metadata.NAME",
-    "Only runs whose metadata has this value for NAME, which is any text; may be given for several names. "
+    "Only those whose metadata has this value for NAME, which is any text; may be given for several names. "
     "A page may be shorter than `limit`, or empty, and yet have a `next`.",
     {"type": "string"},
 )
@@ -40,7 +40,7 @@ IDEMPOTENCY = Query(
     where="header",
 )
 
-#: OpenAPI has no parameter of the name Accept: what a stream can be is told by the answers' media types.
+#: OpenAPI has no parameter of the name Accept: the answers' media types describe a stream.
 _LINES: dict[str, Any] = {
     "type": "string",
     "description": "One `Event` as JSON a line.",

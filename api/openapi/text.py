@@ -1,4 +1,4 @@
-"""The document as YAML, for people: the same text whenever it says the same."""
+"""The document as YAML, for people: equal documents give equal texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def as_yaml(document: dict[str, Any]) -> str:
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002  # no anchors: what is the same twice, is said twice
+        def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002  # no anchors: equal parts are repeated
             return True
 
     def text(dumper: Dumper, value: str) -> yaml.ScalarNode:

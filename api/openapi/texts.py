@@ -98,6 +98,7 @@ STATUS_TEXTS = {
     415: "Unsupported media type.",
     416: "The range is outside the file.",
     422: "The Idempotency-Key was used with another request.",
+    426: "The call is a WebSocket.",
     429: "The key's rate limit, quota or share is used up.",
     500: "The service failed, not the request.",
     503: "Temporarily unavailable; nothing was started or stored.",

@@ -43,14 +43,14 @@ class Decision:
 
     @classmethod
     def of(cls, bucket: Bucket, *, allowed: bool, full_in_s: float, wait_s: float) -> Decision:
-        """Of a bucket that is full again in `full_in_s`, and has the token asked for in `wait_s`."""
-        # The sums of floats must not hide a token that has just come back.
+        """Make the decision for a bucket that is full in `full_in_s` and has the requested token in `wait_s`."""
+        # The sums of floats must not hide a token that was just refilled.
         remaining = math.floor(bucket.burst - full_in_s * bucket.rate + 1e-6)
         return cls(allowed, bucket.burst, max(0, remaining), full_in_s, 0.0 if allowed else wait_s)
 
     @property
     def retry_after(self) -> str:
-        """Whole seconds, rounded up."""
+        """Return the waiting time in whole seconds, rounded up."""
         return str(max(1, math.ceil(self.retry_after_s)))
 
     def headers(self) -> dict[str, str]:

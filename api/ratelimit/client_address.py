@@ -21,8 +21,8 @@ UNKNOWN = "unknown"
 def client_address(remote: str | None, forwarded: str | None, trusted: Sequence[Network]) -> str:
     """Return the nearest address that is not a trusted proxy's; `forwarded` is the header `X-Forwarded-For`.
 
-    The header is read from its end, as each proxy appends whom it speaks with: what stands before the first address
-    that is not trusted is that client's own word, and so is what is no address at all.
+    The header is read from its end, because each proxy appends the address of its peer. Everything before the first
+    untrusted address was written by that client, and so was anything that is not an address.
     """
     found = _address(remote or "")
     if found is None:

@@ -1,10 +1,10 @@
 """The buckets of this service: of keys, of addresses, and of making keys.
 
 They are kept in this process, or with `RATELIMIT_URL` in Redis, where all processes share them. While Redis cannot
-be reached each process goes on with buckets of its own: a key then has its rate in every process instead of in all
-of them together. That was chosen over refusing everybody (an outage of a limiter would be one of the service) and
-over letting everybody through (then whoever can disturb Redis has no limit). Quotas are the database's and stay
-exact.
+be reached each process uses its own buckets: a key then has its rate in every process instead of in all of them
+together. The alternatives are worse: to reject every request would turn an outage of Redis into one of the service,
+and to accept every request would remove all limits for anybody who can disturb Redis. Quotas are kept in the
+database and stay exact.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 #: Reading has a bucket of its own, so many times as wide.
 READ_FACTOR = 10
-#: How long Redis is left alone after it did not answer.
+#: Seconds without a request to Redis after it did not answer.
 BACKEND_RETRY_S = 1.0
 
 

@@ -10,7 +10,7 @@ from limits.storage import RedisStorage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: A server that does not answer at once is as good as gone: a request must not wait for its limiter.
+#: A server that does not answer at once counts as unreachable: a request must not wait for its limiter.
 TIMEOUT_S = 0.25
 PREFIX = "runyard"
 #: Microseconds throughout: the server's own clock, so that processes on several machines agree. A bucket's key
@@ -48,11 +48,11 @@ _US = 1_000_000
 class RedisTokenBuckets(RedisStorage):
     """`limits`' Redis storage with token buckets. Nothing is connected until it is needed.
 
-    Of `valkey://` too: the two servers speak alike, and one client is enough.
+    It serves `valkey://` too: both servers have the same protocol, and one client is enough.
     """
 
     def __init__(self, url: str, clock: Callable[[], float] | None = None) -> None:
-        """`clock`, in seconds, stands in for the server's; whoever gives one must not share the server."""
+        """`clock`, in seconds, replaces the server's clock. A server must not serve different clocks."""
         from redis.backoff import NoBackoff  # only who uses Redis pays for its client
         from redis.retry import Retry
 

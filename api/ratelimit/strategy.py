@@ -1,7 +1,7 @@
 """The token bucket as a strategy on the storages of `limits`, which has none of its own.
 
 It is GCRA: one number a bucket, exact, no timer. `full_at` is when the bucket would be full again. A request moves
-it by the time its tokens take to come back, and is allowed while the bucket, that far from full, still held them.
+it by the refill time of its tokens, and is allowed if the bucket still held them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from limits import RateLimitItem
     from limits.storage import Storage
 
-#: The sums of floats must not refuse a token that has just come back.
+#: The sums of floats must not refuse a token that was just refilled.
 TOLERANCE_S = 1e-9
 #: Buckets kept in memory before those that are full again are looked for.
 SWEEP_AT = 1024
 
 
 class TokenBucketSupport(Protocol):
-    """Operations that a storage needs beside those of `limits`."""
+    """Operations that a storage needs in addition to those of `limits`."""
 
     def take_tokens(self, key: str, rate: float, burst: int, cost: int) -> tuple[bool, float, float]:
         """Take `cost` tokens if there are so many: whether there were, in how many seconds the bucket is full
@@ -38,7 +38,7 @@ class TokenBucketSupport(Protocol):
         ...
 
     def full_in(self, key: str) -> float:
-        """In how many seconds the bucket is full again; 0 if it is. Raises limits.errors.StorageError."""
+        """Return the seconds until the bucket is full, 0 if it is. Raises limits.errors.StorageError."""
         ...
 
 
@@ -50,7 +50,7 @@ class TokenBucketRateLimiter(RateLimiter):
         self._buckets = cast("TokenBucketSupport", storage)
 
     def spend(self, bucket: Bucket, *identifiers: str, cost: int = 1) -> Decision:
-        """Take tokens if there are so many, and say how the bucket stands."""
+        """Take tokens if the bucket holds as many, and return its state."""
         key = bucket.key_for(*identifiers)
         allowed, full_in_s, wait_s = self._buckets.take_tokens(key, bucket.rate, bucket.burst, cost)
         return Decision.of(bucket, allowed=allowed, full_in_s=full_in_s, wait_s=wait_s)
@@ -64,7 +64,7 @@ class TokenBucketRateLimiter(RateLimiter):
         return self.get_window_stats(item, *identifiers).remaining >= cost
 
     def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
-        """When the bucket will be full, and the tokens that it has."""
+        """Return the time at which the bucket will be full, and its tokens now."""
         bucket = _bucket(item)
         full_in_s = self._buckets.full_in(bucket.key_for(*identifiers))
         stands = Decision.of(bucket, allowed=True, full_in_s=full_in_s, wait_s=0)
@@ -104,7 +104,7 @@ class MemoryTokenBuckets(MemoryStorage):
         return max(0.0, self._full_at.get(key, 0.0) - self._clock())
 
     def clear(self, key: str) -> None:
-        """Fill the bucket, or begin the window anew."""
+        """Fill the bucket, or reset the window."""
         self._full_at.pop(key, None)
         super().clear(key)
 

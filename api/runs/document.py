@@ -14,6 +14,7 @@ from config.clock import now, now_ms, rfc3339
 from config.ids import new_id
 from protocol.limits import LIMIT_RULES, Limits
 from protocol.result import JobError
+from protocol.session import RUN_RULES
 from protocol.states import ENDED_STATUSES, LiveStatus, Status
 from records.files import NewFile
 from records.runs import ERROR_BYTES, NewRun, RunBlob, RunEnd, StoredEvent
@@ -39,8 +40,17 @@ _NO_FACTS: dict[str, Any] = {
     "stderr": "",
     "stdout_truncated": False,
     "stderr_truncated": False,
-    "usage": {"wall_ms": 0, "cpu_ms": 0, "max_rss_mb": 0, "queue_ms": 0},
+    "usage": {"wall_ms": 0, "cpu_ms": 0, "max_rss_mb": 0, "queue_ms": 0, "egress_bytes": 0, "shared": False},
     "compile": None,
+}
+#: The same of a cell of a context; of all other runs these.
+_NO_CELL: dict[str, Any] = {
+    "context": None,
+    "execution_count": None,
+    "state": None,
+    "exception": None,
+    "results": [],
+    "results_dropped": 0,
 }
 _ARTIFACT = ("id", "name", "path", "size", "sha256", "content_type")
 HOUR_MS = 3_600_000
@@ -68,6 +78,7 @@ class RunRecord:
     #: For how long its artifacts are kept.
     keep_files_ms: int = 24 * HOUR_MS
     session_id: str | None = None
+    external_id: str | None = None
 
     @classmethod
     def of(
@@ -82,7 +93,8 @@ class RunRecord:
         session_id: str | None = None,
     ) -> RunRecord:
         """Return the facts of an accepted request."""
-        resolved = Limits.resolve(request.limits, pids_default=pids_default)
+        rules = LIMIT_RULES if session_id is None else RUN_RULES
+        resolved = Limits.resolve(request.limits, pids_default=pids_default, rules=rules)
         created_at_ms = now_ms()
         return cls(
             id=new_id("run"),
@@ -96,6 +108,7 @@ class RunRecord:
             bytes_in=bytes_in,
             keep_files_ms=keep_files_ms,
             session_id=session_id,
+            external_id=request.external_id,
         )
 
     @classmethod
@@ -114,6 +127,7 @@ class RunRecord:
             bytes_in=bytes_in,
             keep_files_ms=keep_files_ms,
             session_id=document.get("session_id"),
+            external_id=document.get("external_id"),
         )
 
     def accepted(
@@ -138,6 +152,8 @@ class RunRecord:
             quota=quota,
             storage_bytes=storage_bytes,
             metadata=self.metadata,
+            session_id=self.session_id,
+            external_id=self.external_id,
         )
 
     def live(self, status: Status, started_at: str | None = None) -> bytes:
@@ -160,7 +176,7 @@ class RunRecord:
             )
             kept = document
             if blobs:
-                facts = result | {blob.part: "" for blob in blobs}
+                facts = result | {blob.part: [] if blob.part == "results" else "" for blob in blobs}
                 kept = marked(self._document(status, facts, result, error, forgotten_at_ms), blobs)
             return RunEnd(
                 status=status,
@@ -202,6 +218,7 @@ class RunRecord:
             memory_mb_ms=used["wall_ms"] * self.limits["memory_mb"],
             bytes_in=self.bytes_in,
             bytes_out=_size(result["stdout"]) + _size(result["stderr"]) + sizes,
+            egress_bytes=used.get("egress_bytes", 0),
         )
 
     def _document(
@@ -222,11 +239,14 @@ class RunRecord:
         document["artifacts"] = [artifact_object(item, forgotten_at_ms) for item in result.get("artifacts", ())]
         document["skipped_artifacts"] = result.get("skipped_artifacts", [])
         document["skipped_artifacts_count"] = result.get("skipped_artifacts_count", 0)
+        document["hints"] = result.get("hints", [])
         document["limits"] = result.get("limits") or self.limits
         document["metadata"] = self.metadata
         document["code_sha256"] = self.code_sha256
         document["isolation"] = result.get("isolation")
         document["session_id"] = self.session_id
+        document["external_id"] = self.external_id
+        document.update((name, facts.get(name, nothing)) for name, nothing in _NO_CELL.items())
         document["created_at"] = self.created_at
         document["started_at"] = result.get("started_at")
         document["finished_at"] = result.get("finished_at")

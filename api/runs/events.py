@@ -25,7 +25,7 @@ MAX_SEQ = 2**31
 #: Between looks at a run that is neither at the worker nor recorded as ended: it is on its way.
 LOOK_S = 0.005
 LOOK_MOST_S = 0.25
-#: So long a live run may be found nowhere.
+#: Seconds for which a live run may be found nowhere.
 NOWHERE_S = 30.0
 
 Message = dict[str, Any]
@@ -58,11 +58,11 @@ def replay_events(
 ) -> Iterator[Message]:
     """Yield the events after `after` of an ended run: its timeline, with the texts from its document.
 
-    Of a run whose events nobody kept (its worker was lost) only the end is known.
+    If a run's events were not kept (its worker was lost), only its end is known.
     """
     document = orjson.loads(run.document)
     at = {"stdout": 0, "stderr": 0}
-    artifacts = iter(document["artifacts"])
+    artifacts, results = iter(document["artifacts"]), iter(document.get("results", ()))
     seq = t_ms = 0
     for event in timeline:
         seq = event.seq
@@ -72,6 +72,8 @@ def replay_events(
             data = document[kind][begin : at[kind]]
         elif kind == "artifact":
             data = signer.artifact(next(artifacts))
+        elif kind == "display":
+            data = next(results, None)
         if seq > after:
             yield {"seq": seq, "event": kind, "data": data, "t_ms": t_ms}
     if seq == 0:
@@ -108,7 +110,7 @@ class RunFollower:
     ) -> Iterator[Message]:
         """Yield the run's events after `after`, until its end. Raises ClientGone.
 
-        Artifacts are told from the record: when a client hears of one, it can be fetched.
+        Artifacts are reported from the record: a client that gets the event can fetch the artifact.
         """
         nowhere_until = time.monotonic() + NOWHERE_S
         pause_s = LOOK_S
@@ -122,7 +124,7 @@ class RunFollower:
                         after = message["seq"]
                         yield message
             except (EventsUnknown, WorkerLost, WorkerUnavailable):
-                pass  # it has just ended, or is on its way, or will be said to be lost
+                pass  # it has just ended, or is being dispatched, or will be reported as lost
             with suppress(RecordsUnavailable):
                 now = self._store.get(run.owner, run.id)
                 if now is None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from api.runs.events import Message
     from records.runs import StoredEvent
 
-#: How long a caller waits: for the ended run, for its first event, or for its acceptance.
+#: The event that a caller waits for: the end of the run, its first event, or its acceptance.
 Wait = Literal["result", "events", "background"]
 
 

@@ -21,6 +21,7 @@ _RUN = {
     "stream": "streaming sse live watch",
     "background": "async detach detached asynchronous nowait queue",
     "isolation": "sandbox engine container",
+    "network": "net egress internet enablenetwork enableinternet allowinternetaccess networkaccess allowedhosts",
     "metadata": "meta tags labels tag label annotations user userid",
     "limits.timeout_ms": (
         "timeout timeouts timeoutms timeoutsec timeoutsecs timeoutseconds timeoutinseconds runtimeout runtimelimit "

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api.runs import admin_routes, routes
+from api.keys.anonymous import is_anonymous_id
+from api.keys.plans import ANONYMOUS
+from api.runs import admin_routes, input_routes, routes
 from api.runs.events import RunFollower
+from api.runs.network import NetworkRules
 from api.runs.service import RunService
 from api.runs.stored_outputs import Outputs
 from records.retention import Policy, Retention
@@ -18,14 +21,14 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from records.keys import KeyStore
 
-BLUEPRINTS: tuple[Blueprint, ...] = (routes.blueprint, admin_routes.blueprint)
+BLUEPRINTS: tuple[Blueprint, ...] = (routes.blueprint, input_routes.blueprint, admin_routes.blueprint)
 
 
 def init_app(app: Flask, deps: Context) -> None:
     """Register the routes of runs and build their service. Ended runs go where this instance keeps the database."""
     settings = deps.settings
     if deps.instance is not None:
-        retention = Retention(deps.records.retention, lambda: _policy(settings, deps.plans, deps.records.keys))
+        retention = Retention(deps.records.retention, lambda: policy_of(settings, deps.plans, deps.records.keys))
         deps.lifecycle.add("retention", retention.start, retention.stop)
     deps.outputs = Outputs(deps.storage)
     deps.follower = RunFollower(deps.dispatcher, deps.records.runs, deps.outputs.whole)
@@ -40,19 +43,22 @@ def init_app(app: Flask, deps: Context) -> None:
         siblings=settings.api_processes > 1,
         lease=deps.lease,
         uploads=deps.storage.uploads,
+        network=NetworkRules(settings.egress == "on", settings.egress_patterns()),
     )
     deps.lifecycle.add("runs", deps.runs.start, deps.runs.stop)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
 
 
-def _policy(settings: Settings, plans: Plans, keys: KeyStore) -> Policy:
-    """Return what is kept of ended runs: by age, by number, by bytes of all and of each stored key's plan."""
+def policy_of(settings: Settings, plans: Plans, keys: KeyStore) -> Policy:
+    """Return what is kept of ended runs: by age, number, bytes of all and of each plan's callers."""
     bounds = {name: plan.records_bytes for name in plans if (plan := plans.get(name)) is not None}
 
     def key_bytes(owner: str) -> int | None:
         key = keys.get(owner)
-        return bounds.get(key.plan) if key is not None else None
+        if key is not None:
+            return bounds.get(key.plan)
+        return bounds.get(ANONYMOUS) if is_anonymous_id(owner) else None
 
     return Policy(
         settings.runs_retention_days,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from api.errors import ApiError, invalid
 from config.clock import now_ms, rfc3339
 from protocol.limits import LIMIT_RULES, JobInvalid
-from records.files import OverStorage
+from records.files import StorageQuotaExceeded
 from records.runs import OverQuota
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from records.usage import Quota
 
 NEVER_RESETS = "never"
-#: Runs that never come back may come by another plan: every 429 says when to ask again.
+#: Retry-After for quotas that never reset: the key may get another plan, so suggest a day.
 ASK_AGAIN_S = 86_400
 
 
@@ -47,7 +47,7 @@ def quota_for(plan: Plan | None, request: RunRequest, at_ms: int) -> tuple[Quota
 def quota_error(caller: Caller, found: object) -> ApiError:
     """Return the error for a run beyond the quota or the storage of the plan."""
     assert caller.plan is not None
-    if isinstance(found, OverStorage):
+    if isinstance(found, StorageQuotaExceeded):
         return ApiError(
             413,
             f"This key keeps {found.used_bytes} of {found.limit_bytes} bytes of files: delete some, wait until "

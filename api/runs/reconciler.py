@@ -1,10 +1,10 @@
 """Record the results of runs that no request waits for: background runs, and runs whose client left.
 
-One thread listens to the worker, writes down what it says of such runs, and acknowledges every result once it is
+One thread receives the worker's messages about such runs, records them, and acknowledges every result once it is
 recorded. A run that the worker should have and has not is over: it ends `error`. So do, at the start of this
 process, the runs that an earlier one accepted and the worker does not know.
 
-Where there are several processes (`siblings`) each of them is told of every result. One that another expects is
+With several processes (`siblings`) each of them receives every result. One that another expects is
 left to that one; and what looks like an earlier process's run may be about to be dispatched by a sibling, so it is
 given up only if the worker still does not know it after a while.
 """
@@ -46,9 +46,9 @@ INTERRUPTED = ErrorObject(
 )
 RECONNECT_S = 0.1
 RECONNECT_MOST_S = 1.0
-#: With no worker for so long, what it had is given up.
+#: After this many seconds without a worker, its runs are given up.
 GONE_S = 10.0
-#: By then whatever a sibling has accepted is with the worker, or refused.
+#: Until then the worker has or has refused every run that a sibling accepted.
 SETTLED_S = 15.0
 #: Between tries to write down what must not be lost.
 INSIST_S = 0.5
@@ -57,7 +57,7 @@ STOP_WITHIN_S = 10.0
 
 @dataclass(slots=True)
 class _TrackedRun:
-    """A run under way. From `sure_at` on (monotonic seconds) the worker has it and nobody here waits for it."""
+    """A run under way. From `handed_over_at` (monotonic seconds) the worker has it and no thread waits for it."""
 
     facts: RunRecord
     error: ErrorObject = LOST
@@ -84,8 +84,8 @@ class ResultReconciler:
         self._dispatcher = dispatcher
         self._store = store
         self._expected: dict[str, _TrackedRun] = {}
-        #: Accepted perhaps: the database went away over it. Nobody was told of them, so they are to be forgotten.
-        self._doubtful: set[str] = set()
+        #: Runs whose INSERT may have been committed although the call failed. They will be deleted.
+        self._uncertain: set[str] = set()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._stopped = threading.Event()
@@ -100,7 +100,7 @@ class ResultReconciler:
                 self._start_thread("collector", self._listen)
 
     def stop(self) -> None:
-        """End the threads: each has recorded what it was told, or leaves that to a later process.
+        """End the threads: each has recorded what it received, or leaves that to a later process.
 
         Waits a while for them. Without effect the second time.
         """
@@ -124,7 +124,7 @@ class ResultReconciler:
         self._expected.pop(run_id, None)
 
     def take_over(self, run_id: str) -> None:
-        """From now on nobody else sees to the run's end, and the worker is known to have it."""
+        """Take over the run: no request thread will record its result, and the worker has accepted the job."""
         expected = self._expected.get(run_id)
         if expected is not None:
             expected.handed_over_at = time.monotonic()
@@ -133,7 +133,7 @@ class ResultReconciler:
         """Mark the run for deletion once the database is back: its INSERT may have been committed although the call
         failed.
         """
-        self._doubtful.add(run_id)
+        self._uncertain.add(run_id)
 
     # -- the thread --------------------------------------------------------------------------------
 
@@ -178,12 +178,12 @@ class ResultReconciler:
             pause_s = min(pause_s * 2, RECONNECT_MOST_S)
 
     def _recover(self) -> None:
-        """Expect what an earlier process had accepted: the worker tells what it has of it."""
+        """Expect the runs that an earlier process accepted: the worker reports which of them it has."""
         for run in self._store.unfinished():
             if run.id not in self._expected:
                 facts = RunRecord.recorded(run, self._request_bytes(run), self._keep_files_ms)
-                sure_at = time.monotonic() if self._siblings else float("-inf")
-                self._expected[run.id] = _TrackedRun(facts, INTERRUPTED, handed_over_at=sure_at)
+                handed_over_at = time.monotonic() if self._siblings else float("-inf")
+                self._expected[run.id] = _TrackedRun(facts, INTERRUPTED, handed_over_at=handed_over_at)
 
     def _request_bytes(self, run: Run) -> int:
         blob = self._store.request_blob(run.owner, run.id)
@@ -255,12 +255,12 @@ class ResultReconciler:
         """Do what must be done as soon as the database can do it. Raises RecordsUnavailable once stopped."""
         while True:
             try:
-                while self._doubtful:
-                    run_id = self._doubtful.pop()
+                while self._uncertain:
+                    run_id = self._uncertain.pop()
                     try:
                         self._store.discard(run_id)
                     except RecordsUnavailable:
-                        self._doubtful.add(run_id)
+                        self._uncertain.add(run_id)
                         raise
                 return write()
             except RecordsUnavailable:

@@ -128,7 +128,7 @@ def events_response(messages: Iterator[Message], media: str, release: Callable[[
 
     content_type = f"{SSE}; charset=utf-8" if media == SSE else NDJSON
     response = Response(body(), content_type=content_type)
-    response.headers["X-Accel-Buffering"] = "no"  # a proxy in front must not collect what is to be seen at once
+    response.headers["X-Accel-Buffering"] = "no"  # a proxy in front must not buffer the stream
     response.call_on_close(release)
     return response
 

@@ -1,8 +1,8 @@
 """Add to the schema of a run's request the rules that `api.runs.requests` checks by hand.
 
 They are checked there for the sake of their messages and of bounds in bytes; here they are written down for
-whoever reads the document or makes a client of it, from the same constants. What JSON Schema cannot say (a path
-given twice, `entrypoint` as one of the files, all files together) is in words.
+readers of the document and generators of clients, from the same constants. Rules that JSON Schema cannot express
+(a path given twice, `entrypoint` as one of the files, all files together) are in the descriptions.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ _NULL = {"type": "null"}
 _PART = r"(?!\.{1,2}(/|$))[^/\x00]{1,255}"
 _PATH = {"type": "string", "pattern": f"^{_PART}(/{_PART})*$", "maxLength": MAX_PATH_BYTES}
 _NO_NUL = r"^[^\x00]*$"
+#: Roughly: whether labels, numbers and addresses are well-formed is in words.
+_PATTERN = {"type": "string", "pattern": r"^[a-z0-9_.*:\[\]-]+$", "maxLength": 300}
 
 
 def file(schema: dict[str, Any]) -> None:
     """Add the rules of a file, in place."""
     fields = schema["properties"]
-    fields["path"] = _PATH | {"description": "Relative to /work; for a file with an `id` relative to /work/inputs."}
+    fields["path"] = _PATH | {
+        "description": "Relative to /work; with an `id` relative to /work/inputs, unless `root` is `work`."
+    }
+    _describe(fields, "root", "Of a file with an `id`: the directory that `path` is relative to. Default: inputs.")
     _describe(fields, "content", "The content, as text or base64.")
     _describe(
         fields,
@@ -36,6 +41,20 @@ def file(schema: dict[str, Any]) -> None:
     ]
 
 
+def network(schema: dict[str, Any]) -> None:
+    """Add the rules of the network's patterns, in place."""
+    fields = schema["properties"]
+    for name in ("allow", "deny"):
+        fields[name]["anyOf"][0]["items"] = _PATTERN
+    _describe(
+        fields,
+        "allow",
+        "Hosts that may be reached: `name`, `*.name`, `*`, or an address, with `:port` or on 80 and 443. "
+        "Default: none.",
+    )
+    _describe(fields, "deny", "Hosts that may not be reached although `allow` names them; without a port on every.")
+
+
 def run(schema: dict[str, Any]) -> None:
     """Add the rules of a run's request, in place."""
     fields = schema["properties"]
@@ -45,11 +64,14 @@ def run(schema: dict[str, Any]) -> None:
         f"The program, written to the language's entry file. At most {MAX_CODE_BYTES} bytes.",
     )
     fields["entrypoint"] = _or_null(_PATH, "Instead of `code`: the path of one of the inline files.")
-    _describe(fields, "files", "No path twice, none at the entry file's beside `code`, none both file and folder.")
+    _describe(fields, "files", "No path twice, none of the entry file with `code`, none both file and folder.")
     argument = {"type": "string", "maxLength": MAX_STRING_BYTES, "pattern": _NO_NUL}
     fields["args"]["anyOf"][0]["items"] = argument
     _describe(fields, "args", f"Each at most {MAX_STRING_BYTES} bytes, without NUL.")
     fields["stdin"] = _or_null({"type": "string", "maxLength": MAX_STDIN_BYTES}, "The program's standard input.")
+    fields["stdin_open"] = _or_null(
+        {"type": "boolean"}, "Leave the input open behind `stdin`, for `POST /v1/runs/{id}/stdin`."
+    )
     variables = fields["env"]["anyOf"][0]
     variables["propertyNames"] = {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
     variables["additionalProperties"] = {"type": "string", "pattern": _NO_NUL}
@@ -67,6 +89,14 @@ def run(schema: dict[str, Any]) -> None:
     _describe(
         fields, "isolation", "`container` always uses a new container; `gvisor` uses gVisor, if the service has it."
     )
+    fields["outputs"] = outputs()
+    _describe(fields, "network", "The hosts that the program may reach through the proxy. Default: none.")
+    _describe(
+        fields,
+        "results",
+        "Execute `code` as a cell: its last value, figures and tables are `results`, an exception is `exception`. "
+        "Not together with `entrypoint`, `args` or `stdin_open`; for the languages whose `results` is true.",
+    )
     _describe(
         fields, "metadata", f"Your own labels; name and value together have at most {MAX_METADATA_BYTES} bytes."
     )
@@ -81,6 +111,15 @@ def run(schema: dict[str, Any]) -> None:
         "required": ["stream", "background"],
         "properties": {"stream": {"const": True}, "background": {"const": True}},
     }
+
+
+def outputs() -> dict[str, Any]:
+    """Return the schema of the directory of artifacts."""
+    return _or_null(
+        {"anyOf": [_PATH, {"const": "."}]},
+        "The directory beneath /work whose new or changed files are artifacts. Default: outputs. `.` is /work "
+        "without `inputs` and without names that begin with a dot.",
+    )
 
 
 def _limit(rule: LimitRule) -> dict[str, Any]:

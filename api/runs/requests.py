@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,7 +19,9 @@ from api.http.field_names import FieldNames
 from api.http.validation import shape_error, shown_name, unknown_field
 from api.runs import request_schema
 from api.runs.field_names import SYNONYMS
+from config.network_patterns import MAX_PATTERNS, PatternInvalid, parse_pattern
 from protocol.job import (
+    DEFAULT_OUTPUTS,
     INPUTS,
     MAX_ARGS,
     MAX_CODE_BYTES,
@@ -29,13 +32,22 @@ from protocol.job import (
     MAX_STDIN_BYTES,
     MAX_STRING_BYTES,
     JobFile,
+    outputs_problem,
     path_problem,
 )
-from protocol.limits import LIMIT_RULES, limit_problem
+from protocol.limits import LIMIT_RULES, LimitRule, limit_problem
+from protocol.network import NetworkAccess
 
 Isolation = Literal["default", "container", "gvisor"]
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+#: Of a name of the client's own.
+MAX_EXTERNAL_ID = 128
+EXTERNAL_ID = f"A name of your own that no other has; 1 to {MAX_EXTERNAL_ID} characters."
+_EXTERNAL_ID = rf"^[^\x00-\x1f\x7f]{{1,{MAX_EXTERNAL_ID}}}$"
+ExternalId = Annotated[str, Field(json_schema_extra={"pattern": _EXTERNAL_ID})]
 
 
 class FileIn(BaseModel):
@@ -47,6 +59,16 @@ class FileIn(BaseModel):
     content: str | None = None
     encoding: Literal["utf-8", "base64"] | None = None
     id: str | None = None
+    root: Literal["inputs", "work"] | None = None
+
+
+class NetworkIn(BaseModel):
+    """The hosts that a run may reach, as patterns."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=request_schema.network)
+
+    allow: Annotated[list[str], Field(max_length=MAX_PATTERNS)] | None = None
+    deny: Annotated[list[str], Field(max_length=MAX_PATTERNS)] | None = None
 
 
 class RunIn(BaseModel):
@@ -60,12 +82,17 @@ class RunIn(BaseModel):
     files: Annotated[list[FileIn], Field(max_length=MAX_INLINE_FILES)] | None = None
     args: Annotated[list[str], Field(max_length=MAX_ARGS)] | None = None
     stdin: str | None = None
+    stdin_open: bool | None = None
     env: Annotated[dict[str, str], Field(max_length=MAX_ENV)] | None = None
     limits: dict[str, Any] | None = None
     stream: bool | None = None
     background: bool | None = None
     isolation: Isolation | None = None
+    outputs: str | None = None
+    network: NetworkIn | None = None
+    results: bool | None = None
     metadata: Annotated[dict[str, str], Field(max_length=MAX_METADATA)] | None = None
+    external_id: ExternalId | None = Field(None, description=EXTERNAL_ID)
 
 
 FIELD_NAMES = FieldNames.of(RunIn, SYNONYMS, limits=tuple(LIMIT_RULES))
@@ -97,10 +124,25 @@ class RunRequest:
     inputs: tuple[InputIn, ...] = ()
     stream: bool = False
     background: bool = False
+    stdin_open: bool = False
+    #: The directory of artifacts; empty for the default.
+    outputs: str = ""
+    #: The context of its session that it is a cell of; empty for the default one.
+    context: str = ""
+    external_id: str | None = None
+    #: None for a run that asks for no host.
+    network: NetworkAccess | None = None
+    results: bool = False
+    #: Of dialects alone: see `Job`.
+    compile_limits: dict[str, int | float] = field(default_factory=dict)
+    ends_when_cut: bool = False
 
 
-def parse_run(data: dict[str, Any]) -> RunRequest:
-    """Return a run's request from its JSON. Raises ApiError 400 naming the first wrong field."""
+def parse_run(data: dict[str, Any], rules: Mapping[str, LimitRule] = LIMIT_RULES) -> RunRequest:
+    """Return a run's request from its JSON. Raises ApiError 400 naming the first wrong field.
+
+    `rules` are those of the limits; a run in a session has others.
+    """
     try:
         body = RunIn.model_validate(data)
     except ValidationError as e:
@@ -112,6 +154,7 @@ def parse_run(data: dict[str, Any]) -> RunRequest:
     _check_args(args)
     _check_env(env)
     _check_metadata(metadata)
+    check_external_id(body.external_id)
     if body.stdin is not None and _size(body.stdin) > MAX_STDIN_BYTES:
         raise _too_long("stdin", _size(body.stdin), MAX_STDIN_BYTES)
     return RunRequest(
@@ -122,28 +165,47 @@ def parse_run(data: dict[str, Any]) -> RunRequest:
         args=tuple(args),
         stdin=body.stdin or "",
         env=env,
-        limits=_limits(body.limits or {}),
+        limits=_limits(body.limits or {}, rules),
         isolation=body.isolation or "default",
         metadata=metadata,
         inputs=inputs,
         stream=bool(body.stream),
         background=bool(body.background),
+        stdin_open=bool(body.stdin_open),
+        outputs=checked_outputs(body.outputs),
+        external_id=body.external_id,
+        network=None if body.network is None else _network(body.network),
+        results=bool(body.results),
     )
+
+
+def checked_outputs(path: str | None) -> str:
+    """Return the directory of artifacts, empty for the default. Raises ApiError 400."""
+    if path is None or path == DEFAULT_OUTPUTS:
+        return ""
+    problem = outputs_problem(path)
+    if problem is not None:
+        raise invalid(f"outputs: {problem}", param="outputs", code="invalid_path")
+    return path
 
 
 def check_entry_file(request: RunRequest, entry_file: str) -> None:
     """Refuse an inline file where `code` will be written, or one beneath it. Raises ApiError 400."""
     if request.code is None:
         return
+    for item in request.inputs:
+        if item.path == entry_file or item.path.startswith(entry_file + "/"):
+            raise _over_code(item.index, entry_file)
     by_id = {item.index for item in request.inputs}
     inline = (index for index in range(len(request.files) + len(by_id)) if index not in by_id)
     for index, file in zip(inline, request.files, strict=True):
         if file.path == entry_file or file.path.startswith(entry_file + "/"):
-            raise invalid(
-                f"files.{index}.path: {entry_file} is where code is written",
-                param=f"files.{index}.path",
-                code="duplicate_path",
-            )
+            raise _over_code(index, entry_file)
+
+
+def _over_code(index: int, entry_file: str) -> ApiError:
+    param = f"files.{index}.path"
+    return invalid(f"{param}: {entry_file} is where code is written", param=param, code="duplicate_path")
 
 
 def _check_offered(body: RunIn) -> None:
@@ -172,7 +234,7 @@ def _check_program(body: RunIn, files: tuple[JobFile, ...]) -> None:
 
 
 def _files(given: list[FileIn]) -> tuple[tuple[JobFile, ...], tuple[InputIn, ...]]:
-    """Inline files, and those given by id; the same rules hold over all of their paths."""
+    """Separate inline files from files given by id, and check all their paths together."""
     files: list[JobFile] = []
     inputs: list[InputIn] = []
     paths: set[str] = set()
@@ -180,11 +242,13 @@ def _files(given: list[FileIn]) -> tuple[tuple[JobFile, ...], tuple[InputIn, ...
     for index, file in enumerate(given):
         where = f"files.{index}"
         _check_form(file.path, f"{where}.path")
-        path = file.path if file.id is None else f"{INPUTS}/{file.path}"
+        path = file.path if file.id is None or file.root == "work" else f"{INPUTS}/{file.path}"
         _check_path(path, f"{where}.path", paths, folders)
         paths.add(path)
         folders.update(_folders(path))
         if file.id is None:
+            if file.root is not None:
+                raise invalid(f"{where}.root: only of a file with an id", param=f"{where}.root")
             files.append(JobFile(path, _content(file, where)))
         else:
             _check_by_id_alone(file, where)
@@ -253,6 +317,13 @@ def _check_string(value: str, param: str) -> None:
         raise invalid(f"{param}: must not contain NUL", param=param)
 
 
+def check_external_id(text: str | None) -> None:
+    """Check a name of the client's own. Raises ApiError 400."""
+    if text is not None and not re.fullmatch(_EXTERNAL_ID, text):
+        problem = f"external_id: must be 1 to {MAX_EXTERNAL_ID} characters, no control characters"
+        raise invalid(problem, param="external_id")
+
+
 def _check_metadata(metadata: dict[str, str]) -> None:
     for name, value in metadata.items():
         size = _size(name) + _size(value)
@@ -260,10 +331,23 @@ def _check_metadata(metadata: dict[str, str]) -> None:
             raise _too_long(f"metadata.{shown_name(name)}", size, MAX_METADATA_BYTES)
 
 
-def _limits(given: dict[str, Any]) -> dict[str, int | float]:
+def _network(given: NetworkIn) -> NetworkAccess | None:
+    """Return the access that is asked for; None where no host is."""
+    allow, deny = given.allow or [], given.deny or []
+    for name, texts in (("allow", allow), ("deny", deny)):
+        for index, text in enumerate(texts):
+            try:
+                parse_pattern(text, is_denied=name == "deny")
+            except PatternInvalid as e:
+                param = f"network.{name}.{index}"
+                raise invalid(f"{param}: {e}", param=param) from e
+    return NetworkAccess(tuple(allow), tuple(deny)) if allow else None
+
+
+def _limits(given: dict[str, Any], rules: Mapping[str, LimitRule]) -> dict[str, int | float]:
     limits: dict[str, int | float] = {}
     for name, value in given.items():
-        problem = limit_problem(name, value) if value is not None else limit_problem(name, 1)
+        problem = limit_problem(name, 1 if value is None else value, rules)
         if problem is None:
             if value is not None:
                 limits[name] = value

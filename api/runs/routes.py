@@ -32,7 +32,7 @@ from api.runs.rendering import (
 )
 from api.runs.requests import RunIn, parse_run
 from api.runs.stored_outputs import is_in_parts
-from records.runs import Run, RunBlob
+from records.runs import Run, RunBlob, RunFilter
 
 if TYPE_CHECKING:
     from api.keys.authentication import Caller
@@ -63,16 +63,17 @@ _PATH = {"run_id": "The run's id."}
     errors=(
         *JSON_BODY, "too_long", "too_many", "invalid_path", "duplicate_path", "invalid_base64", "unknown_language",
         "limit_below_minimum", "limit_exceeds_maximum", "not_supported", "not_acceptable", "file_not_found@400",
-        "files_too_large", "idempotency_key_in_use", "idempotency_key_used", "idempotency_mismatch", "worker_lost",
-        "interrupted", "quota_exceeded", "too_many_runs", "too_many_connections", "storage_quota_exceeded",
-        "file_damaged", "overloaded", "language_not_ready", "worker_unavailable", "storage_unavailable",
-        "storage_low",
+        "files_too_large", "external_id_in_use", "idempotency_key_in_use", "idempotency_key_used",
+        "idempotency_mismatch", "worker_lost", "interrupted", "quota_exceeded", "too_many_runs",
+        "too_many_connections", "storage_quota_exceeded", "file_damaged", "overloaded", "language_not_ready",
+        "worker_unavailable", "storage_unavailable", "storage_low",
+        "network_not_allowed",
     ),
 )  # fmt: skip
 def create_run() -> Response:
     """Run a program: answer with the run when it has ended, with its events as they happen, or at once.
 
-    200 the run or its events; 202 a run in the background; 400 what is wrong with the request; 401; 413; 415;
+    200 the run or its events; 202 a run in the background; 400 the request is invalid; 401; 413; 415;
     429; 500 the service failed the run; 503 no worker, no place, or the language is not built yet. A client that
     goes away cancels its run, unless that is in the background.
     """
@@ -93,6 +94,8 @@ def create_run() -> Response:
     query=(
         *PAGING,
         METADATA,
+        Query("session_id", "Only runs in this session.", {"type": "string"}),
+        Query("external_id", "Only the run of this external id.", {"type": "string"}),
         Query("status", "Only runs of this status.", {"type": "string", "enum": list(STATUSES)}),
         Query("language", "Only runs of this language, by id or alias.", {"type": "string"}),
     ),
@@ -110,19 +113,19 @@ def create_run() -> Response:
 def list_runs() -> Response:
     """List the caller's runs, page by page: the newest first unless `order=asc`."""
     caller = require_caller(reading=True)
-    asked = parse_list(request.args, filters=("status", "language"), by_metadata=True)
+    asked = parse_list(request.args, filters=("status", "language", "session_id", "external_id"), by_metadata=True)
     language = asked.filters.get("language")
     if language is not None:
         language = context().languages.name_of(language)
-    page = context().records.runs.list(
-        caller.id,
-        limit=asked.limit,
-        after=asked.after,
-        order=asked.order,
+    wanted = RunFilter(
+        owner=caller.id,
         status=parse_status(asked.filters.get("status")),
         language=language,
         metadata=asked.metadata,
+        session_id=asked.filters.get("session_id"),
+        external_id=asked.filters.get("external_id"),
     )
+    page = context().records.runs.search(wanted, limit=asked.limit, after=asked.after, order=asked.order)
     return list_response(page, caller.id)
 
 

@@ -17,6 +17,7 @@ from api.http.ids import bounded
 from api.runs.document import ResultError, RunRecord, result_error
 from api.runs.events import Message, final_event, replay_events
 from api.runs.execution import Execution, Wait
+from api.runs.network import NetworkRules
 from api.runs.quota import clamp_to_plan, quota_error, quota_for
 from api.runs.reconciler import LOST, ResultReconciler
 from api.runs.requests import check_entry_file
@@ -31,7 +32,7 @@ from protocol.result import Refusal
 from protocol.states import LiveStatus
 from records.errors import RecordsUnavailable
 from records.files import StoredBlob as FileBlob
-from records.runs import FIRST_ATTEMPT, AcceptedRun, Duplicate, Mismatch, Run, RunEnd
+from records.runs import FIRST_ATTEMPT, AcceptedRun, Duplicate, ExternalIdUsed, Mismatch, Run, RunEnd
 
 if TYPE_CHECKING:
     from api.files.links import ArtifactLinkSigner
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _UNEXPECTED = ErrorObject("The service failed to run this.", error_type(500), None, "internal_error")
-#: A cancelled run is waited for so long: the agent kills at once, and is given two seconds to say so.
+#: Seconds to wait for the end of a cancelled run: the agent kills at once and has two seconds to report it.
 CANCEL_S = 10.0
 CANCEL_LOOK_S = 0.005
 CANCEL_LOOK_MOST_S = 0.1
@@ -68,11 +69,14 @@ class RunService:
         siblings: bool = False,
         lease: Lease | None = None,
         uploads: BlobStore | None = None,
+        network: NetworkRules | None = None,
     ) -> None:
-        """`lease` is what must be held for a run to be accepted; None where nobody else uses the database.
+        """`lease` must be held for a run to be accepted; None if no other instance uses the database.
 
         `uploads` is where requests are stored that are too large for a record; None keeps them all in records.
+        `network` is what runs may ask for; None is nothing.
         """
+        self._network = network or NetworkRules()
         self._lease = lease
         self._uploads = uploads
         self._dispatcher = dispatcher
@@ -91,7 +95,7 @@ class RunService:
         self._collector.start()
 
     def stop(self) -> None:
-        """Listen to the worker no more: it keeps the results of runs that nobody waits for."""
+        """Disconnect from the worker, which keeps the results of runs that no client waits for."""
         self._collector.stop()
 
     def execute(
@@ -99,10 +103,10 @@ class RunService:
     ) -> Execution:
         """Run a submission, or find the run of an earlier one with its Idempotency-Key, and return what to render.
 
-        A caller that waits holds one of the waiters' places, one that is told of an earlier run a reader's; the
+        A caller that waits holds one of the waiters' places, one that gets an earlier run a reader's; the
         caller releases it. `client_fd` is the socket of the client: when its peer goes away while the result or
-        the first event is waited for, the run is cancelled and ClientGone raised. Raises ApiError for everything
-        else that is to be answered: with its status, code and headers, and the run's id where there is a run.
+        the first event is waited for, the run is cancelled and ClientGone raised. Raises ApiError for every
+        other error, with its status, code and headers, and the run's id if there is a run.
         """
         try:
             try:
@@ -172,7 +176,7 @@ class RunService:
     ) -> Generator[Message, None, None]:
         """Run it and yield its events as they happen; to close the iterator cancels the run.
 
-        What is wrong before its first event is raised here and now: ApiError, IdempotentReplay, ClientGone.
+        Errors before its first event are raised by this call: ApiError, IdempotentReplay, ClientGone.
         """
         facts, job, progress = self._begin(submission, "running")
         messages = self._dispatcher.stream(replace(job, live=True), client_fd=client_fd)
@@ -188,10 +192,10 @@ class RunService:
         """Have it run in the background; the run as it is accepted. Raises ApiError, IdempotentReplay."""
         facts, job, progress = self._begin(submission, "queued")
         try:
-            # Whoever follows its events wants to see what it prints when it is printed.
+            # A client that follows its events expects output as soon as it is printed.
             refusal = self._dispatcher.submit(replace(job, live=True))
         except Exception as e:
-            if isinstance(e, WorkerLost):  # it may have been begun, and nobody will ask for it
+            if isinstance(e, WorkerLost):  # it may have been started, and no client will ask for it
                 with suppress(WorkerUnavailable):
                     self._dispatcher.cancel(facts.id)
             raise self._failed(facts, progress, e) from e
@@ -222,13 +226,16 @@ class RunService:
     # -- the steps of a life -----------------------------------------------------------------------
 
     def _begin(self, submission: RunSubmission, status: LiveStatus) -> tuple[RunRecord, Job, Progress]:
-        """Accept a run: from here on it has an end, whatever happens."""
+        """Accept a run: from here on an end is always recorded for it."""
         request, caller = submission.request, submission.caller
         if self._lease is not None and not self._lease.held:
             raise RecordsUnavailable("another instance has the database")
         language = self._languages.find(request.language)
         check_entry_file(request, language.entry_file)
-        request = clamp_to_plan(request, caller.plan, language.pids_default)
+        if submission.session_id is None:  # the limits of a run in a session are its session's, but for a few
+            request = clamp_to_plan(request, caller.plan, language.pids_default)
+        if request.network is not None:
+            request = replace(request, network=self._network.permit(request.network, caller.plan))
         facts = RunRecord.of(
             request,
             owner=caller.id,
@@ -254,10 +261,10 @@ class RunService:
         if not isinstance(accepted, AcceptedRun):
             self._collector.untrack(facts.id)
             if blob is not None:
-                self._files.abandon([FileBlob(blob.area, blob.sha256)])
+                self._files.mark_unreferenced([FileBlob(blob.area, blob.sha256)])
             raise self._not_again(caller, accepted)
         try:
-            # Only now: a request that was made before is answered as it was, whatever became of its files.
+            # Only now: a repeated request is answered like the first, even if its files have been deleted.
             inputs = self._inputs(submission)
         except BaseException:
             self._discard(facts)
@@ -271,7 +278,7 @@ class RunService:
         return facts, build_job(facts, request, inputs, caller.plan), progress
 
     def _inputs(self, submission: RunSubmission) -> tuple[JobInput, ...]:
-        """Which bytes the files are that were given by id. Raises ApiError naming the first that is not there."""
+        """Look up the blobs of the files given by id. Raises ApiError that names the first unknown one."""
         found: list[JobInput] = []
         for item in submission.request.inputs:
             file = self._files.get(submission.caller.id, bounded(item.id))
@@ -301,6 +308,9 @@ class RunService:
                 code="idempotency_mismatch",
                 param="Idempotency-Key",
             )
+        if isinstance(found, ExternalIdUsed):
+            message = "external_id: another run of yours has it"
+            return ApiError(409, message, code="external_id_in_use", param="external_id")
         return quota_error(caller, found)
 
     def _streamed(
@@ -316,7 +326,7 @@ class RunService:
         collecting = False
         try:
             while "result" not in message:
-                # When a client hears of an artifact, it can be fetched: it is told from the record.
+                # Artifacts are reported from the record, so that a client that gets the event can fetch them.
                 collecting = collecting or message["event"] == "artifact"
                 if not collecting:
                     seq, t_ms = message["seq"], message["t_ms"]
@@ -332,7 +342,7 @@ class RunService:
             self._collector.take_over(facts.id)
             messages.close()
             raise
-        except Exception as e:  # noqa: BLE001  # told apart and logged there
+        except Exception as e:  # noqa: BLE001  # classified and logged there
             try:
                 self._failed(facts, progress, e)
             except ClientGone:

@@ -34,7 +34,7 @@ _FIELD = "_blobs"
 _MARK = b"]}"
 #: So many characters are escaped at a time: a control character is six bytes in JSON.
 TEXT_CHARACTERS = PIECE_BYTES // 6
-#: A blob that was found damaged when an answer had begun is told as lost for so long, and so many are.
+#: Seconds for which a blob found damaged during an answer is reported as lost, and the most such blobs.
 LOST_S = 600.0
 LOST_MOST = 1000
 
@@ -74,17 +74,17 @@ Part = bytes | StoredPart
 
 
 class Outputs:
-    """Puts what is in storage back where a run is told: in memory, or piece by piece while it is sent."""
+    """Inserts stored outputs into a run document: in memory, or piece by piece while it is sent."""
 
     def __init__(self, storage: ApiAreas) -> None:
         self._storage = storage
-        #: Until when a blob that was found damaged while it was read is told as lost.
+        #: The time until which a blob that was found damaged is reported as lost.
         self._lost_until: dict[str, float] = {}
 
     def whole(self, run: Run) -> Run:
         """Return the run with its whole document in memory. Raises StorageUnavailable."""
         while is_in_parts(run.document):
-            with suppress(BlobMissing, BlobDamaged):  # told as lost from now on
+            with suppress(BlobMissing, BlobDamaged):  # reported as lost from now on
                 run = replace(run, document=b"".join(self.read(self.parts(run.document))))
         return run
 
@@ -94,21 +94,23 @@ class Outputs:
         sign: Callable[[bytes], bytes] = bytes,
         request: bytes | RunBlob | None = None,
     ) -> list[Part]:
-        """Return the parts of a document as it is answered, the first and the last in memory.
+        """Return the parts of an answered document, the first and the last in memory.
 
-        `sign` is applied to what is recorded; `request` is what made the run, if that is told too. An output whose
-        bytes are lost is empty and said to be truncated: the rest of the run is there. Raises StorageUnavailable,
-        and BlobMissing for the request.
+        `sign` is applied to the recorded document; `request` is the request body, if it is included. An output
+        whose bytes are lost is empty and marked as truncated; the rest of the run is complete. Raises
+        StorageUnavailable, and BlobMissing for the request.
         """
         parts: list[Part] = []
         rest, outputs = self._outputs(document) if is_in_parts(document) else (document, [])
         rest = sign(rest)
         for name, blob in outputs:
             # No text stands in front of them but texts of these names: inside one a quotation mark is escaped.
-            empty = b'"%b":""' % name.encode()
-            at = rest.index(empty) + len(empty) - 1
-            parts += (rest[:at], StoredPart(self._storage.artifacts, blob, is_text=True))
-            rest = rest[at:]
+            is_text = name != "results"
+            empty = b'"%b":%b' % (name.encode(), b'""' if is_text else b"[]")
+            end = rest.index(empty) + len(empty)
+            before, behind = (end - 1, end - 1) if is_text else (end - 2, end)
+            parts += (rest[:before], StoredPart(self._storage.artifacts, blob, is_text=is_text))
+            rest = rest[behind:]
         if request is None:
             return [*parts, rest]
         return [*parts, rest[:-1] + b',"request":', self._request(request), b"}"]
@@ -141,7 +143,7 @@ class Outputs:
                 found.append((name, blob))
             else:
                 log.warning("an output is not what was stored: %s", sha256, extra={"run_id": data.get("id")})
-                data[f"{name}_truncated"] = True
+                data |= {"results_dropped": 1} if name == "results" else {f"{name}_truncated": True}
         return orjson.dumps(data), found
 
     def _request(self, request: bytes | RunBlob) -> Part:
@@ -175,7 +177,7 @@ class Outputs:
 def escaped(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Yield what stands inside the JSON string of a text whose UTF-8 these pieces are.
 
-    Raises UnicodeDecodeError, but for the pieces that come before what is wrong.
+    Raises UnicodeDecodeError after yielding the pieces before the invalid bytes.
     """
     decode = codecs.getincrementaldecoder("utf-8")().decode
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""An order to run something, the job that is made of it, and what is written down while that goes on."""
+"""A request to run a program, the job made from it, and the records of its progress."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def parse_idempotency_key(text: str | None, body: bytes) -> IdempotencyKey | Non
 
 @dataclass(slots=True)
 class Progress:
-    """Writes down what the worker says of a run that had to wait."""
+    """Records the worker's reports about a run that had to wait."""
 
     facts: RunRecord
     store: RunStore
@@ -107,8 +107,11 @@ def build_job(facts: RunRecord, request: RunRequest, inputs: tuple[JobInput, ...
         inputs=inputs,
         args=request.args,
         stdin=request.stdin,
+        stdin_open=request.stdin_open,
         env=request.env,
         limits=request.limits,
+        compile_limits=request.compile_limits,
+        ends_when_cut=request.ends_when_cut,
         key=facts.owner,
         isolation=request.isolation,
         request_id=bound().get("request_id", ""),
@@ -116,4 +119,8 @@ def build_job(facts: RunRecord, request: RunRequest, inputs: tuple[JobInput, ...
         most_running=None if plan is None else plan.concurrency,
         most_waiting=None if plan is None else plan.queue,
         session=facts.session_id or "",
+        outputs=request.outputs,
+        context=request.context,
+        results=request.results,
+        network=request.network,
     )

@@ -29,7 +29,7 @@ from config.turn import waiting
 
 #: A larger rest is never kept in memory.
 MOST_IN_MEMORY_BYTES = 1024 * 1024
-#: A client must take so much of its answer in so long.
+#: The period in which a client must take a minimum of its answer.
 RATE_WINDOW_S = 10.0
 RATE_BYTES = 160 * 1024
 #: The loop has other things to do between two pieces.
@@ -55,13 +55,13 @@ class Leaving:
     def __init__(self, room: Room, size: int) -> None:
         """`size` bytes of the budget have been taken for it."""
         self._room, self._taken = room, size
-        # Unlinked from the beginning: nothing is left behind, whoever is killed.
+        # Unlinked from the beginning: nothing is left behind if the process is killed.
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=room.folder, buffering=0)  # noqa: SIM115
         self._size = self._sent = 0
         self._rate = Rate()
 
     def add(self, data: bytes | memoryview) -> None:
-        """Append what is to be sent. Raises OSError when there is no room."""
+        """Append bytes to send. Raises OSError when there is no room."""
         view = memoryview(data)
         while view:
             written = self._file.write(view)
@@ -87,7 +87,7 @@ class Leaving:
     def close(self) -> None:
         """Forget the rest."""
         self._file.close()
-        self._room.budget.give_back((self._room.whose,), self._taken)
+        self._room.budget.release((self._room.whose,), self._taken)
         self._taken = 0
 
 
@@ -111,17 +111,17 @@ class Rate:
 
 
 class Outbox:
-    """Stands in for the socket of an answer. What it is given is sent together with what comes soon after."""
+    """Replaces the socket of an answer, and sends small writes together with those that follow soon."""
 
     def __init__(self, sock: socket.socket, room: Room | None) -> None:
         self._sock = sock
         self._room = room
         self.held: list[bytes] | None = None
-        #: Whether what the socket does not take may wait in a file.
+        #: True if bytes that the socket does not accept may wait in a file.
         self.may_leave = False
         self.leaving: Leaving | None = None
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever else gunicorn asks of a socket
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # any other attribute of a socket
         return getattr(self._sock, name)
 
     def sendall(self, data: bytes) -> None:
@@ -149,9 +149,9 @@ class Outbox:
             self._send_slowly(rest)
 
     def _leave(self, rest: memoryview) -> bool:
-        """Keep the rest in a file. Returns False where there is no room, and its thread has to send it.
+        """Keep the rest in a file. Returns False if there is no room and the thread must send the rest.
 
-        Raises TooSlowError for a large one: whoever has so much unread would fill the memory with more.
+        Raises TooSlowError for a large rest: such a client would fill the memory.
         """
         room = self._room
         if room is None:
@@ -190,7 +190,7 @@ class Outbox:
 
 
 def _unread(sock: socket.socket) -> int:
-    """Return how many bytes wait here for the client to take them: the kernel makes room for more at times."""
+    """Return how many bytes in the kernel's buffer the client has not taken; the kernel may enlarge the buffer."""
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 

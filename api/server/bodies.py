@@ -44,8 +44,8 @@ class Budget:
                 self._held[one] += size
         return True
 
-    def give_back(self, whose: Sequence[Hashable], size: int) -> None:
-        """Give back bytes that were taken."""
+    def release(self, whose: Sequence[Hashable], size: int) -> None:
+        """Release bytes that were taken."""
         with self._lock:
             self._used -= size
             for one in whose:
@@ -80,7 +80,7 @@ class CollectedBody:
         self.size = 0
 
     def add(self, data: bytes | memoryview) -> None:
-        """Add what has arrived. Raises OSError when there is no room for it."""
+        """Add received bytes. Raises OSError when there is no room for them."""
         self.size += len(data)
         if self._buffer is not None:
             most = IN_MEMORY_BYTES if self._memory.used < ALL_IN_MEMORY_BYTES else CROWDED_IN_MEMORY_BYTES
@@ -115,7 +115,7 @@ class CollectedBody:
 
     def _spill(self) -> None:
         assert self._buffer is not None
-        # Unlinked from the beginning: nothing is left behind, whoever is killed.
+        # Unlinked from the beginning: nothing is left behind if the process is killed.
         self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115  # closed by `close`
         buffer, self._buffer = self._buffer, None
         self._memory.add(-len(buffer))

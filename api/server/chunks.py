@@ -1,7 +1,7 @@
 """Find the end of a chunked body without decoding it.
 
-The bytes are decoded later, by the server's own parser, which is strict. This one need only not wait for more than
-that one would: what it cannot follow it takes for the end, and the parser says what is wrong.
+The bytes are decoded later, by the server's own parser, which is strict. This one must only not wait for more than
+that parser would: it takes anything invalid as the end, and the parser then reports the error.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ChunkScan:
         return at
 
     def _take_line(self, view: memoryview) -> int:
-        """Take what belongs to the line that begins or goes on here."""
+        """Take the bytes of the line that begins or continues here."""
         most = (MOST_TRAILERS if self._in_trailers else MOST_LINE) + 2 - len(self._line)
         piece = bytes(view[:most])
         end = piece.find(b"\n")
@@ -59,7 +59,7 @@ class ChunkScan:
 
     def _begin_chunk(self, line: bytes) -> None:
         digits = line.partition(b";")[0].strip()
-        # At most 2 ** 64: nobody sends more, and no number is made of a line of digits.
+        # At most 2 ** 64: no client sends more, and a long line of digits is not converted.
         if not digits or len(digits) > 16 or digits.strip(b"0123456789abcdefABCDEF"):
             self.ended = True
             return

@@ -1,8 +1,8 @@
 """One client's connection: the request that is arriving on it, and what is left of an answer that is leaving.
 
-`take` is given whatever was received and says how far the request has come. It knows nothing of the loop and of
+`take` is given the received bytes and returns the progress of the request. It knows nothing of the loop and of
 threads, and never waits, so that both can call it. The head is read by gunicorn's own parser once it is whole. A
-body is collected until its end, as its framing tells, unless its handler reads it as it comes (an upload).
+body is collected until its end, according to its framing, unless its handler reads it as it comes (an upload).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from config.turn import waiting
 
 #: All lines of a head together.
 MOST_HEAD = 64 * 1024
-#: A request line that has not ended by then is too long; the parser says so.
+#: A longer request line is rejected by the parser.
 MOST_LINE = 8192
-#: From its first byte a head has this long to arrive, and a body of somebody unknown then as long again.
+#: From its first byte a head has this long to arrive, and a body of an unknown client as long again.
 HEAD_S = 5.0
-STRANGER_S = 5.0
+UNIDENTIFIED_S = 5.0
 BODY_S = 60.0
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -44,9 +44,9 @@ class Step(enum.Enum):
 
     MORE = "wants more bytes"
     READY = "can be worked on"
-    STRANGER = "somebody must find out whose it is before more is taken"
-    BAD = "is no request; `error` says why"
-    GONE = "its client has left before there was one"
+    UNIDENTIFIED = "its owner must be identified before more is received"
+    BAD = "is no request; see `error`"
+    GONE = "its client disconnected before a request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,15 @@ class Rules:
     config: Any
     #: The largest body that is collected.
     most_body: int
-    #: Whose request it is: a key's if its token was recognised (True), else an address's.
+    #: Returns the owner of a request: a key if its token was recognised (True), else an address.
     whose: Callable[[Request, Any], tuple[Hashable, bool]]
-    #: Whether the handler reads the body itself as it comes.
+    #: Returns whether the handler streams the body itself.
     is_streamed: Callable[[Request], bool]
     #: The bytes of a body that are collected before it must be known whose request it is.
     stranger_bytes: Callable[[Request], int]
     budget: Budget
     memory: Memory
-    #: Whether many clients share an address.
+    #: Returns whether many clients share an address.
     is_proxy: Callable[[str], bool]
     folder: Path | None = None
 
@@ -105,11 +105,11 @@ class ClientConnection:
         self.number = 0
         #: When an idle connection is closed.
         self.timeout = 0.0
-        #: The connection is somebody else's now: see `Worker`.
+        #: The connection was taken over: see `Worker`.
         self.is_taken = False
         self.pending = b""
         self.since = self.deadline = self.watched_at = time.monotonic()
-        #: What is left of an answer, and whether the connection is kept after it.
+        #: The rest of an answer, and whether the connection is kept after it.
         self.left: Leaving | None = None
         self.keeps = False
         self.request: Request | None = None
@@ -165,13 +165,13 @@ class ClientConnection:
         self._head.clear()
         try:
             self._parse(head)
-        except Exception as e:  # noqa: BLE001  # whatever the parser says is answered
+        except Exception as e:  # noqa: BLE001  # each error of the parser is answered
             self.error = e
             return Step.BAD
         return self._begin_body(rest)
 
     def known_as(self, whose: Hashable | None) -> Step:
-        """Go on after STRANGER: whose request it is, or None for nobody's, who may send no more."""
+        """Continue after UNIDENTIFIED with the request's owner; None rejects the request, and reading stops."""
         if whose is None:
             self.body = Body.SLOW if time.monotonic() >= self.deadline else Body.TOO_LARGE
             return Step.READY
@@ -182,13 +182,13 @@ class ClientConnection:
         return Step.MORE
 
     def late(self) -> Step:
-        """Say what becomes of a request whose time is over."""
+        """Return the next step of a request whose time is over."""
         if self.request is None:
             return Step.GONE if self.is_idle else Step.BAD
         if self._discarding:
             return Step.READY
         if not self.is_known and self.since + BODY_S > time.monotonic():
-            return Step.STRANGER
+            return Step.UNIDENTIFIED
         self.body = Body.SLOW
         return Step.READY
 
@@ -199,7 +199,7 @@ class ClientConnection:
         assert unreader is not None
         usable = self.body is Body.WHOLE and not self._discarding and not request.should_close()
         if self.is_streamed or self._chunks is not None:
-            # Of chunks only the parser says for certain where they end.
+            # Only the parser knows for certain the end of chunks.
             usable = usable and _is_read(request)
         if self.is_streamed:
             self.pending = unreader.take_buffered()
@@ -207,11 +207,11 @@ class ClientConnection:
         return usable
 
     def forget(self) -> None:
-        """Give back what the request holds."""
+        """Release everything that the request holds."""
         if self._collected is not None:
             self._collected.close()
         if self._charged:
-            self.rules.budget.give_back(self._charged_to, self._charged)
+            self.rules.budget.release(self._charged_to, self._charged)
         self._clear()
 
     # -- the request -------------------------------------------------------------------------------
@@ -228,14 +228,14 @@ class ClientConnection:
         assert request is not None
         assert self._unreader is not None
         reader = request.body.reader
-        self.deadline = time.monotonic() + (BODY_S if self.is_known else STRANGER_S)
+        self.deadline = time.monotonic() + (BODY_S if self.is_known else UNIDENTIFIED_S)
         if isinstance(reader, LengthReader):
             self._left = reader.length
             if self._left <= len(rest) and not (self._left and self.rules.is_streamed(request)):
                 # The ordinary case: all of it has come with the head, in one piece that is not large.
                 self._unreader.unread(rest[: self._left])
                 self.pending = rest[self._left :]
-                request._expected_100_continue = False  # gunicorn's own way to tell
+                request._expected_100_continue = False  # gunicorn's own flag
                 return Step.READY
         else:
             assert isinstance(reader, ChunkedReader)
@@ -243,11 +243,11 @@ class ClientConnection:
         if self.is_known and self.rules.is_streamed(request):
             self._unreader.unread(rest)
             return self._stream()
-        expects = request._expected_100_continue  # gunicorn's own way to tell
+        expects = request._expected_100_continue  # gunicorn's own flag
         request._expected_100_continue = False
         if self._left > self._most:
             self.body = Body.OVER
-            if expects or not self.is_known:  # its sender waits for the answer, or is owed no more
+            if expects or not self.is_known:  # its sender waits for the answer, or is unknown
                 self._discarding = True
                 return Step.READY
             self._discard()
@@ -270,7 +270,7 @@ class ClientConnection:
         belongs = self._chunks.take(data) if self._chunks is not None else min(len(data), self._left)
         step = self._keep(data, belongs)
         if step is Step.MORE and not self.is_known and self._size > self.rules.stranger_bytes(self.request):
-            return Step.STRANGER
+            return Step.UNIDENTIFIED
         return step
 
     @property

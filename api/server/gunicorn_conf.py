@@ -1,4 +1,4 @@
-"""gunicorn's settings, told from the service's.
+"""gunicorn's settings, derived from the service's.
 
 Start: `gunicorn -c python:api.server.gunicorn_conf 'api.app:create_app()'`.
 """
@@ -36,7 +36,7 @@ _settings = load_settings()
 bind = f"[{_settings.bind}]:{_settings.port}" if ":" in _settings.bind else f"{_settings.bind}:{_settings.port}"
 worker_class = Worker
 logger_class = Logger
-# Several share the keys' buckets in Redis (the settings see to that). A run waits on a thread of its own.
+# Several share the keys' buckets in Redis (checked by the settings). A run waits on a thread of its own.
 workers = _settings.api_processes
 threads = _settings.api_threads + KEEPALIVE_WAITERS
 #: Connections that wait for a request hold a descriptor and no thread.
@@ -83,7 +83,7 @@ def on_exit(_server: object) -> None:
         try:
             records.leases.release(_taken[0])
         except RecordsUnavailable:
-            log.warning("the lease on the database could not be given up; it ends by itself")
+            log.warning("the lease on the database could not be released; it expires")
         finally:
             records.close()
 
@@ -111,6 +111,6 @@ def _take_lease() -> None:
         log.critical("%s", e)
         sys.exit(EX_CONFIG)
     except RecordsUnavailable as e:
-        log.error("the api cannot start: %s", e)  # noqa: TRY400  # tried again by whoever keeps it
+        log.error("the api cannot start: %s", e)  # noqa: TRY400  # the supervisor starts it again
         sys.exit(1)
     _taken.append(instance)

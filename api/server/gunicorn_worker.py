@@ -1,4 +1,4 @@
-"""gunicorn's threaded worker, with what a service on the open internet needs beside it.
+"""gunicorn's threaded worker, extended for a service on the open internet.
 
 One thread, the loop (`loop.py`), watches all connections. It reads heads and bodies until a request is complete,
 One thread, the loop (`loop.py`), watches all connections. It reads heads and bodies until a request is complete and
@@ -7,7 +7,7 @@ sends what is left of large answers: neither idle nor slow clients hold a thread
 * The thread that has answered waits briefly for the next request if threads are spare. To return the connection to
   the loop costs 40 % of a request's CPU.
 * What the HTTP parser refuses is answered in the error shape of the API, without repeating what was sent.
-* The name and version of the server are not told.
+* The name and version of the server are not sent.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from gunicorn.http import wsgi
 from api.context import EXTENSION
 from api.errors import JSON, ApiError, envelope, http_error
 from api.http.body import ARRIVAL_KEY, BODY_KEY, KEYLESS_BODY_BYTES, UNAUTHENTICATED_BODY_BYTES, Body
+from api.http.takeover import TAKE_OVER_KEY
 from api.keys.authentication import authorization_of
 from api.ratelimit.client_address import client_address, is_proxy
 from api.server.answers import HttpResponse, Room
@@ -55,23 +56,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Where a request's environ says whom to tell of its end.
+#: Environ key of the function that is called at the end of a request.
 ENDED_KEY = "runyard.ended"
-#: Where it says how to take its connection over, for what is no HTTP any more.
-TAKE_OVER_KEY = "runyard.take_over"
-#: So long a thread waits for the next request of a connection, and so many threads do that at the same time, beyond
+#: Seconds that a thread waits for the next request of a connection, and how many threads may wait at once, beyond
 #: those that requests need.
 KEEPALIVE_WAIT_S = 0.5
 KEEPALIVE_WAITERS = 16
 #: Bodies that are collected or worked on: in all, and of one key or address.
 BODIES_BYTES = 256 * 1024 * 1024
 BODIES_SHARE_BYTES = 64 * 1024 * 1024
-#: What is left of answers that are read slowly, in files: of all clients, and of one.
+#: The most bytes of slowly read answers in files: of all clients, and of one.
 RESTS_BYTES = 4 * 1024 * 1024 * 1024
 RESTS_SHARE_BYTES = 1024 * 1024 * 1024
-#: Where files are uploaded, which are read as they come.
+#: The path of uploads, whose bodies are streamed.
 UPLOADS = "/v1/files"
 SESSIONS = "/v1/sessions/"
+RUNS = "/v1/runs/"
 
 _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (http_errors.LimitRequestLine, 414),
@@ -149,7 +149,7 @@ class Worker(Loop):
     # -- on threads --------------------------------------------------------------------------------
 
     def ask_whose(self, conn: ClientConnection) -> Fate:
-        """Find out whose request it is that is larger or slower than a stranger's may be. Runs on a thread."""
+        """Identify the owner of a request that exceeds an unknown client's bounds. Runs on a thread."""
         turn = HeldTurn(self.turns, conn.whose)
         hold(turn)
         try:
@@ -182,7 +182,7 @@ class Worker(Loop):
                 if step is None:
                     break
                 if step is not Step.READY:
-                    return {Step.MORE: Fate.ARRIVING, Step.STRANGER: Fate.ARRIVING}.get(step, Fate.CLOSE)
+                    return {Step.MORE: Fate.ARRIVING, Step.UNIDENTIFIED: Fate.ARRIVING}.get(step, Fate.CLOSE)
                 turn.whose = conn.whose
                 turn.enter()
                 fate = self._serve(conn)
@@ -311,12 +311,13 @@ def _is_upload(request: Request) -> bool:
     """Return whether a handler reads the body of this request as it comes."""
     path = request.path
     if request.method == "POST":
-        return bool(path == UPLOADS or (path.startswith(SESSIONS) and path.endswith("/stdin")))
-    return bool(request.method == "PUT" and path.startswith(SESSIONS) and path.endswith("/files"))
+        return bool(path == UPLOADS or (path.startswith((SESSIONS, RUNS)) and path.endswith("/stdin")))
+    is_file = path.startswith(SESSIONS) and path.endswith(("/files", "/files/archive"))
+    return bool(request.method == "PUT" and is_file)
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]  # gunicorn is untyped
-    """gunicorn's own messages through the service's log; who writes of requests is told that one is over."""
+    """Sends gunicorn's own messages to the service's log, and reports the end of each request to the access log."""
 
     def setup(self, cfg: Config) -> None:
         super().setup(cfg)

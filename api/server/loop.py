@@ -41,9 +41,11 @@ log = logging.getLogger(__name__)
 #: So many connections of one address may be without a complete request, those younger than a moment aside.
 ARRIVING_MOST = 64
 ARRIVING_GRACE_S = 1.0
-#: How often the loop looks at what has taken too long.
+#: Seconds between two checks for connections that have taken too long.
 LOOK_S = 0.5
-#: So long a closed connection's client may go on sending before it is cut off.
+#: Seconds between two signs of life to the parent process, which waits for a minute: each is a write to a file.
+SIGN_OF_LIFE_S = 1.0
+#: Seconds for which a closed connection's client may continue to send before it is cut off.
 LINGERING_S = 2.0
 LINGERING_BYTES = 64 * 1024
 RECEIVE_BYTES = 64 * 1024
@@ -65,17 +67,17 @@ class Fate(enum.Enum):
     KEEP = "it waits for its next request"
     CLOSE = "it is closed"
     ARRIVING = "a part of its next request is there"
-    LEAVING = "a rest of its answer is to be sent"
-    TAKEN = "it is somebody else's"
+    LEAVING = "a rest of its answer must be sent"
+    TAKEN = "it was taken over"
 
 
 class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
-    """Watches connections. Every method runs on the one thread of the loop, but for the two that say otherwise."""
+    """Watches connections. Every method runs on the loop's thread, except two whose docstring names a thread."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         self.turns = Turns()
-        #: Set by whoever knows the application.
+        #: Set by the subclass, which knows the application.
         self.rules: Rules
         self.trusted: tuple[Network, ...] = ()
         #: Connections without a complete request, by address, the oldest first.
@@ -86,6 +88,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         #: Until when a streamed body must have arrived.
         self._deadlines: dict[socket.socket, float] = {}
         self._looked_at = 0.0
+        self._notified_at = 0.0
 
     def serve_connection(self, conn: ClientConnection) -> Fate:
         """Serve a complete request. Runs on a thread."""
@@ -100,7 +103,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         raise NotImplementedError
 
     def allow(self, sock: socket.socket, seconds: float | None) -> None:
-        """Give what is left of a streamed body so long to arrive; None when it has. Called on a thread."""
+        """Limit the time in which the rest of a streamed body must arrive; None ends it. Called on a thread."""
         if seconds is None:
             self._deadlines.pop(sock, None)
         else:
@@ -154,7 +157,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
                 self._refuse(conn, None)
 
     def _close_one(self) -> None:
-        """Make room: close the connection that has been idle for longest, else the oldest without a request."""
+        """Close the connection that has been idle for longest, else the oldest without a request."""
         if self.keepalived_conns:
             conn = self.keepalived_conns.popleft()
             self.poller.unregister(conn.sock)
@@ -316,10 +319,16 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
 
     # -- what takes too long -----------------------------------------------------------------------
 
+    def notify(self) -> None:
+        """Tell the parent process that this one lives; not at every event, as upstream does."""
+        if (moment := time.monotonic()) - self._notified_at >= SIGN_OF_LIFE_S:
+            self._notified_at = moment
+            super().notify()
+
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait as upstream does, and not for long while requests wait for a turn.
 
-        What goes wrong with one connection must not end all others with this process.
+        An error of one connection must not end the process and with it all others.
         """
         for key, _ in self.poller.select(min(timeout, STALLED_S) if self.turns.has_waiting else timeout):
             try:
@@ -344,7 +353,7 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         conn.sock.close()
 
     def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Close what is over its time, beside upstream's own connections. Called after each wait."""
+        """Close connections that exceed their time, in addition to upstream's own. Called after each wait."""
         super().murder_keepalived(force)
         now = time.monotonic()
         if now - self._looked_at < LOOK_S and not force:

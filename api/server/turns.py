@@ -4,8 +4,8 @@ Many threads of one interpreter do not get more done: each lock that one of them
 interpreter costs a switch, and a hundred threads spend their time on switches. A bound of a few keeps the service
 quick. A line per key keeps a key with a thousand requests from delaying a key with one.
 
-A request that waits gives up its turn (`config.turn`). One that waits without saying so is noticed: when no turn
-has ended for a while and the process has not been busy either, one more is given.
+A request that waits gives up its turn (`config.turn`). One that waits without this call is noticed: when no turn
+has ended for a while and the process has not been busy either, one more is granted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Begin = Callable[[], object]
 MOST = 4
 #: So many of them may be one key's, so that another key's request finds one free at once.
 MOST_OF_ONE = 3
-#: When no turn has ended for so long while somebody waits, one more is given.
+#: When no turn has ended for this time while a request waits, one more is granted.
 STALLED_S = 0.05
 #: From this part of that time on which a processor was used, the process is busy: one more would be in the way.
 BUSY = 0.5
@@ -38,7 +38,7 @@ class Turns:
         stalled_s: float = STALLED_S,
         processor: Callable[[], float] = time.process_time,
     ) -> None:
-        """`processor` tells how many seconds of processors this process has used."""
+        """`processor` returns the CPU seconds that this process has used."""
         self._processor = processor
         self._used = 0.0
         self._most, self._most_of_one = most, min(most, most_of_one)
@@ -84,7 +84,7 @@ class Turns:
         begin()
 
     def leave(self, whose: Hashable) -> None:
-        """Give a turn back; whoever is next begins."""
+        """Release a turn and begin the next waiting one."""
         with self._lock:
             self._ended += 1
             self._active -= 1
@@ -118,7 +118,7 @@ class Turns:
         self._held[whose] += 1
 
     def _next(self) -> Begin | None:
-        """Take whoever may begin now, if anybody does; its turn is counted."""
+        """Take the next request that may begin, if any, and count its turn."""
         if self._active >= self._most:
             return None
         whose = next((whose for whose in self._lines if self._may_begin(whose)), None)
@@ -134,7 +134,7 @@ class Turns:
 
 
 class HeldTurn:
-    """The turn of one thread, for whoever it works at the moment. Used by that thread alone."""
+    """The turn of one thread for the owner of its present request. Used by that thread only."""
 
     __slots__ = ("_held", "_of", "_turns", "whose")
 

@@ -1,4 +1,4 @@
-"""Room on the disks that work fills, the database's and the files': asked of the kernel for each piece of work."""
+"""Free space on the disks of the database and of the files, requested from the kernel for each run or upload."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DiskReserve:
         return cls(tuple(places), settings.disk_reserve_bytes)
 
     def is_there(self) -> bool:
-        """Return whether every file system has that much room."""
+        """Return whether every file system has the reserve free."""
         return all(_free_bytes(place) >= self._reserve_bytes for place in self._places)
 
     def require(self) -> None:
@@ -49,6 +49,6 @@ class DiskReserve:
 def _free_bytes(place: str) -> int:
     try:
         found = os.statvfs(place)
-    except OSError:  # whoever uses it says what is wrong with it
+    except OSError:  # the user of the directory reports its problem
         return 2**62
     return found.f_bavail * found.f_frsize

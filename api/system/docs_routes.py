@@ -32,14 +32,14 @@ PAGE_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-#: What the page loads: the type of each, and whether it is of Swagger UI or ours.
+#: The files that the page loads: the type of each, and whether it belongs to Swagger UI or to this service.
 _ASSETS = {
     "swagger-ui-bundle.js": ("text/javascript; charset=utf-8", "swagger"),
     "swagger-ui.css": ("text/css; charset=utf-8", "swagger"),
     "favicon-32x32.png": ("image/png", "swagger"),
     "start.js": ("text/javascript; charset=utf-8", "own"),
 }
-#: Where an application keeps its specification, once somebody has asked for it.
+#: Key of an application's specification, which is made at the first request.
 EXTENSION = "runyard.openapi"
 _HTML = "text/html; charset=utf-8"
 
@@ -66,12 +66,12 @@ def specification() -> Response:
 @blueprint.get("/docs")
 @operation("A page that shows it", tag=HIDDEN, auth=("none",), answers={200: Answer("HTML.", {"text/html": {}})})
 def page() -> Response:
-    """Swagger UI over the specification."""
+    """Return the page of Swagger UI for the specification."""
     return _cached(_own("docs.html"), _HTML)
 
 
 @blueprint.get("/docs/<name>")
-@operation("What the page loads", tag=HIDDEN, auth=("none",), path={"name": ""}, answers={200: Answer("A file.")})
+@operation("A file of the page", tag=HIDDEN, auth=("none",), path={"name": ""}, answers={200: Answer("A file.")})
 def asset(name: str) -> Response:
     """Return a file of the page; 404 for any other name."""
     if name not in _ASSETS:

@@ -1,7 +1,7 @@
 """The lease of an instance: taken before anything is recovered, kept by heartbeats, given up at the end.
 
-A second instance on the same database would end the first one's runs, and be told nothing of its worker's. So it is
-refused while the first one lives. Whether it does is watched: a lease that a killed instance has left is waited
+A second instance on the same database would end the first one's runs, because its worker does not know them. So it
+is refused while the first one is alive, which its heartbeat shows: the lease of a killed instance is waited
 out, one whose heartbeat moves is not. A restart on the same STATE_DIR takes over its own lease at once.
 """
 
@@ -109,13 +109,13 @@ class Lease:
         self._thread.start()
 
     def stop(self) -> None:
-        """Give no more heartbeats; the lease stays until it is released or dead."""
+        """Stop the heartbeats; the lease stays until it is released or expires."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(STOP_WITHIN_S)
 
     def beat(self) -> None:
-        """Give one heartbeat; take the lease again if it was lost and nobody else has it."""
+        """Send one heartbeat; take the lease again if it was lost and is free."""
         with suppress(RecordsUnavailable):  # logged elsewhere; without a database nothing is accepted
             held = self._leases.beat(self._instance) or self._leases.acquire(self._instance) is None
             if self.held and not held:

@@ -1,4 +1,4 @@
-"""Which languages there are, as the worker says, and what is remembered of it.
+"""The languages that the worker reports, and a cache of them.
 
 A language that was ready may be used from memory for a while: the worker checks every job itself. A miss
 (unknown, or known and not ready) is asked again, so that a language just built is seen at once.
@@ -20,11 +20,11 @@ from protocol.limits import DEFAULT_PIDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-#: How old an answer may be that is shown to somebody.
+#: The greatest age of an answer that is shown to a client.
 SHOWN_AGE_S = 1.0
-#: How old the memory of a ready language may be.
+#: The greatest age of a cached ready language.
 READY_AGE_S = 30.0
-#: How old an answer may be that says no.
+#: The greatest age of a cached negative answer.
 MISS_AGE_S = 0.25
 NOT_READY_RETRY_S = 5
 UNAVAILABLE_RETRY_S = 2
@@ -37,7 +37,7 @@ _SYNONYMS = {
     "mjs": "node", "cjs": "node", "jsx": "node", "tsx": "typescript", "zsh": "bash", "ksh": "bash", "dash": "bash",
     "shellscript": "bash", "cargo": "rust",
 }  # fmt: skip
-_PUBLIC = ("id", "aliases", "version", "entry_file", "packages", "ready", "example")
+_PUBLIC = ("id", "aliases", "version", "entry_file", "packages", "ready", "example", "keeps", "kernels", "results")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,9 @@ class OfferedLanguages:
     taken_at: float
     #: False when the worker measured a sandbox that was not confined as it must be.
     confined: bool = True
-    #: Each layer of confinement that is required: whether it was measured to be in force.
+    #: Each required layer of confinement, and whether it was measured as active.
     posture: dict[str, bool] = field(default_factory=dict)
-    #: Whether a sandbox has started and others can be made.
+    #: True if a sandbox has started and further ones can be created.
     sandboxes: bool = True
     #: Languages whose sandboxes cannot be made.
     failing: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ from api.system.unknown_path import path_not_found
 blueprint = Blueprint("page", __name__)
 
 INDEX = "index.html"
-#: The page loads what came with it and speaks with its own service, and that is all. Artifacts are drawn from
+#: The page loads only its own files and connects only to its own service. Artifacts are drawn from
 #: `blob:` addresses: images, and frames that are sandboxed on top of this.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -76,7 +76,7 @@ def licences() -> Response:
 
 
 @blueprint.get("/assets/<name>")
-@operation("What it loads", tag=HIDDEN, auth=("none",), path={"name": ""}, answers={200: Answer("A file.")})
+@operation("A file of the page", tag=HIDDEN, auth=("none",), path={"name": ""}, answers={200: Answer("A file.")})
 def asset(name: str) -> Response:
     """Return a script, a style or a picture of the page. 404 for every other name."""
     return _reply(f"assets/{name}")

@@ -11,12 +11,12 @@ from storage.errors import StorageError
 if TYPE_CHECKING:
     from storage.areas import ApiAreas
 
-#: For so long an answer is given again.
+#: Seconds for which an answer is reused.
 KEPT_S = 2.0
 
 
 class StorageHealth:
-    """The last answer of both stores. One thread at a time asks; the others are told what was known."""
+    """The last answer of both stores. One thread at a time asks; the others get the last answer."""
 
     def __init__(self, areas: ApiAreas) -> None:
         self._areas = areas

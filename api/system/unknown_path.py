@@ -24,7 +24,7 @@ MAX_PATH = 200
 MAX_PARTS = 8
 #: Edits of all parts together that still count as a typing mistake.
 MAX_EDITS = 2
-#: Where an application keeps the parts of its paths.
+#: Key of the parts of an application's paths.
 EXTENSION = "runyard.paths"
 _VERSION = "v1"
 #: Beginnings that other services have, and this one does not.

@@ -77,7 +77,7 @@ class ArchiveWriter:
 
 @dataclass(frozen=True)
 class BackupInfo:
-    """What an archive says of itself."""
+    """The description of a backup in its archive."""
 
     version: str
     revision: str
@@ -122,7 +122,7 @@ def read_archive(
     """Read an archive from its beginning to its end.
 
     `accept` is called first, and may raise. `place` is called for each member, and must read it; it is given only
-    the database, names of SMALL and of blobs, each once. What it has placed is to be used only if this returns.
+    the database, names of SMALL and of blobs, each once. Use the placed files only if this returns.
     Raises BackupError for a file that is not an archive as ArchiveWriter makes it.
     """
     members = _members(source)
@@ -143,7 +143,7 @@ def read_archive(
         found[member.name] = [member.size, member.digest()]
         blob = BLOB.fullmatch(member.name)
         if blob and blob.group(2) != member.digest():
-            raise BackupError(f"the file is damaged: {member.name} has other contents than its name says")
+            raise BackupError(f"the file is damaged: {member.name} does not match the hash in its name")
     raise BackupError(CUT_OFF)
 
 

@@ -1,7 +1,7 @@
 """`make restore FILE=…`: put a backup in the place of a service's state, while no service runs.
 
-Everything is unpacked beside its place and checked first. Then directories are renamed: what was there is kept,
-with the time in its name, and comes back if a step fails.
+Everything is unpacked next to its target and checked first. Then directories are renamed: the previous state is
+kept, with the time in its name, and is restored if a step fails.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from config.version import VERSION
 from ops.backup.archive import BLOB, DATABASE, BackupError, BackupInfo, Member, read_archive
 from ops.backup.places import StatePaths, is_newer, known_revisions, of_environment
 from ops.installed import runs
-from ops.state import processes, turn
+from ops.state import processes, service_lock
 from records.sql.copies import LOCK, SNAPSHOT, SUFFIXES, is_intact
 from storage.layout import ARTIFACTS, BLOBS, PRIVATE_DIRECTORY, SHARED_DIRECTORY, UPLOADS
 
@@ -42,7 +42,7 @@ def restore(paths: StatePaths, source: Path, *, replace: bool) -> str:
         raise BackupError(f"{source}: {e.strerror}") from e
     with file:
         paths.place.state_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with turn(paths.place, lambda said: print(said, file=sys.stderr)):
+        with service_lock(paths.place, lambda said: print(said, file=sys.stderr)):
             _must_be_free(paths, replace=replace)
             with Staged(paths) as staged:
                 about = read_archive(file, _accept, staged.place_member)
@@ -74,7 +74,7 @@ def _must_be_free(paths: StatePaths, *, replace: bool) -> None:
     if there:
         raise BackupError(
             f"{paths.place.state_dir} holds the state of a service ({there[0]}): REPLACE=1 puts the backup in "
-            "its place; the present state is kept beside it"
+            "its place; the present state is kept next to it"
         )
 
 
@@ -89,12 +89,12 @@ def _accept(about: BackupInfo) -> None:
 
 
 class Staged:
-    """A state being unpacked beside its place. Leaves nothing unless it is committed."""
+    """A state being unpacked next to its target. It is removed unless it is committed."""
 
     def __init__(self, paths: StatePaths) -> None:
         self._paths = paths
         self._name = STAGING + secrets.token_hex(8)
-        #: Where each part goes: unpacked directory, and the place it will take.
+        #: The target of each part: unpacked directory, and the path it will get.
         self._database = paths.database.parent / self._name
         self._home = paths.place.state_dir / self._name
         self._storage = paths.storage / self._name
@@ -239,7 +239,7 @@ class _Moves:
         self._kept: list[Path] = []
 
     def put_aside(self, path: Path) -> None:
-        """Keep what is there beside its place."""
+        """Rename an existing path, to keep it next to its place."""
         if os.path.lexists(path):
             folder = path.parent / self._stamp
             if folder not in self._kept:
@@ -283,7 +283,7 @@ def _ending_well() -> Iterator[None]:
 
 
 def main() -> int:
-    """0 when the state is restored."""
+    """Restore the state from a backup. Returns 0 on success."""
     given = os.environ.get("FILE", "")
     if not given:
         print("make restore: name the backup: make restore FILE=/var/backups/runyard.tar", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Where the state of a service is, as its settings say, and which version this is. Standard library only."""
+"""The paths of a service's state, from its settings, and the version. Standard library only."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class StatePaths:
     place: StatePlace
     database: Path
     storage: Path
-    #: Whether the blobs are in S3 instead of `storage`.
+    #: True if the blobs are in S3 instead of `storage`.
     in_s3: bool
     api_uid: int
 
     @property
     def home(self) -> Path:
-        """What api keeps for itself."""
+        """Return api's private directory."""
         return self.place.state_dir / "api"
 
     def settings(self) -> dict[str, Path]:

@@ -1,6 +1,6 @@
 """`make backup FILE=…`: write the state of a service to one file, whether it runs or not.
 
-The file appears under its name when it is complete and on the disk. What is in it is read by a child that has
+The file appears under its name when it is complete and on the disk. Its contents are read by a child that has
 become api's account: that account owns the database and the uploads and may read the artifacts.
 """
 
@@ -137,7 +137,7 @@ def _write(paths: StatePaths, copy: Path, out: IO[bytes], settings: dict[str, by
 
 
 def _add_blob(archive: ArchiveWriter, storage: Path, area: str, sha256: str) -> bool:
-    """Save a blob; False if it is not there or not what its name says.
+    """Save a blob. Returns False if it is missing or does not match its hash.
 
     It is read twice: a member cannot be taken back once it is written.
     """
@@ -175,7 +175,7 @@ def _sync_directory(folder: Path) -> None:
 
 
 def main() -> int:
-    """0 when the backup is complete."""
+    """Write a backup. Returns 0 if it is complete."""
     given = os.environ.get("FILE", "")
     if not given:
         print("make backup: name the file to write: make backup FILE=/var/backups/runyard.tar", file=sys.stderr)

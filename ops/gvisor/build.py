@@ -24,7 +24,7 @@ TARGET = Path("/usr/local/bin/runsc")
 
 
 def revision(module: str | None = None) -> str:
-    """The pinned version of gVisor, a Go pseudo-version: date and commit. `module` is the text of a go.mod."""
+    """Return the pinned version of gVisor, a Go pseudo-version of date and commit. `module` is a go.mod's text."""
     text = (HERE / "go.mod").read_text() if module is None else module
     for line in text.splitlines():
         words = line.removeprefix("require").split()
@@ -34,7 +34,7 @@ def revision(module: str | None = None) -> str:
 
 
 def installed_version(path: Path = TARGET) -> str:
-    """What the runsc that is there says it is; empty if there is none that runs."""
+    """Return the version of the installed runsc; empty if it is missing or does not start."""
     try:
         done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -103,7 +103,7 @@ def _compiler(folder: Path) -> Path:
 
 
 def main() -> int:
-    """0 when it is there."""
+    """Build and install runsc. Returns 0 when it is installed."""
     os.umask(0o022)
     try:
         build(TARGET, BuildProgress())

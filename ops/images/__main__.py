@@ -80,7 +80,7 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _refresh(store: Store, word: str | None) -> str:
-    """The word that was last given with --refresh; part of the base's key, so that it stays in force."""
+    """Return the last value of --refresh. It is part of the base's key, so that later builds use it too."""
     path = store.folder / REFRESH
     if word is not None:
         store.folder.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What has to be built, in which order, and the pointer at the end."""
+"""The order of the build steps, and the pointer at the end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Builder:
         self._progress = progress
 
     def outdated(self, languages: list[str]) -> list[str]:
-        """Those whose image is missing or was made of other inputs."""
+        """Select the languages whose image is missing or was built from other inputs."""
         return [language for language in languages if not self._is_current(language)]
 
     def build(self, languages: list[str]) -> None:

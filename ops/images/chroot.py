@@ -17,7 +17,7 @@ from ops.images import npm
 from ops.images.debian import HOST_CERTIFICATES, acquire_options, host_sources
 from ops.images.run import run
 
-#: Where a build finds its files; on a tmpfs that hides the image's own /run.
+#: Directory of a build's files; on a tmpfs that hides the image's own /run.
 BUILD = "run/build"
 DEVICES = ("null", "zero", "full", "random", "urandom")
 PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
@@ -43,7 +43,7 @@ class Chroot:
         )
 
     def packages(self) -> list[dict[str, str]]:
-        """What build.sh says it has installed: `name version`, a line each."""
+        """Parse the packages that build.sh reports as installed: `name version`, one per line."""
         path = self.root / BUILD / "packages"
         if not path.exists():
             return []
@@ -81,7 +81,7 @@ def entered(root: Path, context: Path, host_env: dict[str, str], *, network: boo
 
 
 def _network(folder: Path) -> dict[str, str]:
-    """Files that let apt, and npm where it is used, reach the host's mirrors; the environment that names them."""
+    """Write the files with which apt and npm reach the host's mirrors; return the environment that names them."""
     inside = "/" + BUILD
     certificates = Path(os.environ.get("SSL_CERT_FILE") or HOST_CERTIFICATES)
     options = [*acquire_options(), f'Dir::Etc::sourcelist "{inside}/sources.list";']

@@ -54,7 +54,7 @@ def bootstrap(target: Path, packages: list[str], env: dict[str, str]) -> None:
 
 
 def acquire_options() -> list[str]:
-    """How this host's apt reaches its mirrors: proxies and certificates."""
+    """Return apt options for this host's proxies and certificates."""
     listed = _output(["apt-config", "dump", "Acquire::http", "Acquire::https"])
     wanted = ("::Proxy", "::CaInfo", "::Verify-Peer")
     return [line for line in listed.splitlines() if line.split(" ", 1)[0].endswith(wanted)]
@@ -67,7 +67,7 @@ def _host_mirrors() -> tuple[str, str]:
         for origin, _, uri in (line.partition("|") for line in listed.splitlines())
         if urlsplit(uri).scheme in ("http", "https")
     ]
-    # The origin is known once apt has fetched its lists; before that, the path is what tells.
+    # The origin is known once apt has fetched its lists; before that, only the path is known.
     uris = [uri for origin, uri in found if origin == "Debian"] or [uri for _, uri in found]
     main = next((uri for uri in uris if uri.endswith("/debian")), "")
     security = next((uri for uri in uris if uri.endswith("/debian-security")), "")

@@ -1,4 +1,4 @@
-"""What can go wrong while an image is built.
+"""Errors of an image's build.
 
 ImageError
 ├── HostLacks       a program, a right or a kernel feature is missing
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class ImageError(Exception):
-    """The base: an image could not be built; the message is a sentence for whoever asked for it."""
+    """The base: an image could not be built; the message is a sentence for the user."""
 
 
 class HostLacks(ImageError):
@@ -17,4 +17,4 @@ class HostLacks(ImageError):
 
 
 class BuildFailed(ImageError):
-    """A step of the build ended with an error; the message holds the end of what it said."""
+    """A step of the build ended with an error; the message holds the end of its output."""

@@ -1,4 +1,4 @@
-"""What goes into each layer, and the key that names it.
+"""The inputs of each layer, and the key that names it.
 
 Modes and owners of the source files are no inputs: a checkout and an installed wheel differ in them, and every
 layer is given its own.
@@ -11,13 +11,17 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from protocol.session import WORKDIRS
+
 #: Raised when the builder itself changes what it makes of the same inputs.
 FORMAT = "1"
 SUITE = "trixie"
 KEY_LENGTH = 12
+#: Links to /work in every image, relative to its root (`protocol.session.WORKDIRS`).
+WORKDIR_LINKS = tuple(path.lstrip("/") for path in WORKDIRS[1:])
 #: In a runner's folder, but read by people, the worker or another tool and not part of the layer.
 NOT_BUILT = frozenset({"runner.toml", "Dockerfile", "requirements.in"})
-#: A file that is installed where the language looks for it, not beside the rest of the waiting code.
+#: A file that is installed where the language looks for it, not with the rest of the runner code.
 PLACED_BY_BUILD = "sitecustomize.py"
 
 
@@ -26,31 +30,33 @@ class BuildInputs:
     """The folder of runners, seen as the inputs of layers."""
 
     runners: Path
-    #: Changed to have everything built anew (newer packages of the same suite).
+    #: Changed to rebuild everything (newer packages of the same suite).
     refresh: str = ""
 
     def languages(self) -> list[str]:
-        """Every language with a runner that can be built."""
+        """List the languages that have a runner."""
         return sorted(path.parent.name for path in self.runners.glob("*/runner.toml"))
 
     def base(self) -> dict[str, Path]:
         return _files(self.runners / "base", skip=NOT_BUILT)
 
     def agent(self) -> dict[str, Path]:
-        """The agent, and every language's waiting code: `agent/…`, `python/…` beneath /opt/runyard."""
+        """Map paths beneath /opt/runyard (`agent/…`, `python/…`) to the files of the agent and of each runner."""
         found = {f"agent/{name}": path for name, path in _files(self.runners / "agent").items()}
         for language in self.languages():
             for name, path in _files(self.runners / language / "warm").items():
                 if path.name != PLACED_BY_BUILD:
                     found[f"{language}/{name}"] = path
+            for name, path in _files(self.runners / language / "kernel").items():
+                found[f"{language}/kernel/{name}"] = path
         return found
 
     def language(self, language: str) -> dict[str, Path]:
-        """The working directory of the language's build.sh, but for what pip fetches into `site/`."""
+        """Map paths in build.sh's working directory to the language's files, without pip's downloads in `site/`."""
         found = {
             name: path
             for name, path in _files(self.runners / language, skip=NOT_BUILT).items()
-            if not name.startswith("warm/") or path.name == PLACED_BY_BUILD
+            if not name.startswith(("warm/", "kernel/")) or path.name == PLACED_BY_BUILD
         }
         return {**found, "tidy.sh": self.runners / "base" / "tidy.sh"}
 
@@ -58,13 +64,13 @@ class BuildInputs:
         return _key(self.base(), SUITE, self.refresh)
 
     def agent_key(self) -> str:
-        return _key(self.agent(), self.base_key())
+        return _key(self.agent(), self.base_key(), *WORKDIR_LINKS)
 
     def language_key(self, language: str) -> str:
         return _key(self.language(language), self.base_key())
 
     def image_key(self, language: str) -> str:
-        """Names all three layers together: what a pointer was written for."""
+        """Return one key for all three layers; the image pointer records it."""
         return _short(self.base_key(), self.agent_key(), self.language_key(language))
 
 

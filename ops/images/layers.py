@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ops.images import debian
 from ops.images.chroot import Chroot, entered
-from ops.images.inputs import BuildInputs, place
+from ops.images.inputs import WORKDIR_LINKS, BuildInputs, place
 from ops.images.run import run
 from ops.images.store import write_json
 from sandbox.layer_digest import hash_tree
@@ -21,7 +21,7 @@ COMPILE = ["python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecke
 
 
 def make_base(place_at: Path, inputs: BuildInputs, env: dict[str, str]) -> None:
-    """Debian with a python3, and base/build.sh run in it."""
+    """Make the base layer: Debian with python3, after base/build.sh has run in it."""
     started = time.monotonic()
     rootfs, context = place_at / "rootfs", place_at / "context"
     packages = (inputs.runners / "base" / "packages.txt").read_text().split()
@@ -34,21 +34,30 @@ def make_base(place_at: Path, inputs: BuildInputs, env: dict[str, str]) -> None:
 
 
 def make_agent(place_at: Path, inputs: BuildInputs, base: Path, env: dict[str, str]) -> None:
-    """The agent and the waiting code, compiled by the base's own Python where it will be run."""
+    """Make the agent layer: agent and runner code, compiled by the base image's Python at their final paths."""
     started = time.monotonic()
     context = place_at / "context"
     context.mkdir()
     with _over(place_at, base, context, env, network=False) as inside:
         place(inputs.agent(), inside.root / "opt/runyard")
+        link_workdirs(inside.root)
         inside.run([*COMPILE, "/opt/runyard"], "agent")
     shutil.rmtree(context)
     _finish(place_at, started)
 
 
+def link_workdirs(root: Path) -> None:
+    """Make the other names of /work, which a session may be given as its working directory."""
+    for name in WORKDIR_LINKS:
+        link = root / name
+        link.parent.mkdir(mode=0o755, exist_ok=True)
+        link.symlink_to("/work")
+
+
 def make_language(
     place_at: Path, inputs: BuildInputs, language: str, base: Path, wheels: Future[Path] | None, env: dict[str, str]
 ) -> None:
-    """The language's build.sh, run over the base."""
+    """Make a language's layer: run its build.sh over the base layer."""
     version_argv = tomllib.loads((inputs.runners / language / "runner.toml").read_text())["version_argv"]
     started = time.monotonic()
     context = place_at / "context"
@@ -70,7 +79,7 @@ def fill_context(context: Path, inputs: BuildInputs, language: str, wheels: Futu
 
 
 def _version(said: str) -> str:
-    """The version in a first line such as `Python 3.13.5`, `v24.19.0`, `GNU bash, version 5.2.37(1)-release`."""
+    """Find the version in a line such as `Python 3.13.5`, `v24.19.0`, `GNU bash, version 5.2.37(1)-release`."""
     first = said.splitlines()[0] if said else ""
     words = (word.lstrip("v") for word in first.replace("(", " ").split())
     return next((word for word in words if word[:1].isdigit()), first)
@@ -78,7 +87,7 @@ def _version(said: str) -> str:
 
 @contextlib.contextmanager
 def _over(place_at: Path, base: Path, context: Path, env: dict[str, str], *, network: bool) -> Iterator[Chroot]:
-    """A chroot over the base; what is changed in it ends up in `diff`."""
+    """Mount a chroot over the base layer; `diff` receives the changes."""
     lower = [base]
     if network:
         # A link that leads to a file the chroot has only while it is built, in a layer of its own beneath.

@@ -19,9 +19,9 @@ STOPPED = 143
 
 
 def run_isolated(work: Callable[[], int]) -> int:
-    """Run `work` in a child that is PID 1 of new namespaces; its exit code, or 143 when told to stop.
+    """Run `work` in a child that is PID 1 of new namespaces; its exit code, or 143 when it is stopped.
 
-    The caller must have no threads, and start no process afterwards: its children would be born into the pid
+    The caller must have no threads, and start no process afterwards: its children would be created in the pid
     namespace that has ended.
     """
     if os.geteuid() != 0:

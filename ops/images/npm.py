@@ -1,7 +1,7 @@
-"""How this host reaches its npm registry, for the npm inside a build.
+"""The access to this host's npm registry, for the npm inside a build.
 
-npm runs in the image that is being built, so that no host needs one. Where packages come from is the host's
-business and is taken from its npm configuration; what may be installed is the lock file's, by hash.
+npm runs in the image that is being built, so that no host needs one. The source of packages is taken
+from the host's npm configuration; the lock file decides, by hash, which may be installed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 LOCK = "package-lock.json"
-#: Which settings of an npmrc, or of the environment as npm_config_…, say how a registry is reached.
+#: Settings of an npmrc, or of the environment as npm_config_…, for the access to a registry.
 _REACHING = re.compile(
     r"@[^:]+:registry|registry|//.*|(?:https?-)?proxy|noproxy|strict-ssl|ca|cert|key|local-address|maxsockets|fetch-.*"
 )

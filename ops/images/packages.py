@@ -33,7 +33,7 @@ def pins(lock: Path) -> list[str]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether the lock file was made from the list as it is now; true for a runner without a list."""
+    """Return whether the lock file was made from the current list; true for a runner without a list."""
     if not (folder / SOURCE).exists():
         return True
     try:
@@ -43,7 +43,7 @@ def is_locked(folder: Path) -> bool:
     digests = [line.removeprefix(DIGEST_LINE) for line in lock.splitlines() if line.startswith(DIGEST_LINE)]
     if digests:
         return digests == [list_digest(folder)]
-    # Made before lock files named their list: only a package that is missing can be told.
+    # Made before lock files named their list: only a missing package can be detected.
     return {_name(line) for line in wanted(folder)} <= {_name(pin) for pin in PIN.findall(lock)}
 
 

@@ -1,4 +1,4 @@
-"""Running the programs a build is made of, and saying how far it is."""
+"""Running the programs of a build, and reporting its progress."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TAIL_LINES = 25
 
 
 class BuildProgress:
-    """Says on stderr what is being done, with the seconds since the start.
+    """Reports each step on stderr, with the seconds since the start.
 
     As one JSON object per line when `RUNYARD_LOG=json`, as in the log of the service.
     """
@@ -27,7 +27,7 @@ class BuildProgress:
         self._json = os.environ.get("RUNYARD_LOG") == "json"
 
     def say(self, text: str) -> None:
-        """One line, such as `[ 12.3 s] python: installing libraries`."""
+        """Print one line, such as `[ 12.3 s] python: installing libraries`."""
         seconds = time.monotonic() - self._start
         line = f"[{seconds:5.1f} s] {text}"
         if self._json:

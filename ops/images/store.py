@@ -17,7 +17,7 @@ BUILDING = ".building-"
 
 
 class Store:
-    """`IMAGES_DIR`: finished layers beside their `image.json`, and one pointer per language."""
+    """`IMAGES_DIR`: finished layers with their `image.json`, and one pointer per language."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
@@ -38,7 +38,7 @@ class Store:
 
     @contextlib.contextmanager
     def building(self, name: str) -> Iterator[Path]:
-        """A directory to make the layer `name` in; it takes its place when the block ends well."""
+        """Create a temporary directory for the layer `name`; rename it into the store when the block succeeds."""
         place = self.folder / f"{BUILDING}{name}"
         place.mkdir(mode=0o755)
         try:
@@ -49,11 +49,11 @@ class Store:
         os.rename(place, self.folder / name)
 
     def layer(self, name: str) -> dict[str, Any] | None:
-        """What is known about a finished layer; None if there is no such."""
+        """Return the metadata of a finished layer; None if it does not exist."""
         return _read(self.folder / name / "image.json")
 
     def pointer(self, language: str) -> dict[str, Any] | None:
-        """What the worker reads; None while the language is not built or a layer of it is gone."""
+        """Return the image pointer that the worker reads; None if the language is not built or lacks a layer."""
         data = _read(self.folder / f"{language}.json")
         if data is None or not all(os.path.isdir(layer) for layer in data.get("layers", ())):
             return None
@@ -81,7 +81,7 @@ class Store:
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """A file that anyone may read, on the disk when this returns."""
+    """Write a world-readable JSON file and sync it to disk."""
     with path.open("w") as file:
         json.dump(data, file, indent=1)
         file.flush()

@@ -15,7 +15,7 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x
 
 
 def target_options() -> list[str]:
-    """Options by which pip chooses wheels for the image instead of for the host."""
+    """Return options that make pip choose wheels for the image instead of for the host."""
     return [
         *(f"--platform={name}" for name in PLATFORMS),
         f"--python-version={PYTHON_VERSION}",
@@ -29,7 +29,7 @@ def fetch(lock: Path, target: Path, env: dict[str, str]) -> None:
     argv = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--no-compile"]
     # Debian 12's pip asks whether the host's Python may run a package; the lock was made for the image's.
     argv += [f"--target={target}", *target_options(), "--ignore-requires-python", "-r", str(lock)]
-    # What a killed pip leaves is then beside the target, where the next build clears up.
+    # The remains of a killed pip are then next to the target, where the next build removes them.
     scratch = target.with_name(target.name + "-scratch")
     scratch.mkdir()
     try:

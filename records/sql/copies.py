@@ -16,7 +16,7 @@ from records.errors import RecordsUnavailable
 WAIT_S = 30.0
 SNAPSHOT = ".backup.sqlite"
 LOCK = SNAPSHOT + ".lock"
-#: A database and the files that SQLite keeps beside it.
+#: Suffixes of a database and of SQLite's further files.
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 #: Tables that name blobs.
 NAMING = ("files", "run_blobs")
@@ -24,7 +24,7 @@ NAMING = ("files", "run_blobs")
 
 @contextmanager
 def snapshot(database: Path) -> Iterator[Path]:
-    """Make a copy of the records of one moment beside them, for as long as the block lasts.
+    """Make a consistent copy of the records next to them for the duration of the block.
 
     By SQLite's online backup in one step: with a write-ahead log it delays no writer. Raises RecordsUnavailable if
     it cannot be made, or another one is being made.

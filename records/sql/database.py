@@ -1,6 +1,6 @@
 """Connections and transactions: the same two verbs, `read` and `write`, over SQLite and PostgreSQL.
 
-SQLite has one writer at a time whatever one does, so there is one writing connection, handed from thread to thread
+SQLite always has one writer at a time, so there is one writing connection, handed from thread to thread
 (`writer.py`), and a few for reading, which a writer never delays (WAL). Waiting for a connection is bounded.
 Joining several transactions into one commit was considered: a commit here is a write without a sync, and over
 1 000 a second go through one connection, several times what the service can run.
@@ -31,17 +31,17 @@ from records.sql.writer import CommitFailedError, DatabaseWriter
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: How long a call may wait for a connection, a lock, or an answer to a connect.
+#: Seconds that a call may wait for a connection, a lock, or an answer to a connect.
 WAIT_S = 5
 STATEMENT_MS = 15_000
-#: How often, and after how long at most, a transaction that was ended before its commit is tried again.
+#: The number of retries of a transaction that failed before its commit, and the longest time for them.
 REPEATS = 3
 REPEAT_WITHIN_S = 0.05
 #: Checkpoints are made on a thread of their own (`checkpoint`); the writer makes one itself only when that fell
 #: far behind: 64 MiB of 4 KiB pages.
 AUTOCHECKPOINT_PAGES = 16_384
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
-#: What a connection keeps of the database in memory. All that readers have is void after each write of another
+#: A connection's page cache in memory. A reader's cache is void after each write of another
 #: connection, and the kernel has the file anyway: theirs is small, or eight would take 128 MiB for nothing. For the
 #: writer 16 MiB were no quicker than 4 (34 000 runs, 23 MiB of records).
 _WRITER_CACHE_KIB, _READER_CACHE_KIB = 4 * 1024, 2 * 1024
@@ -92,7 +92,7 @@ class Database:
         """Do `work` in a transaction and commit it; an exception of its own rolls back and goes through.
 
         Raises RecordsUnavailable. `work` is called again if the connection turned out to be lost, or a deadlock was
-        broken at its cost, before the commit was sent; after that, nobody but the server knows.
+        broken at its cost, before the commit was sent; after that, only the server knows the result.
         """
         return self._transact(self._writer, work)
 
@@ -148,7 +148,7 @@ class Database:
             raise self._unavailable(e.orig) from e
         except CommitFailedError as e:
             raise self._unavailable(e.__cause__) from e
-        except sqlite3.DatabaseError as e:  # from what is said to the driver itself
+        except sqlite3.DatabaseError as e:  # from direct calls of the driver
             if isinstance(e, _SQLITES_OURS):
                 raise
             raise self._unavailable(e) from e
@@ -199,7 +199,7 @@ def _freed_pages(connection: Connection) -> int:
     return int(driver.execute("PRAGMA freelist_count").fetchone()[0])
 
 
-#: A statement or a value that no database would take, as its driver says it.
+#: The driver's exceptions for a statement or a value that every database rejects.
 _SQLITES_OURS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 
 
@@ -223,7 +223,7 @@ def _sqlite_engine(url: URL, *, size: int, wait_s: float, cache_kib: int) -> Eng
         pool_timeout=wait_s,
         pool_use_lifo=True,  # one reader at a time needs the pages of one connection
         hide_parameters=True,
-        # The driver begins nothing by itself; `timeout` is how long another process's write is waited for.
+        # The driver begins no transaction itself; `timeout` is how long another process's write is waited for.
         connect_args={"isolation_level": None, "timeout": wait_s, "check_same_thread": False},
     )
 
@@ -251,7 +251,7 @@ def _postgresql_engine(url: URL, *, size: int, wait_s: float) -> Engine:
         "connect_timeout": max(2, int(wait_s)),
         "options": " ".join(f"-c {name}={value}" for name, value in bounds.items()),
         "application_name": "runyard",
-        # A server that vanished without a word is noticed, as well in the middle of a statement as before one.
+        # A server that vanished without closing the connection is noticed, also in the middle of a statement.
         "tcp_user_timeout": int(wait_s * 1000),
         "keepalives_idle": 10,
         "keepalives_interval": 5,

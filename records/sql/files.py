@@ -1,4 +1,4 @@
-"""Files: rows, the bytes a key keeps, and the blobs that nobody names any more."""
+"""Files: rows, the bytes a key keeps, and unreferenced blobs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, exists, insert, or_, select, tuple_, update
 
-from records.files import Area, FileRecord, NewFile, OverStorage, StoredBlob
+from records.files import Area, FileRecord, NewFile, StorageQuotaExceeded, StoredBlob
 from records.page import Order, RecordPage
 from records.sql.paging import walk
 from records.sql.tables import files as table
@@ -76,7 +76,9 @@ class SqlFiles:
             index_elements=[unnamed.c.sha256, unnamed.c.area], set_={"since_ms": new.excluded.since_ms}
         )
 
-    def put(self, owner: str, file: NewFile, *, limit_bytes: int | None = None) -> FileRecord | OverStorage:
+    def put(
+        self, owner: str, file: NewFile, *, limit_bytes: int | None = None
+    ) -> FileRecord | StorageQuotaExceeded:
         """See `FileStore.put`."""
         most = _NO_LIMIT if limit_bytes is None else limit_bytes
 
@@ -89,13 +91,13 @@ class SqlFiles:
 
         used = self._database.write(work)
         if used is not None:
-            return OverStorage(used, most)
+            return StorageQuotaExceeded(used, most)
         return FileRecord(**{column.name: _row(owner, "upload", file)[column.name] for column in _COLUMNS})
 
-    def over(self, connection: Connection, owner: str, limit_bytes: int) -> OverStorage | None:
-        """Whether the owner keeps so much already, inside somebody's transaction."""
+    def over(self, connection: Connection, owner: str, limit_bytes: int) -> StorageQuotaExceeded | None:
+        """Check inside the caller's transaction whether the owner already stores `limit_bytes` or more."""
         used = self._stored(connection, {"owner": owner}).scalar() or 0
-        return OverStorage(used, limit_bytes) if used >= limit_bytes else None
+        return StorageQuotaExceeded(used, limit_bytes) if used >= limit_bytes else None
 
     def get(self, owner: str, file_id: str) -> FileRecord | None:
         """See `FileStore.get`."""
@@ -155,8 +157,8 @@ class SqlFiles:
                 found.update(StoredBlob(*row) for row in rows)
         return frozenset(found)
 
-    def abandon(self, blobs: Iterable[StoredBlob]) -> None:
-        """See `FileStore.abandon`."""
+    def mark_unreferenced(self, blobs: Iterable[StoredBlob]) -> None:
+        """See `FileStore.mark_unreferenced`."""
         rows = [{"sha256": blob.sha256, "area": blob.area, "since_ms": self._clock()} for blob in blobs]
 
         def work(connection: Connection) -> None:
@@ -165,8 +167,8 @@ class SqlFiles:
 
         self._database.write(work)
 
-    def unnamed(self, *, before_ms: int, limit: int = 1000) -> tuple[StoredBlob, ...]:
-        """See `FileStore.unnamed`."""
+    def unreferenced(self, *, before_ms: int, limit: int = 1000) -> tuple[StoredBlob, ...]:
+        """See `FileStore.unreferenced`."""
 
         def work(connection: Connection) -> tuple[StoredBlob, ...]:
             # Looked at only now: two that each remove one of the last two names do not see one another.
@@ -176,8 +178,8 @@ class SqlFiles:
 
         return self._database.write(work)
 
-    def forget(self, blobs: Iterable[StoredBlob]) -> None:
-        """See `FileStore.forget`."""
+    def delete_rows(self, blobs: Iterable[StoredBlob]) -> None:
+        """See `FileStore.delete_rows`."""
         for some in _batches(blobs):
             statement = delete(unnamed).where(_one_of(unnamed, some))
             self._database.write(partial(_do, statement))
@@ -192,7 +194,7 @@ class SqlFiles:
         connection.execute(_INSERT, rows)
 
     def remove(self, connection: Connection, *which: ColumnElement[bool]) -> int:
-        """Delete those rows, give their owners the room back, write down their blobs. How many rows."""
+        """Delete rows, reduce their owners' usage and record their blobs. Returns the number of rows."""
         gone = connection.execute(delete(table).where(*which).returning(*_DELETED)).all()
         freed: dict[str, int] = {}
         for row in gone:
@@ -204,7 +206,7 @@ class SqlFiles:
         return len(gone)
 
     def unname(self, connection: Connection, blobs: Iterable[StoredBlob]) -> None:
-        """Write down blobs that a row has left, inside somebody's transaction."""
+        """Record blobs that lost a row as unreferenced, inside the caller's transaction."""
         since_ms = self._clock()
         for sha256, area in sorted({(blob.sha256, blob.area) for blob in blobs}):
             connection.execute(self._unname, {"sha256": sha256, "area": area, "since_ms": since_ms})

@@ -24,7 +24,7 @@ _RELEASE = delete(table).where(
 
 
 class Idempotency:
-    """The rows of `idempotency`, inside somebody's transaction."""
+    """The rows of `idempotency`, inside the caller's transaction."""
 
     def __init__(self, database: Database) -> None:
         insert = database.insert(table)
@@ -39,7 +39,7 @@ class Idempotency:
     def claim(
         self, connection: Connection, run: NewRun, given: IdempotencyKey, key: bytes
     ) -> Duplicate | Mismatch | None:
-        """Make the key (`key_digest` of it) stand for this run; else say what it stands for."""
+        """Bind the key (its `key_digest`) to this run; else return the run that it is bound to."""
         row = {
             "owner": run.owner,
             "key": key,
@@ -62,5 +62,5 @@ class Idempotency:
 
 
 def key_digest(key: str) -> bytes:
-    """Return the stored form of a key: a digest of fixed size, whatever a client may send."""
+    """Return the stored form of a key: a digest of fixed size for any text."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()

@@ -106,7 +106,7 @@ class SqlKeys:
         row: Any = self._database.read(lambda connection: self._by_digest(connection, asked).first())
         if row is None:
             return None
-        # What an index found is compared once more, in a time that says nothing of either.
+        # The row that the index found is compared once more, in constant time.
         *known, current, previous = row
         good = [hmac.compare_digest(bytes(kept), digest) for kept in (current, previous or b"")]
         return _key_as_it_comes(known) if any(good) else None
@@ -178,7 +178,7 @@ class SqlKeys:
 
     def _change(
         self,
-        statement: Any,  # noqa: ANN401  # an UPDATE with RETURNING; its type is not said in public
+        statement: Any,  # noqa: ANN401  # an UPDATE with RETURNING; its type is not public
         key_id: str,
         actor: Actor,
         action: str,
@@ -196,7 +196,7 @@ class SqlKeys:
 
 
 def _key_as_it_comes(row: list[Any]) -> StoredKey:
-    """A row of _COLUMNS as the driver makes it: what is compiled ahead knows no types of columns."""
+    """Convert a row of _COLUMNS as the driver returns it: statements compiled in advance know no column types."""
     key_id, prefix, plan, label, disabled, *rest = row
     return StoredKey(key_id, prefix, plan, bytes(label).decode("utf-8", "surrogatepass"), bool(disabled), *rest)
 

@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 #: The newest revision in migrations/versions; a test compares. Known here so that a start that has nothing to
 #: migrate does not load Alembic.
-HEAD = "0007"
+HEAD = "0009"
 LOCK_WITHIN_S = 60.0
 #: SQLite's number of that mode.
 INCREMENTAL = 2
-#: What must stay free beside twice the file, while it is written anew.
+#: Bytes that must stay free in addition to twice the file's size while it is rewritten.
 SPARE_BYTES = 64 * 1024 * 1024
 _POLL_S = 0.05
 #: Any number that other users of the same database are unlikely to lock.
@@ -39,7 +39,7 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def migrate(url: URL) -> bool:
-    """Whether there was anything to do. Safe to be called by several processes at once.
+    """Upgrade the schema. Returns whether anything changed. Safe to be called by several processes at once.
 
     Raises RecordsUnavailable, and RecordsTooNew when the database is ahead of this version.
     """
@@ -55,7 +55,7 @@ def migrate(url: URL) -> bool:
 
 
 def revision(connection: Connection) -> str | None:
-    """The revision a database is at; None if it is empty."""
+    """Read the revision of a database; None if it is empty."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
@@ -79,9 +79,9 @@ def _migrate_sqlite(engine: Engine, path: Path) -> bool:
 
 
 def _make_shrinkable(driver: Any, path: Path) -> None:  # noqa: ANN401  # the driver's own connection
-    """Have freed pages given back to the file system when asked (`PRAGMA incremental_vacuum`).
+    """Enable the return of freed pages to the file system (`PRAGMA incremental_vacuum`).
 
-    A file from before has to be written anew for that, once: it is left as it is where the disk has no room.
+    An older file must be rewritten once for this. It is left unchanged if the disk has no room.
     """
     if driver.execute("PRAGMA auto_vacuum").fetchone() == (INCREMENTAL,):
         return
@@ -122,7 +122,7 @@ def _upgrade(connection: Connection) -> bool:
 
 
 def alembic_config(connection: Connection) -> Config:
-    """Alembic's configuration for that connection; there is no ini file."""
+    """Make Alembic's configuration for this connection, without an ini file."""
     from alembic.config import Config
 
     config = Config()

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 Processor = Callable[[Any], Any]
 
 
-class Found:
-    """What a statement has answered."""
+class Rows:
+    """The result of a statement."""
 
     __slots__ = ("rowcount", "rows")
 
     def __init__(self, rows: Sequence[Any], rowcount: int) -> None:
         self.rows = rows
-        #: How many rows it has changed.
+        #: The number of changed rows.
         self.rowcount = rowcount
 
     def first(self) -> Any:  # noqa: ANN401  # its columns are the statement's
@@ -50,7 +50,7 @@ class Prepared:
     __slots__ = ("_direct", "_names", "_own", "_positional", "_processors", "_row", "_sql")
 
     def __init__(self, dialect: Dialect, statement: ClauseElement, columns: Iterable[str] | None = None) -> None:
-        """`columns`: those that an INSERT or UPDATE is given values for, beside what the statement says itself."""
+        """`columns` get values in an INSERT or UPDATE, in addition to those that the statement sets itself."""
         given = {} if columns is None else {"column_keys": [*columns]}
         compiled: Any = statement.compile(dialect=dialect, **given)  # type: ignore[arg-type]
         self._sql = str(compiled)
@@ -69,19 +69,19 @@ class Prepared:
             if not bind.required:
                 self._own[name] = bind.effective_value
 
-    def __call__(self, connection: Connection, values: Mapping[str, Any]) -> Found:
+    def __call__(self, connection: Connection, values: Mapping[str, Any]) -> Rows:
         """Execute it once."""
         parameters = self._parameters(values)
         if not self._direct:
             result = connection.exec_driver_sql(self._sql, parameters)
-            return Found(result.all() if result.returns_rows else (), result.rowcount)
+            return Rows(result.all() if result.returns_rows else (), result.rowcount)
         cursor = _driver(connection).execute(self._sql, parameters)
         if cursor.description is None:
-            return Found((), cursor.rowcount)
+            return Rows((), cursor.rowcount)
         rows = cursor.fetchall()
         if self._row is None:
             self._row = _kind_of_row([column[0] for column in cursor.description])
-        return Found([self._row(*row) for row in rows], cursor.rowcount)
+        return Rows([self._row(*row) for row in rows], cursor.rowcount)
 
     def many(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
         """Execute it for each of the rows."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, delete, select, tuple_
 
 from records.sql.sizes import SqlSizes
-from records.sql.tables import files, idempotency, runs
+from records.sql.tables import files, idempotency, runs, sessions
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Select
@@ -39,6 +39,12 @@ _OF_KEY = (
     select(runs.c.seq, runs.c.kept_bytes)
     .where(runs.c.owner == bindparam("of"), _ENDED)
     .order_by(runs.c.seq)
+    .limit(bindparam("most"))
+)
+_OLD_SESSIONS = (
+    select(sessions.c.seq)
+    .where(sessions.c.ended_at_ms.is_not(None), sessions.c.ended_at_ms < bindparam("before_ms"))
+    .order_by(sessions.c.ended_at_ms)
     .limit(bindparam("most"))
 )
 _EXPIRED_FILES = (
@@ -84,6 +90,14 @@ class SqlRetention:
         if not seqs:
             return 0
         return self._database.write(lambda connection: self._runs.remove(connection, seqs))
+
+    def sweep_sessions(self, *, ended_before_ms: int, batch: int = 200) -> int:
+        """See `RetentionStore.sweep_sessions`."""
+        seqs = self._seqs(_OLD_SESSIONS, before_ms=ended_before_ms, most=batch)
+        if not seqs:
+            return 0
+        statement = delete(sessions).where(sessions.c.seq.in_(seqs))
+        return int(self._database.write(lambda connection: connection.execute(statement).rowcount))
 
     def sweep_key(self, owner: str, *, keep_bytes: int, batch: int = 200) -> int:
         """See `RetentionStore.sweep_key`."""

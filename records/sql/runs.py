@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from records.files import OverStorage, StoredBlob
+from records.files import StorageQuotaExceeded, StoredBlob
 from records.leases import LEASE_MS
 from records.packing import pack, unpack
 from records.page import Order, RecordPage
@@ -17,6 +17,7 @@ from records.runs import (
     AcceptedRun,
     Duplicate,
     EventPage,
+    ExternalIdUsed,
     IdempotencyKey,
     Mismatch,
     NewRun,
@@ -31,9 +32,9 @@ from records.sql import blobs, listing
 from records.sql import events as event_rows
 from records.sql.idempotency import Idempotency, key_digest
 from records.sql.leases import alive
-from records.sql.search import RunSearch, SearchIndex, folded, tags
+from records.sql.search import RunSearch, SearchIndex, folded, marks, tags
 from records.sql.sizes import ROW_BYTES, SqlSizes, kept_bytes
-from records.sql.tables import files, requests
+from records.sql.tables import files, requests, run_external_ids
 from records.sql.tables import runs as table
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ _STATE = select(table.c.seq, table.c.ended_at_ms).where(*_THIS)
 class _RefusedError(Exception):
     """Rolls the transaction back with the reason as its answer."""
 
-    def __init__(self, answer: Duplicate | Mismatch | OverQuota | OverStorage) -> None:
+    def __init__(self, answer: Duplicate | Mismatch | ExternalIdUsed | OverQuota | StorageQuotaExceeded) -> None:
         self.answer = answer
 
 
@@ -108,7 +109,7 @@ class SqlRuns:
         instance: str = "",
         lease_ms: int = LEASE_MS,
     ) -> None:
-        """`instance` accepts the runs, and recovers them beside those of instances whose lease has expired."""
+        """`instance` accepts runs, and recovers its own and those of instances whose lease has expired."""
         self._database = database
         self._instance = instance
         self._alive = alive(database, lease_ms)
@@ -119,6 +120,7 @@ class SqlRuns:
         self._index = SearchIndex(database)
         prepare = database.prepare
         self._insert = prepare(_INSERT.values(instance=instance or None), _INSERTED)
+        self._insert_external_id = database.insert(run_external_ids).on_conflict_do_nothing()
         self._insert_request = prepare(insert(requests), ("run_seq", "body"))
         self._insert_events = prepare(event_rows.INSERT, event_rows.COLUMNS)
         self._begin = prepare(_BEGIN, _DOCUMENT)
@@ -129,7 +131,7 @@ class SqlRuns:
 
     def accept(
         self, run: NewRun, idempotency: IdempotencyKey | None = None
-    ) -> AcceptedRun | Duplicate | Mismatch | OverQuota | OverStorage:
+    ) -> AcceptedRun | Duplicate | Mismatch | ExternalIdUsed | OverQuota | StorageQuotaExceeded:
         """See `RunStore.accept`."""
         key = None if idempotency is None else key_digest(idempotency.key)
         request = pack(run.request)
@@ -147,7 +149,9 @@ class SqlRuns:
             **_document(run.document),
         }
 
-        digests = [*tags(run.owner, run.metadata)] if run.metadata else None
+        digests = [*tags(run.owner, run.metadata)] if run.metadata else []
+        if run.session_id is not None or run.external_id is not None:
+            digests += marks(run.owner, run.session_id, run.external_id)
 
         def work(connection: Connection) -> None:
             if idempotency is not None and key is not None:
@@ -159,6 +163,10 @@ class SqlRuns:
             seq = self._insert(connection, row).scalar_one()
             if run.blob is not None:
                 blobs.add(connection, seq, (run.blob,))
+            if run.external_id is not None:
+                named = {"owner": run.owner, "external_id": run.external_id, "run_seq": seq}
+                if not connection.execute(self._insert_external_id, named).rowcount:
+                    raise _RefusedError(ExternalIdUsed())
             if digests:
                 self._index.accepted(connection, seq, digests)
             if row["request"] is None:
@@ -307,7 +315,8 @@ class SqlRuns:
         """See `RunStore.search`."""
         # Of all keys, no index finds what succeeded.
         is_walked = wanted.owner is None and wanted.status == "succeeded"
-        if wanted.metadata or wanted.error is not None or is_walked:
+        is_marked = wanted.session_id is not None or wanted.external_id is not None
+        if wanted.metadata or wanted.error is not None or is_walked or is_marked:
             search = RunSearch(wanted, order, is_sqlite=self._database.is_sqlite)
             found, has_more, resume = self._database.read(partial(search.page, limit=limit, after=after))
             return RecordPage(tuple(listing.run_of(row) for row in found), has_more, resume)
@@ -349,7 +358,7 @@ class SqlRuns:
                 return "unknown"
             if run.ended_at_ms is None:
                 return "live"
-            # None of it is left if somebody else deletes it at this moment.
+            # Another thread may delete it at this moment; then nothing of it is left.
             return "deleted" if self.remove(connection, [run.seq]) else "unknown"
 
         return self._database.write(work)
@@ -368,7 +377,7 @@ class SqlRuns:
             above = rows[-1].seq
 
     def remove(self, connection: Connection, seqs: Sequence[int]) -> int:
-        """Delete ended runs with all that is theirs, inside somebody's transaction. How many."""
+        """Delete ended runs with all their rows, inside the caller's transaction. Returns their number."""
         self._files.remove(connection, files.c.run_seq.in_(seqs))
         self._files.unname(connection, blobs.remove(connection, seqs))
         which = (table.c.seq.in_(seqs), ~_LIVE)
@@ -381,6 +390,6 @@ def _document(document: bytes) -> dict[str, int | bytes]:
     return {"document_bytes": len(document), "document": pack(document)}
 
 
-def _refuse(answer: Duplicate | Mismatch | OverQuota | OverStorage | None) -> None:
+def _refuse(answer: Duplicate | Mismatch | OverQuota | StorageQuotaExceeded | None) -> None:
     if answer is not None:
         raise _RefusedError(answer)

@@ -45,8 +45,19 @@ def tags(owner: str, metadata: Mapping[str, str]) -> Iterator[bytes]:
 def tag(owner: str | None, name: str, value: str) -> bytes:
     """Return the digest of a pair, among all runs or among those of one owner."""
     parts = [b"" if owner is None else b"of" + _bytes(owner), _bytes(name), _bytes(value)]
+    return _digest(*parts)
+
+
+def _digest(*parts: bytes) -> bytes:
     whole = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
     return hashlib.blake2b(whole, digest_size=_DIGEST_BYTES).digest()
+
+
+def marks(owner: str, session_id: str | None, external_id: str | None) -> Iterator[bytes]:
+    """Yield the digests of what a run belongs to: no pair of metadata has the same."""
+    for kind, value in ((b"session", session_id), (b"external", external_id)):
+        if value is not None:
+            yield _digest(b"mark", _bytes(owner), kind, _bytes(value))
 
 
 def folded(text: str) -> bytes:
@@ -78,6 +89,8 @@ class RunSearch:
         self._order = order
         self._is_sqlite = is_sqlite
         self._digests = [tag(wanted.owner, name, value) for name, value in wanted.metadata.items()]
+        if wanted.owner is not None:
+            self._digests += marks(wanted.owner, wanted.session_id, wanted.external_id)
 
     def page(
         self, connection: Connection, *, limit: int, after: str | None

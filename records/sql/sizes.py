@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from records.sql.database import Database
 
-#: What is counted for rows and indexes beside the bytes in them.
+#: Bytes counted for rows and indexes in addition to their contents.
 ROW_BYTES = 512
 _TOTAL = select(func.coalesce(func.sum(table.c.bytes), 0))
 _OF_KEY = select(table.c.bytes).where(table.c.owner == bindparam("of"))
@@ -38,7 +38,7 @@ def kept_bytes() -> ColumnElement[int]:
 
 
 class SqlSizes:
-    """The rows of `record_bytes`, inside somebody's transaction or by themselves."""
+    """The rows of `record_bytes`, in the caller's transaction or in their own."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

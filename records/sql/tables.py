@@ -47,7 +47,7 @@ runs = Table(
     Column("period", Word),
     Column("idempotency_key", LargeBinary),
     Column("last_event_seq", Integer, nullable=False),
-    # Here while it is small, else in `requests`: a row is written anew when its run ends.
+    # Here while it is small, else in `requests`: a row is rewritten when its run ends.
     Column("request", LargeBinary),
     Column("document_bytes", Integer, nullable=False),
     Column("document", LargeBinary, nullable=False),
@@ -66,7 +66,7 @@ Index("ix_runs_ended", runs.c.ended_at_ms, runs.c.seq, sqlite_where=_ended, post
 # Of all keys, for the operator. Only what did not succeed is found by its status: each further index costs the two
 # transactions of a run about 15 µs.
 Index("ix_runs_language", runs.c.language, runs.c.seq)
-#: A query that says this is answered by the indexes below; the word is a part of their definition.
+#: A query with this condition uses the indexes below; the literal is a part of their definition.
 not_succeeded = and_(_ended, runs.c.status != literal_column("'succeeded'"))
 for _name, _columns in {
     "ix_runs_status": (runs.c.status, runs.c.seq),
@@ -250,9 +250,17 @@ sessions = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger),
     Column("document", LargeBinary, nullable=False),
-    #: What the worker told of it at its end; empty before.
+    #: The worker's last report: at its end, and at times before.
     Column("facts", LargeBinary, nullable=False),
     Column("instance", Word),
+    Column("external_id", Opaque),
+    #: The period in which it was counted as a run.
+    Column("period", Word),
+    #: Its part of the usage of its key that was added until now.
+    Column("counted_ms", BigInteger, nullable=False, default=0),
+    Column("counted_cpu_ms", BigInteger, nullable=False, default=0),
+    Column("counted_memory_mb_ms", BigInteger, nullable=False, default=0),
+    Column("counted_egress_bytes", BigInteger, nullable=False, default=0),
 )
 Index("ix_sessions_id", sessions.c.id, unique=True)
 Index("ix_sessions_owner", sessions.c.owner, sessions.c.seq)
@@ -263,6 +271,37 @@ Index(
 Index("ix_sessions_live", sessions.c.seq, sqlite_where=_lives, postgresql_where=_lives)
 _over = sessions.c.ended_at_ms.is_not(None)
 Index("ix_sessions_ended", sessions.c.ended_at_ms, sqlite_where=_over, postgresql_where=_over)
+
+_given = sessions.c.external_id.is_not(None)
+Index(
+    "ix_sessions_external_id",
+    sessions.c.owner,
+    sessions.c.external_id,
+    unique=True,
+    sqlite_where=_given,
+    postgresql_where=_given,
+)
+
+session_tags = Table(
+    "session_tags",
+    metadata,
+    #: Of a name and a value of the session's metadata; see `search.tags`.
+    Column("digest", LargeBinary, primary_key=True),
+    Column(
+        "session_seq", Seq, ForeignKey("sessions.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    ),
+    sqlite_with_rowid=False,
+)
+Index("ix_session_tags_session", session_tags.c.session_seq)
+
+run_external_ids = Table(
+    "run_external_ids",
+    metadata,
+    Column("owner", Word, primary_key=True),
+    Column("external_id", Opaque, primary_key=True),
+    _of_run(nullable=False),
+)
+Index("ix_run_external_ids_run", run_external_ids.c.run_seq)
 
 usage = Table(
     "usage",
@@ -276,5 +315,10 @@ usage = Table(
     Column("memory_mb_ms", BigInteger, nullable=False),
     Column("bytes_in", BigInteger, nullable=False),
     Column("bytes_out", BigInteger, nullable=False),
+    Column("sessions", BigInteger, nullable=False, default=0),
+    Column("session_ms", BigInteger, nullable=False, default=0),
+    Column("session_cpu_ms", BigInteger, nullable=False, default=0),
+    Column("session_memory_mb_ms", BigInteger, nullable=False, default=0),
+    Column("egress_bytes", BigInteger, nullable=False, default=0),
 )
 Index("ix_usage_day", usage.c.day)

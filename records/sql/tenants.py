@@ -1,4 +1,4 @@
-"""The owners of labels: one row for each label that was ever in force."""
+"""The owners of labels: one row for each label that was ever valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Column types for text that somebody outside may have chosen: no value of it makes a statement fail."""
+"""Column types for text that clients may choose: no value makes a statement fail."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from sqlalchemy import Dialect, LargeBinary, Text, TypeDecorator
 
 
 class Word(TypeDecorator[str]):
-    """Text that is looked up: ids, owners, languages. Whatever a database refuses in a text (NUL, lone
-    surrogates) becomes an escape that no such word contains, and so is simply not found.
+    """Text that is looked up: ids, owners, languages. Characters that a database rejects (NUL, lone
+    surrogates) become an escape that no such text contains, so that the text is not found.
     """
 
     impl = Text

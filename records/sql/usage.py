@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, bindparam, cast, func, select, update
 
 from records.runs import OverQuota
 from records.sql.tables import keys, run_counts, usage
-from records.usage import Quota, RunUsage, UsageQuery, UsageRow, UsageTotal
+from records.usage import Quota, RunUsage, SessionUsed, UsageQuery, UsageRow, UsageTotal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from records.sql.database import Database
 
-_SUMS = ("runs", "cpu_ms", "wall_ms", "memory_mb_ms", "bytes_in", "bytes_out")
+#: In the order of SessionUsed, behind the number of sessions.
+_SESSION_SUMS = ("sessions", "session_ms", "session_cpu_ms", "session_memory_mb_ms", "egress_bytes")
+_SUMS = ("runs", "cpu_ms", "wall_ms", "memory_mb_ms", "bytes_in", "bytes_out", *_SESSION_SUMS)
 _COUNTED = select(run_counts.c.runs).where(
     run_counts.c.owner == bindparam("owner"), run_counts.c.period == bindparam("period")
 )
@@ -81,8 +83,33 @@ class SqlUsage:
             "memory_mb_ms": used.memory_mb_ms,
             "bytes_in": used.bytes_in,
             "bytes_out": used.bytes_out,
+            **dict.fromkeys(_SESSION_SUMS, 0),
+            "egress_bytes": used.egress_bytes,
         }
         self._add(connection, row)
+
+    def add_session(
+        self, connection: Connection, owner: str, language: str, at_ms: int, used: SessionUsed, created: int = 0
+    ) -> None:
+        """Add what a session used until that moment; `created` is 1 for a new one."""
+        row = {
+            "owner": owner,
+            "day": at_ms // 86_400_000,
+            "language": language,
+            **dict.fromkeys(_SUMS, 0),
+            **dict(zip(_SESSION_SUMS, (created, *used), strict=True)),
+        }
+        self._add(connection, row)
+
+    def session_usage(self, owner: str, first: date | None) -> tuple[int, int]:
+        """See `UsageStore.session_usage`."""
+        statement = select(func.sum(usage.c.session_ms), func.sum(usage.c.session_cpu_ms)).where(
+            usage.c.owner == owner
+        )
+        if first is not None:
+            statement = statement.where(usage.c.day >= _day(first))
+        row = self._database.read(lambda connection: connection.execute(statement).one())
+        return int(row[0] or 0), int(row[1] or 0)
 
     def usage(self, owner: str, first: date, last: date) -> tuple[UsageRow, ...]:
         """See `UsageStore.usage`."""

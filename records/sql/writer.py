@@ -1,7 +1,7 @@
 """SQLite's one writing connection.
 
-A run's two transactions go through here. What a pool and its bookkeeping cost for each of them was as much as what
-SQLite itself takes, so the connection stays checked out and is handed from thread to thread by a lock.
+A run's two transactions go through here. A pool and its bookkeeping took as much time for each as
+SQLite itself, so the connection stays checked out and a lock passes it from thread to thread.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class DatabaseWriter:
 def _transact(connection: Connection, work: Callable[[Connection], T]) -> T:
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
-    # Said here and not by an event: an engine with events looks for them at every statement.
+    # Executed here and not by an event: an engine with events looks for them at every statement.
     driver.execute("BEGIN IMMEDIATE")
     try:
         result = work(connection)

@@ -1,4 +1,4 @@
-"""What the program left in /work/outputs, sent as frames. Runs in PID 1 after everything else is dead.
+"""The program's files in its outputs directory, sent as frames. Runs in PID 1 after every other process has exited.
 
 No path is followed out of the tree: every step is relative to a directory descriptor, without following
 links, and only regular files are read.
@@ -8,7 +8,7 @@ import os
 import stat
 
 from agent import frames
-from agent.work import OUTPUTS
+from agent.work import identity
 
 MAX_DEPTH = 32
 MAX_LISTED = 100
@@ -18,10 +18,15 @@ _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Collector:
-    """Walks the tree in name order and sends what the limits allow through `send`."""
+    """Walks the tree in name order and sends what the limits allow through `send`.
 
-    def __init__(self, job, send):
+    `given` are the files that were there before the program, by path: unchanged ones are no artifacts.
+    """
+
+    def __init__(self, job, send, given):
         self.send = send
+        self.outputs = job.outputs
+        self.given = given
         self.max_bytes = job.max_artifact_bytes
         self.files_left = job.max_artifact_files
         self.bytes_left = job.max_artifacts_bytes
@@ -29,10 +34,17 @@ class Collector:
 
     def collect(self):
         """Send everything, then the count of what was left out."""
-        try:
-            fd = os.open(OUTPUTS, _OPEN_DIRECTORY)
-        except OSError as e:
-            self.skip(b"outputs", _reason(e, OUTPUTS))
+        fd = os.open("/work", _OPEN_DIRECTORY)
+        for part in self.outputs.split(b"/"):
+            parent = fd
+            try:
+                fd = os.open(part, _OPEN_DIRECTORY, dir_fd=parent)
+            except OSError as e:
+                self.skip(self.outputs, _reason(e, part, parent))
+                fd = -1
+            os.close(parent)
+            if fd < 0:
+                break
         else:
             self.directory(fd, b"", 1)
         self.send(frames.END, b"%d" % self.skipped)
@@ -47,14 +59,19 @@ class Collector:
         try:
             names = sorted(os.fsencode(name) for name in os.listdir(fd))
             for name in names:
-                self.entry(fd, name, prefix + name, depth)
+                if not self.is_left_out(name, prefix):
+                    self.entry(fd, name, prefix + name, depth)
         except OSError:
-            self.skip(prefix[:-1] or b"outputs", b"unreadable")
+            self.skip(prefix[:-1] or self.outputs, b"unreadable")
         finally:
             os.close(fd)
 
+    def is_left_out(self, name, prefix):
+        """Return whether a name of /work itself is never an artifact: what was put in, and hidden files."""
+        return self.outputs == b"." and (name.startswith(b".") or (not prefix and name == b"inputs"))
+
     def entry(self, parent, name, path, depth):
-        """Send one file, walk one directory, or say why not."""
+        """Send one file, walk one directory, or report why it was skipped."""
         try:
             mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
             if stat.S_ISLNK(mode):
@@ -74,7 +91,10 @@ class Collector:
     def file(self, fd, path):
         """Send the regular file `fd` (closed here) if the limits allow it."""
         try:
-            size = os.fstat(fd).st_size
+            found = os.fstat(fd)
+            size = found.st_size
+            if path in self.given and self.given[path] == identity(found):
+                return
             if size > self.max_bytes:
                 self.skip(path, b"too_large")
             elif self.files_left <= 0 or size > self.bytes_left:
@@ -97,7 +117,11 @@ class Collector:
             self.send(frames.DATA, chunk)
 
 
-def _reason(error, path):
-    if os.path.islink(path):
+def _reason(error, name, parent):
+    try:
+        is_link = stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except OSError:
+        is_link = False
+    if is_link:
         return b"symlink"
     return b"special_file" if isinstance(error, NotADirectoryError) else b"unreadable"

@@ -1,11 +1,12 @@
-"""What a template's child does to become a sandbox: the walls that a runtime would have put up around it.
+"""The confinement of a template's child: the steps that a runtime would have made around a sandbox.
 
 It begins in namespaces of its own with every capability in its user namespace, and ends as the run's uid with none,
-behind the filter. Each step either holds or raises: a child that cannot finish ends, and no program has been near
-it. What the walls are is data that the host sends (`Walls`), the same from which it configures a runtime.
+behind the filter. Each step either holds or raises: a child that cannot finish ends, and no program has run in
+it. The host sends the confinement as data (`Walls`), the same from which it configures a runtime.
 """
 
 import _socket
+import errno
 import fcntl
 import os
 import resource
@@ -14,7 +15,7 @@ import struct
 from agent import kernel
 from agent.frames import unpack
 
-#: Where in a template's root the new one is put, for a moment: any directory will do.
+#: Temporary mount point of the new root in a template's root: any directory is suitable.
 LANDING = b"/work"
 # Of netdevice(7).
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
@@ -72,9 +73,10 @@ def _mount(item):
     return source, target, kind or None, int(flags), data or None
 
 
-def enclose(walls, root):
+def confine(walls, root):
     """Become a sandbox on the detached mount `root`, a descriptor, which is closed."""
     kernel.unshare(kernel.CLONE_NEWCGROUP)  # in its own control group by now, so that this is what it sees
+    _leave_time_namespace()
     os.setsid()
     # While this process's own files are its own: with the change of ids below they become the kernel's.
     _write(b"/proc/self/oom_score_adj", walls.oom_score_adj)
@@ -102,6 +104,15 @@ def enclose(walls, root):
     kernel.drop_capabilities()
     if walls.filter:
         kernel.load_filter(walls.filter)
+
+
+def _leave_time_namespace():
+    """Have the program in a time namespace of its own: locks on the name of a shared one are a channel."""
+    try:
+        kernel.unshare(kernel.CLONE_NEWTIME)
+    except OSError as e:
+        if e.errno != errno.EINVAL:  # a kernel without them
+            raise
 
 
 def _setup_mounts(walls):

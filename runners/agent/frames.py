@@ -4,7 +4,7 @@ The other end is `sandbox/frames.py`; a test holds the two lists together.
 """
 
 #: The host refuses an agent that has another. Increase both with every change of the frames or their payloads.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 5
 #: A bit set; no bit has a meaning yet.
 CAPABILITIES = 0
 HEADER = 7
@@ -13,6 +13,9 @@ RUN_CHANNEL = 0
 MAX_PAYLOAD = 1 << 20
 #: The bytes of output that a new channel of a session may send before the host has granted more (CREDIT).
 INITIAL_CREDIT = 256 * 1024
+#: The channels from here on are connections of the proxy, which the agent opens.
+FIRST_NETWORK_CHANNEL = 0x8000
+LAST_CHANNEL = 0xFFFF
 
 # Host to agent.
 FILE = b"F"  # pack([path, first bytes]): begin a file beneath /work
@@ -20,20 +23,23 @@ MORE = b"M"  # more bytes of the file begun last
 JOB = b"J"  # pack(...): see agent/job.py
 STDIN = b"I"
 STDIN_END = b"i"
-COMPILE = b"B"  # start the compiler that the job names; GO follows when the host has heard how it ended
+COMPILE = b"B"  # start the compiler that the job names; GO follows when the host has received its end
 GO = b"G"
 KILL = b"K"
 COLLECT = b"C"  # the host has lent memory: send the artifacts
 SESSION = b"N"  # pack([environment]): be a session's from here on; see agent/session
-OPEN = b"o"  # on a new channel of a session, pack([kind, ...]): start a process or a file operation
+OPEN = b"o"  # on a new channel of a session, pack([kind, ...]): a process, a kernel, a file operation or the proxy
 CREDIT = b"c"  # decimal: so many more bytes of output may be sent on this channel
+NETWORK = b"e"  # have the proxy listen on the loopback; see agent/network.py
 SIGNAL = b"s"  # decimal: send this signal to the main process of this channel
+RESIZE = b"z"  # b"COLS ROWS": the size of the terminal of this channel's process
 
 # Agent to host.
 READY = b"R"  # see hello()
 STDIN_TAKEN = b"W"  # decimal: so many bytes of stdin have gone to the program
 STDOUT = b"O"
 STDERR = b"E"
+REPLY = b"V"  # bytes of the replies of this channel's kernel; they count as output
 COMPILED = b"P"  # pack([kind, number, stdout truncated, stderr truncated]): the compiler has ended
 EXIT = b"X"  # pack([kind, number, stdout truncated, stderr truncated, has outputs])
 ARTIFACT = b"A"  # pack([path, size]): begin an artifact
@@ -42,6 +48,8 @@ SKIPPED = b"S"  # pack([path, reason])
 END = b"Z"  # decimal: how many were skipped in all
 IN_SESSION = b"Y"  # the answer to SESSION
 STARTED = b"T"  # decimal: the pid of the channel's main process
+CONNECTED = b"L"  # on a new channel: a program has connected to the proxy
+DATA_END = b"U"  # the program sends no more on this channel's connection
 CLOSED = b"Q"  # nothing of the channel is alive, and its number is free again
 
 
@@ -56,7 +64,7 @@ def frame(kind, payload=b""):
 
 
 def hello(landlock_abi):
-    """Return the payload of READY. `landlock_abi` is the version of Landlock in force, 0 for none."""
+    """Return the payload of READY. `landlock_abi` is the active version of Landlock, 0 for none."""
     return PROTOCOL_VERSION.to_bytes(2, "big") + CAPABILITIES.to_bytes(4, "big") + landlock_abi.to_bytes(2, "big")
 
 

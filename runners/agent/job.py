@@ -16,6 +16,7 @@ FIELDS = (
     ("compile_argv", "strings"),
     ("compile_env", "pairs"),
     ("compile_deadline_ms", "number"),
+    ("outputs", "text"),
 )
 
 
@@ -42,7 +43,7 @@ def _pairs(packed):
     return dict([pair.split(b"=", 1) for pair in unpack(packed)])
 
 
-_READ = {"flag": _flag, "number": int, "strings": unpack, "pairs": _pairs}
+_READ = {"flag": _flag, "number": int, "strings": unpack, "pairs": _pairs, "text": bytes}
 _READERS = [(name, _READ[packing]) for name, packing in FIELDS]
 #: The payload of a job that starts nothing.
 NO_JOB = pack([b"0" if packing in ("flag", "number") else b"" for _, packing in FIELDS])

@@ -9,6 +9,7 @@ import errno
 import os
 import struct
 
+CLONE_NEWTIME = 0x0000_0080
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWCGROUP = 0x0200_0000
 CLONE_NEWUTS = 0x0400_0000
@@ -72,7 +73,7 @@ def unshare(flags):
 
 def mount(source, target, kind, flags, data=None):
     """Mount a file system, see mount(2); all of them bytes or None."""
-    # Fifty times for each sandbox: the name is put into words only for an error.
+    # Fifty times for each sandbox: the message is formatted only for an error.
     if _libc.mount(source, target, kind, ctypes.c_ulong(flags), data) != 0:
         _checked(f"mount on {target!r}", -1)
 
@@ -83,7 +84,7 @@ def attach(fd, target):
 
 
 def become_root():
-    """Make the mount that is the working directory the root, and let go of all that lay beneath the old one."""
+    """Make the mount that is the working directory the root, and unmount everything beneath the old one."""
     _syscall("pivot_root", SYS_PIVOT_ROOT, b".", b".")
     _checked("umount2", _libc.umount2(b".", MNT_DETACH))  # the old root lies on top of the new one
 
@@ -123,20 +124,20 @@ def shrink_bounding_set():
 
 
 def drop_capabilities():
-    """Empty the four sets beside the bounding set."""
+    """Clear all capability sets except the bounding set."""
     _checked("prctl", _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
     _syscall("capset", SYS_CAPSET, struct.pack("Ii", CAPABILITY_VERSION_3, 0), bytes(24))
 
 
 def load_filter(program):
-    """Put a compiled seccomp filter in force for good, see seccomp(2)."""
+    """Load a compiled seccomp filter permanently, see seccomp(2)."""
     code = ctypes.create_string_buffer(program, len(program))
     fprog = struct.pack("HxxxxxxQ", len(program) // INSTRUCTION_BYTES, ctypes.addressof(code))
     _syscall("seccomp", SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, 0, fprog)
 
 
 def exit_now(status):
-    """Call exit(3) with the interpreter's lock held, so that no thread of Python's runs beside C's own handlers."""
+    """Call exit(3) with the interpreter's lock held, so that no Python thread runs during C's own handlers."""
     _libc.exit(status)
 
 

@@ -1,6 +1,6 @@
 """A Landlock domain for the agent and everything it starts. See Documentation/userspace-api/landlock.rst.
 
-A second wall behind the mounts, the uid and the system call filter: what a program may open, whatever else fails.
+A second layer behind the mounts, the uid and the system call filter: it bounds a program's opens if another fails.
 Reading is for the system's trees, /proc, /dev, /sys and the program's own places; writing for those places and the
 device nodes; executing for the system's trees and where the mount of a place allows it. The root may be listed.
 
@@ -10,7 +10,7 @@ anything of the user's: the rules have been made by then, since their opening of
 not. As that domain lies within PID 1's, what is in it cannot trace PID 1.
 
 A kernel without it, or with its first version (which forbids every rename across directories), is no fault here:
-the agent says in its `ready` which version is in force, and the host has that reported.
+the agent sends the active version in READY, and the host reports it.
 """
 # ruff: noqa: S108  # these paths are a sandbox's own
 
@@ -29,7 +29,7 @@ EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 REMOVE_DIR, REMOVE_FILE, MAKE_CHAR, MAKE_DIR = 1 << 4, 1 << 5, 1 << 6, 1 << 7
 MAKE_REG, MAKE_SOCK, MAKE_FIFO, MAKE_BLOCK = 1 << 8, 1 << 9, 1 << 10, 1 << 11
 MAKE_SYM, REFER, TRUNCATE, IOCTL_DEV = 1 << 12, 1 << 13, 1 << 14, 1 << 15
-#: How many rights, from the lowest bit on, each version knows.
+#: The number of rights of each version, from the lowest bit on.
 RIGHTS = {2: 14, 3: 15, 4: 15, 5: 16}
 
 READ = READ_FILE | READ_DIR
@@ -37,7 +37,7 @@ OWN = (
     READ | WRITE_FILE | TRUNCATE | REFER | REMOVE_DIR | REMOVE_FILE
     | MAKE_DIR | MAKE_REG | MAKE_SOCK | MAKE_FIFO | MAKE_SYM
 )  # fmt: skip
-#: What is there of these. A link leads to what it names (/bin to /usr/bin).
+#: Rules for the existing ones of these paths. A link is followed (/bin to /usr/bin).
 RULES = (
     ("/", READ_DIR),
     ("/usr", READ | EXECUTE),
@@ -64,7 +64,7 @@ ITS_OWN = (("/proc", READ | WRITE_FILE),)
 
 
 class Landlock:
-    """`version` is the one in force, 0 where there is none; `children` the rules that wait for a child, or -1."""
+    """`version` is the active one, 0 if there is none; `children` the rules that wait for a child, or -1."""
 
     def __init__(self):
         self.version = 0

@@ -1,4 +1,4 @@
-"""The stream to the host: frames in, frames out, never blocking but where it says so."""
+"""The stream to the host: frames in, frames out, never blocking except in methods whose docstring names it."""
 
 import os
 import select
@@ -17,7 +17,7 @@ class StreamClosed(Exception):
 class HostStream:
     """One stream: two ends of one socket, or two pipes, as the engine has it.
 
-    What has been sent but not yet taken by the kernel waits in `unsent`.
+    `unsent` holds sent bytes that the kernel has not taken yet.
     """
 
     def __init__(self, read_fd, write_fd):
@@ -34,8 +34,8 @@ class HostStream:
         if self.unsent:
             poller.register(self.write_fd, select.POLLOUT)
 
-    def receive(self):
-        """Return the frames that one read completes. Raises StreamClosed at the end."""
+    def receive(self, take=frames.take_frames):
+        """Return the frames that one read completes, as `take` returns them. Raises StreamClosed at the end."""
         try:
             data = os.read(self.read_fd, CHUNK)
         except BlockingIOError:
@@ -43,7 +43,7 @@ class HostStream:
         if not data:
             raise StreamClosed
         self.inbox += data
-        return frames.take_frames(self.inbox)
+        return take(self.inbox)
 
     def send(self, kind, payload=b""):
         """Send a frame, or as much of it as the kernel takes now."""

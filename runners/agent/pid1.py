@@ -1,4 +1,4 @@
-"""PID 1: says ready, takes a job, moves bytes, kills and reaps everything, reports. See the package's text."""
+"""PID 1: sends READY, takes a job, moves bytes, kills and reaps everything, reports. See the package's text."""
 
 import _signal
 import os
@@ -10,6 +10,7 @@ from agent.job import NO_JOB, AgentJob
 from agent.landlock import landlock
 from agent.link import CHUNK, UNSENT_HIGH, HostStream, StreamClosed
 from agent.program import (
+    Released,
     clear_hold,
     release,
     set_dumpable,
@@ -19,29 +20,32 @@ from agent.program import (
     start_waiting,
 )
 from agent.streams import Streams
-from agent.work import OUTPUTS, FileReceiver, has_outputs
+from agent.work import DEFAULT_OUTPUTS, OUTPUTS, FileReceiver, has_outputs
 
 #: The killed die within a millisecond, where they get a processor.
 KILL_AGAIN_MS = 20
 
 
 def serve(mode, hold_argv, get_ready=None):
-    """Be PID 1 until the sandbox ends. Returns only in a forked, released child: its (args, env pairs).
+    """Be PID 1 until the sandbox ends. Returns only in a forked, released child: its (args, env pairs); the args of
+    a session's kernel are None.
 
     `get_ready` is called in a forked child, before it waits.
     """
     if os.getuid() == 0:  # a template's container: no sandbox has that uid
-        from agent.template import branch
+        from agent.template import fork_sandboxes
 
-        branch()
+        fork_sandboxes()
     agent = Pid1()
     try:
         released = agent.prepare(mode, hold_argv, get_ready)
         if released is not None:
             return released
-        agent.converse()
+        agent.serve_job()
     except StreamClosed:
         agent.kill_everything()
+    except Released as e:
+        return None, list(e.env.items())
     finally:
         if os.getpid() == 1:
             os._exit(0)
@@ -66,7 +70,7 @@ class Pid1:
         self.wake_write = wake_write
         _signal.signal(_signal.SIGCHLD, _nothing)
         _signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        #: What was started ahead, as (pid, the pipe to release it); and whether that executes what it is told to.
+        #: The process started ahead, as (pid, the pipe to release it); and whether it executes a given command.
         self.held = None
         self.executes = False
         self.job = None
@@ -75,6 +79,12 @@ class Pid1:
         self.status = None
         self.deadline = None
         self.files = FileReceiver()
+        #: The files that the host has put where artifacts are looked for: those that stay as they are, are none.
+        self.given = {}
+        #: The proxy (agent/network.py) of a run that may reach hosts; None in all others.
+        self.network = None
+        #: Prepares a fork of this interpreter for its program; None for an interpreter without such a hook.
+        self.get_ready = None
 
     def own_descriptors(self):
         return (self.link.read_fd, self.link.write_fd, self.wake, self.wake_write)
@@ -83,6 +93,7 @@ class Pid1:
 
     def prepare(self, mode, hold_argv, get_ready):
         """Start what can be started ahead. Non-None in the released child only."""
+        self.get_ready = get_ready
         landlock.confine()
         for name in ("/work/inputs", OUTPUTS):
             os.mkdir(name, 0o755)
@@ -110,19 +121,19 @@ class Pid1:
 
     # -- the conversation --------------------------------------------------------------------------
 
-    def converse(self):
+    def serve_job(self):
         """Serve one job, from its first frame to the end: the compiler if the host asks for it, the program."""
-        self.main_process()
+        self.run_phase()
         if self.compiling:
             self.link.send(frames.COMPILED, frames.pack(self.ending()))
             self.compiling = False
             self.main, self.status = 0, None
             self.streams.renew()
-            self.main_process()
+            self.run_phase()
         self.report()
 
-    def main_process(self):
-        """Wait for the host's word to start something, and see it through: afterwards nothing of it is alive."""
+    def run_phase(self):
+        """Wait for the host's frame to start the main process, and serve it until all its processes have exited."""
         while self.main == 0:
             self.wait(None)
         self.pump()
@@ -134,14 +145,12 @@ class Pid1:
         poller = select.poll()
         self.link.register(poller)
         poller.register(self.wake, select.POLLIN)
-        streams = self.streams
+        streams, network = self.streams, self.network
+        if network is not None:
+            network.register(poller)
         if self.main:
-            if len(self.link.unsent) < UNSENT_HIGH:
-                for fd in streams.sent:
-                    poller.register(fd, select.POLLIN)
-            if streams.stdin_waits():
-                poller.register(streams.pipes.stdin, select.POLLOUT)
-        for fd, _event in poller.poll(timeout_ms):
+            self.register_streams(poller)
+        for fd, event in poller.poll(timeout_ms):
             if fd == self.link.read_fd:
                 self.receive()
             elif fd == self.link.write_fd:
@@ -149,14 +158,35 @@ class Pid1:
             elif fd == self.wake:
                 os.read(self.wake, CHUNK)
                 self.reap()
+            elif network is not None and network.ready(fd, event):
+                pass  # before stdin: a connection may have the number that a closed stdin had
             elif fd == streams.pipes.stdin:
                 streams.feed_stdin()
-            else:
+            elif fd in streams.sent:
                 streams.forward(fd)
 
+    def register_streams(self, poller):
+        streams = self.streams
+        if len(self.link.unsent) < UNSENT_HIGH:
+            for fd in streams.sent:
+                poller.register(fd, select.POLLIN)
+        if streams.stdin_waits():
+            poller.register(streams.pipes.stdin, select.POLLOUT)
+
     def receive(self):
+        if self.network is not None:
+            self.receive_on_channels()
+            return
         for kind, payload in self.link.receive():
             self.handle(kind, payload)
+
+    def receive_on_channels(self):
+        """Take what one read brings where there is a proxy, whose connections have channels of their own."""
+        for channel, kind, payload in self.link.receive(frames.take_channel_frames):
+            if channel == frames.RUN_CHANNEL:
+                self.handle(kind, payload)
+            else:
+                self.network.handle(channel, kind, payload)
 
     def handle(self, kind, payload):
         if kind == frames.FILE:
@@ -190,11 +220,25 @@ class Pid1:
             self.files.end()
             if self.held:
                 self.discard_held()
-            SessionServer(self.link, self.wake, payload).serve()
+            SessionServer(self.link, self.wake, payload, self.network, self.get_ready).serve()
+        elif kind == frames.SIGNAL:
+            self.signal(int(payload))
+        elif kind == frames.NETWORK:
+            from agent.network import Network
+
+            self.network = Network(self.link)
         elif kind == frames.COLLECT:
             from agent.artifacts import Collector
 
-            Collector(self.job, self.link.send_blocking).collect()
+            Collector(self.job, self.link.send_blocking, self.given).collect()
+
+    def signal(self, number):
+        """Send a signal to the main process, if it is alive."""
+        if self.main and self.status is None:
+            try:
+                os.kill(self.main, number)
+            except ProcessLookupError:
+                pass
 
     def compile(self):
         """Start the compiler: in the image's environment, not the program's, and with nothing to read."""
@@ -208,6 +252,9 @@ class Pid1:
         """Start the program, or release the interpreter that waits for it."""
         job = self.job
         self.about_to_start(job.deadline_ms)
+        if job.outputs != DEFAULT_OUTPUTS:
+            self.files.make(job.outputs)
+        self.given = self.files.given(job.outputs)
         if job.warm and self.held:
             self.release_held(job.program_args, job.env)
         else:
@@ -225,7 +272,7 @@ class Pid1:
         self.main = start_cold(argv, env, self.streams.pipes, self.own_descriptors())
 
     def release_held(self, args, env):
-        """Let go what was started ahead."""
+        """Release the process that was started ahead."""
         (self.main, go_fd), self.held = self.held, None
         try:
             release(go_fd, args, env)
@@ -287,10 +334,10 @@ class Pid1:
                 os.kill(-1, _signal.SIGKILL)
             except ProcessLookupError:
                 pass
-            if self.all_end():
+            if self.reap_all():
                 return
 
-    def all_end(self):
+    def reap_all(self):
         """Reap children until there is none left. False if some are, and none of them has ended for a while."""
         while True:
             try:
@@ -316,10 +363,12 @@ class Pid1:
             kind, number = b"signal", os.WTERMSIG(status)
         else:
             kind, number = b"exit", os.WEXITSTATUS(status)
-        return [kind, b"%d" % number, *self.streams.cuts()]
+        return [kind, b"%d" % number, *self.streams.truncation_flags()]
 
     def report(self):
-        outputs = has_outputs()
+        if self.network is not None:
+            self.network.stop()
+        outputs = has_outputs(self.job.outputs)
         last = frames.frame(frames.EXIT, frames.pack([*self.ending(), b"1" if outputs else b"0"]))
         if not outputs:
             last += frames.frame(frames.END, b"0")  # in one piece: the host is woken for each

@@ -8,9 +8,17 @@ from agent.landlock import landlock
 from agent.libc import call
 
 HOLD_FD = 3
-#: Where an interpreter that starts ahead may keep files until it waits.
+#: Directory for files of an interpreter that starts ahead, until it waits.
 HOLD_DIRECTORY = "/tmp/.hold"  # noqa: S108  # the sandbox's own
 PR_SET_DUMPABLE = 4
+
+
+class Released(BaseException):
+    """Raised in a forked kernel to leave the agent for good: the interpreter goes on as the kernel."""
+
+    def __init__(self, env):
+        super().__init__()
+        self.env = env
 
 
 class Pipes:
@@ -45,7 +53,7 @@ def default_signals():
         _signal.signal(number, _signal.SIG_DFL)
 
 
-def settle_child(pipes, close):
+def setup_child(pipes, close):
     """Give a new child its session, descriptors (not PID 1's, `close`), OOM score and Landlock domain."""
     _signal.set_wakeup_fd(-1)
     for fd in close:
@@ -79,20 +87,20 @@ def start_cold(argv, env, pipes, close):
         return pid
     try:
         default_signals()
-        settle_child(pipes, close)
+        setup_child(pipes, close)
         execute(argv, env)
     except BaseException as e:
         _cannot_start(argv, e)
 
 
 def _cannot_start(argv, error):
-    """Tell the program's own caller; whatever it was, this process must not go on as a second PID 1."""
+    """Report the error and exit: this process must not continue as a second PID 1."""
     os.write(2, f"cannot start {os.fsdecode(argv[0])}: {error}\n".encode())
     os._exit(127)
 
 
 def start_waiting(pipes, close):
-    """Fork a child that waits to be told what to execute. Returns (pid, the pipe by which it is told)."""
+    """Fork a child that waits for a command to execute. Returns (pid, the pipe for the command)."""
     pid, rest = start_forked(pipes, close)
     if pid is None:
         argv, env = rest
@@ -116,7 +124,7 @@ def start_held(argv, pipes, close):
         return pid, go_fd
     try:
         default_signals()
-        settle_child(pipes, close)
+        setup_child(pipes, close)
         if wait_fd == HOLD_FD:
             os.set_inheritable(wait_fd, True)
         else:
@@ -150,7 +158,7 @@ def start_forked(pipes, close, get_ready=None):
     try:
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-        settle_child(pipes, (*close, go_fd))
+        setup_child(pipes, (*close, go_fd))
         if get_ready is not None:
             get_ready()
         message = read_message(wait_fd)

@@ -3,7 +3,7 @@
 A page is shared after a fork until one of the two writes to it; then the kernel makes a copy, at about two
 microseconds each. Python writes to far more than a program does: to every object that it refers to, to count that,
 and to every object that its collector looks at. So before the first fork all that is there is made immortal, as
-None always is (PEP 683), and the collector is told to leave it alone.
+None always is (PEP 683), and the collector ignores it.
 
 Not the main module and its variables: they are the program's, which may see them end.
 """
@@ -54,7 +54,7 @@ def immortalize(objects, spared):
                     count.value = IMMORTAL
                 found.append(thing)
         objects = gc.get_referents(*found)
-        for code in found:  # the collector is not told what these refer to
+        for code in found:  # the collector does not know the referents of these
             if type(code) is CodeType:
                 objects += (code.co_consts, code.co_names, code.co_name, code.co_qualname, code.co_filename)
                 objects += (code.co_linetable, code.co_exceptiontable)

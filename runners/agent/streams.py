@@ -18,7 +18,7 @@ class Streams:
         self.open()
 
     def open(self):
-        """Make pipes for a process that is to be started."""
+        """Make pipes for the next process."""
         self.pipes = Pipes()
         self.stdin_open = True
         #: Bytes forwarded, by descriptor; one that has come to its end is gone from here.
@@ -26,7 +26,7 @@ class Streams:
         self.truncated = dict.fromkeys(self.sent, b"0")
 
     def renew(self):
-        """Let the pipes of a process that is dead go and make new ones. What waits for stdin is kept."""
+        """Replace the pipes of an exited process by new ones. Bytes that wait for stdin are kept."""
         self.close_stdin()
         for fd in (self.pipes.stdout, self.pipes.stderr):
             os.close(fd)
@@ -39,7 +39,7 @@ class Streams:
         return self.stdin_open and bool(self.stdin_pending)
 
     def feed_stdin(self):
-        """Write what the process takes of its stdin, tell the host, close at the end."""
+        """Write as much stdin as the process takes, report it to the host, and close stdin at its end."""
         if not self.stdin_open:
             taken = len(self.stdin_pending)
         else:
@@ -84,11 +84,11 @@ class Streams:
         return True
 
     def drain(self):
-        """Take what is left in the pipes: their writers are dead, so they come to an end."""
+        """Read the rest of the pipes, whose writers have exited."""
         for fd in list(self.sent):
             while fd in self.sent and self.forward(fd):
                 self.link.flush_below(UNSENT_HIGH)
 
-    def cuts(self):
+    def truncation_flags(self):
         """Return for stdout and stderr whether something was left out, as the host reads it."""
         return [self.truncated[fd] for fd in (self.pipes.stdout, self.pipes.stderr)]

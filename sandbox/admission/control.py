@@ -12,7 +12,7 @@ import select
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sandbox.admission.fair_queue import AdmissionError, BeyondShare, FairQueue, KeyLimitReached, Overloaded
@@ -31,12 +31,12 @@ __all__ = [
     "Reservation",
 ]
 
-#: How often a waiting run looks at its position: while somebody hears it, and otherwise.
-TICK_HEARD_S = 1.0
+#: Seconds between two checks of a waiting run's position: with a listener, and without one.
+TICK_LISTENED_S = 1.0
 TICK_S = 5.0
 #: A run that was passed over for this part of QUEUE_WAIT_S has general memory kept for it.
 PATIENCE_PART = 6
-#: What jobs may bring in code and files while they are here: all of them, and those of one key.
+#: The most bytes of code and files of all present jobs, and of those of one key.
 JOBS_BYTES = 256 * 1024 * 1024
 JOBS_SHARE_BYTES = 64 * 1024 * 1024
 
@@ -80,17 +80,43 @@ class Admission:
         self._queue = FairQueue(
             places=max_runs, memory_mb=memory_mb, queue=queue_max, patience_s=queue_wait_s / PATIENCE_PART
         )
-        #: How many bytes the jobs of each key have brought, those that run and those that wait.
+        #: Bytes of the jobs of each key, running and waiting.
         self._sizes: Counter[str] = Counter()
         self._queue_wait_s = queue_wait_s
         self._clock = clock
         self._lock = threading.Lock()
+        #: The idle sessions, the longest idle first, each as what freezes it and says whether it did: they then
+        #: hold less memory.
+        self.idle_sessions: Callable[[], Iterable[Callable[[], bool]]] = tuple
 
     def reserve(self, key: str, memory_mb: int, share: KeyLimit = NO_BOUND, *, size: int = 0) -> Reservation:
         """Reserve a place, or one in the queue for it; end it by `release`. The job brings `size` bytes.
 
-        Raises Overloaded when the queue is full, KeyLimitReached when the key's part of it is.
+        Idle sessions are frozen before a run is refused or has to wait for memory. Raises Overloaded when the queue
+        is full, KeyLimitReached when the key's part of it is.
         """
+        try:
+            place = self._enter(key, memory_mb, share, size)
+        except (Overloaded, BeyondShare):
+            if not self.lacks_memory() or not sum(freeze() for freeze in self.idle_sessions()):
+                raise
+            place = self._enter(key, memory_mb, share, size)
+        if not place.held and self.lacks_memory():
+            self._freeze_until(place)
+        return place
+
+    def _freeze_until(self, place: Reservation) -> None:
+        for freeze in self.idle_sessions():
+            if place.held:
+                return
+            freeze()
+
+    def lacks_memory(self) -> bool:
+        """Return whether runs wait although there are places for them."""
+        with self._lock:
+            return self._queue.waiting > 0 and self._queue.running < self._queue.most
+
+    def _enter(self, key: str, memory_mb: int, share: KeyLimit, size: int) -> Reservation:
         with self._lock:
             now = self._clock()
             if size:
@@ -102,7 +128,7 @@ class Admission:
             if not place.held:
                 try:
                     place.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-                except OSError:  # no descriptor is left: nobody would wait at this place
+                except OSError:  # no descriptor is left: the reservation could not be waited for
                     self._queue.leave(place, now)
                     raise
             if size:
@@ -117,7 +143,7 @@ class Admission:
             raise Overloaded("the jobs that are here hold all the memory that they may")
 
     def wait(self, place: Reservation, live: LiveRun) -> None:
-        """Wait until the place is held; `live` says its position meanwhile.
+        """Wait until the place is held; `live` reports its position meanwhile.
 
         Raises Overloaded, CancelledInQueue, and BeyondShare when it was evicted for a key that holds less.
         """
@@ -133,7 +159,7 @@ class Admission:
             poller = select.poll()
             poller.register(place.wake_fd, select.POLLIN)
             live.register(poller)
-            happened = poller.poll(min(left_s, TICK_HEARD_S if live.has_listeners else TICK_S) * 1000 + 0.5)
+            happened = poller.poll(min(left_s, TICK_LISTENED_S if live.has_listeners else TICK_S) * 1000 + 0.5)
             for fd, event in happened:
                 live.handle_event(fd, event)
             if not happened:
@@ -144,7 +170,7 @@ class Admission:
             raise CancelledInQueue
 
     def release(self, place: Reservation) -> None:
-        """Give the place back, held or not; a place given in this moment goes on to the next."""
+        """Release the place, held or not; a place granted in this moment passes to the next run."""
         with self._lock:
             if place.size:
                 self._sizes[place.key] -= place.size
@@ -161,8 +187,16 @@ class Admission:
         with self._lock:
             return self._queue.lend(memory_mb)
 
+    def keep_memory(self, place: Reservation) -> None:
+        """Give a held place back, but not its memory: that is a session's from now on, as if `lend` had lent it."""
+        with self._lock:
+            for admitted in self._queue.keep_memory(place, self._clock()):
+                os.eventfd_write(admitted.wake_fd, 1)
+            if place.wake_fd >= 0:
+                os.close(place.wake_fd)
+
     def take_back(self, memory_mb: int) -> None:
-        """Give back the memory of a session that has ended."""
+        """Release the memory of a session that has ended."""
         with self._lock:
             for admitted in self._queue.take_back(memory_mb, self._clock()):
                 os.eventfd_write(admitted.wake_fd, 1)

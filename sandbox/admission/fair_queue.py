@@ -7,7 +7,7 @@ and by two at least, so that one key alone never holds everything.
 
 Keys take turns. A run that does not fit is passed over, by others of its key as well. The first run of each key
 ages from the moment another run was admitted in front of it. When it has aged for `patience_s`, general memory is
-kept for it until it fits. The reserve stays open meanwhile, except beside a run so large that it needs that too.
+kept for it until it fits. The reserve stays open meanwhile, except with a run so large that it needs that too.
 
 A full queue makes room for a key that has fewer runs in it than another: the newest run of the key that has the
 most is evicted. So a key that holds little is refused only when every key in the queue holds as little.
@@ -132,6 +132,18 @@ class FairQueue:
         self.general.memory_mb -= memory_mb
         self.memory_mb -= memory_mb
         return True
+
+    def keep_memory(self, place: Reservation, now: float) -> list[Reservation]:
+        """Release a held place but keep its memory. Returns the runs that are admitted in consequence.
+
+        Its part of the reserve is free again, and is taken from the general memory.
+        """
+        key = self._keys[place.key]
+        self._release(place, key)
+        self._forget_if_idle(place.key, key)
+        self.general.memory_mb -= place.memory_mb
+        self.memory_mb -= place.memory_mb
+        return self._admit(now) if self.waiting else []
 
     def take_back(self, memory_mb: int, now: float) -> list[Reservation]:
         """Let runs use again what was lent; the runs that are admitted in consequence."""

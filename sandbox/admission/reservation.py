@@ -42,7 +42,7 @@ class Reservation:
         self.most_running = most_running
         self.deadline = deadline
         self.wake_fd = -1
-        #: How many bytes its job brings.
+        #: The bytes of its job.
         self.size = 0
         self.held = self.evicted = False
         #: While it is held: whether its place is one of the reserve, and how much of its memory is general.

@@ -1,7 +1,7 @@
 """Artifacts as they arrive from a sandbox: claims to be bounded, hashed and named, never paths to open.
 
-Bytes go to storage as their frames arrive (`Receiver`), and become blobs when the sandbox has said its last word
-(`Receiver.store`): what cannot be stored is left out and said so, the run is what it was.
+Bytes go to storage as their frames arrive (`Receiver`), and become blobs after the sandbox's last frame
+(`Receiver.store`): files that cannot be stored are listed as skipped, and the run's status does not change.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COMMIT_THREADS = 8
 class Receiver:
     """Takes the artifact frames of one run, in order. Raises ProtocolError where an honest agent would not go.
 
-    What was taken must be given to `store`, or let go of by `abort`.
+    Received bytes must be stored by `store` or released by `abort`.
     """
 
     def __init__(self, limits: Limits, blobs: BlobWriter) -> None:
@@ -111,7 +111,7 @@ class Receiver:
             self._complete.append(_Complete(path, file.writer))
 
     def store(self, on_artifact: Callable[[Artifact], None] = lambda _artifact: None) -> None:
-        """Make blobs of what is complete, in the order it came, and tell of each.
+        """Store complete files as blobs in the order of arrival, and report each.
 
         After a failure nothing more is tried: every try may take long, and the run's caller waits.
         """
@@ -138,7 +138,7 @@ class Receiver:
             _log_failure(failed[0])
 
     def abort(self) -> None:
-        """Let go of everything that was not stored."""
+        """Release everything that was not stored."""
         file, self._open = self._open, None
         complete, self._complete = self._complete, []
         if file is not None and file.writer is not None:

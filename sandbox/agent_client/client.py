@@ -1,7 +1,7 @@
-"""One job, spoken with one agent: the host's own clock, counters and kill switch.
+"""The client of one agent for one job: the host's own clock, counters and kill switch.
 
-Nothing the agent says is taken beyond the bounds kept here. The thread that runs this sleeps in poll() until
-bytes, a deadline or whoever may end the run wakes it.
+Everything from the agent is bounded here. The thread that runs this sleeps in poll() until bytes, a deadline or a
+request to end the run wakes it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sandbox.agent_client.stdin import StdinWindow
 from sandbox.blobs import BlobWriter
 from sandbox.engines import Sandbox, SandboxBroken, Stats
 from sandbox.frames import Frame, FrameParser, ProtocolError, frame
+from sandbox.network.relay import NetworkRelay
 from sandbox.run.live import LiveRun
 from sandbox.run.outcome import ExitFacts
 from sandbox.run.plan import ExecutionPlan
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 SEND_TIMEOUT_S = 15.0
 #: Files from storage have so much longer: what a slow store gives is no reason to end a run.
 SEND_BYTES_PER_S = 4 * 1024 * 1024
-#: From the decision to end a program to the agent's word that all is dead.
+#: Time between sending KILL and receiving the EXIT frame.
 KILL_TIMEOUT_S = 2.0
 COLLECT_TIMEOUT_S = 2.0
 COLLECT_RESERVE_MB = 32
@@ -46,20 +47,29 @@ class Storage(BlobWriter, Inputs, Protocol):
 
 
 class AgentClient:
-    """Speaks one plan with one ready sandbox whose limits are in force."""
+    """Runs one plan in one ready sandbox with applied limits."""
 
-    def __init__(self, sandbox: Sandbox, plan: ExecutionPlan, live: LiveRun, storage: Storage) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        plan: ExecutionPlan,
+        live: LiveRun,
+        storage: Storage,
+        network: NetworkRelay | None = None,
+    ) -> None:
+        """`network` relays the connections of a run that may reach hosts."""
         self._sandbox = sandbox
+        self._network = network
         self._plan = plan
         self._live = live
         self._phase: Phase = "compile" if plan.compiling else "run"
         self._limits = plan.compiling.limits if plan.compiling else plan.limits
         self._compiled: CompileOutcome | None = None
-        self._parser = FrameParser()
+        self._parser = FrameParser(has_network=network is not None)
         self._send_buffer = bytearray()
-        #: What is still to be said first; None when all of it has been.
-        self._opening: Iterator[bytes] | None = job_frames(plan, storage)
-        self._stdin = StdinWindow(plan.stdin)
+        #: The opening frames that are not sent yet; None when all are sent.
+        self._job_frames: Iterator[bytes] | None = job_frames(plan, storage)
+        self._stdin = StdinWindow(plan.stdin, is_open=plan.stdin_open)
         self._out = output_buffers(plan.limits.max_output_bytes)
         self._receiver = Receiver(plan.limits, storage)
         self._exit: tuple[int | None, int | None] | None = None
@@ -68,19 +78,20 @@ class AgentClient:
         self._ended_at: float | None = None
         self._collecting = False
         self._finished = False
-        self._timed_out = self._stopped = self._broken = False
-        #: When the agent's time to answer what it was last told is up; None while the program runs.
+        self._timed_out = self._stopped = self._broken = self._overflowed = False
+        #: The deadline of the agent's answer to the last frame; None while the program runs.
         sending_s = SEND_TIMEOUT_S + sum(item.size for item in plan.inputs) / SEND_BYTES_PER_S
-        self._patience: float | None = self._started_at + sending_s
+        self._reply_deadline: float | None = self._started_at + sending_s
         self._wall_deadline = self._cpu_check = 0.0
 
     def run_job(self) -> AgentReport:
-        """Send the job, serve it to its end, and say how that was.
+        """Send the job, serve it to its end, and return the report.
 
         Raises StorageError if an input cannot be sent; nothing of the program has run then.
         """
         stream = self._sandbox.stream
         stream.setblocking(False)
+        self._live.serve_requests()
         try:
             self._start_phase()
             while not self._finished:
@@ -91,35 +102,50 @@ class AgentClient:
         except BaseException:
             self._receiver.abort()
             raise
+        finally:
+            if self._network is not None:
+                self._network.close()
         return self._report()
 
     # -- one turn ----------------------------------------------------------------------------------
 
     def _step(self) -> None:
+        if self._live.has_requests:
+            self._take_requests()
         if self._live.stop is not None and self._exit is None and not self._stopped:
             self._stopped = True
             self._stop_program()
         poller = select.poll()
         stream = self._sandbox.stream
-        # Who listens too slowly holds the program up, as a pipe would; its clocks go on.
-        reading = 0 if self._live.is_backpressured and self._patience is None else select.POLLIN
-        poller.register(stream, reading | (select.POLLOUT if self._send_buffer or self._opening is not None else 0))
+        # A slow listener blocks the program, as a pipe would; its clocks continue.
+        reading = 0 if self._live.is_backpressured and self._reply_deadline is None else select.POLLIN
+        writing = select.POLLOUT if self._send_buffer or self._job_frames is not None else 0
+        poller.register(stream, reading | writing)
         self._live.register(poller)
+        if self._network is not None:
+            self._network.register(poller)
         for fd, event in poller.poll(self._timeout_ms()):
             if fd != stream.fileno():
-                self._live.handle_event(fd, event)
+                if self._network is None or not self._network.handle_event(fd, event):
+                    self._live.handle_event(fd, event)
                 continue
             if event & select.POLLOUT:
                 self._flush()
             if event & ~select.POLLOUT:
                 self._receive()
+        if self._network is not None and self._network.outbox and self._job_frames is None:
+            self._send_buffer += self._network.outbox
+            self._network.outbox.clear()
+            self._flush()
         self._check_clocks()
 
     def _timeout_ms(self) -> float:
-        until = self._patience
+        until = self._reply_deadline
         if until is None:
             until = min(self._wall_deadline, self._cpu_check)
         until = min(until, self._live.log.due())
+        if self._network is not None:
+            until = min(until, self._network.due())
         return max(0.0, (until - time.monotonic()) * 1000) + 0.5
 
     def _check_clocks(self) -> None:
@@ -127,8 +153,8 @@ class AgentClient:
         now = time.monotonic()
         if self._finished:
             return
-        if self._patience is not None:
-            if now >= self._patience:
+        if self._reply_deadline is not None:
+            if now >= self._reply_deadline:
                 self._broken = self._broken or self._exit is None
                 raise ProtocolError("the agent does not answer")
         elif now >= self._wall_deadline or (now >= self._cpu_check and self._cpu_is_spent(now)):
@@ -136,7 +162,7 @@ class AgentClient:
             self._stop_program()
 
     def _cpu_is_spent(self, now: float) -> bool:
-        """Read the cgroup's clock, and say when it can next be worth reading."""
+        """Read the cgroup's CPU time, and compute the next time at which a reading is useful."""
         limits = self._limits
         left_s = limits.cpu_ms / 1000 - self._sandbox.stats().cpu_ns / 1e9
         self._cpu_check = now + max(left_s / limits.cpus, CPU_CHECK_MIN_S)
@@ -144,22 +170,34 @@ class AgentClient:
 
     def _stop_program(self) -> None:
         """Have the agent kill everything; it then reports as after any other end."""
-        if self._opening is not None:
+        if self._job_frames is not None:
             raise ProtocolError("ended before it began")
         if self._exit is None:
             self._send_buffer += frame(frames.KILL)
-            self._patience = time.monotonic() + KILL_TIMEOUT_S
+            self._reply_deadline = time.monotonic() + KILL_TIMEOUT_S
+            self._flush()
+
+    def _take_requests(self) -> None:
+        """Pass on input and signals that came meanwhile, as far as the program takes its input."""
+        if self._live.inbox is None:
+            return
+        for number in self._live.take_requests(self._stdin):
+            if self._phase == "run" and self._wall_deadline and self._exit is None and not self._stopped:
+                self._send_buffer += frame(frames.SIGNAL, b"%d" % number)
+        if self._phase == "run" and self._job_frames is None and self._exit is None:
+            self._send_buffer += self._stdin.due()
             self._flush()
 
     # -- to the agent ------------------------------------------------------------------------------
 
     def _start_phase(self) -> None:
         """Have the agent start the compiler, or the program with what there is of its input."""
-        if self._phase == "compile":
-            self._sandbox.enter_compile_phase(self._limits)
-        if self._opening is None:  # the job has been sent long ago
+        if self._phase == "compile" and not self._sandbox.enter_compile_phase(self._limits):
+            self._does_not_fit()
+            return
+        if self._job_frames is None:  # the job has been sent long ago
             self._wall_deadline = 0.0
-            self._patience = time.monotonic() + SEND_TIMEOUT_S
+            self._reply_deadline = time.monotonic() + SEND_TIMEOUT_S
             self._tell_phase()
         self._flush()
 
@@ -175,20 +213,20 @@ class AgentClient:
             while self._send_buffer or self._fill():
                 sent = self._sandbox.stream.send(memoryview(self._send_buffer)[:PIECE_BYTES])
                 del self._send_buffer[:sent]
-        if not self._send_buffer and self._opening is None and not self._wall_deadline:
+        if not self._send_buffer and self._job_frames is None and not self._wall_deadline:
             self._begin()
 
     def _fill(self) -> bool:
-        """Put more of what is said first into the outbox, behind the last of it the word to start.
+        """Put more opening frames into the outbox, and after the last one the frame that starts the phase.
 
         False if all was there already. Some at a time: files are not to be held whole.
         """
-        if self._opening is None:
+        if self._job_frames is None:
             return False
         while len(self._send_buffer) < PIECE_BYTES:
-            piece = next(self._opening, None)
+            piece = next(self._job_frames, None)
             if piece is None:
-                self._opening = None
+                self._job_frames = None
                 self._tell_phase()
                 break
             self._send_buffer += piece
@@ -201,7 +239,7 @@ class AgentClient:
         self._wall_deadline = self._started_at + limits.timeout_ms / 1000
         self._cpu_check = self._started_at + max(limits.cpu_ms / 1000 / limits.cpus, CPU_CHECK_MIN_S)
         if not self._stopped:
-            self._patience = None
+            self._reply_deadline = None
         self._live.emit("phase", {"name": self._phase})
         failpoint("started")
 
@@ -220,7 +258,16 @@ class AgentClient:
             log.info("a sandbox sent a frame that is not allowed", extra={"reason": str(e)})
             raise
         for item in items:
-            self._handle(item)
+            if item.channel == frames.RUN_CHANNEL:
+                self._handle(item)
+            else:
+                self._on_connection(item)
+
+    def _on_connection(self, item: Frame) -> None:
+        """Handle a frame of a connection of the proxy; those of no network the parser lets through."""
+        if self._network is None or not self._wall_deadline:
+            raise ProtocolError("a frame out of place")
+        self._network.handle_frame(item)
 
     def _handle(self, item: Frame) -> None:
         kind, payload = item.kind, item.payload
@@ -232,6 +279,7 @@ class AgentClient:
             elif kind == frames.STDIN_TAKEN and self._phase == "run":
                 self._stdin.taken(frames.number(payload))
                 self._send_buffer += self._stdin.due()
+                self._take_requests()
                 self._flush()
             elif kind == frames.COMPILED and self._phase == "compile":
                 self._compiler_ended(payload)
@@ -258,6 +306,9 @@ class AgentClient:
             self._live.output(stream.name, kept)
         else:
             stream.data += kept
+        if stream.truncated and self._plan.ends_when_cut and self._reply_deadline is None:
+            self._overflowed = True
+            self._stop_program()
 
     def _compiler_ended(self, payload: bytes) -> None:
         """Handle the end of the compile phase, when all its processes have exited. After a success the program
@@ -265,18 +316,22 @@ class AgentClient:
         """
         kind, digits, _, _ = frames.unpack(payload, 4)
         code, _ = _end_of(kind, digits)
-        self._note_compiled(code, self._sandbox.stats())
-        if code != 0 or self._timed_out or self._stopped:
+        self._note_compiled(None if self._overflowed else code, self._sandbox.stats())
+        if code != 0 or self._timed_out or self._stopped or self._overflowed:
             self._finished = True
         elif self._sandbox.leave_compile_phase():
             self._phase, self._limits = "run", self._plan.limits
             self._start_phase()
-        else:  # what was built does not fit into the program's memory: as good as killed for it
-            self._stats = Stats(0, 0, 1)
-            self._finished = True
+        else:
+            self._does_not_fit()
+
+    def _does_not_fit(self) -> None:
+        """End a run whose next phase has less memory than its sandbox holds: reported as killed for it."""
+        self._stats = Stats(0, 0, 1)
+        self._finished = True
 
     def _note_compiled(self, exit_code: int | None, stats: Stats) -> None:
-        """Keep what the compiler said and used; what is printed from here on is the program's."""
+        """Keep the compiler's output and usage; further output belongs to the program."""
         out, err = (bytes(self._out[kind].data) for kind in (frames.STDOUT, frames.STDERR))
         wall_ms, cpu_ms = self._elapsed_ms(time.monotonic()), round(stats.cpu_ns / 1e6)
         self._compiled = CompileOutcome(out, err, exit_code, wall_ms, cpu_ms)
@@ -289,10 +344,12 @@ class AgentClient:
         failpoint("exited")
         self._ended_at = time.monotonic()
         self._stats = self._sandbox.stats()
+        if self._network is not None:
+            self._network.close()
         self._live.end_of_output()
         self._out[frames.STDOUT].truncated |= out_cut == b"1"
         self._out[frames.STDERR].truncated |= err_cut == b"1"
-        self._patience = self._ended_at + COLLECT_TIMEOUT_S
+        self._reply_deadline = self._ended_at + COLLECT_TIMEOUT_S
         if outputs == b"1":
             self._collecting = True
             self._sandbox.raise_memory_limit(COLLECT_RESERVE_MB)
@@ -313,7 +370,7 @@ class AgentClient:
                 self._note_compiled(None, stats)
             stats = Stats(0, 0, stats.oom_kills)
         code, number = self._exit or (None, None)
-        if self._timed_out or self._stopped:
+        if self._timed_out or self._stopped or self._overflowed:
             code = None if number is not None else code
         out, err = self._out[frames.STDOUT], self._out[frames.STDERR]
         return AgentReport(
@@ -323,7 +380,7 @@ class AgentClient:
                 timed_out=self._timed_out,
                 cancelled=self._stopped and self._live.stop == "cancelled",
                 interrupted=self._stopped and self._live.stop == "interrupted",
-                broken=self._broken or (self._stopped and self._live.stop == "stopping"),
+                broken=self._broken or self._overflowed or (self._stopped and self._live.stop == "stopping"),
                 oom_kills=stats.oom_kills,
                 not_compiled=not ran,
             ),
@@ -333,6 +390,7 @@ class AgentClient:
             stats=stats,
             receiver=self._receiver,
             compiled=self._compiled,
+            egress_bytes=0 if self._network is None else self._network.moved_bytes,
         )
 
     def _elapsed_ms(self, until: float) -> int:

@@ -12,10 +12,10 @@ from sandbox.frames import frame, pack
 from sandbox.run.plan import ExecutionPlan
 from storage import Content
 
-#: The agent's own deadline lies this far behind the host's: it is for when the host is gone.
+#: The agent's own deadline lies this far behind the host's: it matters only if the host is gone.
 AGENT_GRACE_MS = 10_000
 #: The forms that a field of the JOB frame has.
-Packing = Literal["flag", "number", "strings", "pairs"]
+Packing = Literal["flag", "number", "strings", "pairs", "text"]
 
 
 class FrameField(NamedTuple):
@@ -38,6 +38,7 @@ JOB_FIELDS: tuple[FrameField, ...] = (
     FrameField("compile_argv", "strings"),
     FrameField("compile_env", "pairs"),
     FrameField("compile_deadline_ms", "number"),
+    FrameField("outputs", "text"),
 )
 
 
@@ -51,9 +52,11 @@ class Inputs(Protocol):
 def job_frames(plan: ExecutionPlan, inputs: Inputs) -> Iterator[bytes]:
     """Yield the frames of the files and the job. COMPILE, or STDIN and GO, follow them.
 
-    What is in storage is read as it is sent, some hundred KiB at a time. Raises StorageError when it cannot be, or
-    is not what it should be: the job has not been sent then.
+    Stored files are read while they are sent, some hundred KiB at a time. Raises StorageError when a file cannot be
+    read or is damaged: the job has not been sent then.
     """
+    if plan.network is not None:
+        yield frame(frames.NETWORK)
     for path, content in plan.files:
         yield from frames.frames_of(frames.FILE, frames.MORE, path.encode(), content)
     for item in plan.inputs:
@@ -78,10 +81,13 @@ def _job_fields(plan: ExecutionPlan) -> dict[str, Any]:
         "env": plan.env,
         "deadline_ms": plan.limits.timeout_ms + AGENT_GRACE_MS,
         **{name: getattr(plan.limits, name) for name, _ in _LIMITS},
+        # One byte more is how the host learns at once that there was more than is kept.
+        "max_output_bytes": plan.limits.max_output_bytes + plan.ends_when_cut,
         "max_artifacts_bytes": MAX_ARTIFACTS_BYTES,
         "compile_argv": compiling.argv if compiling else (),
         "compile_env": compiling.env if compiling else {},
         "compile_deadline_ms": compiling.limits.timeout_ms + AGENT_GRACE_MS if compiling else 0,
+        "outputs": plan.outputs,
     }
 
 
@@ -105,5 +111,6 @@ _PACK: dict[Packing, Callable[[Any], bytes]] = {
     "number": b"%d".__mod__,
     "strings": _strings,
     "pairs": _pairs,
+    "text": str.encode,
 }
 _PACKERS = [(field.name, _PACK[field.packing]) for field in JOB_FIELDS]

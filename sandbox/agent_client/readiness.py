@@ -10,7 +10,7 @@ from sandbox.engines import EngineError, Sandbox
 from sandbox.frames import Hello, ProtocolError
 
 READY_TIMEOUT_S = 15.0
-#: How a template's child begins what it has to say about its own failure (runners/agent/template.py).
+#: First byte of the error message of a template's failed child (runners/agent/template.py).
 FAILED = b"!"
 MAX_WORDS_BYTES = 400
 #: Before protocol version 1 a header had no channel id, and READY one to three bytes of payload.

@@ -35,6 +35,8 @@ class AgentReport:
     stats: Stats
     receiver: Receiver
     compiled: CompileOutcome | None = None
+    #: Sent to hosts and received from them, together.
+    egress_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -44,11 +46,11 @@ class OutputBuffer:
     name: str
     room: int
     truncated: bool = False
-    #: What the compiler said; what the program says goes to the run's log at once.
+    #: The compiler's output; the program's output is sent to the run's log at once.
     data: bytearray = field(default_factory=bytearray)
 
     def take(self, payload: bytes) -> bytes:
-        """Keep as much of the payload as there is room for."""
+        """Keep as much of the payload as fits."""
         if len(payload) > self.room:
             self.truncated = True
             payload = payload[: self.room]

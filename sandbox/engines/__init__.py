@@ -10,7 +10,9 @@ from protocol.result import Isolation
 from sandbox.images import Image
 
 if TYPE_CHECKING:
+    from sandbox.engines.cgroups.freezer import Freezer
     from sandbox.engines.pid1_status import ProcessView
+    from sandbox.engines.work_disk import WorkDisk
 
 
 class EngineError(Exception):
@@ -26,7 +28,7 @@ class NotConfined(EngineError):
 
 
 class EngineUnusable(EngineError):
-    """The engine cannot work on this machine; the text says what to install or change."""
+    """The engine cannot work on this machine; the text names the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class Sandbox(Protocol):
         ...
 
     def measure(self) -> None:
-        """Hold what the kernel says of PID 1, once it is ready, against what must be. Raises NotConfined."""
+        """Compare the kernel's status of the ready PID 1 with the expected one. Raises NotConfined."""
         ...
 
     def process_view(self) -> ProcessView:
@@ -89,16 +91,24 @@ class Sandbox(Protocol):
         """
         ...
 
-    def apply(self, limits: Limits) -> bool:
-        """Put the limits of a job in force. False if this sandbox already holds more than they allow."""
+    def apply(self, limits: Limits, disk_mb: int | None = None) -> bool:
+        """Apply the limits of a job or session. Returns False if this sandbox already uses more than they allow.
+
+        `disk_mb` is the size of /work; by default a share of the memory.
+        """
         ...
 
-    def enter_compile_phase(self, limits: Limits) -> None:
-        """Put the wider limits of the compile phase in force, after `apply`, and count what it uses."""
+    def enter_compile_phase(self, limits: Limits) -> bool:
+        """Apply the limits of the compile phase, after `apply`, and measure its usage.
+
+        They are wider than the program's, unless the job sets them. Returns False if this sandbox uses more than
+        they allow.
+        """
         ...
 
     def leave_compile_phase(self) -> bool:
-        """Close the build directory, go back to what `apply` set, and count anew: only the agent is alive.
+        """Make the build directory read-only, restore the limits of `apply` and reset the counters, with only the
+        agent alive.
 
         False if what was built does not fit into that memory. Raises SandboxBroken if something still writes there.
         """
@@ -108,12 +118,36 @@ class Sandbox(Protocol):
         """Raise the memory limit by a reserve, for collecting artifacts after the program's end."""
         ...
 
+    @property
+    def pid(self) -> int:
+        """Return the host's pid of the sandbox's PID 1."""
+        ...
+
     def stats(self) -> Stats:
         """Return the usage since `apply`."""
         ...
 
+    def refused_processes(self) -> int | None:
+        """Return how often the kernel refused a process or thread because of `pids`; None if it is not known.
+
+        Raises OSError or EngineError where the kernel does not count them, or the sandbox has ended.
+        """
+        ...
+
+    def open_freezer(self) -> Freezer | None:
+        """Return what freezes its processes, made ready while no program runs; None where nothing can."""
+        ...
+
+    def open_work_disk(self) -> WorkDisk | None:
+        """Return what tells how much /work holds, closed with the sandbox; None where the host cannot see it."""
+        ...
+
+    def held_bytes(self) -> int:
+        """Return the memory that it holds now. Raises OSError or EngineError once it has ended."""
+        ...
+
     def facts(self) -> Isolation:
-        """Return the confinement in force; the caller fills in `source`."""
+        """Return the measured confinement; the caller fills in `source`."""
         ...
 
     def kill(self) -> None:
@@ -121,7 +155,7 @@ class Sandbox(Protocol):
         ...
 
     def destroy(self) -> None:
-        """Kill, wait until everything is dead, and remove every trace. Idempotent."""
+        """Kill all processes, wait for their end, and remove every trace. Idempotent."""
         ...
 
 
@@ -156,7 +190,7 @@ class Engine(Protocol):
         ...
 
     def cleanup_stale(self) -> int:
-        """Remove what a dead worker of this service left; how many sandboxes there were."""
+        """Remove the sandboxes of a killed worker of this service. Returns their number."""
         ...
 
     def stop(self) -> None:
@@ -164,5 +198,5 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the engine itself holds."""
+        """Release the engine's own resources."""
         ...

@@ -45,11 +45,11 @@ class TemplateProfiles:
 
 
 def load_own(wanted: str | None) -> None:
-    """Load this service's profiles into the kernel, in place of whatever has their names. Takes CAP_MAC_ADMIN.
+    """Load this service's profiles into the kernel, replacing those of the same names. Needs CAP_MAC_ADMIN.
 
     `wanted` is APPARMOR_PROFILE: a profile of the owner's own is not loaded here, the template's for it is. Does
-    nothing on a kernel without AppArmor, where its list cannot be seen, or without the capability: then whoever
-    started this process has loaded them. Raises EngineUnusable.
+    nothing on a kernel without AppArmor, where its list cannot be seen, or without the capability: then the parent
+    of this process has loaded them. Raises EngineUnusable.
     """
     if not apparmor_is_on() or not LOADED.exists():
         return
@@ -66,15 +66,15 @@ def load_own(wanted: str | None) -> None:
 def profile_in_force(wanted: str | None) -> str | None:
     """Return the profile to ask for: APPARMOR_PROFILE, or this service's own, loaded if need be.
 
-    None on a kernel without AppArmor. Where its list cannot be seen, the name is for the canary to judge.
-    Raises EngineUnusable where it has it and the profile is not enforced.
+    None on a kernel without AppArmor. If the kernel's list is not readable, the canary checks the name.
+    Raises EngineUnusable if the kernel has AppArmor and the profile is not enforced.
     """
     if not apparmor_is_on():
         if wanted is not None:
             raise EngineUnusable(f"APPARMOR_PROFILE={wanted}: this kernel has no such profile loaded: no AppArmor")
         return None
     name = wanted or PROFILE
-    if not LOADED.exists():  # in a container: the host has loaded it, or the canary's label says that it has not
+    if not LOADED.exists():  # in a container: the host has loaded it, or the canary's label shows that it has not
         log.warning("the kernel's list of AppArmor profiles cannot be seen", extra={"profile": name})
         return name
     if wanted is None and loaded_mode(name) != "enforce":
@@ -88,7 +88,7 @@ def profile_in_force(wanted: str | None) -> str | None:
 
 
 def template_profiles(sandbox: str) -> TemplateProfiles:
-    """Return the profiles of templates whose children are to be under `sandbox`. Raises EngineUnusable if there are
+    """Return the profiles of templates whose children run under `sandbox`. Raises EngineUnusable if there are
     none, with what to do.
 
     Under no_new_privs, which a template inherits from the worker, the kernel lets a confined process change only to
@@ -155,7 +155,7 @@ class ProfileWatch:
     """Notices that a profile in use is removed, no longer enforced, or replaced by another of its name."""
 
     def __init__(self, names: list[str]) -> None:
-        """Watch the profiles `names`, in force now. Those that this process cannot read are not watched."""
+        """Watch the loaded profiles `names`. Those that this process cannot read are not watched."""
         states = {name: _state(name) for name in names}
         self._states = {name: state for name, state in states.items() if state is not None}
 
@@ -194,7 +194,7 @@ def _state(name: str) -> tuple[str, str] | None:
 def _load(name: str, text: str | None = None) -> None:
     """Have the parser load a profile of PROFILES, or `text`, in place of one of that name.
 
-    Raises EngineUnusable with its words and the remedy.
+    Raises EngineUnusable with its message and the remedy.
     """
     options = ["--replace"] if text is not None else ["--replace", "--write-cache", str(PROFILES / name)]
     try:

@@ -17,7 +17,7 @@ def close_build_directory(pid: int, traits: RuntimeFeatures) -> None:
     if not traits.resizes_tmpfs:
         return
     try:
-        # A mount point on the read-only root: whatever has compiled, the path leads where it says.
+        # A mount point on the read-only root: the compiled program cannot redirect this path.
         make_read_only(f"/proc/{pid}/root{BUILD_DIRECTORY}")
     except OSError as e:
         raise SandboxBroken(f"the build directory cannot be closed: {e}") from e

@@ -8,7 +8,7 @@ import os
 import resource
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from protocol.job import WORK_SHARE
 from protocol.limits import MIB, Limits
@@ -50,6 +50,10 @@ TMP_SHARE, SHM_SHARE = 0.25, 0.125
 #: The part of a compiler's memory that what it makes may fill.
 BUILD_SHARE = 0.5
 MAX_INODES = 16_384
+#: Of a session's /work, where that is more.
+INODES_PER_MB = 64
+#: Of a sandbox's own devpts: terminals are a number of the machine, `kernel.pty.max`.
+TERMINALS = ("ptmxmode=0666", "mode=0620", "max=16")
 PROFILES = Path(__file__).resolve().parents[2] / "seccomp"
 
 
@@ -73,7 +77,7 @@ def load_profile(override: str | None) -> Profile:
 
 
 def apparmor_is_on() -> bool:
-    """Return whether this kernel enforces AppArmor, whichever profiles are loaded."""
+    """Return whether this kernel enforces AppArmor, with any profiles."""
     try:
         return Path("/sys/module/apparmor/parameters/enabled").read_text().strip() == "Y"
     except OSError:
@@ -93,6 +97,13 @@ def masked_proc() -> list[str]:
     return [f"/proc/{name}" for name in MASKED_PROC if os.path.exists(f"/proc/{name}")]
 
 
+class TmpfsRoom(NamedTuple):
+    """The bounds of a file system of a sandbox."""
+
+    size_bytes: int
+    inodes: int = MAX_INODES
+
+
 def tmpfs_sizes(memory_bytes: int) -> dict[str, int]:
     """Return the bytes that /work, /tmp and /dev/shm may hold in a sandbox of that memory."""
     return {
@@ -102,13 +113,29 @@ def tmpfs_sizes(memory_bytes: int) -> dict[str, int]:
     }
 
 
+def tmpfs_rooms(memory_bytes: int, disk_mb: int | None) -> dict[str, TmpfsRoom]:
+    """Return what /work, /tmp and /dev/shm may hold; `disk_mb` is what a session wants of /work.
+
+    The others have their shares of the memory that /work leaves.
+    """
+    if disk_mb is None:
+        return {path: TmpfsRoom(size) for path, size in tmpfs_sizes(memory_bytes).items()}
+    work = min(disk_mb * MIB, memory_bytes)
+    rest = memory_bytes - work
+    return {
+        "/work": TmpfsRoom(work, max(MAX_INODES, disk_mb * INODES_PER_MB)),
+        "/tmp": TmpfsRoom(int(rest * TMP_SHARE)),
+        "/dev/shm": TmpfsRoom(int(rest * SHM_SHARE)),
+    }
+
+
 def bounds_of(limits: Limits) -> Bounds:
-    """Return what the control group of a sandbox with these limits is held to."""
+    """Return the bounds of the control group of a sandbox with these limits."""
     return Bounds(limits.memory_mb * MIB, limits.cpus, limits.pids + AGENT_PIDS)
 
 
 def default_bounds(language: Language) -> Bounds:
-    """Return what the control group of a waiting sandbox is held to."""
+    """Return the bounds of the control group of a waiting sandbox."""
     return bounds_of(Limits.resolve({}, pids_default=language.pids_default))
 
 

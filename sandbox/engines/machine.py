@@ -1,6 +1,6 @@
 """Limits of the whole machine that every sandbox draws upon: raised at the start, never lowered.
 
-Each is shared by all that runs here, so that one run must not be able to use it up. What one run takes is bounded
+Each is shared by all runs, so one run must not be able to exhaust it. The share of one run is bounded
 elsewhere (`confinement.py`, the profile, its control group); here the sum of that is made to fit.
 """
 
@@ -22,13 +22,13 @@ TASKS_OF_A_RUN = int(LIMIT_RULES["pids"].ceiling)
 FILES_OF_A_RUN = MAX_OPEN_FILES * TASKS_OF_A_RUN
 #: For everything else on the machine.
 FILES_OF_OTHERS, TASKS_OF_OTHERS = 1_000_000, 32_768
-#: A kernel takes no more than it has addresses for, which it does not tell; the first that it takes is kept.
+#: A kernel accepts no more than its address space for it, which is not readable: the first accepted value is kept.
 BPF_JIT_BYTES = (1024 * MIB, 1008 * MIB, 512 * MIB, 256 * MIB)
 PAGE_BYTES = 4096
 
 
 def raise_limits(max_runs: int, memory_mb: int) -> None:
-    """Make room for `max_runs` that each take all they can, of `memory_mb` together. What is refused is logged."""
+    """Raise the kernel's limits for `max_runs` runs at their maximum, with `memory_mb` together. Logs refusals."""
     raise_limit("fs/file-max", (max_runs * FILES_OF_A_RUN + FILES_OF_OTHERS,))
     tasks = max_runs * TASKS_OF_A_RUN + TASKS_OF_OTHERS
     for name in ("kernel/pid_max", "kernel/threads-max"):

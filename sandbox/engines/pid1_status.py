@@ -1,6 +1,6 @@
 """Compare the kernel's status of a sandbox's PID 1 with the expected one, before a job is sent.
 
-Every layer can fail open without a word: a runtime may ignore a profile, a daemon may lack a feature. So the
+Every layer can fail open silently: a runtime may ignore a profile, a daemon may lack a feature. So the
 effect is read, from /proc/PID/status, see proc_pid_status(5).
 """
 
@@ -43,7 +43,7 @@ class ExpectedStatus:
 
     @classmethod
     def of(cls, uid: int, *, relaxed: bool, apparmor: str | None) -> ExpectedStatus:
-        """Return what must be in force of a sandbox of an engine that is relaxed or not."""
+        """Return the expected status for a sandbox of an engine that is relaxed or not."""
         return cls(uid, seccomp=not relaxed, no_new_privileges=not relaxed, apparmor=apparmor)
 
 
@@ -59,7 +59,7 @@ def check_posture(pid: int, expected: ExpectedStatus, text: str | None = None, l
     """Hold PID 1 of a sandbox against what is expected; `text` is that of /proc/PID/status, `label` that of its
     AppArmor label, for tests.
 
-    Raises NotConfined naming what is not in force, EngineError if there is nothing to see.
+    Raises NotConfined that names the missing layers, EngineError if the status cannot be read.
     """
     if text is None:
         text = _read(pid, "status")

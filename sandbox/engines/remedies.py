@@ -1,4 +1,4 @@
-"""Advice for an operator about the words of an engine or a runtime that could not make a sandbox."""
+"""Advice for an operator about the error of an engine or a runtime that could not make a sandbox."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ NAMESPACES = (
 REMEDIES: tuple[tuple[str, str], ...] = (
     ("affinity", "give the worker CAP_SYS_NICE: it is in its unit; a container needs --cap-add SYS_NICE"),
     ("apparmor", "make sure that apparmor_parser is installed and restart the service, which loads its profiles"),
-    # Shortages come before what a path beside them may name.
+    # Shortages come first, because their message may also contain a path that matches below.
     ("Too many open files", "raise LimitNOFILE of the worker, or sysctl fs.file-max"),
     ("Cannot allocate memory|ENOMEM", "free memory, or lower MAX_RUNS and WARM_POOL"),
-    # The kernel says "No space left" of too many namespaces or control groups as well: a disk comes after these.
+    # "No space left" is also the error for too many namespaces or control groups: a full disk comes after these.
     ("user namespace|CLONE_NEWUSER|uid_map|unshare", NAMESPACES),
     (
         "cgroup|control group|memory\\.|pids\\.",
@@ -32,6 +32,6 @@ DEFAULT = "make doctor shows what this machine lacks"
 
 
 def remedy_for(words: str) -> str:
-    """Return what to do about an engine's words, in one sentence."""
+    """Return the remedy for an engine's error message, in one sentence."""
     found = next((advice for pattern, advice in REMEDIES if re.search(pattern, words, re.IGNORECASE)), None)
     return found or DEFAULT

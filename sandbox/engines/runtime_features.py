@@ -13,21 +13,23 @@ MIB = 1024 * 1024
 class RuntimeFeatures:
     """The defaults are crun's."""
 
-    #: It puts the configuration's resource limits in force; otherwise `start` sees to them.
+    #: It applies the configuration's resource limits; otherwise `start` does.
     sets_rlimits: bool = True
     #: It joins the slot's user namespace.
     user_namespace: bool = True
-    #: It is told the id maps of a user namespace that it joins; else it reads them there.
+    #: It needs the id maps of a user namespace that it joins in its configuration; else it reads them there.
     takes_id_maps: bool = True
-    #: It puts the seccomp profile in force.
+    #: It makes time namespaces, if the kernel has them.
+    time_namespace: bool = True
+    #: It loads the seccomp profile.
     seccomp: bool = True
-    #: It makes /dev, /dev/pts and the masks of /proc by itself.
+    #: It makes /dev, /dev/pts and the masks of /proc itself.
     own_devices: bool = False
     #: The sandbox's tmpfs mounts are the host's kernel's, and can be resized from here.
     resizes_tmpfs: bool = True
     #: There are processes in the control group that do not end with PID 1.
     helpers: bool = False
-    #: What the runtime itself takes of the control group, on top of what the sandbox may.
+    #: The runtime's own usage of the control group, on top of the sandbox's.
     headroom_memory_bytes: int = 0
     headroom_pids: int = 0
 
@@ -38,11 +40,12 @@ class RuntimeFeatures:
         )
 
 
-#: gVisor, whichever engine starts it: the program's kernel is a process of the control group, with helpers beside
-#: it, confines itself, and has file systems and devices of its own. A waiting sandbox was measured to take 25 MB
-#: and 40 threads; more of them come with the program's own.
+#: gVisor, under any engine: the program's kernel is a process of the control group, with helper
+#: processes, confines itself, and has file systems and devices of its own. A waiting sandbox was measured to take
+#: 25 MB and 40 threads; more of them come with the program's own.
 GVISOR = RuntimeFeatures(
     user_namespace=False,
+    time_namespace=False,
     seccomp=False,
     own_devices=True,
     resizes_tmpfs=False,

@@ -79,8 +79,9 @@ def detached_overlay(layers: Iterable[int]) -> int:
     """Return a descriptor of an unmounted read-only overlay of these directories (descriptors, topmost first); the
     overlay ends with it.
 
-    To mount it somewhere and to unmount it again would have the kernel wait for all its processors. And what is in
-    force does not tell where the layers lie. Before Linux 6.8 the kernel refuses more than about a dozen of them.
+    To mount it somewhere and to unmount it again would have the kernel wait for all its processors. And the
+    mount table does not show the paths of the layers. Before Linux 6.8 the kernel refuses more than about a dozen
+    of them.
     """
     paths = [opened_path(fd).encode() for fd in layers]
     lower = b":".join(paths)
@@ -115,7 +116,7 @@ def timer() -> int:
 
 
 def set_timer(fd: int, seconds: float) -> None:
-    """Let a timer run out once, so long from now."""
+    """Arm a timer for one expiry after `seconds`."""
     whole, rest = divmod(max(1, round(seconds * 1e9)), 1_000_000_000)
     spec = (ctypes.c_long * 4)(0, 0, whole, rest)  # no interval, and the time
     _checked("timerfd_settime", _libc.timerfd_settime(fd, 0, spec, None))
@@ -153,20 +154,28 @@ def private_mounts() -> None:
     mount("none", "/", None, MS_REC | MS_PRIVATE)
 
 
-def resize_tmpfs(path: str, size_bytes: int) -> None:
+def resize_tmpfs(path: str, size_bytes: int, inodes: int) -> None:
     """Set the size of a mounted tmpfs, also one in another mount namespace reached by a /proc path."""
-    _reconfigure(path, FSCONFIG_SET_STRING, b"size", str(size_bytes).encode())
+    values = ((b"size", b"%d" % size_bytes), (b"nr_inodes", b"%d" % inodes))
+    _reconfigure(path, *((FSCONFIG_SET_STRING, key, value) for key, value in values))
 
 
 def make_read_only(path: str) -> None:
     """Let nothing more be written to a mounted file system, however it is reached. EBUSY while a file is open."""
-    _reconfigure(path, FSCONFIG_SET_FLAG, b"ro", None)
+    _reconfigure(path, (FSCONFIG_SET_FLAG, b"ro", None))
 
 
-def _reconfigure(path: str, command: int, key: bytes, value: bytes | None) -> None:
+def bound_terminals(path: str, options: Iterable[str]) -> None:
+    """Set all options of a mounted devpts, as `NAME=VALUE`: each omitted one gets its default."""
+    pairs = (option.encode().partition(b"=") for option in options)
+    _reconfigure(path, *((FSCONFIG_SET_STRING, name, value) for name, _, value in pairs))
+
+
+def _reconfigure(path: str, *settings: tuple[int, bytes, bytes | None]) -> None:
     fd = _checked("fspick", _libc.syscall(SYS_FSPICK, AT_FDCWD, path.encode(), FSPICK_NO_AUTOMOUNT))
     try:
-        _configure(fd, command, key, value)
+        for command, key, value in settings:
+            _configure(fd, command, key, value)
         _configure(fd, FSCONFIG_CMD_RECONFIGURE, None, None)
     finally:
         os.close(fd)
@@ -177,5 +186,5 @@ def _configure(fd: int, command: int, key: bytes | None, value: bytes | None) ->
 
 
 def malloc_trim() -> None:
-    """Give memory that is free inside the heap back to the kernel."""
+    """Return free memory of the heap to the kernel."""
     _libc.malloc_trim(0)

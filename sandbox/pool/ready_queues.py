@@ -1,10 +1,10 @@
 """Hold the sandboxes that wait in the warm pool, and choose which to make next.
 
-While runs are going on, nothing is wanted that the pool has half of: on a small machine, making the next sandbox
-would slow the run that is under way.
+While runs are active, a queue refills only when it is below half its size: on a small machine, making the next
+sandbox would slow the present run.
 
-Of what is in doubt one is wanted in any case, whatever waits and however few are to wait: it shows whether
-sandboxes can be made, after a failure and before the first of a language. While nothing is in doubt, nobody looks.
+After a failure, and before a language's first sandbox, one sandbox is made in any case, independent of the
+queue's length: it shows whether sandboxes can be made. Otherwise there is no such check.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ReadyQueue:
     making: int = 0
     #: In a row, of making one.
     failures: int = 0
-    #: Until then none is to be made.
+    #: Until this time no sandbox is made.
     paused_until: float = float("-inf")
     name: str = field(init=False)
 
@@ -61,7 +61,7 @@ class ReadyQueue:
 
 
 class ReadyQueues:
-    """Every language's, and what goes on beside them. Safe for many threads."""
+    """The queues of all languages, and the counts of runs. Safe for many threads."""
 
     def __init__(
         self,
@@ -78,11 +78,11 @@ class ReadyQueues:
         `availability` knows what is in doubt; without `tries` nothing is made to settle that.
         """
         self._tries = tries
-        shelves = [ReadyQueue(language, size) for language, size in sizes.items()]
+        queues = [ReadyQueue(language, size) for language, size in sizes.items()]
         if engine.has_templates:
-            shelves += [ReadyQueue(language, size, name) for (language, name), size in flavour_sizes(sizes).items()]
-            shelves += [ReadyQueue(language, 0, container=True) for language in sizes]
-        self._shelves = {shelf.name: shelf for shelf in shelves}
+            queues += [ReadyQueue(language, size, name) for (language, name), size in flavour_sizes(sizes).items()]
+            queues += [ReadyQueue(language, 0, container=True) for language in sizes]
+        self._queues = {queue.name: queue for queue in queues}
         self._availability = availability
         self._clock = clock
         self._change = threading.Condition()
@@ -93,33 +93,33 @@ class ReadyQueues:
 
     def find(self, language: Language, flavour: str) -> ReadyQueue:
         """Return the variant's queue, or the language's own if the variant has none."""
-        return self._shelves.get(_name(language, flavour)) or self._shelves[_name(language, "")]
+        return self._queues.get(_name(language, flavour)) or self._queues[_name(language, "")]
 
     def find_containers(self, language: Language) -> ReadyQueue:
         """Return the one of the language's containers: its own, where that holds such."""
         return self.find(language, CONTAINER)
 
-    def take(self, shelf: ReadyQueue) -> Sandbox | None:
+    def take(self, queue: ReadyQueue) -> Sandbox | None:
         """Return the sandbox that has waited longest."""
         with self._change:
-            if not shelf.ready:
+            if not queue.ready:
                 return None
-            sandbox = shelf.ready.popleft()
-            if self._wants(shelf):
+            sandbox = queue.ready.popleft()
+            if self._wants(queue):
                 self._change.notify()
         return sandbox
 
     def next_to_fill(self, image_of: Callable[[str], Image | None]) -> tuple[ReadyQueue, Image] | None:
-        """Wait for a shelf that wants filling, the emptiest first; one more is then on its way. None at the end."""
+        """Wait for a queue that wants filling, the emptiest first; one more is then on its way. None at the end."""
         with self._change:
             while not self._closed:
-                for shelf in sorted(self._shelves.values(), key=lambda shelf: shelf.fill_ratio):
-                    image = image_of(shelf.language.id) if self._wants(shelf) else None
+                for queue in sorted(self._queues.values(), key=lambda queue: queue.fill_ratio):
+                    image = image_of(queue.language.id) if self._wants(queue) else None
                     if image is not None:
-                        shelf.making += 1
-                        if any(map(self._wants, self._shelves.values())):
+                        queue.making += 1
+                        if any(map(self._wants, self._queues.values())):
                             self._change.notify()
-                        return shelf, image
+                        return queue, image
                 self._change.wait(self._shortest_pause_s())
         return None
 
@@ -128,39 +128,39 @@ class ReadyQueues:
         """Return whether nothing is filled any more."""
         return self._closed
 
-    def put(self, shelf: ReadyQueue, sandbox: Sandbox) -> bool:
+    def put(self, queue: ReadyQueue, sandbox: Sandbox) -> bool:
         """Add a started sandbox. Return False if it is no longer wanted, or was made only as a test."""
         with self._change:
-            shelf.making -= 1
-            wanted = not self._closed and len(shelf.ready) < shelf.size
+            queue.making -= 1
+            wanted = not self._closed and len(queue.ready) < queue.size
             if wanted:
-                shelf.ready.append(sandbox)
+                queue.ready.append(sandbox)
             return wanted
 
-    def give_up(self, shelf: ReadyQueue) -> None:
+    def give_up(self, queue: ReadyQueue) -> None:
         """Note that a sandbox that was being started will not come."""
         with self._change:
-            shelf.making -= 1
+            queue.making -= 1
 
-    def pause(self, shelf: ReadyQueue) -> None:
+    def pause(self, queue: ReadyQueue) -> None:
         """Want none for a while, as one could not be made: longer after each failure in a row.
 
         Those that fail meanwhile, as fillers and runs do together, are of the same failure.
         """
         with self._change:
-            if self._is_paused(shelf):
+            if self._is_paused(queue):
                 return
-            shelf.paused_until = self._clock() + min(LONGEST_RETRY_S, RETRY_S * 2**shelf.failures)
-            shelf.failures += 1
+            queue.paused_until = self._clock() + min(LONGEST_RETRY_S, RETRY_S * 2**queue.failures)
+            queue.failures += 1
 
-    def resume(self, shelf: ReadyQueue, failures: int) -> None:
+    def resume(self, queue: ReadyQueue, failures: int) -> None:
         """End the pause, as one was made after so many failures.
 
-        If that many count, something was mended, and the others are worth an attempt too.
+        If that many count, a cause was fixed, and the others are worth an attempt too.
         """
         with self._change:
-            shelf.failures = 0
-            for one in self._shelves.values() if failures >= FAILING_FROM else [shelf]:
+            queue.failures = 0
+            for one in self._queues.values() if failures >= FAILING_FROM else [queue]:
                 one.paused_until = float("-inf")
             self._change.notify_all()
 
@@ -190,18 +190,18 @@ class ReadyQueues:
     def ensure_minimum_one(self, language: Language) -> None:
         """Want at least one of a language from now on."""
         with self._change:
-            shelf = self._shelves[_name(language, "")]
-            if shelf.size == 0:
-                shelf.size = 1
+            queue = self._queues[_name(language, "")]
+            if queue.size == 0:
+                queue.size = 1
                 self._change.notify_all()
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the sandboxes that are ready and those that are wanted, by language."""
         with self._change:
             return {
-                name: {"ready": len(shelf.ready), "size": shelf.size}
-                for name, shelf in self._shelves.items()
-                if not shelf.container
+                name: {"ready": len(queue.ready), "size": queue.size}
+                for name, queue in self._queues.items()
+                if not queue.container
             }
 
     def close(self) -> list[Sandbox]:
@@ -209,23 +209,23 @@ class ReadyQueues:
         with self._change:
             self._closed = True
             self._change.notify_all()
-            waiting = [sandbox for shelf in self._shelves.values() for sandbox in shelf.ready]
-            for shelf in self._shelves.values():
-                shelf.ready.clear()
+            waiting = [sandbox for queue in self._queues.values() for sandbox in queue.ready]
+            for queue in self._queues.values():
+                queue.ready.clear()
         return waiting
 
-    def _wants(self, shelf: ReadyQueue) -> bool:
-        lacks = shelf.ready_or_starting < (shelf.size if self._busy == 0 else (shelf.size + 1) // 2)
-        tries = self._tries and not lacks and shelf.making == 0 and self._availability.is_doubtful(shelf.name)
-        return (lacks or tries) and not self._is_paused(shelf)
+    def _wants(self, queue: ReadyQueue) -> bool:
+        lacks = queue.ready_or_starting < (queue.size if self._busy == 0 else (queue.size + 1) // 2)
+        tries = self._tries and not lacks and queue.making == 0 and self._availability.is_doubtful(queue.name)
+        return (lacks or tries) and not self._is_paused(queue)
 
-    def _is_paused(self, shelf: ReadyQueue) -> bool:
-        return self._clock() < shelf.paused_until
+    def _is_paused(self, queue: ReadyQueue) -> bool:
+        return self._clock() < queue.paused_until
 
     def _shortest_pause_s(self) -> float | None:
         """Return the seconds until the first pause ends; None if there is none."""
         at = self._clock()
-        return min((one.paused_until - at for one in self._shelves.values() if one.paused_until > at), default=None)
+        return min((one.paused_until - at for one in self._queues.values() if one.paused_until > at), default=None)
 
 
 def _name(language: Language, way: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sandbox.languages import Language
 
 #: The most that wait of one language: containers, and what is forked, which is there again in milliseconds.
-MOST, MOST_FORKED = 16, 8
+MAX_READY_CONTAINERS, MAX_READY_FORKED = 16, 8
 
 
 def flavour_sizes(sizes: Mapping[Language, int]) -> dict[tuple[Language, str], int]:
@@ -21,7 +21,12 @@ def flavour_sizes(sizes: Mapping[Language, int]) -> dict[tuple[Language, str], i
 
 
 def pool_sizes(
-    languages: list[Language], *, memory_mb: int, wanted: str | None, most: int = MOST, name: str = "WARM_POOL"
+    languages: list[Language],
+    *,
+    memory_mb: int,
+    wanted: str | None,
+    most: int = MAX_READY_CONTAINERS,
+    name: str = "WARM_POOL",
 ) -> dict[Language, int]:
     """Return the number of warm sandboxes of each language: from `wanted` (`python=8,node=4`), else by memory.
 

@@ -1,7 +1,7 @@
 """A moment's delay, for work that would slow down an answer which is on its way.
 
-To wake a thread takes the interpreter's lock from the one that goes on, and on a small machine a processor from
-whoever waits for the answer. So the kernel is asked to do it a little later, in one call.
+Waking a thread costs the running thread the interpreter's lock and, on a small machine, a processor. A timerfd
+wakes it a little later with one system call.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class DelayedWakeup:
             self._set(self._pause_s)
 
     def wait(self) -> bool:
-        """Sleep until that moment; False when nobody will ask again."""
+        """Sleep until that moment. Returns False when there will be no further request."""
         os.read(self._timer, 8)
         self._asked = False
         if not self._ended:

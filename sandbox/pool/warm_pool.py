@@ -1,8 +1,8 @@
 """The warm pool: sandboxes started ahead of need, each used once, made again in the background.
 
-Fillers sleep until there is something to make, or to be seen: whether sandboxes can be made. They hold back while
-runs are going on, and until the answer to the last has had the time to reach whoever waits for it. What has been
-used is taken apart on a thread of its own, after the reply.
+Fillers sleep until there is something to make, or to be seen: whether sandboxes can be made. They pause during
+runs, and until the answer to the last run has had the time to reach its client. A thread of its own destroys used
+sandboxes, after the reply.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ class WarmPool:
         availability: Availability | None = None,
         tries: bool = True,
     ) -> None:
-        """`inspect` is shown every sandbox that is ready, and may raise NotConfined; `availability` is told of each
-        attempt to make one. Without `tries` none is made only to see whether it can be.
+        """`inspect` checks every ready sandbox, and may raise NotConfined; `availability` records each attempt to
+        make one. Without `tries` no sandbox is made only as a test.
         """
         self.availability = availability or Availability()
         self._engine = engine
         self._images = images
-        self._shelves = ReadyQueues(engine, sizes, self.availability, tries=tries)
+        self._queues = ReadyQueues(engine, sizes, self.availability, tries=tries)
         self._metrics = metrics or Metrics()
         self._inspect = inspect
-        #: Whether the sandbox made last was confined as it must be; None before the first.
+        #: True if the last sandbox had every required layer; None before the first.
         self.confined: bool | None = None
-        #: The version of Landlock that its agent put in force, 0 where the kernel has none for it.
+        #: The version of Landlock that its agent enabled, 0 if the kernel has none for it.
         self.landlock: int | None = None
         self._used: deque[Sandbox] = deque()
         self._lull = DelayedWakeup(RESPONSE_GRACE_S)
@@ -88,8 +88,8 @@ class WarmPool:
     def take(self, language: Language, flavour: str = "", owner: str = "") -> tuple[Sandbox, Source]:
         """Return a ready sandbox: a waiting one, or a new one if none waits. Raises NotReady, EngineError.
 
-        `flavour` is that of the template to prefer, where there is one. Where each owner has templates of its own,
-        it is forked from one now, if there is one yet.
+        `flavour` names the preferred template, if it exists. If each owner has its own templates, the sandbox is
+        forked now from one of the owner's, if it is booted.
         """
         found = self._forked_for(owner, language, flavour)
         if found is None:
@@ -113,24 +113,24 @@ class WarmPool:
             return None
 
     def _take_ready(self, language: Language, flavour: str) -> tuple[Sandbox, Source]:
-        image, shelf = self._image(language), self._shelves.find(language, flavour)
-        if (sandbox := self._from_queue(shelf, image)) is not None:
+        image, queue = self._image(language), self._queues.find(language, flavour)
+        if (sandbox := self._from_queue(queue, image)) is not None:
             return sandbox, "pool"
         self._metrics.misses.labels(language.id).inc()
         with self._starts:
             # One may have become ready in the time spent waiting for a turn.
-            if (sandbox := self._from_queue(shelf, image)) is not None:
+            if (sandbox := self._from_queue(queue, image)) is not None:
                 return sandbox, "pool"
-            return self._create_with_retry(image, lambda: self._make(shelf, image)), "cold"
+            return self._create_with_retry(image, lambda: self._make(queue, image)), "cold"
 
     def start_cold(self, language: Language, *, hold: bool = False) -> Sandbox:
         """Start a sandbox in its own container, without a preloaded interpreter unless `hold`.
 
         Raises NotReady, EngineError.
         """
-        image, shelf = self._image(language), self._shelves.find_containers(language)
+        image, queue = self._image(language), self._queues.find_containers(language)
         with self._starts:
-            sandbox = self._create_with_retry(image, lambda: self._make(shelf, image, hold=hold, container=True))
+            sandbox = self._create_with_retry(image, lambda: self._make(queue, image, hold=hold, container=True))
         self._metrics.taken.labels(language.id, "cold").inc()
         return sandbox
 
@@ -141,24 +141,24 @@ class WarmPool:
 
     def run_begins(self) -> None:
         """Note the start of a run: fillers wait while the pool is at least half full."""
-        self._shelves.run_begins()
+        self._queues.run_begins()
 
     def run_ends(self) -> None:
         """Note the end of a run: the fillers may continue shortly."""
-        self._shelves.run_ends()
+        self._queues.run_ends()
         self._lull.request()
 
     def images_changed(self) -> None:
         """Look again at what can be filled."""
-        self._shelves.images_changed()
+        self._queues.images_changed()
 
     def ensure_minimum_one(self, language: Language) -> None:
         """Have at least one of a language warm from now on."""
-        self._shelves.ensure_minimum_one(language)
+        self._queues.ensure_minimum_one(language)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the sandboxes that are ready and those that are wanted, by language."""
-        return self._shelves.counts()
+        return self._queues.counts()
 
     # -- making ------------------------------------------------------------------------------------
 
@@ -168,10 +168,10 @@ class WarmPool:
             raise NotReady(language.id)
         return image
 
-    def _from_queue(self, shelf: ReadyQueue, image: Image) -> Sandbox | None:
+    def _from_queue(self, queue: ReadyQueue, image: Image) -> Sandbox | None:
         """Return the longest-waiting sandbox of the current image that is still alive."""
         while True:
-            sandbox = self._shelves.take(shelf)
+            sandbox = self._queues.take(queue)
             if sandbox is None:
                 return None
             if sandbox.image.digest == image.digest and is_waiting(sandbox):
@@ -191,18 +191,18 @@ class WarmPool:
             repeated.log(logging.WARNING, message, e, key=image.language, language=image.language)
         return make()
 
-    def _make(self, shelf: ReadyQueue, image: Image, *, hold: bool = True, container: bool = False) -> Sandbox:
+    def _make(self, queue: ReadyQueue, image: Image, *, hold: bool = True, container: bool = False) -> Sandbox:
         """Start a sandbox for that queue, and record whether it succeeded."""
         try:
-            sandbox = self._create(image, hold=hold, flavour=shelf.flavour, container=container)
+            sandbox = self._create(image, hold=hold, flavour=queue.flavour, container=container)
         except EngineError as e:
-            self._shelves.pause(shelf)
-            self.availability.failed(shelf.name, str(e))
-            self._shelves.images_changed()
+            self._queues.pause(queue)
+            self.availability.failed(queue.name, str(e))
+            self._queues.images_changed()
             raise
-        failures = self.availability.succeeded(shelf.name)
+        failures = self.availability.succeeded(queue.name)
         if failures:
-            self._shelves.resume(shelf, failures)
+            self._queues.resume(queue, failures)
         return sandbox
 
     def _create(
@@ -239,21 +239,21 @@ class WarmPool:
         self.landlock = version
 
     def _fill(self) -> None:
-        while (chosen := self._shelves.next_to_fill(self._images.get)) is not None:
-            shelf, image = chosen
+        while (chosen := self._queues.next_to_fill(self._images.get)) is not None:
+            queue, image = chosen
             try:
                 with self._starts:
-                    sandbox = self._make(shelf, image, hold=not shelf.container, container=shelf.container)
+                    sandbox = self._make(queue, image, hold=not queue.container, container=queue.container)
             except EngineError as e:
-                if self._shelves.is_closed:  # the engine was told to stop
+                if self._queues.is_closed:  # the engine is stopping
                     return
-                language = shelf.language.id
+                language = queue.language.id
                 remedy = remedy_for(str(e))
                 message = "a warm sandbox could not be made"
                 repeated.log(logging.ERROR, message, key=language, language=language, reason=str(e), remedy=remedy)
-                self._shelves.give_up(shelf)
+                self._queues.give_up(queue)
                 continue
-            if not self._shelves.put(shelf, sandbox):
+            if not self._queues.put(queue, sandbox):
                 sandbox.destroy()
 
     def _destroy_used(self) -> None:
@@ -261,14 +261,14 @@ class WarmPool:
         goes_on = True
         while goes_on:
             goes_on = self._lull.wait()
-            self._shelves.settle_finished_runs()
+            self._queues.settle_finished_runs()
             while self._used:
                 self._used.popleft().destroy()
-                self._shelves.settle_finished_runs()  # the dead may have taken their time
+                self._queues.settle_finished_runs()  # their end may have taken a while
 
     def close(self) -> None:
         """Stop filling and take everything apart."""
-        waiting = self._shelves.close()
+        waiting = self._queues.close()
         self._engine.stop()
         for sandbox in waiting:
             sandbox.kill()

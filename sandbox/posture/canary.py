@@ -70,7 +70,7 @@ class Posture:
         relaxed: bool,
         availability: Availability | None = None,
     ) -> None:
-        """`apparmor` is the profile in use; `availability` is told which canaries started.
+        """`apparmor` is the profile in use; `availability` records which canaries started.
 
         Raises EngineUnusable where there is no posture file.
         """
@@ -78,13 +78,13 @@ class Posture:
         self._engine = engine
         self._catalogue = catalogue
         self._golden = load_golden(engine.name, engine.runtime)
-        # Where the kernel has it, a label must be there: no profile in use is then what is missing.
+        # With AppArmor in the kernel a label is required: without a profile in use, the layer is missing.
         self._apparmor = (apparmor or PROFILE) if apparmor_is_on() else None
         self._relaxed = relaxed
         self._lock = threading.Lock()
         self._found: dict[str, list[Finding]] = {}
         self._good: set[tuple[str, str]] = set()
-        #: Called, once, with the words about a layer that a sandbox made later turned out to lack.
+        #: Called once, with a description, when a later sandbox lacks a layer.
         self.on_failure: Callable[[str], None] | None = None
 
     @property
@@ -105,7 +105,7 @@ class Posture:
         raise NotConfined(problem)
 
     def _judge(self, sandbox: Sandbox) -> str | None:
-        """Remember how an image's canary stands; what is missing, in words. Raises EngineError."""
+        """Record the state of an image's canary. Returns a description of missing layers. Raises EngineError."""
         image = sandbox.image
         findings = settled(lambda: self._findings(sandbox))
         missing = [finding for finding in findings if finding.state == "missing"]

@@ -1,4 +1,4 @@
-"""The bounds that the kernel holds a process's control group to, read from its files, whoever has written them."""
+"""The effective bounds of a process's control group, read from the kernel's files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sandbox.engines.cgroups.mounts import parse_membership, parse_mounts
 
-#: cgroup v1 says "without bound" by the largest multiple of a page in 63 bits.
+#: cgroup v1 represents "no bound" by the largest multiple of a page in 63 bits.
 UNBOUNDED_V1 = 2**60
 
 

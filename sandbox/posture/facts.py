@@ -66,7 +66,7 @@ def _facts(subject: ProcessView, language: Language) -> Facts:
         "no_new_privileges": {"NoNewPrivs": _same(one["NoNewPrivs"] for one in status.values())},
         "seccomp": {
             "Seccomp": _same(one["Seccomp"] for one in status.values()),
-            # Linux 5.9 and newer tell it.
+            # Reported by Linux 5.9 and newer.
             "filters": min(int(one.get("Seccomp_filters", one["Seccomp"] != "0")) for one in status.values()),
         },
         "apparmor": {"label": _same(_label(pid) for pid in subject.processes)},

@@ -15,13 +15,13 @@ from sandbox.posture.layers import LAYERS, Layer
 FOLDER = Path(__file__).resolve().parent
 
 #: `relaxed`: by DISABLE_SANDBOX_SECURITY. `without`: not in force, and not required here. `reported`: the kernel
-#: has it, and whether it is in force no host can see.
+#: has it, but the host cannot see whether it is in force.
 State = Literal["ok", "missing", "relaxed", "without", "reported"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The state of one layer. `detail` says what was measured and, if that differs, what was expected."""
+    """The state of one layer. `detail` names the measured and, if it differs, the expected value."""
 
     layer: str
     state: State
@@ -76,7 +76,7 @@ def _judge(layer: Layer, found: dict[str, Any], golden: Facts, has_apparmor: boo
 
 
 def differences(layer: str, found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Return each fact of a layer that differs from the expected one, in words."""
+    """Describe each fact of a layer that differs from the expected one."""
     holds = _HOLDS.get(layer, _equal)
     return [
         f"{name} is {_shown(found.get(name))} and must be {_shown(wanted.get(name))}"

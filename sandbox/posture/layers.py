@@ -1,4 +1,4 @@
-"""The layers of confinement: what belongs to each, whether it is required, and how to mend one that is missing."""
+"""The layers of confinement: the facts of each, whether it is required, and the remedy if it is missing."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ LAYERS = (
     Layer("root", "read-only, an overlay of its own", "modprobe overlay; " + RUNTIME),
     Layer("mounts", "these and no others, with these flags and sizes", RUNTIME),
     Layer("build_directory", "a bounded place for what is compiled", RUNTIME),
-    Layer("masked", "what tells of the host is covered", RUNTIME),
-    Layer("read_only", "what the kernel takes orders by", RUNTIME),
+    Layer("masked", "files with facts of the host are covered", RUNTIME),
+    Layer("read_only", "the kernel's control files", RUNTIME),
     Layer("cgroup", "memory without swap, processors, processes", "mount the controllers memory, cpu and pids"),
     Layer("rlimits", "descriptors, file size, signals, core", "start the service with hard limits no lower"),
     Layer("network", "loopback alone, no route", "a kernel with network namespaces; " + RUNTIME),

@@ -1,7 +1,7 @@
 """The mounts of a sandbox as its mountinfo shows them to the host: which there are, and how each is held.
 
-See proc_pid_mountinfo(5). Left out is what differs between kernels and changes nothing (atimes, inode numbers) and
-what lies beneath something that is covered, where nobody gets to.
+See proc_pid_mountinfo(5). Left out are irrelevant differences between kernels (atimes, inode numbers) and
+mounts beneath a covered one, which cannot be reached.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _said(mount: Mount, subject: ProcessView, *, sized: bool = True) -> str:
 def _masked(point: str, covered: set[str], subject: ProcessView) -> str:
     if point in covered:
         return "hidden"
-    # No program has run in there, so the path leads where it says.
+    # No program has run in there, so the path cannot be redirected.
     there = f"/proc/{subject.pid}/root{point}"
     if not os.path.lexists(there):
         return "hidden"
@@ -106,7 +106,7 @@ def _masked(point: str, covered: set[str], subject: ProcessView) -> str:
 
 
 def _read_only(point: str, top: dict[str, Mount]) -> str:
-    """Return whether the mount that a path lies in is read-only."""
+    """Return whether the mount of a path is read-only."""
     while point not in top:
         point = os.path.dirname(point)
     return "ro" if "ro" in top[point].flags else "rw"

@@ -1,10 +1,10 @@
 """Number the events of a run, decode its output as it arrives, and keep the number of events bounded.
 
-Output is one event per write where writes are far apart. Where they are close, what comes within a moment of
-the last output goes out together: the first byte is never delayed, and a program that writes a million
+Output is one event per write if writes are far apart. Close writes, within a moment of
+the last output, are sent together: the first byte is never delayed, and a program that writes a million
 single bytes makes some thousands of events and not a million.
 
-For later a log is kept as its timeline: the order and the lengths of the events, beside the result that has
+For later a log is kept as its timeline: the order and the lengths of the events; the result has
 their texts.
 """
 
@@ -16,6 +16,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 OUTPUTS = ("stdout", "stderr")
+#: Events whose data the result has, in their order.
+BY_REFERENCE = ("artifact", "display")
 #: Output this close to the output before it waits for the rest of that moment.
 COALESCE_S = 0.002
 #: The same, for a run that has made this many events already.
@@ -61,7 +63,7 @@ class EventLog:
         """Return the events with a greater number."""
         return self._events[seq:]
 
-    def add(self, kind: str, data: Any) -> None:  # noqa: ANN401  # whatever JSON can say
+    def add(self, kind: str, data: Any) -> None:  # noqa: ANN401  # any JSON
         """Add an event now, after any output that was held."""
         self.flush()
         self._append(kind, data)
@@ -103,7 +105,8 @@ class EventLog:
     def timeline(self) -> list[list[Any]]:
         """Return the events without the texts that the result holds: `[kind, data, t_ms]` each.
 
-        `data` is the number of characters for output, None for an artifact (they are in the result's order).
+        `data` is the number of characters for output, None for an artifact or a display (they are in the result's
+        order).
         """
         return [[event.kind, _reference(event), event.t_ms] for event in self._events]
 
@@ -129,4 +132,4 @@ class EventLog:
 def _reference(event: RunEvent) -> Any:  # noqa: ANN401
     if event.kind in OUTPUTS:
         return len(event.data)
-    return None if event.kind == "artifact" else event.data
+    return None if event.kind in BY_REFERENCE else event.data

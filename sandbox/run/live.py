@@ -1,4 +1,4 @@
-"""One run while the worker has it: what it has said so far, who hears it, and the means to end it early.
+"""One run while the worker has it: its events so far, its listeners, and the means to end it early.
 
 One thread runs it (the owner): it sleeps in poll() and never blocks on a listener. Any thread may cancel it or
 follow its events.
@@ -11,12 +11,14 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from config.clock import now
 from protocol.states import LiveStatus
 from sandbox.run.events import EventLog, RunEvent
+from sandbox.run.inbox import RunInbox, RunInput
 from sandbox.run.reply_channel import HUNG_UP, ReplyChannel
 
 #: A listener that is so far behind its run holds the program's pipes up.
@@ -24,13 +26,13 @@ BEHIND_BYTES = 256 * 1024
 
 #: `status`: only that it waits and that it runs, where it had to wait. `all`: everything, as it happens.
 Subscription = Literal["status", "all"]
-#: Why a run is ended early: somebody asked for it, the service stops, or whoever waited has died.
+#: The reason to end a run early: a request, the stop of the service, or the crash of the waiting api.
 Stop = Literal["cancelled", "stopping", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
 class EventSink:
-    """The reply channel of whoever waits for a run, and which of its events are pushed there."""
+    """The reply channel of a run's waiting client, and the events that are pushed there."""
 
     channel: ReplyChannel
     subscription: Subscription
@@ -41,7 +43,7 @@ class Timestamps:
     """When things happened to a run, in seconds of the monotonic clock; None: they did not."""
 
     accepted: float
-    #: It had its place; it had its sandbox, with its limits in force.
+    #: The times at which it got its place, and its sandbox with applied limits.
     admitted: float | None = None
     ready: float | None = None
     ended: float = 0.0
@@ -57,12 +59,15 @@ class LiveRun:
         *,
         outlet: EventSink | None = None,
         on_status: Callable[[dict[str, Any]], None] | None = None,
+        takes_input: bool = False,
     ) -> None:
+        """`takes_input`: more of it, and signals, may come while it runs."""
+        self.inbox = RunInbox() if takes_input else None
         self.id = run_id
         self.language = language
         self.log = EventLog()
         self.timestamps = Timestamps(time.monotonic())
-        #: Where its result is waited for; None for one that runs in the background, or has been left.
+        #: The channel that waits for its result; None for a background run, or one that was left.
         self.outlet = outlet
         self.stop: Stop | None = None
         #: The data of the newest `info`.
@@ -84,6 +89,16 @@ class LiveRun:
                 self.stop = why
                 os.eventfd_write(self._wake_fd, 1)
 
+    def ask(self, put: Callable[[RunInbox], None]) -> bool:
+        """Put something into the inbox for the owner to see. Returns False if that takes nothing (any more)."""
+        with self._change:
+            if self.inbox is None or self._ended:
+                return False
+            put(self.inbox)
+            if self.inbox.is_fresh and self.inbox.is_served:
+                os.eventfd_write(self._wake_fd, 1)
+        return True
+
     def follow(self, after: int, timeout_s: float) -> tuple[list[RunEvent], bool]:
         """Wait for events with a greater number; return them, and whether the run has ended with them."""
         with self._change:
@@ -97,9 +112,9 @@ class LiveRun:
         """Return whether anybody receives its events as they happen."""
         return self._followers > 0 or (self.outlet is not None and self.outlet.subscription == "all")
 
-    # -- for the owner: what it says ---------------------------------------------------------------
+    # -- for the owner: events ---------------------------------------------------------------------
 
-    def emit(self, kind: str, data: Any = None) -> None:  # noqa: ANN401  # whatever JSON can say
+    def emit(self, kind: str, data: Any = None) -> None:  # noqa: ANN401  # any JSON
         """Emit an event other than output."""
         self.log.add(kind, data)
         self._tell()
@@ -115,12 +130,12 @@ class LiveRun:
         self._tell()
 
     def tick(self) -> None:
-        """Say what is due by the clock."""
+        """Emit the events that are due by the clock."""
         self.log.tick()
         self._tell()
 
     def status(self, status: LiveStatus, **more: int) -> None:
-        """Set the status to queued or running. Status listeners are told only of runs that had to wait."""
+        """Set the status to queued or running. Status listeners get only runs that had to wait."""
         self._waited = self._waited or status == "queued"
         info = {"id": self.id, "language": self.language, "status": status, "at": now(), **more}
         self.info = info
@@ -141,6 +156,37 @@ class LiveRun:
             with self._change:
                 self._change.notify_all()
 
+    # -- for the owner: what is asked of it --------------------------------------------------------
+
+    def serve_requests(self) -> None:
+        """Wake the owner for what is put into the inbox, from now on: it has a program to give it to."""
+        if self.inbox is not None:
+            with self._change:
+                self.inbox.is_served = True
+
+    @property
+    def has_requests(self) -> bool:
+        """Return whether something lies in the inbox that the owner has not seen."""
+        return self.inbox is not None and self.inbox.is_fresh
+
+    def take_requests(self, stdin: RunInput) -> list[int]:
+        """Move input from the inbox to the program's, as far as there is room. Returns the signals among it."""
+        if self.inbox is None:
+            return []
+        with self._change:
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._wake_fd)
+            signals = self.inbox.take(stdin)
+            self._change.notify_all()
+        return signals
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """Wait, on any thread, until the inbox takes more input. Returns False when it does not in that time."""
+        with self._change:
+            return self._change.wait_for(
+                lambda: self._ended or self.inbox is None or self.inbox.has_room, timeout_s
+            )
+
     # -- for the owner: its sleep ------------------------------------------------------------------
 
     @property
@@ -149,7 +195,7 @@ class LiveRun:
         return self.outlet is not None and self.outlet.channel.unsent_bytes > BEHIND_BYTES
 
     def register(self, poller: select.poll) -> None:
-        """Wake the owner for a stop, a listener's departure, and room for what is unsent."""
+        """Wake the owner for a stop, a listener's disconnection, and room for unsent bytes."""
         if self.stop is None:
             poller.register(self._wake_fd, select.POLLIN)
         if self.outlet is not None:
@@ -164,7 +210,7 @@ class LiveRun:
             self.handle_event(fd, event)
 
     def handle_event(self, fd: int, event: int) -> None:
-        """Attend to what the poller said of one of the descriptors registered here."""
+        """Handle the poller's event for a descriptor registered here."""
         if self.outlet is None or fd != self.outlet.channel.closed_fd():
             return
         if event & HUNG_UP:

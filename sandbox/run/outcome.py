@@ -13,10 +13,10 @@ from protocol.states import ENDED_STATUSES, Status
 class ExitFacts:
     """The facts of a run's end, from the host; only `exit_code` and `signal_number` are from the agent.
 
-    Those two are what the agent said, both None if it said nothing. `interrupted` means that whoever waited for
-    the run died, which is the service's failure. `broken` means that the sandbox broke
-    the protocol or its agent died: the program's doing. `not_compiled` means that there was no program to run,
-    and then the OOM kills are the compiler's.
+    Those two are the agent's report, both None without one. `interrupted` means that the api that waited for
+    the run crashed, which is the service's failure. `broken` means that the sandbox broke the protocol, that its
+    agent was killed, or that it wrote too much where that ends it: caused by the program. `not_compiled` means that
+    there was no program to run, and then the OOM kills are the compiler's.
     """
 
     exit_code: int | None = None

@@ -1,6 +1,6 @@
-"""From a job to what the agent is told: every rule of API.md checked again, every default filled in.
+"""From a job to the agent's instructions: every rule of the API checked again, every default filled in.
 
-The worker does not rely on api having checked: this is the same contract, held on the other side of the wall.
+The worker does not rely on api's checks: it enforces the same contract on its side of the socket.
 """
 
 from __future__ import annotations
@@ -8,14 +8,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from config.network_patterns import MAX_PATTERNS, PatternInvalid, parse_pattern
 from protocol import job as rules
 from protocol import limits as limit_rules
-from protocol.job import Job, JobInput, path_problem
+from protocol.job import Job, JobInput, outputs_problem, path_problem
 from protocol.limits import JobInvalid, Limits
-from sandbox.languages import Catalogue, Language
+from protocol.network import NetworkAccess, proxy_environment
+from protocol.session import RUN_RULES
+from sandbox.languages import KERNEL_FLAVOUR, Catalogue, Language
 from storage import Blob
 
-#: What a file takes of a tmpfs is a multiple of this.
+#: The size of a file on a tmpfs is a multiple of this.
 PAGE_BYTES = 4096
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -48,10 +51,28 @@ class ExecutionPlan:
     compiling: CompilePlan | None = None
     #: Which of the language's templates suits best; none in particular when empty.
     flavour: str = ""
-    #: Whether the sandbox must be a container of its own.
+    #: True if the program, or its compiler, is ended when it writes more than is kept.
+    ends_when_cut: bool = False
+    #: True if the sandbox must be a container of its own.
     dedicated_container: bool = False
-    #: Whose it is: where templates are not shared by all, the sandbox comes from one of this owner's.
+    #: The hosts that it may reach; None: it has no network.
+    network: NetworkAccess | None = None
+    #: The cell of a context that it is; None: a program of its own.
+    code: bytes | None = None
+    #: True if more input may come while it runs.
+    stdin_open: bool = False
+    #: Its owner: if templates are not shared by all, the sandbox is forked from one of this owner's.
     owner: str = ""
+    #: The directory beneath /work whose new or changed files are artifacts; `.` is /work itself.
+    outputs: str = rules.DEFAULT_OUTPUTS
+    #: True if it runs in a session.
+    in_session: bool = False
+
+    def as_cell(self) -> ExecutionPlan:
+        """Return the same plan with its code as a cell of a kernel, and not as a file."""
+        files = dict(self.files)
+        code = files.pop(self.language.entry_file)
+        return replace(self, files=tuple(files.items()), code=code)
 
     @property
     def memory_mb(self) -> int:
@@ -68,33 +89,72 @@ def build_plan(job: Job, catalogue: Catalogue, *, compile_timeout_ms: int | None
     if language is None:
         known = ", ".join(catalogue.ids)
         raise JobInvalid(f"language: unknown; known are {known}", param="language", code="unknown_language")
-    limits = Limits.resolve(job.limits, pids_default=language.pids_default)
+    limits = Limits.resolve(
+        job.limits, pids_default=language.pids_default, rules=RUN_RULES if job.session else None
+    )
     _check_strings(job)
+    check_network(job.network)
+    # The environment of a run that reaches hosts names the proxy, unless the run names another.
+    env = job.env if job.network is None else proxy_environment() | job.env
     files = _files(job, language)
+    if job.results:
+        _check_results(job, catalogue, language)
+    # In a session its contexts have results anyway.
+    is_cell = job.results and not job.session
     entry = language.entry_file if job.code is not None else str(job.entrypoint)
     warm = (
         job.interpreter == "warm"
         and language.warm_mode != "none"
         and entry == language.entry_file
-        and not language.affects_startup(job.env, (path for path, _ in files), job.args)
+        and not language.affects_startup(env, (path for path, _ in files), job.args)
     )
     # A name that begins with a dash must not be taken for an option of the interpreter's.
     named = f"./{entry}" if entry.startswith("-") else entry
-    return ExecutionPlan(
+    plan = ExecutionPlan(
         language=language,
         limits=limits,
         argv=tuple(language.command(named)),
         args=job.args,
-        env=language.live_env | job.env if job.live else job.env,
+        # A cell's kernel buffers nothing, and is no interpreter that these variables suit.
+        env=language.live_env | env if job.live and not is_cell else env,
         files=files,
         inputs=_inputs(job, files, limits),
         stdin=_encoded("stdin", job.stdin, rules.MAX_STDIN_BYTES),
         warm=warm,
-        compiling=_compiling(language, named, limits, compile_timeout_ms or limit_rules.COMPILE_TIMEOUT_MS),
-        flavour=_flavour(language, job, entry, files) if warm else "",
+        compiling=_compiling(language, named, limits, job, compile_timeout_ms or limit_rules.COMPILE_TIMEOUT_MS),
+        ends_when_cut=job.ends_when_cut,
+        flavour=KERNEL_FLAVOUR if is_cell else _flavour(language, job, entry, files) if warm else "",
         dedicated_container=job.isolation == "container",
+        stdin_open=job.stdin_open,
         owner=job.key,
+        outputs=_outputs(job),
+        network=job.network,
+        in_session=bool(job.session),
     )
+    return plan.as_cell() if is_cell else plan
+
+
+def _check_results(job: Job, catalogue: Catalogue, language: Language) -> None:
+    """Check that a job that asks for results can have them. Raises JobInvalid."""
+    if not language.has_results:
+        having = ", ".join(one.id for one in catalogue if one.has_results)
+        message = f"results: runs of {language.id} have none; languages that have results are {having}"
+        raise JobInvalid(message, param="results", code="not_supported")
+    if job.code is None or job.args or job.stdin_open:
+        name = "entrypoint" if job.code is None else "args" if job.args else "stdin_open"
+        raise JobInvalid(f"results: not together with {name}; only code is executed as a cell", param="results")
+
+
+def check_network(network: NetworkAccess | None) -> None:
+    """Check the patterns of a run or a session. Raises JobInvalid."""
+    for name, texts in () if network is None else (("allow", network.allow), ("deny", network.deny)):
+        if len(texts) > MAX_PATTERNS:
+            raise JobInvalid(f"network.{name}: more than {MAX_PATTERNS} entries", param=f"network.{name}")
+        for number, text in enumerate(texts):
+            try:
+                parse_pattern(text, is_denied=name == "deny")
+            except PatternInvalid as e:
+                raise JobInvalid(f"network.{name}.{number}: {e}", param=f"network.{name}.{number}") from e
 
 
 def _flavour(language: Language, job: Job, entry: str, files: tuple[tuple[str, bytes], ...]) -> str:
@@ -105,8 +165,9 @@ def _flavour(language: Language, job: Job, entry: str, files: tuple[tuple[str, b
     return next(suiting, "")
 
 
-def _compiling(language: Language, entry: str, limits: Limits, timeout_ms: int) -> CompilePlan | None:
-    """Return the compile phase: never with less than it needs, since a run's limits are about its program."""
+def _compiling(language: Language, entry: str, limits: Limits, job: Job, timeout_ms: int) -> CompilePlan | None:
+    """Return the compile phase: with less than it needs only where the job says so."""
+    lower = _compile_limits(job)
     compiler = language.compiler
     if compiler is None:
         return None
@@ -118,7 +179,22 @@ def _compiling(language: Language, entry: str, limits: Limits, timeout_ms: int) 
         cpus=limit_rules.COMPILE_CPUS,
         pids=max(limits.pids, limit_rules.COMPILE_PIDS),
     )
+    own = replace(own, **{name: min(value, getattr(own, name)) for name, value in lower.items()})
     return CompilePlan(argv=tuple(compiler.command(entry)), env=compiler.env, limits=own)
+
+
+def _compile_limits(job: Job) -> dict[str, int]:
+    """Return the limits of compiling that a job names. Raises JobInvalid."""
+    found: dict[str, int] = {}
+    for name, value in job.compile_limits.items():
+        param = f"compile_limits.{name[:64]}"
+        if name not in limit_rules.COMPILE_LIMITS:
+            raise JobInvalid(f"{param}: there is no such limit", param=param, code="unknown_field")
+        problem = limit_rules.limit_problem(name, value)
+        if problem:
+            raise JobInvalid(f"compile_{problem.message}", param=param, code=problem.code)
+        found[name] = int(value)
+    return found
 
 
 def _encoded(name: str, text: str, maximum: int) -> bytes:
@@ -180,15 +256,13 @@ def _files(job: Job, language: Language) -> tuple[tuple[str, bytes], ...]:
 
 
 def _inputs(job: Job, files: tuple[tuple[str, bytes], ...], limits: Limits) -> tuple[JobInput, ...]:
-    """Return the files in storage: beneath /work/inputs, well-formed, and together no larger than /work."""
+    """Return the files in storage: well-formed, and together no larger than /work, but for a session's."""
     if len(job.files) + len(job.inputs) > rules.MAX_INLINE_FILES:
         raise JobInvalid(f"files: exceed the maximum of {rules.MAX_INLINE_FILES}", param="files")
     found = dict(files)
     sizes = [len(content) for _, content in files]
     for number, item in enumerate(job.inputs):
         problem = path_problem(item.path)
-        if problem is None and not item.path.startswith(f"{rules.INPUTS}/"):
-            problem = f"must be beneath {rules.INPUTS}"
         if problem is None and item.path in found:
             problem = "is given twice"
         if problem is not None:
@@ -201,7 +275,7 @@ def _inputs(job: Job, files: tuple[tuple[str, bytes], ...], limits: Limits) -> t
         sizes.append(item.size)
     room = int(limits.memory_mb * limit_rules.MIB * rules.WORK_SHARE)
     needed = sum(-(-size // PAGE_BYTES) * PAGE_BYTES for size in sizes)
-    if job.inputs and needed > room:
+    if job.inputs and needed > room and not job.session:
         raise JobInvalid(
             f"files: {needed} bytes exceed the {room} that /work holds with limits.memory_mb {limits.memory_mb}",
             param="files",
@@ -209,6 +283,13 @@ def _inputs(job: Job, files: tuple[tuple[str, bytes], ...], limits: Limits) -> t
         )
     _check_nesting(found)
     return job.inputs
+
+
+def _outputs(job: Job) -> str:
+    problem = outputs_problem(job.outputs) if job.outputs else None
+    if problem is not None:
+        raise JobInvalid(f"outputs: {problem}", param="outputs")
+    return job.outputs or rules.DEFAULT_OUTPUTS
 
 
 def _check_nesting(found: dict[str, bytes]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 from typing import Any, Protocol
 
-#: What poll() reports of `ReplyChannel.closed_fd` once the client has hung up.
+#: The events of poll() for `ReplyChannel.closed_fd` after the client has disconnected.
 HUNG_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 #: One JSON object; its values may be anything that orjson encodes, dataclasses included.

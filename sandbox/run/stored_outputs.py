@@ -5,27 +5,38 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Literal
 
+import orjson
+
 from config.pieces import PIECE_BYTES
 from protocol.job import MAX_RECORD_BYTES
 from protocol.result import OutputBlob
 from storage.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sandbox.blobs import BlobWriter
 
+Part = Literal["stdout", "stderr", "results"]
 log = logging.getLogger(__name__)
 
 
-def store_outputs(storage: BlobWriter, stdout: str, stderr: str) -> tuple[OutputBlob, ...]:
+def store_outputs(
+    storage: BlobWriter, stdout: str, stderr: str, results: Sequence[orjson.Fragment] = ()
+) -> tuple[OutputBlob, ...]:
     """Store each output of more than `MAX_RECORD_BYTES`. One that cannot be stored now is kept in the record."""
-    stored = (_stored(storage, "stdout", stdout), _stored(storage, "stderr", stderr))
+    texts: tuple[tuple[Part, str], ...] = (("stdout", stdout), ("stderr", stderr))
+    stored = [
+        _stored(storage, part, text.encode())
+        for part, text in texts
+        if len(text) * 4 > MAX_RECORD_BYTES  # of any text, without counting
+    ]
+    if results:
+        stored.append(_stored(storage, "results", orjson.dumps(list(results))))
     return tuple(blob for blob in stored if blob is not None)
 
 
-def _stored(storage: BlobWriter, part: Literal["stdout", "stderr"], text: str) -> OutputBlob | None:
-    if len(text) * 4 <= MAX_RECORD_BYTES:  # of any text, without counting
-        return None
-    data = text.encode()
+def _stored(storage: BlobWriter, part: Part, data: bytes) -> OutputBlob | None:
     if len(data) <= MAX_RECORD_BYTES:
         return None
     try:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from typing import Any
+
 from tests.adversarial.rows import Case, on_gvisor
 
 #: `attempt(call, *arguments)` prints "refused", or what was done.
@@ -31,7 +35,13 @@ def read(path):
         return file.read(64)
 """
 REFUSED = frozenset({"refused"})
-NO_PROFILE = "gVisor's own kernel answers; what it does leads nowhere"
+#: Tokens of the service, and what names its machine's kernel.
+OF_THE_HOST = ("dev_123", "API_KEYS", os.uname().release)
+
+
+def answered(*also: str) -> dict[str, Mapping[str, Any] | str]:
+    """For `on`: gVisor's own kernel refuses too, or answers in ways that begin like `also` and lead nowhere."""
+    return on_gvisor({"lines": None, "begins": ("refused", *also), "lacks": OF_THE_HOST})
 
 
 def python(code: str, **more) -> Case:
@@ -74,19 +84,23 @@ CASES: dict[str, Case] = {
         "    for kind in (1, 2, 3): c('syscall', 41, ctypes.c_long(family), ctypes.c_long(kind), ctypes.c_long(0))\n"
         "for family in (16, 17, 38, 40):\n"
         "    c('syscall', 41, ctypes.c_long(1 << 32 | family), ctypes.c_long(2), ctypes.c_long(0))\n",
-        on=on_gvisor("its own kernel answers netlink, and knows of this sandbox alone"),
+        # Netlink, which knows of this sandbox alone.
+        on=answered("DONE syscall (41, c_long(16),", "DONE syscall (41, c_long(4294967312),"),
     ),
     "raw sockets": python(
         "for family in (socket.AF_INET, socket.AF_INET6):\n"
         "    for protocol in (1, 17, 255): attempt(socket.socket, family, socket.SOCK_RAW, protocol)\n"
     ),
     "abstract sockets of others": python(
-        "print('refused' if open('/proc/net/unix').read().count(chr(10)) == 1 else open('/proc/net/unix').read())\n"
+        # Those without a name are of its own programs: the loop of a session's kernel has a pair of them.
+        "named = [line for line in open('/proc/net/unix').readlines()[1:] if len(line.split()) > 7]\n"
+        "print(named or 'refused')\n"
     ),
     "interfaces and routes": bash(
         "grep -c : /proc/net/dev; tail -n +2 /proc/net/route | wc -l; tail -n +2 /proc/net/arp | wc -l; echo end",
         stdout="1\n0\n0\nend\n",
-        on=on_gvisor("its /proc/net lists otherwise"),
+        # Its /proc/net lists otherwise, but no more than the loopback interface and its own routes.
+        on=on_gvisor({"stdout": None, "lines": frozenset({"0", "1", "2", "end"})}),
     ),
     # -- the file system ---------------------------------------------------------------------------
     "sockets of the host in the file system": bash("find / -xdev -type s 2>/dev/null; echo end"),
@@ -120,9 +134,11 @@ CASES: dict[str, Case] = {
         "for kind in (0o020000, 0o060000):\n"
         "    for major, minor in ((1, 1), (1, 11), (8, 0), (10, 200), (10, 232)):\n"
         "        attempt(os.mknod, f'n{kind}{major}{minor}', kind | 0o666, os.makedev(major, minor))\n"
+        "        attempt(read, f'n{kind}{major}{minor}')\n"
         "for name in 'mem kmem port kmsg sda vda nvme0n1 kvm fuse net/tun vsock vhost-net loop-control mapper/control'.split():\n"
         "    attempt(os.open, '/dev/' + name, os.O_RDWR)\n",
-        on=on_gvisor("it makes nodes, of devices that it does not have"),
+        # It makes nodes, of devices that it does not have: none is read. Those it opens are its own.
+        on=answered("DONE mknod", "DONE open ('/dev/fuse'", "DONE open ('/dev/net/tun'"),
     ),
     "file handles": python(
         "c('syscall', 303, -100, b'/', (8).to_bytes(4, 'little') + bytes(260), ctypes.byref(ctypes.c_int()), 0)\n"
@@ -147,12 +163,13 @@ CASES: dict[str, Case] = {
         "c('umount2', b'/proc', 0); c('umount2', b'/work', 2); c('umount2', b'/proc/kcore', 2)\n"
         "c('syscall', 430, b'tmpfs', 0); c('syscall', 428, -100, b'/', 1); c('syscall', 442, -100, b'/', 0, None, 0)\n"
     ),
-    "another root": python("c('chroot', b'/work'); c('syscall', 155, b'/work', b'/work')\n", on=on_gvisor(NO_PROFILE)),
+    "another root": python("c('chroot', b'/work'); c('syscall', 155, b'/work', b'/work')\n"),
     "new namespaces": python(
         "for flag in (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000, 0x10020000):\n"
         "    c('unshare', flag)\n"
         "    c('syscall', 56, ctypes.c_ulong(flag | 17), 0, 0, 0, 0) or 0\n",
-        on=on_gvisor(NO_PROFILE),
+        # Namespaces of its own kernel.
+        on=answered("DONE unshare", "DONE syscall (56,"),
     ),
     "others' namespaces": python(
         "for pid in ('1', 'self'):\n"
@@ -166,14 +183,15 @@ CASES: dict[str, Case] = {
         "'su -c true' 'sudo -n true' 'newuidmap 1 0 0 1' 'pkexec true' 'setpriv --reuid 0 true'; do\n"
         '  $try >/dev/null 2>&1 && echo "did $try"\n'
         "done; echo end",
-        on=on_gvisor(NO_PROFILE),
+        on=on_gvisor({"stdout": None, "lines": frozenset({"did unshare -r true", "end"})}),
     ),
     # -- other processes ---------------------------------------------------------------------------
     "PID 1's memory and descriptors": python(
         "for name in 'mem environ maps smaps auxv stack syscall io fd fdinfo map_files root cwd exe'.split():\n"
         "    path = f'/proc/1/{name}'\n"
         "    attempt(os.readlink if name in ('root', 'cwd', 'exe') else os.listdir if name in ('fd', 'fdinfo', 'map_files') else read, path)\n",
-        on=on_gvisor("it heeds no dumpable flag"),
+        # It heeds no dumpable flag; PID 1 has nothing that its program may not know.
+        on=answered("DONE read ('/proc/1/", "DONE listdir ('/proc/1/", "DONE readlink ('/proc/1/"),
     ),
     "tracing PID 1": python(
         "for request in (16, 0x4206, 17): c('ptrace', request, 1, 0, 0)\n"
@@ -182,7 +200,14 @@ CASES: dict[str, Case] = {
         "c('syscall', 312, 1, os.getpid(), 0, 0, 0); c('syscall', 440, 1, 0, 0, 0, 0)\n"
         "fd = libc.syscall(434, 1, 0)\n"
         "c('syscall', 438, fd, 0, 0)\n",
-        on=on_gvisor("its own kernel lets equals trace each other, within the sandbox"),
+        # Equals may trace each other there, which stops the agent: the program's own run.
+        on=on_gvisor(
+            {
+                "status": ("succeeded", "timeout", "failed", "killed"),
+                "lines": None,
+                "begins": ("refused", "DONE ptrace", "DONE syscall (31", "DONE syscall (438"),
+            }
+        ),
     ),
     "killing all there is": bash("kill -9 -1; kill -9 1; kill -TERM 1; kill -STOP 1; kill -INT 1; sleep 0.1; echo end", on=on_gvisor({"status": ("killed", "succeeded"), "stdout": None})),
     "other processes": bash(
@@ -199,13 +224,15 @@ CASES: dict[str, Case] = {
     "bpf, perf, userfaultfd, kcmp, io_uring": python(
         "c('syscall', 321, 0, bytes(120), 120); c('syscall', 298, bytes(128), 0, -1, -1, 0); c('syscall', 323, 1)\n"
         "c('syscall', 312, os.getpid(), os.getppid(), 0, 0, 0); c('syscall', 425, 1, bytes(120))\n",
-        on=on_gvisor("it has an io_uring of its own"),
+        # It has an io_uring of its own.
+        on=answered("DONE syscall (425,"),
     ),
     "modules, kexec, reboot, swap": python(
         "c('syscall', 175, b'', 0, b''); c('syscall', 313, 0, b'', 0); c('syscall', 246, 0, 0, None, 0)\n"
         "c('syscall', 169, 0xfee1dead, 672274793, 0x4321FEDC, None); c('syscall', 167, b'/work/s', 0)\n"
         "c('syscall', 163, b'/work/a'); c('syscall', 103, 2, None, 0); c('syscall', 172, 3)\n",
-        on=on_gvisor("it answers syslog from its own kernel"),
+        # Of its own kernel's messages.
+        on=answered("DONE syscall (103,"),
     ),
     "the kernel's settings": python(
         "for path in ('/proc/sysrq-trigger', '/proc/sys/kernel/core_pattern', '/proc/sys/kernel/modprobe', "
@@ -214,18 +241,21 @@ CASES: dict[str, Case] = {
         "    attempt(write, path)\n"
         "for name in ('uid_map', 'gid_map', 'setgroups', 'oom_score_adj', 'timerslack_ns', 'loginuid', 'coredump_filter'):\n"
         "    attempt(write, f'/proc/{os.getpid()}/{name}', b'-1')\n",
-        on=on_gvisor("its /proc takes some of these, for its own kernel"),
+        # Settings of its own kernel.
+        on=answered("DONE write ('/proc/"),
     ),
     "control groups": bash(
         "find / -name cgroup.procs 2>/dev/null | head -3; find / -name release_agent 2>/dev/null | head -3; "
         "for f in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max; do "
         "{ echo 0 > $f; } 2>/dev/null && echo wrote $f; done; echo end",
-        on=on_gvisor("it shows control groups of its own making"),
+        # Groups of its own making.
+        on=on_gvisor({"stdout": None, "begins": ("end", "/sys/fs/cgroup/", "/proc/", "wrote /sys/fs/cgroup/")}),
     ),
     "what tells of the host": bash(
         "for f in kcore kallsyms keys timer_list interrupts cmdline modules iomem ioports slabinfo diskstats "
         "partitions swaps locks config.gz; do head -c 100 /proc/$f 2>/dev/null | head -1; done; ls /sys; echo end",
-        on=on_gvisor("it has some of these, and none of the host's"),
+        # It has some of these, of its own kernel.
+        on=on_gvisor({"stdout": None, "contains": ("end",), "lacks": OF_THE_HOST}),
     ),
     "more rights": python(
         "for uid in (0, 1, 65534):\n"
@@ -244,13 +274,14 @@ CASES: dict[str, Case] = {
         "attempt(os.sched_setscheduler, 0, os.SCHED_FIFO, os.sched_param(1))\n"
         "for what in (2, 3):\n"
         "    c('syscall', 251, 1, 0, 1 << 13 | 4)\n",
-        on=on_gvisor("its own scheduler takes any priority"),
+        # Its own scheduler takes any priority.
+        on=answered("DONE setpriority", "DONE sched_setscheduler", "DONE syscall (251,"),
     ),
     "the clock and the name": python(
         "import time\n"
         "attempt(time.clock_settime, time.CLOCK_REALTIME, 0); attempt(socket.sethostname, 'x'); c('setdomainname', b'x', 1)\n"
         "c('syscall', 159, bytes(208)); c('syscall', 164, bytes(16), None); c('vhangup')\n",
-        on=on_gvisor("it answers adjtimex"),
+        on=answered("DONE syscall (159,"),
     ),
     "the terminal": python(
         "import fcntl, termios\n"
@@ -261,9 +292,9 @@ CASES: dict[str, Case] = {
     "another personality": python(
         "for bits in (8, 0x40000, 0x0040000 | 1, 0x0100000, 0x0400000, 0x8000000):\n"
         "    if bits != 0x40000: c('personality', ctypes.c_ulong(bits))\n",
-        on=on_gvisor(NO_PROFILE),
+        on=answered("DONE personality"),
     ),
-    "a filter of one's own": python("c('syscall', 317, 1, 0, None); c('syscall', 317, 0, 0, None)\n", on=on_gvisor(NO_PROFILE)),
+    "a filter of one's own": python("c('syscall', 317, 1, 0, None); c('syscall', 317, 0, 0, None)\n", on=answered("DONE syscall (317,")),
     # -- while compiling ---------------------------------------------------------------------------
     "Rust includes a file of the host": Case(
         "rust",
@@ -278,7 +309,8 @@ CASES: dict[str, Case] = {
         status=("failed",),
         contains=("couldn't read",),
         lacks=("PATH=",),
-        on=on_gvisor("it heeds no dumpable flag; what is read is PID 1's own environment"),
+        # It heeds no dumpable flag; the environment that is read is the agent's own.
+        on=on_gvisor({"status": ("failed", "succeeded"), "contains": (), "lacks": OF_THE_HOST}),
     ),
     "Go embeds a file of the host": Case(
         "go",

@@ -56,6 +56,17 @@ BODIES: dict[str, tuple[Any, str | None]] = {
         f"path {path[:20]!r}": (files(path), None)
         for path in ("../x", "/etc/passwd", "a/../../x", "", ".", "..", "a//b", "a/", "a\x00b", "x" * 300, "a/" * 600 + "b", "./a", "a/./b")
     },
+    **{
+        f"a pattern {text[:20]!r}": (run(network={"allow": [text]}), "network.allow.0")
+        for text in ("", "API.example", "a b", "a\n", "a\x00", "http:" + "//a.example", "a.example/", "a.example.", "0x7f.1",
+                     "2130706433", "127.1", "127.0.0.01", "::1%lo", "[::1", "a..b", "*.*.example", "a*", "a.example:0",
+                     "a.example:99999", "a.example:http", "ａ.example", "x" * 300, "../sh", "*.1")
+    },
+    "a network that is no object": (run(network=["a.example"]), "network"),
+    "a network with another field": (run(network={"allow": [], "proxy": "x"}), "network.proxy"),
+    "patterns that are no list": (run(network={"allow": "a.example"}), "network.allow"),
+    "a pattern that is no text": (run(network={"allow": [1]}), "network.allow.0"),
+    "too many patterns": (run(network={"allow": ["a.example"] * 65}), "network.allow"),
     "the same path twice": (files("a", "a"), None),
     "a file where a directory is": (files("a", "a/b"), None),
     "the entry file's path beside code": (files("main.sh"), None),

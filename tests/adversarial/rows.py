@@ -18,8 +18,8 @@ def on_gvisor(instead: Mapping[str, Any] | str) -> dict[str, Mapping[str, Any] |
 class Case:
     """`code` may name {state} (the service's directory on the host) and {port}; `on` is what a column has instead.
 
-    What is expected: one of `status`; `stdout` in full, or each line of it one of `lines`; `contains` and `lacks` of
-    both outputs; `reasons` for which files were left out.
+    What is expected: one of `status`; `stdout` in full, or each line of it one of `lines`, or each to begin with one
+    of `begins`; `contains` and `lacks` of both outputs; `reasons` for which files were left out.
     """
 
     language: str
@@ -27,6 +27,7 @@ class Case:
     status: tuple[str, ...] = ("succeeded",)
     stdout: str | None = None
     lines: frozenset[str] | None = None
+    begins: tuple[str, ...] | None = None
     contains: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
     #: What must hold of the whole result.
@@ -40,7 +41,8 @@ class Case:
 def judge(case: Case, result: Mapping[str, Any], column: str) -> None:
     """Hold a run's result against what the case expects of this column."""
     wanted = {
-        name: getattr(case, name) for name in ("status", "stdout", "lines", "contains", "lacks", "facts", "reasons")
+        name: getattr(case, name)
+        for name in ("status", "stdout", "lines", "begins", "contains", "lacks", "facts", "reasons")
     }
     special = case.on.get(column, {})
     assert not isinstance(special, str)
@@ -53,6 +55,8 @@ def judge(case: Case, result: Mapping[str, Any], column: str) -> None:
         found = result["stdout"].splitlines()
         assert found, said
         assert set(found) <= wanted["lines"], said
+    if wanted["begins"] is not None:
+        assert [line for line in result["stdout"].splitlines() if not line.startswith(wanted["begins"])] == [], said
     compiler = result["compile"] or {}
     text = "".join((result["stdout"], result["stderr"], compiler.get("stdout", ""), compiler.get("stderr", "")))
     assert [piece for piece in wanted["contains"] if piece not in text] == [], said

@@ -61,6 +61,34 @@ RUNTOOLS = {
     "an array": b"[]",
 }  # fmt: skip
 
+#: Of RunTools' sandboxes.
+SANDBOXES = {
+    **{f"template {name[:20]!r}": {"template": name} for name in NAMES},
+    **{f"template {value!r}": {"template": value} for value in (1, 1.5, [], {}, True)},
+    **{f"name {name[:20]!r}": {"name": name} for name in ("a b", "", "x" * 129, "\u0000", "\u202e", "a\n")},
+    **{f"memory {text!r}": {"resources": {"memory": text}} for text in ("", "0MB", "-1GB", "9" * 400 + "GB", "1e9GB", "1 TB", "１GB")},
+    **{f"resources {value!r}": {"resources": value} for value in ("4GB", [], 1, {"vcpus": "2"}, {"vcpus": -1}, {"memory": 1})},
+    **{f"idle {value!r}": {"idleTimeout": value} for value in (-1, 1.5, "600", True, [])},
+    **{f"tags {value!r}": {"tags": value} for value in ("ci", 1, [None], {"a": 1}, ["x" * 5000], {"x" * 600: "y"})},
+    **{f"env {value!r}": {"env": value} for value in ([], {"A=B": "x"}, {"": "x"}, {"A": "x\x00"}, {"A": None}, {"A": "x" * 5000})},
+    "too much metadata": {"metadata": {f"m{number}": "" for number in range(15)}},
+    "a mount of the host": {"mounts": [{"workspaceId": "..", "path": "/etc"}]},
+    "a key of SSH": {"sshKeys": ["ssh-ed25519 AAAA"]},
+    "a password": {"rootPassword": "x"},
+    "nested too deep": b'{"resources":' * 2_000,
+    "an array": b"[]",
+    "not UTF-8": b"\xff\xfe",
+}  # fmt: skip
+COMMANDS = {
+    **{f"command {value!r}": {"command": value} for value in (None, "", 1, [], ["ls"], {}, "a\x00b")},
+    "a long command": {"command": "x" * 300_000},
+    **{f"timeout {value!r}": {"command": "ls", "timeout": value} for value in (0, -1, 1.5, "1", True, 2**63, 10**30, 3_600_001)},
+    **{f"cwd {value!r}": {"command": "ls", "cwd": value} for value in (1, [], "a\x00", "/" + "x" * 2000)},
+    **{f"env {value!r}": {"command": "ls", "env": value} for value in ([], {"A=B": "x"}, {"A": 1})},
+    "nested too deep": b'{"env":' * 2_000,
+    "an array": b"[]",
+}  # fmt: skip
+
 
 def send(service, path, body):
     return service.post(path, data=body if isinstance(body, bytes) else json.dumps(body).encode())
@@ -86,3 +114,42 @@ def test_runtools(service, name):
     assert 0 < len(error["message"]) < 300
     # The name of a file of the client's own may end in it.
     assert not TELLTALE.search(error["message"].replace("main.py", "")), error
+
+
+@pytest.mark.parametrize("name", SANDBOXES)
+def test_sandboxes_of_runtools(service, name):
+    check_refusal(send(service, "/v1/sandboxes", SANDBOXES[name]))
+
+
+@pytest.fixture(scope="module")
+def sandbox(service):
+    made = service.post("/v1/sandboxes", json={"template": "bash", "resources": {"memory": "128MB"}})
+    assert made.status == 201, made.raw
+    yield made.body["data"]["id"]
+    service.request("DELETE", f"/v1/sandboxes/{made.body['data']['id']}")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_of_runtools(service, sandbox, name):
+    check_refusal(send(service, f"/v1/sandboxes/{sandbox}/exec", COMMANDS[name]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["..", "%2e%2e", "sandbox-", "sandbox-%00", "x" * 5000, "%ff", "sess_%2f", "*", "'--", "sandbox-" + "a" * 26],
+)
+def test_names_of_sandboxes(service, sandbox, name):
+    """None of them is one, and none of them ends one."""
+    for method, path, body in (("GET", "", None), ("DELETE", "", None), ("POST", "/exec", b'{"command":"id"}')):
+        reply = service.request(method, f"/v1/sandboxes/{name}{path}", body, {"Content-Type": "application/json"})
+        assert reply.status in (400, 404, 405), reply.raw[:300]
+        assert not TELLTALE.search(reply.raw.decode(errors="replace")), reply.raw[:300]
+    assert service.get(f"/v1/sandboxes/{sandbox}").body["data"]["status"] == "running"
+
+
+def check_refusal(reply):
+    assert reply.status == 400, (reply.status, reply.raw[:300])
+    error = reply.body["error"]
+    assert (list(error), error["code"]) == (["code", "message", "requestId"], "invalid_request")
+    assert 0 < len(error["message"]) < 300
+    assert not TELLTALE.search(error["message"]), error

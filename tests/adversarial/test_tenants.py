@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("invariants")
 HELLO_S = 2.0
 CGROUPS = Path("/sys/fs/cgroup")
 #: What an attack may have the kernel hold that is charged to no run, until the runs are ended.
-UNCHARGED_MB = 200
+UNCHARGED_MB, NOTICED_MB = 200, 40
 
 #: The default of IO_READ_MB_S.
 READ_MB_S = Settings.model_fields["io_read_mb_s"].default
@@ -65,8 +65,9 @@ def test_a_hello_beside_an_attack(service, name):
     # The machine that runs the tests is not theirs alone: one in twenty may be late.
     assert sorted(took)[len(took) * 95 // 100] <= HELLO_S, took
     if name == "file locks":
-        assert statuses == {"killed"}
         assert most < UNCHARGED_MB
+        # On a busy machine its time may be over before it has done enough to be noticed.
+        assert statuses == {"killed"} or most < NOTICED_MB
 
 
 READS_ARE_HELD = pytest.mark.skipif(

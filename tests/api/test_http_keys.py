@@ -233,13 +233,7 @@ def test_the_plans_storage_bounds_uploads_and_artifacts(service):
     key = made(service, "test-small")["key"]
 
     def upload(size):
-        data = (
-            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-            + bytes(size)
-            + b"\r\n--x--\r\n"
-        )
-        headers = {"Content-Type": "multipart/form-data; boundary=x"}
-        return service.request("POST", "/v1/files", data, headers, token=key)
+        return service.upload(bytes(size), token=key)
 
     refused(upload(1024 * 1024 + 1), 413, "storage_quota_exceeded", "file")
     assert upload(600_000).status == 200

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from tests.support.workers import pids
+from tests.support.processes import opened, statuses
+from tests.support.workers import pids, the_worker
 from worker.privileges import KEPT
 
 REQUIRED = {
@@ -44,13 +44,6 @@ def test_health_says_the_same(service):
     assert health.keys() == ready.keys()
 
 
-def statuses(pid):
-    """Of every thread of a process: each has its own rights."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        lines = (line.partition(":") for line in (task / "status").read_text().splitlines())
-        yield {name: value.strip() for name, _, value in lines}
-
-
 def test_api_has_no_rights_no_groups_and_no_engine(service):
     for pid in pids(service, "api"):
         for status in statuses(pid):
@@ -63,18 +56,9 @@ def test_api_has_no_rights_no_groups_and_no_engine(service):
         assert b"DOCKER_HOST=" not in environment
 
 
-def opened(pid):
-    folder = Path(f"/proc/{pid}/fd")
-    for name in os.listdir(folder):
-        try:
-            yield os.readlink(folder / name)
-        except FileNotFoundError:
-            continue
-
-
 def test_worker_has_the_fewest_capabilities_that_work(service):
     kept = sum(1 << number for number, _ in KEPT.values())
-    (pid,) = pids(service, "worker")
+    pid = the_worker(service)
     for status in statuses(pid):
         for name in ("CapPrm", "CapEff", "CapBnd"):
             assert int(status[name], 16) & ~kept == 0, name

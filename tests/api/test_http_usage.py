@@ -13,9 +13,11 @@ from tests.support.workers import until
 
 FIELDS = [
     "object", "from", "to", "plan", "runs", "runs_limit", "cpu_seconds", "wall_seconds", "gb_seconds", "bytes_in",
-    "bytes_out", "by_language",
+    "bytes_out", "sessions", "session_seconds", "session_cpu_seconds", "session_gb_seconds", "egress_bytes",
+    "by_language",
 ]  # fmt: skip
 SUMS = ("runs", "cpu_seconds", "wall_seconds", "gb_seconds", "bytes_in", "bytes_out")
+OF_SESSIONS = ("sessions", "session_seconds", "session_cpu_seconds", "session_gb_seconds", "egress_bytes")
 
 
 @pytest.fixture
@@ -68,16 +70,13 @@ def test_the_sums_are_those_of_the_runs(service, key):
     reply = service.get(f"/v1/usage{span()}", {"Accept": "text/csv"}, token=key)
     assert reply.headers["content-type"] == "text/csv; charset=utf-8"
     rows = list(csv.DictReader(io.StringIO(reply.raw.decode())))
-    assert list(rows[0]) == ["day", "language", *SUMS]
+    assert list(rows[0]) == ["day", "language", *SUMS, *OF_SESSIONS]
     for name in SUMS:
         assert close(sum(float(row[name]) for row in rows), expected[name]), name
 
 
 def test_inputs_count_and_so_does_what_is_another_keys_not(service, key):
-    data = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nfour\r\n--x--\r\n'
-    file = service.request(
-        "POST", "/v1/files", data, {"Content-Type": "multipart/form-data; boundary=x"}, token=key
-    ).body
+    file = service.upload(b"four", token=key).body
     body = b'{"language":"bash","code":"cat inputs/a","files":[{"path":"a","id":"%s"}]}' % file["id"].encode()
     assert service.post("/v1/runs", data=body, token=key).body["stdout"] == "four"
     usage = service.get(f"/v1/usage{span()}", token=key).body
@@ -86,10 +85,10 @@ def test_inputs_count_and_so_does_what_is_another_keys_not(service, key):
 
 def test_nothing_was_used(service, key):
     usage = service.get("/v1/usage?from=2020-01-01&to=2020-12-31", token=key).body
-    assert [usage[name] for name in SUMS] == [0] * 6
+    assert [usage[name] for name in (*SUMS, *OF_SESSIONS)] == [0] * 11
     assert (usage["from"], usage["to"], usage["by_language"]) == ("2020-01-01", "2020-12-31", {})
     reply = service.get("/v1/usage?from=2020-01-01&to=2020-01-01", {"Accept": "text/csv"}, token=key)
-    assert reply.raw == b"day,language,runs,cpu_seconds,wall_seconds,gb_seconds,bytes_in,bytes_out\r\n"
+    assert reply.raw.decode() == ",".join(("day", "language", *SUMS, *OF_SESSIONS)) + "\r\n"
 
 
 def test_this_month_when_nothing_is_said(service, key):

@@ -1,4 +1,4 @@
-"""The commands and programs in docs/clients.md run as they stand."""
+"""The commands and programs in docs/clients.md, and the programs in docs/sessions.md, run as they stand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-TEXT = (REPO / "docs/clients.md").read_text()
+TEXT = "".join((REPO / "docs" / name).read_text() for name in ("clients.md", "sessions.md"))
 
 
 def blocks(language):
@@ -43,7 +43,10 @@ def test_what_is_typed_does_what_it_says(environment, tmp_path, block):
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    if "exec" in block:
+    if "sessions exec" in block:
+        assert done.stdout.startswith("kept\n")
+        assert (tmp_path / "copy.txt").read_text() == "kept\n"
+    elif "exec" in block:
         assert done.stdout.startswith("2\nAlice\nfrom a folder\nfrom stdin\nprint(input())\n{")
         assert (tmp_path / "results/x").read_text() == "x\n"
 

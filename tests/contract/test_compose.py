@@ -22,11 +22,25 @@ import pytest
 from ops.images.debian import HOST_CERTIFICATES, host_sources
 from ops.images.inputs import BuildInputs
 from tests.support.dockerd import Dockerd
+from tests.support.egress_servers import WebServer
+from tests.support.workers import until
 
 REPO = Path(__file__).resolve().parents[2]
 PROJECT = "runyard-test"
 SETTINGS_WITHOUT_DEFAULT = ("API_KEYS", "SIGNING_KEY")
 READY_WITHIN_S = 180
+#: The account of the api in its image, deploy/docker/Dockerfile.
+API_UID = 1879048192
+#: The settings file as docs/compose.md mounts it.
+IN_CONTAINER = "/var/lib/runyard/runyard.toml"
+ADMIN_TOKEN = "admin_of_the_settings_file"
+OVERRIDE = f"""
+services:
+  api:
+    volumes: [./runyard.toml:{IN_CONTAINER}:ro]
+  worker:
+    volumes: [./runyard.toml:{IN_CONTAINER}:ro]
+"""
 #: Where apt's mirrors are named, in the archive of the base: builds outside of Docker mount their own.
 LIST = "./etc/apt/sources.list"
 pytestmark = [
@@ -141,6 +155,11 @@ def stage(folder: Path) -> Path:
             shutil.copy(REPO / name, folder / name)
     certificates = Path(os.environ.get("SSL_CERT_FILE") or HOST_CERTIFICATES)
     shutil.copy(certificates, folder / "deploy/docker/certificates/host.crt")
+    (folder / "docker-compose.override.yml").write_text(OVERRIDE)
+    settings = folder / "runyard.toml"
+    settings.write_text(f'admin_token = "{ADMIN_TOKEN}"\nmax_sessions = 1\n')
+    settings.chmod(0o400)
+    os.chown(settings, API_UID, API_UID)
     return folder
 
 
@@ -197,7 +216,9 @@ def test_the_api_has_no_power(composed):
     assert {binding["HostIp"] for bindings in host["PortBindings"].values() for binding in bindings} == {
         "127.0.0.1"
     }
-    assert not [mount for mount in api["Mounts"] if "docker" in mount["Destination"] or mount["Type"] == "bind"]
+    assert not [mount for mount in api["Mounts"] if "docker" in mount["Destination"]]
+    bound = [(mount["Destination"], mount["RW"]) for mount in api["Mounts"] if mount["Type"] == "bind"]
+    assert bound == [(IN_CONTAINER, False)]
     socket_volume = next(mount for mount in api["Mounts"] if mount["Destination"] == "/var/lib/runyard/run")
     assert socket_volume["RW"] is False
     _, status = composed.inside("api", "grep -E 'Cap(Eff|Bnd)|NoNewPrivs' /proc/1/status")
@@ -215,6 +236,18 @@ def test_only_the_worker_holds_the_engine(composed):
     assert not environment & set(SETTINGS_WITHOUT_DEFAULT)
 
 
+def test_both_read_the_settings_file_that_is_mounted(composed):
+    service = composed.service
+    assert service.get("/v1/admin/keys", token=ADMIN_TOKEN).status == 200
+    first = service.post("/v1/sessions", {"language": "bash"})
+    assert first.status == 201, first.body
+    second = service.post("/v1/sessions", {"language": "bash"})
+    ran = service.post(f"/v1/sessions/{first.body['id']}/runs", {"code": "echo inside"})
+    assert (second.status, second.body["error"]["code"]) == (503, "overloaded")
+    assert (ran.status, ran.body["stdout"]) == (200, "inside\n")
+    assert service.request("DELETE", f"/v1/sessions/{first.body['id']}").status == 200
+
+
 def test_both_say_that_they_are_well(composed):
     deadline = time.monotonic() + 60
     while {composed.container(name)["State"]["Health"]["Status"] for name in ("api", "worker")} != {"healthy"}:
@@ -226,3 +259,31 @@ def test_both_say_that_they_are_well(composed):
 def test_no_secret_has_a_default(composed, name):
     assert name in composed.call("config", without=name, check=False)
     assert "Missing mandatory value" in composed.call("config", without=name, check=False)
+
+
+def test_a_run_reaches_the_hosts_that_egress_permits_by_a_container_of_its_own(composed):
+    """Comes last: the services are started again, with the profile `egress`."""
+    (network,) = composed.container("api")["NetworkSettings"]["Networks"].values()
+    address = network["Gateway"]  # this machine, as the containers see it
+    web = WebServer(address)
+    url, permitted = f"http://{address}:{web.server_port}/hello", f"{address}:{web.server_port}"
+    composed.environment |= {"EGRESS": "on", "EGRESS_ALLOW": permitted, "EGRESS_PRIVATE": f"{address}/32"}
+    try:
+        composed.call("build", "egress")
+        composed.call("--profile", "egress", "up", "-d", "--no-build")
+        composed.wait()
+        until(lambda: composed.container("egress")["State"]["Health"]["Status"] == "healthy", 60)
+        code = f"exec 3<>/dev/tcp/127.0.0.1/3128\nprintf 'GET {url} HTTP/1.1\\r\\nHost: {permitted}\\r\\n\\r\\n' >&3\ncat <&3"
+        ended = composed.service.run("bash", code, network={"allow": [permitted]})
+        assert (ended["stdout"].endswith(f"hello from {web.server_port}\n"), ended["isolation"]["network"]) == (
+            True,
+            "proxy",
+        ), ended
+        egress = composed.container("egress")
+        assert (egress["HostConfig"]["CapDrop"], egress["HostConfig"]["ReadonlyRootfs"]) == (["ALL"], True)
+        assert [mount["Destination"] for mount in egress["Mounts"]] == ["/var/lib/runyard/run/egress"]
+        assert not {entry.partition("=")[0] for entry in egress["Config"]["Env"]} & set(SETTINGS_WITHOUT_DEFAULT)
+        assert composed.container("worker")["HostConfig"]["NetworkMode"] == "none"
+    finally:
+        web.close()
+        composed.call("--profile", "egress", "rm", "-fsv", "egress")

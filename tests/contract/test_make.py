@@ -15,6 +15,7 @@ import pytest
 
 from ops.down import left_over
 from ops.state import StatePlace, processes, supervisor_pid
+from tests.support.workers import the_first_of
 
 REPO = Path(__file__).resolve().parents[2]
 TESTS_STATE = Path(os.environ.get("RUNYARD_TEST_STATE", "/var/lib/runyard-test"))
@@ -170,7 +171,7 @@ def test_the_api_runs_unprivileged_from_a_copy_of_its_own(port):
             assert int(status[name], 16) == 0, name
         assert os.readlink(f"/proc/{pid}/cwd") == "/"
         assert str(REPO).encode() not in Path(f"/proc/{pid}/maps").read_bytes()
-    (worker,) = (pid for pid, argv in found.items() if b"worker" in argv)
+    worker = the_first_of(pid for pid, argv in found.items() if b"worker" in argv)
     assert TOKEN.encode() not in Path(f"/proc/{worker}/environ").read_bytes()
 
 
@@ -178,7 +179,7 @@ def test_the_api_runs_unprivileged_from_a_copy_of_its_own(port):
 def test_a_killed_worker_is_replaced_and_a_killed_supervisor_takes_everything_with_it(port):
     assert make(port, "up").returncode == 0
     place = StatePlace(STATE)
-    (worker,) = (pid for pid, argv in arguments().items() if b"worker" in argv)
+    worker = the_first_of(pid for pid, argv in arguments().items() if b"worker" in argv)
     os.kill(worker, signal.SIGKILL)
     deadline = time.monotonic() + 20
     while hello(port) != (200, "2\n") and time.monotonic() < deadline:

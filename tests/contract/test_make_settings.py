@@ -20,6 +20,7 @@ from ops.down import left_over
 from ops.record import read_record
 from ops.state import StatePlace, processes, running_places, supervisor_pid
 from tests.support.own_service import new_state
+from tests.support.workers import the_first_of
 
 REPO = Path(__file__).resolve().parents[2]
 TOKEN, ADMIN_TOKEN = "file_t0ken_1", "an-admin-token-of-the-file"
@@ -152,9 +153,12 @@ def test_what_make_up_prints_works_as_it_stands(configured):
 
 
 def test_each_process_has_the_variables_that_it_reads_and_root_alone_the_record(configured):
-    environments = {pid: Path(f"/proc/{pid}/environ").read_bytes() for pid in processes(configured.place)}
-    arguments = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in environments}
-    (worker,) = (pid for pid, argv in arguments.items() if b"worker" in argv)
+    environments, arguments = {}, {}
+    for pid in processes(configured.place):
+        with contextlib.suppress(OSError):  # a sandbox that has ended meanwhile
+            environments[pid] = Path(f"/proc/{pid}/environ").read_bytes()
+            arguments[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    worker = the_first_of(pid for pid, argv in arguments.items() if b"worker" in argv)
     apis = [pid for pid, argv in arguments.items() if b"gunicorn" in argv]
     assert apis
     for pid in apis:

@@ -63,6 +63,15 @@ def test_api_has_no_rights_no_groups_and_no_engine():
     }
 
 
+def test_egress_has_an_account_of_its_own_no_rights_and_only_its_socket():
+    egress = unit("runyard-egress")
+    assert (egress["User"], egress["Group"], egress["SupplementaryGroups"]) == ("runyard-egress",) * 2 + ("",)
+    assert (egress["CapabilityBoundingSet"], egress["AmbientCapabilities"]) == ("", "")
+    assert (egress["NoNewPrivileges"], egress["ProtectSystem"]) == ("yes", "strict")
+    assert egress["ReadWritePaths"] == "/var/lib/runyard/run/egress"
+    assert "/var/lib/runyard/db" in egress["InaccessiblePaths"]
+
+
 def test_worker_has_the_capabilities_that_it_keeps():
     worker = unit("runyard-worker")
     assert set(worker["CapabilityBoundingSet"].split()) == set(KEPT) | {"CAP_SETPCAP"}
@@ -94,6 +103,7 @@ def exposure(name):
 def test_the_units_leave_little_exposed():
     assert exposure("runyard-worker") <= 5.0
     assert exposure("runyard-api") <= 1.5
+    assert exposure("runyard-egress") <= 1.5
 
 
 def test_each_protection_that_the_worker_goes_without_has_its_reason():
@@ -112,10 +122,12 @@ def test_the_account_of_the_api_is_the_one_of_the_settings():
     line = (UNITS[0].parent / "runyard.sysusers.conf").read_text().splitlines()[-1].split()
     uid = Settings.model_fields["uid_base"].default
     assert line[:3] == ["u", "runyard-api", f"{uid}:{uid}"]
+    accounts = (UNITS[0].parent / "runyard.sysusers.conf").read_text()
+    assert f"\nu runyard-egress {uid + 1}:{uid + 1} " in accounts
 
 
 def test_a_missing_layer_is_not_tried_again():
-    for name in ("runyard-worker", "runyard-api"):
+    for name in ("runyard-worker", "runyard-api", "runyard-egress"):
         assert unit(name)["RestartPreventExitStatus"] == "78"
 
 
@@ -141,4 +153,5 @@ def test_systemd_makes_the_account_and_the_directory(tmp_path):
         assert done.returncode == 0, done.stderr
         assert "ailed" not in done.stderr
     assert "runyard-api:x:1879048192:1879048192:" in (tmp_path / "etc/passwd").read_text()
+    assert "runyard-egress:x:1879048193:1879048193:" in (tmp_path / "etc/passwd").read_text()
     assert (tmp_path / "var/lib/runyard").is_dir()

@@ -58,9 +58,15 @@ GVISOR = {
     ),
     "test_sockets_of_other_families_are_refused": "its own kernel answers netlink, and knows of this sandbox alone",
     "test_what_the_kernel_tells_of_the_host_is_masked": "its /proc has few of these, and none of the host's",
+    "test_a_program_that_fails_has_its_hint[a read-only file]": "it answers EACCES, as for a file of another user",
+    "test_a_program_that_fails_has_its_hint[disk]": "its tmpfs keeps the size that it was started with",
+    "test_a_program_that_fails_has_its_hint[threads]": "the host counts the tasks of gVisor's kernel too",
 }
 #: What Debian 12's release of 2022 cannot do and a later one can.
 GVISOR_2022 = {
+    "test_a_process_owns_its_terminal": "its /dev/tty cannot be opened",
+    "test_ctrl_c_reaches_the_foreground_group": "its terminals make no signals of what is typed",
+    "test_the_terminals_of_a_sandbox_are_its_own": "its /dev/pts cannot be listed",
     "test_inputs_and_outputs_belong_to_the_run": "it refuses a flag of statx that stat(1) gives",
 }
 #: And the other way about.

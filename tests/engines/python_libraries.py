@@ -14,12 +14,24 @@ LIBRARIES = {
         "print('vegaEmbed' in open('outputs/chart.html').read())",
         "bar y\nTrue\n",
     ),
+    "e2b-charts": Sample(
+        "import matplotlib.pyplot as plt\n"
+        "from e2b_charts import chart_figure_to_dict\n"
+        "figure, axes = plt.subplots(); axes.plot([1, 2], [3, 4])\n"
+        "print(chart_figure_to_dict(figure)['elements'][0]['points'])",
+        "[(1.0, 3.0), (2.0, 4.0)]\n",
+    ),
     "beautifulsoup4": Sample(
         "from bs4 import BeautifulSoup\n"
         "for parser in ('html.parser', 'lxml'):\n"
         "    page = BeautifulSoup('<ul><li>a<li class=x>b &amp; c</ul>', parser)\n"
         "    print(page.select_one('li.x').get_text(strip=True), len(page.find_all('li')))",
         "b & c 2\nb & c 2\n",
+    ),
+    "ipython": Sample(
+        "from IPython.core.inputtransformer2 import TransformerManager\n"
+        "print(TransformerManager().transform_cell('x = 1').strip())",
+        "x = 1\n",
     ),
     "jinja2": Sample(
         "from jinja2 import Environment\n"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import tomllib
 
 import pytest
+
+from sandbox.images import ImageStore
+from tests.support.service import REPO
 
 LANGUAGES = ("go", "rust")
 MAIN = {"go": "main.go", "rust": "main.rs"}
@@ -305,6 +310,24 @@ def test_a_program_runs(run, name):
     assert result["compile"]["exit_code"] == 0
 
 
+def test_the_cache_of_go_is_never_too_old(service):
+    """A day after its last cleaning `go build` cleans its cache again, and fails if it cannot note that it has."""
+    image = ImageStore(service.state / "images").get("go")
+    notes = [
+        found for layer in image.layers if os.path.lexists(found := f"{layer}/usr/local/lib/go/cache/trim.txt")
+    ]
+    assert [os.readlink(note) for note in notes] == ["/opt/build/trim.txt"]
+    path = f"/v1/sessions/{service.post('/v1/sessions', json={'language': 'go'}).body['id']}"
+    line = (
+        "printf 'module m\\n' > go.mod; printf 'package main\\nfunc main() { println(42) }\\n' > main.go; "
+        "rm -f /opt/build/trim.txt; go build -o /opt/build/m . && test -s /opt/build/trim.txt && /opt/build/m"
+    )
+    env = tomllib.loads((REPO / "runners/go/runner.toml").read_text())["compile"]["env"]
+    done = service.post(f"{path}/processes", json={"command": line, "env": env, "wait": True}).body
+    service.request("DELETE", path)
+    assert (done["exit_code"], done["stderr"]) == (0, "42\n"), done
+
+
 # name: (language, program, what the compiler's or the program's stderr must hold)
 NOT_COMPILED = {
     "go type": ("go", go("x := 1\nfmt.Println(x + `a`)", "fmt"), "main.go:7:"),
@@ -375,7 +398,7 @@ def test_warnings_are_the_compilers_and_not_the_programs(run):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_small_program_is_quick_and_finds_nothing_but_its_own_file(run, language):
     best = min(run(language, HELLO[language])["compile"]["wall_ms"] for _ in range(5))
-    assert best < 600
+    assert best < 1500  # a third of that on a machine of 2023; it is a bound for a loaded one
     looks = {
         "go": go(
             'for _, d := range []string{"/work", "/opt/build", "/tmp", "/work/outputs"} {\n'
@@ -539,7 +562,14 @@ def test_a_compiler_that_takes_too_much_memory_is_an_oom(run, name):
         (None, None, None),
         (None, None, 1),
     ]
-    assert result["usage"] | {"queue_ms": 0} == {"wall_ms": 0, "cpu_ms": 0, "max_rss_mb": 0, "queue_ms": 0}
+    assert result["usage"] | {"queue_ms": 0} == {
+        "wall_ms": 0,
+        "cpu_ms": 0,
+        "max_rss_mb": 0,
+        "queue_ms": 0,
+        "egress_bytes": 0,
+        "shared": False,
+    }
     hello_is_quick(run)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from protocol.job import JobFile
+from tests.engines.test_contexts import opened
 from tests.support.security_modules import APPARMOR
 from tests.support.workers import Worker, until
 
@@ -155,9 +156,9 @@ def test_two_children_share_nothing_but_what_is_read_only(worker):
     inodes = [{tuple(item) for item in look["inodes"]} for look in seen]
     assert inodes[0].isdisjoint(inodes[1])
     shared = {name for name, value in one["namespaces"].items() if value == two["namespaces"][name]}
-    assert shared == {"time", "time_for_children"}
+    assert shared == set()
     ours = {name: os.readlink(f"/proc/self/ns/{name}") for name in one["namespaces"]}
-    assert {name for name in ours if ours[name] == one["namespaces"][name]} <= {"time", "time_for_children"}
+    assert {name for name in ours if ours[name] == one["namespaces"][name]} == set()
 
 
 @pytest.mark.skipif(APPARMOR, reason="AppArmor refuses every lock on a file of the image")
@@ -369,7 +370,14 @@ def test_a_template_that_ends_or_hangs_costs_no_run_its_result(start, runtime, h
     assert [result["stdout"] for result in results] == ["done\n"] * 9, results
     for code in ("print(1)", "import numpy"):  # each flavour, down to those that the old one had made ready
         until(lambda code=code: worker.run(code=code)["isolation"]["source"] == "template", 60)
-    until(lambda: worker.run(code="import numpy") and templates(worker).isdisjoint(before), 60)
+
+    def used():
+        worker.run(code="import numpy")
+        with opened(worker.dispatcher, "python"):  # the template of sessions is asked by them alone
+            pass
+        return templates(worker).isdisjoint(before)
+
+    until(used, 60)
 
 
 def test_a_template_killed_at_any_moment_costs_no_run_its_result(start):
@@ -412,8 +420,15 @@ def test_a_template_is_replaced_after_so_many_sandboxes(start):
     first = templates(worker)
     sources = [worker.run(code="print(1)")["isolation"]["source"] for _ in range(20)]
     assert set(sources) == {"template"}
-    # The other flavour's is hardly worn; of the plain ones, no more than one and its successor are there.
-    until(lambda: len(templates(worker) & first) == 1 and len(templates(worker)) <= 3, 60)
+
+    # Those of the other two flavours are hardly worn; of the plain ones, no more than one and its successor are there. A worn one
+    # stays until the last sandbox forked from it has gone, and where its successor takes longer than the runs above,
+    # one of these waits in the pool: another run has to take it.
+    def is_replaced() -> bool:
+        worker.run(code="print(1)")
+        return len(templates(worker) & first) == 2 and len(templates(worker)) <= 4
+
+    until(is_replaced, 60)
 
 
 def test_a_template_out_of_memory_is_replaced(start):
@@ -432,10 +447,11 @@ def test_a_template_out_of_memory_is_replaced(start):
 def test_a_worker_that_stops_does_not_wait_for_a_template_that_boots(start):
     """Pandas takes a second or more to import; nothing of its template is left either, as after each test here."""
     worker = start.begin()
-    until(lambda: "worker serves" in worker.log.read_text() and len(templates(worker)) == 2, 90)
+    until(lambda: "worker serves" in worker.log.read_text() and len(templates(worker)) >= 2, 90)
     assert worker.stop() == 0
     said = worker.log.read_text()
-    assert '"flavour":"science"' not in said, "it was killed before it was ready"
+    ready = [flavour for flavour in ("science", "kernel") if f'"flavour":"{flavour}"' in said]
+    assert len(ready) < 2, "one was killed before it was ready"
     assert "containers serve instead" not in said
 
 

@@ -32,16 +32,11 @@ def test_below_the_reserve_new_work_is_refused_and_the_rest_goes_on(start_servic
     until(lambda: service.get(f"/v1/runs/{running}").body["status"] == "running")
     filler = small_disk / place / "filler"
     filler.write_bytes(bytes(60 * MIB))
-    boundary = "----x"
-    form = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--{boundary}--\r\n'
-    ).encode()
-    upload = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     for reply in (
         service.post("/v1/runs", json=HELLO),
         service.post("/v1/runs", json={**HELLO, "background": True}),
         service.post("/v1/runs", json={**HELLO, "stream": True}),
-        service.request("POST", "/v1/files", form, upload),
+        service.upload(b"x"),
     ):
         assert (reply.status, reply.body["error"]["code"]) == (503, "storage_low"), reply.body
         assert int(reply.headers["retry-after"]) >= 1

@@ -206,7 +206,7 @@ def test_a_worker_killed_between_blob_and_record_leaves_what_can_be_removed(star
 @pytest.mark.parametrize(
     ("item", "words"),
     [
-        (JobInput("x", "upload", "0" * 64, 1), "beneath inputs"),
+        (JobInput("/x", "upload", "0" * 64, 1), "relative"),
         (JobInput("inputs/../x", "upload", "0" * 64, 1), "'..'"),
         (JobInput("inputs/x", "upload", "../../etc/passwd", 1), "names no blob"),
         (JobInput("inputs/x", "elsewhere", "0" * 64, 1), "must be upload or artifact"),

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 
+from sandbox.engines.oci.slots import MADE_AT_START
 from tests.support.own_service import UNREACHABLE, is_ready
 from tests.support.workers import pids, until
 
@@ -101,6 +102,22 @@ def until_found(word):
 
     until(look, 20)
     return found[0]
+
+
+def test_more_sessions_live_than_slots_were_made_at_the_start(shared_service):
+    service = shared_service(SESSIONS_MEMORY_MB="3000")
+    number = MADE_AT_START + 16
+    body = {"language": "bash", "limits": {"memory_mb": 64, "pids": 16}, "freeze_after_s": 1}
+    paths = []
+    for n in range(number):
+        reply = service.post("/v1/sessions", json=body)
+        assert reply.status == 201, (n, reply.body)
+        paths.append(f"/v1/sessions/{reply.body['id']}")
+    for n, path in enumerate(paths):
+        assert service.post(f"{path}/runs", json={"code": f"echo {n}; id -u"}).body["stdout"] == f"{n}\n1000\n"
+    for path in paths:
+        assert service.request("DELETE", path).status == 200
+    assert service.post("/v1/runs", json={"language": "bash", "code": "echo hi"}).body["stdout"] == "hi\n"
 
 
 def test_more_sessions_than_may_live_are_refused_and_those_that_live_are_kept(shared_service):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from api.keys.static_keys import static_callers
-from config.settings import parse_api_keys
+from config.static_keys import parse_api_keys
 from records import migrate, open_records
 from records.runs import NewRun
 from tests.support.apiprocess import Api

@@ -54,7 +54,7 @@ def test_a_killed_workers_sandboxes_die_by_themselves(start_worker):
     until(lambda: worker.sandbox_processes() == [])
     again = start_worker()  # reaps the groups
     assert again.run(code="print(2)")["stdout"] == "2\n"
-    assert "removed what a dead worker had left" in again.log.read_text()
+    assert "removed the remains of a killed worker" in again.log.read_text()
 
 
 def test_a_stopped_worker_lets_runs_finish(start_worker):

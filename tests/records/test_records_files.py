@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from records.files import FileRecord, OverStorage, StoredBlob
+from records.files import FileRecord, StorageQuotaExceeded, StoredBlob
 from records.retention import Policy, sweep
 from tests.records.builders import a_file, an_end, ended, unique
 
@@ -48,20 +48,20 @@ def test_whatever_a_name_holds_it_is_only_a_name(records, text):
 def test_the_limit_is_on_all_of_an_owners_files(records):
     owner = unique("key")
     first = records.files.put(owner, a_file(size=60), limit_bytes=100)
-    assert records.files.put(owner, a_file(size=41), limit_bytes=100) == OverStorage(60, 100)
+    assert records.files.put(owner, a_file(size=41), limit_bytes=100) == StorageQuotaExceeded(60, 100)
     assert isinstance(records.files.put(owner, a_file(size=40), limit_bytes=100), FileRecord)
-    assert records.files.put(owner, a_file(size=1), limit_bytes=100) == OverStorage(100, 100)
+    assert records.files.put(owner, a_file(size=1), limit_bytes=100) == StorageQuotaExceeded(100, 100)
     assert isinstance(records.files.put(owner, a_file(size=0), limit_bytes=100), FileRecord)
     records.files.delete(owner, first.id)
     assert records.files.stored_bytes(owner) == 40
-    assert records.files.put(unique("key"), a_file(size=101), limit_bytes=100) == OverStorage(0, 100)
+    assert records.files.put(unique("key"), a_file(size=101), limit_bytes=100) == StorageQuotaExceeded(0, 100)
 
 
 def test_artifacts_are_never_refused_but_count(records):
     owner = unique("key")
     ended(records, owner, an_end(artifacts=(a_file(size=80), a_file(size=70))))
     assert records.files.stored_bytes(owner) == 150
-    assert records.files.put(owner, a_file(size=1), limit_bytes=100) == OverStorage(150, 100)
+    assert records.files.put(owner, a_file(size=1), limit_bytes=100) == StorageQuotaExceeded(150, 100)
 
 
 def test_a_runs_artifacts_are_those_that_are_still_there(records):
@@ -99,7 +99,7 @@ def test_an_expired_file_is_gone_before_it_is_swept(own_records, clock):
     assert records.files.stored_bytes("key_a") == file.size + kept.size
     assert sweep(records.retention, Policy(runs_days=1, runs_count=9), clock.now_ms) == 1
     assert records.files.stored_bytes("key_a") == kept.size
-    assert records.files.unnamed(before_ms=clock.now_ms + 1) == (file_blob(file),)
+    assert records.files.unreferenced(before_ms=clock.now_ms + 1) == (file_blob(file),)
 
 
 def file_blob(file, area="upload"):
@@ -112,13 +112,13 @@ def test_a_blob_is_unnamed_when_the_last_file_that_names_it_is_gone(own_records,
     for file in (one, two):
         records.files.put("key_a", file)
     records.files.delete("key_a", one.id)
-    assert records.files.unnamed(before_ms=clock.now_ms + 1) == ()
+    assert records.files.unreferenced(before_ms=clock.now_ms + 1) == ()
     records.files.delete("key_a", two.id)
-    assert records.files.unnamed(before_ms=clock.now_ms) == ()
-    assert records.files.unnamed(before_ms=clock.now_ms + 1) == (file_blob(one),)
-    assert records.files.unnamed(before_ms=clock.now_ms + 1) == (file_blob(one),)
-    records.files.forget([file_blob(one)])
-    assert records.files.unnamed(before_ms=clock.now_ms + 1) == ()
+    assert records.files.unreferenced(before_ms=clock.now_ms) == ()
+    assert records.files.unreferenced(before_ms=clock.now_ms + 1) == (file_blob(one),)
+    assert records.files.unreferenced(before_ms=clock.now_ms + 1) == (file_blob(one),)
+    records.files.delete_rows([file_blob(one)])
+    assert records.files.unreferenced(before_ms=clock.now_ms + 1) == ()
 
 
 def test_a_blob_that_is_named_anew_is_not_unnamed(own_records, clock):
@@ -127,7 +127,7 @@ def test_a_blob_that_is_named_anew_is_not_unnamed(own_records, clock):
     records.files.put("key_a", file)
     records.files.delete("key_a", file.id)
     records.files.put("key_b", a_file(b"same"))
-    assert records.files.unnamed(before_ms=clock.now_ms + 1) == ()
+    assert records.files.unreferenced(before_ms=clock.now_ms + 1) == ()
 
 
 def test_an_upload_and_an_artifact_of_the_same_bytes_are_two_blobs(own_records, clock):
@@ -139,7 +139,7 @@ def test_an_upload_and_an_artifact_of_the_same_bytes_are_two_blobs(own_records, 
     assert records.files.in_use([*wanted, StoredBlob("upload", sha(b"unknown"))]) == wanted
     records.runs.delete("key_a", run_id)
     assert records.files.in_use(wanted) == {StoredBlob("upload", upload.sha256)}
-    assert records.files.unnamed(before_ms=clock.now_ms + 1) == (StoredBlob("artifact", artifact.sha256),)
+    assert records.files.unreferenced(before_ms=clock.now_ms + 1) == (StoredBlob("artifact", artifact.sha256),)
 
 
 def test_many_blobs_are_asked_after_in_one_call(records):
@@ -148,7 +148,7 @@ def test_many_blobs_are_asked_after_in_one_call(records):
     records.files.put(owner, file)
     blobs = [StoredBlob("upload", sha(b"%d" % number)) for number in range(1700)]
     assert records.files.in_use([*blobs, file_blob(file)]) == {file_blob(file)}
-    records.files.forget(blobs)
+    records.files.delete_rows(blobs)
     assert records.files.in_use([]) == frozenset()
 
 

@@ -70,7 +70,7 @@ def test_nothing_of_a_run_outlives_it(own_records, clock):
     assert records.runs.request("key_a", run_id) is None
     assert records.runs.events("key_a", run_id) is None
     assert records.files.stored_bytes("key_a") == 0
-    assert records.files.unnamed(before_ms=clock.now_ms + 1) == (StoredBlob("artifact", artifact.sha256),)
+    assert records.files.unreferenced(before_ms=clock.now_ms + 1) == (StoredBlob("artifact", artifact.sha256),)
 
 
 def test_a_runs_idempotency_key_outlives_it_for_its_day(own_records):

@@ -164,7 +164,7 @@ def test_recovery_sees_no_run_that_is_accepted_meanwhile_and_each_other_once(own
 
 def test_usage_is_added_up_when_runs_end_and_only_then(records):
     owner = unique("key")
-    used = RunUsage(cpu_ms=3, wall_ms=10, memory_mb_ms=2560, bytes_in=100, bytes_out=7)
+    used = RunUsage(cpu_ms=3, wall_ms=10, memory_mb_ms=2560, bytes_in=100, bytes_out=7, egress_bytes=5)
     late = NOW_MS + 86_400_000
     ended(records, owner, an_end(usage=used))
     ended(records, owner, an_end(usage=used))
@@ -179,6 +179,7 @@ def test_usage_is_added_up_when_runs_end_and_only_then(records):
         (last, "python", 1, 3),
     ]
     assert (rows[1].wall_ms, rows[1].memory_mb_ms, rows[1].bytes_in, rows[1].bytes_out) == (20, 5120, 200, 14)
+    assert rows[1].egress_bytes == 10
     assert records.usage.usage(owner, first, first) == rows[:2]
     assert records.usage.usage(unique("key"), first, last) == ()
 

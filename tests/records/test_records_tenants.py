@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from api.keys.static_keys import static_callers
-from config.settings import SettingsError, parse_api_keys
+from config.settings import SettingsError
+from config.static_keys import parse_api_keys
 from records import migrate
-from records.files import FileRecord, OverStorage
+from records.files import FileRecord, StorageQuotaExceeded
 from records.runs import Duplicate
 from records.sql.database import parse_url
 from records.tenants import StaticTenant, TenantsWouldMerge
@@ -56,7 +57,7 @@ def test_all_that_a_token_had_follows_its_label(own_records):
     assert records.runs.accept(new_run(now), key()) == Duplicate(run.id)
     assert records.usage.counted(now, "all") == 1
     assert records.files.get(now, file.id) == file
-    assert records.files.put(now, a_file(size=11), limit_bytes=100) == OverStorage(90, 100)
+    assert records.files.put(now, a_file(size=11), limit_bytes=100) == StorageQuotaExceeded(90, 100)
     assert [owner for owner, _ in records.retention.largest_keys(above=0, most=5)] == [now]
     assert records.runs.finish(live, 1, an_end()), "a run that was live at the upgrade ends as its tenant's"
     assert [usage.runs for usage in records.usage.usage(now, *days())] == [2]
@@ -149,7 +150,7 @@ def test_processes_that_start_together_agree(empty_url, open_at):
     assert len({tuple(each) for each in found}) == 1
     program = (
         "import sys; from records import open_records; from api.keys.static_keys import static_callers;"
-        "from config.settings import parse_api_keys;"
+        "from config.static_keys import parse_api_keys;"
         "print([c.id for _, c in static_callers(parse_api_keys(sys.argv[2]), open_records(sys.argv[1]).tenants)])"
     )
     argv = [sys.executable, "-c", program, empty_url, "old:alice,t2:bob,t3"]

@@ -45,6 +45,10 @@ QUICK: dict[str, tuple[str, ...]] = {
         "test_worker.py::test_a_malformed_request_is_refused_and_the_worker_lives",
         "test_worker.py::test_only_api_and_root_may_speak_to_the_worker",
     ),
+    "kernels": (
+        "test_kernels.py::test_results_and_output_in_order",
+        "test_kernels.py::test_interrupt_between_cells",
+    ),
     "limits": ("test_limits_redis.py",),
     "records": ("test_records_idempotency.py", "test_records_keys.py", "test_records_runs.py"),
     "storage": ("test_areas.py", "test_contract.py"),

@@ -29,6 +29,10 @@ GIVEN: list[tuple[str, tuple[int, ...]]] = [
     ("clone", (0x4111,)),  # posix_spawn: CLONE_VM | CLONE_VFORK | SIGCHLD
     *((name, ()) for name in ("fork", "vfork", "execve", "execveat", "wait4", "exit_group", "futex", "mmap")),
     *(("socket", (family, kind)) for family in (1, 2, 10) for kind in (1, 2, 0x80801)),
+    *(("socket", (family, kind, protocol)) for family in (2, 10) for kind, protocol in ((1, 6), (2, 17))),
+    ("socket", (2, 1, UPPER | 6)),
+    *(("mmap", (0, 4096, 3, flags, -1, 0)) for flags in (0x02, 0x01, 0x22, 0x4022, 0x20022, 0x100022)),
+    *(("memfd_create", (0, flags)) for flags in (0, 1, 3, 8, 16)),
     ("socketpair", (1, 1)),
     ("mknod", (0, S_IFIFO | 0o644)),
     ("mknodat", (AT_FDCWD, 0, S_IFIFO | 0o600)),
@@ -56,6 +60,12 @@ GIVEN: list[tuple[str, tuple[int, ...]]] = [
     *(("fcntl", (3, command)) for command in (*range(10), 1030, 1031, 1032, 1033, 1034, UPPER | 6)),
     # Terminals, FIONREAD, FIONBIO, FIOCLEX, and what is asked of an interface without the lock of all networks.
     *(("ioctl", (3, request)) for request in (0x5401, 0x5413, 0x5414, 0x541B, 0x5421, 0x5451, 0x8004_5430)),
+    *(
+        ("ioctl", (3, request))
+        for request in (0x540E, 0x540F, 0x5422, 0x5425, 0x5429, 0x802C_542A, 0x4004_5431, 0x5441)
+    ),
+    # Of other files: flags, extents, clones; of namespaces and random numbers.
+    *(("ioctl", (3, request)) for request in (0x8008_6601, 0xC020_660B, 0x4004_9409, 0xB701, 0x8004_5200)),
     *(("ioctl", (3, request)) for request in (0x8905, 0x8910, 0x8913, 0x8933, UPPER | 0x5401)),
     # They only ever restrict.
     *((name, ()) for name in ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self")),
@@ -92,6 +102,19 @@ REFUSED: list[tuple[str, tuple[int, ...], int]] = [
     *(("socket", (1 << 32 | family, 2), errno.ENOSYS) for family in (1, 2, 10, 16, 17, 38, 40)),
     ("socket", (1 << 63 | 2, 2), errno.ENOSYS),
     *(("socketpair", (family, 2), errno.ENOSYS) for family in (2, 10, 16, 40)),
+    # Protocols for which the host's kernel looks for a module, or that have settings and workers of their own.
+    *(
+        ("socket", (family, kind, high | protocol), errno.ENOSYS)
+        for family in (2, 10)
+        for kind in (1, 2, 3)
+        for protocol in (1, 2, 33, 58, 132, 136, 143, 255, 262)
+        for high in (0, UPPER)
+    ),
+    # Line disciplines are modules too.
+    *(("ioctl", (3, request), errno.ENOSYS) for request in (0x5423, UPPER | 0x5423)),
+    # Huge pages are one pool of the machine, which no control group of memory counts.
+    *(("mmap", (0, 4096, 3, high | 0x4_0022, -1, 0), errno.ENOSYS) for high in (0, UPPER, 21 << 26)),
+    *(("memfd_create", (0, high | 4), errno.ENOSYS) for high in (0, UPPER, 21 << 26)),
     *(("clone", (flag | 0x11,), errno.ENOSYS) for flag in CLONE_NAMESPACES.values()),
     *(("mknod", (0, kind | 0o600), errno.ENOSYS) for kind in (S_IFCHR, S_IFBLK)),
     *(("mknodat", (AT_FDCWD, 0, kind | 0o600), errno.ENOSYS) for kind in (S_IFCHR, S_IFBLK)),

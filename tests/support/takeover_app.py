@@ -7,7 +7,7 @@ import threading
 from flask import Response, request
 
 from api.app import create_app
-from api.server.gunicorn_worker import TAKE_OVER_KEY
+from api.http.takeover import TAKE_OVER_KEY
 
 
 def make():

@@ -118,7 +118,32 @@ def pids(service, what: str) -> list[int]:
                 continue
             if word in words and f"STATE_DIR={service.state}".encode() in environment:
                 found.append(int(name))
-    return sorted(found)
+    # The worker's helper, which makes slots, is forked from it and has its words.
+    return sorted(pid for pid in found if what != "worker" or _parent(pid) not in found)
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def the_worker(service) -> int:
+    """The worker of a service, without the process beside it, which is a child of the same command."""
+    return the_first_of(pids(service, "worker"))
+
+
+def the_first_of(found) -> int:
+    """The process among these whose parent is none of them."""
+    found = set(found)
+    (first,) = [pid for pid in found if _parent(pid) not in found]
+    return first
+
+
+def _parent(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("PPid:"))
 
 
 def until(condition, seconds=10.0):

@@ -20,7 +20,7 @@ from api.keys.schemas import AdminKeyListOut, AdminUsageOut, BulkKeysOut, PlansO
 from api.openapi.models import AdminRunList
 from config.settings import SettingsError
 from protocol.result import JobError, Result
-from tests.unit.test_api_app import LIMITS, Api, areas, assert_envelope
+from tests.unit.test_api_app import LIMITS, Api, areas, assert_envelope, upload_form
 
 ADMIN_TOKEN = "an-admin-token-1"
 ADMIN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -141,8 +141,8 @@ def test_every_list_has_a_link_to_its_next_page_that_keeps_its_filters(api, path
     for _ in range(2):
         ended(api, "succeeded")
         api.client.post("/v1/admin/keys", json={"plan": "pro"}, headers=ADMIN)
-        data = {"file": (io.BytesIO(b"x"), "a.txt")}
-        assert api.client.post("/v1/files", data=data, headers={"Authorization": "Bearer tok"}).status_code == 200
+        form = upload_form(b"x")
+        assert api.client.post("/v1/files", **form, headers={"Authorization": "Bearer tok"}).status_code == 200
     headers = ADMIN if "admin" in path else {"Authorization": "Bearer tok"}
     first = api.client.get(f"{path}&limit=1", headers=headers).json
     assert first["has_more"]
@@ -193,6 +193,7 @@ def test_usage_as_csv_by_format_or_accept_evaluates_nothing(api):
     rows = rows_of(by_format)
     assert list(rows[0]) == [
         "key", "label", "language", "runs", "cpu_seconds", "wall_seconds", "gb_seconds", "bytes_in", "bytes_out",
+        "sessions", "session_seconds", "session_cpu_seconds", "session_gb_seconds", "egress_bytes",
     ]  # fmt: skip
     assert "'-1" in {row["label"] for row in rows}
     assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row.values())
@@ -346,7 +347,7 @@ def test_plans_are_in_force_without_a_restart_and_an_invalid_file_changes_nothin
             until(lambda: shown()["error"] is None)
         os.unlink(path)
         until(lambda: shown()["error"] is not None)
-        assert "those before stay in force" in caplog.text
+        assert "the previous plans stay valid" in caplog.text
         counted = api.client.get("/metrics").text
         assert 'runyard_plan_reloads_total{result="failed"} 4.0' in counted
         path.write_text(PLANS.format(burst=8, runs=9) + "[pro]\nrate_per_minute = 6\nburst = 1\nrecords_mb = 5\n")

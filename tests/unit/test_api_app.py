@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 import logging
 import queue
@@ -52,11 +51,19 @@ RUN_FIELDS = [
     "artifacts",
     "skipped_artifacts",
     "skipped_artifacts_count",
+    "hints",
     "limits",
     "metadata",
     "code_sha256",
     "isolation",
     "session_id",
+    "external_id",
+    "context",
+    "execution_count",
+    "state",
+    "exception",
+    "results",
+    "results_dropped",
     "created_at",
     "started_at",
     "finished_at",
@@ -81,6 +88,9 @@ def language(name, *, ready=True, **fields):
         "packages": [],
         "ready": ready,
         "example": "",
+        "keeps": "files",
+        "kernels": [],
+        "results": False,
         "pids_default": 64,
     } | fields
 
@@ -184,6 +194,13 @@ def areas():
     (root / UPLOADS).mkdir(mode=0o700)
     (root / ARTIFACTS / BLOBS).mkdir(parents=True)
     return ApiAreas(LocalStore(root / UPLOADS), LocalReader(root / ARTIFACTS))
+
+
+def upload_form(content):
+    """A form with a file. The test client's own boundary is sometimes longer than RFC 2046 allows."""
+    head = b'--a-boundary\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+    data = head + content + b"\r\n--a-boundary--\r\n"
+    return {"data": data, "content_type": "multipart/form-data; boundary=a-boundary"}
 
 
 class Api:
@@ -525,7 +542,19 @@ def test_an_inline_file_at_the_entry_file(api):
 def test_languages(api):
     reply = api.client.get("/v1/languages")
     assert reply.json["object"] == "list"
-    assert list(reply.json["data"][0]) == ["id", "aliases", "version", "entry_file", "packages", "ready", "example"]
+    fields = [
+        "id",
+        "aliases",
+        "version",
+        "entry_file",
+        "packages",
+        "ready",
+        "example",
+        "keeps",
+        "kernels",
+        "results",
+    ]
+    assert list(reply.json["data"][0]) == fields
     assert api.client.get("/readyz").json == {
         "status": "ok",
         "version": VERSION,
@@ -812,7 +841,7 @@ def test_who_reads_much_leaves_something_for_every_other_key_and_for_those_witho
     events = api.client.get(f"/v1/runs/{other_run}/events", headers=theirs, buffered=True)
     assert events.status_code == 200
     for headers in (AUTH, theirs):  # another pool
-        kept = api.client.post("/v1/files", data={"file": (io.BytesIO(b"x"), "x")}, headers=headers)
+        kept = api.client.post("/v1/files", **upload_form(b"x"), headers=headers)
         assert kept.status_code == 200
     for path in ("/openapi.json", "/metrics", "/healthz", "/docs/swagger-ui-bundle.js"):
         assert api.client.get(path, buffered=True).status_code == 200
@@ -839,7 +868,7 @@ def test_what_needs_no_key_is_shared_between_addresses(make_api):
 def test_a_link_is_read_as_the_address_that_it_is_read_from(make_api):
     api = make_api(event_readers=1)
     content = b"x" * (SMALL_BYTES + 1)
-    kept = api.client.post("/v1/files", data={"file": (io.BytesIO(content), "x")}, headers=AUTH)
+    kept = api.client.post("/v1/files", **upload_form(content), headers=AUTH)
     link = api.app.extensions["runyard"].links.make(kept.json["id"]).url
     path = urlsplit(link).path + "?" + urlsplit(link).query
 

@@ -14,7 +14,8 @@ from api.keys.key_format import digest, new_key_text
 from api.keys.plans import load_plans
 from api.keys.service import KeyService
 from api.keys.static_keys import static_callers
-from config.settings import ApiKey, Settings, parse_api_keys
+from config.settings import Settings
+from config.static_keys import ApiKey, parse_api_keys
 from records import migrate, open_records
 from records.keys import Actor, NewKey
 

@@ -9,6 +9,10 @@ REPO = Path(__file__).resolve().parents[2]
 GUIDE = (REPO / "docs" / "api.md").read_text()
 #: Said by the worker, or only by the HTTP layer of an unexpected status.
 FROM_ELSEWHERE = {
+    "context_not_found",
+    "too_many_contexts",
+    "name_in_use",
+    "kernel_ended",
     "overloaded",
     "files_too_large",
     "limit_below_minimum",
@@ -27,7 +31,12 @@ FROM_ELSEWHERE = {
     "not_a_directory",
     "file_exists",
     "process_not_found",
+    "not_a_terminal",
+    "watcher_not_found",
+    "invalid_archive",
+    "ticket_invalid",
     "session_busy",
+    "session_paused",
     "too_many_sessions",
 }
 UNDOCUMENTED = {"request_timeout"}

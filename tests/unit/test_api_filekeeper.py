@@ -112,7 +112,7 @@ def test_a_download_that_has_begun_completes(rig):
 
 def test_an_upload_that_the_quota_refused_late_goes(rig):
     blob = rig.store("upload", b"late")
-    rig.records.files.abandon([NamedBlob("upload", blob.sha256)])
+    rig.records.files.mark_unreferenced([NamedBlob("upload", blob.sha256)])
     assert rig.keeper.delete_unreferenced(rig.later_ms) == 1
     assert not rig.has("upload", blob)
 
@@ -120,14 +120,14 @@ def test_an_upload_that_the_quota_refused_late_goes(rig):
 def test_an_abandoned_blob_that_another_file_names_stays(rig):
     blob = rig.store("upload", b"late")
     rig.name(blob, "file_1")
-    rig.records.files.abandon([NamedBlob("upload", blob.sha256)])
+    rig.records.files.mark_unreferenced([NamedBlob("upload", blob.sha256)])
     assert rig.keeper.delete_unreferenced(rig.later_ms) == 0
     assert rig.has("upload", blob)
 
 
 def test_artifacts_wait_for_the_worker(rig):
     blob = rig.store("artifact", b"made")
-    rig.records.files.abandon([NamedBlob("artifact", blob.sha256)])
+    rig.records.files.mark_unreferenced([NamedBlob("artifact", blob.sha256)])
     rig.worker.down = True
     with pytest.raises(WorkerUnavailable):
         rig.keeper.delete_unreferenced(rig.later_ms)
@@ -168,5 +168,5 @@ def test_more_than_one_batch(rig, monkeypatch):
     for area in ("upload", "artifact"):
         for number in range(3):
             blob = rig.store(area, b"%d" % number)
-            rig.records.files.abandon([NamedBlob(area, blob.sha256)])
+            rig.records.files.mark_unreferenced([NamedBlob(area, blob.sha256)])
     assert rig.keeper.delete_unreferenced(rig.later_ms) == 6

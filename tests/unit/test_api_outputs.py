@@ -88,11 +88,11 @@ def test_its_blobs_are_named_until_the_run_is_forgotten(areas, records):
     records.runs.finish("run_x", 1, end)
     blobs = {FileBlob(blob.area, blob.sha256) for blob in end.blobs}
     assert records.files.in_use(blobs) == blobs
-    records.files.abandon(blobs)
-    assert records.files.unnamed(before_ms=2**62) == ()
+    records.files.mark_unreferenced(blobs)
+    assert records.files.unreferenced(before_ms=2**62) == ()
     assert records.runs.delete("key_x", "run_x") == "deleted"
     assert records.files.in_use(blobs) == frozenset()
-    assert set(records.files.unnamed(before_ms=2**62)) == blobs
+    assert set(records.files.unreferenced(before_ms=2**62)) == blobs
 
 
 def test_a_large_request_is_read_from_storage_and_counted(areas, records, tmp_path):
@@ -120,7 +120,7 @@ def test_a_large_request_is_read_from_storage_and_counted(areas, records, tmp_pa
 def test_the_request_of_a_run_that_never_was_is_left(areas, records):
     accept(records.runs, blob=RunBlob("request", "upload", "0" * 64, 5))
     assert records.runs.discard("run_x")
-    assert records.files.unnamed(before_ms=2**62) == (FileBlob("upload", "0" * 64),)
+    assert records.files.unreferenced(before_ms=2**62) == (FileBlob("upload", "0" * 64),)
 
 
 def blobs_of(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from api.runs.document import RunRecord
@@ -32,3 +33,16 @@ def test_what_was_interrupted_before_it_started_never_began(code, started_at, ne
     result = replace(RESULT, status="error", error=JobError("no", code), started_at=started_at)
     assert FACTS.ended(result.to_json()).never_began == never_began
     assert not FACTS.ended(RESULT.to_json()).never_began
+
+
+def test_hints_are_part_of_the_document_and_of_a_live_one():
+    hint = {"code": "disk_full", "message": "A file system is full.", "limit": "memory_mb"}
+    ended = FACTS.ended(replace(RESULT, hints=(hint,)).to_json())
+    assert orjson.loads(ended.document)["hints"] == [hint]
+    assert orjson.loads(FACTS.live("running"))["hints"] == []
+
+
+def test_a_result_of_a_worker_without_hints_has_none():
+    result = RESULT.to_json()
+    del result["hints"]
+    assert orjson.loads(FACTS.ended(result).document)["hints"] == []

@@ -176,7 +176,7 @@ def test_of_a_stranger_so_much_is_taken_before_somebody_asks(make):
     conn = make()
     assert conn.take(head(f"Content-Length: {MOST}")) is Step.MORE
     assert conn.take(bytes(UNAUTHENTICATED_BODY_BYTES)) is Step.MORE
-    assert conn.take(b"x") is Step.STRANGER
+    assert conn.take(b"x") is Step.UNIDENTIFIED
     assert conn.known_as(KNOWN) is Step.MORE
     for _ in range(15):
         assert conn.take(bytes(64 * 1024)) is Step.MORE
@@ -187,7 +187,7 @@ def test_of_a_stranger_so_much_is_taken_before_somebody_asks(make):
 def test_of_a_stranger_who_stays_one_no_more_is_taken(make):
     conn = make()
     conn.take(head(f"Content-Length: {MOST}"))
-    assert conn.take(bytes(UNAUTHENTICATED_BODY_BYTES + 1)) is Step.STRANGER
+    assert conn.take(bytes(UNAUTHENTICATED_BODY_BYTES + 1)) is Step.UNIDENTIFIED
     assert conn.known_as(None) is Step.READY
     assert conn.body is Body.TOO_LARGE
     assert not conn.ended()
@@ -202,7 +202,7 @@ def test_times(make, monkeypatch):
     assert (conn.deadline, conn.late()) == (now + 5, Step.BAD)
     conn = make()
     conn.take(head("Content-Length: 9"))
-    assert (conn.deadline, conn.late()) == (now + 5, Step.STRANGER)
+    assert (conn.deadline, conn.late()) == (now + 5, Step.UNIDENTIFIED)
     assert conn.known_as(KNOWN) is Step.MORE
     assert (conn.deadline, conn.late(), conn.body) == (now + 60, Step.READY, Body.SLOW)
     conn = make()
@@ -257,7 +257,7 @@ def test_an_upload_of_a_stranger_waits_until_it_is_somebodys(make):
     conn = make()
     size = 4 * MOST
     assert conn.take(head(f"Content-Length: {size}", path="/uploads")) is Step.MORE
-    assert conn.take(bytes(UNAUTHENTICATED_BODY_BYTES + 1)) is Step.STRANGER
+    assert conn.take(bytes(UNAUTHENTICATED_BODY_BYTES + 1)) is Step.UNIDENTIFIED
     assert not conn.is_streamed
     assert conn.known_as(KNOWN) is Step.READY
     assert conn.is_streamed
@@ -280,7 +280,7 @@ def test_a_budget_is_of_each_key_and_each_address():
     assert not budget.take(("other", "address"), 20)
     assert budget.take(("other", "elsewhere"), 20)
     assert not budget.take(("third", "third place"), 60)
-    budget.give_back(("key", "address"), 30)
+    budget.release(("key", "address"), 30)
     assert budget.take(("other again", "address"), 40)
     assert budget.used == 60
 

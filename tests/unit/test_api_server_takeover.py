@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.support.apiprocess import Api
+from tests.support.processes import opened
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,4 @@ def test_what_was_taken_over_is_given_back_when_it_ends(api):
 
 
 def _sockets(pid):
-    import os
-    from pathlib import Path
-
-    return sum(os.readlink(link).startswith("socket:") for link in Path(f"/proc/{pid}/fd").iterdir())
+    return sum(target.startswith("socket:") for target in opened(pid))

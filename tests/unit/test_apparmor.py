@@ -94,6 +94,7 @@ def test_every_path_rule_is_read():
         ("/dev/null", "rw"),
         ("/dev/urandom", "r"),
         ("/dev/pts/0", "rw"),
+        ("/dev/pts/ptmx", "rw"),
         ("/proc/cpuinfo", "r"),
         ("/proc/meminfo", "r"),
         ("/proc/12/status", "r"),

@@ -17,7 +17,7 @@ from runyard._retry import RetryPolicy, retry_after
 from runyard._transfer import Watched
 from runyard.config import DEFAULT_URL, DEVELOPMENT_KEY, Config
 from runyard.errors import ConfigError, ProtocolError, SaveError
-from runyard.models import Artifact, Event, Run
+from runyard.models import Artifact, Event, Hint, Run
 from runyard.saving import local_parts, saving
 from runyard.text import safe_name, shown
 
@@ -142,6 +142,43 @@ def test_a_newer_services_fields_are_kept():
     assert Event.of({"seq": 1, "event": "strange", "data": [1]}).data == [1]
 
 
+def test_hints_are_read_with_the_fields_that_apply():
+    hint = {
+        "code": "module_not_found",
+        "message": "There is none.",
+        "name": "requets",
+        "near": ["requests"],
+        "more": 1,
+    }
+    run = Run.of({"id": "run_1", "status": "failed", "hints": [hint, {"code": "new", "line": 3}]})
+    assert run.hints == (
+        Hint("module_not_found", "There is none.", name="requets", near=("requests",)),
+        Hint("new", "", line=3),
+    )
+    assert Run.of({"id": "run_1", "status": "failed"}).hints == ()
+
+
+def test_a_run_of_a_context_has_results_and_an_exception():
+    run = Run.of(
+        {
+            "id": "run_1",
+            "status": "failed",
+            "context": "ctx_1",
+            "execution_count": 3,
+            "state": "kept",
+            "results": [
+                {"text": "1", "json": {"a": [1]}, "is_main_result": True, "display_id": None, "update": False}
+            ],
+            "exception": {"name": "E", "value": "v", "traceback": ["l"]},
+        }
+    )
+    assert (run.context, run.execution_count, run.state, run.results_dropped) == ("ctx_1", 3, "kept", 0)
+    assert (run.results[0].text, run.results[0].json, run.results[0].png) == ("1", {"a": [1]}, None)
+    assert (run.exception.name, run.exception.traceback) == ("E", ("l",))
+    with pytest.raises(ProtocolError):
+        Run.of({"id": "run_1", "status": "failed", "results": [{"text": 1}]})
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -149,6 +186,8 @@ def test_a_newer_services_fields_are_kept():
         [],
         {},
         {"id": 1, "status": "x"},
+        {"id": "r", "status": "x", "hints": [1]},
+        {"id": "r", "status": "x", "hints": [{"message": "x"}]},
         {"id": "r", "status": "x", "artifacts": {}},
         {"id": "r", "status": "x", "exit_code": True},
     ],

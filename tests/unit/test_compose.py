@@ -26,7 +26,7 @@ def test_no_secret_has_a_value_of_its_own():
     assert "dev_123" not in re.sub(r"#.*", "", TEXT)
 
 
-@pytest.mark.parametrize("name", ["api", "worker"])
+@pytest.mark.parametrize("name", ["api", "worker", "egress"])
 def test_a_container_is_given_only_settings_that_its_process_reads(name):
     given = SERVICES[name]["environment"]
     assert without_settings_of_others(name, given) == given
@@ -54,6 +54,19 @@ def test_the_api_runs_as_who_the_worker_expects():
     uid = Settings(state_dir=Path("/var/lib/runyard"), api_keys="a:b").api_uid
     assert f"\nUSER {uid}:{uid}\n" in dockerfile
     assert f"-o {uid} -g {uid} " in dockerfile
+    assert f"\nUSER {uid + 1}:{uid + 1}\n" in dockerfile
+
+
+def test_the_egress_process_has_a_network_and_nothing_else():
+    egress = SERVICES["egress"]
+    assert egress["profiles"] == ["egress"]
+    assert egress["cap_drop"] == ["ALL"]
+    assert egress["read_only"]
+    assert egress["volumes"] == ["egress:/var/lib/runyard/run/egress"]
+    assert "network_mode" not in egress
+    assert SERVICES["worker"]["network_mode"] == "none"
+    holders = {name for name, service in SERVICES.items() if "egress:" in str(service.get("volumes"))}
+    assert holders == {"worker", "egress"}
 
 
 def test_every_room_of_the_wheel_is_copied():

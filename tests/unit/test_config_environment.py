@@ -190,6 +190,9 @@ def test_each_process_is_given_exactly_the_variables_that_it_reads(environ):
         "MEMORY_BUDGET_MB": "64",
         "POOL_MEMORY_MB": "64",
         "SESSIONS_MEMORY_MB": "64",
+        "EGRESS_ALLOW": "*.example.org",
+        "EGRESS_PRIVATE": "10.0.0.0/8",
+        "EGRESS_DENY": "192.0.2.0/24",
         "STATE_DIR": os.environ["STATE_DIR"],
     }
     others = {pattern.replace("*", "X").replace("[_:]", "_"): facts for pattern, facts in OTHERS.items()}
@@ -197,8 +200,10 @@ def test_each_process_is_given_exactly_the_variables_that_it_reads(environ):
         environ.setenv(name, value)
     settings = Settings()
     fixed = {"PATH", "LANG", "HOME", "STATE_DIR"}
-    own = {"api": {"PROMETHEUS_MULTIPROC_DIR", *programs.ALLOCATOR}, "worker": {*programs.ALLOCATOR}}
-    for reader, make in (("api", programs.api), ("worker", programs.worker), ("images", programs.builder)):
+    allocator = {*programs.ALLOCATOR}
+    own = {"api": {"PROMETHEUS_MULTIPROC_DIR"} | allocator, "worker": allocator, "egress": allocator}
+    makers = {"api": programs.api, "worker": programs.worker, "egress": programs.egress, "images": programs.builder}
+    for reader, make in makers.items():
         wanted = {name for name, facts in {**SETTINGS, **others}.items() if reader in facts.readers}
         assert set(make(settings).env) == wanted | fixed | own.get(reader, {"RUNYARD_LOG"})
 

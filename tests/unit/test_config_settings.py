@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from config.settings import DOCUMENT_PLACES, SettingsError, load_settings, parse_api_keys
+from config.settings import DOCUMENT_PLACES, SettingsError, load_settings
+from config.static_keys import parse_api_keys
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.parsers import RateSetting, parse_base_url, parse_signing_keys, parse_storage_url
+from config.parsers import S3Bucket, parse_base_url, parse_signing_keys, parse_storage_url
 from config.settings import SettingsError, load_settings
 
 LONG = "k" * 32
@@ -21,10 +21,10 @@ def bare(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "bucket"),
     [
-        ("s3://blobs", RateSetting("blobs", "")),
-        ("s3://blobs/", RateSetting("blobs", "")),
-        ("s3://my.blobs-1/a/b_c.d", RateSetting("my.blobs-1", "a/b_c.d")),
-        ("s3://blobs/a/", RateSetting("blobs", "a")),
+        ("s3://blobs", S3Bucket("blobs", "")),
+        ("s3://blobs/", S3Bucket("blobs", "")),
+        ("s3://my.blobs-1/a/b_c.d", S3Bucket("my.blobs-1", "a/b_c.d")),
+        ("s3://blobs/a/", S3Bucket("blobs", "a")),
     ],
 )
 def test_a_storage_url(text, bucket):

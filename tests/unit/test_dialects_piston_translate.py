@@ -79,7 +79,6 @@ def test_the_fields_of_a_run():
         "args": ["1"],
         "stdin": "a\n",
         "limits": {"max_artifact_files": 0, "timeout_ms": 1501, "cpu_ms": 900, "memory_mb": 96},
-        "metadata": {"dialect": "piston"},
     }
     assert translated(stdin="a\n").fields["stdin"] == "a\n"
     assert translated(stdin=None, args=None).fields["stdin"] == "\n"
@@ -260,7 +259,7 @@ def test_a_message_does_not_repeat_a_long_name():
 
 RUN = {
     "status": "succeeded", "exit_code": 0, "signal": None, "stdout": "a", "stderr": "b", "stdout_truncated": False,
-    "stderr_truncated": False, "compile": None, "limits": {"cpu_ms": 1000},
+    "stderr_truncated": False, "compile": None, "limits": {"cpu_ms": 1000, "max_output_bytes": 10},
     "usage": {"wall_ms": 7, "cpu_ms": 5, "max_rss_mb": 3, "queue_ms": 0},
 }  # fmt: skip
 COMPILED = {"stdout": "", "stderr": "warning", "exit_code": 0, "wall_ms": 50, "cpu_ms": 80}
@@ -328,14 +327,32 @@ def test_the_compile_stage():
 
 
 def test_limits_of_the_compile_stage():
-    for fields, message in (
-        ({"compile_timeout": 49}, "Time limit exceeded (wall clock)"),
-        ({"compile_cpu_time": 79}, "Time limit exceeded"),
-    ):
-        late = answered(asked=translated(**fields), compile=COMPILED)
-        assert late["run"] == late["compile"]
-        assert (late["run"]["code"], late["run"]["status"], late["run"]["message"]) == (None, "TO", message)
-    assert answered(asked=translated(compile_timeout=50, compile_cpu_time=80), compile=COMPILED)["run"]["code"] == 0
+    asked = translated(compile_timeout=49.5, compile_cpu_time=80, compile_memory_limit=40 * 2**20)
+    assert asked.compile_limits == {"timeout_ms": 50, "cpu_ms": 80, "memory_mb": 40}
+    assert "compile" not in asked.fields
+    assert translated(compile_memory_limit=1).compile_limits == {"memory_mb": 16}
+    assert translated(compile_timeout=0, compile_memory_limit=-1).compile_limits == {}
+
+
+def killed_compiler(asked=None, **facts):
+    """How a compiler that was killed is said to have ended."""
+    compiled = COMPILED | {"exit_code": None, "stderr": facts.pop("stderr", "")}
+    late = answered(asked=asked, compile=compiled, exit_code=None, **facts)
+    assert late["run"] == late["compile"]
+    return tuple(late["run"][name] for name in ("code", "signal", "status", "message"))
+
+
+def test_a_compiler_that_went_beyond_its_limits():
+    wall, cpu = "Time limit exceeded (wall clock)", "Time limit exceeded"
+    failed_part = answered(compile=COMPILED | {"exit_code": 1}, status="oom", exit_code=None)["run"]
+    assert (failed_part["code"], failed_part["signal"], failed_part["status"]) == (None, "SIGKILL", "SG")
+    assert killed_compiler(status="timeout") == (None, "SIGKILL", "TO", wall)
+    assert killed_compiler(translated(compile_cpu_time=81), status="timeout")[2:] == ("TO", wall)
+    assert killed_compiler(translated(compile_cpu_time=80), status="timeout")[2:] == ("TO", cpu)
+    assert killed_compiler(status="killed", stderr="x" * 10) == (None, "SIGKILL", "EL", "stderr length exceeded")
+    assert killed_compiler(status="killed", stderr="x" * 9)[2] == "XX"
+    compiled = COMPILED | {"exit_code": None, "stdout": "é" * 5}
+    assert answered(compile=compiled, status="killed")["run"]["status"] == "OL"
 
 
 def test_a_run_that_the_service_failed():

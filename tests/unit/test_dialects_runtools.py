@@ -145,7 +145,7 @@ def test_the_timeout_that_clients_send_unasked_is_lowered_to_the_plans():
         ({"language": "cobol", "code": "1"}, "language: unknown; supported: bash, go, python, rust"),
         ({"language": "python", "version": "2", "code": "1"}, "version: python is installed as 3.13.5; give that or *"),
         ({"language": "python", "version": "3.1", "code": "1"}, "version: python is installed as 3.13.5; give that or *"),
-        ({"language": "python", "code": "1", "session_id": "s"}, "session_id: sessions are not available yet; leave it out"),
+        ({"language": "python", "code": "1", "session_id": "s"}, "session_id: is not available here; leave it out, or use a sandbox"),
         ({"runtime": "python"}, "code: give code or files"),
         ({"runtime": "python", "code": ""}, "code: must not be empty"),
         ({"runtime": "python", "files": {}}, "code: give code or files"),

@@ -9,7 +9,7 @@ from flask import Response
 
 from api.dialects.shared_paths import Claim, SharedPath
 from api.openapi.decorator import Operation
-from tests.unit.test_api_app import Api, language
+from tests.unit.test_api_app import Api, language, upload_form
 
 #: (service, method, path, body, what only its own answer has)
 REQUESTS = [
@@ -77,7 +77,39 @@ def test_the_paths_of_the_service_itself_are_its_own(api):
     for path in ("/v1/files", "/v1/runs"):
         assert api.client.get(path, headers=headers).json["object"] == "list"
     assert list(api.client.get("/v1/health").json) == ["status", "version", "checks"]
-    assert api.client.get("/v1/sandboxes", headers=headers).status_code == 404
+    expected = 200 if "runtools" in api.settings.dialect_names() else 404
+    assert api.client.get("/v1/sandboxes", headers=headers).status_code == expected
+
+
+#: As OpenSandbox's SDK and LiteLLM send them: nobody's, and never a sandbox of RunTools.
+OPEN_SANDBOX = [
+    ("POST", "/v1/sandboxes", {"image": {"uri": "python:3.11"}, "entrypoint": ["tail"], "timeout": 600}, ""),
+    ("POST", "/v1/sandboxes", {"image": {"uri": "x"}, "entrypoint": ["x"], "resourceLimits": {"cpu": "1"}}, None),
+    ("POST", "/v1/sandboxes", {"extensions": {"poolRef": "p"}}, None),
+    ("POST", "/v1/sandboxes", {"template": "base-ubuntu"}, "key"),
+    ("GET", "/v1/sandboxes", None, ""),
+    ("GET", "/v1/sandboxes/0b1f8a5e-8a2c-4a7c-9d44-7c3f0e8d9a11", None, "key"),
+    ("DELETE", "/v1/sandboxes/0b1f8a5e-8a2c-4a7c-9d44-7c3f0e8d9a11", None, "key"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "key"), OPEN_SANDBOX)
+def test_the_sandboxes_of_a_service_that_is_not_there_are_nobodys(api, method, path, body, key):
+    headers = {"Authorization": "Bearer tok"} | ({} if key is None else {"OPEN-SANDBOX-API-KEY": key})
+    reply = api.client.open(path, method=method, json=body, headers=headers)
+    assert reply.status_code == 404
+    assert list(reply.json["error"]) == ["message", "type", "param", "code"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/v1/files/file_1?payload=x&sig=0"), ("DELETE", "/v1/files/file_1")]
+)
+def test_files_are_this_services_own_whatever_is_on(api, method, path):
+    reply = api.client.open(path, method=method, headers={"Authorization": "Bearer tok"})
+    assert reply.status_code in (403, 404)
+    assert list(reply.json["error"]) == ["message", "type", "param", "code"]
+    reply = api.client.post("/v1/files", **upload_form(b"x"), headers={"Authorization": "Bearer tok"})
+    assert reply.json["object"] == "file", reply.text
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,7 @@ def test_every_sandbox_has_a_uid_that_no_other_has():
     assert all(uid > 0x7000_0000 + 65_536 for uid in taken)  # the first range holds the api's own
     with pytest.raises(EngineError, match="no free slot"):
         uids.take()
-    uids.give_back(taken[1])
+    uids.release(taken[1])
     assert uids.take() == taken[1]
 
 

@@ -7,6 +7,7 @@ import pytest
 from sandbox.engines import EngineError, Stats
 from sandbox.engines.cgroups.group import Bounds
 from sandbox.engines.docker import sandbox as module
+from sandbox.engines.docker.freezer import DaemonFreezer
 from sandbox.engines.docker.sandbox import REMOVE_AGAIN_S, DockerSandbox
 from sandbox.engines.runtime_features import RuntimeFeatures
 
@@ -80,3 +81,49 @@ def test_of_a_group_that_is_gone_the_daemon_knows_whether_memory_was_the_cause(n
     sandbox.stats()
     group.removed = True
     assert sandbox.stats() == Stats(cpu_ns=5, memory_peak_bytes=7, oom_kills=kills)
+
+
+# -- freezing through the daemon ---------------------------------------------------------------------
+
+
+class PausingDaemon:
+    """Notes what it is asked for; `fails` names what it refuses."""
+
+    def __init__(self, fails=()):
+        self.asked = []
+        self._fails = fails
+
+    def pause(self, container):
+        self._do("pause", container)
+
+    def unpause(self, container):
+        self._do("unpause", container)
+
+    def _do(self, what, container):
+        self.asked.append((what, container))
+        if what in self._fails:
+            raise EngineError(what)
+
+
+def test_a_container_is_frozen_and_thawed_once():
+    daemon = PausingDaemon()
+    freezer = DaemonFreezer(daemon, "c1")
+    assert freezer.freeze()
+    freezer.thaw()
+    freezer.thaw()
+    freezer.close()
+    assert daemon.asked == [("pause", "c1"), ("unpause", "c1")]
+
+
+def test_what_the_daemon_does_not_freeze_goes_on():
+    daemon = PausingDaemon(fails=("pause",))
+    assert not DaemonFreezer(daemon, "c1").freeze()
+    assert daemon.asked == [("pause", "c1"), ("unpause", "c1")]
+
+
+def test_a_container_that_dies_frozen_is_thawed_so_that_it_can():
+    daemon = PausingDaemon(fails=("unpause",))
+    freezer = DaemonFreezer(daemon, "c1")
+    assert freezer.freeze()
+    freezer.close()
+    assert daemon.asked[-1] == ("unpause", "c1")

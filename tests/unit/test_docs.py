@@ -87,8 +87,8 @@ def test_every_entry_of_a_plan_is_explained():
 
 
 def test_every_command_in_the_page_about_clients_is_there():
-    commands = dict(re.findall(r"`runyard (runs|files|keys) ([a-z| ]+)`", CLIENTS))
-    assert set(commands) == {"runs", "files", "keys"}
+    commands = dict(re.findall(r"`runyard (runs|files|keys|sessions) ([a-z| ]+)`", CLIENTS))
+    assert set(commands) == {"runs", "files", "keys", "sessions"}
     for group, names in commands.items():
         for name in names.split(" | "):
             assert CliRunner().invoke(cli, [group, name, "--help"]).exit_code == 0, (group, name)

@@ -6,10 +6,12 @@ import re
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from api.openapi.error_codes import FAULTS
+from protocol.hints import HintCode
 
 REPO = Path(__file__).resolve().parents[2]
 DOCUMENTS = [REPO / "README.md", REPO / "SECURITY.md", *sorted((REPO / "docs").glob("*.md"))]
@@ -36,6 +38,7 @@ CODES = (
 )
 #: In a run's `error` only: docs/api.md says so in the table's last row.
 OF_RUNS = {"queue_timeout"}
+OF_HINTS = set(get_args(HintCode))
 #: Words with a plainer one in technical English. Sentences begin with their subject, not with a relative clause.
 AVOIDED = re.compile(
     r"\b(anew|whoever|whatever|as good as|be rid of|safe hands|of its own making|walls)\b", re.IGNORECASE
@@ -135,7 +138,7 @@ def test_what_exists(name, expected):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
 def test_error_codes_are_those_of_the_table(document):
-    known = {code.partition("@")[0] for code in FAULTS} | OF_RUNS
+    known = {code.partition("@")[0] for code in FAULTS} | OF_RUNS | OF_HINTS
     assert codes(document.read_text()) <= known
 
 
@@ -163,3 +166,9 @@ def test_plain_words(document):
 def test_every_document_is_linked_from_the_readme():
     text = (REPO / "README.md").read_text()
     assert [path.name for path in DOCUMENTS[2:] if f"docs/{path.name}" not in text] == []
+
+
+def test_every_code_of_a_hint_is_documented():
+    assert [
+        code for code in sorted(OF_HINTS) if f"| `{code}` |" not in (REPO / "docs" / "api.md").read_text()
+    ] == []

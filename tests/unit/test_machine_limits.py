@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from sandbox.engines import machine
 from sandbox.engines.cgroups.lingering import COUNT_EVERY, MOST_LINGERING, Lingering
+from sandbox.engines.cgroups.v1 import directories_beneath
 
 
 @pytest.fixture
@@ -53,6 +56,12 @@ def test_the_first_that_the_kernel_takes_is_kept(sysctl, monkeypatch):
 def test_a_kernel_without_a_limit_needs_none(sysctl):
     machine.raise_limit("net/core/none", (1,))
     machine.raise_pages("net/ipv4/none_mem", 1)
+
+
+@pytest.mark.parametrize("directory", ["/sys/kernel/mm", "/sys/module", "/sys/kernel/mm/transparent_hugepage"])
+def test_directories_are_counted_by_their_links(directory):
+    """As in a hierarchy of groups, which is a file system of the same kind."""
+    assert directories_beneath(directory) == sum(1 for _ in os.walk(directory)) - 1
 
 
 def test_groups_are_emptied_while_more_than_a_few_linger():

@@ -23,6 +23,7 @@ from sandbox.admission.control import Admission
 from sandbox.metrics import Metrics
 from sandbox.run.live import LiveRun
 from tests.unit.test_api_app import Api, assert_envelope
+from worker.egress_counters import EgressCounters, ask_status
 from worker.telemetry import Observer, register_gauges
 
 REPO = Path(__file__).resolve().parents[2]
@@ -44,7 +45,16 @@ def worker_metrics():
     metrics = Metrics()
     pool = SimpleNamespace(counts=lambda: {"python": {"ready": 1, "size": 4}})
     register_gauges(metrics.registry, Admission(max_runs=1, memory_mb=64, queue_max=1, queue_wait_s=1), pool)
+    status = {"open": 1, "verdicts": {"allowed": 2, "denied": 3}, "sent_bytes": 4, "received_bytes": 5}
+    metrics.registry.register(EgressCounters(lambda: status))
     return metrics
+
+
+def test_without_an_answer_of_the_egress_process_its_counts_are_missing():
+    metrics = Metrics()
+    metrics.registry.register(EgressCounters(lambda: ask_status(Path("/nonexistent/egress.sock"))))
+    assert "runyard_egress_up 0.0" in metrics.text()
+    assert "runyard_egress_open" not in metrics.text()
 
 
 def test_those_who_ask_while_others_do_are_told_the_last_answer():

@@ -33,7 +33,7 @@ def v1(tmp_path):
         },
         "cpu": {"cpu.shares": "1024", "cpu.cfs_period_us": "0", "cpu.cfs_quota_us": "-1"},
         "cpuacct": {"cpuacct.usage": "7000000"},
-        "pids": {"pids.max": "max", "cgroup.procs": "12\n34\n"},
+        "pids": {"pids.max": "max", "pids.events": "max 4\n", "cgroup.procs": "12\n34\n"},
     }
     for name, contents in content.items():
         paths[name].mkdir()
@@ -54,11 +54,16 @@ def v2(tmp_path):
         "cpu.weight": "100",
         "cpu.stat": "usage_usec 7000\nuser_usec 5000\nsystem_usec 2000\n",
         "pids.max": "max",
+        "pids.events": "max 5\n",
         "cgroup.procs": "12\n34\n",
     }
     for file, text in files.items():
         (tmp_path / file).write_text(text)
     return GroupV2(str(tmp_path)), tmp_path
+
+
+def test_refused_processes_are_counted(v1, v2):
+    assert (v1[0].refused_pids(), v2[0].refused_pids()) == (4, 5)
 
 
 def test_v1_bounds_are_written(v1):

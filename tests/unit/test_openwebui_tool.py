@@ -34,4 +34,4 @@ def test_the_loader_finds_what_it_needs_and_changes_nothing(text):
     for replaced in ("from utils", "from apps", "from main", "from config"):
         assert replaced not in text
     imported = set(re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE))
-    assert imported <= {"asyncio", "base64", "json", "re", "secrets", "time", "unicodedata", "typing", "urllib", "httpx", "pydantic"}  # fmt: skip
+    assert imported <= {"asyncio", "base64", "hashlib", "json", "re", "secrets", "time", "unicodedata", "typing", "urllib", "httpx", "pydantic"}  # fmt: skip

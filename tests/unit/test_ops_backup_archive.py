@@ -147,7 +147,7 @@ def test_a_member_that_is_there_twice_is_refused():
 
 
 def test_a_blob_must_have_the_contents_that_its_name_says():
-    with pytest.raises(BackupError, match="other contents"):
+    with pytest.raises(BackupError, match="does not match the hash in its name"):
         read(written([(DATABASE, b"records"), (BLOB, b"others")]))
 
 

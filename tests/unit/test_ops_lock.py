@@ -22,6 +22,7 @@ ACCEPTED = {
     "MIT-CMU",
     "BSD-2-Clause",
     "BSD-3-Clause",
+    "ISC",
     "Apache-2.0",
     "PSF-2.0",
     "MPL-2.0",

@@ -19,7 +19,7 @@ from ops.children import FIRST_BACKOFF_S, Child, Program
 from ops.environment import clean
 from ops.images.run import BuildProgress
 from ops.install import InstallError
-from ops.state import StatePlace, cgroups, is_running, processes, take_lock, turn, unusable
+from ops.state import StatePlace, cgroups, directory_problem, is_running, processes, service_lock, take_lock
 from ops.up import Up
 from ops.upkeep import _engines_under_test, collect
 
@@ -129,7 +129,7 @@ def test_the_builder_reaches_the_archives_but_learns_no_token(settings):
     assert program.env["HTTPS_PROXY"] == "http://user:pass@proxy"
     assert not {"API_KEYS", "SIGNING_KEY", "AWS_SECRET_ACCESS_KEY", "LD_PRELOAD"} & set(program.env)
     assert program.argv[-2:] == ("python", "bash")
-    assert not program.again_after_success
+    assert not program.restart_on_success
 
 
 def child(code, **fields):
@@ -157,7 +157,7 @@ def test_a_child_that_dies_quickly_is_started_again_after_a_growing_wait():
 
 
 def test_a_build_that_has_succeeded_is_not_started_again():
-    one = child("", again_after_success=False)
+    one = child("", restart_on_success=False)
     one.start()
     one.plan_restart(wait_for(one.ended))
     assert one.restart_at is None
@@ -204,10 +204,10 @@ def test_who_starts_or_stops_a_service_waits_for_another_who_does(tmp_path):
     place, said, order = StatePlace(tmp_path), [], []
 
     def second():
-        with turn(place, said.append):
+        with service_lock(place, said.append):
             order.append("second")
 
-    with turn(place, said.append):
+    with service_lock(place, said.append):
         waiting = threading.Thread(target=second)
         waiting.start()
         while not said:
@@ -216,7 +216,7 @@ def test_who_starts_or_stops_a_service_waits_for_another_who_does(tmp_path):
     waiting.join()
     assert order == ["first", "second"]
     assert said == ["waiting for another make up or make down of this service to finish"]
-    with turn(StatePlace(tmp_path / "none"), said.append):
+    with service_lock(StatePlace(tmp_path / "none"), said.append):
         assert len(said) == 1
 
 
@@ -268,13 +268,13 @@ def test_control_groups_are_listed_deepest_first(tmp_path, monkeypatch):
 
 
 def test_a_state_directory_that_the_api_could_not_reach_is_refused():
-    assert "must be an absolute path" in unusable(Path("state"))
+    assert "must be an absolute path" in directory_problem(Path("state"))
     with tempfile.TemporaryDirectory() as name:
         open_one, closed = Path(name), Path(name) / "closed"
         open_one.chmod(0o755)
         closed.mkdir(mode=0o700)
-        assert unusable(open_one / "state") is None
-        assert unusable(closed / "state").startswith(f"STATE_DIR: {closed} is not accessible")
+        assert directory_problem(open_one / "state") is None
+        assert directory_problem(closed / "state").startswith(f"STATE_DIR: {closed} is not accessible")
 
 
 def test_directories_have_their_modes_whatever_the_umask(tmp_path):

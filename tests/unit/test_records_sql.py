@@ -133,7 +133,7 @@ def test_sweeps_and_what_they_delete_walk_indexes(opened, plans):
         "ix_files_expires": lambda: retention.expire_files(now_ms=9),
         "ix_idempotency_expires": lambda: retention.expire_idempotency(now_ms=9),
         "ix_runs_live": lambda: list(opened.runs.unfinished()),
-        "ix_unnamed_blobs_since": lambda: opened.files.unnamed(before_ms=BIG_INT),
+        "ix_unnamed_blobs_since": lambda: opened.files.unreferenced(before_ms=BIG_INT),
     }
     for index, call in calls.items():
         plan = plans(call)

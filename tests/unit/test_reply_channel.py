@@ -194,7 +194,12 @@ def test_a_live_run_ends_with_its_client_over_any_channel(leaving, stop):
 
 
 def handlers(**service):
-    return RequestHandlers(SimpleNamespace(sessions=SimpleNamespace(all=list, ends=list), **service), RunTable(4))
+    return RequestHandlers(
+        SimpleNamespace(
+            sessions=SimpleNamespace(all=list, ends=list), session_executor=None, catalogue=(), **service
+        ),
+        RunTable(4),
+    )
 
 
 def test_a_request_is_answered_over_any_channel():
@@ -222,7 +227,9 @@ def follow(served, channel):
 def test_a_follower_hears_all_and_one_that_is_gone_is_noticed_in_silence(monkeypatch):
     monkeypatch.setattr(operations, "FOLLOW_S", 0.05)
     table = RunTable(4)
-    served = RequestHandlers(SimpleNamespace(sessions=SimpleNamespace(all=list, ends=list)), table)
+    served = RequestHandlers(
+        SimpleNamespace(sessions=SimpleNamespace(all=list, ends=list), session_executor=None, catalogue=()), table
+    )
     live = LiveRun("run_1", "bash")
     table.add(live)
     live.output("stdout", b"hi")
@@ -242,7 +249,9 @@ def test_a_follower_hears_all_and_one_that_is_gone_is_noticed_in_silence(monkeyp
 
 def test_a_collector_that_is_gone_is_told_nothing_more():
     table = RunTable(4)
-    served = RequestHandlers(SimpleNamespace(sessions=SimpleNamespace(all=list, ends=list)), table)
+    served = RequestHandlers(
+        SimpleNamespace(sessions=SimpleNamespace(all=list, ends=list), session_executor=None, catalogue=()), table
+    )
     with memory() as channel:
 
         def collect():

@@ -60,6 +60,7 @@ class FakeSandbox:
 
     def enter_compile_phase(self, limits):
         self.told.append(("begin compiling", limits.memory_mb))
+        return True
 
     def leave_compile_phase(self):
         self.told.append("end compiling")
@@ -239,6 +240,53 @@ def test_the_compilers_output_is_bounded_and_takes_nothing_from_the_programs():
     said = frame(frames.STDOUT, b"x" * 500) + compiled_frame()
     spoken, _, _ = compile_and_run(said, RAN, limits={"max_output_bytes": 100})
     assert (len(spoken.compiled.stdout), spoken.stdout, spoken.stdout_truncated) == (100, "ran", False)
+
+
+def test_a_compiler_that_may_have_less_than_its_sandbox_holds_is_an_oom(monkeypatch):
+    monkeypatch.setattr(FakeSandbox, "enter_compile_phase", lambda _self, _limits: False)
+    spoken, told, _ = compile_and_run(b"", hang_up=False, compile_limits={"memory_mb": 16})
+    assert (status_of(spoken.ending), spoken.compiled.exit_code) == ("oom", None)
+    assert told == b""
+
+
+def test_a_compiler_meets_the_limits_of_its_job(monkeypatch):
+    monkeypatch.setattr(client, "KILL_TIMEOUT_S", 0.1)
+    for limits, more in (({"timeout_ms": 30}, {}), ({"cpu_ms": 40}, {"cpu_ns": 41_000_000})):
+        spoken, told, _ = compile_and_run(b"", hang_up=False, compile_limits=limits, **more)
+        assert (status_of(spoken.ending), spoken.compiled.exit_code) == ("timeout", None)
+        assert spoken.compiled.wall_ms < 2000
+        assert frame(frames.KILL) in told
+        assert frame(frames.GO) not in told
+    _, _, sandbox = compile_and_run(compiled_frame(), RAN, compile_limits={"memory_mb": 100})
+    assert sandbox.told[0] == ("begin compiling", 100)
+
+
+KILLED = exit_frame(b"signal", b"9") + frame(frames.END, b"0")
+
+
+@pytest.mark.parametrize("stream", [frames.STDOUT, frames.STDERR])
+def test_a_program_that_is_ended_when_its_output_is_cut(stream):
+    bounds = {"limits": {"max_output_bytes": 100}, "ends_when_cut": True}
+    spoken, told, _ = converse(frame(stream, b"x" * 101) + KILLED, **bounds)
+    assert frame(frames.KILL) in told
+    assert (status_of(spoken.ending), spoken.ending.exit_code, spoken.ending.signal_number) == ("killed", None, 9)
+    assert spoken.stdout + spoken.stderr == "x" * 100
+    assert (spoken.stdout_truncated, spoken.stderr_truncated) == (stream == frames.STDOUT, stream == frames.STDERR)
+    # What fits is no reason to end it, and neither is a cut where nobody asked for that.
+    spoken, told, _ = converse(frame(stream, b"x" * 100) + exit_frame() + frame(frames.END, b"0"), **bounds)
+    assert (status_of(spoken.ending), frame(frames.KILL) in told) == ("succeeded", False)
+    bounds["ends_when_cut"] = False
+    spoken, told, _ = converse(frame(stream, b"x" * 101) + exit_frame() + frame(frames.END, b"0"), **bounds)
+    assert (status_of(spoken.ending), frame(frames.KILL) in told) == ("succeeded", False)
+
+
+def test_a_compiler_that_is_ended_when_its_output_is_cut():
+    said = frame(frames.STDERR, b"x" * 101) + compiled_frame()
+    spoken, told, _ = compile_and_run(said, hang_up=False, limits={"max_output_bytes": 100}, ends_when_cut=True)
+    assert frame(frames.KILL) in told
+    assert frame(frames.GO) not in told
+    assert (status_of(spoken.ending), spoken.compiled.exit_code) == ("killed", None)
+    assert spoken.compiled.stderr == b"x" * 100
 
 
 def test_a_program_cannot_go_back_to_compiling():

@@ -276,6 +276,7 @@ def test_every_field_of_the_job_arrives_as_it_was(monkeypatch, language):
         "compile_argv": [part.encode() for part in compiling.argv] if compiling else [],
         "compile_env": {k.encode(): v.encode() for k, v in compiling.env.items()} if compiling else {},
         "compile_deadline_ms": compiling.limits.timeout_ms + AGENT_GRACE_MS if compiling else 0,
+        "outputs": b"outputs",
     }
 
 
@@ -284,7 +285,7 @@ def test_the_agent_takes_no_job_of_another_number_of_fields(monkeypatch):
     from agent.job import NO_JOB, AgentJob
 
     assert AgentJob(NO_JOB).argv == []
-    for payload in (b"", NO_JOB[:-5], NO_JOB + pack([b""])):
+    for payload in (b"", NO_JOB[:-4], NO_JOB + pack([b""])):
         with pytest.raises(ValueError, match=r"zip\(\)"):
             AgentJob(payload)
 

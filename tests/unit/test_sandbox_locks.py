@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from pathlib import Path
+
 import pytest
 
 from sandbox.engines import EngineError
 from sandbox.engines.pid1_status import ProcessView
-from sandbox.lock_watch import MOST_NEW, MOST_OF_A_RUN, LockWatch
+from sandbox.lock_watch import MOST_NEW, MOST_OF_A_RUN, SHARED_WEIGHT, LockWatch, shared_inodes
 
 
 class Box:
@@ -29,13 +33,13 @@ def kernel(tmp_path):
     """What sets the kernel's files: so many objects, and the locks of each pid."""
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nSUnreclaim:      1000 kB\n")
 
-    def put(objects, locks):
+    def put(objects, locks, inode="00:01:1"):
         if objects is None:
             (tmp_path / "objects").unlink(missing_ok=True)
         else:
             (tmp_path / "objects").write_text(f"{objects} N0={objects}\n")
         lines = [
-            f"{n}: {'-> ' if n % 5 == 0 else ''}POSIX  ADVISORY  WRITE {pid} 00:01:1 {n} {n}"
+            f"{n}: {'-> ' if n % 5 == 0 else ''}POSIX  ADVISORY  WRITE {pid} {inode} {n} {n}"
             for pid, count in locks.items()
             for n in range(count)
         ]
@@ -55,6 +59,26 @@ def test_who_holds_thousands_when_there_are_many_new_ones_is_killed(kernel):
         assert kernel.watch.look() == ["a"]
     assert (guilty.killed, other.killed) == (True, False)
     assert kernel.watch.look() == []  # its run is over
+
+
+@pytest.mark.parametrize("inode", sorted(shared_inodes()))
+def test_a_few_on_an_inode_of_the_whole_machine_are_enough(kernel, inode):
+    """They slow down the close of every such descriptor on the machine."""
+    guilty, other = Box("a", [10]), Box("b", [11])
+    with kernel.watch.over(guilty), kernel.watch.over(other):
+        kernel(100 + MOST_NEW, {10: MOST_OF_A_RUN // SHARED_WEIGHT + 1, 11: 9}, inode.decode())
+        assert kernel.watch.look() == ["a"]
+    assert not other.killed
+
+
+def test_the_inodes_of_the_whole_machine_are_those_that_the_kernel_lists():
+    fd = os.eventfd(0)
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX, 1, 7)
+        mine = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        assert shared_inodes() & {words[5].encode() for words in mine if words[4] == str(os.getpid())}
+    finally:
+        os.close(fd)
 
 
 def test_nobody_is_looked_for_while_there_are_few(kernel):

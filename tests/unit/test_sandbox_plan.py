@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
@@ -207,3 +207,20 @@ def test_an_accepted_path_stays_beneath_work(path):
         assert not path.startswith("/")
         assert not {"", ".", ".."} & set(path.split("/"))
         assert "\0" not in path
+
+
+def test_a_job_may_give_its_compiler_less_and_never_more():
+    job = Job("run_1", "go", code="x", compile_limits={"timeout_ms": 500, "cpu_ms": 700, "memory_mb": 64})
+    own = build_plan(job, CATALOGUE).compiling.limits
+    assert (own.timeout_ms, own.cpu_ms, own.memory_mb) == (500, 700, 64)
+    most = {"timeout_ms": 60_000, "cpu_ms": 120_000, "memory_mb": 2_048}
+    assert (
+        build_plan(replace(job, compile_limits=most), CATALOGUE).compiling
+        == build_plan(replace(job, compile_limits={}), CATALOGUE).compiling
+    )
+    assert build_plan(replace(job, language="bash"), CATALOGUE).compiling is None
+    for wrong in ({"pids": 1}, {"timeout_ms": 0}, {"memory_mb": "x"}, {"x" * 300: 1}):
+        with pytest.raises(JobInvalid, match=r"compile_limits") as e:
+            build_plan(replace(job, compile_limits=wrong), CATALOGUE)
+        assert e.value.param.startswith("compile_limits.")
+        assert len(e.value.message) < 200

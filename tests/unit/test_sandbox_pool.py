@@ -126,7 +126,7 @@ def test_a_sandbox_that_is_being_made_does_not_keep_the_pool_from_closing(caplog
     image = Image("python", "sha256:1", ("/x",))
     pool = WarmPool(SlowEngine(), SimpleNamespace(get=lambda _: image), {PYTHON: 1})
     pool.start()
-    wait_until(lambda: pool.counts()["python"]["ready"] == 0 and pool._shelves.find(PYTHON, "").making == 1)
+    wait_until(lambda: pool.counts()["python"]["ready"] == 0 and pool._queues.find(PYTHON, "").making == 1)
     began = time.monotonic()
     pool.close()
     assert time.monotonic() - began < 30
@@ -240,41 +240,41 @@ IMAGE = Image("python", "sha256:1", ("/x",))
 
 
 @pytest.fixture
-def shelves():
+def queues():
     """One language whose pool holds four, with `clock` and `availability`."""
     clock, availability = Clock(), Availability()
     made = ReadyQueues(FakeEngine(), {PYTHON: 4}, availability, clock)
     return SimpleNamespace(all=made, own=made.find(PYTHON, ""), clock=clock, availability=availability)
 
 
-def pause_of(shelves):
-    return shelves.own.paused_until - shelves.clock.at
+def pause_of(queues):
+    return queues.own.paused_until - queues.clock.at
 
 
-def test_failures_in_a_row_are_tried_again_after_longer_and_longer_pauses(shelves):
+def test_failures_in_a_row_are_tried_again_after_longer_and_longer_pauses(queues):
     pauses = []
     for _ in range(7):
-        shelves.all.pause(shelves.own)
-        pauses.append(pause_of(shelves))
-        shelves.clock.at = shelves.own.paused_until
+        queues.all.pause(queues.own)
+        pauses.append(pause_of(queues))
+        queues.clock.at = queues.own.paused_until
     assert pauses == [2, 4, 8, 16, 32, 60, 60]
-    shelves.all.resume(shelves.own, 7)
-    shelves.all.pause(shelves.own)
-    assert pause_of(shelves) == 2
+    queues.all.resume(queues.own, 7)
+    queues.all.pause(queues.own)
+    assert pause_of(queues) == 2
 
 
-def test_those_that_fail_together_begin_one_pause(shelves):
+def test_those_that_fail_together_begin_one_pause(queues):
     for _ in range(3):
-        shelves.all.pause(shelves.own)
-    shelves.clock.at += 2
-    shelves.all.pause(shelves.own)
-    assert pause_of(shelves) == 4
+        queues.all.pause(queues.own)
+    queues.clock.at += 2
+    queues.all.pause(queues.own)
+    assert pause_of(queues) == 4
 
 
-def next_of(shelves):
+def next_of(queues):
     """What would be made next, or None if nothing is wanted now."""
-    wanted = [shelf for shelf in shelves._shelves.values() if shelves._wants(shelf)]
-    return shelves.next_to_fill(lambda _name: IMAGE)[0].name if wanted else None
+    wanted = [queue for queue in queues._queues.values() if queues._wants(queue)]
+    return queues.next_to_fill(lambda _name: IMAGE)[0].name if wanted else None
 
 
 @pytest.fixture
@@ -286,44 +286,44 @@ def forked():
 
 
 def test_a_language_without_a_pool_is_tried_once_before_its_first_success(forked):
-    shelves, availability = forked
-    assert next_of(shelves) == "python"
-    assert next_of(shelves) is None  # one is on its way
+    queues, availability = forked
+    assert next_of(queues) == "python"
+    assert next_of(queues) is None  # one is on its way
     availability.succeeded("python")
     sandbox = FakeSandbox(IMAGE)
-    assert not shelves.put(shelves.find(PYTHON, ""), sandbox)  # it was to be seen, not kept
-    assert next_of(shelves) is None
+    assert not queues.put(queues.find(PYTHON, ""), sandbox)  # it was to be seen, not kept
+    assert next_of(queues) is None
     sandbox.destroy()
 
 
 def test_what_has_failed_is_tried_in_its_own_way_until_it_succeeds(forked):
-    shelves, availability = forked
+    queues, availability = forked
     availability.succeeded("python")
-    containers = shelves.find_containers(PYTHON)
-    assert next_of(shelves) is None
+    containers = queues.find_containers(PYTHON)
+    assert next_of(queues) is None
     availability.failed(containers.name, "no")
-    assert next_of(shelves) == "python/container"
-    shelves.give_up(containers)
-    assert next_of(shelves) == "python/container"
+    assert next_of(queues) == "python/container"
+    queues.give_up(containers)
+    assert next_of(queues) == "python/container"
     availability.succeeded(containers.name)
-    shelves.give_up(containers)
-    assert next_of(shelves) is None
-    assert "python/container" not in shelves.counts()
+    queues.give_up(containers)
+    assert next_of(queues) is None
+    assert "python/container" not in queues.counts()
 
 
-def test_what_is_in_doubt_is_tried_beside_a_full_pool_and_beside_runs(shelves):
-    shelves.availability.succeeded("python")
+def test_what_is_in_doubt_is_tried_beside_a_full_pool_and_beside_runs(queues):
+    queues.availability.succeeded("python")
     sandboxes = [FakeSandbox(IMAGE) for _ in range(4)]
     for sandbox in sandboxes:
-        assert next_of(shelves.all) == "python"
-        assert shelves.all.put(shelves.own, sandbox)
-    assert next_of(shelves.all) is None
-    shelves.all.run_begins()
-    shelves.all.pause(shelves.own)
-    shelves.availability.failed("python", "no")
-    assert next_of(shelves.all) is None
-    shelves.clock.at += 2
-    assert next_of(shelves.all) == "python"
+        assert next_of(queues.all) == "python"
+        assert queues.all.put(queues.own, sandbox)
+    assert next_of(queues.all) is None
+    queues.all.run_begins()
+    queues.all.pause(queues.own)
+    queues.availability.failed("python", "no")
+    assert next_of(queues.all) is None
+    queues.clock.at += 2
+    assert next_of(queues.all) == "python"
     for sandbox in sandboxes:
         sandbox.destroy()
 
@@ -331,12 +331,12 @@ def test_what_is_in_doubt_is_tried_beside_a_full_pool_and_beside_runs(shelves):
 @pytest.mark.parametrize(("failures", "resumed"), [(1, False), (2, True)])
 def test_a_recovery_ends_the_pauses_of_others_too(failures, resumed):
     other = CATALOGUE.get("bash")
-    shelves = ReadyQueues(FakeEngine(), {PYTHON: 1, other: 1}, Availability(), Clock())
+    queues = ReadyQueues(FakeEngine(), {PYTHON: 1, other: 1}, Availability(), Clock())
     for language in (PYTHON, other):
-        shelves.pause(shelves.find(language, ""))
-    shelves.resume(shelves.find(PYTHON, ""), failures)
-    assert next_of(shelves) == "python"
-    assert next_of(shelves) == ("bash" if resumed else None)
+        queues.pause(queues.find(language, ""))
+    queues.resume(queues.find(PYTHON, ""), failures)
+    assert next_of(queues) == "python"
+    assert next_of(queues) == ("bash" if resumed else None)
 
 
 @pytest.mark.parametrize("size", [0, 1])
@@ -366,7 +366,7 @@ def test_containers_that_fail_say_nothing_of_what_is_forked(monkeypatch):
     engine.has_templates = True
     pool = WarmPool(engine, SimpleNamespace(get=lambda _name: IMAGE), {PYTHON: 1})
     pool.start()
-    wait_until(lambda: all(shelf["ready"] == shelf["size"] for shelf in pool.counts().values()))
+    wait_until(lambda: all(queue["ready"] == queue["size"] for queue in pool.counts().values()))
     engine.failures = 5
     with pytest.raises(EngineError):
         pool.start_cold(PYTHON)

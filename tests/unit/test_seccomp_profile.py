@@ -80,7 +80,7 @@ def test_a_flipped_argument_gets_what_the_profile_says(compiled):
 
 def test_every_argument_of_every_rule_is_flipped():
     ruled = {name for rule in PROFILE["syscalls"] if rule.get("args") for name in rule["names"]}
-    calls = "clone socket socketpair personality mknod mknodat setsockopt getsockopt ioctl prctl fcntl"
+    calls = "clone socket socketpair personality mknod mknodat setsockopt getsockopt ioctl prctl fcntl mmap memfd_create"
     assert ruled == set(calls.split())
     for name in ruled:
         assert sum(found == name for found, _ in FLIPPED) >= 64

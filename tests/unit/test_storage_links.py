@@ -19,7 +19,7 @@ from itsdangerous import URLSafeSerializer, URLSafeTimedSerializer
 from config.settings import Settings
 from storage.errors import LinkExpired, LinkInvalid, StorageMisconfigured
 from storage.links import MAX_TOKEN_LENGTH, SALT, Links
-from storage.signing import FILE, kept_key, keys_in_force
+from storage.signing import FILE, kept_key, signing_keys
 
 OLD, NEW, OTHER = "o" * 32, "n" * 32, "x" * 32
 FILE_ID = "file_abc123"
@@ -191,16 +191,16 @@ def test_a_kept_key_is_a_file_of_ours_or_none(tmp_path):
 
 def test_links_of_the_generated_key_outlive_its_first_rotation(tmp_path):
     (tmp_path / "api").mkdir()
-    before = Links(keys_in_force(Settings(state_dir=tmp_path)), base_url="", ttl_s=600)
+    before = Links(signing_keys(Settings(state_dir=tmp_path)), base_url="", ttl_s=600)
     token = token_of(before.make(FILE_ID))
-    after = Links(keys_in_force(Settings(state_dir=tmp_path, signing_key=NEW)), base_url="", ttl_s=600)
+    after = Links(signing_keys(Settings(state_dir=tmp_path, signing_key=NEW)), base_url="", ttl_s=600)
     assert after.verify(FILE_ID, token) > 590
     # The new key signs: what the old one alone knows does not verify it.
     with pytest.raises(LinkInvalid):
         before.verify(FILE_ID, token_of(after.make(FILE_ID)))
     # An operator who wants the old links to end removes the file.
     (tmp_path / "api" / FILE).unlink()
-    ended = Links(keys_in_force(Settings(state_dir=tmp_path, signing_key=NEW)), base_url="", ttl_s=600)
+    ended = Links(signing_keys(Settings(state_dir=tmp_path, signing_key=NEW)), base_url="", ttl_s=600)
     with pytest.raises(LinkInvalid):
         ended.verify(FILE_ID, token)
 
@@ -212,14 +212,14 @@ def test_a_kept_key_that_cannot_be_used_stops_nobody_who_has_set_one(tmp_path, k
         (tmp_path / "api" / FILE).symlink_to(tmp_path)
     else:
         (tmp_path / "api" / FILE).write_bytes(kept)
-    assert keys_in_force(Settings(state_dir=tmp_path, signing_key=NEW)) == (NEW,)
+    assert signing_keys(Settings(state_dir=tmp_path, signing_key=NEW)) == (NEW,)
     assert "links signed by it are invalid" in caplog.text
 
 
 def test_a_set_key_is_taken_and_none_is_made(tmp_path):
     (tmp_path / "api").mkdir()
     settings = Settings(state_dir=tmp_path, signing_key=f"{NEW}, {OLD}")
-    assert keys_in_force(settings) == (NEW, OLD)
+    assert signing_keys(settings) == (NEW, OLD)
     assert os.listdir(tmp_path / "api") == []
-    (kept,) = keys_in_force(Settings(state_dir=tmp_path))
+    (kept,) = signing_keys(Settings(state_dir=tmp_path))
     assert (tmp_path / "api" / FILE).read_text() == kept + "\n"

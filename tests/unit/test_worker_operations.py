@@ -20,6 +20,8 @@ def ask():
     """Ask as the process of some uid; the answer's only line."""
     service = SimpleNamespace(
         sessions=SimpleNamespace(all=list, ends=list),
+        session_executor=None,
+        catalogue=(),
         sandboxes=lambda: {"python": {"words": "secret words"}},
         canary=lambda language: {"ok": False, "words": f"secret words about {language}", "remedy": "do this"},
     )

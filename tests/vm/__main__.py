@@ -1,7 +1,8 @@
 """`make test-vm SUITE=bookworm|trixie`: boot a stock Debian and try the service in it. Exit status 0 if all went well.
 
 Options come from the environment: VM_CACHE (where disks are kept), VM_LOGS, VM_ACCEL (tcg), VM_FRESH=1 (make the disks
-anew), VM_STEPS (a regular expression: of the steps after the first `make up` only those whose names match).
+anew), VM_STEPS (a regular expression: of the steps after the first `make up` only those whose names match),
+VM_PATIENCE (3: how many times longer than measured at the start a step may take, as the host may get busier).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ PACKAGES = {
 #: A fixed piece of work; emulation is measured by it, here and there.
 LOOP = "import time; began = time.process_time(); sum(range(20_000_000)); print(time.process_time() - began)"
 LOOP_S = 300
+PATIENCE = 3.0
 #: What the disk after `make up` depends on, beside the stock disk: what goes into the images and the environment.
 UP_INPUTS = ("requirements.lock", "runners", "ops/images")
 
@@ -50,7 +52,7 @@ class Suite:
         self._accel = os.environ.get("VM_ACCEL") or DEFAULT_ACCEL
         self._fresh = bool(os.environ.get("VM_FRESH"))
         self._wanted = re.compile(os.environ.get("VM_STEPS") or "")
-        self._report = Report(self._logs)
+        self._report = Report(self._logs, float(os.environ.get("VM_PATIENCE") or PATIENCE))
 
     def run(self) -> bool:
         """Make what is not there, run every step, print the table. Returns whether all went well."""
@@ -111,7 +113,7 @@ class Suite:
         """Keep the disk after the first `make up`, stopped, for the next run with the same inputs."""
 
         def keep() -> None:
-            machine.run(steps.DOWN, timeout_s=120 * self._report.factor)
+            machine.run(steps.DOWN, timeout_s=120 * self._report.factor * self._report.patience)
             machine.poweroff()
             for old in kept.parent.glob("up-*.qcow2"):
                 old.unlink()
@@ -124,7 +126,7 @@ class Suite:
         self._report.attempt("keep the disk", keep)
 
     def _steps(self, machine: Machine) -> None:
-        tests = steps.tests(self._report.factor)
+        tests = steps.tests(self._report.factor * self._report.patience)
         listed = (*steps.README, tests, *steps.APPARMOR, *steps.BAD_MACHINE, *steps.END, *steps.SYSTEMD)
         for step in listed:
             if not self._wanted.search(step.name):

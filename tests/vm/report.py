@@ -30,11 +30,15 @@ class Outcome:
 
 
 class Report:
-    """The steps of one machine, in order. `factor` is how much slower it is than this one."""
+    """The steps of one machine, in order. `factor` is how much slower it is than this one.
 
-    def __init__(self, folder: Path, factor: float = 1.0) -> None:
+    Limits of time are multiplied by `factor`, and by `patience`: the host may be busier later than it was at the start.
+    """
+
+    def __init__(self, folder: Path, patience: float, factor: float = 1.0) -> None:
         """`folder` takes a log for each step."""
         self._folder = folder
+        self.patience = patience
         self.factor = factor
         self.outcomes: list[Outcome] = []
 
@@ -49,7 +53,7 @@ class Report:
         log = self._folder / f"{len(self.outcomes):02}-{re.sub(r'[^a-z0-9]+', '-', step.name.lower())}.log"
         began = time.monotonic()
         with log.open("wb") as out:
-            done = machine.run(step.command, timeout_s=step.seconds * self.factor, out=out)
+            done = machine.run(step.command, timeout_s=step.seconds * self.factor * self.patience, out=out)
         text = log.read_text(errors="replace")
         return self._note(step.name, began, _reason(step, done.returncode, text, log))
 

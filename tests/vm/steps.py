@@ -15,6 +15,10 @@ PLOT = (
     """plt.savefig(\\"outputs/plot.png\\")","limits":{"timeout_ms":60000}}"""
 )
 POST = f"curl -sS {URL}/v1/runs -H 'Authorization: Bearer dev_123' -H 'Content-Type: application/json' -d"
+#: Takes a token, and a number of sessions.
+SESSIONS = f"python3 tests/vm/use_sessions.py {URL}"
+RUNS = f"curl -sS {URL}/v1/runs"
+FIRST_ID = """python3 -c 'import json,sys; print(json.load(sys.stdin)["data"][0]["id"])'"""
 FIRST_LINK = """python3 -c 'import json,sys; print(json.load(sys.stdin)["artifacts"][0]["url"])'"""
 #: Names in the kernel's list and in sandboxes' labels.
 PROFILES = ("runyard-sandbox", "runyard-template")
@@ -96,6 +100,18 @@ README = (
         60,
         (r"211   P   N   G",),
     ),
+    Step(
+        "README: a session",
+        in_checkout(f"{SESSIONS} dev_123"),
+        90,
+        (
+            r"POST /v1/sessions 201",
+            r'"stdout":"read from an earlier run\\n"',
+            r'"stdout":"user 1000\\nfrom an earlier run',
+            r"DELETE /v1/sessions/sess_\w+ 200",
+            r'POST /v1/sessions/sess_\w+/runs 410 .*"session_ended"',
+        ),
+    ),
     Step("all languages are built", in_checkout(f"{BUILT}"), 900, (r"built: bash go python",)),
     Step("a compiled run", in_checkout(f"{POST} @tests/vm/hello_go.json"), 60, (r'"stdout":"3\\n"',)),
     Step(
@@ -122,7 +138,7 @@ def tests(factor: float) -> Step:
         f"PYTHONPATH={libraries} RUNYARD_TEST_STATE={STATE} RUNYARD_TEST_PORT=8080 RUNYARD_TEST_REUSE=1 "
         f"RUNYARD_TEST_COLUMNS=oci/crun/template RUNYARD_TEST_LANGUAGES={LANGUAGES} "
         f"RUNYARD_TEST_TIME_FACTOR={factor:.1f} {STATE}/venv/bin/python -m pytest -q -p no:cacheprovider "
-        f"--timeout={120 * factor:.0f} -m 'not slow' {' '.join(TESTS)}"
+        f"--timeout={120 * factor:.0f} --durations=25 -m 'not slow' {' '.join(TESTS)}"
     )
     return Step(
         "engine tests", in_checkout(f"{install} && {run}"), 1500, (r"\d+ passed",), (r"\d+ failed", r"\d+ error")
@@ -201,12 +217,26 @@ BAD_MACHINE = (
     Step("namespaces for the unprivileged again", "sysctl -w kernel.unprivileged_userns_clone=1", 10),
 )
 INSTALL = in_checkout(f"LANGUAGES={LANGUAGES} make install")
-GENERATED = "Authorization: Bearer $(sed -n 's/^api_keys = .\\([^:]*\\):.*/\\1/p' /etc/runyard/runyard.toml)"
-WITH_TOKEN = f"curl -sS {URL}/v1/runs -H \"{GENERATED}\" -H 'Content-Type: application/json' -d '{HELLO}'"
+SETTINGS = "/etc/runyard/runyard.toml"
+GENERATED = f"$(sed -n 's/^api_keys = .\\([^:]*\\):.*/\\1/p' {SETTINGS})"
+AUTHORIZED = f'-H "Authorization: Bearer {GENERATED}"'
+WITH_TOKEN = f"curl -sS {URL}/v1/runs {AUTHORIZED} -H 'Content-Type: application/json' -d '{HELLO}'"
+WITHOUT_TOKEN = (
+    f"curl -sS -o /dev/null -w 'dev_123: %{{http_code}}\\n' {URL}/v1/runs -H 'Authorization: Bearer dev_123'"
+)
+NOT_INSTALLED = (
+    "! systemctl cat runyard-worker && ! getent passwd runyard-api && ! getent group runyard-api && "
+    "test -z \"$(find /etc/systemd /etc/sysusers.d /etc/tmpfiles.d -name 'runyard*')\""
+)
 SERVED = (r'"status":"succeeded"', r'"source":"template"', r'"apparmor":"runyard-sandbox"')
 SYSTEMD = (
     Step("systemd: down before", DOWN, 60),
-    Step("systemd: install", f"{INSTALL} && {WITH_TOKEN}", 600, (r"Runyard is installed and up", *SERVED)),
+    Step(
+        "systemd: install",
+        f"{INSTALL} && {WITH_TOKEN} && {WITHOUT_TOKEN}; ls -l {SETTINGS}; grep -c '^signing_key' {SETTINGS}",
+        600,
+        (r"Runyard is installed and up", *SERVED, r"dev_123: 401", r"-rw------- .* root root ", r"(?m)^1$"),
+    ),
     Step("systemd: exposure", "systemd-analyze security --no-pager runyard-worker runyard-api | tail -n 200", 60),
     Step("systemd: status and doctor", in_checkout("make status && make doctor"), 60, (r"runyard-worker active",)),
     Step(
@@ -221,18 +251,43 @@ SYSTEMD = (
     ),
     Step("systemd: after a boot", f"{READY}; {WITH_TOKEN}", 300, SERVED, reboots=True),
     Step(
-        "systemd: records are kept",
-        f'{INSTALL} && curl -sS {URL}/v1/runs?limit=3 -H "{GENERATED}"',
-        300,
-        (r'"id":"run_',),
+        "systemd: an upgrade with a changed setting keeps records",
+        in_checkout(
+            f"before=$({RUNS}?limit=1 {AUTHORIZED} | {FIRST_ID}); echo 'max_sessions = 1' >> {SETTINGS}; "
+            f"echo '# another version' >> api/__init__.py; {INSTALL} && {SESSIONS} {GENERATED} 2; "
+            f"git checkout -q api; {RUNS}/$before {AUTHORIZED} -w '\\nkept: %{{http_code}}\\n'"
+        ),
+        600,
+        (
+            r"upgrading: stopping the service",
+            r"POST /v1/sessions 201",
+            r'POST /v1/sessions \d+ .*"error"',
+            r'"stdout":"read from an earlier run\\n"',
+            r'"status":"succeeded"[^\n]*\n+kept: 200',
+        ),
+    ),
+    Step(
+        "systemd: a unit reads the settings file",
+        f"sed -i 's/^max_sessions = .*/max_sessions = 0/' {SETTINGS}; "
+        f"systemctl restart runyard-worker runyard-api; {READY}; "
+        + in_checkout(f"{SESSIONS} {GENERATED}; {WITH_TOKEN}; sed -i '/^max_sessions/d' {SETTINGS}"),
+        200,
+        (r'POST /v1/sessions \d+ .*"error"', *SERVED),
+        (r"POST /v1/sessions 201",),
     ),
     Step("systemd: make down", DOWN, 120, (r"starts again at boot",)),
     Step("systemd: nothing is left", NOTHING_LEFT, 20, (r"nothing left",)),
     Step(
         "systemd: uninstall",
-        in_checkout("make uninstall") + f"; ! systemctl cat runyard-worker; {NOTHING_LEFT}",
+        in_checkout(f"make uninstall && {NOT_INSTALLED} && ls -d /etc/runyard {STATE} && {NOTHING_LEFT}"),
         60,
-        (r"The service is removed", r"nothing left"),
+        (r"The service was removed; kept: /etc/runyard", r"nothing left"),
+    ),
+    Step(
+        "systemd: uninstall with PURGE=1",
+        in_checkout(f"PURGE=1 make uninstall && {NOT_INSTALLED} && test ! -e /etc/runyard && test ! -e {STATE}"),
+        60,
+        (r"nothing was kept",),
     ),
 )
 END = (

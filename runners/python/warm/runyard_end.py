@@ -6,20 +6,20 @@ Python ends by clearing every module, type and interned string there is, so that
 template that writes to, and so copies, pages of which the program has touched few, and takes longer than most
 programs do.
 
-So the first exit handler, which is the last to be called, does in Python's own order what a program can tell (see
-finalize_modules in its pylifecycle.c): it flushes the streams, lets go of the modules that have come since the
-program began, and collects what hangs on them, so that every `__del__` and `finally` is run. Then it calls exit(3),
-for the handlers and buffers of C. By then threads have been joined: Python does that before it calls exit handlers.
+So the first exit handler, which is the last to be called, does in Python's own order all that a program can observe
+(see finalize_modules in its pylifecycle.c): it flushes the streams, releases the modules imported since the program
+began, and collects their objects, so that every `__del__` and `finally` is run. Then it calls exit(3), for the
+handlers and buffers of C. By then threads have been joined: Python does that before it calls exit handlers.
 
 It does so only where the outcome is certain. The status must be 0, as it is if the main module has returned (any
 other end, by `sys.exit` or an exception, is Python's own); and nothing may be left whose finalizer would yet be
 called, such as what a program has hung on a library's module. Else, or if anything is odd, Python ends as ever.
 
-Finalizers look at the stack, and warnings tell of it. What may call one is therefore a step that a generator
-yields, and that a loop in C calls: there is no frame of ours beneath it then.
+Finalizers can see the stack, and warnings show it. Each call that may run one is therefore yielded by a generator
+and made by a loop in C: there is no frame of ours beneath it then.
 
-Daemon threads are stopped by Python before it clears what they use, which nobody else can: with one alive, too,
-Python ends as ever.
+Daemon threads are stopped by Python before it clears what they use, which no other code can do: with one alive,
+Python ends as usual.
 """
 
 import _operator
@@ -35,19 +35,19 @@ from _collections import deque
 _getframe, gettrace, getprofile = sys._getframe, sys.gettrace, sys.getprofile
 monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on
 MAIN = "/work/main.py"
-#: One of sys.monitoring's six: it is given back before the program's first line.
+#: One of sys.monitoring's six: it is released before the program's first line.
 TOOL = 4
 TOOLS = range(6)
 #: Those that yield the steps of the end are alive then.
 GENERATOR, OWN_GENERATORS = type(_ for _ in ()), 2
-#: With which Python would tell of a failing finalizer at length: by then it has no modules.
+#: Modules with which Python would report a failing finalizer in detail: at that time it has no modules.
 TELLING = ("io", "linecache", "tokenize", "traceback", "warnings")
-#: Of `sys`, what Python lets go of first; not the paths and their caches, which a finalizer has no use for then.
+#: Attributes of `sys` that Python releases first; not the paths and their caches, which no finalizer needs then.
 OF_SYS = ("argv", "ps1", "ps2", "last_exc", "last_type", "last_value", "last_traceback", "meta_path")
 
 
 class End:
-    """What is known of the program's end."""
+    """The state of the program's end."""
 
     def __init__(self, exit_now):
         """In a template, on the thread that programs are to run on, before anything else has an exit handler.
@@ -149,7 +149,7 @@ def _is_traced():
 
 
 def _flush():
-    """Flush the standard streams. False if that fails: Python meets it again, says so, and has a status for it."""
+    """Flush the standard streams. Returns False on failure: Python fails again, reports it and sets its status."""
     try:
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name, None)

@@ -1,4 +1,4 @@
-"""What the children of a Python template share: the modules that it has imported, and how they are told apart.
+"""The state that the children of a Python template share: imported modules, and the reseeding that separates them.
 
 A page that a child writes to is copied, and to look at an object is to write to its count of references. So a child
 goes through no list of all modules: what it needs to know of them was noted in the template.
@@ -52,13 +52,14 @@ class Shared:
 
 
 def _is_not_ours(name):
-    return name.partition(".")[0] != "agent" and not name.startswith("runyard_")
+    first = name.partition(".")[0]
+    return first == "runyard_kernel" or (first != "agent" and not first.startswith("runyard_"))
 
 
 def make_different():
     """Let nothing that the template's libraries drew at random be the same in two programs.
 
-    `random` sees to itself in every fork, as does what asks the kernel; numpy's old generator and OpenSSL's do not.
+    `random` reseeds itself in every fork, and the kernel's needs none; numpy's old generator and OpenSSL's do not.
     """
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:

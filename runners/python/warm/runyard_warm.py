@@ -2,14 +2,14 @@
 
 `site` imports this in PID 1 only, so late in the interpreter's start that all that follows is opening and
 running `main.py`. PID 1 stays in here for good as the agent; the child it forked comes back out once it has
-been released, without a frame, module or path entry of the agent left behind, and the interpreter goes on.
+been released, without a frame, module or path entry of the agent left behind, and the interpreter continues.
 """
 
 import os
 import sys
 
 #: Code is rewritten by its first runs, until it is as quick as it gets.
-REHEARSALS = 1 if os.getuid() else 32
+PREFAULTS = 1 if os.getuid() else 32
 
 
 def wait_for_the_program():
@@ -29,8 +29,8 @@ def wait_for_the_program():
             caches.update(sys.path_importer_cache)
         for directory in [d for d in sys.path_importer_cache if d.startswith("/opt/runyard") or d not in caches]:
             del sys.path_importer_cache[directory]
-        for _ in range(REHEARSALS):
-            rehearse()
+        for _ in range(PREFAULTS):
+            prefault()
 
     shared = share(agent, modules, settle) if os.getuid() == 0 else None  # no sandbox has a template's uid
 
@@ -46,11 +46,27 @@ def wait_for_the_program():
     args, environment = serve("fork", [], get_ready)
     for key, value in environment:
         os.environb[key] = value
+    if args is None:
+        be_a_kernel()
     if os.environ.get("PYTHONUNBUFFERED"):
         sys.stdout.reconfigure(line_buffering=True)
     arguments = [os.fsdecode(argument) for argument in args]
     sys.argv.extend(arguments)
     sys.orig_argv.extend(arguments)
+
+
+def be_a_kernel():
+    """Become the kernel of a context, in a fork, in place of going on to a main program. Does not return.
+
+    The imports beneath this never end, and a thread that imports one of these modules would wait for that.
+    """
+    for name in ("site", "sitecustomize", "runyard_warm"):
+        if name in sys.modules:
+            sys.modules[name].__spec__._initializing = False
+    sys.path.insert(0, "/opt/runyard/python/kernel")
+    from runyard_kernel.loop import main
+
+    main()
 
 
 def share(agent, modules, settle):
@@ -62,14 +78,14 @@ def share(agent, modules, settle):
 
 
 def look_everywhere_once():
-    """Have the path finders list their directories now; `site` goes on to look for `usercustomize`."""
+    """Have the path finders list their directories now; `site` then looks for `usercustomize`."""
     try:
         import _runyard_is_not_there  # noqa: F401
     except ModuleNotFoundError:
         pass
 
 
-def rehearse():
+def prefault():
     """Do once what Python does before a program's first line: what is touched for the first time takes longer."""
     look_everywhere_once()
     for hook in sys.path_hooks:

@@ -24,7 +24,8 @@ def open_cgroups(instance: str, mounts: str | None = None, reads: ReadLimit | No
     hierarchies, unified = parse_mounts(text)
     missing = [name for name in NEEDED if name not in hierarchies]
     if not missing:
-        return CgroupsV1({name: hierarchies[name] for name in NEEDED}, instance, hierarchies.get("blkio"), reads)
+        needed = {name: hierarchies[name] for name in NEEDED}
+        return CgroupsV1(needed, instance, hierarchies.get("blkio"), reads, unified)
     if unified is None:
         raise EngineUnusable(f"cgroup controllers are not mounted: {', '.join(missing)}")
     return CgroupsV2(unified, instance, reads)
@@ -44,7 +45,8 @@ def group_of(
     if all(name in hierarchies for name in NEEDED):
         paths = {name: f"{hierarchies[name]}{v1.get(name, '/')}" for name in NEEDED}
         memsw = os.path.exists(f"{paths['memory']}/memory.memsw.limit_in_bytes")
-        group: GroupV1 | GroupV2 = GroupV1(paths, memsw=memsw, bounds=bounds)
+        own = None if unified is None or v2 in (None, "/") else f"{unified}{v2}"
+        group: GroupV1 | GroupV2 = GroupV1(paths, memsw=memsw, bounds=bounds, unified=own)
         shown = paths["pids"]
     elif unified is not None and v2 is not None:
         shown = f"{unified}{v2}"

@@ -45,7 +45,7 @@ def pids_in(path: str) -> list[int]:
 
 
 def remove_directory(path: str) -> None:
-    """rmdir, again for a moment while the kernel still counts dead processes in the group."""
+    """rmdir, again for a moment while the kernel still counts exited processes in the group."""
     for _ in range(200):
         try:
             os.rmdir(path)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sandbox.engines import Stats
 
+if TYPE_CHECKING:
+    from sandbox.engines.cgroups.freezer import Freezer
+
 CPU_PERIOD_US = 100_000
-#: The part of a sandbox's memory that buffers of its sockets may take beside it, where they are no part of it (v1).
+#: Memory for socket buffers as a part of a sandbox's memory, where they are counted separately (v1).
 SOCKET_SHARE = 1 / 8
 
 
@@ -29,7 +32,7 @@ class Group(Protocol):
         ...
 
     def set(self, bounds: Bounds, *, reclaim: bool = False) -> bool:
-        """Put bounds in force; False if more memory is already in use than they allow.
+        """Apply bounds. Returns False if more memory is already in use than they allow.
 
         With `reclaim` the kernel is first let take back what is only cached.
         """
@@ -41,14 +44,22 @@ class Group(Protocol):
 
     def stats(self) -> Stats: ...
 
+    def refused_pids(self) -> int:
+        """Return how often a process or thread was refused because of `pids`. Raises OSError if not counted."""
+        ...
+
     def used_bytes(self) -> int:
         """Return the memory in use."""
         ...
 
     def pids(self) -> list[int]: ...
 
+    def freezer(self) -> Freezer | None:
+        """Return what freezes its processes, made ready while no program runs; None where nothing can."""
+        ...
+
     def remove(self) -> None:
-        """Remove the group; its processes are dead."""
+        """Remove the group, whose processes have exited."""
         ...
 
 

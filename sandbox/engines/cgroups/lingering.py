@@ -1,8 +1,8 @@
 """Control groups that were removed and are still in memory, for the sake of pages that are charged to them.
 
-A run that reads files of its image which nobody has read before is charged for their pages; they stay cached when
+The first run that reads a file of its image is charged for its pages; they stay cached when
 its group is removed, and keep the group in memory. A few of those are of use, as the next run finds the pages
-there; beyond that the kernel is told to take the pages back before a group is removed.
+there; beyond that the kernel reclaims the pages before a group is removed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Lingering:
         self._lock = threading.Lock()
 
     def empties_next(self) -> bool:
-        """Return whether a group that is about to be removed is to be emptied first."""
+        """Return whether a group must be emptied before its removal."""
         with self._lock:
             self._removed += 1
             if self._removed % COUNT_EVERY == 0:

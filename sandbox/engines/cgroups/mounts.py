@@ -52,7 +52,7 @@ def directories_named(path: str, mounts: str | None = None) -> list[str]:
 
 
 def remove_empty(instance: str) -> None:
-    """Remove the groups in which nobody is beneath a service's own, in every hierarchy."""
+    """Remove the empty groups beneath a service's own, in every hierarchy."""
     for parent in directories_named(instance):
         for entry in os.scandir(parent):
             if entry.is_dir(follow_symlinks=False):

@@ -46,7 +46,7 @@ def read_limit(directory: Path, mb_per_s: int, sys: Path = SYS) -> ReadLimit | N
 
 
 def find_disk(major: int, minor: int, sys: Path = SYS) -> tuple[str, str]:
-    """Tell the number and the node of the whole disk that a file system's device is, or is a partition of.
+    """Find the number and the node of the whole disk of a file system's device, which may be a partition.
 
     Volumes of LVM, dm-crypt and md are disks in this sense: the kernel holds a group to a limit on each of them.
     Raises FileNotFoundError where there is none.

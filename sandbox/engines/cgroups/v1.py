@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from pathlib import Path
 
 from sandbox.engines import Stats
 from sandbox.engines.cgroups import files
+from sandbox.engines.cgroups.freezer import Freezer, GroupFreezer, gather
 from sandbox.engines.cgroups.group import CPU_PERIOD_US, SOCKET_SHARE, Bounds, Group
 from sandbox.engines.cgroups.lingering import Lingering
 from sandbox.engines.cgroups.reads import ReadLimit, say_unlimited
@@ -16,19 +18,27 @@ from sandbox.engines.cgroups.reads import ReadLimit, say_unlimited
 #: A program's share of busy processors, against 1024 of a sandbox that is still being made: twenty programs that
 #: use all they can must not starve the making of the twenty-first's sandbox.
 RUN_SHARES = 128
-#: Buffers of sockets: counted beside the memory, and only where this has been written.
+#: Buffers of sockets: counted apart from the memory, and only after this file has been written.
 SOCKETS = "memory.kmem.tcp.limit_in_bytes"
 #: More than any machine has: a group that is only to be counted.
 UNBOUNDED = 2**62
+#: Seconds for which the number of the groups of others is taken as known: counting them takes milliseconds.
+OTHERS_S = 10.0
 
 
 class CgroupsV1:
     """One directory per controller hierarchy."""
 
     def __init__(
-        self, mounts: dict[str, Path], instance: str, blkio: Path | None = None, reads: ReadLimit | None = None
+        self,
+        mounts: dict[str, Path],
+        instance: str,
+        blkio: Path | None = None,
+        reads: ReadLimit | None = None,
+        unified: Path | None = None,
     ) -> None:
-        """`blkio` is where the controller that limits `reads` is mounted."""
+        """`blkio` is where the controller that limits `reads` is mounted, `unified` where version 2 is."""
+        self._unified = None if unified is None else f"{unified}/{instance}"
         self._parents = {name: str(point / instance) for name, point in mounts.items()}
         for parent in set(self._parents.values()):
             os.makedirs(parent, exist_ok=True)
@@ -38,6 +48,7 @@ class CgroupsV1:
             # The kernel changes its own code when the first group is bounded and when the last of them goes: this
             # one stays.
             files.write(f"{self._parents['memory']}/{SOCKETS}", UNBOUNDED)
+        self._others, self._others_until = 0, 0.0
         self._lingering = Lingering(self._count_lingering)
         self._reads = self._can_limit(blkio, instance, reads)
 
@@ -64,14 +75,22 @@ class CgroupsV1:
             os.mkdir(path)
         if self._reads is not None and limited_reads:
             limit_reads(paths["blkio"], self._reads.device, self._reads.bytes_per_s, self._reads.reads_per_s)
-        return GroupV1(paths, memsw=self._memsw, lingering=self._lingering)
+        unified = None if self._unified is None else f"{self._unified}/{name}"
+        return GroupV1(paths, memsw=self._memsw, lingering=self._lingering, unified=unified)
 
     def _count_lingering(self) -> int:
-        """Count the groups that the kernel still has under the memory controller without a directory."""
+        """Count the groups that the kernel still has under the memory controller without a directory.
+
+        The directories of others change seldom and are many: they are counted again after a while only.
+        """
         for line in files.read("/proc/cgroups").splitlines():
             name, _, count, _ = line.split()
             if name == "memory":
-                return int(count) - sum(1 for _ in os.walk(self._root))
+                own = directories_beneath(self._parents["memory"])
+                if (moment := time.monotonic()) >= self._others_until:
+                    self._others_until = moment + OTHERS_S
+                    self._others = 1 + directories_beneath(self._root) - own
+                return int(count) - own - self._others
         return 0
 
     def leftovers(self) -> list[Group]:
@@ -80,6 +99,20 @@ class CgroupsV1:
             GroupV1({c: f"{parent}/{name}" for c, parent in self._parents.items()}, memsw=self._memsw)
             for name in sorted(names)
         ]
+
+
+def directories_beneath(directory: str) -> int:
+    """Count the directories beneath one, by the links that each has from its children; leaves are not read."""
+    count = os.stat(directory).st_nlink - 2
+    if count == 0:
+        return 0
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            # One that has been removed meanwhile has nothing beneath it.
+            with contextlib.suppress(FileNotFoundError):
+                if entry.is_dir(follow_symlinks=False):
+                    count += directories_beneath(entry.path)
+    return count
 
 
 def limit_reads(path: str, device: str, bytes_per_s: int, reads_per_s: int) -> None:
@@ -98,9 +131,12 @@ class GroupV1:
         memsw: bool,
         bounds: Bounds | None = None,
         lingering: Lingering | None = None,
+        unified: str | None = None,
     ) -> None:
-        """`bounds` are those already in force."""
+        """`bounds` are already applied; `unified` is the path of its processes in version 2."""
         self._lingering = lingering
+        self._unified = unified
+        self._placed_by_another = bounds is not None
         self._sockets_bytes: int | None = None
         self._paths = paths
         self._memsw = memsw
@@ -191,8 +227,19 @@ class GroupV1:
             oom_kills=self._oom_kills() - self._oom_base,
         )
 
+    def refused_pids(self) -> int:
+        return files.keyed(files.read(f"{self._paths['pids']}/pids.events"), "max")
+
     def pids(self) -> list[int]:
         return files.pids_in(self._paths["pids"])
+
+    def freezer(self) -> Freezer | None:
+        if self._unified is None:
+            return None
+        if not self._placed_by_another:
+            return gather(self._unified, self.pids)
+        placed = GroupFreezer(self._unified)
+        return placed if placed.is_usable and files.pids_in(self._unified) == self.pids() else None
 
     def remove(self) -> None:
         if self._lingering is not None and self._lingering.empties_next():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sandbox.engines import EngineUnusable, Stats
 from sandbox.engines.cgroups import files
+from sandbox.engines.cgroups.freezer import Freezer, GroupFreezer
 from sandbox.engines.cgroups.group import CPU_PERIOD_US, Bounds, Group
 from sandbox.engines.cgroups.lingering import Lingering
 from sandbox.engines.cgroups.reads import ReadLimit, say_unlimited
@@ -68,7 +69,7 @@ class GroupV2:
     """A sandbox's directory in the unified hierarchy."""
 
     def __init__(self, path: str, *, bounds: Bounds | None = None, lingering: Lingering | None = None) -> None:
-        """`bounds` are those already in force."""
+        """`bounds` are already applied."""
         self._lingering = lingering
         self._path = path
         self._bounds = bounds
@@ -127,8 +128,15 @@ class GroupV2:
             oom_kills=files.keyed(files.read(f"{self._path}/memory.events"), "oom_kill") - self._oom_base,
         )
 
+    def refused_pids(self) -> int:
+        return files.keyed(files.read(f"{self._path}/pids.events"), "max")
+
     def pids(self) -> list[int]:
         return files.pids_in(self._path)
+
+    def freezer(self) -> Freezer | None:
+        freezer = GroupFreezer(self._path)
+        return freezer if freezer.is_usable else None
 
     def remove(self) -> None:
         if self._lingering is not None and self._lingering.empties_next():

@@ -3,7 +3,7 @@
 A layer on disk is a directory as overlay mounts want it: what is deleted from the layers beneath is a character
 device 0/0, a directory that hides theirs has the attribute `trusted.overlay.opaque`. In an image layer these are
 `.wh.NAME` and `.wh..wh..opq` (OCI image specification, layer.md). The archive is written as it is read, one
-layer's tar at a time on disk, since its hash must be known before the daemon is told of it.
+layer's tar at a time on disk, since its hash must be known before it is sent to the daemon.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ CALL_TIMEOUT_S = 20.0
 LOAD_TIMEOUT_S = 300
 OLDEST_API = (1, 41)
 CONFLICT = 409
-#: From the end of a container's PID 1 until the daemon tells of it.
+SERVER_ERROR = 500
+#: Seconds from the end of a container's PID 1 to the daemon's event.
 END_EVENT_S = 2.0
 
 
@@ -43,7 +44,7 @@ class About:
     runtimes: dict[str, tuple[str, ...]]
     default_runtime: str
     cgroup_driver: str
-    #: Where it keeps images, as its own host knows the place.
+    #: Its directory of images, as a path on its own host.
     root: str = ""
 
 
@@ -88,7 +89,7 @@ class Daemon:
         )
         if tuple(map(int, self.about.api.split("."))) < OLDEST_API:
             raise EngineUnusable(
-                f"the Docker daemon at {base_url} speaks API {self.about.api}: 1.41 (Docker 20.10) is the oldest"
+                f"the Docker daemon at {base_url} has API {self.about.api}: 1.41 (Docker 20.10) is the oldest"
             )
         self._api = self.about.api
 
@@ -111,12 +112,12 @@ class Daemon:
                 raise ImageMissing(f"docker create: {_short(e)}") from e
 
     def attach(self, container: str) -> Attached:
-        """Attach to a container's three streams. Do it before the start, or what it says first is not sent."""
+        """Attach to a container's three streams. Call it before the start, or the first output is lost."""
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
         with _errors("attach"):
             client = self._client
-            # What the SDK's attach_socket does, but for the timeout that it forgets.
+            # The same as the SDK's attach_socket, with the timeout that it lacks.
             url = client._url("/containers/{0}/attach", container)
             answer = client.post(url, None, params=params, headers=headers, stream=True, timeout=self._timeout_s)
             return take_over(client._get_raw_response_socket(answer))
@@ -140,6 +141,20 @@ class Daemon:
             response = client._post_json(client._url("/containers/{0}/update", container), data=fields)
             client._result(response, True)
 
+    def pause(self, container: str) -> None:
+        """Freeze a container; the daemon answers when it is."""
+        with _errors("pause"):
+            self._client.pause(container)
+
+    def unpause(self, container: str) -> None:
+        """Let a container go on; without effect on one that is not paused."""
+        with _errors("unpause"):
+            try:
+                self._client.unpause(container)
+            except APIError as e:
+                if e.status_code not in (CONFLICT, SERVER_ERROR):  # by version: it is not paused
+                    raise
+
     def ran_out_of_memory(self, container: str, since: float) -> bool:
         """Return whether an OOM kill happened in a container since then, in seconds since the epoch.
 
@@ -149,7 +164,7 @@ class Daemon:
         asked = {"since": since, "until": time.time() + END_EVENT_S, "filters": convert_filters(filters)}
         with _errors("events"):
             client = self._client
-            # What the SDK's events does, but for the timeout that it leaves out.
+            # The same as the SDK's events, with the timeout that it lacks.
             answer = client._get(client._url("/events"), params=asked, stream=True, timeout=self._timeout_s)
             with contextlib.closing(answer):
                 return next(
@@ -199,7 +214,7 @@ class Daemon:
 
 
 def _probe(base_url: str, timeout_s: float) -> None:
-    """Check that somebody listens there; raises OSError. The SDK would leak a socket in finding out."""
+    """Check that a server listens there. Raises OSError. The SDK would leak a socket for this check."""
     kind, _, path = base_url.partition("://")
     if kind != "unix":
         raise OSError("it must be a socket of this host, unix:///…")
@@ -208,11 +223,11 @@ def _probe(base_url: str, timeout_s: float) -> None:
         probe.connect(path)
 
 
-def take_over(found: Any) -> Attached:  # noqa: ANN401  # whatever the SDK returns
-    """Make a plain socket of what the SDK makes of an upgraded answer, and let the rest of it go.
+def take_over(found: Any) -> Attached:  # noqa: ANN401  # an untyped object of the SDK
+    """Extract the plain socket from the SDK's upgraded answer, and release the rest of it.
 
-    Between the two lies the buffered reader that took the answer's headers: what came in the same packet is in
-    its buffer and would be missed by reading from the socket. It is read out first, without waiting.
+    The SDK read the answer's headers through a buffered reader: bytes of the same packet are in its buffer and
+    would be missed by a read from the socket. They are read first, without waiting.
     """
     inner, response = found._sock, found._response
     inner.setblocking(False)

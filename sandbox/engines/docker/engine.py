@@ -35,7 +35,7 @@ from sandbox.languages import Catalogue, Language
 
 log = logging.getLogger(__name__)
 
-#: Whose a container is: the service, and the worker process of it that made it.
+#: The owner of a container: the service, and its worker process that made it.
 LABEL_INSTANCE, LABEL_OWNER = "dev.runyard.instance", "dev.runyard.owner"
 
 
@@ -53,9 +53,9 @@ class DockerEngine:
         slots: int,
         image_missing: Callable[[Image], None] = lambda _image: None,
     ) -> None:
-        """`image_missing` is told of an image that the daemon no longer has.
+        """`image_missing` is called with an image that the daemon no longer has.
 
-        Raises EngineUnusable saying what is missing.
+        Raises EngineUnusable that names the missing part.
         """
         self._daemon = daemon
         self._image_missing = image_missing
@@ -106,7 +106,7 @@ class DockerEngine:
             expected = ExpectedStatus.of(uid, relaxed=self._relaxed, apparmor=self._apparmor)
         name = f"{self._instance}-{secrets.token_hex(8)}"
         sandbox = DockerSandbox(name, image, self.facts(image), bounds, expected, self._traits, self._daemon)
-        sandbox.undo.callback(self._uids.give_back, uid)
+        sandbox.undo.callback(self._uids.release, uid)
         try:
             self._build(sandbox, language, uid, bounds, hold=hold)
         except BaseException as e:
@@ -134,6 +134,7 @@ class DockerEngine:
         sandbox.stream = AttachStream(attached.socket, attached.early)
         self._daemon.start(sandbox.container)
         sandbox.attach_pid(self._daemon.pid(sandbox.container))
+        sandbox.bound_terminals()
 
     def facts(self, image: Image) -> Isolation:
         """Return the confinement of a sandbox of `image`."""
@@ -151,7 +152,7 @@ class DockerEngine:
         )
 
     def cleanup_stale(self) -> int:
-        """Remove the containers of this service whose worker is dead."""
+        """Remove the containers of this service whose worker has exited."""
         removed = 0
         for found in self._daemon.labelled({LABEL_INSTANCE: self._instance}):
             owner = (found.get("Labels") or {}).get(LABEL_OWNER, "")
@@ -186,7 +187,7 @@ class Uids:
                 raise EngineError("no free slot")
             return self._free.pop(0)
 
-    def give_back(self, uid: int) -> None:
+    def release(self, uid: int) -> None:
         with self._lock:
             self._free.append(uid)
 

@@ -64,7 +64,7 @@ class LoadedImages:
             try:
                 loaded = self._load(image)
             except (EngineError, OSError) as e:
-                log.error("an image could not be loaded", extra={"language": image.language, "reason": str(e)})  # noqa: TRY400  # the text says it
+                log.error("an image could not be loaded", extra={"language": image.language, "reason": str(e)})  # noqa: TRY400  # the text is complete
                 time.sleep(RETRY_S)
                 loaded = None
             with self._lock:

@@ -11,13 +11,14 @@ import os
 from collections.abc import Callable
 
 from sandbox.engines import Stats
+from sandbox.engines.cgroups.freezer import Freezer
 from sandbox.engines.cgroups.group import Bounds, Group
 from sandbox.engines.cgroups.v1 import GroupV1
 from sandbox.engines.cgroups.v2 import GroupV2
 
 
 class ReadOnlyCgroup:
-    """Implements `Group` over one that cannot be written; `update` has the daemon put bounds in force."""
+    """Implements `Group` over one that cannot be written; `update` makes the daemon apply bounds."""
 
     def __init__(self, group: Group, bounds: Bounds, update: Callable[[Bounds], None]) -> None:
         self._group = group
@@ -46,11 +47,18 @@ class ReadOnlyCgroup:
         now = self._group.stats()
         return Stats(now.cpu_ns - self._base.cpu_ns, now.memory_peak_bytes, now.oom_kills - self._base.oom_kills)
 
+    def refused_pids(self) -> int:
+        return self._group.refused_pids()
+
     def used_bytes(self) -> int:
         return self._group.used_bytes()
 
     def pids(self) -> list[int]:
         return self._group.pids()
+
+    def freezer(self) -> Freezer | None:
+        """Return None: the daemon freezes."""
+        return None
 
     def remove(self) -> None:
         """Do nothing: the daemon removes the group."""

@@ -1,4 +1,4 @@
-"""One sandbox of engine `docker`: its stream, its PID 1, its control group, and how to be rid of it."""
+"""One sandbox of engine `docker`: its stream, its PID 1, its control group, and its removal."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ from protocol.result import Isolation
 from sandbox.engines import EngineError, Stats
 from sandbox.engines.build_directory import close_build_directory
 from sandbox.engines.cgroups.detect import group_of
+from sandbox.engines.cgroups.freezer import Freezer
 from sandbox.engines.cgroups.group import Bounds, Group
-from sandbox.engines.confinement import bounds_of, tmpfs_sizes
+from sandbox.engines.confinement import TERMINALS, bounds_of, tmpfs_rooms
 from sandbox.engines.docker.container import NANO
 from sandbox.engines.docker.daemon import Daemon
+from sandbox.engines.docker.freezer import DaemonFreezer
 from sandbox.engines.docker.read_only_cgroup import ReadOnlyCgroup, is_writable
 from sandbox.engines.docker.stream import AttachStream
 from sandbox.engines.pid1_status import ExpectedStatus, ProcessView, check_posture, process_view
 from sandbox.engines.runtime_features import RuntimeFeatures
-from sandbox.engines.syscalls import resize_tmpfs
+from sandbox.engines.syscalls import bound_terminals, resize_tmpfs
+from sandbox.engines.work_disk import WorkDisk
 from sandbox.images import Image
 
 log = logging.getLogger(__name__)
@@ -34,8 +37,10 @@ log = logging.getLogger(__name__)
 DEATH_TIMEOUT_S = 10.0
 REMOVE_TIMEOUT_S = 20.0
 REMOVE_POLL_S = 0.05
-#: After each failure to remove so long until the next try, and no more tries than that.
+#: Seconds to the next attempt after each failed removal; there are no further attempts.
 REMOVE_AGAIN_S = (0.1, 0.4, 1.6)
+#: As the daemon has its terminals.
+TERMINALS_GROUP = "gid=5"
 
 
 class DockerSandbox:
@@ -60,12 +65,14 @@ class DockerSandbox:
         self._daemon = daemon
         self._facts = facts
         self._bounds = bounds
-        #: What the daemon holds the group to, as far as it knows.
+        #: The bounds of the group as the daemon knows them.
         self._told = traits.with_headroom(bounds)
         self._expected = expected
         self._traits = traits
         self._lock = threading.Lock()
         self._group: Group | None = None
+        self._freezer: Freezer | None = None
+        self._work_disk: WorkDisk | None = None
         self._stats = Stats(0, 0, 0)
         self._applied_at = 0.0
         self._pid = 0
@@ -84,6 +91,12 @@ class DockerSandbox:
             ) from e
         self._pid = pid
 
+    def bound_terminals(self) -> None:
+        """Limit the terminals of the container's devpts: no field of a container's creation does."""
+        if not self._traits.own_devices:
+            # No program has run in there yet, so the path leads where it says.
+            bound_terminals(f"/proc/{self._pid}/root/dev/pts", (TERMINALS_GROUP, *TERMINALS))
+
     def _group_of(self, pid: int) -> Group:
         held = self._traits.with_headroom(self._bounds)
         found = group_of(pid, held)
@@ -97,7 +110,7 @@ class DockerSandbox:
         return self._pid
 
     def measure(self) -> None:
-        """Hold PID 1 against what must be in force; see `Sandbox.measure`."""
+        """Compare PID 1's status with the expected one; see `Sandbox.measure`."""
         if self._expected is not None:
             check_posture(self._pid, self._expected)
 
@@ -113,17 +126,18 @@ class DockerSandbox:
         assert self._group is not None
         return process_view(self._pid, self._group.pids(), self._expected)
 
-    def apply(self, limits: Limits) -> bool:
-        """Put a job's limits in force and start counting; see `Sandbox.apply`."""
+    def apply(self, limits: Limits, disk_mb: int | None = None) -> bool:
+        """Apply a job's limits and start measuring; see `Sandbox.apply`."""
         assert self._group is not None
         self.measure()
         bounds = bounds_of(limits)
         if not self._set(bounds):
             return False
-        if bounds.memory_bytes != self._bounds.memory_bytes and self._traits.resizes_tmpfs:
-            for path, capacity in tmpfs_sizes(bounds.memory_bytes).items():
-                # No program has run in there yet, so the path leads where it says.
-                resize_tmpfs(f"/proc/{self._pid}/root{path}", capacity)
+        resized = disk_mb is not None or bounds.memory_bytes != self._bounds.memory_bytes
+        if resized and self._traits.resizes_tmpfs:
+            for path, room in tmpfs_rooms(bounds.memory_bytes, disk_mb).items():
+                # No program has run in there yet, so the path cannot be redirected.
+                resize_tmpfs(f"/proc/{self._pid}/root{path}", room.size_bytes, room.inodes)
         self._bounds = bounds
         self._applied_at = time.time()
         self._group.start_counting()
@@ -135,16 +149,18 @@ class DockerSandbox:
         if not self._group.set(held, reclaim=reclaim):
             return False
         if self._daemon.about.cgroup_driver == "systemd" and held != self._told:
-            # systemd writes back what it was told when its units are loaded again.
+            # systemd writes its own values back when its units are reloaded.
             self._daemon.update(self.container, update_of(held))
             self._told = held
         return True
 
-    def enter_compile_phase(self, limits: Limits) -> None:
-        """Widen the bounds for the compile phase and count anew; see `Sandbox.enter_compile_phase`."""
+    def enter_compile_phase(self, limits: Limits) -> bool:
+        """Change the bounds for the compile phase and reset the counters; see `Sandbox.enter_compile_phase`."""
         assert self._group is not None
-        self._set(bounds_of(limits))
+        if not self._set(bounds_of(limits), reclaim=True):
+            return False
         self._group.start_counting()
+        return True
 
     def leave_compile_phase(self) -> bool:
         """Close the build directory and go back to the program's own bounds; see `Sandbox.leave_compile_phase`."""
@@ -179,14 +195,36 @@ class DockerSandbox:
             log.warning("how a sandbox ended is not known", extra={"sandbox": self.id, "reason": str(e)})
             return False
 
+    def refused_processes(self) -> int | None:
+        """Return how often the kernel refused a process or thread; see `Sandbox.refused_processes`."""
+        return None if self._group is None else self._group.refused_pids()
+
+    def open_freezer(self) -> Freezer:
+        """Return what freezes it: its group, or the daemon where that cannot be written."""
+        assert self._group is not None
+        self._freezer = self._group.freezer() or DaemonFreezer(self._daemon, self.container)
+        return self._freezer
+
+    def open_work_disk(self) -> WorkDisk | None:
+        """See `Sandbox.open_work_disk`."""
+        if not self._traits.resizes_tmpfs:  # it is not a mount of the host's kernel
+            return None
+        self._work_disk = WorkDisk(self._pid)
+        return self._work_disk
+
+    def held_bytes(self) -> int:
+        """Return the memory that it holds now."""
+        assert self._group is not None
+        return self._group.used_bytes()
+
     def facts(self) -> Isolation:
-        """Return the confinement in force."""
+        """Return the measured confinement."""
         return self._facts
 
     def kill(self) -> None:
-        """Kill PID 1, and with it all in its pid namespace, and stop taking what it said; the daemon is not asked.
+        """Kill PID 1, and with it all in its pid namespace, and close the stream, without a call of the daemon.
 
-        Hanging up comes first: what nobody reads any more must not keep the daemon from seeing the end.
+        The stream is closed first: unread output must not keep the daemon from seeing the end.
         """
         with self._lock:
             if self._pidfd >= 0:
@@ -203,6 +241,10 @@ class DockerSandbox:
         self.kill()
         if hasattr(self, "stream"):
             self.stream.close()
+        if self._freezer is not None:
+            self._freezer.close()
+        if self._work_disk is not None:
+            self._work_disk.close()
         if self._pidfd >= 0:
             self._await_death()
         try:
@@ -224,7 +266,7 @@ class DockerSandbox:
     def _remove(self) -> None:
         """Ask until it is gone: at its end the daemon removes it too, and refuses while it is about it.
 
-        A daemon that fails is asked again: of a container that was never started it does nothing by itself.
+        A daemon that fails is asked again: it does not remove a container that was never started.
         """
         deadline = time.monotonic() + REMOVE_TIMEOUT_S
         pauses = iter(REMOVE_AGAIN_S)

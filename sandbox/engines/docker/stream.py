@@ -11,15 +11,15 @@ import socket
 
 HEADER_BYTES = 8
 STDOUT, STDERR = 1, 2
-#: What a sandbox says on stderr is for the log: the words of a runtime or interpreter that could not start.
-KEPT_WORDS_BYTES = 2000
+#: The sandbox's stderr is for the log: the error of a runtime or interpreter that could not start.
+KEPT_STDERR_BYTES = 2000
 
 
 class AttachStream:
     """As much of a socket as a conversation needs; reads stdout.
 
     Nothing is read ahead: no more is ever taken from the socket than the caller has asked for, so polling the
-    descriptor tells the truth.
+    descriptor is reliable.
     """
 
     def __init__(self, sock: socket.socket, early: bytes = b"") -> None:
@@ -56,7 +56,7 @@ class AttachStream:
             self._left -= len(data)
             if self._kind == STDOUT:
                 return data
-            self.words = (self.words + data)[-KEPT_WORDS_BYTES:]
+            self.words = (self.words + data)[-KEPT_STDERR_BYTES:]
 
     def _next_header(self) -> bool:
         """Read the next piece's header, passing over empty pieces. False at the end."""
@@ -83,7 +83,7 @@ class AttachStream:
     def hang_up(self) -> None:
         """End both directions, safe from any thread: the daemon stops waiting for us to read, and the agent ends.
 
-        A container whose output nobody takes is one that the daemon cannot finish with.
+        The daemon cannot remove a container whose output is not read.
         """
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)

@@ -1,7 +1,7 @@
 """Starting a sandbox with crun, at the least cost.
 
-Compiling the seccomp profile takes crun a few milliseconds; it leaves the compiled filter beside its state. The
-first sandbox's is handed to the later ones (annotation `run.oci.seccomp_bpf_data`, see crun(1)).
+Compiling the seccomp profile takes crun a few milliseconds; it writes the compiled filter into its state
+directory. The first sandbox's is handed to the later ones (annotation `run.oci.seccomp_bpf_data`, see crun(1)).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Crun:
         return None
 
     def forget(self, name: str) -> None:
-        """Remove the state of a sandbox that is dead; `crun delete` would do this and no more here."""
+        """Remove the state of an exited sandbox; `crun delete` would do no more here."""
         remove_state(f"{self._root}/{name}")
 
     def close(self) -> None:

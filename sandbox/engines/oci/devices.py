@@ -27,7 +27,7 @@ LINKS = {
     "stderr": "/proc/self/fd/2",
     "ptmx": "pts/ptmx",
 }
-#: With their modes: runc gives what it mounts there that of the directory, whatever its options say.
+#: With their modes: runc gives its mounts there the directory's mode and ignores their options.
 MOUNT_POINTS = {"pts": 0o755, "shm": 0o1777}
 
 

@@ -60,7 +60,7 @@ class OciEngine:
     name = "oci"
 
     def __init__(self, settings: Settings, catalogue: Catalogue, *, slots: int, beside: bool = False) -> None:
-        """Claim what the engine needs of this process; `beside` another one, that is done. Raises EngineUnusable.
+        """Claim the process-wide resources, unless `beside` another engine, which has them. Raises EngineUnusable.
 
         Must be called before the process has threads: user namespaces are made by forking.
         """
@@ -122,7 +122,7 @@ class OciEngine:
     def _no_templates(self) -> str | None:
         """Return why sandboxes cannot be forked from templates here, or None."""
         if not (self._runtime.traits.user_namespace and self._runtime.traits.seccomp):
-            return f"{self.runtime} cannot be told to run a template"
+            return f"{self.runtime} cannot run a template"
         if unprivileged_namespaces_are_off():
             return "a template's children make user namespaces -> sysctl kernel.unprivileged_userns_clone=1"
         return None
@@ -174,7 +174,7 @@ class OciEngine:
         return sandbox
 
     def _template_for(self, image: Image, language: Language, flavour: str, owner: str) -> TemplateSource | None:
-        """Return the template source to fork from. None if a container is to be created."""
+        """Return the template source to fork from. None if a container must be created."""
         templates = self._templates
         if templates is None or (templates.by_owner and not owner):
             return None
@@ -199,7 +199,7 @@ class OciEngine:
     def _build(self, sandbox: OciSandbox, language: Language, theirs: socket.socket, *, hold: bool) -> None:
         undo = sandbox.undo
         slot = self._slots.take()
-        undo.callback(self._slots.give_back, slot)
+        undo.callback(self._slots.release, slot)
         if self._runtime.traits.seccomp:
             sandbox.expected = ExpectedStatus.of(
                 slot.first_uid + RUN_UID, relaxed=self._relaxed, apparmor=self._apparmor
@@ -267,7 +267,7 @@ class OciEngine:
         )
 
     def cleanup_stale(self) -> int:
-        """Kill and remove what a dead worker of the same service left behind."""
+        """Kill and remove the sandboxes of a killed worker of the same service."""
         groups = self._cgroups.leftovers()
         for group in groups:
             kill_all(group)
@@ -282,7 +282,7 @@ class OciEngine:
             self._templates.stop()
 
     def close(self) -> None:
-        """Give back what the engine holds; every sandbox must be destroyed by now."""
+        """Release the engine's resources, after every sandbox was destroyed."""
         if self._templates is not None:
             self._templates.close()
         self._runtime.close()

@@ -2,7 +2,7 @@
 
 A layout or archive is unpacked once, into a directory named after its digest: one directory a layer, with what a
 layer deletes turned into what overlay mounts know (OCI image specification, layer.md; kernel, overlayfs.rst).
-`tar` does the unpacking: it stays beneath its directory whatever the names in an archive.
+`tar` does the unpacking: it stays beneath its directory for any names in an archive.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _root(language: str, root: Path) -> Image:
 
 
 def _import_archive(language: str, archive: Path, store: Path) -> Image:
-    """Import an archive of an OCI layout, of `docker save` or of a root file system, told by its top level."""
+    """Import an archive of an OCI layout, of `docker save` or of a root file system, as its top level shows."""
     store.mkdir(mode=0o755, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store) as scratch:
         content = Path(scratch)

@@ -1,10 +1,10 @@
-"""Starting an OCI runtime's binary, waiting for it within a bound, and hearing what it says.
+"""Starting an OCI runtime's binary, waiting for it within a bound, and reading its output.
 
 A runtime copies itself into a sealed memory file and executes that again, so that a container cannot overwrite
 the host's binary (CVE-2019-5736). It is started from such a file here, made once, and skips that.
 
 The configuration is read from a pipe, and not written to it before the runtime's process has been prepared (moved
-to a control group, held to limits): so everything that it starts is born so.
+to a control group, held to limits): so everything that it starts inherits them.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ START_TIMEOUT_S = 10.0
 KILL_TIMEOUT_S = 5.0
 ALL_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-#: Where a runtime finds the configuration, as a descriptor and as a path.
+#: The configuration for a runtime, as a descriptor and as a path.
 CONFIG_FD = 9
 CONFIG_PATH = f"/dev/fd/{CONFIG_FD}"
-#: Waits for the pipe, whatever is then read there, and becomes the runtime: for one that wants a seekable file.
+#: Waits for any line on the pipe, and executes the runtime: for one that needs a seekable file.
 GATE = ["/bin/sh", "-c", f'read -r _ <&{CONFIG_FD}; exec {CONFIG_FD}<&-; exec "$0" "$@"']
 #: The kernel has pages of a file that was just written in hand for a moment, and for longer on a busy machine.
 SEAL_TIMEOUT_S, SEAL_AGAIN_S = 10.0, 0.05
 
 
 def seal(memory_file: int) -> None:
-    """Let nobody change a memory file any more, once nobody can be about to. Raises OSError."""
+    """Seal a memory file against changes, once no writer is left. Raises OSError."""
     deadline = time.monotonic() + SEAL_TIMEOUT_S
     while True:
         try:
@@ -88,7 +88,7 @@ class Launcher:
         """Run the binary to its end with `stream_fd` as descriptors 0 and 1, which it hands to PID 1.
 
         `prepare` is called with its pid before it can read `config` at CONFIG_PATH. Raises EngineError with its
-        words if it fails or takes longer than START_TIMEOUT_S.
+        message if it fails or takes longer than START_TIMEOUT_S.
         """
         config_read, config_write = os.pipe2(os.O_CLOEXEC)
         said_read, said_write = os.pipe2(os.O_CLOEXEC)
@@ -108,7 +108,7 @@ class Launcher:
             for fd in (config_read, said_write):
                 os.close(fd)
             config_read = said_write = -1
-            handed, config_write = config_write, -1  # closed there, whatever happens: twice would close another's
+            handed, config_write = config_write, -1  # closed there in every case: a second close would hit another
             self._configure(pid, handed, config, prepare)
             status = self._children.wait(pid, START_TIMEOUT_S)
             if status is None:
@@ -130,7 +130,7 @@ class Launcher:
             while view:
                 view = view[os.write(config_write, view) :]
         except (BrokenPipeError, ProcessLookupError):
-            pass  # it has ended already: its exit status and words say why
+            pass  # it has ended already: its exit status and output name the cause
         except BaseException:
             self._kill(pid)
             raise

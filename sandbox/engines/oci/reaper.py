@@ -1,8 +1,8 @@
 """Collecting the ends of child processes, all in one place.
 
-As subreaper the worker inherits what its children leave: beside each sandbox's PID 1, also the helper that
-`crun run --detach` forks and nobody waits for. Left alone, that one would stay a zombie and count in the
-sandbox's pids cgroup. So one thread waits for whatever ends, and keeps the status of those asked about.
+As subreaper the worker inherits the orphans of its children: each sandbox's PID 1, and also the helper that
+`crun run --detach` forks and does not wait for. Unreaped, the helper would stay a zombie and count in the
+sandbox's pids cgroup. So one thread reaps every child, and keeps the status of those that are waited for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Reaper:
 
     def start(self, spawn: Callable[[], int]) -> int:
         """Call `spawn`, which starts a process, and keep that process's status for `wait`; its pid."""
-        with self._change:  # held across both, so that an early end is not taken for a stranger's
+        with self._change:  # held across both, so that an early end is not discarded as an orphan's
             pid = spawn()
             self._awaited[pid] = None
             self._change.notify_all()

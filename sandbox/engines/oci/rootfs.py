@@ -1,6 +1,6 @@
 """The roots of sandboxes: read-only overlays of an image's layers, the device nodes on top.
 
-Layers are named to the kernel by descriptors, since whoever is in a mount can read how it was made.
+Layers are named to the kernel by descriptors, since a process in a mount can read its options.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RootfsMounts:
         return root
 
     def remove(self, bundle: str) -> None:
-        """Take both away again. What still uses the root keeps it until it ends."""
+        """Unmount both. Processes that still use the root keep it until they exit."""
         try:
             unmount(f"{bundle}/root")
         finally:
@@ -52,7 +52,7 @@ class RootfsMounts:
         return detached_overlay(self._layers(image))
 
     def close(self) -> None:
-        """Let go of the layers."""
+        """Close the layers."""
         with self._lock:
             opened, self._opened = self._opened, {}
         for layers in opened.values():

@@ -1,8 +1,8 @@
 """Starting a sandbox with runc.
 
-runc cannot be told to leave control groups alone. It is given the sandbox's own group by path: it finds those of
+runc has no option to ignore control groups. It is given the sandbox's own group by path: it finds those of
 the four controllers that we have made and bounded, leaves the bounds as they are, and makes more of the same name
-under the other controllers, which `forget` removes. On finding somebody in the group it refuses, or warns; so
+under the other controllers, which `forget` removes. If the group is not empty it refuses, or warns; so
 nothing is moved there beforehand, and PID 1 is put there by runc before it executes anything.
 
 It sets resource limits from outside of the sandbox's user namespace, which takes CAP_SYS_RESOURCE. A root without
@@ -24,7 +24,7 @@ from sandbox.engines.oci.launcher import CONFIG_PATH, Launcher
 from sandbox.engines.runtime_features import RuntimeFeatures
 
 #: From this version on it reads the id maps of a namespace that it joins, and refuses a configuration that has maps
-#: beside the path. Earlier ones must be told. Measured with 1.1.5, 1.1.15 and 1.3.6; the release notes name 1.1.11.
+#: and the path. Earlier ones need the maps. Measured with 1.1.5, 1.1.15 and 1.3.6; the release notes name 1.1.11.
 READS_ID_MAPS = (1, 1, 11)
 
 
@@ -37,7 +37,9 @@ class Runc:
     def __init__(self, root: Path, instance: str) -> None:
         self._launcher = Launcher(self.name)
         self.traits = RuntimeFeatures(
-            sets_rlimits=False, takes_id_maps=self._launcher.version.number < READS_ID_MAPS
+            sets_rlimits=False,
+            takes_id_maps=self._launcher.version.number < READS_ID_MAPS,
+            time_namespace=False,  # from 1.2 on
         )
         self._root = root
         self._instance = instance
@@ -66,10 +68,10 @@ class Runc:
         return None
 
     def forget(self, name: str) -> None:
-        """Remove the state and the further control groups of a sandbox that is dead."""
+        """Remove the state and the further control groups of an exited sandbox."""
         remove_state(f"{self._root}/{name}")
         for path in directories_named(f"{self._instance}/{name}"):
-            with contextlib.suppress(OSError):  # the group proper may still count its dead: it is removed next
+            with contextlib.suppress(OSError):  # the group may still count exited processes: it is removed next
                 os.rmdir(path)
 
     def close(self) -> None:

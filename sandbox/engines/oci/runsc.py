@@ -1,12 +1,12 @@
 """Starting a sandbox with runsc, gVisor: the program's system calls are answered by a kernel in user space.
 
-What it does otherwise than crun and runc, each a trait:
+Its differences from crun and runc, each a trait:
 
-* PID 1 on the host is that kernel (the sentry), with helpers beside it; the program's own processes are inside.
+* PID 1 on the host is that kernel (the sentry), with helper processes; the program's own processes are inside.
   So the control group holds the sentry too, and is given that much more. A program that takes all its memory
   brings the sentry down, and the run with it.
 * It confines itself, in a user namespace and under a seccomp filter of its own; it takes no user namespace from
-  us, and of our seccomp profile it says nothing and does nothing.
+  us, and it silently ignores our seccomp profile.
 * File systems and devices are its own: what is mounted has the size it was started with.
 
 Platforms: a current runsc has systrap; that of Debian 12 (2022) only ptrace, which is slower, and kvm, which is of
@@ -65,7 +65,7 @@ class Runsc:
         return None
 
     def forget(self, name: str) -> None:
-        """Remove the state of a sandbox that is dead: files named after it."""
+        """Remove the state of an exited sandbox: files named after it."""
         for path in self._root.glob(f"{name}*"):
             path.unlink(missing_ok=True)
 
@@ -76,7 +76,7 @@ class Runsc:
 def options_for(flags: str) -> list[str]:
     """Return the start options that the flags of this runsc allow.
 
-    Without directfs its kernel reaches files through a helper alone, and is nobody on the host; with it, the
+    Without directfs its kernel reaches files only through a helper, and is uid nobody on the host; with it, the
     default of current releases, it is the host's root with the capabilities of one over files.
     """
     return ["--network=none", *(["--directfs=false"] if "directfs" in flags else [])]

@@ -41,7 +41,7 @@ class Runtime(Protocol):
 
         `enter` moves a process into the sandbox's control group; a runtime that can be moved there before it
         does anything is. `limited` holds it to a sandbox's resource limits where the configuration cannot. Raises
-        EngineError with the runtime's words.
+        EngineError with the runtime's message.
         """
         ...
 
@@ -50,7 +50,7 @@ class Runtime(Protocol):
         ...
 
     def forget(self, name: str) -> None:
-        """Remove what the runtime keeps of a sandbox that is dead."""
+        """Remove the runtime's state of an exited sandbox."""
         ...
 
     def close(self) -> None: ...

@@ -18,17 +18,19 @@ from protocol.limits import MIB, Limits
 from protocol.result import Isolation
 from sandbox.engines import EngineError, NotConfined, Stats
 from sandbox.engines.build_directory import close_build_directory
+from sandbox.engines.cgroups.freezer import Freezer
 from sandbox.engines.cgroups.group import Bounds, Group
-from sandbox.engines.confinement import bounds_of, tmpfs_sizes
+from sandbox.engines.confinement import bounds_of, tmpfs_rooms
 from sandbox.engines.pid1_status import ExpectedStatus, ProcessView, check_posture, process_view
 from sandbox.engines.runtime_features import RuntimeFeatures
 from sandbox.engines.syscalls import resize_tmpfs
+from sandbox.engines.work_disk import WorkDisk
 from sandbox.images import Image
 
 log = logging.getLogger(__name__)
 
-#: The killed are dead within milliseconds where they get a processor. Beyond this they are waited for elsewhere,
-#: and beyond the timeout that is said.
+#: Killed processes normally exit within milliseconds. After DEATH_PATIENCE_S the wait moves to a thread; after
+#: DEATH_TIMEOUT_S it is logged.
 DEATH_PATIENCE_S = 0.5
 DEATH_TIMEOUT_S = 10.0
 
@@ -50,14 +52,14 @@ class OciSandbox:
         self.undo = ExitStack()
         self.group: Group | None = None
         self.stream = stream
-        #: What its cgroup holds it to.
+        #: The bounds of its cgroup.
         self.bounds = bounds
         self._facts = facts
         self._traits = traits
-        #: What PID 1 must show of itself; None where the host cannot see it (gVisor).
+        #: The expected status of PID 1; None if the host cannot see it (gVisor).
         self.expected: ExpectedStatus | None = None
-        #: Called when it is not confined as it must be: whoever makes more of its kind stops, and says whether
-        #: there is another way.
+        #: Called when a required layer is missing: the source of the sandbox stops, and returns whether another
+        #: source takes over.
         self.disproved: Callable[[], bool] = lambda: False
         #: Called when its agent did not get ready.
         self.failed: Callable[[], None] = lambda: None
@@ -85,7 +87,7 @@ class OciSandbox:
         return self._pid
 
     def measure(self) -> None:
-        """Hold PID 1 against what must be in force; see `Sandbox.measure`."""
+        """Compare PID 1's status with the expected one; see `Sandbox.measure`."""
         if self.expected is None:
             return
         try:
@@ -107,26 +109,29 @@ class OciSandbox:
         """Quarantine the source of the sandbox; see `Sandbox.quarantine_source`."""
         return self.disproved()
 
-    def apply(self, limits: Limits) -> bool:
-        """Put a job's limits in force and start counting; see `Sandbox.apply`."""
+    def apply(self, limits: Limits, disk_mb: int | None = None) -> bool:
+        """Apply a job's limits and start measuring; see `Sandbox.apply`."""
         assert self.group is not None
         bounds = bounds_of(limits)
         if not self.group.set(self._traits.with_headroom(bounds)):
             return False
-        if bounds.memory_bytes != self.bounds.memory_bytes and self._traits.resizes_tmpfs:
-            for path, capacity in tmpfs_sizes(bounds.memory_bytes).items():
-                # No program has run in there yet, so the path leads where it says.
-                resize_tmpfs(f"/proc/{self._pid}/root{path}", capacity)
+        resized = disk_mb is not None or bounds.memory_bytes != self.bounds.memory_bytes
+        if resized and self._traits.resizes_tmpfs:
+            for path, room in tmpfs_rooms(bounds.memory_bytes, disk_mb).items():
+                # No program has run in there yet, so the path cannot be redirected.
+                resize_tmpfs(f"/proc/{self._pid}/root{path}", room.size_bytes, room.inodes)
         self.bounds = bounds
         self.group.start_counting()
         return True
 
-    def enter_compile_phase(self, limits: Limits) -> None:
-        """Widen the bounds for the compile phase and count anew; see `Sandbox.enter_compile_phase`."""
+    def enter_compile_phase(self, limits: Limits) -> bool:
+        """Change the bounds for the compile phase and reset the counters; see `Sandbox.enter_compile_phase`."""
         assert self.group is not None
         bounds = bounds_of(limits)
-        self.group.set(self._traits.with_headroom(bounds))
+        if not self.group.set(self._traits.with_headroom(bounds), reclaim=True):
+            return False
         self.group.start_counting()
+        return True
 
     def leave_compile_phase(self) -> bool:
         """Close the build directory and go back to the program's own bounds; see `Sandbox.leave_compile_phase`."""
@@ -148,8 +153,33 @@ class OciSandbox:
         assert self.group is not None
         return self.group.stats()
 
+    def refused_processes(self) -> int | None:
+        """Return how often the kernel refused a process or thread; see `Sandbox.refused_processes`."""
+        return None if self.group is None else self.group.refused_pids()
+
+    def open_freezer(self) -> Freezer | None:
+        """See `Sandbox.open_freezer`."""
+        assert self.group is not None
+        freezer = self.group.freezer()
+        if freezer is not None:
+            self.undo.callback(freezer.close)
+        return freezer
+
+    def open_work_disk(self) -> WorkDisk | None:
+        """See `Sandbox.open_work_disk`."""
+        if not self._traits.resizes_tmpfs:  # it is not a mount of the host's kernel
+            return None
+        disk = WorkDisk(self._pid)
+        self.undo.callback(disk.close)
+        return disk
+
+    def held_bytes(self) -> int:
+        """Return the memory that it holds now."""
+        assert self.group is not None
+        return self.group.used_bytes()
+
     def facts(self) -> Isolation:
-        """Return the confinement in force."""
+        """Return the measured confinement."""
         return self._facts
 
     def kill(self) -> None:
@@ -162,8 +192,8 @@ class OciSandbox:
     def destroy(self) -> None:
         """Kill, wait for every process's end, remove cgroup, mount and state.
 
-        Where the killed get no processor to die on, that is waited for on a thread of its own: until then they
-        keep their slot, and those behind them are not held up.
+        If killed processes get no processor to exit, a separate thread waits for them. Until then they keep their
+        slot, and other sandboxes are not delayed.
         """
         with self._lock:
             if self._gone:
@@ -177,7 +207,7 @@ class OciSandbox:
             self._cleanup()
 
     def _cleanup(self) -> None:
-        """Remove what is left of a sandbox once it is dead."""
+        """Remove the remains of an exited sandbox."""
         born = self._pidfd >= 0
         if born:
             if not self._has_ended(DEATH_TIMEOUT_S):
@@ -201,7 +231,7 @@ class OciSandbox:
 
 
 def kill_all(group: Group) -> None:
-    """Kill whoever is in a group until nobody is, or for DEATH_TIMEOUT_S."""
+    """Kill the processes of a group until it is empty, or for DEATH_TIMEOUT_S."""
     deadline = time.monotonic() + DEATH_TIMEOUT_S
     while (pids := group.pids()) and time.monotonic() < deadline:
         for pid in pids:

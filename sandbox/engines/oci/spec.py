@@ -7,6 +7,7 @@ are put in place of marks. Field meanings: opencontainers/runtime-spec, config.m
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from sandbox.engines.confinement import (
@@ -16,6 +17,7 @@ from sandbox.engines.confinement import (
     OOM_SCORE_ADJ,
     READONLY_PATHS,
     RUN_UID,
+    TERMINALS,
     masked_proc,
     rlimits,
     tmpfs_sizes,
@@ -68,6 +70,8 @@ def build_spec(
         "maskedPaths": masked_proc(),
         "readonlyPaths": READONLY_PATHS,
     }
+    if traits.time_namespace and os.path.exists("/proc/self/ns/time"):
+        linux["namespaces"].append({"type": "time"})
     if traits.user_namespace:
         linux["namespaces"].append({"type": "user", "path": USERNS_MARK})
         if traits.takes_id_maps:
@@ -134,8 +138,8 @@ def mounts(memory_bytes: int, build_bytes: int, *, own_devices: bool) -> list[di
 def devices() -> list[dict[str, Any]]:
     """Return the mounts of /dev, above the layer that `devices.py` makes."""
     return [
-        # The sandbox's own /dev (devices.py) upon itself: told so, the runtime makes no nodes there. The root's own
-        # nosuid must be named again: in a user namespace a mount cannot lose it, and runc would try.
+        # The sandbox's own /dev (devices.py) upon itself: with this entry the runtime makes no nodes. The root's
+        # own nosuid must be named again: in a user namespace a mount cannot lose it, and runc would try.
         {
             "destination": "/dev",
             "type": "bind",
@@ -146,6 +150,6 @@ def devices() -> list[dict[str, Any]]:
             "destination": "/dev/pts",
             "type": "devpts",
             "source": "devpts",
-            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "max=16"],
+            "options": ["nosuid", "noexec", "newinstance", *TERMINALS],
         },
     ]

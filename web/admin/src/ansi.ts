@@ -110,7 +110,7 @@ function nextControl(text: string, from: number): number {
   return text.length;
 }
 
-/** Where the sequence that begins at `from` ends; null when it is not complete. */
+/** Return the end of the sequence that begins at `from`; null when it is not complete. */
 function sequenceEnd(text: string, from: number): number | null {
   const kind = text[from + 1];
   if (kind === undefined) return null;

@@ -2,7 +2,7 @@
 import { token } from "./token";
 import type { ErrorObject, RunEvent } from "./types";
 
-/** What the service answered that was no success; or, with status 0, that no answer came. */
+/** An unsuccessful answer of the service; status 0 means that no answer came. */
 export class Refused extends Error {
   constructor(
     readonly status: number,
@@ -17,7 +17,7 @@ export class Refused extends Error {
 /** A stream that ended before its closing event. */
 export class Interrupted extends Error {}
 
-/** So long a stream may be silent; a living one says something every five seconds. */
+/** Milliseconds for which a stream may be silent; a live one has an event every five seconds. */
 const SILENCE_MS = 20_000;
 
 interface Options {
@@ -68,7 +68,7 @@ async function refusal(response: Response): Promise<Refused> {
     const body = (await response.json()) as { error?: ErrorObject };
     if (typeof body.error?.message === "string") error = body.error;
   } catch {
-    // Not this service's own words: a proxy in between.
+    // Not this service's own error: a proxy in between.
   }
   const wait = Number(response.headers.get("Retry-After") ?? NaN);
   return new Refused(

@@ -1,4 +1,4 @@
-// The files a run left. Whatever is in them is hostile: images are only ever drawn by <img>, where no script of
+// The files of a run. Their contents are hostile: images are only drawn by <img>, where no script of
 // an SVG runs; tables and texts are text nodes; a page is shown in a frame that may do nothing at all.
 import { content, Refused } from "./api";
 import { fill, h, save } from "./dom";
@@ -114,7 +114,7 @@ function drawing(artifact: Artifact): Draw | null {
   return null;
 }
 
-function image(name: string, url: string): HTMLElement {
+export function image(name: string, url: string): HTMLElement {
   const host = h("div", { class: "picture" });
   const picture = h("img", { src: url, alt: `${name}, an image made by the program` });
   picture.addEventListener("error", () => fill(host, h("p", { class: "muted" }, "This image cannot be displayed.")));
@@ -122,15 +122,15 @@ function image(name: string, url: string): HTMLElement {
   return host;
 }
 
-function frame(name: string, url: string): HTMLElement {
-  // No allow-…: no script, no form, no navigation, an origin of nobody. The page's own policy holds in it too.
+export function frame(name: string, url: string): HTMLElement {
+  // No allow-…: no script, no form, no navigation, an opaque origin. The page's own policy holds in it too.
   const element = h("iframe", { sandbox: "", title: `${name}, shown without scripts`, referrerPolicy: "no-referrer" });
   element.setAttribute("sandbox", "");
   element.src = url;
   return h("div", null, element, h("p", { class: "hint" }, "Scripts, styles and images are blocked in this preview."));
 }
 
-function text(content: string, name: string): HTMLElement {
+export function text(content: string, name: string): HTMLElement {
   const cut = content.length > SHOWN_TEXT;
   return h("pre", { tabIndex: 0, role: "region", "aria-label": name }, content.slice(0, SHOWN_TEXT), cut && "\n…");
 }

@@ -45,7 +45,7 @@ export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
   return found as T;
 }
 
-/** Said to screen readers, at once and only once. */
+/** Announce a text to screen readers, at once and only once. */
 export function announce(text: string): void {
   byId("announcer").textContent = text;
 }

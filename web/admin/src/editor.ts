@@ -70,7 +70,7 @@ export interface Editor {
   focus(): void;
 }
 
-/** An editor in `host`. `changed` is called when somebody has typed. */
+/** An editor in `host`. `changed` is called when the user has typed. */
 export function makeEditor(host: HTMLElement, changed: () => void): Editor {
   const root = host.attachShadow({ mode: "open" });
   const grammar = new Compartment();

@@ -11,7 +11,7 @@ const PAGE = 20;
 interface Hooks {
   /** Show it, with its program in the editor. */
   open(run: Run): void;
-  /** That, and run it anew. */
+  /** Open the run's program and run it again. */
   again(run: Run): void;
 }
 

@@ -144,6 +144,7 @@ function languageChanged(): void {
   fill(examples, h("option", { value: "" }, "Examples"), h("option", { value: "0" }, "Hello"),
     ...(EXAMPLES[language.id] ?? []).map((example, n) => h("option", { value: String(n + 1) }, example.name)));
   byId("not-ready").hidden = language.ready;
+  byId("results-box").hidden = !language.results;
 }
 
 function useExample(n: number): void {
@@ -158,7 +159,7 @@ function keepDraft(): void {
   try {
     sessionStorage.setItem(DRAFT, JSON.stringify(program.request(picker.value)));
   } catch {
-    // What cannot be kept, or is not whole yet, is only in the page.
+    // A program that cannot be stored, or is not complete yet, is only in the page.
   }
 }
 

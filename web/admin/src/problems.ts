@@ -1,4 +1,4 @@
-// What is said when something goes wrong: the service's own words, the field, and what to do now.
+// Error messages: the service's own text, the field, and the remedy.
 import { Interrupted, Refused } from "./api";
 import { h } from "./dom";
 import { Unfit } from "./program";

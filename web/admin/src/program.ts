@@ -1,4 +1,4 @@
-// The program and all that goes with it: what the left side of the page holds, and what a request is made of.
+// The program and its options: the contents of the page's left side, from which a request is made.
 import { call, Refused } from "./api";
 import { append, byId, fill, h } from "./dom";
 import type { Editor } from "./editor";
@@ -41,6 +41,7 @@ export class Program {
   private args = byId<HTMLTextAreaElement>("args");
   private env = byId<HTMLTextAreaElement>("env");
   private list = byId("file-list");
+  private wanted = byId<HTMLInputElement>("want-results");
 
   constructor(
     private readonly editor: Editor,
@@ -50,6 +51,7 @@ export class Program {
   ) {
     this.makeLimits();
     for (const field of [this.stdin, this.args, this.env]) field.addEventListener("input", () => this.touched());
+    this.wanted.addEventListener("change", () => this.touched());
     byId("add-inline").addEventListener("click", () => this.addInline());
     const picker = byId<HTMLInputElement>("upload");
     picker.addEventListener("change", () => {
@@ -64,7 +66,7 @@ export class Program {
     this.showFiles();
   }
 
-  /** What is in the form, to be sent, linked or kept. Throws Unfit. */
+  /** Return the contents of the form, to be sent, linked or stored. Throws Unfit. */
   request(language: string): RunRequest {
     const code = this.editor.text();
     const request: RunRequest = { language };
@@ -83,10 +85,12 @@ export class Program {
     const limits = this.limits();
     if (Object.keys(limits).length) request.limits = limits;
     if (this.isolation && this.isolation !== "default") request.isolation = this.isolation;
+    // A cell is code alone.
+    if (this.wanted.checked && this.languages()?.results && request.code && !request.args) request.results = true;
     return request;
   }
 
-  /** Put a request into the form, whoever wrote it. */
+  /** Put a request into the form; it may be untrusted. */
   load(given: RunRequest): void {
     const request = checked(given);
     const files = [...(request.files ?? [])];
@@ -100,6 +104,7 @@ export class Program {
     this.args.value = (request.args ?? []).join("\n");
     this.env.value = Object.entries(request.env ?? {}).map(([name, value]) => `${name}=${value}`).join("\n");
     this.isolation = request.isolation ?? null;
+    this.wanted.checked = request.results === true;
     for (const { name } of LIMITS) {
       const value = request.limits?.[name];
       byId<HTMLInputElement>(`limit-${name}`).value = value === undefined || value === null ? "" : String(value);
@@ -113,7 +118,7 @@ export class Program {
     return this.entrypoint ?? this.languages()?.entry_file ?? "main";
   }
 
-  /** The field that an error speaks of, if the page has it. */
+  /** Return the field that an error names, if the page has it. */
   field(param: string): HTMLElement | null {
     const [head, second] = param.split(".");
     if (head === "limits" && second) return document.getElementById(`limit-${second}`);

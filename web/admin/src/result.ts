@@ -1,9 +1,10 @@
-// The right side: how a run goes, what it prints, what it left, and what it was confined by.
+// The right side: the state of a run, its output, its files and its confinement.
 import { Artifacts } from "./artifacts";
 import { announce, byId, fill, h, save } from "./dom";
 import { duration, size } from "./format";
+import { hints, RichResults } from "./rich";
 import { Terminal, type Stream } from "./terminal";
-import type { Artifact, Run, RunEvent } from "./types";
+import type { Artifact, Exception, RichResult, Run, RunEvent } from "./types";
 
 const TITLES: Record<string, string> = {
   loading: "Loading", sending: "Sending", queued: "Queued", running: "Running", succeeded: "Succeeded", failed: "Failed",
@@ -14,6 +15,7 @@ const TITLES: Record<string, string> = {
 export class Result {
   readonly terminal = new Terminal(byId("terminal"));
   private artifacts = new Artifacts(byId("artifacts"));
+  private rich = new RichResults(byId("rich-part"), byId("rich"));
   private clock: number | undefined;
 
   constructor() {
@@ -29,6 +31,8 @@ export class Result {
     this.stopClock();
     this.terminal.clear();
     this.artifacts.clear();
+    this.rich.clear();
+    fill(byId("hints"));
     this.show("all");
     fill(byId("problem"));
     fill(byId("facts"));
@@ -74,6 +78,12 @@ export class Result {
     } else if (event.event === "artifact") {
       byId("artifacts-part").hidden = false;
       this.artifacts.add(event.data as Artifact);
+    } else if (event.event === "display") {
+      this.rich.add(event.data as RichResult);
+    } else if (event.event === "clear") {
+      this.rich.clear();
+    } else if (event.event === "exception") {
+      this.rich.exception(event.data as Exception);
     } else if (event.event === "phase") {
       this.status("running", "");
       byId("status-name").textContent = data["name"] === "compile" ? "Compiling" : "Running";
@@ -86,7 +96,7 @@ export class Result {
     }
   }
 
-  /** How it ended. */
+  /** Show the end of the run. */
   end(run: Run): void {
     this.stopClock();
     const [name, detail] = outcome(run);
@@ -95,13 +105,19 @@ export class Result {
     this.compiled(run);
     byId("output-part").hidden = false;
     for (const stream of ["stdout", "stderr"] as const) {
-      // The stream of a run whose events nobody kept brings none of its text.
+      // The stream of a run whose events were not kept has none of its text.
       if (!this.terminal.all(stream) && run[stream]) this.terminal.write(stream, run[stream]);
       if (run[`${stream}_truncated`]) {
         this.terminal.note(`${stream} was truncated at ${size(run.limits["max_output_bytes"] ?? 0)} (the limit “Output”).`);
       }
     }
-    if (this.terminal.empty) this.terminal.note(run.status === "succeeded" ? "The program printed nothing." : "No output.");
+    if (this.rich.empty) {
+      for (const result of run.results ?? []) this.rich.add(result);
+      if (run.exception) this.rich.exception(run.exception);
+    }
+    this.rich.dropped(run.results_dropped ?? 0);
+    fill(byId("hints"), hints(run.hints ?? []));
+    if (this.terminal.empty && this.rich.empty) this.terminal.note(run.status === "succeeded" ? "The program printed nothing." : "No output.");
     for (const artifact of run.artifacts) this.artifacts.add(artifact);
     this.artifacts.skipped(run);
     byId("artifacts-part").hidden = run.artifacts.length + run.skipped_artifacts_count === 0;

@@ -6,7 +6,7 @@ import type { Result } from "./result";
 import type { ErrorObject, Run, RunRequest } from "./types";
 
 interface Hooks {
-  /** Whether a program runs now. */
+  /** True while a program runs. */
   busy(running: boolean): void;
   /** A run has begun or ended: lists are out of date. */
   changed(): void;
@@ -150,7 +150,7 @@ export class Runner {
   }
 }
 
-/** Whether the same may go well in a moment. */
+/** Return whether the same request may succeed later. */
 function retryable(problem: unknown): boolean {
   return problem instanceof Refused && (problem.status === 0 || problem.status === 429 || problem.status >= 500);
 }

@@ -1,5 +1,5 @@
-// A program in a link: its fragment, which browsers send to nobody. What a link holds was written by somebody
-// else, so it is bounded, checked, shown, and never run by itself.
+// A program in a link: its fragment, which browsers do not send. The contents of a link are untrusted, so they are
+// bounded, checked, shown, and never run automatically.
 import type { InputFile, RunRequest } from "./types";
 
 const NAME = "program=";
@@ -62,6 +62,7 @@ export function checked(value: unknown): RunRequest {
     entrypoint: text("entrypoint"),
     stdin: text("stdin"),
     isolation: text("isolation"),
+    results: given["results"] === true ? true : null,
     args: list(given["args"]).filter((item): item is string => typeof item === "string"),
     env: Object.fromEntries(env) as Record<string, string>,
     limits: Object.fromEntries(limits) as Record<string, number>,

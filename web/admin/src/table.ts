@@ -2,7 +2,7 @@
 
 export interface Rows {
   rows: string[][];
-  /** Whether there were more than asked for. */
+  /** True if there were more rows than requested. */
   more: boolean;
 }
 

@@ -1,10 +1,10 @@
-// What a program prints, in the order it came: stdout and stderr told apart by more than colour.
+// The output of a program in the order of arrival: stdout and stderr differ by more than colour.
 import { Ansi, isPlain, type Piece, type Style } from "./ansi";
 import { fill, h } from "./dom";
 
 export type Stream = "stdout" | "stderr";
 
-/** More than this is kept and can be downloaded, but not drawn: a page with millions of lines helps nobody. */
+/** More than this is kept and can be downloaded, but not drawn: a page with millions of lines is not readable. */
 const MOST_DRAWN = 400_000;
 const MOST_LINES = 10_000;
 

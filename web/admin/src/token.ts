@@ -29,6 +29,6 @@ export const token = {
     }
   },
 
-  /** Enough of it to be told from another, and no more. */
+  /** Return enough of the token to recognise it, and no more. */
   hint: (): string => (held.length > 4 ? `…${held.slice(-3)}` : "set"),
 };

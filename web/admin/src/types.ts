@@ -1,4 +1,4 @@
-// The parts of the API that the page speaks of: docs/api.md has them all.
+// The parts of the API that the page uses: docs/api.md has all.
 
 export interface Language {
   id: string;
@@ -8,6 +8,8 @@ export interface Language {
   packages: unknown;
   ready: boolean;
   example: string;
+  /** True if a run may have rich results. */
+  results?: boolean;
 }
 
 export interface InputFile {
@@ -17,7 +19,7 @@ export interface InputFile {
   encoding?: string;
 }
 
-/** What `POST /v1/runs` takes, as far as the page sends it. */
+/** The fields of `POST /v1/runs` that the page sends. */
 export interface RunRequest {
   language: string;
   code?: string | null;
@@ -28,6 +30,35 @@ export interface RunRequest {
   env?: Record<string, string> | null;
   limits?: Record<string, number | null> | null;
   isolation?: string | null;
+  results?: boolean | null;
+}
+
+/** One result of a cell: what it has of the formats; binary ones are base64. */
+export interface RichResult {
+  text?: string;
+  html?: string;
+  markdown?: string;
+  svg?: string;
+  png?: string;
+  jpeg?: string;
+  latex?: string;
+  javascript?: string;
+  json?: unknown;
+  data?: unknown;
+  extra?: Record<string, unknown>;
+  display_id: string | null;
+  update: boolean;
+}
+
+export interface Exception {
+  name: string;
+  value: string;
+  traceback: string[];
+}
+
+export interface Hint {
+  code: string;
+  message: string;
 }
 
 export interface Artifact {
@@ -71,6 +102,11 @@ export interface Run {
   finished_at: string | null;
   error: ErrorObject | null;
   request?: RunRequest | null;
+  /** A run of the history may be older than these. */
+  hints?: Hint[];
+  results?: RichResult[];
+  results_dropped?: number;
+  exception?: Exception | null;
 }
 
 export interface RunEvent {

@@ -1,4 +1,4 @@
-// What this token has used.
+// The usage of this token.
 import { call, Refused } from "./api";
 import { byId, fill, h } from "./dom";
 import { amount, size } from "./format";

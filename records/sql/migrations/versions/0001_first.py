@@ -1,6 +1,6 @@
 """The first tables: runs, requests, events, idempotency, counts, files, storage, keys, audit, usage.
 
-A revision says everything itself: what the code's own tables look like later must not change what it does.
+A revision is self-contained: later changes of the code's tables must not change its effect.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many bytes each run takes here, and each key in all."""
+"""The stored bytes of each run, and of each key in all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
-#: What is counted for rows and indexes beside the bytes in them.
+#: Bytes counted for rows and indexes in addition to their contents.
 _ROW_BYTES = 512
 _SIZES = f"""
 UPDATE runs SET kept_bytes = {_ROW_BYTES} + length(document) + coalesce(length(request), 0)

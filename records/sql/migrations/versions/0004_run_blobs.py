@@ -12,7 +12,7 @@ _SEQ = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the table. What was kept before stays where it is."""
+    """Make the table. Existing outputs stay in their rows."""
     op.create_table(
         "run_blobs",
         sa.Column(

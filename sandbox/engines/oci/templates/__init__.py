@@ -3,6 +3,6 @@
 One container per runner image (`container.py`) is root of a user namespace that maps every slot's ids, and of
 nothing else; its agent (`runners/agent/template.py`) runs no program. For each sandbox the worker (`source.py`)
 makes a root of its own as a detached overlay mount, sends it with the sandbox's stream, puts the child into its
-control group, and lets it go on: it puts up the walls that it was told of (`walls.py`), the same that the
-runtime's configuration describes, and is PID 1 of a sandbox like any other. It is measured like any other, too.
+control group, and resumes it: the child confines itself as the host described (`walls.py`), exactly as the
+runtime's configuration does, and is PID 1 of a sandbox like any other. It is measured like any other, too.
 """

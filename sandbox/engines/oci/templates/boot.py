@@ -1,4 +1,4 @@
-"""Boot a template: a container that is told how to confine its children and which modules to import."""
+"""Boot a template: a container that gets the confinement of its children and the modules to import."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from sandbox.languages import Language
 
 log = logging.getLogger(__name__)
 
-#: Of a template's own control group. Beside its libraries, which are charged to it alone, there are the page tables
-#: of each child, made before that is moved to a group of its own.
+#: Of a template's own control group. In addition to its libraries, which are charged to it alone, it has the page
+#: tables of each child, made before that is moved to a group of its own.
 TEMPLATE_MEMORY_BYTES = 768 * MIB
 TEMPLATE_PIDS = 512
 

@@ -1,4 +1,4 @@
-"""One template: its container, the socket over which it is told to fork, and when it is replaced."""
+"""One template: its container, the socket for its fork requests, and the time of its replacement."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 #: With the libraries to import; on a machine under load.
 BOOT_TIMEOUT_S = 60.0
-#: A template answers within a millisecond or two; one that does not for so long is no more use.
+#: A template answers within a millisecond or two; one that takes longer is replaced.
 HELLO_TIMEOUT_S = 10.0
 READY, HELLO, GO, FAILED = b"ready", b"h", b"g", b"!"
 UCRED = struct.Struct("iII")
@@ -60,7 +60,7 @@ class Template:
             raise EngineError("a template's container ended at once") from e
 
     def boot(self, walls: bytes, modules: tuple[str, ...]) -> None:
-        """Tell it what a sandbox is and what to import, and wait until it has. Raises EngineError."""
+        """Send the confinement and the modules to import, and wait until they are imported. Raises EngineError."""
         self._control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._control.settimeout(BOOT_TIMEOUT_S)
         try:
@@ -94,7 +94,7 @@ class Template:
             return not poller.poll(0)
 
     def fork(self, first_id: int, stream_fd: int, root_fd: int) -> None:
-        """Have it fork a sandbox with that stream and root, which says HELLO on the stream.
+        """Request a fork with that stream and root; the new sandbox sends HELLO on the stream.
 
         Raises TemplateClosed, and EngineError for one that does not do it.
         """
@@ -117,7 +117,7 @@ class Template:
             self._cleanup()
 
     def close(self, *, kill: bool = False) -> None:
-        """Let it fork no more; what it has forked lives on. With `kill` it is not trusted to end by itself."""
+        """Stop forking; forked sandboxes continue. `kill` kills the template instead of waiting for its exit."""
         with self._lock:
             if self._closed:
                 return
@@ -130,7 +130,7 @@ class Template:
             self._cleanup()
 
     def _cleanup(self) -> None:
-        """Remove the container: there is nobody in it but the keeper, and a template that ends."""
+        """Remove the container, which holds only the keeper and an exiting template."""
         for fd in (self._process, self._keeper):
             if fd >= 0:
                 _kill(fd)

@@ -104,7 +104,7 @@ class TemplateHolder:
             repeated.log(logging.WARNING, message, e, key=self._language.id, language=self._language.id)
 
     def _replace(self) -> Template:
-        """Boot a template and put it in the place of whatever is there. Raises EngineError."""
+        """Boot a template and replace the present one, if any. Raises EngineError."""
         fresh: Template | None = None
         began = time.monotonic()
         try:

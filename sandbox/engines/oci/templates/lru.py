@@ -19,7 +19,7 @@ class OwnerLru:
         self._lock = Lock()
 
     def use(self, owner: str) -> list[str]:
-        """Note that an owner is using what is kept. Whose is to be given up for it."""
+        """Record a use by an owner. Returns the owners whose entries must be given up."""
         now = self._clock()
         with self._lock:
             self._used.pop(owner, None)

@@ -7,7 +7,8 @@ import logging
 from pathlib import Path
 
 from sandbox.engines.confinement import IDS_PER_SLOT
-from sandbox.engines.oci.slots import Slot, Slots, make_user_namespace
+from sandbox.engines.oci.namespace_maker import make_user_namespace
+from sandbox.engines.oci.slots import Slot, Slots
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +53,11 @@ def _quotas(slots: int) -> dict[str, int]:
 
 
 def _shared(path: Path, each: int, slots: int) -> int:
-    """Return a slot's part of a host limit, after raising that so that each slot may have `each`."""
+    """Return a slot's part of a host limit, at most `each`, after raising that to serve all slots."""
     bound = int(path.read_text())
     if bound < each * slots:
         with contextlib.suppress(OSError):
             path.write_text(str(each * slots))
             bound = int(path.read_text())
         log.info("%s: %d for %d slots", path, bound, slots)
-    return max(1, bound // slots)
+    return max(1, min(each, bound // slots))

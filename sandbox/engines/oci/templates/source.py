@@ -90,7 +90,7 @@ class TemplateSource:
     ) -> None:
         """Have `sandbox` forked, `theirs` being the agent's end of its stream. Raises EngineError.
 
-        What fails costs the template its place: the next call makes another.
+        On failure the template is discarded; the next call boots a new one.
         """
         place = self._place(sandbox.image, language, flavour, owner)
         try:
@@ -115,7 +115,7 @@ class TemplateSource:
         """Give a sandbox its slot and its control group; the first of its ids as a template knows them."""
         making, undo, stream = self._making, sandbox.undo, sandbox.stream
         slot = making.slots.take()
-        undo.callback(making.slots.give_back, slot)
+        undo.callback(making.slots.release, slot)
         sandbox.expected = ExpectedStatus.of(
             slot.first_uid + RUN_UID, relaxed=self._relaxed, apparmor=self._apparmor
         )
@@ -155,7 +155,7 @@ class TemplateSource:
 
 
 def _fork_from(place: TemplateHolder, sandbox: OciSandbox, first_id: int, stream_fd: int, root_fd: int) -> Template:
-    """Return the template that was told to fork the prepared sandbox. Raises EngineError."""
+    """Return the template that got the request to fork the prepared sandbox. Raises EngineError."""
     while True:
         template = place.get()
         try:
