@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from runyard.cli.execute import pass_on, save_all
+from runyard.cli.execute import save_all
 from runyard.cli.exits import SERVICE_FAILED, exit_code
+from runyard.cli.results import pass_on
 from runyard.cli.session import Session
 from runyard.cli.speech import as_json, lines, say, table
 from runyard.models import Run

@@ -33,8 +33,12 @@ _HINTS = {
 
 def say(text: str) -> None:
     """Print a line of this command. Control characters are escaped, so that text cannot control the terminal."""
-    for line in text.split("\n"):
-        click.echo(f"runyard: {shown(line)}", err=True)
+    click.echo(message(text), err=True)
+
+
+def message(text: str) -> str:
+    """Return text as `say` prints it, without the last line's end."""
+    return "\n".join(f"runyard: {shown(line)}" for line in text.split("\n"))
 
 
 def explain(error: RunyardError) -> None:
