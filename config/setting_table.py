@@ -199,6 +199,12 @@ class SettingTable(BaseSettings):
     template_minutes: Annotated[float, WORKER] = Field(
         60, gt=0, le=10_080, description="Age in minutes at which a template is replaced."
     )
+    kernel_template_hours: Annotated[float, WORKER] = Field(
+        24,
+        gt=0,
+        le=168,
+        description="Age in hours at which a template of sessions is replaced; at most three of them are alive.",
+    )
     docker_host: Annotated[str, WORKER_AND_OPS] = Field(
         "unix:///var/run/docker.sock", description="The Docker daemon's socket; it must be on this host."
     )

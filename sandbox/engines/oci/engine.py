@@ -36,7 +36,7 @@ from sandbox.engines.oci.sandbox import OciSandbox, kill_all
 from sandbox.engines.oci.slots import Slot, Slots
 from sandbox.engines.oci.templates.boot import EngineResources
 from sandbox.engines.oci.templates.filter import compile_filter
-from sandbox.engines.oci.templates.holder import RotationPolicy
+from sandbox.engines.oci.templates.holder import RotationPolicy, kernel_rotation
 from sandbox.engines.oci.templates.source import TemplateSource
 from sandbox.engines.pid1_status import ExpectedStatus
 from sandbox.engines.syscalls import (
@@ -116,6 +116,7 @@ class OciEngine:
             relaxed=self._relaxed,
             replaceable=settings.sandbox_source == "auto",
             wear=RotationPolicy(settings.template_runs, settings.template_minutes * 60),
+            kernel_wear=kernel_rotation(settings.kernel_template_hours * 3600),
             most_owners=settings.template_keys if settings.template_scope == "key" else 0,
         )
 
