@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from dispatch.source import MessageSource
 
-#: Environ key that is there if the server waits for such answers without a thread.
-SUSPENDS_KEY = "runyard.suspends"
+#: Environ key of the server's function that returns whether a source has something, now or in a moment. It is there
+#: if the server waits without a thread for those that have nothing.
+HAS_MORE_KEY = "runyard.has_more"
 
 
 class LongAnswer:
@@ -125,7 +126,8 @@ def answer_when_ready(source: MessageSource, finish: Callable[[], Response], clo
 
     `close` releases what is held; it is called in any case. Raises as `finish` does.
     """
-    if SUSPENDS_KEY in request.environ and request.method != "HEAD":
+    has_more: Callable[[MessageSource], bool] | None = request.environ.get(HAS_MORE_KEY)
+    if has_more is not None and request.method != "HEAD" and not has_more(source):
         return LateResponse(source, finish, close)
     try:
         return finish()

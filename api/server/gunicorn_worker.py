@@ -33,7 +33,7 @@ from gunicorn.http import wsgi
 from api.context import EXTENSION
 from api.errors import JSON, ApiError, envelope, http_error
 from api.http.body import ARRIVAL_KEY, BODY_KEY, KEYLESS_BODY_BYTES, UNAUTHENTICATED_BODY_BYTES, Body
-from api.http.long_answers import SUSPENDS_KEY, LateAnswer, LongAnswer
+from api.http.long_answers import HAS_MORE_KEY, LateAnswer, LongAnswer
 from api.http.takeover import TAKE_OVER_KEY
 from api.keys.authentication import authorization_of
 from api.ratelimit.client_address import client_address, is_proxy
@@ -41,7 +41,7 @@ from api.server.answers import HttpResponse, Room
 from api.server.bodies import Budget, Memory
 from api.server.connection import ClientConnection, Rules, Step, status_of
 from api.server.loop import Fate, Loop, receive
-from api.server.relay import Relay
+from api.server.relay import Relay, has_more
 from api.server.turns import HeldTurn
 from config.ids import new_id
 from config.turn import hold
@@ -258,7 +258,7 @@ class Worker(Loop):
         environ["wsgi.multithread"] = True
         environ[BODY_KEY] = None if conn.is_streamed else conn.body
         environ[TAKE_OVER_KEY] = partial(self._take_over, conn)
-        environ[SUSPENDS_KEY] = True
+        environ[HAS_MORE_KEY] = partial(has_more, conn.sock, self._lingerers)
         self._close_if_last(conn, answer)
         began = datetime.now()  # noqa: DTZ005  # only its distance to another
         try:

@@ -23,11 +23,38 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from api.server.answers import HttpResponse
+    from dispatch.source import MessageSource
 
 #: Milliseconds that a thread waits for what comes next before the answer is suspended: what answers at once, or
 #: prints line after line, keeps its thread.
 LINGER_MS = 100
 GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+
+def has_more(sock: socket.socket, lingerers: threading.Semaphore, source: MessageSource) -> bool:
+    """Return whether more of an answer can be made without a wait, or after a short one on one of the `lingerers`.
+
+    Also true if the client has gone, which its maker then sees. Raises ConnectionResetError where it would not.
+    """
+    poller = select.poll()
+    poller.register(sock, GONE)
+    if source.sleeps_until() is not None:
+        if poller.poll(0):
+            raise ConnectionResetError("the client has gone")
+        return False
+    fd = source.waits_on()
+    if fd is None:
+        return True
+    poller.register(fd, select.POLLIN)
+    if poller.poll(0):
+        return True
+    if not lingerers.acquire(blocking=False):
+        return False
+    try:
+        with waiting():
+            return bool(poller.poll(LINGER_MS))
+    finally:
+        lingerers.release()
 
 
 class Relay:
@@ -71,7 +98,7 @@ class Relay:
         while self._is_sent():
             if self._is_made:
                 return True
-            if not self._is_ready(lingerers):
+            if not has_more(self._sock, lingerers, self.source):
                 break
             if isinstance(self._found, LateAnswer):
                 self._make_late(self._found)
@@ -119,33 +146,6 @@ class Relay:
             unread = unread_bytes(self._sock)
             self._rate.note(max(0, self._unread - unread))
             self._unread = unread
-
-    def _is_ready(self, lingerers: threading.Semaphore) -> bool:
-        """Return whether more can be made without a wait, or after a short one. Raises OSError."""
-        if self.source.sleeps_until() is not None:
-            self._check_client()
-            return False
-        fd = self.source.waits_on()
-        if fd is None:
-            return True
-        poller = select.poll()
-        poller.register(fd, select.POLLIN)
-        poller.register(self._sock, GONE)
-        if poller.poll(0):
-            return True
-        if not lingerers.acquire(blocking=False):
-            return False
-        try:
-            with waiting():
-                return bool(poller.poll(LINGER_MS))
-        finally:
-            lingerers.release()
-
-    def _check_client(self) -> None:
-        poller = select.poll()
-        poller.register(self._sock, GONE)
-        if poller.poll(0):
-            raise ConnectionResetError("the client has gone")
 
     def _make_next(self, found: LongAnswer) -> None:
         piece = found.take()
