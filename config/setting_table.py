@@ -358,7 +358,13 @@ class SettingTable(BaseSettings):
         64,
         ge=1,
         le=1024,
-        description="Maximum number of clients that follow runs or read long responses at the same time.",
+        description="Maximum number of clients that read long responses at the same time.",
+    )
+    streams_max: Annotated[int, API] = Field(
+        1024,
+        ge=1,
+        le=16_384,
+        description="Maximum number of clients that follow events or wait for a process at the same time.",
     )
     uploads_max: Annotated[int, API] = Field(32, ge=1, le=1024, description="Maximum number of concurrent uploads.")
     drain_s: Annotated[float, SERVICE] = Field(

@@ -32,6 +32,7 @@ from api.runs.rendering import (
 )
 from api.runs.requests import RunIn, parse_run
 from api.runs.stored_outputs import is_in_parts
+from dispatch.source import MessageSource
 from records.runs import Run, RunBlob, RunFilter
 
 if TYPE_CHECKING:
@@ -247,11 +248,12 @@ def get_events(run_id: str) -> Response:
     if media == SSE and "Last-Event-ID" in request.headers:
         after = last
     run = _run(run_id, caller)
-    release = context().places.readers.acquire(caller.id)
+    release = context().places.followers.acquire(caller.id)
+    source = MessageSource()
     try:
         run = context().outputs.whole(run)
-        messages = context().follower.follow(run, after, signer(), client_fd=client_fd())
-        return events_response(messages, media, release)
+        messages = context().follower.follow(run, after, signer(), client_fd=client_fd(), source=source)
+        return events_response(messages, media, release, source)
     except BaseException:
         release()
         raise

@@ -17,7 +17,7 @@ from protocol.result import Isolation
 from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.apparmor import profile_in_force, template_profiles
 from sandbox.engines.cgroups.detect import open_cgroups
-from sandbox.engines.cgroups.mounts import remove_empty
+from sandbox.engines.cgroups.mounts import remove_empty, remove_parents
 from sandbox.engines.cgroups.reads import read_limit
 from sandbox.engines.confinement import (
     BASE_ENV,
@@ -289,5 +289,7 @@ class OciEngine:
         self._runtime.close()
         self._slots.close()
         self._roots.close()
+        # Else each state directory that was ever used leaves a group in every hierarchy.
+        remove_parents(self._instance)
         with contextlib.suppress(OSError):
             unmount(str(self._place))
