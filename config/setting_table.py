@@ -306,6 +306,37 @@ class SettingTable(BaseSettings):
     egress_connections: Annotated[int, EGRESS] = Field(
         512, ge=1, le=16_384, description="Connections of all runs at a time; one key may hold half of them."
     )
+    layers_max_mb: Annotated[int, WORKER_AND_OPS] = Field(
+        4_096,
+        ge=16,
+        le=10_485_760,
+        description=(
+            "Disk that layers of packages may use, in MiB; one key may use a quarter of it. The least recently "
+            "used are removed first."
+        ),
+    )
+    cleanup_interval_s: Annotated[float, WORKER] = Field(
+        300, ge=1, le=86_400, description="Seconds between two removals of layers beyond that bound."
+    )
+    pypi_url: Annotated[OptionalText, read_by("worker", secret=Secret.PASSWORD)] = Field(
+        None,
+        description="Index of the packages of `python`. Default: as pip on this host is configured, else pip's.",
+    )
+    npm_url: Annotated[OptionalText, read_by("worker", secret=Secret.PASSWORD)] = Field(
+        None,
+        description=(
+            "Registry of the packages of `node`, `typescript` and `bun`. Default: as npm on this host is "
+            "configured, else npm's."
+        ),
+    )
+    goproxy: Annotated[OptionalText, read_by("worker", secret=Secret.PASSWORD)] = Field(
+        None,
+        description="Proxy of the modules of `go`. Default: as Go on this host is configured, else Go's.",
+    )
+    cargo_index: Annotated[OptionalText, read_by("worker", secret=Secret.PASSWORD)] = Field(
+        None,
+        description="Index of the crates of `rust`. Default: as cargo on this host is configured, else cargo's.",
+    )
     database_url: Annotated[OptionalText, read_by("api", "ops", secret=Secret.PASSWORD)] = Field(
         None,
         description="Database of runs, keys and usage: `postgresql://…`. Default: SQLite in STATE_DIR/db.",

@@ -185,6 +185,11 @@ class Settings(CheckedSettings):
         return self.run_dir / "worker.sock"
 
     @property
+    def layers_dir(self) -> Path:
+        """The directory of the layers of packages, which only root may enter."""
+        return self.state_dir / "layers"
+
+    @property
     def egress_dir(self) -> Path:
         """The directory of the egress process's socket, which its own account and root may enter."""
         return self.run_dir / "egress"

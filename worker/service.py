@@ -40,6 +40,7 @@ from storage.errors import StorageUnavailable
 from worker.egress_counters import EgressCounters, ask_status
 from worker.engines import open_engine, try_given
 from worker.gvisor import RUNSC, GvisorPool, gvisor_engine
+from worker.layers import WorkerLayers
 from worker.telemetry import Observer, register_gauges
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,12 @@ class Service:
             compile_timeout_ms=settings.compile_timeout_ms,
             egress=egress,
         )
+        #: Provides packages; None where no builder could reach a registry.
+        self.layers = (
+            None
+            if egress is None
+            else WorkerLayers(settings, self.catalogue, self.images, self.pool, self.sessions, self.locks)
+        )
         self.session_executor = SessionExecutor(
             self.catalogue, self.sessions, RunStorage(self.blobs), queue_wait_s=settings.queue_wait_s
         )
@@ -158,6 +165,8 @@ class Service:
             self.gvisor.start()
         self.locks.start()
         self.sessions.start()
+        if self.layers is not None:
+            self.layers.open(self._closing)
         self._watcher.start()
         if self._profiles.watches:
             threading.Thread(target=self._watch_profiles, name="profiles", daemon=True).start()

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 from config.repeats import RepeatedLog
 from protocol.result import Source
@@ -123,6 +124,23 @@ class WarmPool:
                 return sandbox, "pool"
             return self._create_with_retry(image, lambda: self._make(queue, image)), "cold"
 
+    def start_with_layer(
+        self, language: Language, owner: str, layer: Path, *, container: bool = False, hold: bool = True
+    ) -> tuple[Sandbox, Source]:
+        """Start a sandbox with packages: forked from the template without libraries, or in its own container.
+
+        Other templates have imported libraries, of which the packages may be other versions. `container` is for one
+        that must not be forked. Raises NotReady, EngineError.
+        """
+        image = self._image(language)
+        with self._starts:
+            sandbox = self._create_with_retry(
+                image, lambda: self._create(image, hold=hold, owner=owner, container=container, layer=layer)
+            )
+        source: Source = "template" if sandbox.facts().source == "template" else "cold"
+        self._metrics.taken.labels(language.id, source).inc()
+        return sandbox, source
+
     def start_cold(self, language: Language, *, hold: bool = False) -> Sandbox:
         """Start a sandbox in its own container, without a preloaded interpreter unless `hold`.
 
@@ -206,12 +224,21 @@ class WarmPool:
         return sandbox
 
     def _create(
-        self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False, owner: str = ""
+        self,
+        image: Image,
+        *,
+        hold: bool = True,
+        flavour: str = "",
+        container: bool = False,
+        owner: str = "",
+        layer: Path | None = None,
     ) -> Sandbox:
         began = time.monotonic()
         try:
             sandbox = self._started(
-                self._engine.create(image, hold=hold, flavour=flavour, container=container, owner=owner)
+                self._engine.create(
+                    image, hold=hold, flavour=flavour, container=container, owner=owner, layer=layer
+                )
             )
         except EngineError:
             self._metrics.engine_errors.labels("start").inc()
