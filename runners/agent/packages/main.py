@@ -47,6 +47,9 @@ def prepare(request):
         os.makedirs(folder, exist_ok=True)
     os.environ["TMPDIR"] = "/work/tmp"
     os.environ["HOME"] = "/work/tmp"
+    # A registry may be on the host itself: in here, every address is reached through the proxy.
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ.pop(name, None)
     if request.get("certificates"):
         with open("/work/certificates.pem", "w") as file:
             file.write(request["certificates"])

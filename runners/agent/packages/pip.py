@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from urllib.parse import urlsplit
 
 from agent.packages.tool import lines_of, start
 
@@ -28,6 +29,9 @@ def install(request, layer):
     argv += ["--no-input", "--no-cache-dir", "--only-binary=:all:", "--no-compile", "--progress-bar=off"]
     argv += ["--no-warn-script-location", "--root-user-action=ignore", "--retries=2", "--timeout=30"]
     argv += [f"--target={layer}/{PLACE}", f"--report={REPORT}", f"--index-url={request['index']}"]
+    url = urlsplit(request["index"])
+    if url.scheme == "http":  # the operator has chosen it
+        argv.append(f"--trusted-host={url.netloc.rpartition('@')[2]}")
     if request.get("certificates"):
         argv.append("--cert=/work/certificates.pem")
     if request.get("locked"):
