@@ -1,29 +1,26 @@
-"""Build a layer: a sandbox of the language's image that may reach its registries, and then nothing any more.
+"""Build a layer: a sandbox of the language's image that may reach its registry, and then nothing any more.
 
-Steps (`runners/agent/packages`): the tool names its registry; the network is opened to that; the tool downloads and
-installs; the network is closed; the packages are listed; the files are sent and written. A builder has no file and
-no variable of the run, and is discarded whatever happens.
+The tool downloads and installs, the network is closed, the files are sent and written. Nothing of a package is
+executed until then. A package that the registry has as source alone is built by a sandbox of its own, without a
+network; only its wheel is taken from there, to a fresh builder. A builder has no file and no variable of the run,
+and is discarded whatever happens.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from protocol.limits import MIB, Limits
-from protocol.network import NetworkAccess, proxy_environment
+from protocol.limits import Limits
+from protocol.network import NetworkAccess
 from sandbox.engines import EngineError
 from sandbox.frames import ProtocolError
+from sandbox.layers.build import BuildOrder, BuiltLayer, LayerBuild, SourceBuild
 from sandbox.layers.errors import PackagesFailed
-from sandbox.layers.facts import LockedPackage
-from sandbox.layers.parser import LayerParser
-from sandbox.layers.registries import RegistryUnusable, certificates, parse_hosts, patterns_of
-from sandbox.layers.steps import StepOutput, read_packages, run_step
-from sandbox.layers.writer import LayerTooLarge, LayerWriter, WrittenLayer
+from sandbox.layers.registries import RegistryUnusable
+from sandbox.layers.writer import LayerTooLarge
 from sandbox.network.relay import NetworkRelay
 from sandbox.sessions.channel import ChannelEnded
 from sandbox.sessions.entry import enter_session
@@ -52,29 +49,8 @@ BUILD_CPUS = 2.0
 BUILD_PIDS = 256
 #: The most that one build may download and upload.
 MAX_TRAFFIC_BYTES = 2 << 30
-#: The status of `install` for a package that is not in the registry.
-NOT_FOUND_STATUS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class BuildOrder:
-    """A layer to be built. `locked` are the packages that an earlier build of the same request resolved to."""
-
-    layer_id: str
-    key: str
-    language: Language
-    ecosystem: str
-    packages: tuple[str, ...]
-    locked: tuple[LockedPackage, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class BuiltLayer:
-    """The outcome of a build: the files in their place, and the packages. `is_pure`: nothing was executed."""
-
-    written: WrittenLayer
-    packages: tuple[LockedPackage, ...]
-    is_pure: bool
+#: Source packages of one layer: each takes a builder of its own.
+MAX_SOURCES = 8
 
 
 class LayerBuilder:
@@ -123,9 +99,30 @@ class LayerBuilder:
         on_output: Callable[[str], None],
         deadline: float,
     ) -> BuiltLayer:
+        sources: list[SourceBuild] = []
+        while True:
+            outcome = self._round(order, memory_mb, place, on_output, deadline, sources)
+            if isinstance(outcome, BuiltLayer):
+                return outcome
+            sources.append(outcome)
+            if len(sources) > MAX_SOURCES:
+                message = f"more than {MAX_SOURCES} of the packages have no wheel"
+                raise PackagesFailed("package_build_failed", message)
+
+    def _round(  # one argument per thing that a builder needs
+        self,
+        order: BuildOrder,
+        memory_mb: int,
+        place: Path,
+        on_output: Callable[[str], None],
+        deadline: float,
+        sources: list[SourceBuild],
+    ) -> BuiltLayer | SourceBuild:
+        """Use one builder: until the layer is complete, or one source package is a wheel."""
         with self._builder(order.language, order.key, memory_mb) as (sandbox, stream):
             try:
-                return _Build(order, stream, self._relay, self._registries, on_output, deadline).run(place)
+                build = LayerBuild(order, stream, self._relay, self._registries, on_output, deadline)
+                return build.run(place, sources)
             except ChannelEnded as e:
                 if _was_out_of_memory(sandbox):
                     message = f"the packages need more than the {memory_mb} MiB that a build may use"
@@ -159,118 +156,6 @@ class LayerBuilder:
             resources.callback(self._hub.remove, stream)
             resources.callback(stream.lose, "the build has ended")
             yield sandbox, stream
-
-
-class _Build:
-    """One build in its sandbox, step by step."""
-
-    def __init__(
-        self,
-        order: BuildOrder,
-        stream: SessionStream,
-        relay: Callable[[BuildOrder, tuple[str, ...]], NetworkRelay],
-        registries: Registries,
-        on_output: Callable[[str], None],
-        deadline: float,
-    ) -> None:
-        self._order = order
-        self._stream = stream
-        self._relay = relay
-        self._index = registries.of(order.ecosystem)
-        self._output = StepOutput(on_output)
-        self._deadline = deadline
-
-    def run(self, place: Path) -> BuiltLayer:
-        """Run every step. Raises PackagesFailed, and what ends a sandbox or breaks its protocol."""
-        hosts = self._text("hosts", {"index": self._index})
-        index, others = parse_hosts(hosts)
-        self._open_network(patterns_of(index, others))
-        try:
-            self._install(index)
-        finally:
-            self._close_network()
-        packages = read_packages(self._text("report", {}))
-        self._verify(packages)
-        with LayerWriter(place.with_name(f"{place.name}.new")) as writer:
-            parser = LayerParser(writer)
-            self._check("pack", self._run("pack", {}, parser.feed))
-            if not parser.is_complete:
-                raise ProtocolError("a layer without its end")
-            return BuiltLayer(writer.keep(place), packages, is_pure=True)
-
-    def _install(self, index: str) -> None:
-        order = self._order
-        request: dict[str, Any] = {
-            "index": index,
-            "packages": order.packages,
-            "locked": [[one.name, one.version, one.sha256] for one in order.locked],
-            "certificates": certificates(),
-        }
-        status, printed = self._printed("install", request)
-        self._output.end()
-        if status == 0:
-            return
-        entry = printed.decode("utf-8", "replace").strip()
-        if status == NOT_FOUND_STATUS and entry in order.packages:
-            message = f"{entry} is not in the registry, or has no version for this language's image"
-            raise PackagesFailed("package_not_found", message, order.packages.index(entry))
-        message = f"the packages cannot be installed: {self._output.tail()}"
-        raise PackagesFailed("package_build_failed", message)
-
-    def _verify(self, packages: tuple[LockedPackage, ...]) -> None:
-        """Check that what was recorded for a version of a package is what the registry has sent now."""
-        recorded = {(one.name, one.version): one.sha256 for one in self._order.locked}
-        for one in packages:
-            if recorded.get((one.name, one.version), one.sha256) != one.sha256:
-                message = f"{one.name} {one.version} is another file than when it was first installed"
-                raise PackagesFailed("package_build_failed", message)
-
-    def _open_network(self, allow: tuple[str, ...]) -> None:
-        channel = self._stream.start_network(self._relay(self._order, allow), proxy_environment())
-        try:
-            end = run_step(channel, b"", lambda _data: None, lambda _data: None, self._deadline)
-        finally:
-            channel.close()
-        if end is None or end.exit_code != 0:
-            raise EngineError("the proxy of a builder cannot be started")
-
-    def _close_network(self) -> None:
-        self._stream.withdraw_network()
-
-    def _text(self, step: str, request: dict[str, Any]) -> bytes:
-        """Return what a step prints that does not fail. Raises PackagesFailed if it does."""
-        status, text = self._printed(step, request)
-        self._check(step, status)
-        return text
-
-    def _printed(self, step: str, request: dict[str, Any]) -> tuple[int | None, bytes]:
-        """Return a step's exit status and what it prints, at most a MiB. Raises ProtocolError for more."""
-        found = bytearray()
-
-        def take(data: bytes) -> None:
-            if len(found) + len(data) > MIB:
-                raise ProtocolError("a step of a build prints too much")
-            found.extend(data)
-
-        status = self._run(step, request, take)
-        return status, bytes(found)
-
-    def _check(self, step: str, status: int | None) -> None:
-        if status != 0:
-            self._output.end()
-            raise PackagesFailed("package_build_failed", f"{step}: {self._output.tail()}")
-
-    def _run(self, step: str, request: dict[str, Any], on_stdout: Callable[[bytes], None]) -> int | None:
-        argv = [b"python3", b"-I", b"/opt/runyard/agent/packages/main.py", step.encode()]
-        channel = self._stream.start_process([*argv, self._order.ecosystem.encode()], {}, b"/work")
-        try:
-            text = json.dumps(request).encode()
-            end = run_step(channel, text, on_stdout, self._output.take, self._deadline)
-        finally:
-            channel.close()
-        if end is None:
-            raise PackagesFailed("package_build_failed", "the packages were not ready in time (PACKAGES_TIMEOUT_S)")
-        return end.exit_code
 
 
 def _was_out_of_memory(sandbox: Sandbox) -> bool:

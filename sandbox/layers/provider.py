@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from config.ids import new_id
 from sandbox.engines import EngineError
-from sandbox.layers.builder import BuildOrder
+from sandbox.layers.build import BuildOrder
 from sandbox.layers.builds import BuildName, BuildTooLate
 from sandbox.layers.errors import PackagesFailed
 from sandbox.layers.facts import LayerFacts

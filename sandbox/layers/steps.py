@@ -91,6 +91,21 @@ class StepOutput:
             self._on_line(text)
 
 
+def read_installed(text: bytes) -> tuple[int, str | None, str | None]:
+    """Read the answer of `install`: the tool's status, the missing entry, and a requirement without a wheel.
+
+    Raises ProtocolError.
+    """
+    try:
+        found = json.loads(text)
+        status, missing, source = found["status"], found["missing"], found["source"]
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
+        raise ProtocolError("the outcome of an installation is none") from e
+    if type(status) is not int or not all(one is None or isinstance(one, str) for one in (missing, source)):
+        raise ProtocolError("the outcome of an installation is none")
+    return status, missing, None if source is None else source[:MAX_LINE_LENGTH]
+
+
 def read_packages(text: bytes) -> tuple[LockedPackage, ...]:
     """Read the packages that a builder reports: a list of name, version and hash. Raises ProtocolError."""
     try:

@@ -1,44 +1,78 @@
-"""One step of a build: `python3 -I main.py STEP ECOSYSTEM`; the request is JSON on stdin.
+"""One step of a build: `python3 -I main.py STEP ECOSYSTEM`; the request is JSON on stdin, the answer on stdout.
 
-Exit status 0: the step is done. 3: a package is not in the registry; its entry of the request is the last line of
-stdout. Any other: the step failed, and the tool has said why on stderr.
+`hosts`: the registry. `install`: an object of `missing`, `source` or neither, and the tool's exit status: `missing`
+is the entry of the request that is not in the registry, `source` a requirement that it has as source alone.
+`put`: take a wheel on stdin, after a line with its name. `fetch`: download the source package `source`. `build`:
+build it, without a network. `take`: a line with the wheel's name, and the wheel. `report`: the packages. `pack`:
+the files.
 """
 
 import json
 import os
+import shutil
 import sys
 
 sys.path.insert(0, "/opt/runyard")
 
-from agent.packages import npm, pip
+from agent.packages import npm, pip, sources
 from agent.packages.pack import pack
 
 ECOSYSTEMS = {"pip": pip, "npm": npm}
 LAYER = "/work/layer"
-NOT_FOUND = 3
 
 
 def main(step, ecosystem):
     """Do one step, and return its exit status."""
+    tool, out = ECOSYSTEMS[ecosystem], sys.stdout.buffer
     if step == "pack":
-        pack(LAYER, sys.stdout.buffer)
-        return 0
-    tool = ECOSYSTEMS[ecosystem]
-    request = json.load(sys.stdin)
-    if step == "hosts":
-        print(json.dumps(tool.hosts(request)))
-        return 0
-    if step == "report":
-        print(json.dumps(tool.report(LAYER)))
-        return 0
-    if step == "install":
+        pack(LAYER, out)
+    elif step == "put":
+        put(sys.stdin.buffer)
+    elif step == "take":
+        take(out)
+    elif step == "build":
+        prepare({})
+        return tool.build()
+    elif step == "report":
+        answer(tool.report(LAYER))
+    else:
+        request = json.load(sys.stdin)
+        if step == "hosts":
+            answer(tool.hosts(request))
+            return 0
         prepare(request)
-        status, missing = tool.install(request, LAYER)
-        if missing is not None:
-            print(missing, flush=True)
-            return NOT_FOUND
-        return status
-    sys.exit(f"there is no step {step}")
+        if step == "fetch":
+            try:
+                answer(tool.fetch(request, request["source"]))
+            except OSError as e:
+                print(e, file=sys.stderr)
+                return 1
+        else:
+            status, missing, source = tool.install(request, LAYER)
+            answer({"status": status, "missing": missing, "source": source})
+    return 0
+
+
+def answer(value):
+    """Print the answer of a step."""
+    print(json.dumps(value), flush=True)
+
+
+def put(stream):
+    """Take a wheel."""
+    os.makedirs(pip.WHEELS, exist_ok=True)
+    name = stream.readline().decode().strip()
+    with open(f"{pip.WHEELS}/{os.path.basename(name)}", "wb") as file:
+        shutil.copyfileobj(stream, file)
+
+
+def take(out):
+    """Send the wheel that was built."""
+    (name,) = os.listdir(sources.BUILT)
+    out.write(name.encode() + b"\n")
+    with open(f"{sources.BUILT}/{name}", "rb") as file:
+        shutil.copyfileobj(file, out)
+    out.flush()
 
 
 def prepare(request):

@@ -36,7 +36,9 @@ def hosts(request):
 
 
 def install(request, layer):
-    """Install the packages in the layer. Returns the exit status, and the entry that is not in the registry."""
+    """Install the packages in the layer. Returns the exit status, the entry that is not in the registry, and None:
+    no package is built.
+    """
     os.makedirs(PROJECT, exist_ok=True)
     with open(f"{PROJECT}/package.json", "w") as file:
         json.dump({"name": "run", "version": "1.0.0", "private": True}, file)
@@ -67,7 +69,7 @@ def install(request, layer):
         os.makedirs(f"{PROJECT}/node_modules", exist_ok=True)
         os.rename(f"{PROJECT}/node_modules", f"{layer}/{PLACE}")
         os.symlink(PLACE, f"{layer}/{LINK}")
-    return status, missing
+    return status, missing, None
 
 
 def _names(request):

@@ -1,16 +1,24 @@
-"""Python packages by pip: wheels only, so that nothing of a package is executed while there is a network."""
+"""Python packages by pip. Nothing of a package is executed while there is a network: wheels are installed as they
+are, and what has none is built from its source without one (`sources.py`).
+"""
 
 import json
+import os
 import re
+import subprocess
 import sys
 from urllib.parse import urlsplit
 
+from agent.packages import sources
 from agent.packages.tool import lines_of, start
 
-#: Where the interpreter finds the packages (runners/python/warm/sitecustomize.py).
+#: Where the interpreter finds the packages (runners/python/warm/runyard_packages.py).
 PLACE = "opt/packages/python"
 REPORT = "/work/report.json"
-_MISSING = re.compile(r"(?:No matching distribution found for|satisfies the requirement) ([^\s;]+)")
+#: Wheels that were built from source, by an earlier builder of this build.
+WHEELS = "/work/wheels"
+WHEELS_ONLY = "/opt/runyard/agent/packages/wheels_only.py"
+_MISSING = re.compile(r"No matching distribution found for (\S.*?)(?: \(from .*)?$")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -24,31 +32,61 @@ def hosts(request):
 
 
 def install(request, layer):
-    """Install the packages in the layer. Returns the exit status, and the entry that is not in the registry."""
-    argv = [sys.executable, "-I", "-m", "pip", "--isolated", "--disable-pip-version-check", "install"]
-    argv += ["--no-input", "--no-cache-dir", "--only-binary=:all:", "--no-compile", "--progress-bar=off"]
-    argv += ["--no-warn-script-location", "--root-user-action=ignore", "--retries=2", "--timeout=30"]
-    argv += [f"--target={layer}/{PLACE}", f"--report={REPORT}", f"--index-url={request['index']}"]
+    """Install the packages in the layer. Returns the exit status, the entry that is not in the registry, and the
+    requirement that it has as source alone.
+    """
+    argv = [*_argv(request, "install"), "--only-binary=:all:", "--no-compile", "--no-warn-script-location"]
+    argv += [f"--target={layer}/{PLACE}", f"--report={REPORT}", f"--find-links={WHEELS}"]
+    if request.get("locked"):
+        with open("/work/locked.txt", "w") as file:
+            file.writelines(f"{name}=={version}\n" for name, version, _ in request["locked"])
+        argv.append("--constraint=/work/locked.txt")
+    os.makedirs(WHEELS, exist_ok=True)
+    tool = start([*argv, "--", *request["packages"]])
+    wanted = None
+    for line in lines_of(tool):
+        found = _MISSING.search(line.rstrip())
+        if found is not None:
+            wanted = found[1]
+    status = tool.wait()
+    if status == 0:
+        _compile(f"{layer}/{PLACE}")
+    if status == 0 or wanted is None:
+        return status, None, None
+    if sources.find(request["index"], wanted) is not None:
+        return status, None, wanted
+    return status, _entry(wanted, request["packages"]), None
+
+
+def fetch(request, requirement):
+    """Download a source package, and what its build needs."""
+    return sources.fetch(request["index"], requirement, lambda command: _argv(request, command))
+
+
+def build():
+    """Build the source packages that were downloaded. Returns the exit status."""
+    return sources.build()
+
+
+def _compile(place):
+    """Compile the modules, which executes none; a run would do so at each import, since it cannot write there.
+
+    By their hashes: the files will have other times.
+    """
+    argv = [sys.executable, "-I", "-W", "ignore", "-m", "compileall", "-qq", "-j2"]
+    subprocess.run([*argv, "--invalidation-mode=unchecked-hash", f"-s{place}", "-p/" + PLACE, place], check=False)
+
+
+def _argv(request, command):
+    argv = [sys.executable, "-I", WHEELS_ONLY, "--isolated", "--disable-pip-version-check", command]
+    argv += ["--no-input", "--no-cache-dir", "--progress-bar=off", "--retries=2"]
+    argv += ["--timeout=30", f"--index-url={request['index']}"]
     url = urlsplit(request["index"])
     if url.scheme == "http":  # the operator has chosen it
         argv.append(f"--trusted-host={url.netloc.rpartition('@')[2]}")
     if request.get("certificates"):
         argv.append("--cert=/work/certificates.pem")
-    if request.get("locked"):
-        with open("/work/locked.txt", "w") as file:
-            file.writelines(
-                f"{name}=={version} --hash=sha256:{sha256}\n" for name, version, sha256 in request["locked"]
-            )
-        argv += ["--require-hashes", "--no-deps", "-r", "/work/locked.txt"]
-    else:
-        argv += ["--", *request["packages"]]
-    done = start(argv)
-    missing = None
-    for line in lines_of(done):
-        found = _MISSING.search(line)
-        if found is not None:
-            missing = _entry(found[1], request["packages"])
-    return done.wait(), missing
+    return argv
 
 
 def _entry(wanted, entries):
