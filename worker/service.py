@@ -15,6 +15,7 @@ from config.failpoints import spare
 from config.ids import new_id
 from config.settings import Settings
 from protocol.job import Job
+from protocol.packages import ECOSYSTEMS
 from protocol.result import Refusal
 from sandbox.admission.control import Admission
 from sandbox.availability import Availability, language_of
@@ -31,6 +32,7 @@ from sandbox.pool.sizes import MAX_READY_CONTAINERS, MAX_READY_FORKED, flavour_s
 from sandbox.pool.warm_pool import WarmPool
 from sandbox.posture.canary import Posture
 from sandbox.run.live import LiveRun
+from sandbox.run.package_layers import LayerSupply, PackageLayers
 from sandbox.sessions.runs import SessionExecutor
 from sandbox.sessions.single_use import SingleUseCells
 from sandbox.sessions.table import SessionTable
@@ -56,8 +58,14 @@ CLEAN_S = 3600.0
 class Service:
     """Catalogue, engine, pool, admission and executor of one worker."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Assemble the worker without starting a thread. Raises EngineUnusable, StorageError or ValueError."""
+    def __init__(self, settings: Settings, package_layers: PackageLayers | None = None) -> None:
+        """Assemble the worker without starting a thread. Raises EngineUnusable, StorageError or ValueError.
+
+        `package_layers` makes the layers of packages; None where no run may have any.
+        """
+        self.layers: LayerSupply | None = None
+        if package_layers is not None:
+            self.layers = LayerSupply(package_layers, settings.packages_timeout_s)
         self.watch = FrozenWatch()
         self.blobs = areas.for_worker(settings)
         self.catalogue = Catalogue.load(only=settings.languages)
@@ -110,6 +118,7 @@ class Service:
             output_mb=settings.process_output_mb,
             watch=self.watch,
             egress=egress,
+            layers=self.layers,
         )
         self.executor = Executor(
             self.catalogue,
@@ -121,6 +130,7 @@ class Service:
             locks=self.locks,
             compile_timeout_ms=settings.compile_timeout_ms,
             egress=egress,
+            layers=self.layers,
         )
         self.session_executor = SessionExecutor(
             self.catalogue, self.sessions, RunStorage(self.blobs), queue_wait_s=settings.queue_wait_s
@@ -281,6 +291,7 @@ class Service:
             "keeps": "variables" if language.keeps_variables else "files",
             "kernels": sorted(kernels_of(language, self.catalogue)),
             "results": language.has_results,
+            "package_ecosystem": ECOSYSTEMS.get(language.id),
             "pids_default": language.pids_default,
         }
 
