@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import string
 
 import pytest
@@ -21,6 +22,7 @@ from protocol.packages import (
     parse_packages,
     parse_requests,
 )
+from protocol.session import SessionSpec, decode_session, encode_session
 
 ALL = sorted(FORMS)
 #: No entry of any ecosystem.
@@ -234,3 +236,15 @@ def test_any_text_is_refused_or_safe_and_stable(ecosystem, text):
 @given(st.lists(st.from_regex(r"[a-z][a-z0-9]{0,5}", fullmatch=True), unique=True, max_size=8))
 def test_the_order_of_a_request_does_not_matter(names):
     assert parse_packages("cargo", names) == parse_packages("cargo", list(reversed(names)))
+
+
+def test_a_session_carries_them_to_the_worker():
+    spec = SessionSpec(
+        "sess_" + "a" * 26, "python", "k", {"memory_mb": 64, "cpus": 1.0, "pids": 8, "disk_mb": 8},
+        packages=("zope", "attrs==1"),
+    )  # fmt: skip
+    message = json.loads(json.dumps(encode_session(spec)))
+    assert decode_session(message) == spec
+    assert decode_session({name: value for name, value in message.items() if name != "packages"}).packages == ()
+    with pytest.raises(JobInvalid, match="list of strings"):
+        decode_session(message | {"packages": "zope"})
