@@ -337,6 +337,17 @@ class SettingTable(BaseSettings):
         None,
         description="Index of the crates of `rust`. Default: as cargo on this host is configured, else cargo's.",
     )
+    packages: Annotated[Literal["off", "approved", "any"], API_AND_WORKER] = Field(
+        "off",
+        description="Packages that runs may ask for: none, those that PACKAGES_FILE permits, or any.",
+    )
+    packages_file: Annotated[Path | None, API_AND_OPS] = Field(
+        None,
+        description="TOML file with patterns of permitted packages by ecosystem, readable by api's account.",
+    )
+    packages_timeout_s: Annotated[float, API_AND_WORKER] = Field(
+        180, ge=1, le=3600, description="Seconds in which the packages of a run must be ready."
+    )
     database_url: Annotated[OptionalText, read_by("api", "ops", secret=Secret.PASSWORD)] = Field(
         None,
         description="Database of runs, keys and usage: `postgresql://…`. Default: SQLite in STATE_DIR/db.",

@@ -16,6 +16,7 @@ import time
 from contextlib import suppress
 
 from api.keys.plans import load_plans
+from api.packages.patterns_file import load_patterns
 from config.environment import secrets_in
 from config.logging import setup
 from config.settings import Settings, SettingsError, load_settings, unused_variables
@@ -143,6 +144,7 @@ def _problem(settings: Settings) -> str | None:
         return "the service must be started as root: it creates namespaces and control groups"
     try:
         load_plans(settings)
+        load_patterns(settings)
     except SettingsError as e:
         return str(e)
     return directory_problem(settings.state_dir)

@@ -12,6 +12,7 @@ from sandbox.layers.provider import LayerProvider
 from sandbox.layers.registries import Registries, home_of_service, registries_of_host
 from sandbox.layers.resolutions import Resolutions
 from sandbox.layers.store import LayerStore
+from sandbox.run.package_layers import LayerSupply
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from sandbox.languages import Catalogue
     from sandbox.lock_watch import LockWatch
     from sandbox.pool.warm_pool import WarmPool
-    from sandbox.sessions.table import SessionTable
+    from sandbox.sessions.hub import SessionHub
+    from sandbox.sessions.memory import SessionMemory
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,8 @@ class WorkerLayers:
         catalogue: Catalogue,
         images: Images,
         pool: WarmPool,
-        sessions: SessionTable,
+        memory: SessionMemory,
+        hub: SessionHub,
         locks: LockWatch,
     ) -> None:
         given = Registries(
@@ -46,8 +49,9 @@ class WorkerLayers:
         self._interval_s = settings.cleanup_interval_s
         self._store = LayerStore(settings.layers_dir / "store", settings.layers_max_mb)
         self._resolutions = Resolutions(settings.layers_dir / "resolved")
-        builder = LayerBuilder(pool, sessions.memory, sessions.hub, locks, settings.egress_socket, registries)
-        self.provider = LayerProvider(catalogue, images, self._store, LayerBuilds(), builder, self._resolutions)
+        builder = LayerBuilder(pool, memory, hub, locks, settings.egress_socket, registries)
+        provider = LayerProvider(catalogue, images, self._store, LayerBuilds(), builder, self._resolutions)
+        self.supply = LayerSupply(provider, settings.packages_timeout_s)
 
     def open(self, closing: threading.Event) -> None:
         """Read the layers on the disk, remove what is unfinished, and clean up until `closing` is set."""

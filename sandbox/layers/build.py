@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from protocol.limits import MIB
 from protocol.network import NetworkAccess, proxy_environment
+from protocol.packages import PackagesFailed
 from sandbox.engines import EngineError
 from sandbox.frames import ProtocolError
-from sandbox.layers.errors import PackagesFailed
 from sandbox.layers.facts import LockedPackage
 from sandbox.layers.parser import LayerParser
 from sandbox.layers.registries import certificates, parse_hosts, patterns_of

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from protocol.limits import Limits
 from protocol.network import NetworkAccess
+from protocol.packages import PackagesFailed
 from sandbox.engines import EngineError
 from sandbox.frames import ProtocolError
 from sandbox.layers.build import BuildOrder, BuiltLayer, LayerBuild, SourceBuild
-from sandbox.layers.errors import PackagesFailed
 from sandbox.layers.registries import RegistryUnusable
 from sandbox.layers.writer import LayerTooLarge
 from sandbox.network.relay import NetworkRelay

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from config.ids import new_id
+from protocol.packages import ECOSYSTEMS, PackagesFailed
 from sandbox.engines import EngineError
 from sandbox.layers.build import BuildOrder
 from sandbox.layers.builds import BuildName, BuildTooLate
-from sandbox.layers.errors import PackagesFailed
 from sandbox.layers.facts import LayerFacts
 from sandbox.layers.store import FILES, LayersFull
 from sandbox.run.package_layers import ReadyLayer
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Where the packages of a language come from.
-ECOSYSTEMS = {"python": "pip", "node": "npm", "typescript": "npm", "bun": "npm"}
 #: A layer may be removed between its look-up and its use, by another process: so often it is looked up again.
 TRIES = 3
 #: An entry that names one version and no other, by ecosystem.

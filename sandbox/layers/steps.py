@@ -25,7 +25,7 @@ MAX_PACKAGES = 10_000
 #: Seconds between two looks at the time.
 LOOK_S = 1.0
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,214}")
-_SHA256 = re.compile(r"[0-9a-f]{64}|")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 

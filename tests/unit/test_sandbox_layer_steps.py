@@ -34,15 +34,15 @@ def test_a_flood_of_output_is_bounded():
 
 
 def test_the_report_is_read():
-    assert read_packages(json.dumps([["six", "1.16.0", "f" * 64], ["x", "1", ""]]).encode()) == (
+    assert read_packages(json.dumps([["six", "1.16.0", "f" * 64], ["x", "1", "0" * 64]]).encode()) == (
         SIX,
-        LockedPackage("x", "1", ""),
+        LockedPackage("x", "1", "0" * 64),
     )
 
 
 @pytest.mark.parametrize(
     "report",
-    ["", "{}", "[1]", '[["a","1"]]', '[["a","1","zz"]]', '[["a\\n","1",""]]', '[["","1",""]]', "[" * 100_000],
+    ["", "{}", "[1]", '[["a","1"]]', '[["a","1","zz"]]', '[["a\\n","1",""]]', '[["","1","0"]]', "[" * 100_000],
 )
 def test_a_report_that_is_none_is_refused(report):
     with pytest.raises(ProtocolError):
