@@ -21,6 +21,9 @@ def _blank_is_unset(value: object) -> object:
 OptionalText = Annotated[str | None, BeforeValidator(_blank_is_unset)]
 OptionalInt = Annotated[int | None, BeforeValidator(_blank_is_unset)]
 
+#: The packages that runs may ask for.
+PackageMode = Literal["off", "approved", "any"]
+
 #: The readers of most settings; those that hold a secret name theirs themselves.
 API = read_by("api")
 WORKER = read_by("worker")
@@ -41,7 +44,7 @@ class SettingTable(BaseSettings):
         case_sensitive=False, extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
     )
 
-    runyard_env: Annotated[Literal["development", "production"], read_by("api", "ops", "egress")] = Field(
+    runyard_env: Annotated[Literal["development", "production"], read_by("api", "worker", "ops", "egress")] = Field(
         "production", description="`development` turns on the token dev_123; `make up` sets it."
     )
     bind: Annotated[str, API_AND_OPS] = Field("127.0.0.1", description="Address the API listens on.")
@@ -337,9 +340,12 @@ class SettingTable(BaseSettings):
         None,
         description="Index of the crates of `rust`. Default: as cargo on this host is configured, else cargo's.",
     )
-    packages: Annotated[Literal["off", "approved", "any"], API_AND_WORKER] = Field(
-        "off",
-        description="Packages that runs may ask for: none, those that PACKAGES_FILE permits, or any.",
+    packages: Annotated[PackageMode | None, BeforeValidator(_blank_is_unset), SERVICE] = Field(
+        None,
+        description=(
+            "Packages that runs may ask for: `off` for none, `approved` for those of PACKAGES_FILE, or `any`. "
+            "Default: `any` in development, else `off`."
+        ),
     )
     packages_file: Annotated[Path | None, API_AND_OPS] = Field(
         None,

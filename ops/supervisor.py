@@ -1,4 +1,4 @@
-"""`python -m ops.supervisor`: keep a worker, an api, with EGRESS=on an egress process, and a builder of images.
+"""`python -m ops.supervisor`: keep a worker, an api, an egress process where one is needed, and a builder.
 
 Children are started and stopped in order, within a bound: the worker goes first, so that api is there to record
 the ends of the runs it drains and to answer those who wait for them. One that dies is started again after
@@ -47,7 +47,7 @@ class Supervisor:
         self._worker = Child(programs.worker(settings))
         self._api = Child(programs.api(settings))
         self._children = [self._worker, self._api, Child(programs.builder(settings))]
-        if settings.egress == "on":
+        if settings.has_egress:
             self._children.append(Child(programs.egress(settings)))
 
     def run(self) -> int:

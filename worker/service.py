@@ -98,7 +98,7 @@ class Service:
             availability=self.availability,
         )
         register_gauges(self.metrics.registry, self.admission, self.pool)
-        if settings.egress == "on":
+        if settings.has_egress:
             self.metrics.registry.register(EgressCounters(functools.partial(ask_status, settings.egress_socket)))
         self.gvisor = self._open_gvisor(settings, slots)
         self.locks = LockWatch()
@@ -107,7 +107,7 @@ class Service:
         hub = SessionHub()
         self._worker_layers = (
             None
-            if egress is None
+            if settings.package_mode == "off"
             else WorkerLayers(settings, self.catalogue, self.images, self.pool, memory, hub, self.locks)
         )
         #: Provides packages; None where no builder could reach a registry.

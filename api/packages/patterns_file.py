@@ -28,7 +28,7 @@ def load_patterns(settings: Settings) -> tuple[PackagePattern, ...]:
     """Return the patterns of `PACKAGES_FILE`. Raises SettingsError that names the file and its entry."""
     if settings.packages_file is not None:
         return _read(settings.packages_file)
-    if settings.packages == "approved":
+    if settings.package_mode == "approved":
         raise SettingsError("PACKAGES: approved needs PACKAGES_FILE, which lists the packages that are permitted")
     return ()
 

@@ -31,7 +31,7 @@ class PackageRules:
     @classmethod
     def of(cls, settings: Settings) -> PackageRules:
         """Return the rules of the settings. Raises SettingsError."""
-        return cls(settings.packages, load_patterns(settings))
+        return cls(settings.package_mode, load_patterns(settings))
 
     def permit(self, language: str, texts: Sequence[str], plan: Plan | None) -> tuple[str, ...]:
         """Return the entries in normal form and order, with the bounds of the patterns that permit them.
