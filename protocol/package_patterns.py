@@ -46,7 +46,7 @@ class PackagePattern:
     bound: str = ""
 
     def matches(self, request: PackageRequest) -> bool:
-        """Return whether the pattern is for this package, of whatever version."""
+        """Return whether the pattern is for this package, of any version."""
         identity = request.identity
         return identity.startswith(self.name) if self.is_prefix else identity == self.name
 

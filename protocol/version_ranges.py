@@ -18,7 +18,7 @@ _COMPARATOR = re.compile(
 _WILD = frozenset("xX*")
 
 
-class Version(NamedTuple):
+class SemanticVersion(NamedTuple):
     """A semantic version without its build metadata; `pre` is empty for a release."""
 
     numbers: Numbers
@@ -35,13 +35,13 @@ class Version(NamedTuple):
 class _Bounds(NamedTuple):
     """The versions of one comparator. None is no bound; `named` is the pre-release that it names."""
 
-    least: Version | None
-    below: Version | None
-    after: Version | None = None
-    most: Version | None = None
-    named: Version | None = None
+    least: SemanticVersion | None
+    below: SemanticVersion | None
+    after: SemanticVersion | None = None
+    most: SemanticVersion | None = None
+    named: SemanticVersion | None = None
 
-    def admits(self, version: Version) -> bool:
+    def admits(self, version: SemanticVersion) -> bool:
         order = version.order
         return (
             (self.least is None or order >= self.least.order)
@@ -51,14 +51,14 @@ class _Bounds(NamedTuple):
         )
 
 
-def parse_version(text: str) -> Version:
+def parse_version(text: str) -> SemanticVersion:
     """Return an exact version, with or without v in front. Raises ValueError."""
     found = _COMPARATOR.fullmatch(text)
     numbers = [] if found is None or found["op"] else found["parts"].split(".")
-    if found is None or len(numbers) != len(Version._fields) + 1:
+    if found is None or len(numbers) != len(SemanticVersion._fields) + 1:
         raise ValueError("is not an exact version")
     major, minor, patch = map(int, numbers)
-    return Version((major, minor, patch), found["pre"] or "")
+    return SemanticVersion((major, minor, patch), found["pre"] or "")
 
 
 def is_within(version: str, alternatives: list[list[str]], default: Default) -> bool:
@@ -67,7 +67,7 @@ def is_within(version: str, alternatives: list[list[str]], default: Default) -> 
     return any(_satisfies(exact, [_bounds(text, default) for text in texts]) for texts in alternatives)
 
 
-def _satisfies(version: Version, comparators: list[_Bounds]) -> bool:
+def _satisfies(version: SemanticVersion, comparators: list[_Bounds]) -> bool:
     if not all(bounds.admits(version) for bounds in comparators):
         return False
     # A pre-release is within a range only if the range names one of the same version.
@@ -84,10 +84,10 @@ def _bounds(text: str, default: Default) -> _Bounds:
     is_wild = len(numbers) < len(parts)
     operator = found["op"] or ("=" if is_wild else default)
     if not numbers:
-        return _Bounds(None, Version((0, 0, 0))) if operator in "<>" else _Bounds(None, None)
-    full = Version(_filled(numbers), found["pre"] or "")
+        return _Bounds(None, SemanticVersion((0, 0, 0))) if operator in "<>" else _Bounds(None, None)
+    full = SemanticVersion(_filled(numbers), found["pre"] or "")
     named = full if full.pre else None
-    next_one = Version(_bumped(numbers, len(numbers) - 1))
+    next_one = SemanticVersion(_bumped(numbers, len(numbers) - 1))
     is_partial = len(numbers) < len(full.numbers)
     match operator:
         case ">=":
@@ -100,9 +100,9 @@ def _bounds(text: str, default: Default) -> _Bounds:
             return _Bounds(None, next_one) if is_partial else _Bounds(None, None, most=full, named=named)
         case "^":
             place = next((i for i, number in enumerate(numbers) if number), len(numbers) - 1)
-            return _Bounds(full, Version(_bumped(numbers, place)), named=named)
+            return _Bounds(full, SemanticVersion(_bumped(numbers, place)), named=named)
         case "~" | "~>":
-            return _Bounds(full, Version(_bumped(numbers, min(1, len(numbers) - 1))), named=named)
+            return _Bounds(full, SemanticVersion(_bumped(numbers, min(1, len(numbers) - 1))), named=named)
         case _:
             return _Bounds(full, next_one) if is_partial else _Bounds(full, None, most=full, named=named)
 

@@ -194,6 +194,8 @@ class SessionHandlers:
             connection.refuse(Refusal(400, "reason: is not one of those agreed on", "invalid_value", "reason"))
             return
         facts = self._sessions.end(session.id, reason) if session is not None else None
+        if facts is None and self._sessions.abandon(str(request.get("id")), str(request.get("key"))):
+            facts = {"status": "ended", "end_reason": reason}
         connection.send({"session": facts})
 
     # -- processes ---------------------------------------------------------------------------------

@@ -252,14 +252,14 @@ class Run(ResponseModel):
     metadata: dict[str, str]
     code_sha256: Sha256
     isolation: Isolation | None = Field(description="Null until the run has a sandbox.")
+    session_id: SessionId | None = Field(description="The session that it ran in; null for a sandbox of its own.")
+    external_id: str | None = Field(description="The client's own name for it.")
     layer: str | None = Field(
         default=None,
         description="The layer of its packages, for `GET /v1/layers/{id}`; null if it asked for none. Absent in "
         "runs of older versions.",
         json_schema_extra=may_be_absent,
     )
-    session_id: SessionId | None = Field(description="The session that it ran in; null for a sandbox of its own.")
-    external_id: str | None = Field(description="The client's own name for it.")
     context: str | None = Field(description="The context whose cell it was; null for a process of its own.")
     execution_count: int | None = Field(description="The number of the cell in its context.")
     state: Literal["kept", "lost"] | None = Field(

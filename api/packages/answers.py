@@ -19,7 +19,7 @@ class LayerPackage(ResponseModel):
     sha256: Annotated[str, Field(pattern=SHA256)] = Field(description="The hash of the registry's file.")
 
 
-class Layer(ResponseModel):
+class PackageLayer(ResponseModel):
     """A layer: the packages of a run or session, installed once and read by all that ask for them."""
 
     id: str

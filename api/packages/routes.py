@@ -9,7 +9,7 @@ from api.errors import ApiError
 from api.http.ids import bounded
 from api.http.json_response import json_response
 from api.openapi.decorator import Json, operation
-from api.packages.answers import Layer
+from api.packages.answers import PackageLayer
 from api.system.languages import worker_unavailable
 from config.clock import rfc3339
 from dispatch import WorkerUnavailable
@@ -23,7 +23,7 @@ blueprint = Blueprint("packages", __name__)
     tag="packages",
     description="The `layer` of a run or session that asked for `packages`: what was installed, with versions.",
     path={"layer_id": "The layer's id."},
-    answers={200: Json("The layer.", Layer)},
+    answers={200: Json("The layer.", PackageLayer)},
     errors=("layer_not_found", "worker_unavailable"),
 )
 def get_layer(layer_id: str) -> Response:

@@ -43,7 +43,14 @@ def init_app(app: Flask, deps: Context) -> None:
         deps.settings.worker_socket, packages_timeout_s=deps.settings.packages_timeout_s
     )
     records = deps.records
-    watch = SessionWatch(deps.session_worker, records.sessions, records.usage, records.keys, deps.plans)
+    watch = SessionWatch(
+        deps.session_worker,
+        records.sessions,
+        records.usage,
+        records.keys,
+        deps.plans,
+        packages_timeout_s=deps.settings.packages_timeout_s,
+    )
     deps.sessions = SessionService(
         deps.session_worker,
         records.sessions,

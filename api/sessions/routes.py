@@ -68,7 +68,7 @@ INSIDE = (
         "too_many_sessions", "too_many_runs", *PACKAGE_ERRORS, "network_not_allowed",
         "language_not_ready", "worker_unavailable", "engine_error",
         "storage_low", "disk_full",
-        "quota_exceeded", "external_id_in_use", "not_acceptable", "session_paused",
+        "quota_exceeded", "external_id_in_use", "not_acceptable", "session_paused", "session_ended",
     ),
 )  # fmt: skip
 def create_session() -> Response:

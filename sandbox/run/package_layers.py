@@ -23,7 +23,7 @@ from sandbox.run.live import LiveRun
 
 log = logging.getLogger(__name__)
 
-#: The lines of a tool's output that a run or session is told, and the characters of each.
+#: The lines of a tool's output that a run or session is shown, and the characters of each.
 MAX_LINES = 200
 MAX_LINE_CHARS = 300
 #: Runs and sessions that wait for a layer, in all and of one key.
@@ -39,7 +39,7 @@ SILENT_S = 0.05
 TICK_S = 1.0
 
 
-class LockedPackage(Protocol):
+class ResolvedPackage(Protocol):
     """A package as it was resolved; `sha256` is that of the file from the registry."""
 
     @property
@@ -72,7 +72,7 @@ class KnownLayer(Protocol):
         ...
 
     @property
-    def packages(self) -> tuple[LockedPackage, ...]:
+    def packages(self) -> tuple[ResolvedPackage, ...]:
         """Return all that was installed, in a fixed order."""
         ...
 
@@ -93,7 +93,7 @@ class ReadyLayer:
 
     id: str
     files: Path
-    packages: tuple[LockedPackage, ...] = ()
+    packages: tuple[ResolvedPackage, ...] = ()
 
 
 class PackageLayers(Protocol):
@@ -276,11 +276,11 @@ def await_layer(waiting: LayerWait, live: LiveRun) -> ReadyLayer | None:
     Raises PackagesFailed, or what making the layer raised.
     """
     quiet_until = time.monotonic() + SILENT_S
-    is_told = False
+    is_reported = False
     while True:
         lines = waiting.news()
-        if not is_told and (lines or time.monotonic() >= quiet_until):
-            is_told = True
+        if not is_reported and (lines or time.monotonic() >= quiet_until):
+            is_reported = True
             live.status("queued")
         for line in lines:
             live.emit("info", (live.info or {}) | {"output": line})
@@ -288,7 +288,7 @@ def await_layer(waiting: LayerWait, live: LiveRun) -> ReadyLayer | None:
             return None
         if (layer := waiting.layer()) is not None:
             return layer
-        left_s = min(waiting.deadline, time.monotonic() + TICK_S if is_told else quiet_until) - time.monotonic()
+        left_s = min(waiting.deadline, time.monotonic() + TICK_S if is_reported else quiet_until) - time.monotonic()
         poller = select.poll()
         poller.register(waiting.fd, select.POLLIN)
         live.register(poller)

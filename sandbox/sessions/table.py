@@ -27,7 +27,7 @@ from sandbox.sessions.loss import note_loss, reason_of_loss
 from sandbox.sessions.memory import NoMemory, SessionMemory
 from sandbox.sessions.output_budget import OutputBudget
 from sandbox.sessions.power import Power
-from sandbox.sessions.session import LiveSession
+from sandbox.sessions.session import LiveSession, SessionGone
 from sandbox.sessions.stream import MOST_CHANNELS, MOST_PROCESSES
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NOT_WANTED = Refusal(410, "this session was ended while it was created", "session_ended")
 RETRY_S = 5
 RETRY_NOT_READY_S = 30
 #: At least so often it is looked which sessions are idle or too old.
@@ -96,6 +97,9 @@ class SessionTable:
         self._live: dict[str, LiveSession] = {}
         #: Sessions by key, those that are being created among them.
         self._counted: Counter[str] = Counter()
+        #: The keys of the sessions that are being created, and those of them that were deleted meanwhile.
+        self._creating: dict[str, str] = {}
+        self._unwanted: set[str] = set()
         self._ended: OrderedDict[str, dict[str, Any]] = OrderedDict()
         #: Called with the facts of each session that ends.
         self.on_end: Callable[[dict[str, Any]], None] = lambda _facts: None
@@ -154,6 +158,29 @@ class SessionTable:
         Before that its packages are made ready: `on_output` is called with the tool's lines, and `is_wanted` asked
         at least every second.
         """
+        with self._lock:
+            self._creating[spec.session_id] = spec.key
+        try:
+            return self._create(spec, on_output, lambda: is_wanted() and self._may_begin(spec.session_id))
+        finally:
+            with self._lock:
+                del self._creating[spec.session_id]
+                self._unwanted.discard(spec.session_id)
+
+    def abandon(self, session_id: str, key: str) -> bool:
+        """Stop the creation of a key's session. Returns False if none of that id is being created."""
+        with self._lock:
+            if self._creating.get(session_id) != key:
+                return False
+            self._unwanted.add(session_id)
+        return True
+
+    def _may_begin(self, session_id: str) -> bool:
+        return session_id not in self._unwanted and not self._stopping.is_set()
+
+    def _create(
+        self, spec: SessionSpec, on_output: Callable[[str], None], is_wanted: Callable[[], bool]
+    ) -> LiveSession | Refusal:
         try:
             language, limits, pool = self._resolve(spec)
             pool.check(language)
@@ -178,6 +205,9 @@ class SessionTable:
         session.layer = layer
         try:
             self._begin(session, resources)
+        except SessionGone:
+            resources.close()
+            return NOT_WANTED
         except (EngineError, OSError, NotReady):
             log.exception("a session could not be created through the service's fault")
             resources.close()
@@ -227,16 +257,9 @@ class SessionTable:
             return refusal
         layer: ReadyLayer | None = None
         if spec.packages:
-            found = hold_layer(
-                self._layers,
-                spec,
-                language,
-                resources,
-                on_output,
-                lambda: is_wanted() and not self._stopping.is_set(),
-            )
+            found = hold_layer(self._layers, spec, language, resources, on_output, is_wanted)
             if found is None:
-                return Refusal(503, "the service is stopping", "overloaded", None, RETRY_S)
+                return NOT_WANTED
             if isinstance(found, Refusal):
                 return found
             layer = found
@@ -298,6 +321,8 @@ class SessionTable:
         resources.callback(self.hub.remove, stream)
         session.attach(sandbox, stream)
         with self._lock:
+            if session.id in self._unwanted:
+                raise SessionGone
             self._live[session.id] = session
 
     # -- ending ------------------------------------------------------------------------------------

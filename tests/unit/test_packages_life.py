@@ -412,3 +412,30 @@ def test_a_session_of_the_same_name_must_have_the_same_packages(rig):
     go.set()
     assert again.json.get("id") == first["id"]
     assert (other.status_code, other.json["error"]["code"]) == (409, "session_differs")
+
+
+def test_a_session_can_be_deleted_while_its_packages_are_made(rig):
+    under_way, go = threading.Event(), threading.Event()
+
+    def make(_asked):
+        under_way.set()
+        assert go.wait(10)
+
+    rig.layers.make = make
+    session = rig.post("/v1/sessions", packages=["numpy"], background=True).json
+    assert under_way.wait(10)
+    assert rig.get(f"/v1/sessions/{session['id']}").json["status"] == "creating"
+    other = rig.client.delete(f"/v1/sessions/{session['id']}", headers=OTHER)
+    assert other.status_code == 404
+    assert rig.client.delete(f"/v1/sessions/{session['id']}", headers=AUTH).status_code == 200
+    ended = rig.get(f"/v1/sessions/{session['id']}").json
+    assert (ended["status"], ended["end_reason"]) == ("ended", "deleted")
+    deadline = time.monotonic() + 5
+    while rig.sessions._creating:
+        assert time.monotonic() < deadline, "it is still being created"
+        time.sleep(0.01)
+    go.set()
+    while not rig.layers.released:
+        assert time.monotonic() < deadline, "the layer was not released"
+        time.sleep(0.01)
+    assert (rig.pool.wanted, rig.sessions._unwanted, rig.sessions._counted.total()) == ([], set(), 0)

@@ -18,6 +18,7 @@ _OPTIONS = {
     "limits.cpus": "--cpus",
     "language": "--runtime",
     "stdin": "--stdin",
+    "packages": "--package",
 }
 _HINTS = {
     "unknown_language": "list the languages with `runyard languages`",
