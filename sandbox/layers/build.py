@@ -138,7 +138,8 @@ class LayerBuild:
         return SourceBuild(packages[0], named[1].decode(), data[named.end() :])
 
     def _request(self, index: str, **more: object) -> dict[str, Any]:
-        return {"index": index, "certificates": certificates(), **more}
+        # `own`: the registry is the operator's choice, and not the one that the tool has built in.
+        return {"index": index, "own": bool(self._index), "certificates": certificates(), **more}
 
     def _verify(self, packages: tuple[LockedPackage, ...]) -> None:
         """Check that what was recorded for a version of a package is what the registry has sent now."""

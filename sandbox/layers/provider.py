@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from config.ids import new_id
-from protocol.packages import ECOSYSTEMS, PackagesFailed
+from protocol.packages import ECOSYSTEMS, Ecosystem, PackagesFailed
 from sandbox.engines import EngineError
 from sandbox.layers.build import BuildOrder
 from sandbox.layers.builds import BuildName, BuildTooLate
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: The language in whose image the packages of an ecosystem are built: it has the tool.
+BUILDERS: dict[Ecosystem, str] = {"pip": "python", "npm": "node", "go": "go"}
 #: A layer may be removed between its look-up and its use, by another process: so often it is looked up again.
 TRIES = 3
 #: An entry that names one version and no other, by ecosystem.
@@ -75,13 +77,19 @@ class LayerProvider:
         `on_output` gets the lines of the tool if it is built now, within `patience_s`.
         """
         deadline = time.monotonic() + patience_s
-        known, image = self._catalogue.get(language), self._images.get(language)
-        if known is None or image is None:
+        image = self._images.get(language)
+        builder = BUILDERS[ECOSYSTEMS[language]]
+        known = self._catalogue.get(builder)
+        if image is None:
             raise EngineError(f"there is no image of {language}")
+        if known is None or self._images.get(builder) is None:
+            message = f"packages of {language} are built in the image of {builder}, which is not here"
+            raise PackagesFailed("package_build_failed", message)
         for _ in range(TRIES):
             facts = self._store.find(key, image.digest, packages)
             if facts is None or not facts.is_fresh(self._clock()):
-                facts = self._built(known, BuildName(key, image.digest, packages), on_output, deadline)
+                name = BuildName(key, image.digest, packages)
+                facts = self._built(known, language, name, on_output, deadline)
             with self._store.hold(facts.id, key) as files:
                 if files is not None:
                     yield ReadyLayer(facts.id, files, facts.packages)
@@ -93,12 +101,17 @@ class LayerProvider:
         return self._store.known_to(key, layer_id)
 
     def _built(
-        self, language: Language, name: BuildName, on_output: Callable[[str], None], deadline: float
+        self,
+        builder: Language,
+        language: str,
+        name: BuildName,
+        on_output: Callable[[str], None],
+        deadline: float,
     ) -> LayerFacts:
         try:
             return self._builds.build(
                 name,
-                lambda tell: self._build(language, name, tell, deadline),
+                lambda tell: self._build(builder, language, name, tell, deadline),
                 on_output,
                 max(0.0, deadline - time.monotonic()),
             )
@@ -108,21 +121,21 @@ class LayerProvider:
             raise PackagesFailed("package_build_failed", str(e)) from e
 
     def _build(
-        self, language: Language, name: BuildName, tell: Callable[[str], None], deadline: float
+        self, builder: Language, language: str, name: BuildName, tell: Callable[[str], None], deadline: float
     ) -> LayerFacts:
-        ecosystem = ECOSYSTEMS[language.id]
+        ecosystem = ECOSYSTEMS[language]
         is_pinned = all(PINNED[ecosystem].fullmatch(entry) for entry in name.request)
         locked = self._resolutions.find(name.key, name.image, name.request, is_pinned=is_pinned)
         layer_id = new_id("lay")
         place = self._store.make_place(layer_id)
         began = time.monotonic()
         try:
-            order = BuildOrder(layer_id, name.key, language, ecosystem, name.request, locked)
+            order = BuildOrder(layer_id, name.key, builder, ecosystem, name.request, locked)
             built = self._builder.build(order, place / FILES, tell, deadline)
             facts = LayerFacts(
                 id=layer_id,
                 key=name.key,
-                language=language.id,
+                language=language,
                 image=name.image,
                 request=name.request,
                 packages=built.packages,
@@ -139,5 +152,5 @@ class LayerProvider:
             raise
         self._resolutions.keep(name.key, name.image, name.request, built.packages)
         seconds = round(time.monotonic() - began, 3)
-        log.info("a layer was built", extra={"layer": layer_id, "language": language.id, "seconds": seconds})
+        log.info("a layer was built", extra={"layer": layer_id, "language": language, "seconds": seconds})
         return facts

@@ -54,8 +54,11 @@ def registries_of_host(given: Registries, home: Path) -> Registries:
 
 
 def patterns_of(index: str, others: Iterable[str]) -> tuple[str, ...]:
-    """Return the patterns of network.allow for a registry and further hosts of it. Raises RegistryUnusable."""
-    found = [f"{host}:{port}" for host, port in [_place_of(index)]]
+    """Return the patterns of network.allow for a registry and further hosts of it. Raises RegistryUnusable.
+
+    `index` may be several addresses, separated by commas, as Go has them.
+    """
+    found = [f"{host}:{port}" for host, port in map(_place_of, index.split(","))]
     found += [str(host) for host in others]
     for text in found:
         try:

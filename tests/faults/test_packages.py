@@ -59,16 +59,6 @@ def test_approved_packages_and_those_of_a_plan(start_service, files):
         "packages.0",
     )
     assert service.get("/v1/runs").body["data"] == []
-    # What is permitted reaches the worker, which has no maker of layers.
-    for form in ({}, {"stream": True}):
-        reply = service.post("/v1/runs", json=node | form | {"packages": ["@types/node", "lodash"]})
-        refused(reply, "package_not_allowed", "packages")
-    refused(
-        service.post("/v1/sessions", json={"language": "node", "packages": ["lodash"]}),
-        "package_not_allowed",
-        "packages",
-    )
-    assert service.get("/v1/runs").body["data"] == []
     key = service.post("/v1/admin/keys", json={"plan": "narrow"}, token=ADMIN_TOKEN).body["key"]
     reply = service.post("/v1/runs", json=node | {"packages": ["lodash", "@types/node"]}, token=key)
     assert "the plan of this key (narrow)" in refused(reply, "package_not_allowed", "packages.1")

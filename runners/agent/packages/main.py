@@ -14,10 +14,10 @@ import sys
 
 sys.path.insert(0, "/opt/runyard")
 
-from agent.packages import npm, pip, sources
+from agent.packages import go, npm, pip, sources
 from agent.packages.pack import pack
 
-ECOSYSTEMS = {"pip": pip, "npm": npm}
+ECOSYSTEMS = {"pip": pip, "npm": npm, "go": go}
 LAYER = "/work/layer"
 
 

@@ -69,6 +69,9 @@ def install(request, layer):
         os.makedirs(f"{PROJECT}/node_modules", exist_ok=True)
         os.rename(f"{PROJECT}/node_modules", f"{layer}/{PLACE}")
         os.symlink(PLACE, f"{layer}/{LINK}")
+        # Deno takes the packages of a directory above a program only where a package.json lies beside them.
+        os.rename(f"{PROJECT}/package.json", f"{layer}/opt/packages/package.json")
+        os.symlink("opt/packages/package.json", f"{layer}/package.json")
     return status, missing, None
 
 

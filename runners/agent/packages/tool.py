@@ -4,10 +4,10 @@ import subprocess
 import sys
 
 
-def start(argv, cwd="/work"):
+def start(argv, cwd="/work", env=None):
     """Start a tool whose output is read by `lines_of`."""
     return subprocess.Popen(
-        argv, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, errors="replace",
     )  # fmt: skip
 

@@ -22,8 +22,12 @@ from sandbox.engines.confinement import (
 from sandbox.languages import BUILD_DIRECTORY
 
 NANO = 1_000_000_000
-#: The directories of packages in a sandbox, and where a layer has them: it has a link for the second.
-PACKAGE_PLACES = {"opt/packages": "opt/packages", "node_modules": "opt/packages/node_modules"}
+#: The places of packages in a sandbox, and where a layer has them: for all but the first it has links.
+PACKAGE_PLACES = {
+    "opt/packages": "opt/packages",
+    "node_modules": "opt/packages/node_modules",
+    "package.json": "opt/packages/package.json",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ def _layer_mounts(layer: Path) -> list[dict[str, Any]]:
             "BindOptions": {"Propagation": "rprivate", "NonRecursive": True},
         }
         for target, place in PACKAGE_PLACES.items()
-        if (layer / place).is_dir()
+        if (layer / place).exists()
     ]
 
 
