@@ -139,7 +139,8 @@ func goBuild(program string, what ...string) {
 	argv := []string{"go", "build", "-ldflags=" + linkerFlags, "-o", program}
 	environment := os.Environ()
 	if _, missing := os.Stat(modules); missing == nil {
-		environment = append(environment, "GOMODCACHE="+filepath.Join(modules, "mod"))
+		// Without the index of modules, which would have to be written to the cache.
+		environment = append(environment, "GOMODCACHE="+filepath.Join(modules, "mod"), "GODEBUG=goindex=0")
 		if inModule() {
 			// Its go.sum need not have the modules that the run has named.
 			environment = append(environment, "GOFLAGS=-buildvcs=false -mod=mod")
