@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from protocol.job import Job, JobFile, JobInput
 from protocol.limits import JobInvalid
 from protocol.network import decode_network, encode_network
-from protocol.packages import decode_packages
+from protocol.package_names import decode_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -144,13 +144,6 @@ def parse_package(ecosystem: Ecosystem, text: str, *, most_bytes: int = MAX_PACK
     return request
 
 
-def decode_packages(data: object) -> tuple[str, ...]:
-    """Return the entries of a message, whose form is for others to judge. Raises JobInvalid."""
-    if not isinstance(data, list) or not all(isinstance(entry, str) for entry in data):
-        raise JobInvalid("packages: must be a list of strings", param="packages", code="invalid_type")
-    return tuple(data)
-
-
 def ecosystem_of(language: str) -> Ecosystem:
     """Return the ecosystem of a language, by its id. Raises JobInvalid for one without."""
     found = ECOSYSTEMS.get(language)

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from protocol.job import outputs_problem
 from protocol.limits import LIMIT_RULES, JobInvalid, LimitRule
 from protocol.network import NetworkAccess, decode_network, encode_network
-from protocol.packages import decode_packages
+from protocol.package_names import decode_packages
 
 #: Why a session ended.
 EndReason = Literal[

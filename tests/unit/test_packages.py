@@ -10,13 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from protocol.limits import JobInvalid
+from protocol.package_names import decode_packages
 from protocol.packages import (
     ECOSYSTEMS,
     FORMS,
     MAX_PACKAGE_BYTES,
     MAX_PACKAGES,
     PackagesFailed,
-    decode_packages,
     ecosystem_of,
     parse_package,
     parse_packages,
