@@ -11,10 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import SpecifierSet
-from packaging.utils import InvalidName, canonicalize_name
-
 from protocol.limits import JobInvalid
 
 MAX_PACKAGES = 32
@@ -163,6 +159,10 @@ def _invalid(index: int, ecosystem: Ecosystem, problem: str) -> JobInvalid:
 
 
 def _parse_pip(text: str) -> PackageRequest:
+    # Here and below: the builder of images imports this module, and has the standard library alone.
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import InvalidName, canonicalize_name
+
     try:
         parsed = Requirement(text)
     except InvalidRequirement as e:
@@ -183,6 +183,8 @@ def _parse_pip(text: str) -> PackageRequest:
 
 
 def _pip_version(specifier: str) -> str | None:
+    from packaging.specifiers import SpecifierSet
+
     exact = (one.version for one in SpecifierSet(specifier) if one.operator == "==")
     return next((version for version in exact if not version.endswith("*")), None)
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: The end of a tool's message is kept: it has the reason.
+MAX_MESSAGE_CHARS = 2000
 RETRY_OVERLOADED_S = 5
 RETRY_NOT_READY_S = 30
 NO_PACKAGES = "this service provides no packages: PACKAGES is off"
@@ -42,7 +44,11 @@ def not_started(
 
 def packages_refusal(e: PackagesFailed) -> Refusal:
     """Return the refusal of a run or session whose packages cannot be provided."""
-    return Refusal(400, f"{e.param}: {e.message}", e.code, e.param)
+    # It may have the words of a tool, or of a package that it built.
+    message = e.message.encode("utf-8", "replace").decode()
+    if len(message) > MAX_MESSAGE_CHARS:
+        message = f"… {message[-MAX_MESSAGE_CHARS:]}"
+    return Refusal(400, f"{e.param}: {message}", e.code, e.param)
 
 
 def many_packages(e: TooManyWait) -> Refusal:

@@ -77,8 +77,8 @@ class ExecutionPlan:
     layer: Path | None = None
 
     def place_of(self, package: int | None) -> int | None:
-        """Return the place in the request of one of `packages`."""
-        return None if package is None else self.package_places[package]
+        """Return the place in the request of one of `packages`; None for none of them."""
+        return place_of(self.package_places, package)
 
     def as_cell(self) -> ExecutionPlan:
         """Return the same plan with its code as a cell of a kernel, and not as a file."""
@@ -181,6 +181,11 @@ def check_packages(language: str, texts: tuple[str, ...]) -> tuple[tuple[str, ..
     requests = parse_requests(ecosystem_of(language), texts, most_bytes=MAX_BOUNDED_BYTES)
     ordered = sorted((request.text, place) for place, request in enumerate(requests))
     return tuple(text for text, _ in ordered), tuple(place for _, place in ordered)
+
+
+def place_of(places: tuple[int, ...], package: int | None) -> int | None:
+    """Return the place in the request of a package in sorted order; None for none of them."""
+    return places[package] if package is not None and 0 <= package < len(places) else None
 
 
 def _flavour(language: Language, job: Job, entry: str, files: tuple[tuple[str, bytes], ...]) -> str:

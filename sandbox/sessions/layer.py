@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from protocol.packages import PackagesFailed
 from sandbox.refusals import NO_PACKAGES, many_packages, packages_refusal
 from sandbox.run.package_layers import TooManyWait, await_layer_for
-from sandbox.run.plan import check_packages
+from sandbox.run.plan import check_packages, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,6 @@ def hold_layer(
         resources.enter_context(closing(waiting))
         return await_layer_for(waiting, on_output, is_wanted)
     except PackagesFailed as e:
-        place = None if e.index is None else places[e.index]
-        return packages_refusal(PackagesFailed(e.code, e.message, place))
+        return packages_refusal(PackagesFailed(e.code, e.message, place_of(places, e.index)))
     finally:
         supply.leave(spec.key)

@@ -237,6 +237,17 @@ def test_a_failed_build_creates_no_session(rig, code, message, index, param):
     assert rig.get("/v1/sessions").json["data"] == []
 
 
+@pytest.mark.parametrize("index", [-1, 2, 10**9])
+def test_a_place_that_is_none_and_a_long_message_are_no_fault_of_the_service(rig, index):
+    rig.layers.make = fail("package_build_failed", "x" * 5000 + "\ud800 the end", index)
+    for path in ("/v1/runs", "/v1/sessions"):
+        error = rig.post(path, packages=["zope", "Attrs"]).json["error"]
+        assert (error["code"], error["param"]) == ("package_build_failed", "packages")
+        assert error["message"].startswith("packages: … x")
+        assert error["message"].endswith("? the end")
+        assert len(error["message"]) < 2100
+
+
 def test_the_creation_of_a_session_tells_of_the_build(rig):
     def make(asked):
         asked["on_output"]("Collecting attrs")
