@@ -126,7 +126,7 @@ class LayerBuild:
         raise PackagesFailed("package_build_failed", message)
 
     def _build_source(self, index: str, source: str) -> SourceBuild:
-        """Download a source package, close the network, and build it: from then on this sandbox is a stranger's."""
+        """Download a source package, close the network, and build it: from then on this sandbox is hostile."""
         packages = read_packages(b"[%b]" % self._text("fetch", self._request(index, source=source)))
         self._close_network()
         self._verify(packages)

@@ -3,7 +3,7 @@
 The tool downloads and installs, the network is closed, the files are sent and written. Nothing of a package is
 executed until then. A package that the registry has as source alone is built by a sandbox of its own, without a
 network; only its wheel is taken from there, to a fresh builder. A builder has no file and no variable of the run,
-and is discarded whatever happens.
+and is always discarded.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from sandbox.sessions.channel import ProcessEnd, SessionChannel
 
-#: A build's output that is told: so many lines, each of so many characters.
+#: The most lines of output of a build that are passed on, and the characters of each.
 MAX_LINES = 2_000
 MAX_LINE_LENGTH = 500
-#: The lines of a failed tool that its client is told.
+#: The last lines of a failed tool, for the message to its client.
 TAIL_LINES = 12
 MAX_PACKAGES = 10_000
 #: Seconds between two looks at the time.
@@ -56,7 +56,7 @@ def run_step(
 
 
 class StepOutput:
-    """The output of a tool as lines, without its escapes, cut to what is told."""
+    """The output of a tool as lines, without its escapes, within these bounds."""
 
     def __init__(self, on_line: Callable[[str], None]) -> None:
         self._on_line = on_line

@@ -181,6 +181,11 @@ class LayerWait:
             self._lines.clear()
         return lines
 
+    @property
+    def is_over(self) -> bool:
+        """Return whether `layer` returns or raises. Read it before `news`: no line comes after that."""
+        return self._layer is not None or self._failure is not None or time.monotonic() >= self.deadline
+
     def layer(self) -> ReadyLayer | None:
         """Return the layer; None while it is being made. Raises PackagesFailed, or what making it raised."""
         if self._failure is not None:
@@ -260,12 +265,13 @@ def await_layer_for(
     poller = select.poll()
     poller.register(waiting.fd, select.POLLIN)
     while True:
+        is_over = waiting.is_over
         for line in waiting.news():
             on_line(line)
         if not is_wanted():
             return None
-        if (layer := waiting.layer()) is not None:
-            return layer
+        if is_over:
+            return waiting.layer()
         left_s = min(waiting.deadline - time.monotonic(), TICK_S)
         poller.poll(max(left_s, 0) * 1000 + 0.5)
 
@@ -278,6 +284,7 @@ def await_layer(waiting: LayerWait, live: LiveRun) -> ReadyLayer | None:
     quiet_until = time.monotonic() + SILENT_S
     is_reported = False
     while True:
+        is_over = waiting.is_over
         lines = waiting.news()
         if not is_reported and (lines or time.monotonic() >= quiet_until):
             is_reported = True
@@ -286,8 +293,8 @@ def await_layer(waiting: LayerWait, live: LiveRun) -> ReadyLayer | None:
             live.emit("info", (live.info or {}) | {"output": line})
         if live.stop is not None:
             return None
-        if (layer := waiting.layer()) is not None:
-            return layer
+        if is_over:
+            return waiting.layer()
         left_s = min(waiting.deadline, time.monotonic() + TICK_S if is_reported else quiet_until) - time.monotonic()
         poller = select.poll()
         poller.register(waiting.fd, select.POLLIN)

@@ -8,7 +8,7 @@ import subprocess
 
 from agent.packages.tool import lines_of, start
 
-#: Where gobuild (runners/go/gobuild) finds them.
+#: The directory in which gobuild (runners/go/gobuild) looks for them.
 PLACE = "opt/packages/go"
 PROJECT = "/work/project"
 GO = "/usr/local/bin/go"

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from agent.packages import sources
 from agent.packages.tool import lines_of, start
 
-#: Where the interpreter finds the packages (runners/python/warm/runyard_packages.py).
+#: The directory in which the interpreter looks for them (runners/python/warm/runyard_packages.py).
 PLACE = "opt/packages/python"
 REPORT = "/work/report.json"
 #: Wheels that were built from source, by an earlier builder of this build.

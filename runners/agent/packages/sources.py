@@ -1,7 +1,7 @@
 """Python packages that an index has only as source: found and downloaded with a network, built without one.
 
 To resolve a source package, pip executes it. So the index is read here, and the requirements of the build are taken
-from its pyproject.toml as text. What a package asks for while it is built cannot be had any more.
+from its pyproject.toml as text. Nothing can be downloaded while a package is built.
 """
 
 import email
@@ -28,7 +28,7 @@ TIMEOUT_S = 30
 _SOURCE = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)\.tar\.gz")
 
 
-class Links(HTMLParser):
+class IndexPage(HTMLParser):
     """The links of a page of an index, with their Requires-Python."""
 
     def __init__(self):
@@ -57,7 +57,7 @@ def find(index, requirement):
         content, base = _get(page, MAX_PAGE_BYTES)
     except OSError:
         return None
-    links = Links()
+    links = IndexPage()
     links.feed(content.decode("utf-8", "replace"))
     found = []
     for href, requires_python in links.found:
