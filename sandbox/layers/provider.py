@@ -78,7 +78,9 @@ class LayerProvider:
         """
         deadline = time.monotonic() + patience_s
         image = self._images.get(language)
-        builder = BUILDERS[ECOSYSTEMS[language]]
+        builder = BUILDERS.get(ECOSYSTEMS[language])
+        if builder is None:
+            raise PackagesFailed("package_build_failed", f"packages of {language} cannot be built in this version")
         known = self._catalogue.get(builder)
         if image is None:
             raise EngineError(f"there is no image of {language}")
