@@ -39,6 +39,8 @@ LONGEST_PAUSE_S = 15.0
 STATUS_S = 1.0
 MAX_LINE_BYTES = 128 * 1024 * 1024
 MAX_ATTACHMENTS = 32
+#: What comes before a version, extras or anything else.
+PACKAGE_NAME = re.compile(r"@?[a-z0-9*][a-z0-9._/-]*")
 FENCE = re.compile(r"\A\s*```[\w+#.-]*[ \t]*\n(.*?)\n?```\s*\Z", re.DOTALL)
 FILE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 SECRET: Any = {"input": {"type": "password"}}
@@ -88,6 +90,11 @@ class Tools:
             description="Minutes without a call for which a chat keeps its variables and files, in a session of the "
             "service. 0: each call has a fresh sandbox.",
         )
+        packages: str = Field(
+            "",
+            description="Names of packages that the model may have installed, comma-separated, such as humanize, "
+            "@types/node; * for all that the service permits. Default: none.",
+        )
 
     class UserValves(BaseModel):
         """Each user's settings."""
@@ -107,6 +114,7 @@ class Tools:
     async def run_python(
         self,
         code: str,
+        packages: list[str] | None = None,
         __user__: dict[str, Any] | None = None,
         __event_emitter__: Any = None,
         __files__: list[Any] | None = None,
@@ -116,17 +124,18 @@ class Tools:
         """
         Run Python 3 code in a sandbox and return its output and the value of its last expression. numpy, pandas, matplotlib, scipy,
         scikit-learn, statsmodels, seaborn, plotly, sympy, pillow, openpyxl, polars, pyarrow, networkx, opencv,
-        beautifulsoup4, lxml, python-docx, pypdf and reportlab are installed; there is no network and no further
-        package can be installed.
+        beautifulsoup4, lxml, python-docx, pypdf and reportlab are installed; there is no network. Further packages are
+        installed only by the parameter packages, if the administrator permits them.
         The user's attachments are in the folder inputs/. Figures (plt.show()) and tables are shown to the user, as are
         images saved to the folder outputs/; other files there become links. Variables, imports and files are kept for
         the next call in the same chat, unless the result says otherwise.
 
         :param code: The code. Print the results that you need.
+        :param packages: Packages to install first, such as ["humanize==4.12.3"]. With any, the call has a fresh sandbox.
         :return: The output and the exit status.
         """
         call = _Call(self.valves, __user__, __event_emitter__, __files__, __metadata__, __request__)
-        return await call.run("python", code)
+        return await call.run("python", code, packages)
 
     async def run_javascript(
         self,
@@ -268,6 +277,7 @@ class Tools:
         self,
         code: str,
         language: str,
+        packages: list[str] | None = None,
         __user__: dict[str, Any] | None = None,
         __event_emitter__: Any = None,
         __files__: list[Any] | None = None,
@@ -280,10 +290,11 @@ class Tools:
 
         :param code: The complete program. Print the results that you need.
         :param language: python, node, typescript, deno, bun, ruby, php, go, rust or bash.
+        :param packages: Packages of the language to install first, such as ["lodash@4.17.21"], if they are permitted.
         :return: The output and the exit status.
         """
         call = _Call(self.valves, __user__, __event_emitter__, __files__, __metadata__, __request__)
-        return await call.run(language, code)
+        return await call.run(language, code, packages)
 
 
 class Refused(Exception):
@@ -306,7 +317,7 @@ class _Call:
         self._url = str(valves.api_url).rstrip("/")
         self._notes: list[str] = []
 
-    async def run(self, language: str, code: str) -> str:
+    async def run(self, language: str, code: str, packages: Any = None) -> str:
         """Run a program and return the text for the model, also after any error."""
         language = str(language).strip().lower()
         await self._status(f"Running {language[:40]}")
@@ -319,8 +330,9 @@ class _Call:
                 headers={"Authorization": f"Bearer {key}"}, timeout=timeout, trust_env=False
             ) as http:
                 try:
+                    wanted = self._permitted(packages)
                     uploaded = await self._stage(http)
-                    run = await self._run(http, language, code, uploaded)
+                    run = await self._run(http, language, code, uploaded, wanted)
                     text = _told(run, self._valves.max_output_chars, self._notes)
                     await self._show(run)
                     shown = await self._artifacts(http, run)
@@ -341,11 +353,20 @@ class _Call:
     # -- the run -----------------------------------------------------------------------------------
 
     async def _run(
-        self, http: httpx.AsyncClient, language: str, code: str, uploaded: list[tuple[str, str]]
+        self,
+        http: httpx.AsyncClient,
+        language: str,
+        code: str,
+        uploaded: list[tuple[str, str]],
+        packages: list[str],
     ) -> dict[str, Any]:
         """The run once it has ended: in the chat's session if there is one. Raises Refused."""
         body = self._body(language, code, uploaded)
-        for _ in range(2):
+        if packages:
+            # A session has its packages from its beginning: this call has a sandbox of its own.
+            body["packages"] = packages
+            self._notes.append("With packages a call has a fresh sandbox: nothing of other calls is there.")
+        for _ in range(0 if packages else 2):
             session = await self._session(http, CELL_LANGUAGES.get(language))
             if session is None:
                 break
@@ -359,6 +380,19 @@ class _Call:
         run = await self._stream(http, "/v1/runs", body)
         assert run is not None
         return run
+
+    def _permitted(self, packages: Any) -> list[str]:
+        """The packages that the model asks for. Raises Refused for one that the valve does not name."""
+        if isinstance(packages, str):  # some models send a list as text
+            packages = packages.split(",")
+        wanted = [str(one).strip() for one in packages or [] if str(one).strip()]
+        permitted = [one.strip() for one in str(self._valves.packages).split(",") if one.strip()]
+        names = {_package_name(one) for one in permitted}
+        for one in wanted:
+            if "*" not in names and _package_name(one) not in names:
+                known = ", ".join(permitted) or "none"
+                raise Refused(f"Not run: the package {one[:60]} is not permitted here; permitted: {known}.")
+        return wanted
 
     def _body(self, language: str, code: str, uploaded: list[tuple[str, str]]) -> dict[str, Any]:
         fenced = FENCE.match(code)
@@ -467,7 +501,11 @@ class _Call:
                 if event["event"] == "result":
                     return dict(event["data"])
                 if event["event"] == "error":
+                    if str(event["data"].get("code")).startswith("package_"):
+                        raise Refused(_refusal(400, json.dumps({"error": event["data"]}).encode()))
                     raise Refused(_failed(event["data"].get("message")))
+                if event["event"] == "info" and event["data"].get("output"):
+                    await self._progress(str(event["data"]["output"]))
                 if event["event"] == "stdout" and time.monotonic() - said_at > STATUS_S:
                     said_at = time.monotonic()
                     await self._progress(event["data"])
@@ -737,6 +775,12 @@ def _refusal(status: int, answer: bytes) -> str:
     if status >= 500:
         return _failed(said)
     return f"Not run: {said}. Change that and call the tool again."
+
+
+def _package_name(text: str) -> str:
+    """The name in an entry of packages, as registries compare names."""
+    name = PACKAGE_NAME.match(text.lower())
+    return re.sub(r"[-_.]+", "-", name[0]) if name else text
 
 
 def _failed(said: Any) -> str:

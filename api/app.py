@@ -17,6 +17,7 @@ from api.http.ids import request_id
 from api.http.metrics import ApiMetrics
 from api.keys import mount as keys
 from api.lifecycle import Lifecycle
+from api.packages import mount as packages
 from api.ratelimit.bucket import Bucket
 from api.ratelimit.limiter import Limiter
 from api.runs import mount as runs
@@ -47,7 +48,7 @@ class Domain(Protocol):
 
 
 #: In the order in which they are mounted and started: each may use the services of those before it.
-DOMAINS: tuple[Domain, ...] = (system, keys, files, runs, sessions, dialects)
+DOMAINS: tuple[Domain, ...] = (system, keys, files, packages, runs, sessions, dialects)
 
 
 def routes_alone() -> Flask:
@@ -116,7 +117,12 @@ def _context(
             anonymous=Bucket(settings.address_rps, settings.address_burst),
             keys_an_hour=settings.keys_per_hour,
         ),
-        dispatcher=dispatcher or UnixDispatcher(settings.worker_socket, queue_wait_s=settings.queue_wait_s),
+        dispatcher=dispatcher
+        or UnixDispatcher(
+            settings.worker_socket,
+            queue_wait_s=settings.queue_wait_s,
+            packages_timeout_s=settings.packages_timeout_s,
+        ),
         records=records,
         storage=storage,
         places=Pools.of(settings),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from api.keys.plans import Plans
     from api.keys.session_tokens import SessionTokens
     from api.lifecycle import Lifecycle
+    from api.packages.policy import PackageRules
     from api.ratelimit.bucket import Decision
     from api.ratelimit.limiter import Limiter
     from api.runs.events import RunFollower
@@ -83,6 +84,8 @@ class Context:
     room: DiskReserve = field(init=False)
     # files
     links: Links = field(init=False)
+    # packages
+    packages: PackageRules = field(init=False)
     # runs
     runs: RunService = field(init=False)
     follower: RunFollower = field(init=False)

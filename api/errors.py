@@ -89,8 +89,13 @@ class ApiError(Exception):
 
     @classmethod
     def of_run(cls, run_id: str, error: ErrorObject) -> ApiError:
-        """Return the error for a synchronous caller whose run ended with status `error`."""
-        raised = cls(500, error.message, code=error.code, run_id=run_id)
+        """Return the error for a synchronous caller whose run ended with status `error`.
+
+        It is the service's fault, unless the packages that were asked for cannot be provided.
+        """
+        raised = cls(
+            400 if error.code.startswith("package_") else 500, error.message, code=error.code, run_id=run_id
+        )
         raised.error = error
         return raised
 

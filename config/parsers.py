@@ -114,6 +114,18 @@ def parse_networks(text: str, name: str = "TRUSTED_PROXIES") -> tuple[Network, .
     return tuple(found)
 
 
+def parse_registry(name: str, text: str) -> None:
+    """Check the address of a registry of packages, or of several, comma-separated. Raises ValueError."""
+    for entry in text.split(","):
+        try:
+            url = urlsplit(entry.strip().removeprefix("sparse+"))
+            usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError(f"{name}: must be a URL that begins with https:// or http://")
+
+
 def parse_dialects(text: str) -> frozenset[str]:
     """Return the names in `DIALECTS`; `all` names every one and `none` no one."""
     names = [part.strip().lower() for part in text.split(",") if part.strip()]

@@ -7,7 +7,14 @@ import re
 from pydantic import ValidationInfo, field_validator
 
 from config.network_patterns import parse_pattern_list
-from config.parsers import parse_base_url, parse_dialects, parse_networks, parse_ratelimit_url, parse_storage_url
+from config.parsers import (
+    parse_base_url,
+    parse_dialects,
+    parse_networks,
+    parse_ratelimit_url,
+    parse_registry,
+    parse_storage_url,
+)
 from config.setting_table import SettingTable
 from config.static_keys import parse_api_keys
 
@@ -77,6 +84,13 @@ class CheckedSettings(SettingTable):
     def _egress_networks_parse(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None:
             parse_networks(value, str(info.field_name).upper())
+        return value
+
+    @field_validator("pypi_url", "npm_url", "goproxy", "cargo_index")
+    @classmethod
+    def _registries_parse(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            parse_registry(str(info.field_name).upper(), value)
         return value
 
     @field_validator("dialects")

@@ -21,6 +21,9 @@ def _blank_is_unset(value: object) -> object:
 OptionalText = Annotated[str | None, BeforeValidator(_blank_is_unset)]
 OptionalInt = Annotated[int | None, BeforeValidator(_blank_is_unset)]
 
+#: The packages that runs may ask for.
+PackageMode = Literal["off", "approved", "any"]
+
 #: The readers of most settings; those that hold a secret name theirs themselves.
 API = read_by("api")
 WORKER = read_by("worker")
@@ -41,7 +44,7 @@ class SettingTable(BaseSettings):
         case_sensitive=False, extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
     )
 
-    runyard_env: Annotated[Literal["development", "production"], read_by("api", "ops", "egress")] = Field(
+    runyard_env: Annotated[Literal["development", "production"], read_by("api", "worker", "ops", "egress")] = Field(
         "production", description="`development` turns on the token dev_123; `make up` sets it."
     )
     bind: Annotated[str, API_AND_OPS] = Field("127.0.0.1", description="Address the API listens on.")
@@ -311,6 +314,51 @@ class SettingTable(BaseSettings):
     )
     egress_connections: Annotated[int, EGRESS] = Field(
         512, ge=1, le=16_384, description="Connections of all runs at a time; one key may hold half of them."
+    )
+    layers_max_mb: Annotated[int, WORKER_AND_OPS] = Field(
+        4_096,
+        ge=16,
+        le=10_485_760,
+        description=(
+            "Disk that layers of packages may use, in MiB; one key may use a quarter of it. The least recently "
+            "used are removed first."
+        ),
+    )
+    cleanup_interval_s: Annotated[float, WORKER] = Field(
+        300, ge=1, le=86_400, description="Seconds between two removals of layers beyond that bound."
+    )
+    pypi_url: Annotated[OptionalText, read_by("worker", secret=Secret.PASSWORD)] = Field(
+        None,
+        description="Index of the packages of `python`. Default: as pip on this host is configured, else pip's.",
+    )
+    npm_url: Annotated[OptionalText, read_by("worker", secret=Secret.PASSWORD)] = Field(
+        None,
+        description=(
+            "Registry of the packages of `node`, `typescript` and `bun`. Default: as npm on this host is "
+            "configured, else npm's."
+        ),
+    )
+    goproxy: Annotated[OptionalText, read_by("worker", secret=Secret.PASSWORD)] = Field(
+        None,
+        description="Proxy of the modules of `go`. Default: as Go on this host is configured, else Go's.",
+    )
+    cargo_index: Annotated[OptionalText, read_by("worker", secret=Secret.PASSWORD)] = Field(
+        None,
+        description="Index of the crates of `rust`. Default: as cargo on this host is configured, else cargo's.",
+    )
+    packages: Annotated[PackageMode | None, BeforeValidator(_blank_is_unset), SERVICE] = Field(
+        None,
+        description=(
+            "Packages that runs may ask for: `off` for none, `approved` for those of PACKAGES_FILE, or `any`. "
+            "Default: `any` in development, else `off`."
+        ),
+    )
+    packages_file: Annotated[Path | None, API_AND_OPS] = Field(
+        None,
+        description="TOML file with patterns of permitted packages by ecosystem, readable by api's account.",
+    )
+    packages_timeout_s: Annotated[float, API_AND_WORKER] = Field(
+        180, ge=1, le=3600, description="Seconds in which the packages of a run must be ready."
     )
     database_url: Annotated[OptionalText, read_by("api", "ops", secret=Secret.PASSWORD)] = Field(
         None,

@@ -20,6 +20,7 @@ from config.parsers import (
     parse_storage_url,
 )
 from config.setting_checks import CheckedSettings
+from config.setting_table import PackageMode
 from config.static_keys import ApiKey, parse_api_keys
 
 DEVELOPMENT_KEYS = "dev_123:dev:1000:1000"
@@ -99,6 +100,18 @@ class Settings(CheckedSettings):
     def trusted(self) -> tuple[Network, ...]:
         """Return the networks of the trusted proxies."""
         return () if self.trusted_proxies is None else parse_networks(self.trusted_proxies)
+
+    @property
+    def package_mode(self) -> PackageMode:
+        """Return which packages runs may ask for."""
+        if self.packages is not None:
+            return self.packages
+        return "any" if self.runyard_env == "development" else "off"
+
+    @property
+    def has_egress(self) -> bool:
+        """Return whether there is an egress process: for runs that reach hosts, or for builds of packages."""
+        return self.egress == "on" or self.package_mode != "off"
 
     def egress_patterns(self) -> tuple[Pattern, ...]:
         """Return the patterns of the hosts that runs may ask for."""
@@ -183,6 +196,11 @@ class Settings(CheckedSettings):
     @property
     def worker_socket(self) -> Path:
         return self.run_dir / "worker.sock"
+
+    @property
+    def layers_dir(self) -> Path:
+        """The directory of the layers of packages, which only root may enter."""
+        return self.state_dir / "layers"
 
     @property
     def egress_dir(self) -> Path:

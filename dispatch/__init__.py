@@ -123,6 +123,13 @@ class Dispatcher(Protocol):
         """
         ...
 
+    def layer_facts(self, key: str, layer_id: str) -> dict[str, Any] | None:
+        """Return the facts of a layer of packages; None for one that the key has never used.
+
+        Raises WorkerUnavailable.
+        """
+        ...
+
     def metrics(self) -> str:
         """Return the worker's metrics in Prometheus's text format. Raises WorkerUnavailable."""
         ...

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dispatch import WorkerLost, WorkerUnavailable
 from dispatch.session_connection import SessionConnection
 from dispatch.source import NOTHING_YET
+from dispatch.unix import DEFAULT_PACKAGES_S
 from protocol.codec import encode_inputs
 from protocol.result import Refusal
 from protocol.session import encode_session
@@ -47,13 +48,19 @@ class UnixSessions:
     Every method raises WorkerUnavailable or WorkerLost.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, packages_timeout_s: float = DEFAULT_PACKAGES_S) -> None:
+        """`packages_timeout_s` is what a session that asks for packages may wait for them."""
         self._path = str(path)
+        self._packages_timeout_s = packages_timeout_s
 
-    def create(self, spec: SessionSpec) -> dict[str, Any] | Refusal:
-        """Create a session; its facts."""
-        found: dict[str, Any] | Refusal = self._ask("session", {"do": "create", "session": encode_session(spec)})
-        return found
+    def create(self, spec: SessionSpec) -> Iterator[str | dict[str, Any] | Refusal]:
+        """Create a session: yields the output of the tool that makes its packages, at last its facts."""
+        allowed_s = ANSWER_S + (self._packages_timeout_s if spec.packages else 0)
+        with self._connected(allowed_s) as connection:
+            connection.send_line({"do": "create", "session": encode_session(spec)})
+            while "event" in (message := connection.line()):
+                yield str(message.get("output"))
+            yield _refusal(message) if "refused" in message else message["session"]
 
     def facts(self, session_id: str) -> dict[str, Any] | None:
         """Return the facts of a session; None for one that the worker does not know."""

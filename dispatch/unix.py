@@ -35,6 +35,7 @@ FORGET_TIMEOUT_S = 60.0
 #: Time of a run besides its own wall clock and the queue: compiling, a cold start, collecting, sending.
 RUN_MARGIN_S = 75.0
 DEFAULT_TIMEOUT_MS = 10_000
+DEFAULT_PACKAGES_S = 180.0
 IDLE_MAX = 64
 #: A live run sends an event at least every few seconds (`sandbox.run.events.KEEPALIVE_S`).
 EVENT_TIMEOUT_S = 60.0
@@ -49,9 +50,13 @@ Messages = Generator[dict[str, Any], None, None]
 class UnixDispatcher:
     """Reaches the worker of this host (`dispatch.Dispatcher`). Safe for many threads."""
 
-    def __init__(self, path: Path, *, queue_wait_s: float = 30.0) -> None:
+    def __init__(
+        self, path: Path, *, queue_wait_s: float = 30.0, packages_timeout_s: float = DEFAULT_PACKAGES_S
+    ) -> None:
+        """`packages_timeout_s` is what a run that asks for packages may wait for them."""
         self._path = str(path)
         self._queue_wait_s = queue_wait_s
+        self._packages_timeout_s = packages_timeout_s
         # A list is the pool: append and pop are atomic, and the connection used last is the warmest.
         self._idle: list[WorkerConnection] = []
 
@@ -146,6 +151,12 @@ class UnixDispatcher:
             raise WorkerUnavailable("the worker's status is not readable")
         return status
 
+    def layer_facts(self, key: str, layer_id: str) -> dict[str, Any] | None:
+        """Return the facts of a layer; see `dispatch.Dispatcher.layer_facts`."""
+        (message,) = self._ask({"op": "layer", "key": key, "id": layer_id}, ("layer",))
+        facts = message["layer"].get("facts")
+        return facts if isinstance(facts, dict) else None
+
     def metrics(self) -> str:
         """Return the worker's metrics; see `dispatch.Dispatcher.metrics`."""
         (message,) = self._ask({"op": "metrics"}, ("metrics", "refused"))
@@ -163,6 +174,8 @@ class UnixDispatcher:
         """Yield the messages of a run; the last is a result (acknowledged when more is asked for) or a refusal."""
         timeout_s = job.limits.get("timeout_ms", DEFAULT_TIMEOUT_MS) / 1000
         allowed_s = timeout_s + self._queue_wait_s + RUN_MARGIN_S
+        if job.packages:
+            allowed_s += self._packages_timeout_s
         if job.session:  # it waits for those before it, each of which has its own time
             allowed_s = COLLECT_S
         last = ("result", "refused")

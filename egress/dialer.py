@@ -30,11 +30,15 @@ class Dialer:
         self._resolver = resolver
         self._rules = rules
 
-    async def connect(self, host: str, port: int) -> tuple[socket.socket, Address]:
-        """Return a connected socket and its address. Raises Refused."""
+    async def connect(self, host: str, port: int, *, any_address: bool = False) -> tuple[socket.socket, Address]:
+        """Return a connected socket and its address. Raises Refused.
+
+        `any_address` is for the registries of packages, which are often mirrors in a private network: the host is
+        looked up as this machine does it, and no address is refused.
+        """
         try:
             async with asyncio.timeout(CONNECT_S):
-                addresses = await self._addresses(host)
+                addresses = await (_addresses_of_machine(host, port) if any_address else self._addresses(host))
                 return await _first_of(in_turn(addresses), port)
         except TimeoutError as e:
             raise Refused("unreachable", f"it was not connected within {CONNECT_S:g} s") from e
@@ -53,6 +57,15 @@ class Dialer:
             if reason is not None:
                 raise Refused("address", f"{address} is not permitted: {reason}")
         return found
+
+
+async def _addresses_of_machine(host: str, port: int) -> list[Address]:
+    """Return the addresses of a host as this machine resolves it, its own names included. Raises Refused."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as e:
+        raise Refused("name", "this machine cannot resolve it") from e
+    return [ipaddress.ip_address(entry[4][0]) for entry in found]
 
 
 def in_turn(addresses: list[Address]) -> list[Address]:

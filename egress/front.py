@@ -58,6 +58,8 @@ class Front:
     policy: Policy
     account: RunAccount
     dialer: Dialer
+    #: True if no address of the permitted hosts is refused.
+    any_address: bool = False
     outcome: Outcome = field(default_factory=Outcome)
     _tunnel: TunnelInspector | None = None
     _is_answered: bool = False
@@ -157,7 +159,7 @@ class Front:
 
     async def _relay(self, inspector: Inspector, to_program: bytes, to_server: bytes) -> None:
         outcome = self.outcome
-        connected, address = await self.dialer.connect(outcome.host, outcome.port)
+        connected, address = await self.dialer.connect(outcome.host, outcome.port, any_address=self.any_address)
         outcome.address = str(address)
         server = Peer(connected)
         try:

@@ -26,7 +26,8 @@ class Opening:
     """One connection of a program: the id of its run or session, its key, its patterns and its bytes left.
 
     `version` counts the changes of the patterns. With `is_change` this is no connection: the open ones of the run
-    are judged by these patterns.
+    are judged by these patterns. `for_build`: the hosts are the registries of a build of packages, which the
+    operator has named; any address of theirs may be reached, and they are resolved as this machine does.
     """
 
     run: str
@@ -35,6 +36,7 @@ class Opening:
     left: int | None
     version: int = 0
     is_change: bool = False
+    for_build: bool = False
 
 
 def read_opening(line: bytes) -> Opening | None:
@@ -55,11 +57,14 @@ def read_opening(line: bytes) -> Opening | None:
     version = data.get("version", 0)
     if not _is_number(version):
         raise OpeningInvalid("version is no number")
+    for_build = data.get("for_build", False)
+    if not isinstance(for_build, bool):
+        raise OpeningInvalid("for_build is neither true nor false")
     try:
         policy = Policy.parse(_patterns(data.get("allow")), _patterns(data.get("deny")))
     except PatternInvalid as e:
         raise OpeningInvalid(f"a pattern is none: {e}") from e
-    return Opening(str(run), str(key), policy, left, version, data["op"] == "change")
+    return Opening(str(run), str(key), policy, left, version, data["op"] == "change", for_build)
 
 
 def _is_label(value: object) -> bool:

@@ -112,7 +112,7 @@ class EgressServer:
     async def _serve(self, peer: Peer, opening: Opening) -> None:
         account = self._accounts.account(opening.run, opening.key, opening.left)
         policy = account.newest_policy(opening.policy, opening.version)
-        front = Front(peer, policy, account, self._dialer)
+        front = Front(peer, policy, account, self._dialer, any_address=opening.for_build)
         began = time.monotonic()
         try:
             delay_s = self._accounts.open_connection(account)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from api.keys.plans import load_plans
+from api.packages.patterns_file import load_patterns
 from api.system.instance_lease import FILE as INSTANCE
 from config.settings import IMAGE_PREFIX, Settings, SettingsError, image_overrides
 from ops.state import directory_problem
@@ -39,6 +40,7 @@ def check_start(settings: Settings) -> None:
         _check_folders,
         _check_owner,
         _check_plans,
+        _check_packages,
         _check_languages,
         _check_confinement,
         _check_engine,
@@ -82,6 +84,13 @@ def _check_plans(settings: Settings) -> None:
     load_plans(settings)
     with _as_api(settings.api_uid):
         load_plans(settings)
+
+
+def _check_packages(settings: Settings) -> None:
+    """Read the patterns of packages in the same way."""
+    load_patterns(settings)
+    with _as_api(settings.api_uid):
+        load_patterns(settings)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`python -m ops.supervisor`: keep a worker, an api, with EGRESS=on an egress process, and a builder of images.
+"""`python -m ops.supervisor`: keep a worker, an api, an egress process where one is needed, and a builder.
 
 Children are started and stopped in order, within a bound: the worker goes first, so that api is there to record
 the ends of the runs it drains and to answer those who wait for them. One that dies is started again after
@@ -16,6 +16,7 @@ import time
 from contextlib import suppress
 
 from api.keys.plans import load_plans
+from api.packages.patterns_file import load_patterns
 from config.environment import secrets_in
 from config.logging import setup
 from config.settings import Settings, SettingsError, load_settings, unused_variables
@@ -46,7 +47,7 @@ class Supervisor:
         self._worker = Child(programs.worker(settings))
         self._api = Child(programs.api(settings))
         self._children = [self._worker, self._api, Child(programs.builder(settings))]
-        if settings.egress == "on":
+        if settings.has_egress:
             self._children.append(Child(programs.egress(settings)))
 
     def run(self) -> int:
@@ -143,6 +144,7 @@ def _problem(settings: Settings) -> str | None:
         return "the service must be started as root: it creates namespaces and control groups"
     try:
         load_plans(settings)
+        load_patterns(settings)
     except SettingsError as e:
         return str(e)
     return directory_problem(settings.state_dir)

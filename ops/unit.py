@@ -66,8 +66,8 @@ def become(what: str, settings: Settings) -> int:
     program = makers[what](settings)
     argv = program.argv
     if what in OF_THEIR_OWN:
-        if what == "egress" and settings.egress == "off":
-            print("EGRESS=off: nothing to do")
+        if what == "egress" and not settings.has_egress:
+            print("EGRESS=off and PACKAGES=off: nothing to do")
             return 0
         problem = _not_account(what, settings)
         if problem is not None:

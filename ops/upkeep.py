@@ -70,9 +70,10 @@ def collect(place: StatePlace, progress: BuildProgress) -> None:
     progress.say(f"{len(gone)} layers removed")
     if place.python.exists():
         environment = {**clean(), "STATE_DIR": str(place.state_dir)}
-        argv = [str(place.python), "-P", "-s", "-m", "ops.files"]
-        if subprocess.run(argv, env=environment, check=False).returncode != 0:
-            raise InstallError("expired files could not be removed (see above)")
+        for what in ("files", "layers"):
+            argv = [str(place.python), "-P", "-s", "-m", f"ops.{what}"]
+            if subprocess.run(argv, env=environment, check=False).returncode != 0:
+                raise InstallError(f"expired {what} could not be removed (see above)")
 
 
 def _engines_under_test() -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from protocol.job import Job, JobFile, JobInput
 from protocol.limits import JobInvalid
 from protocol.network import decode_network, encode_network
+from protocol.package_names import decode_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +29,7 @@ def encode_job(job: Job) -> dict[str, Any]:
     """Return the job as JSON-ready data; file contents as base64."""
     data = {name: getattr(job, name) for name in Job.__slots__ if name != "files"}
     data["args"] = list(job.args)
+    data["packages"] = list(job.packages)
     data["network"] = encode_network(job.network)
     data["inputs"] = encode_inputs(job.inputs)
     data["files"] = [{"path": f.path, "content": base64.b64encode(f.content).decode()} for f in job.files]
@@ -65,6 +67,7 @@ def decode_job(data: object) -> Job:
     for name in ("most_running", "most_waiting"):
         values[name] = _share(name, data.get(name))
     values["args"] = tuple(_text(f"args.{n}", v) for n, v in enumerate(_list("args", data.get("args", []))))
+    values["packages"] = decode_packages(data.get("packages", []))
     values["env"] = {_text("env", k): _text(f"env.{k}", v) for k, v in _dict("env", data.get("env", {})).items()}
     for name in ("limits", "compile_limits"):
         values[name] = dict(_dict(name, data.get(name, {})))

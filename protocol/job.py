@@ -134,6 +134,8 @@ class Job:
     results: bool = False
     #: True if more input may come while it runs, after `stdin`.
     stdin_open: bool = False
+    #: The packages that its sandbox is to have, in the order of the request.
+    packages: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:

@@ -133,6 +133,8 @@ class Result:
     #: See `sandbox.sessions.kernel_replies`.
     results: tuple[orjson.Fragment, ...] = ()
     results_dropped: int = 0
+    #: The layer of the packages that were asked for.
+    layer: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return data for orjson, with the fields named as in API.md."""

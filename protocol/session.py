@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from protocol.job import outputs_problem
 from protocol.limits import LIMIT_RULES, JobInvalid, LimitRule
 from protocol.network import NetworkAccess, decode_network, encode_network
+from protocol.package_names import decode_packages
 
 #: Why a session ended.
 EndReason = Literal[
@@ -99,6 +100,8 @@ class SessionSpec:
     expires_in_s: int | None = None
     #: The hosts that its programs may reach; None: it has no network.
     network: NetworkAccess | None = None
+    #: The packages that its sandbox is to have, in the order of the request.
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ def default_disk_mb(memory_mb: float) -> int:
 def encode_session(spec: SessionSpec) -> dict[str, Any]:
     """Return the session as JSON-ready data."""
     values = {name: getattr(spec, name) for name in SessionSpec.__slots__}
-    return values | {"network": encode_network(spec.network)}
+    return values | {"network": encode_network(spec.network), "packages": list(spec.packages)}
 
 
 def decode_session(data: object) -> SessionSpec:
@@ -156,7 +159,11 @@ def decode_session(data: object) -> SessionSpec:
     env = values["env"].items()
     _check(all(isinstance(key, str) and isinstance(value, str) for key, value in env), "env", "must be strings")
     _check(set(values["limits"]) == set(SESSION_LIMITS), "limits", "must be those of a session")
-    return SessionSpec(**values | {"network": decode_network(values.get("network"))})
+    decoded = {
+        "network": decode_network(values.get("network")),
+        "packages": decode_packages(values.get("packages", [])),
+    }
+    return SessionSpec(**values | decoded)
 
 
 def encode_change(change: SessionChange) -> dict[str, Any]:

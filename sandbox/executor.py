@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,7 @@ from config.clock import now
 from config.failpoints import failpoint
 from protocol.job import Job
 from protocol.limits import COMPILE_TIMEOUT_MS, MIB, JobInvalid, Limits
+from protocol.packages import PackagesFailed
 from protocol.result import Compile, Isolation, JobError, Refusal, Result, Source, Usage
 from sandbox.admission.control import (
     Admission,
@@ -29,16 +31,27 @@ from sandbox.languages import Catalogue
 from sandbox.lock_watch import LockWatch
 from sandbox.network.relay import NetworkRelay
 from sandbox.pool.warm_pool import NotReady, WarmPool
+from sandbox.refusals import (
+    NO_PACKAGES,
+    RETRY_OVERLOADED_S,
+    beyond_share,
+    many_packages,
+    no_input,
+    not_ready,
+    not_started,
+    overloaded,
+    packages_refusal,
+    share_used,
+)
 from sandbox.results import INTERRUPTED, ended_result, result_without_run
 from sandbox.run.live import LiveRun
+from sandbox.run.package_layers import LayerSupply, TooManyWait, await_layer
 from sandbox.run.plan import ExecutionPlan, build_plan
 from sandbox.run.stored_outputs import store_outputs
-from storage.errors import StorageError, StorageUnavailable
+from storage.errors import StorageError
 
 log = logging.getLogger(__name__)
 
-RETRY_OVERLOADED_S = 5
-RETRY_NOT_READY_S = 30
 #: A killed api's connections close one after the other. A place that this frees is kept for this many seconds, so
 #: that no run of the same api is started.
 API_CLOSES_S = 0.1
@@ -46,12 +59,18 @@ API_CLOSES_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class AdmittedJob:
-    """A job that keeps every rule and has its place, or its place in the queue."""
+    """A job that keeps every rule and has its place, or its place in the queue.
+
+    One that asks for packages gets its place once they are ready: a build takes long, and needs a place itself.
+    """
 
     plan: ExecutionPlan
-    place: Reservation
+    place: Reservation | None
     at: float
     pool: WarmPool
+    share: KeyLimit
+    #: The bytes that the job brings, if they are many.
+    size: int
 
 
 class CellExecutor(Protocol):
@@ -88,11 +107,14 @@ class Executor:
         locks: LockWatch,
         compile_timeout_ms: int = COMPILE_TIMEOUT_MS,
         egress: Path | None = None,
+        layers: LayerSupply | None = None,
     ) -> None:
         """`gvisor` has the sandboxes of runs that ask for it; None where there is none. `cells` executes those
         that ask for results. `egress` is the socket of the egress process; None where no run may reach anything.
+        `layers` has the packages of runs; None where no run may have any.
         """
         self._egress = egress
+        self._layers = layers
         self._compile_timeout_ms = compile_timeout_ms
         self._locks = locks
         self._cells = cells
@@ -111,18 +133,30 @@ class Executor:
             pool = self._pool_for(job)
             pool.check(plan.language)
             share = KeyLimit(job.most_running, job.most_waiting)
+            if plan.packages:
+                self._supply().enter(job.key, job.size)
+                return AdmittedJob(plan, None, time.monotonic(), pool, share, job.size)
             place = self._admission.reserve(job.key, plan.memory_mb, share, size=job.size)
-            return AdmittedJob(plan, place, time.monotonic(), pool)
+            return AdmittedJob(plan, place, time.monotonic(), pool, share, job.size)
         except JobInvalid as e:
             return Refusal(400, e.message, e.code, e.param)
         except NotReady:
-            return _not_ready(plan)
+            return not_ready(plan)
         except BeyondShare:
-            return _beyond_share()
+            return beyond_share()
         except KeyLimitReached:
-            return _share_used(job)
+            return share_used(share)
         except Overloaded as e:
-            return _overloaded(e)
+            return overloaded(e)
+        except PackagesFailed as e:
+            return packages_refusal(e)
+        except TooManyWait as e:
+            return many_packages(e)
+
+    def _supply(self) -> LayerSupply:
+        if self._layers is None:
+            raise PackagesFailed("package_not_allowed", NO_PACKAGES)
+        return self._layers
 
     def _pool_for(self, job: Job) -> WarmPool:
         if job.isolation != "gvisor":
@@ -137,7 +171,10 @@ class Executor:
 
     def abandon(self, accepted: AdmittedJob) -> None:
         """Release the place of a job that will not be run."""
-        self._admission.release(accepted.place)
+        if accepted.place is None:
+            self._supply().leave(accepted.plan.owner, accepted.size)
+        else:
+            self._admission.release(accepted.place)
 
     def run(self, accepted: AdmittedJob, live: LiveRun) -> Result | Refusal:
         """Run what was accepted to its end.
@@ -145,9 +182,60 @@ class Executor:
         If the job never got its place, a synchronous caller gets a Refusal; a streaming or background caller gets a
         Result with status `error`.
         """
-        plan, place = accepted.plan, accepted.place
+        if accepted.place is not None:
+            return self._run_in_place(accepted, accepted.place, live)
         live.timestamps.accepted = accepted.at
-        refusable = live.outlet is not None and live.outlet.subscription == "status"
+        with ExitStack() as held:
+            try:
+                ready = self._with_layer(accepted, live, held)
+                place = self._admission.reserve(
+                    ready.plan.owner, ready.plan.memory_mb, ready.share, size=ready.size
+                )
+            except PackagesFailed as e:
+                return not_started(accepted.plan, live, packages_refusal(e), e.code)
+            except CancelledInQueue:
+                return self._cancelled(accepted, live)
+            except KeyLimitReached:
+                refusal = share_used(accepted.share)
+            except BeyondShare:
+                refusal = beyond_share()
+            except Overloaded as e:
+                refusal = overloaded(e)
+            else:
+                return self._run_in_place(ready, place, live)
+            return not_started(accepted.plan, live, refusal, refusal.code)
+
+    def _with_layer(self, accepted: AdmittedJob, live: LiveRun, held: ExitStack) -> AdmittedJob:
+        """Return the job with the layer of its packages, which is `held`.
+
+        Raises PackagesFailed with the place in the request, or CancelledInQueue.
+        """
+        plan, supply = accepted.plan, self._supply()
+        try:
+            waiting = supply.wait(key=plan.owner, language=plan.language.id, packages=plan.packages)
+            held.enter_context(closing(waiting))
+            layer = await_layer(waiting, live)
+        except PackagesFailed as e:
+            raise PackagesFailed(e.code, e.message, plan.place_of(e.index)) from e
+        finally:
+            supply.leave(plan.owner, accepted.size)
+        if layer is None:
+            raise CancelledInQueue
+        plan = replace(plan, layer_id=layer.id, layer=layer.files)
+        # Its time in the queue begins now.
+        return replace(accepted, plan=plan, at=time.monotonic())
+
+    def _cancelled(self, accepted: AdmittedJob, live: LiveRun) -> Result | Refusal:
+        """Return the end of a run that was ended before it had begun."""
+        if live.stop != "stopping":
+            error = None if live.stop == "cancelled" else INTERRUPTED
+            return result_without_run(accepted.plan, live, error, queue_ms=_since(accepted.at))
+        refusal = Refusal(503, "the service is stopping", "overloaded", None, RETRY_OVERLOADED_S)
+        return not_started(accepted.plan, live, refusal, INTERRUPTED.code, _since(accepted.at))
+
+    def _run_in_place(self, accepted: AdmittedJob, place: Reservation, live: LiveRun) -> Result | Refusal:
+        plan = accepted.plan
+        live.timestamps.accepted = accepted.at
         queue_ms = 0
         try:
             if not place.held:
@@ -158,31 +246,24 @@ class Executor:
             live.status("running", queue_ms=queue_ms)
             return self._run(plan, accepted.pool, queue_ms, live)
         except Overloaded as e:
-            refusal = _overloaded(e)
+            refusal = overloaded(e)
             code = "queue_timeout"
         except BeyondShare:
-            refusal = _beyond_share()
+            refusal = beyond_share()
             code = refusal.code
         except CancelledInQueue:
-            if live.stop != "stopping":
-                error = None if live.stop == "cancelled" else INTERRUPTED
-                return result_without_run(plan, live, error, queue_ms=_since(accepted.at))
-            refusal = Refusal(503, "the service is stopping", "overloaded", None, RETRY_OVERLOADED_S)
-            code = INTERRUPTED.code
+            return self._cancelled(accepted, live)
         except NotReady:
-            refusal = _not_ready(plan)
+            refusal = not_ready(plan)
             code = refusal.code
         except StorageError as e:
-            refusal = _no_input(e)
+            refusal = no_input(e)
             code = refusal.code
         finally:
             if live.stop == "interrupted" and place.held:
                 time.sleep(API_CLOSES_S)
             self._admission.release(place)
-        if refusable:
-            return refusal
-        kind = "rate_limit_error" if refusal.status == 429 else "server_error"
-        return result_without_run(plan, live, JobError(refusal.message, code, kind), queue_ms=_since(accepted.at))
+        return not_started(plan, live, refusal, code, _since(accepted.at))
 
     def _run(self, plan: ExecutionPlan, pool: WarmPool, queue_ms: int, live: LiveRun) -> Result:
         pool.run_begins()
@@ -223,11 +304,13 @@ class Executor:
         one.
         """
         if plan.dedicated_container:
-            return self._fit_limits(pool.start_cold(plan.language, hold=plan.warm), plan, pool), "cold"
-        sandbox, source = pool.take(plan.language, plan.flavour, plan.owner)
+            return self._fit_limits(
+                pool.start_cold(plan.language, hold=plan.warm, layer=plan.layer), plan, pool
+            ), "cold"
+        sandbox, source = pool.take(plan.language, plan.flavour, plan.owner, layer=plan.layer)
         if self._apply(sandbox, plan, pool):
             return sandbox, source
-        return self._fit_limits(pool.start_cold(plan.language), plan, pool), "cold"
+        return self._fit_limits(pool.start_cold(plan.language, layer=plan.layer), plan, pool), "cold"
 
     def _fit_limits(self, sandbox: Sandbox, plan: ExecutionPlan, pool: WarmPool) -> Sandbox:
         """Apply the plan's limits to the sandbox and return it. Raises EngineError if it exceeds them already."""
@@ -247,38 +330,6 @@ class Executor:
 
 def _since(moment: float) -> int:
     return round((time.monotonic() - moment) * 1000)
-
-
-def _overloaded(e: Overloaded) -> Refusal:
-    return Refusal(503, f"the service is overloaded: {e}", "overloaded", None, RETRY_OVERLOADED_S)
-
-
-def _share_used(job: Job) -> Refusal:
-    running = "" if job.most_running is None else f"{job.most_running} concurrent runs and "
-    message = f"this key may have {running}{job.most_waiting} waiting runs; try again when one has ended"
-    return Refusal(429, message, "too_many_runs", None, RETRY_OVERLOADED_S)
-
-
-def _beyond_share() -> Refusal:
-    message = (
-        "this key uses its share of the service, and the rest is in use; try again when one of its runs has ended"
-    )
-    return Refusal(429, message, "too_many_runs", None, RETRY_OVERLOADED_S)
-
-
-def _not_ready(plan: ExecutionPlan) -> Refusal:
-    message = f"language: {plan.language.id} is known but not built yet"
-    return Refusal(503, message, "language_not_ready", "language", RETRY_NOT_READY_S)
-
-
-def _no_input(e: StorageError) -> Refusal:
-    """Return the refusal for a run whose input could not be sent; the program was not started."""
-    if isinstance(e, StorageUnavailable):
-        log.warning("an input cannot be read: %s", e, extra={"cause": repr(e.__cause__)})
-        message = "the storage is unavailable; nothing was started"
-        return Refusal(503, message, "storage_unavailable", None, RETRY_OVERLOADED_S)
-    log.error("an input is not what was stored: %s", e)
-    return Refusal(500, "files: the bytes of one are lost or damaged; upload it again", "file_damaged", "files")
 
 
 def _result(  # one argument per source of facts

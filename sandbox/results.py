@@ -67,6 +67,7 @@ def ended_result(
         error=INTERRUPTED if ending.interrupted else None,
         timeline=live.log.timeline(),
         compile=compiled,
+        layer=plan.layer_id,
     )
     compiler_output = compiled.stderr + compiled.stdout if compiled is not None and ending.not_compiled else None
     hints = _hints(plan, result, sandbox, compiler_output, refused_before, raised)
@@ -135,4 +136,5 @@ def result_without_run(
         finished_at=now(),
         error=error,
         timeline=live.log.timeline(),
+        layer=plan.layer_id,
     )

@@ -27,6 +27,8 @@
     `{"sandboxes":{L:{"words":…,"times":N,"since":…,"remedy":…},…}}`: sandboxes that cannot be made: L, or L/WAY.
 `{"op":"run_stdin",…}`, `{"op":"run_signal",…}`
     see `worker.run_input`.
+`{"op":"layer","key":K,"id":L}`
+    `{"layer":{"facts":{…}}}`: a layer that the key has used; for every other `{"layer":{"facts":null}}`.
 `{"op":"session","do":D,…}`
     see `worker.sessions`.
 `{"op":"canary","language":L}`, of root only
@@ -52,6 +54,7 @@ from protocol.result import JobError, Refusal, Result
 from sandbox.executor import AdmittedJob
 from sandbox.results import result_without_run
 from sandbox.run.live import EventSink, LiveRun
+from sandbox.run.package_layers import layer_facts
 from sandbox.run.reply_channel import Message, ReplyChannel
 from sandbox.sessions.runs import SessionJob
 from storage import SHA256
@@ -92,6 +95,7 @@ class RequestHandlers:
             "sandboxes": self._sandboxes,
             "canary": self._canary,
             "session": SessionHandlers(service.sessions, runs, service.session_executor, service.catalogue).answer,
+            "layer": self._layer,
             "run_stdin": run_input.stdin,
             "run_signal": run_input.signal,
         }
@@ -282,6 +286,11 @@ class RequestHandlers:
 
     def _status(self, _request: dict[str, Any], connection: Connection) -> None:
         connection.send({"status": self._service.status()})
+
+    def _layer(self, request: dict[str, Any], connection: Connection) -> None:
+        supply = self._service.layers
+        layer = None if supply is None else supply.known_to(str(request.get("key")), str(request.get("id")))
+        connection.send({"layer": {"facts": None if layer is None else layer_facts(layer)}})
 
     def _posture(self, _request: dict[str, Any], connection: Connection) -> None:
         connection.send({"posture": self._service.postures()})

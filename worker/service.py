@@ -15,6 +15,7 @@ from config.failpoints import spare
 from config.ids import new_id
 from config.settings import Settings
 from protocol.job import Job
+from protocol.packages import ECOSYSTEMS
 from protocol.result import Refusal
 from sandbox.admission.control import Admission
 from sandbox.availability import Availability, language_of
@@ -31,6 +32,8 @@ from sandbox.pool.sizes import MAX_READY_CONTAINERS, MAX_READY_FORKED, flavour_s
 from sandbox.pool.warm_pool import WarmPool
 from sandbox.posture.canary import Posture
 from sandbox.run.live import LiveRun
+from sandbox.sessions.hub import SessionHub
+from sandbox.sessions.memory import SessionMemory
 from sandbox.sessions.runs import SessionExecutor
 from sandbox.sessions.single_use import SingleUseCells
 from sandbox.sessions.table import SessionTable
@@ -40,6 +43,7 @@ from storage.errors import StorageUnavailable
 from worker.egress_counters import EgressCounters, ask_status
 from worker.engines import open_engine, try_given
 from worker.gvisor import RUNSC, GvisorPool, gvisor_engine
+from worker.layers import WorkerLayers
 from worker.telemetry import Observer, register_gauges
 
 log = logging.getLogger(__name__)
@@ -94,22 +98,33 @@ class Service:
             availability=self.availability,
         )
         register_gauges(self.metrics.registry, self.admission, self.pool)
-        if settings.egress == "on":
+        if settings.has_egress:
             self.metrics.registry.register(EgressCounters(functools.partial(ask_status, settings.egress_socket)))
         self.gvisor = self._open_gvisor(settings, slots)
         self.locks = LockWatch()
         egress = settings.egress_socket if settings.egress == "on" else None
+        memory = SessionMemory(self.admission, settings.sessions_memory_mb or budget_mb // 2)
+        hub = SessionHub()
+        self._worker_layers = (
+            None
+            if settings.package_mode == "off"
+            else WorkerLayers(settings, self.catalogue, self.images, self.pool, memory, hub, self.locks)
+        )
+        #: Provides packages; None where no builder could reach a registry.
+        self.layers = None if self._worker_layers is None else self._worker_layers.supply
         self.sessions = SessionTable(
             self.catalogue,
             self.pool,
             self.admission,
             self.pool if self.engine.runtime.startswith(RUNSC) else self.gvisor,
             locks=self.locks,
+            memory=memory,
+            hub=hub,
             most=settings.max_sessions,
-            memory_mb=settings.sessions_memory_mb or budget_mb // 2,
             output_mb=settings.process_output_mb,
             watch=self.watch,
             egress=egress,
+            layers=self.layers,
         )
         self.executor = Executor(
             self.catalogue,
@@ -121,6 +136,7 @@ class Service:
             locks=self.locks,
             compile_timeout_ms=settings.compile_timeout_ms,
             egress=egress,
+            layers=self.layers,
         )
         self.session_executor = SessionExecutor(
             self.catalogue, self.sessions, RunStorage(self.blobs), queue_wait_s=settings.queue_wait_s
@@ -158,6 +174,8 @@ class Service:
             self.gvisor.start()
         self.locks.start()
         self.sessions.start()
+        if self._worker_layers is not None:
+            self._worker_layers.open(self._closing)
         self._watcher.start()
         if self._profiles.watches:
             threading.Thread(target=self._watch_profiles, name="profiles", daemon=True).start()
@@ -281,6 +299,7 @@ class Service:
             "keeps": "variables" if language.keeps_variables else "files",
             "kernels": sorted(kernels_of(language, self.catalogue)),
             "results": language.has_results,
+            "package_ecosystem": ECOSYSTEMS.get(language.id),
             "pids_default": language.pids_default,
         }
 

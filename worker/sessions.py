@@ -3,7 +3,8 @@
 `id` and `key` name a session and whose it is; another key's is unknown. A request that cannot be carried out is
 answered by `{"refused":{…}}`, as everywhere.
 
-`create`, `session`: `{"session":{…}}`, the facts of the new session.
+`create`, `session`: `{"session":{…}}`, the facts of the new session; for one with packages
+    `{"event":"info","output":line}` lines before it, while they are made ready.
 `facts`, `end`: `{"session":{…}}`, or `{"session":null}`; `end` has a `reason`.
 `list`: `{"sessions":[{…},…]}`: of all keys.
 `change`, `change` (what is to change); `pause`; `resume`: `{"session":{…}}`.
@@ -171,7 +172,11 @@ class SessionHandlers:
         except JobInvalid as e:
             connection.refuse(Refusal(400, e.message, e.code, e.param))
             return
-        made = self._sessions.create(spec)
+
+        def told(line: str) -> None:
+            connection.send({"event": "info", "output": line})
+
+        made = self._sessions.create(spec, on_output=told, is_wanted=lambda: not connection.is_gone())
         if isinstance(made, Refusal):
             connection.refuse(made)
         else:
@@ -190,6 +195,8 @@ class SessionHandlers:
             connection.refuse(Refusal(400, "reason: is not one of those agreed on", "invalid_value", "reason"))
             return
         facts = self._sessions.end(session.id, reason) if session is not None else None
+        if facts is None and self._sessions.abandon(str(request.get("id")), str(request.get("key"))):
+            facts = {"status": "ended", "end_reason": reason}
         connection.send({"session": facts})
 
     # -- processes ---------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from api.ratelimit.limiter import READ_FACTOR
 from config.network_patterns import Pattern, PatternInvalid, parse_pattern
 from config.settings import Settings, SettingsError
 from protocol.limits import LIMIT_RULES, MIB, JobInvalid, LimitProblem, Limits, limit_problem
+from protocol.package_patterns import PackagePattern, parse_pattern_table
 from protocol.session import MAX_AGE_S
 from records.usage import Quota
 
@@ -52,6 +53,7 @@ class _PlanIn(BaseModel):
     session_timeout_ms: Annotated[int, Field(ge=1, le=86_400_000)] | None = None
     egress: list[str] | None = None
     egress_mb: Annotated[int, Field(ge=0, le=16_777_216)] | None = None
+    package_patterns: dict[str, list[str]] | None = None
     limits: dict[str, int | float] = Field(default_factory=dict)
 
 
@@ -89,6 +91,8 @@ class Plan:
     #: receive.
     egress: tuple[Pattern, ...] | None = None
     egress_bytes: int | None = None
+    #: The packages that its runs may ask for; None for all that the service permits.
+    package_patterns: tuple[PackagePattern, ...] | None = None
     limits: Mapping[str, int | float] = field(default_factory=dict)
 
     def ceiling(self, limit: str) -> int | float:
@@ -198,6 +202,10 @@ def _read(path: Path) -> Plans:
                 parse_pattern(text)
             except PatternInvalid as e:
                 raise SettingsError(f"PLANS_FILE: {path}: {name}.egress.{number}: {e}") from e
+        try:
+            parse_pattern_table(plan.package_patterns or {})
+        except ValueError as e:
+            raise SettingsError(f"PLANS_FILE: {path}: {name}.package_patterns.{e}") from e
     return Plans({name: _plan(name, plan) for name, plan in given.items()})
 
 
@@ -227,6 +235,7 @@ def _plan(name: str, given: _PlanIn) -> Plan:
         session_timeout_ms=given.session_timeout_ms,
         egress=None if given.egress is None else tuple(map(parse_pattern, given.egress)),
         egress_bytes=None if given.egress_mb is None else given.egress_mb * MIB,
+        package_patterns=None if given.package_patterns is None else parse_pattern_table(given.package_patterns),
         limits=given.limits,
     )
 

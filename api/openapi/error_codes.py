@@ -46,6 +46,12 @@ FAULTS: dict[str, ErrorCode] = {
         400, "The body is not valid JSON: trailing comma is not allowed (line 3, column 1, byte 42)."
     ),
     "invalid_multipart": ErrorCode(400, "The body is not well-formed multipart/form-data."),
+    "invalid_package": ErrorCode(
+        400,
+        "packages.0: must not be a URL or a path; an entry is a name with version specifiers, such as "
+        "requests==2.32.3, numpy>=1.26,<3 or httpx[http2]",
+        "packages.0",
+    ),
     "invalid_path": ErrorCode(400, "files.0.path: must not contain '..'", "files.0.path"),
     "invalid_type": ErrorCode(400, "code: must be a string", "code"),
     "invalid_value": ErrorCode(400, "limit: must be an integer from 1 to 100", "limit"),
@@ -56,6 +62,15 @@ FAULTS: dict[str, ErrorCode] = {
     "missing_field": ErrorCode(400, "language: is required", "language"),
     "not_acceptable": ErrorCode(400, "Accept: a stream is application/x-ndjson or text/event-stream", "Accept"),
     "not_supported": ErrorCode(400, "isolation: gvisor is not available here", "isolation"),
+    "package_build_failed": ErrorCode(
+        400, "packages: were not ready within 180 s (PACKAGES_TIMEOUT_S)", "packages"
+    ),
+    "package_not_allowed": ErrorCode(
+        400,
+        "packages.0: PACKAGES_FILE of this service does not permit it; permitted: numpy>=1.26,<3",
+        "packages.0",
+    ),
+    "package_not_found": ErrorCode(400, "packages.0: the registry has no such package or version", "packages.0"),
     "too_long": ErrorCode(400, "code: 1048577 bytes, the maximum is 1048576", "code"),
     "too_many": ErrorCode(400, "args: 65 entries, the maximum is 64", "args"),
     "unknown_field": ErrorCode(
@@ -96,6 +111,7 @@ FAULTS: dict[str, ErrorCode] = {
     "static_key": ErrorCode(409, "This key is defined in API_KEYS and can only be changed there."),
     "key_already_rotated": ErrorCode(409, "This secret was rotated before: only the newest one can be rotated."),
     "key_revoked": ErrorCode(409, "This key has been revoked.", "id"),
+    "layer_not_found": ErrorCode(404, "There is no such layer.", "id"),
     "session_not_found": ErrorCode(404, "There is no such session.", "id"),
     "process_not_found": ErrorCode(404, "there is no such process in this session"),
     "context_not_found": ErrorCode(404, "there is no such context in this session", "context"),
@@ -202,6 +218,8 @@ JSON_BODY = (
     "invalid_json", "incomplete_body", "missing_field", "unknown_field", "invalid_type", "invalid_value",
     "request_too_large", "request_timeout", "unsupported_media_type", "unsupported_content_encoding", "too_many",
 )  # fmt: skip
+#: Of the packages of a run or session.
+PACKAGE_ERRORS = ("invalid_package", "package_not_found", "package_not_allowed", "package_build_failed")
 #: Of a CSV table.
 CSV_BODY = (
     "invalid_csv", "incomplete_body", "invalid_value", "request_too_large", "request_timeout",

@@ -40,6 +40,11 @@ class InfoData(ResponseModel):
         description="Position in the queue while `queued`; 1 is next.",
         json_schema_extra=may_be_absent,
     )
+    output: str | None = Field(
+        default=None,
+        description="A line of the tool that installs the packages, while `queued`.",
+        json_schema_extra=may_be_absent,
+    )
     queue_ms: Count | None = Field(
         default=None,
         description="Time in the queue, once `running`.",

@@ -79,6 +79,7 @@ RUN: dict[str, Any] = {
     },
     "session_id": None,
     "external_id": None,
+    "layer": None,
     "context": None,
     "execution_count": None,
     "state": None,
@@ -167,6 +168,7 @@ LANGUAGES: dict[str, Any] = {
             "keeps": "variables",
             "kernels": ["bash"],
             "results": False,
+            "package_ecosystem": None,
         }
     ],
 }

@@ -254,6 +254,12 @@ class Run(ResponseModel):
     isolation: Isolation | None = Field(description="Null until the run has a sandbox.")
     session_id: SessionId | None = Field(description="The session that it ran in; null for a sandbox of its own.")
     external_id: str | None = Field(description="The client's own name for it.")
+    layer: str | None = Field(
+        default=None,
+        description="The layer of its packages, for `GET /v1/layers/{id}`; null if it asked for none. Absent in "
+        "runs of older versions.",
+        json_schema_extra=may_be_absent,
+    )
     context: str | None = Field(description="The context whose cell it was; null for a process of its own.")
     execution_count: int | None = Field(description="The number of the cell in its context.")
     state: Literal["kept", "lost"] | None = Field(
@@ -370,6 +376,9 @@ class Language(ResponseModel):
     keeps: Literal["variables", "files"] = Field(description="Kept from one run of a session to the next.")
     kernels: list[str] = Field(description="The languages of the contexts that its sessions may have.")
     results: bool = Field(description="Runs with a context have results: values, figures, tables.")
+    package_ecosystem: Literal["pip", "npm", "go", "cargo"] | None = Field(
+        description="The form of the entries of `packages` in a run; null if its runs cannot have any."
+    )
 
 
 class LanguageList(ResponseModel):

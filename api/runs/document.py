@@ -246,6 +246,7 @@ class RunRecord:
         document["isolation"] = result.get("isolation")
         document["session_id"] = self.session_id
         document["external_id"] = self.external_id
+        document["layer"] = result.get("layer")
         document.update((name, facts.get(name, nothing)) for name, nothing in _NO_CELL.items())
         document["created_at"] = self.created_at
         document["started_at"] = result.get("started_at")

@@ -22,6 +22,7 @@ _RUN = {
     "background": "async detach detached asynchronous nowait queue",
     "isolation": "sandbox engine container",
     "network": "net egress internet enablenetwork enableinternet allowinternetaccess networkaccess allowedhosts",
+    "packages": "dependencies deps requirements modules libraries pip npm crates install installpackages",
     "metadata": "meta tags labels tag label annotations user userid",
     "limits.timeout_ms": (
         "timeout timeouts timeoutms timeoutsec timeoutsecs timeoutseconds timeoutinseconds runtimeout runtimelimit "

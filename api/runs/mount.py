@@ -43,6 +43,7 @@ def init_app(app: Flask, deps: Context) -> None:
         siblings=settings.api_processes > 1,
         lease=deps.lease,
         uploads=deps.storage.uploads,
+        packages=deps.packages,
         network=NetworkRules(settings.egress == "on", settings.egress_patterns()),
     )
     deps.lifecycle.add("runs", deps.runs.start, deps.runs.stop)

@@ -11,6 +11,7 @@ from typing import Any
 
 from protocol.job import MAX_CODE_BYTES, MAX_METADATA_BYTES, MAX_PATH_BYTES, MAX_STDIN_BYTES, MAX_STRING_BYTES
 from protocol.limits import LIMIT_RULES, LimitRule
+from protocol.packages import MAX_PACKAGE_BYTES
 
 _NULL = {"type": "null"}
 #: No empty part, no `.`, no `..`, no NUL, not absolute; a part of at most 255.
@@ -53,6 +54,11 @@ def network(schema: dict[str, Any]) -> None:
         "Default: none.",
     )
     _describe(fields, "deny", "Hosts that may not be reached although `allow` names them; without a port on every.")
+
+
+def packages(schema: dict[str, Any]) -> None:
+    """Add the rules of the packages that all ecosystems share, in place."""
+    schema["items"] = {"type": "string", "minLength": 1, "maxLength": MAX_PACKAGE_BYTES, "pattern": r"^[ -~]+$"}
 
 
 def run(schema: dict[str, Any]) -> None:

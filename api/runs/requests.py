@@ -37,6 +37,7 @@ from protocol.job import (
 )
 from protocol.limits import LIMIT_RULES, LimitRule, limit_problem
 from protocol.network import NetworkAccess
+from protocol.packages import MAX_PACKAGES
 
 Isolation = Literal["default", "container", "gvisor"]
 
@@ -48,6 +49,11 @@ MAX_EXTERNAL_ID = 128
 EXTERNAL_ID = f"A name of your own that no other has; 1 to {MAX_EXTERNAL_ID} characters."
 _EXTERNAL_ID = rf"^[^\x00-\x1f\x7f]{{1,{MAX_EXTERNAL_ID}}}$"
 ExternalId = Annotated[str, Field(json_schema_extra={"pattern": _EXTERNAL_ID})]
+PACKAGES = (
+    "Packages to install before it starts, each a name with a version as the language's own tool writes it. "
+    "Default: none."
+)
+Packages = Annotated[list[str], Field(max_length=MAX_PACKAGES, json_schema_extra=request_schema.packages)]
 
 
 class FileIn(BaseModel):
@@ -90,6 +96,7 @@ class RunIn(BaseModel):
     isolation: Isolation | None = None
     outputs: str | None = None
     network: NetworkIn | None = None
+    packages: Packages | None = Field(None, description=PACKAGES)
     results: bool | None = None
     metadata: Annotated[dict[str, str], Field(max_length=MAX_METADATA)] | None = None
     external_id: ExternalId | None = Field(None, description=EXTERNAL_ID)
@@ -133,6 +140,7 @@ class RunRequest:
     #: None for a run that asks for no host.
     network: NetworkAccess | None = None
     results: bool = False
+    packages: tuple[str, ...] = ()
     #: Of dialects alone: see `Job`.
     compile_limits: dict[str, int | float] = field(default_factory=dict)
     ends_when_cut: bool = False
@@ -176,6 +184,7 @@ def parse_run(data: dict[str, Any], rules: Mapping[str, LimitRule] = LIMIT_RULES
         external_id=body.external_id,
         network=None if body.network is None else _network(body.network),
         results=bool(body.results),
+        packages=tuple(body.packages or ()),
     )
 
 

@@ -16,7 +16,7 @@ from api.http.media import NDJSON, SSE, media_type
 from api.http.pagination import STATUSES, parse_include, parse_list, parse_status
 from api.openapi import examples
 from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
-from api.openapi.error_codes import JSON_BODY, LISTED
+from api.openapi.error_codes import JSON_BODY, LISTED, PACKAGE_ERRORS
 from api.openapi.models import Run as RunAnswer
 from api.openapi.models import RunDeleted, RunList
 from api.openapi.parameters import EVENTS, IDEMPOTENCY, METADATA, PAGING
@@ -69,6 +69,7 @@ _PATH = {"run_id": "The run's id."}
         "too_many_connections", "storage_quota_exceeded", "file_damaged", "overloaded", "language_not_ready",
         "worker_unavailable", "storage_unavailable", "storage_low",
         "network_not_allowed",
+        *PACKAGE_ERRORS,
     ),
 )  # fmt: skip
 def create_run() -> Response:

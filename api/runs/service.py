@@ -14,6 +14,7 @@ import orjson
 from api.errors import FAILURES, ApiError, ErrorObject, error_type, invalid, of_failure
 from api.http.access_log import audit
 from api.http.ids import bounded
+from api.packages.policy import PackageRules
 from api.runs.document import ResultError, RunRecord, result_error
 from api.runs.events import Message, final_event, replay_events
 from api.runs.execution import Execution, Wait
@@ -71,13 +72,15 @@ class RunService:
         lease: Lease | None = None,
         uploads: BlobStore | None = None,
         network: NetworkRules | None = None,
+        packages: PackageRules | None = None,
     ) -> None:
         """`lease` must be held for a run to be accepted; None if no other instance uses the database.
 
         `uploads` is where requests are stored that are too large for a record; None keeps them all in records.
-        `network` is what runs may ask for; None is nothing.
+        `network` and `packages` are what runs may ask for; None is nothing.
         """
         self._network = network or NetworkRules()
+        self._packages = packages or PackageRules()
         self._lease = lease
         self._uploads = uploads
         self._dispatcher = dispatcher
@@ -255,6 +258,9 @@ class RunService:
             request = clamp_to_plan(request, caller.plan, language.pids_default)
         if request.network is not None:
             request = replace(request, network=self._network.permit(request.network, caller.plan))
+        if request.packages:
+            packages = self._packages.permit(language.id, request.packages, caller.plan)
+            request = replace(request, packages=packages)
         facts = RunRecord.of(
             request,
             owner=caller.id,

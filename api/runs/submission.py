@@ -123,4 +123,5 @@ def build_job(facts: RunRecord, request: RunRequest, inputs: tuple[JobInput, ...
         context=request.context,
         results=request.results,
         network=request.network,
+        packages=request.packages,
     )

@@ -51,6 +51,8 @@ class Session(ResponseModel):
     external_id: str | None
     isolation: Literal["default", "container", "gvisor"]
     network: SessionHosts
+    packages: list[str] = Field(description="In normal form, with the bounds of the patterns that permit them.")
+    layer: str | None = Field(description="The layer of its packages, for `GET /v1/layers/{id}`.")
     metadata: dict[str, str]
     created_at: Time
     last_active_at: Time

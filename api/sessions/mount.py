@@ -39,9 +39,18 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
 
 def init_app(app: Flask, deps: Context) -> None:
     """Register the routes of sessions and build their service."""
-    deps.session_worker = UnixSessions(deps.settings.worker_socket)
+    deps.session_worker = UnixSessions(
+        deps.settings.worker_socket, packages_timeout_s=deps.settings.packages_timeout_s
+    )
     records = deps.records
-    watch = SessionWatch(deps.session_worker, records.sessions, records.usage, records.keys, deps.plans)
+    watch = SessionWatch(
+        deps.session_worker,
+        records.sessions,
+        records.usage,
+        records.keys,
+        deps.plans,
+        packages_timeout_s=deps.settings.packages_timeout_s,
+    )
     deps.sessions = SessionService(
         deps.session_worker,
         records.sessions,
@@ -50,6 +59,7 @@ def init_app(app: Flask, deps: Context) -> None:
         usage=records.usage,
         watch=watch,
         lease=deps.lease,
+        packages=deps.packages,
         network=NetworkRules(deps.settings.egress == "on", deps.settings.egress_patterns()),
     )
     deps.lifecycle.add("sessions", watch.start, watch.stop)

@@ -24,7 +24,7 @@ WORKER_LOST: dict[str, Any] = {"status": "ended", "end_reason": "worker_lost"}
 CREATING: dict[str, Any] = {"status": "creating", "end_reason": None}
 NO_USAGE = {"memory_mb": 0, "disk_mb": 0, "cpu_ms": 0, "processes": 0, "egress_bytes": 0}
 #: The fields of a request that are recorded and shown; a PATCH changes the second part, and the network.
-_KEPT = ("name", "external_id", "limits", "env", "workdir", "outputs", "isolation", "network", "keeps")
+_KEPT = ("name", "external_id", "limits", "env", "workdir", "outputs", "isolation", "network", "packages", "keeps")
 _CHANGED = (
     "idle_timeout_s", "max_age_s", "expires_in_s", "freeze_after_s", "on_idle", "metadata",
 )  # fmt: skip
@@ -32,7 +32,7 @@ NO_NETWORK: dict[str, Any] = {"allow": [], "deny": []}
 #: Fields that sessions created by an earlier version have not recorded.
 LATER: dict[str, Any] = {
     "external_id": None, "expires_in_s": None, "freeze_after_s": 30, "on_idle": "end", "network": NO_NETWORK,
-    "workdir": WORKDIRS[0], "outputs": DEFAULT_OUTPUTS, "keeps": "files",
+    "workdir": WORKDIRS[0], "outputs": DEFAULT_OUTPUTS, "keeps": "files", "packages": [],
 }  # fmt: skip
 
 
@@ -68,6 +68,7 @@ def session_object(record: StoredSession, facts: dict[str, Any]) -> dict[str, An
         "usage": facts.get("usage", NO_USAGE),
         **{name: asked[name] for name in (*_KEPT, *_CHANGED) if name != "keeps"},
         "limits": facts.get("limits", asked["limits"]),
+        "layer": facts.get("layer"),
         "created_at": rfc3339(record.created_at_ms),
         "last_active_at": facts.get("last_active_at") or rfc3339(record.created_at_ms),
         "expires_at": None if has_ended else rfc3339(round(time.time() * 1000) + expires_in_ms),

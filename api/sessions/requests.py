@@ -16,10 +16,12 @@ from api.runs import request_schema
 from api.runs.field_names import SYNONYMS
 from api.runs.requests import (
     EXTERNAL_ID,
+    PACKAGES,
     ExternalId,
     FileIn,
     Isolation,
     NetworkIn,
+    Packages,
     RunIn,
     check_external_id,
     checked_outputs,
@@ -154,6 +156,7 @@ class SessionIn(BaseModel):
     network: NetworkIn | None = Field(
         None, description="The hosts that its programs may reach through the proxy. Default: none."
     )
+    packages: Packages | None = Field(None, description=PACKAGES)
     metadata: Annotated[dict[str, str], Field(max_length=MAX_METADATA)] | None = None
     external_id: ExternalId | None = Field(None, description=EXTERNAL_ID)
     expires_in_s: Annotated[int, Field(ge=1, le=MAX_AGE_S)] | None = Field(
@@ -340,6 +343,7 @@ class SessionRequest:
     given: frozenset[str]
     #: None for one that asks for no host.
     network: NetworkAccess | None = None
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,7 +387,7 @@ def parse_session(data: dict[str, Any]) -> SessionRequest:
         raise invalid("stream: not together with background", param="stream")
     limits = _resolved(_limits(body.limits or {}))
     # A session's files, variables and metadata keep the rules of a run's.
-    shared = {name: data.get(name) for name in ("env", "files", "metadata", "network")}
+    shared = {name: data.get(name) for name in ("env", "files", "metadata", "network", "packages")}
     like = parse_run({"language": body.language, "code": "-", **shared})
     return SessionRequest(
         language=body.language,
@@ -405,6 +409,7 @@ def parse_session(data: dict[str, Any]) -> SessionRequest:
         background=bool(body.background),
         stream=bool(body.stream),
         network=like.network,
+        packages=like.packages,
         given=frozenset(name for name, value in {**data, **(body.limits or {})}.items() if value is not None),
     )
 

@@ -16,7 +16,7 @@ from api.http.media import NDJSON, SSE, media_type
 from api.http.pagination import list_body, parse_list
 from api.openapi import examples
 from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
-from api.openapi.error_codes import JSON_BODY, LISTED
+from api.openapi.error_codes import JSON_BODY, LISTED, PACKAGE_ERRORS
 from api.openapi.models import Run as RunAnswer
 from api.openapi.parameters import EVENTS, IDEMPOTENCY, METADATA, PAGING
 from api.runs.rendering import events_response, run_and_answer
@@ -65,9 +65,10 @@ INSIDE = (
     errors=(
         *JSON_BODY, "too_long", "invalid_path", "duplicate_path", "invalid_base64", "unknown_language",
         "limit_below_minimum", "limit_exceeds_maximum", "not_supported", "session_differs", "overloaded",
-        "too_many_sessions", "network_not_allowed", "language_not_ready", "worker_unavailable", "engine_error",
+        "too_many_sessions", "too_many_runs", *PACKAGE_ERRORS, "network_not_allowed",
+        "language_not_ready", "worker_unavailable", "engine_error",
         "storage_low", "disk_full",
-        "quota_exceeded", "external_id_in_use", "not_acceptable", "session_paused",
+        "quota_exceeded", "external_id_in_use", "not_acceptable", "session_paused", "session_ended",
     ),
 )  # fmt: skip
 def create_session() -> Response:
@@ -109,10 +110,14 @@ def _events(told: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for made in told:
             seq += 1
             event = "info" if made["status"] == "creating" else "result"
-            yield message(event, made if event == "result" else {"status": "creating", "session": made})
-    except FAILURES as e:
+            if event == "result" or "output" in made:
+                yield message(event, made)
+            else:
+                yield message(event, {"status": "creating", "session": made})
+    except (ApiError, *FAILURES) as e:
         seq += 1
-        yield message("error", of_failure(e).error.to_json())
+        error = e if isinstance(e, ApiError) else of_failure(e)
+        yield message("error", error.error.to_json())
 
 
 @blueprint.get("/v1/sessions")

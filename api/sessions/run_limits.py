@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _CONTEXT = re.compile(r"[!-~]{1,128}")
 #: The fields that a run in a session takes from its session.
-NOT_IN_A_SESSION = ("isolation", "network", "stdin_open")
+NOT_IN_A_SESSION = ("isolation", "network", "packages", "stdin_open")
 
 
 def parse_session_run(asked: dict[str, Any], plan: Plan | None, most_timeout_ms: int) -> RunRequest:

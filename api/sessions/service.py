@@ -11,6 +11,7 @@ import orjson
 
 from api.errors import ApiError
 from api.http.access_log import audit
+from api.packages.policy import PackageRules
 from api.runs.network import NetworkRules
 from api.runs.quota import quota_error
 from api.sessions.bounds import bounded, check_age, check_quota
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: The fields that must be the same for a session to be found again by its name.
-IDENTITY = ("language", "limits", "network", "isolation")
+IDENTITY = ("language", "limits", "network", "packages", "isolation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +85,14 @@ class SessionService:
         watch: SessionWatch,
         lease: Lease | None = None,
         network: NetworkRules | None = None,
+        packages: PackageRules | None = None,
     ) -> None:
         """`lease` is what must be held for a session to be created; None where nobody else uses the database.
 
-        `network` is what sessions may ask for; None is nothing.
+        `network` and `packages` are what sessions may ask for; None is nothing.
         """
         self._network = network or NetworkRules()
+        self._packages = packages or PackageRules()
         self._worker = worker
         self._store = store
         self._languages = languages
@@ -126,7 +129,7 @@ class SessionService:
     def create_told(self, request: SessionRequest, caller: Caller) -> Iterator[dict[str, Any]]:
         """Do as `create` does, and yield the object at each step. An error before the first is raised at once.
 
-        Raises ApiError.
+        The lines of the tool that makes its packages come between as `{"status","output"}`. Raises ApiError.
         """
         begun = self._begin(request, caller)
         if isinstance(begun, dict):
@@ -136,7 +139,11 @@ class SessionService:
     def _told_creation(self, begun: _Begun) -> Iterator[dict[str, Any]]:
         try:
             yield session_object(begun.stored(), CREATING)
-            facts = self._created(begun)
+            for step in self._creation(begun):
+                if isinstance(step, str):
+                    yield {"status": "creating", "output": step}
+                else:
+                    facts = step
         except BaseException:
             self._worker_end(begun.new)
             self._discard(begun.new.id)
@@ -165,7 +172,11 @@ class SessionService:
             raise RecordsUnavailable("another instance has the database")
         language = self._languages.find(request.language)
         request = bounded(request, caller.plan)
-        request = replace(request, network=self._network.permit(request.network, caller.plan))
+        request = replace(
+            request,
+            network=self._network.permit(request.network, caller.plan),
+            packages=self._packages.permit(language.id, request.packages, caller.plan),
+        )
         check_quota(caller.id, caller.plan, self._usage)
         inputs = stored_inputs(self._files, caller.id, request)
         at_ms = now_ms()
@@ -195,6 +206,12 @@ class SessionService:
         return _Begun(new, request, caller.plan, inputs)
 
     def _created(self, begun: _Begun) -> dict[str, Any]:
+        *_, facts = self._creation(begun)
+        assert isinstance(facts, dict)
+        return facts
+
+    def _creation(self, begun: _Begun) -> Iterator[str | dict[str, Any]]:
+        """Yield the output of the tool that makes the packages, at last the facts of the session."""
         new, request = begun.new, begun.request
         spec = SessionSpec(
             session_id=new.id,
@@ -212,11 +229,17 @@ class SessionService:
             network=request.network,
             workdir=request.workdir,
             outputs=request.outputs,
+            packages=request.packages,
         )
+        facts: dict[str, Any] = {}
         try:
-            facts = self._worker.create(spec)
-            if isinstance(facts, Refusal):
-                raise ApiError.from_refusal(facts)
+            for step in self._worker.create(spec):
+                if isinstance(step, Refusal):
+                    raise ApiError.from_refusal(step)
+                if isinstance(step, str):
+                    yield step
+                else:
+                    facts = step
             place_files(self._worker, new.id, new.owner, request, begun.inputs)
         except WorkerUnavailable as e:
             raise worker_unavailable() from e
@@ -224,12 +247,14 @@ class SessionService:
             self._languages.forget()
             raise worker_unavailable() from e
         audit("session.created", key=new.owner, session_id=new.id, language=new.language)
-        return facts
+        yield facts
 
     def _found_by_name(self, found: StoredSession, new: NewSession) -> dict[str, Any]:
         kept, asked = LATER | orjson.loads(found.document), orjson.loads(new.document)
         for name in IDENTITY:
-            if kept[name] != asked[name]:
+            # The order of packages means nothing.
+            is_same = sorted(kept[name]) == sorted(asked[name]) if name == "packages" else kept[name] == asked[name]
+            if not is_same:
                 message = f"name: a live session of this name has another {name}"
                 raise ApiError(409, message, code="session_differs", param="name")
         return self._told(found)

@@ -16,6 +16,7 @@ from api.sessions.bounds import beyond_quota
 from api.sessions.objects import WORKER_LOST
 from config.clock import now_ms
 from dispatch import WorkerLost, WorkerUnavailable
+from dispatch.unix import DEFAULT_PACKAGES_S
 from records.errors import RecordsUnavailable
 from records.sessions import SessionUse
 from records.usage import SessionUsed
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds since its record after which a session that the worker does not list is given up.
 SETTLED_MS = 15_000
+#: The same in addition to PACKAGES_TIMEOUT_S, for one that waits for its packages.
+PACKAGES_SLACK_MS = 60_000
 LOOK_S = 2.0
 #: So many looks lie between two that count what is used.
 COUNT_EVERY = 5
@@ -42,8 +45,17 @@ class SessionWatch:
     """A thread that looks at all live sessions now and then."""
 
     def __init__(
-        self, worker: UnixSessions, store: SessionStore, usage: UsageStore, keys: KeyStore, plans: Plans
+        self,
+        worker: UnixSessions,
+        store: SessionStore,
+        usage: UsageStore,
+        keys: KeyStore,
+        plans: Plans,
+        *,
+        packages_timeout_s: float = DEFAULT_PACKAGES_S,
     ) -> None:
+        """`packages_timeout_s` is how long the creation of a session may wait for its packages."""
+        self._packages_ms = round(packages_timeout_s * 1000) + PACKAGES_SLACK_MS
         self._worker = worker
         self._store = store
         self._usage = usage
@@ -119,10 +131,15 @@ class SessionWatch:
         facts = self._worker.facts(record.id)
         if facts is not None and facts["end_reason"] is not None:
             self.record_end(record, facts)
-        elif facts is None and record.created_at_ms < began_ms - SETTLED_MS:
+        elif facts is None and record.created_at_ms < began_ms - self._settled_ms(record):
             log.warning("a session was lost with its worker", extra={"session_id": record.id})
             last = orjson.loads(record.facts) if record.facts else {}
             self.record_end(record, last | WORKER_LOST)
+
+    def _settled_ms(self, record: StoredSession) -> int:
+        was_seen = bool(record.facts) or record.id in self._counted
+        waits = not was_seen and bool(orjson.loads(record.document).get("packages"))
+        return SETTLED_MS + (self._packages_ms if waits else 0)
 
     def _count(self, live: list[StoredSession], told: dict[str, dict[str, Any]]) -> None:
         """Count what has been used since the last look, and end the sessions of keys that may use no more."""

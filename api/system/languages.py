@@ -37,7 +37,10 @@ _SYNONYMS = {
     "mjs": "node", "cjs": "node", "jsx": "node", "tsx": "typescript", "zsh": "bash", "ksh": "bash", "dash": "bash",
     "shellscript": "bash", "cargo": "rust",
 }  # fmt: skip
-_PUBLIC = ("id", "aliases", "version", "entry_file", "packages", "ready", "example", "keeps", "kernels", "results")
+_PUBLIC = (
+    "id", "aliases", "version", "entry_file", "packages", "ready", "example", "keeps", "kernels", "results",
+    "package_ecosystem",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from protocol.result import Isolation
 from sandbox.images import Image
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sandbox.engines.cgroups.freezer import Freezer
     from sandbox.engines.pid1_status import ProcessView
     from sandbox.engines.work_disk import WorkDisk
@@ -173,13 +175,20 @@ class Engine(Protocol):
         """Return whether sandboxes are forked from templates, of which a language may have several variants."""
         ...
 
-    def create(
-        self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False, owner: str = ""
+    def create(  # one argument for each property that is chosen
+        self,
+        image: Image,
+        *,
+        hold: bool = True,
+        flavour: str = "",
+        container: bool = False,
+        owner: str = "",
+        layer: Path | None = None,
     ) -> Sandbox:
         """Create a sandbox of a runner image with the default limits; `hold` starts its interpreter ahead.
 
-        `flavour` names the template to prefer, `owner` whose; `container` is for one that comes from none.
-        Raises EngineError.
+        `flavour` names the template to prefer, `owner` whose; `container` is for one that comes from none. `layer`
+        is a directory with packages whose entries its root has beside those of the image. Raises EngineError.
         """
         ...
 

@@ -77,6 +77,10 @@ class LayerStore:
         path.mkdir(mode=0o700)
         return path
 
+    def drop_place(self, place: Path) -> None:
+        """Remove a directory of `make_place` that will not be a layer."""
+        shutil.rmtree(place, ignore_errors=True)
+
     def add(self, facts: LayerFacts, place: Path) -> None:
         """Take a directory whose `files` are complete as the layer. Raises LayersFull."""
         self._make_room(facts)

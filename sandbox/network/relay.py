@@ -29,12 +29,18 @@ NEW_PER_S, BURST = 20.0, 20.0
 class NetworkRelay:
     """Relays for one run or session. Used by one thread; `outbox` holds frames for the agent."""
 
-    def __init__(self, path: Path, subject: str, key: str, access: NetworkAccess) -> None:
-        """`path` is the socket of the egress process, `subject` the id of the run or session."""
+    def __init__(
+        self, path: Path, subject: str, key: str, access: NetworkAccess, *, for_build: bool = False
+    ) -> None:
+        """`path` is the socket of the egress process, `subject` the id of the run, session or layer.
+
+        `for_build`: the hosts are registries, which may be reached at any address.
+        """
         self.outbox = bytearray()
         self._path = path
         self._subject = subject
         self._key = key or "none"
+        self._for_build = for_build
         #: The patterns, and the number of their changes: both are read and replaced together.
         self._permitted = access, 0
         self._channels: dict[int, NetworkChannel] = {}
@@ -135,6 +141,7 @@ class NetworkRelay:
             "deny": access.deny,
             "left": None if most is None else most - self.moved_bytes,
             "version": version,
+            "for_build": self._for_build,
         }
 
     def _close(self, channel: NetworkChannel) -> None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 from config.repeats import RepeatedLog
 from protocol.result import Source
@@ -85,13 +86,19 @@ class WarmPool:
         """Check that the language's image is built. Raises NotReady."""
         self._image(language)
 
-    def take(self, language: Language, flavour: str = "", owner: str = "") -> tuple[Sandbox, Source]:
+    def take(
+        self, language: Language, flavour: str = "", owner: str = "", *, layer: Path | None = None
+    ) -> tuple[Sandbox, Source]:
         """Return a ready sandbox: a waiting one, or a new one if none waits. Raises NotReady, EngineError.
 
         `flavour` names the preferred template, if it exists. If each owner has its own templates, the sandbox is
-        forked now from one of the owner's, if it is booted.
+        forked now from one of the owner's, if it is booted. One with a `layer` of packages is made now.
         """
-        found = self._forked_for(owner, language, flavour)
+        found = (
+            self._forked_for(owner, language, flavour)
+            if layer is None
+            else self._with_layer(language, owner, layer)
+        )
         if found is None:
             found = self._take_ready(language, flavour)
         sandbox, source = found
@@ -99,6 +106,15 @@ class WarmPool:
             source = "template"
         self._metrics.taken.labels(language.id, source).inc()
         return sandbox, source
+
+    def _with_layer(self, language: Language, owner: str, layer: Path) -> tuple[Sandbox, Source]:
+        """Return a sandbox with packages, forked from the template without libraries where there is one.
+
+        Other templates have imported libraries, of which the packages may be other versions.
+        """
+        image = self._image(language)
+        with self._starts:
+            return self._create_with_retry(image, lambda: self._create(image, owner=owner, layer=layer)), "cold"
 
     def _forked_for(self, owner: str, language: Language, flavour: str) -> tuple[Sandbox, Source] | None:
         image = self._image(language)
@@ -123,14 +139,21 @@ class WarmPool:
                 return sandbox, "pool"
             return self._create_with_retry(image, lambda: self._make(queue, image)), "cold"
 
-    def start_cold(self, language: Language, *, hold: bool = False) -> Sandbox:
+    def start_cold(self, language: Language, *, hold: bool = False, layer: Path | None = None) -> Sandbox:
         """Start a sandbox in its own container, without a preloaded interpreter unless `hold`.
 
-        Raises NotReady, EngineError.
+        `layer` is of packages that it is to have. Raises NotReady, EngineError.
         """
         image, queue = self._image(language), self._queues.find_containers(language)
         with self._starts:
-            sandbox = self._create_with_retry(image, lambda: self._make(queue, image, hold=hold, container=True))
+            sandbox = self._create_with_retry(
+                image,
+                lambda: (
+                    self._make(queue, image, hold=hold, container=True)
+                    if layer is None
+                    else self._create(image, hold=hold, container=True, layer=layer)
+                ),
+            )
         self._metrics.taken.labels(language.id, "cold").inc()
         return sandbox
 
@@ -206,12 +229,21 @@ class WarmPool:
         return sandbox
 
     def _create(
-        self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False, owner: str = ""
+        self,
+        image: Image,
+        *,
+        hold: bool = True,
+        flavour: str = "",
+        container: bool = False,
+        owner: str = "",
+        layer: Path | None = None,
     ) -> Sandbox:
         began = time.monotonic()
         try:
             sandbox = self._started(
-                self._engine.create(image, hold=hold, flavour=flavour, container=container, owner=owner)
+                self._engine.create(
+                    image, hold=hold, flavour=flavour, container=container, owner=owner, layer=layer
+                )
             )
         except EngineError:
             self._metrics.engine_errors.labels("start").inc()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from config.network_patterns import MAX_PATTERNS, PatternInvalid, parse_pattern
 from protocol import job as rules
@@ -14,6 +15,7 @@ from protocol import limits as limit_rules
 from protocol.job import Job, JobInput, outputs_problem, path_problem
 from protocol.limits import JobInvalid, Limits
 from protocol.network import NetworkAccess, proxy_environment
+from protocol.packages import MAX_BOUNDED_BYTES, ecosystem_of, parse_requests
 from protocol.session import RUN_RULES
 from sandbox.languages import KERNEL_FLAVOUR, Catalogue, Language
 from storage import Blob
@@ -67,6 +69,16 @@ class ExecutionPlan:
     outputs: str = rules.DEFAULT_OUTPUTS
     #: True if it runs in a session.
     in_session: bool = False
+    #: The packages that its sandbox is to have, in normal form and sorted; and the place of each in the request.
+    packages: tuple[str, ...] = ()
+    package_places: tuple[int, ...] = ()
+    #: The layer with these packages, once it is ready: its id and the directory of its files.
+    layer_id: str | None = None
+    layer: Path | None = None
+
+    def place_of(self, package: int | None) -> int | None:
+        """Return the place in the request of one of `packages`; None for none of them."""
+        return place_of(self.package_places, package)
 
     def as_cell(self) -> ExecutionPlan:
         """Return the same plan with its code as a cell of a kernel, and not as a file."""
@@ -99,6 +111,9 @@ def build_plan(job: Job, catalogue: Catalogue, *, compile_timeout_ms: int | None
     files = _files(job, language)
     if job.results:
         _check_results(job, catalogue, language)
+    if job.packages and job.session:
+        raise JobInvalid("packages: are given when a session is created", param="packages", code="not_supported")
+    packages, places = check_packages(language.id, job.packages)
     # In a session its contexts have results anyway.
     is_cell = job.results and not job.session
     entry = language.entry_file if job.code is not None else str(job.entrypoint)
@@ -130,6 +145,8 @@ def build_plan(job: Job, catalogue: Catalogue, *, compile_timeout_ms: int | None
         outputs=_outputs(job),
         network=job.network,
         in_session=bool(job.session),
+        packages=packages,
+        package_places=places,
     )
     return plan.as_cell() if is_cell else plan
 
@@ -155,6 +172,20 @@ def check_network(network: NetworkAccess | None) -> None:
                 parse_pattern(text, is_denied=name == "deny")
             except PatternInvalid as e:
                 raise JobInvalid(f"network.{name}.{number}: {e}", param=f"network.{name}.{number}") from e
+
+
+def check_packages(language: str, texts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the packages of a run or session, sorted, and the place of each in the request. Raises JobInvalid."""
+    if not texts:
+        return (), ()
+    requests = parse_requests(ecosystem_of(language), texts, most_bytes=MAX_BOUNDED_BYTES)
+    ordered = sorted((request.text, place) for place, request in enumerate(requests))
+    return tuple(text for text, _ in ordered), tuple(place for _, place in ordered)
+
+
+def place_of(places: tuple[int, ...], package: int | None) -> int | None:
+    """Return the place in the request of a package in sorted order; None for none of them."""
+    return places[package] if package is not None and 0 <= package < len(places) else None
 
 
 def _flavour(language: Language, job: Job, entry: str, files: tuple[tuple[str, bytes], ...]) -> str:

@@ -41,6 +41,11 @@ class SessionMemory:
         admission.idle_sessions = lambda: self.idle()  # noqa: PLW0108  # it is set later
 
     @property
+    def most_mb(self) -> int:
+        """Return what sessions may be charged for together."""
+        return self._most_mb
+
+    @property
     def used_mb(self) -> int:
         """Return what sessions are charged for now."""
         return self._used_mb

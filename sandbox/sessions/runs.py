@@ -83,7 +83,8 @@ class SessionExecutor:
             return context
         own = session.limits
         limits = replace(plan.limits, memory_mb=own.memory_mb, cpus=own.cpus, pids=own.pids)
-        plan = replace(plan, limits=limits, outputs=job.outputs or session.spec.outputs)
+        layer_id = None if session.layer is None else session.layer.id
+        plan = replace(plan, limits=limits, outputs=job.outputs or session.spec.outputs, layer_id=layer_id)
         if context is None:
             return SessionJob(plan, session)
         return SessionJob(plan.as_cell(), session, context)

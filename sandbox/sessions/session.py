@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sandbox.engines.work_disk import WorkDisk
     from sandbox.languages import Language
     from sandbox.pool.warm_pool import WarmPool
+    from sandbox.run.package_layers import ReadyLayer
     from sandbox.sessions.output_budget import OutputBudget
     from sandbox.sessions.outputs import KeptListing
     from sandbox.sessions.power import Power
@@ -62,6 +63,8 @@ class LiveSession:
         self.language = language
         self.limits = limits
         self.pool = pool
+        #: The layer of its packages, which its resources hold.
+        self.layer: ReadyLayer | None = None
         self.created_at = now()
         self.last_active_at = self.created_at
         self.runs = 0
@@ -313,6 +316,7 @@ class LiveSession:
                     "disk_mb": self.spec.limits["disk_mb"],
                 },
                 "usage": usage,
+                "layer": None if self.layer is None else self.layer.id,
                 "last_active_at": self.last_active_at,
                 "awake_ms": self.power.awake_ms,
                 "charged_mb_ms": self.power.charged_mb_ms,

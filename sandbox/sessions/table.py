@@ -19,14 +19,15 @@ from sandbox.engines import EngineError
 from sandbox.languages import KERNEL_FLAVOUR
 from sandbox.network.relay import NetworkRelay
 from sandbox.pool.warm_pool import NotReady
-from sandbox.run.plan import check_network
+from sandbox.run.plan import check_network, check_packages
 from sandbox.sessions.entry import enter_session
 from sandbox.sessions.hub import SessionHub
+from sandbox.sessions.layer import hold_layer
 from sandbox.sessions.loss import note_loss, reason_of_loss
 from sandbox.sessions.memory import NoMemory, SessionMemory
 from sandbox.sessions.output_budget import OutputBudget
 from sandbox.sessions.power import Power
-from sandbox.sessions.session import LiveSession
+from sandbox.sessions.session import LiveSession, SessionGone
 from sandbox.sessions.stream import MOST_CHANNELS, MOST_PROCESSES
 
 if TYPE_CHECKING:
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
     from sandbox.languages import Catalogue, Language
     from sandbox.lock_watch import LockWatch
     from sandbox.pool.warm_pool import WarmPool
+    from sandbox.run.package_layers import LayerSupply, ReadyLayer
     from sandbox.sessions.watch import FrozenWatch
 
 log = logging.getLogger(__name__)
 
+NOT_WANTED = Refusal(410, "this session was ended while it was created", "session_ended")
 RETRY_S = 5
 RETRY_NOT_READY_S = 30
 #: At least so often it is looked which sessions are idle or too old.
@@ -63,17 +66,21 @@ class SessionTable:
         gvisor: WarmPool | None,
         *,
         locks: LockWatch,
+        memory: SessionMemory,
+        hub: SessionHub,
         most: int,
-        memory_mb: int,
         output_mb: int,
         watch: FrozenWatch | None = None,
         egress: Path | None = None,
+        layers: LayerSupply | None = None,
     ) -> None:
-        """`most` sessions may live at a time, which are charged for `memory_mb` together at most.
+        """`most` sessions may live at a time, which are charged for `memory` together; `hub` moves their bytes.
 
         `output_mb` is kept of the output of all their processes. `watch` lets what is frozen die with this process.
-        `egress` is the socket of the egress process; None where no session may reach anything.
+        `egress` is the socket of the egress process; None where no session may reach anything. `layers` has the
+        packages of sessions; None where none may have any.
         """
+        self._layers = layers
         self.egress = egress
         self._catalogue = catalogue
         self._pool = pool
@@ -83,14 +90,16 @@ class SessionTable:
         self._most = most
         self._watch = watch
         self._output = OutputBudget(output_mb * MIB)
-        self.memory = SessionMemory(admission, memory_mb)
+        self.memory = memory
         self.memory.idle = self._idle
-        #: Moves the bytes of all sessions.
-        self.hub = SessionHub()
+        self.hub = hub
         self._lock = threading.Lock()
         self._live: dict[str, LiveSession] = {}
         #: Sessions by key, those that are being created among them.
-        self._held: Counter[str] = Counter()
+        self._counted: Counter[str] = Counter()
+        #: The keys of the sessions that are being created, and those of them that were deleted meanwhile.
+        self._creating: dict[str, str] = {}
+        self._unwanted: set[str] = set()
         self._ended: OrderedDict[str, dict[str, Any]] = OrderedDict()
         #: Called with the facts of each session that ends.
         self.on_end: Callable[[dict[str, Any]], None] = lambda _facts: None
@@ -137,8 +146,41 @@ class SessionTable:
 
     # -- creating ----------------------------------------------------------------------------------
 
-    def create(self, spec: SessionSpec) -> LiveSession | Refusal:
-        """Create a session: a ready sandbox, put into session mode, its limits in force."""
+    def create(
+        self,
+        spec: SessionSpec,
+        *,
+        on_output: Callable[[str], None] = lambda _line: None,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> LiveSession | Refusal:
+        """Create a session: a ready sandbox, put into session mode, its limits in force.
+
+        Before that its packages are made ready: `on_output` is called with the tool's lines, and `is_wanted` asked
+        at least every second.
+        """
+        with self._lock:
+            self._creating[spec.session_id] = spec.key
+        try:
+            return self._create(spec, on_output, lambda: is_wanted() and self._may_begin(spec.session_id))
+        finally:
+            with self._lock:
+                del self._creating[spec.session_id]
+                self._unwanted.discard(spec.session_id)
+
+    def abandon(self, session_id: str, key: str) -> bool:
+        """Stop the creation of a key's session. Returns False if none of that id is being created."""
+        with self._lock:
+            if self._creating.get(session_id) != key:
+                return False
+            self._unwanted.add(session_id)
+        return True
+
+    def _may_begin(self, session_id: str) -> bool:
+        return session_id not in self._unwanted and not self._stopping.is_set()
+
+    def _create(
+        self, spec: SessionSpec, on_output: Callable[[str], None], is_wanted: Callable[[], bool]
+    ) -> LiveSession | Refusal:
         try:
             language, limits, pool = self._resolve(spec)
             pool.check(language)
@@ -150,12 +192,22 @@ class SessionTable:
         if spec.network is not None and self.egress is None:
             return Refusal(403, "network: EGRESS is off here", "network_not_allowed", "network.allow")
         resources = ExitStack()
-        power = self._reserve(spec, limits.memory_mb, resources)
-        if isinstance(power, Refusal):
-            return power
+        try:
+            held = self._held(spec, language, limits, resources, on_output, is_wanted)
+        except BaseException:
+            resources.close()
+            raise
+        if isinstance(held, Refusal):
+            resources.close()
+            return held
+        power, layer = held
         session = LiveSession(spec, language, limits, pool, resources, power, self._output)
+        session.layer = layer
         try:
             self._begin(session, resources)
+        except SessionGone:
+            resources.close()
+            return NOT_WANTED
         except (EngineError, OSError, NotReady):
             log.exception("a session could not be created through the service's fault")
             resources.close()
@@ -171,6 +223,7 @@ class SessionTable:
             known = ", ".join(self._catalogue.ids)
             raise JobInvalid(f"language: unknown; known are {known}", param="language", code="unknown_language")
         check_network(spec.network)
+        check_packages(language.id, spec.packages)
         given = {name: spec.limits[name] for name in SESSION_LIMITS if name != "disk_mb"}
         if language.compiler is not None:  # it compiles in there
             given["memory_mb"] = max(given["memory_mb"], language.compiler.memory_mb)
@@ -186,23 +239,53 @@ class SessionTable:
             )
         return language, limits, self._gvisor
 
-    def _reserve(self, spec: SessionSpec, memory_mb: int, resources: ExitStack) -> Power | Refusal:
-        """Count the session, and take its memory from what runs may use."""
+    def _held(
+        self,
+        spec: SessionSpec,
+        language: Language,
+        limits: Limits,
+        resources: ExitStack,
+        on_output: Callable[[str], None],
+        is_wanted: Callable[[], bool],
+    ) -> tuple[Power, ReadyLayer | None] | Refusal:
+        """Count a session, hold its layer and take its memory, until `resources` are closed.
+
+        The layer comes before the memory: a build needs memory, too.
+        """
+        refusal = self._count(spec, resources)
+        if refusal is not None:
+            return refusal
+        layer: ReadyLayer | None = None
+        if spec.packages:
+            found = hold_layer(self._layers, spec, language, resources, on_output, is_wanted)
+            if found is None:
+                return NOT_WANTED
+            if isinstance(found, Refusal):
+                return found
+            layer = found
+        power = self._reserve(limits.memory_mb, resources)
+        return power if isinstance(power, Refusal) else (power, layer)
+
+    def _count(self, spec: SessionSpec, resources: ExitStack) -> Refusal | None:
+        """Count the session until `resources` are closed."""
         with self._lock:
             if self._stopping.is_set():
                 return Refusal(503, "the service is stopping", "overloaded", None, 2)
-            if spec.most_sessions is not None and self._held[spec.key] >= spec.most_sessions:
+            if spec.most_sessions is not None and self._counted[spec.key] >= spec.most_sessions:
                 message = f"this key may have {spec.most_sessions} live sessions; delete one first"
                 return Refusal(429, message, "too_many_sessions", None, RETRY_S)
-            if self._held.total() >= self._most:
+            if self._counted.total() >= self._most:
                 message = "the maximum number of live sessions (MAX_SESSIONS) is reached"
                 return Refusal(503, message, "overloaded", None, RETRY_S)
-            self._held[spec.key] += 1
+            self._counted[spec.key] += 1
         resources.callback(self._uncount, spec.key)
+        return None
+
+    def _reserve(self, memory_mb: int, resources: ExitStack) -> Power | Refusal:
+        """Take the session's memory from what runs may use, until `resources` are closed."""
         try:
             self.memory.take(memory_mb)
         except NoMemory:
-            resources.close()
             return Refusal(503, "the memory for this session is in use", "overloaded", None, RETRY_S)
         power = Power(self.memory, memory_mb, self._watch)
         resources.callback(power.close)
@@ -210,16 +293,17 @@ class SessionTable:
 
     def _uncount(self, key: str) -> None:
         with self._lock:
-            self._held[key] -= 1
-            if not self._held[key]:
-                del self._held[key]
+            self._counted[key] -= 1
+            if not self._counted[key]:
+                del self._counted[key]
 
     def _begin(self, session: LiveSession, resources: ExitStack) -> None:
         spec, pool = session.spec, session.pool
+        layer = None if session.layer is None else session.layer.files
         if spec.isolation == "container":
-            sandbox = pool.start_cold(session.language)
+            sandbox = pool.start_cold(session.language, layer=layer)
         else:
-            sandbox, _ = pool.take(session.language, KERNEL_FLAVOUR, spec.key)
+            sandbox, _ = pool.take(session.language, KERNEL_FLAVOUR, spec.key, layer=layer)
         resources.callback(pool.discard, sandbox)
         limits = replace(session.limits, pids=session.limits.pids + OPERATION_PIDS)
         if not sandbox.apply(limits, int(spec.limits["disk_mb"])):
@@ -237,6 +321,8 @@ class SessionTable:
         resources.callback(self.hub.remove, stream)
         session.attach(sandbox, stream)
         with self._lock:
+            if session.id in self._unwanted:
+                raise SessionGone
             self._live[session.id] = session
 
     # -- ending ------------------------------------------------------------------------------------

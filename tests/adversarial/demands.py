@@ -67,6 +67,31 @@ BODIES: dict[str, tuple[Any, str | None]] = {
     "patterns that are no list": (run(network={"allow": "a.example"}), "network.allow"),
     "a pattern that is no text": (run(network={"allow": [1]}), "network.allow.0"),
     "too many patterns": (run(network={"allow": ["a.example"] * 65}), "network.allow"),
+    **{
+        f"a package {text[:20]!r}": (run(language="python", packages=[text]), "packages.0")
+        for text in ("", " ", "-r /etc/passwd", "--index-url=http:" + "//a.example", "--extra-index-url http:" + "//a x",
+                     "x --pre", "x;id", "$(id)", "`id`", "x\n--pre", "x\x00", "../x", "/etc/passwd", "file:///etc/passwd",
+                     "git+https:" + "//a.example/x", "x @ https:" + "//a.example/x.whl", "x; os_name=='posix'", "x===1", "x[",
+                     "ｘ", "x" * 201, "x" * 100_000)
+    },
+    **{
+        f"an npm package {text[:20]!r}": (run(language="node", packages=[text]), "packages.0")
+        for text in ("a/b", "x@npm:y@1", "x@file:..", "x@git+ssh:" + "//a/x", "x@https:" + "//a.example/x.tgz", "x.tgz", "node_modules",
+                     "@/x", "@a/", "@a/../x", "--prefix=/", "x@>1 && id", "x@" + "1 || " * 40 + "1")
+    },
+    **{
+        f"a module {text[:20]!r}": (run(language="go", packages=[text]), "packages.0")
+        for text in ("x", "a.example/../x", "a.example/x@main", "a.example/x@v1.2.3;id", "-mod=mod", "a.example/x@none", "./x.y")
+    },
+    **{
+        f"a crate {text[:20]!r}": (run(language="rust", packages=[text]), "packages.0")
+        for text in ("x@git", "--git=https:" + "//a.example", "x/y", "x@", "x@1\n[patch]", 'x"@1', "x@path")
+    },
+    "packages that are no list": (run(language="python", packages="x"), "packages"),
+    "a package that is no text": (run(language="python", packages=["x", {}]), "packages.1"),
+    "33 packages": (run(language="python", packages=[f"p{n}" for n in range(33)]), "packages"),
+    "a package twice": (run(language="python", packages=["a-b", "A_B==1"]), "packages.1"),
+    "packages of bash": (run(packages=["x"]), "packages"),
     "the same path twice": (files("a", "a"), None),
     "a file where a directory is": (files("a", "a/b"), None),
     "the entry file's path beside code": (files("main.sh"), None),

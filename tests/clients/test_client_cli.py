@@ -317,6 +317,13 @@ def test_shells_complete(runyard, shell):
         (["exec", "-r", "bash", "true", "--limit", "pids=many"], 2, "pids"),
         (["exec", "-r", "bash", "true", "--limit", "nonsense=1"], 125, "limits.nonsense"),
         (["exec", "-r", "bash", "true", "--timeout", "999s"], 125, "--timeout"),
+        (
+            ["exec", "-r", "python", "1", "--package", "x", "-p", "-r y"],
+            125,
+            "option --package, code invalid_package",
+        ),
+        (["run", "-r", "python", "1", "-p", "humanize"], 125, "PACKAGES is off"),
+        (["sessions", "create", "bash", "--package", "x"], 125, "python, node, typescript"),
         (["exec", "-r", "cobol", "true"], 125, "runyard languages"),
         (["exec", "-r", "bash", "-d", "--out", "x", "true"], 2, "--detach"),
         (["--url", "nonsense", "languages"], 125, "http"),

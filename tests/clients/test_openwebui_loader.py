@@ -112,7 +112,8 @@ def test_open_webuis_loader_loads_it(host, source, url):
     assert set(found["methods"]) == {*LANGUAGE_METHODS, "execute_code"}
     for name, method in found["methods"].items():
         wanted = ["code", "language"] if name == "execute_code" else ["code"]
-        assert method["required"] == method["given"] == wanted
+        more = ["packages"] if name in ("run_python", "execute_code") else []
+        assert (method["required"], method["given"]) == (wanted, wanted + more)
         assert ":param code:" in method["doc"]
 
 
@@ -343,6 +344,26 @@ def test_other_settings_begin_another_session(host, service, chat):
     say("a = 1", 256)
     assert "variables and files of earlier calls are gone" in say("a", 320)
     assert [one["limits"]["memory_mb"] for one in live(service)] == [320]
+
+
+def test_packages_are_asked_for_where_the_valve_names_them(host, faults):
+    """The service under test has PACKAGES=off: what is permitted here reaches it, and is refused there."""
+    asked = called("run_python", code="1", packages=["humanize==4.12.3"])
+    (answer,) = host(asked)["answers"]
+    assert answer["result"] == "Not run: the package humanize==4.12.3 is not permitted here; permitted: none."
+    (answer,) = host(asked, packages="attrs, Humanize")["answers"]
+    assert "packages.0: this service provides no packages (PACKAGES is off" in answer["result"]
+    faults.answer(
+        200,
+        b'{"seq":1,"event":"info","data":{"status":"queued","output":"Collecting humanize"},"t_ms":1}\n'
+        b'{"seq":2,"event":"error","data":{"code":"package_build_failed","message":"packages: no such version"},"t_ms":2}\n',
+    )
+    (answer,) = host(asked, packages="*", api_url=faults.url)["answers"]
+    assert answer["result"] == "Not run: packages: no such version. Change that and call the tool again."
+    assert "Running: Collecting humanize" in statuses(answer)
+    body = json.loads(faults.seen[-1].body)
+    assert (body["packages"], body["results"]) == (["humanize==4.12.3"], True)
+    assert faults.seen[-1].path == "/v1/runs"
 
 
 def test_errors_say_what_a_model_can_do(host, service, faults):

@@ -64,6 +64,12 @@ LIBRARIES = {
         "print(cv2.imwrite('outputs/circle.jpg', image))",
         "True (64, 64) 1 1.0\nTrue\n",
     ),
+    "pip": Sample(
+        "import subprocess, sys\nfrom pip._vendor.packaging.version import Version\n"
+        "said = subprocess.run([sys.executable, '-m', 'pip', '--version'], capture_output=True, text=True).stdout\n"
+        "print(said.startswith('pip '), Version('1.10') > Version('1.9'))",
+        "True True\n",
+    ),
     "plotly": Sample(
         "import plotly.graph_objects as go, plotly.express as px, json\n"
         "figure = px.scatter(x=[1, 2], y=[3, 4]); figure.add_trace(go.Bar(x=[1], y=[2]))\n"

@@ -58,6 +58,7 @@ RUN_FIELDS = [
     "isolation",
     "session_id",
     "external_id",
+    "layer",
     "context",
     "execution_count",
     "state",
@@ -91,6 +92,7 @@ def language(name, *, ready=True, **fields):
         "keeps": "files",
         "kernels": [],
         "results": False,
+        "package_ecosystem": None,
         "pids_default": 64,
     } | fields
 
@@ -553,6 +555,7 @@ def test_languages(api):
         "keeps",
         "kernels",
         "results",
+        "package_ecosystem",
     ]
     assert list(reply.json["data"][0]) == fields
     assert api.client.get("/readyz").json == {

@@ -38,6 +38,10 @@ FROM_ELSEWHERE = {
     "session_busy",
     "session_paused",
     "too_many_sessions",
+    # of packages
+    "invalid_package",
+    "package_not_found",
+    "package_build_failed",
 }
 UNDOCUMENTED = {"request_timeout"}
 

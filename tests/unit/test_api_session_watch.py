@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
+import orjson
 import pytest
 
 from api.sessions import watch as watch_module
@@ -103,3 +105,21 @@ def test_memory_of_sessions_at_rest_is_counted_now_and_then(clock):
     clock[0] += 20
     world.look()
     assert world.counted[1:] == [{"sess_a": SessionUsed(0, 0, 50, 0)}]
+
+
+def test_a_session_that_waits_for_its_packages_is_not_given_up():
+    world = World(a="k", b="k")
+    moment = time.time() * 1000
+    waiting = orjson.dumps({"packages": ["numpy"]})
+    world.records = {
+        "a": replace(stored("a", "k"), created_at_ms=round(moment - 100_000), document=waiting),
+        "b": replace(stored("b", "k"), created_at_ms=round(moment - 100_000)),
+        "c": replace(stored("c", "k"), created_at_ms=round(moment - 100_000), document=waiting, facts=b"{}"),
+        "d": replace(stored("d", "k"), created_at_ms=round(moment - 300_000), document=waiting),
+    }
+    lost = []
+    world.live = lambda: tuple(world.records.values())
+    world.all_facts, world.facts = list, lambda _name: None
+    world.end = lambda name, *_rest: lost.append(name)
+    world.watch._look()
+    assert lost == ["sess_b", "sess_c", "sess_d"]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from runyard import _calls
 from runyard._events import LineBuffer
 from runyard._retry import RetryPolicy, retry_after
+from runyard._session_calls import SessionOperations
 from runyard._transfer import Watched
 from runyard.config import DEFAULT_URL, DEVELOPMENT_KEY, Config
 from runyard.errors import ConfigError, ProtocolError, SaveError
@@ -134,6 +135,22 @@ def test_a_runs_body_is_what_the_api_reads():
         "files": [{"path": "a.py", "content": "/w==", "encoding": "base64"}, {"path": "b", "id": "file_1"}],
         "env": {"PYTHONUNBUFFERED": "1"},
     }
+
+
+def test_packages_are_a_list_and_have_time_to_be_installed():
+    plain = _calls.run("python", "1", {}, background=False)
+    call = _calls.run("python", "1", {"packages": ("numpy", "requests==2")}, background=False)
+    assert json.loads(call.body)["packages"] == ["numpy", "requests==2"]
+    assert call.silence_s == plain.silence_s + _calls.PACKAGES_SILENCE_S
+    assert _calls.run("python", "1", {"packages": []}, background=False).silence_s == plain.silence_s
+    with pytest.raises(TypeError, match="must be a list"):
+        _calls.run("python", "1", {"packages": "numpy"}, background=False)
+    created = next(SessionOperations(RetryPolicy()).create("python", {"packages": ["numpy"]})).call
+    assert json.loads(created.body)["packages"] == ["numpy"]
+    event = Event.of({"seq": 1, "event": "info", "data": {"status": "queued", "output": "Collecting numpy"}})
+    assert event.tool_output == "Collecting numpy"
+    assert Event.of({"seq": 1, "event": "stdout", "data": "x"}).tool_output == ""
+    assert Run.of({"id": "run_1", "status": "running", "layer": "lay_1"}).layer == "lay_1"
 
 
 def test_a_newer_services_fields_are_kept():

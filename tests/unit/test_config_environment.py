@@ -144,8 +144,12 @@ def test_the_secret_settings():
     assert SECRET_SETTINGS == [
         "ADMIN_TOKEN",
         "API_KEYS",
+        "CARGO_INDEX",
         "DATABASE_URL",
+        "GOPROXY",
         "METRICS_TOKEN",
+        "NPM_URL",
+        "PYPI_URL",
         "RATELIMIT_URL",
         "SIGNING_KEY",
     ]
@@ -193,6 +197,8 @@ def test_each_process_is_given_exactly_the_variables_that_it_reads(environ):
         "EGRESS_ALLOW": "*.example.org",
         "EGRESS_PRIVATE": "10.0.0.0/8",
         "EGRESS_DENY": "192.0.2.0/24",
+        "PACKAGES": "any",
+        **dict.fromkeys(("PYPI_URL", "NPM_URL", "GOPROXY", "CARGO_INDEX"), "https://registry.test/"),
         "STATE_DIR": os.environ["STATE_DIR"],
     }
     others = {pattern.replace("*", "X").replace("[_:]", "_"): facts for pattern, facts in OTHERS.items()}
@@ -293,7 +299,11 @@ def test_a_settings_error_shows_no_secret(name, given_secrets, environ):
         "ADMIN_TOKEN": "n33dle with spaces in it",
         "API_KEYS": "a:a:1:1,n33dle:n33dle:n33dle:n33dle",
         "DATABASE_URL": "mysql://user:n33dle@host/db",
+        "CARGO_INDEX": "sparse+ftp://user:n33dle@host/",
+        "GOPROXY": "https://proxy.test,n33dle",
         "METRICS_TOKEN": "n33dle with spaces",
+        "NPM_URL": "https://user:n33dle@host:n33dle/",
+        "PYPI_URL": "user:n33dle@host",
         "RATELIMIT_URL": "redis://user:n33dle@host:n33dle/0",
         "SIGNING_KEY": "n33dle",
     }
@@ -309,7 +319,8 @@ def test_doctor_shows_no_secret(given_secrets, environ, capsys):
     shown = capsys.readouterr().out
     assert "n33dle" not in shown
     assert (
-        sum(line.split()[:3] == [name, "set", MASK] for name in SECRET_SETTINGS for line in shown.splitlines()) == 6
+        sum(line.split()[:3] == [name, "set", MASK] for name in SECRET_SETTINGS for line in shown.splitlines())
+        == 10
     )
     environ.setenv("MAX_RUNS", "none")
     assert not doctor._show_settings(dict.fromkeys(given_secrets, "set"), [])

@@ -42,7 +42,7 @@ class Sessions:
     def create(self, spec):
         self.specs.append(spec)
         self.live[spec.session_id] = {"status": "ready", "end_reason": None, "expires_in_ms": 1000} | USED
-        return self.live[spec.session_id]
+        yield self.live[spec.session_id]
 
     def facts(self, session_id):
         return self.live.get(session_id)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import openwebui_tool
+
 REPO = Path(__file__).resolve().parents[2]
 TOOL = (REPO / "openwebui_tool.py").read_text()
 IN_CONTAINER = (REPO / "openwebui_tool_docker.py").read_text()
@@ -35,3 +37,31 @@ def test_the_loader_finds_what_it_needs_and_changes_nothing(text):
         assert replaced not in text
     imported = set(re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE))
     assert imported <= {"asyncio", "base64", "hashlib", "json", "re", "secrets", "time", "unicodedata", "typing", "urllib", "httpx", "pydantic"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("valve", "asked", "wanted"),
+    [
+        ("", None, []),
+        ("", [], []),
+        ("humanize, @types/node", ["Humanize==4.12.3", "@types/node@^22"], ["Humanize==4.12.3", "@types/node@^22"]),
+        ("typing-extensions", "typing_extensions>=4, ", ["typing_extensions>=4"]),
+        ("httpx", ["httpx[http2]"], ["httpx[http2]"]),
+        ("*", ["anything@1"], ["anything@1"]),
+    ],
+)
+def test_the_model_gets_the_packages_that_the_valve_names(valve, asked, wanted):
+    call = openwebui_tool._Call(openwebui_tool.Tools.Valves(packages=valve), None, None, None, None, None)
+    assert call._permitted(asked) == wanted
+
+
+@pytest.mark.parametrize(
+    "asked", [["requests"], ["humanize2"], ["humanize", "x"], ["--humanize"], [""], ["humanize/../x"]]
+)
+def test_others_are_refused_with_those_that_are_permitted(asked):
+    call = openwebui_tool._Call(openwebui_tool.Tools.Valves(packages="humanize"), None, None, None, None, None)
+    if asked == [""]:
+        assert call._permitted(asked) == []
+        return
+    with pytest.raises(openwebui_tool.Refused, match="permitted: humanize"):
+        call._permitted(asked)

@@ -166,7 +166,8 @@ def test_no_descriptor_is_left_after_waiting():
         run.release.set()
     for run in runs:
         run.end()
-    assert len(os.listdir("/proc/self/fd")) == before
+    # Fewer is no leak: what an earlier test has left may be collected meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_run_that_was_evicted_hears_of_it_and_leaves_nothing():

@@ -36,6 +36,7 @@ def test_a_job_survives_the_journey(code, content, args, env):
         limits={"timeout_ms": 5},
         key="k",
         isolation="container",
+        packages=tuple(args),
     )
     assert decode_job(json.loads(json.dumps(encode_job(job)))) == job
 

@@ -97,7 +97,7 @@ def test_the_egress_process_is_told_for_whom_a_connection_is(relay, egress):
     _, line = opened(relay, egress)
     assert line == {
         "op": "connect", "run": "run_1", "key": "key_1", "allow": ["api.example.com"], "deny": ["x.example"], "left": 1000,
-        "version": 0,
+        "version": 0, "for_build": False,
     }  # fmt: skip
 
 

@@ -56,6 +56,15 @@ REFUSED = [
     ("args.1", {"args": ("", "x" * 4097)}),
     ("env", {"env": {str(n): "" for n in range(65)}}),
     ("env", {"env": {"A=B": ""}}),
+    ("packages", {"packages": ("x",) * 33}),
+    ("packages", {"language": "bash", "packages": ("x",)}),
+    ("packages", {"packages": ("x",), "session": "sess_x"}),
+    ("packages.0", {"packages": ("-r x",)}),
+    ("packages.1", {"packages": ("x", "\ud800")}),
+    ("packages.1", {"packages": ("x", "X==1")}),
+    ("packages.0", {"language": "node", "packages": ("x@file:../y",)}),
+    ("packages.0", {"language": "go", "packages": ("uuid",)}),
+    ("packages.0", {"language": "rust", "packages": ("x@git",)}),
     ("env", {"env": {"": ""}}),
     ("env.A", {"env": {"A": "x" * 4096}}),
     ("env.A", {"env": {"A": "\0"}}),
@@ -224,3 +233,10 @@ def test_a_job_may_give_its_compiler_less_and_never_more():
             build_plan(replace(job, compile_limits=wrong), CATALOGUE)
         assert e.value.param.startswith("compile_limits.")
         assert len(e.value.message) < 200
+
+
+def test_packages_are_sorted_and_their_places_kept():
+    made = plan(packages=("zope", "Attrs>=1,<2", "b"))
+    assert made.packages == ("attrs<2,>=1", "b", "zope")
+    assert [made.place_of(index) for index in (0, 1, 2, None)] == [1, 2, 0, None]
+    assert (plan().packages, plan().layer, plan().layer_id) == ((), None, None)

@@ -64,7 +64,7 @@ class FakeEngine:
     def stop(self):
         pass
 
-    def create(self, image, *, hold=True, flavour="", container=False, owner=""):
+    def create(self, image, *, hold=True, flavour="", container=False, owner="", layer=None):
         if self.failures:
             self.failures -= 1
             raise EngineError("no")

@@ -8,6 +8,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"go/build"
@@ -28,6 +29,9 @@ const (
 	linkerFlags = "-s -w"
 	// The time of the cache's last cleaning, which `go build` reads: a link in the cache leads here.
 	trimmed = "/opt/build/trim.txt"
+	// The modules that a run has named, if it has named any (docs/packages.md).
+	modules = "/opt/packages/go"
+	overlay = "/opt/build/overlay.json"
 )
 
 func main() {
@@ -132,8 +136,42 @@ func goBuild(program string, what ...string) {
 	if err := os.WriteFile(trimmed, []byte(strconv.FormatInt(time.Now().Unix(), 10)), 0o644); err != nil {
 		fail(err.Error())
 	}
-	argv := append([]string{"go", "build", "-ldflags=" + linkerFlags, "-o", program}, what...)
-	fail(syscall.Exec(filepath.Join(goroot, "bin/go"), argv, os.Environ()).Error())
+	argv := []string{"go", "build", "-ldflags=" + linkerFlags, "-o", program}
+	environment := os.Environ()
+	if _, missing := os.Stat(modules); missing == nil {
+		// Without the index of modules, which would have to be written to the cache.
+		environment = append(environment, "GOMODCACHE="+filepath.Join(modules, "mod"), "GODEBUG=goindex=0")
+		if inModule() {
+			// Its go.sum need not have the modules that the run has named.
+			environment = append(environment, "GOFLAGS=-buildvcs=false -mod=mod")
+		} else {
+			argv = append(argv, "-overlay="+withModules())
+		}
+	}
+	fail(syscall.Exec(filepath.Join(goroot, "bin/go"), append(argv, what...), environment).Error())
+}
+
+// withModules writes the description of a go.mod and a go.sum that lie in this directory for `go build` alone: those
+// of the modules that the run has named.
+func withModules() string {
+	here, err := os.Getwd()
+	if err != nil {
+		fail(err.Error())
+	}
+	replaced := map[string]string{}
+	for _, name := range []string{"go.mod", "go.sum"} {
+		if _, missing := os.Stat(filepath.Join(modules, name)); missing == nil {
+			replaced[filepath.Join(here, name)] = filepath.Join(modules, name)
+		}
+	}
+	text, err := json.Marshal(map[string]any{"Replace": replaced})
+	if err == nil {
+		err = os.WriteFile(overlay, text, 0o644)
+	}
+	if err != nil {
+		fail(err.Error())
+	}
+	return overlay
 }
 
 // fail says why there is no program, and ends.

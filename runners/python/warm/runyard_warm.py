@@ -46,6 +46,8 @@ def wait_for_the_program():
     args, environment = serve("fork", [], get_ready)
     for key, value in environment:
         os.environb[key] = value
+    if os.path.isdir("/opt/packages/python"):
+        add_packages()
     if args is None:
         be_a_kernel()
     if os.environ.get("PYTHONUNBUFFERED"):
@@ -53,6 +55,15 @@ def wait_for_the_program():
     arguments = [os.fsdecode(argument) for argument in args]
     sys.argv.extend(arguments)
     sys.orig_argv.extend(arguments)
+
+
+def add_packages():
+    """Give the program the packages of its run."""
+    sys.path.insert(0, "/opt/runyard/python")
+    from runyard_packages import add
+
+    del sys.path[0], sys.modules["runyard_packages"]
+    add()
 
 
 def be_a_kernel():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sandbox.engines.cgroups.group import Bounds
@@ -21,6 +22,12 @@ from sandbox.engines.confinement import (
 from sandbox.languages import BUILD_DIRECTORY
 
 NANO = 1_000_000_000
+#: The places of packages in a sandbox, and where a layer has them: for all but the first it has links.
+PACKAGE_PLACES = {
+    "opt/packages": "opt/packages",
+    "node_modules": "opt/packages/node_modules",
+    "package.json": "opt/packages/package.json",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +52,12 @@ def container_config(
     bounds: Bounds,
     labels: dict[str, str],
     build_bytes: int = 0,
+    layer: Path | None = None,
 ) -> dict[str, Any]:
-    """Return the body of POST /containers/create; docs/confinement.md (`docker`) has the reasons for its fields."""
+    """Return the body of POST /containers/create; docs/confinement.md (`docker`) has the reasons for its fields.
+
+    `layer` is a directory with packages, as the daemon's host has it.
+    """
     return {
         "Image": image,
         "Entrypoint": argv[:1],
@@ -65,7 +76,10 @@ def container_config(
         "AttachStderr": True,
         "Healthcheck": {"Test": ["NONE"]},
         "Labels": labels,
-        "HostConfig": _host_config(confinement, uid, bounds, build_bytes),
+        "HostConfig": {
+            **_host_config(confinement, uid, bounds, build_bytes),
+            "Mounts": [] if layer is None else _layer_mounts(layer),
+        },
     }
 
 
@@ -96,6 +110,21 @@ def _host_config(confinement: Confinement, uid: int, bounds: Bounds, build_bytes
         "MaskedPaths": [*masked_proc(), "/sys"],
         "ReadonlyPaths": READONLY_PATHS,
     }
+
+
+def _layer_mounts(layer: Path) -> list[dict[str, Any]]:
+    """Return the mounts of a layer's files: each place where it may have any, read-only and of no other mount."""
+    return [
+        {
+            "Type": "bind",
+            "Source": str(layer / place),
+            "Target": f"/{target}",
+            "ReadOnly": True,
+            "BindOptions": {"Propagation": "rprivate", "NonRecursive": True},
+        }
+        for target, place in PACKAGE_PLACES.items()
+        if (layer / place).exists()
+    ]
 
 
 def _reads(limit: ReadLimit | None) -> dict[str, Any]:

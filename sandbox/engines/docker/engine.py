@@ -94,6 +94,7 @@ class DockerEngine:
         flavour: str = "",  # noqa: ARG002  # without templates all are alike
         container: bool = False,  # noqa: ARG002
         owner: str = "",  # noqa: ARG002
+        layer: Path | None = None,
     ) -> DockerSandbox:
         """Create a sandbox of `image` with the default limits and a starting agent; see `Engine.create`."""
         language = self._catalogue.get(image.language)
@@ -108,7 +109,7 @@ class DockerEngine:
         sandbox = DockerSandbox(name, image, self.facts(image), bounds, expected, self._traits, self._daemon)
         sandbox.undo.callback(self._uids.release, uid)
         try:
-            self._build(sandbox, language, uid, bounds, hold=hold)
+            self._build(sandbox, language, uid, bounds, layer, hold=hold)
         except BaseException as e:
             sandbox.destroy()
             if isinstance(e, ImageMissing):
@@ -118,7 +119,16 @@ class DockerEngine:
             raise
         return sandbox
 
-    def _build(self, sandbox: DockerSandbox, language: Language, uid: int, bounds: Bounds, *, hold: bool) -> None:
+    def _build(  # one argument for each property of the container
+        self,
+        sandbox: DockerSandbox,
+        language: Language,
+        uid: int,
+        bounds: Bounds,
+        layer: Path | None,
+        *,
+        hold: bool,
+    ) -> None:
         config = container_config(
             self._confinement,
             image=sandbox.image.reference,
@@ -128,6 +138,7 @@ class DockerEngine:
             bounds=self._traits.with_headroom(bounds),
             labels={LABEL_INSTANCE: self._instance, LABEL_OWNER: self._owner},
             build_bytes=build_bytes(language),
+            layer=layer,
         )
         sandbox.container = self._daemon.create(sandbox.id, config)
         attached = self._daemon.attach(sandbox.container)

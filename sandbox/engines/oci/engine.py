@@ -10,6 +10,7 @@ import secrets
 import socket
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 from config.repeats import RepeatedLog
 from config.settings import Settings
@@ -143,8 +144,15 @@ class OciEngine:
             return False
         return templates.is_booted(image, language, flavour, owner)
 
-    def create(
-        self, image: Image, *, hold: bool = True, flavour: str = "", container: bool = False, owner: str = ""
+    def create(  # one argument for each property that is chosen
+        self,
+        image: Image,
+        *,
+        hold: bool = True,
+        flavour: str = "",
+        container: bool = False,
+        owner: str = "",
+        layer: Path | None = None,
     ) -> OciSandbox:
         """Create a sandbox of `image` with the default limits and a starting agent; see `Engine.create`."""
         language = self._catalogue.get(image.language)
@@ -155,7 +163,7 @@ class OciEngine:
         templates = None if container or not hold else self._template_for(image, language, flavour, owner)
         if templates is not None:
             try:
-                return self._branch(templates, image, language, flavour, owner)
+                return self._branch(templates, image, language, flavour, owner, layer)
             except EngineError as e:
                 if self._stopped:
                     raise
@@ -166,7 +174,7 @@ class OciEngine:
         sandbox = OciSandbox(secrets.token_hex(8), image, self.facts(image), bounds, ours, self._runtime.traits)
         try:
             with theirs:
-                self._build(sandbox, language, theirs, hold=hold)
+                self._build(sandbox, language, theirs, layer, hold=hold)
         except BaseException as e:
             sandbox.destroy()
             if isinstance(e, OSError):
@@ -182,7 +190,13 @@ class OciEngine:
         return None if templates.in_backoff(image, language, flavour, owner) else templates
 
     def _branch(
-        self, templates: TemplateSource, image: Image, language: Language, flavour: str, owner: str
+        self,
+        templates: TemplateSource,
+        image: Image,
+        language: Language,
+        flavour: str,
+        owner: str,
+        layer: Path | None,
     ) -> OciSandbox:
         """Return a sandbox forked from a template. Raises EngineError."""
         bounds = default_bounds(language)
@@ -191,13 +205,15 @@ class OciEngine:
         sandbox = OciSandbox(secrets.token_hex(8), image, facts, bounds, ours, self._runtime.traits)
         try:
             with theirs:
-                templates.fork(sandbox, language, flavour, owner, theirs)
+                templates.fork(sandbox, language, flavour, owner, theirs, layer)
         except BaseException:
             sandbox.destroy()
             raise
         return sandbox
 
-    def _build(self, sandbox: OciSandbox, language: Language, theirs: socket.socket, *, hold: bool) -> None:
+    def _build(
+        self, sandbox: OciSandbox, language: Language, theirs: socket.socket, layer: Path | None, *, hold: bool
+    ) -> None:
         undo = sandbox.undo
         slot = self._slots.take()
         undo.callback(self._slots.release, slot)
@@ -210,7 +226,7 @@ class OciEngine:
         sandbox.group = group
         group.set(self._runtime.traits.with_headroom(sandbox.bounds))
         bundle = f"{self._place}/{sandbox.id}"
-        root = self._roots.mount(bundle, sandbox.image)
+        root = self._roots.mount(bundle, sandbox.image, layer)
         undo.callback(self._roots.remove, bundle)
         undo.callback(self._runtime.forget, sandbox.id)
         config = self._config(sandbox, language, slot, root, hold=hold)

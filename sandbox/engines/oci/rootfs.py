@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from sandbox.engines.oci.devices import make_device_layer
@@ -25,14 +26,18 @@ class RootfsMounts:
         self._opened: dict[tuple[str, ...], tuple[int, ...]] = {}
         self._lock = threading.Lock()
 
-    def mount(self, bundle: str, image: Image) -> str:
-        """Make a bundle's directory and mount a root in it; its path. Or nothing, and OSError."""
+    def mount(self, bundle: str, image: Image, layer: Path | None = None) -> str:
+        """Make a bundle's directory and mount a root in it, with a layer of packages if there is one; its path.
+
+        Or nothing, and OSError.
+        """
         root = f"{bundle}/root"
         os.mkdir(bundle)
         try:
             os.mkdir(root)
-            lower = ":".join(map(opened_path, self._layers(image)))
-            mount("overlay", root, "overlay", MS_RDONLY | MS_NOSUID, f"lowerdir={lower}")
+            with self._with_layer(image, layer) as layers:
+                lower = ":".join(map(opened_path, layers))
+                mount("overlay", root, "overlay", MS_RDONLY | MS_NOSUID, f"lowerdir={lower}")
         except OSError:
             _remove(bundle)
             raise
@@ -45,11 +50,12 @@ class RootfsMounts:
         finally:
             _remove(bundle)
 
-    def detached(self, image: Image) -> int:
+    def detached(self, image: Image, layer: Path | None = None) -> int:
         """Return a descriptor of a root that is mounted nowhere, for a mount namespace to attach. It ends with its
         last descriptor. Raises OSError.
         """
-        return detached_overlay(self._layers(image))
+        with self._with_layer(image, layer) as layers:
+            return detached_overlay(layers)
 
     def close(self) -> None:
         """Close the layers."""
@@ -58,6 +64,22 @@ class RootfsMounts:
         for layers in opened.values():
             for fd in layers:
                 os.close(fd)
+
+    @contextlib.contextmanager
+    def _with_layer(self, image: Image, layer: Path | None) -> Iterator[tuple[int, ...]]:
+        """Yield the layers of a root, topmost first: the devices, the packages, the image's own. Raises OSError.
+
+        The overlay keeps them by itself: the descriptor of a layer of packages is needed until it is made.
+        """
+        devices, *own = self._layers(image)
+        if layer is None:
+            yield (devices, *own)
+            return
+        fd = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            yield (devices, fd, *own)
+        finally:
+            os.close(fd)
 
     def _layers(self, image: Image) -> tuple[int, ...]:
         with self._lock:

@@ -49,6 +49,8 @@ class RunOptions(TypedDict, total=False):
     limits: Limits
     isolation: Literal["default", "container", "gvisor"]
     metadata: Mapping[str, str]
+    #: Packages to install before it starts, such as `requests==2.32.3`. In a session without.
+    packages: Sequence[str]
     #: True: the code is a cell, whose last value, figures and tables are the run's `results`. In a session without.
     results: bool
     #: In a session: the context whose variables the code uses; by default that of the session's language.
@@ -62,6 +64,8 @@ _LIVE_ENV = {"PYTHONUNBUFFERED": "1"}
 _PYTHON = frozenset({"python", "py", "python3"})
 #: Above the service's longest: a run's budget of compiling and running, and a wait for its place.
 _RUN_SILENCE_S = 180.0
+#: The same for the packages of a run or a session; the service's own time may be longer.
+PACKAGES_SILENCE_S = 240.0
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -77,6 +81,9 @@ def run(language: str, code: str | None, options: RunOptions, *, background: boo
         body["background"] = True
     if "files" in fields:
         fields["files"] = [inline_file(item) for item in fields["files"]]
+    if "packages" in fields:
+        fields["packages"] = packages(fields["packages"])
+    silence_s = _RUN_SILENCE_S + (PACKAGES_SILENCE_S if fields.get("packages") else 0)
     if live and language in _PYTHON:
         fields["env"] = _LIVE_ENV | dict(fields.get("env") or {})
     body |= {name: value for name, value in fields.items() if value is not None}
@@ -85,8 +92,15 @@ def run(language: str, code: str | None, options: RunOptions, *, background: boo
         "/v1/runs",
         body=json.dumps(body).encode(),
         headers=_JSON | {"Idempotency-Key": key},
-        silence_s=None if background else _RUN_SILENCE_S,
+        silence_s=None if background else silence_s,
     )
+
+
+def packages(given: Sequence[str] | None) -> list[str] | None:
+    """Return the packages of a request as a list. Raises TypeError for a text, which is a sequence of letters."""
+    if isinstance(given, str):
+        raise TypeError("packages: must be a list of texts, such as ['requests==2.32.3']")
+    return None if given is None else list(given)
 
 
 def new_idempotency_key() -> str:

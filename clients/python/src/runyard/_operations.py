@@ -98,6 +98,9 @@ class Operations:
     def languages(self) -> Operation[list[Language]]:
         return self._get(_calls.fetch("/v1/languages"), lambda data: list(_calls.page(Language.of)(data).data))
 
+    def layer(self, layer_id: str) -> Operation[Json]:
+        return self._get(_calls.fetch(_calls.item("layers", layer_id)), _calls.whole)
+
     def health(self) -> Operation[Json]:
         return self._get(_calls.fetch("/v1/health"), _calls.whole)
 

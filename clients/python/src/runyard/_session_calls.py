@@ -68,6 +68,7 @@ class SessionOptions(TypedDict, total=False):
     outputs: str
     isolation: Literal["default", "container", "gvisor"]
     network: SessionNetwork
+    packages: Sequence[str]
     metadata: Mapping[str, str]
     external_id: str
 
@@ -109,8 +110,12 @@ class SessionOperations:
         body |= {name: value for name, value in options.items() if value is not None}
         if "files" in body:
             body["files"] = [_calls.inline_file(item) for item in body["files"]]
+        silence_s = _SLACK_S
+        if "packages" in body:
+            body["packages"] = _calls.packages(body["packages"])
+            silence_s += _calls.PACKAGES_SILENCE_S
         # Created twice it would be two, unless its name says that it is the same one.
-        call = _post("/v1/sessions", body, safe="name" in body, silence_s=_SLACK_S)
+        call = _post("/v1/sessions", body, safe="name" in body, silence_s=silence_s)
         return self._get(call, SessionInfo.of)
 
     def get(self, session_id: str) -> Operation[SessionInfo]:

@@ -58,6 +58,10 @@ class AsyncClient:
         """Return this key's usage between two days (`YYYY-MM-DD`, UTC), both included. Default: this month."""
         return await self._do(self._operations.usage(begin, end))
 
+    async def layer(self, layer_id: str) -> dict[str, Any]:
+        """Return the layer of a run or session with packages: `packages` has what was installed."""
+        return await self._do(self._operations.layer(layer_id))
+
     async def health(self) -> dict[str, Any]:
         """Return the health of the service: `status` and `checks`."""
         return await self._do(self._operations.health())

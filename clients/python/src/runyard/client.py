@@ -61,6 +61,10 @@ class Client:
         """Return this key's usage between two days (`YYYY-MM-DD`, UTC), both included. Default: this month."""
         return self._do(self._operations.usage(begin, end))
 
+    def layer(self, layer_id: str) -> dict[str, Any]:
+        """Return the layer of a run or session with packages: `packages` has what was installed."""
+        return self._do(self._operations.layer(layer_id))
+
     def health(self) -> dict[str, Any]:
         """Return the health of the service: `status` and `checks`."""
         return self._do(self._operations.health())

@@ -187,6 +187,8 @@ class Run:
     exception: RunException | None = None
     #: `lost`: the context's variables are gone.
     state: str | None = None
+    #: The layer of its packages; None if it asked for none.
+    layer: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -234,6 +236,7 @@ class Run:
             results_dropped=row.number("results_dropped", 0),
             exception=_exception(row.part("exception")),
             state=row.text_or_none("state"),
+            layer=row.text_or_none("layer"),
         )
 
 
@@ -255,6 +258,12 @@ class Event:
     def text(self) -> str:
         """Return the text of an output event; empty for other events."""
         return self.data if self.event in ("stdout", "stderr") and isinstance(self.data, str) else ""
+
+    @property
+    def tool_output(self) -> str:
+        """Return a line of the tool that installs the run's packages; empty for other events."""
+        found = self.data.get("output") if self.event == "info" and isinstance(self.data, dict) else None
+        return found if isinstance(found, str) else ""
 
     @classmethod
     def of(cls, parsed: object) -> Self:

@@ -26,6 +26,9 @@ class SessionInfo:
     #: Why it ended: `deleted`, `idle`, `age`, `oom` and others; None while it lives.
     end_reason: str | None
     raw: Json = field(repr=False, compare=False)
+    #: The packages that it was created with, and their layer.
+    packages: tuple[str, ...] = ()
+    layer: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -50,6 +53,8 @@ class SessionInfo:
             ended_at=row.text_or_none("ended_at"),
             end_reason=row.text_or_none("end_reason"),
             raw=row.data,
+            packages=tuple(str(entry) for entry in row.items("packages")),
+            layer=row.text_or_none("layer"),
         )
 
 

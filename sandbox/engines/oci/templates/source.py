@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandbox.engines import EngineError
@@ -105,16 +106,24 @@ class TemplateSource:
             place.close()
 
     def fork(
-        self, sandbox: OciSandbox, language: Language, flavour: str, owner: str, theirs: socket.socket
+        self,
+        sandbox: OciSandbox,
+        language: Language,
+        flavour: str,
+        owner: str,
+        theirs: socket.socket,
+        layer: Path | None = None,
     ) -> None:
-        """Have `sandbox` forked, `theirs` being the agent's end of its stream. Raises EngineError.
+        """Have `sandbox` forked, `theirs` being the agent's end of its stream; `layer` is one more of its root's.
+
+        Raises EngineError.
 
         On failure the template is discarded; the next call boots a new one.
         """
         place = self._place(sandbox.image, language, flavour, owner)
         try:
             first_id = self._prepare(sandbox)
-            root = self._making.roots.detached(sandbox.image)
+            root = self._making.roots.detached(sandbox.image, layer)
         except OSError as e:
             raise EngineError(f"cannot make a sandbox: {e}") from e
         try:

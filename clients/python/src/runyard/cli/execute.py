@@ -69,6 +69,9 @@ class Stopped(BaseException):
 )
 @click.option("--isolation", type=click.Choice(["default", "container", "gvisor"]), help="Isolation level.")
 @click.option(
+    "-p", "--package", "packages", multiple=True, metavar="NAME", help="Package to install first (repeatable)."
+)
+@click.option(
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Save artifacts to this folder."
 )
 @click.option(
@@ -99,6 +102,7 @@ def execute(  # one argument per option
     limits: tuple[tuple[str, str | None], ...],
     env: tuple[tuple[str, str | None], ...],
     isolation: str | None,
+    packages: tuple[str, ...],
     out: Path | None,
     results: bool,
     save: Path | None,
@@ -120,6 +124,7 @@ def execute(  # one argument per option
       echo Alice | runyard exec ./script.py --stdin -
       runyard exec plot.py --file data.csv --out results/
       runyard exec --runtime python --results '1 + 1'
+      runyard exec --package humanize==4.12.3 ./script.py
 
     The exit code is the program's, or:
 
@@ -142,11 +147,10 @@ def execute(  # one argument per option
         options["stdin"] = inputs.input_text(given_input) or ""
     if isolation is not None:
         options["isolation"] = isolation  # type: ignore[typeddict-item]  # click has checked the value
+    if packages:
+        options["packages"] = packages
     files = [inputs.attachment(given) for given in attached]
-    if detach and out is not None:
-        raise click.UsageError("--detach and --out cannot be combined")
-    if save is not None and (detach or json_ or not results):
-        raise click.UsageError("--save needs --results, and cannot be combined with --detach or --json")
+    _check_combination(out, save, detach=detach, json_=json_, results=results)
     if results:
         options["results"] = True
 
@@ -163,7 +167,7 @@ def execute(  # one argument per option
                 return 0
             notice = None if quiet else lost
             stream = session.client.runs.stream(chosen.language, chosen.code, notice=notice, **options)
-            run = watch(stream, None if json_ else Results(save))
+            run = watch(stream, None if json_ else Results(save), quiet=quiet or json_)
             unread_input.look()
             if json_:
                 as_json(run.raw)
@@ -173,6 +177,13 @@ def execute(  # one argument per option
     except Stopped as stopped:
         return 128 + stopped.number
     return exit_code(run) or (0 if kept else SERVICE_FAILED)
+
+
+def _check_combination(out: Path | None, save: Path | None, *, detach: bool, json_: bool, results: bool) -> None:
+    if detach and out is not None:
+        raise click.UsageError("--detach and --out cannot be combined")
+    if save is not None and (detach or json_ or not results):
+        raise click.UsageError("--save needs --results, and cannot be combined with --detach or --json")
 
 
 def _set_limits(
@@ -207,11 +218,13 @@ def _forget(client: Client, file_id: str) -> None:
         client.files.delete(file_id)
 
 
-def watch(stream: EventStream, results: Results | None) -> Run:
+def watch(stream: EventStream, results: Results | None, *, quiet: bool = False) -> Run:
     """Print the run's output and results until its end; if this is interrupted, the run ends too."""
     with stream:
         try:
             for event in stream:
+                if event.tool_output and not quiet:
+                    say(event.tool_output)
                 if results is not None:
                     results.show(event)
             return stream.result()

@@ -42,6 +42,9 @@ sessions.add_command(execute)
 @click.option("--idle", type=click.IntRange(1), metavar="SECONDS", help="End it when nothing happened for so long.")
 @click.option("--max-age", type=click.IntRange(1), metavar="SECONDS", help="End it at this age.")
 @click.option("--isolation", type=click.Choice(["default", "container", "gvisor"]), help="Isolation level.")
+@click.option(
+    "-p", "--package", "packages", multiple=True, metavar="NAME", help="Package to install first (repeatable)."
+)
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def create(  # one argument per option
@@ -54,6 +57,7 @@ def create(  # one argument per option
     idle: int | None,
     max_age: int | None,
     isolation: str | None,
+    packages: tuple[str, ...],
     json_: bool,
 ) -> None:
     """Create a session in LANGUAGE (python by default) and print its id."""
@@ -63,6 +67,8 @@ def create(  # one argument per option
     options |= {key: value for key, value in found.items() if value is not None}  # type: ignore[typeddict-item]
     if limits:
         options["limits"] = limits  # type: ignore[typeddict-item]  # two of its own names
+    if packages:
+        options["packages"] = packages
     made = session.client.sessions.create(language, **options).info
     as_json(made.raw) if json_ else click.echo(made.id)
 

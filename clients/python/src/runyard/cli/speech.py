@@ -18,6 +18,7 @@ _OPTIONS = {
     "limits.cpus": "--cpus",
     "language": "--runtime",
     "stdin": "--stdin",
+    "packages": "--package",
 }
 _HINTS = {
     "unknown_language": "list the languages with `runyard languages`",
@@ -94,7 +95,8 @@ class Meter:
 
 
 def _facts(error: ApiError) -> list[tuple[str, object]]:
-    option = _OPTIONS.get(error.param or "")
+    param = error.param or ""
+    option = _OPTIONS.get("packages" if param.startswith("packages.") else param)
     return [
         ("option" if option else "field", option or error.param),
         ("code", error.code),

@@ -1,0 +1,158 @@
+"""Provide the layer of a request: found, or built, and held while it is used."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from config.ids import new_id
+from protocol.packages import ECOSYSTEMS, Ecosystem, PackagesFailed
+from sandbox.engines import EngineError
+from sandbox.layers.build import BuildOrder
+from sandbox.layers.builds import BuildName, BuildTooLate
+from sandbox.layers.facts import LayerFacts
+from sandbox.layers.store import FILES, LayersFull
+from sandbox.run.package_layers import ReadyLayer
+
+if TYPE_CHECKING:
+    from sandbox.images import Images
+    from sandbox.languages import Catalogue, Language
+    from sandbox.layers.builder import LayerBuilder
+    from sandbox.layers.builds import LayerBuilds
+    from sandbox.layers.resolutions import Resolutions
+    from sandbox.layers.store import LayerStore
+
+log = logging.getLogger(__name__)
+
+#: The language in whose image the packages of an ecosystem are built: it has the tool.
+BUILDERS: dict[Ecosystem, str] = {"pip": "python", "npm": "node", "go": "go"}
+#: A layer may be removed between its look-up and its use, by another process: so often it is looked up again.
+TRIES = 3
+#: An entry that names one version and no other, by ecosystem.
+PINNED = {
+    "pip": re.compile(r"[^=<>!~,*]+==[^=<>!~,*]+"),
+    "npm": re.compile(r".+@[0-9]+\.[0-9]+\.[0-9]+(?:[-+][0-9A-Za-z.+-]+)?"),
+    "go": re.compile(r".+@v[0-9].*"),
+    "cargo": re.compile(r".+@=[0-9]+\.[0-9]+\.[0-9]+.*"),
+}
+
+
+class LayerProvider:
+    """Provides layers to runs and sessions; each call is on the thread of its run."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        images: Images,
+        store: LayerStore,
+        builds: LayerBuilds,
+        builder: LayerBuilder,
+        resolutions: Resolutions,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._catalogue = catalogue
+        self._images = images
+        self._store = store
+        self._builds = builds
+        self._builder = builder
+        self._resolutions = resolutions
+        self._clock = clock
+
+    @contextmanager
+    def ready(
+        self,
+        *,
+        key: str,
+        language: str,
+        packages: tuple[str, ...],
+        on_output: Callable[[str], None],
+        patience_s: float,
+    ) -> Iterator[ReadyLayer]:
+        """Provide the layer with these packages, and keep it from removal. Raises PackagesFailed, EngineError.
+
+        `on_output` gets the lines of the tool if it is built now, within `patience_s`.
+        """
+        deadline = time.monotonic() + patience_s
+        image = self._images.get(language)
+        builder = BUILDERS.get(ECOSYSTEMS[language])
+        if builder is None:
+            raise PackagesFailed("package_build_failed", f"packages of {language} cannot be built in this version")
+        known = self._catalogue.get(builder)
+        if image is None:
+            raise EngineError(f"there is no image of {language}")
+        if known is None or self._images.get(builder) is None:
+            message = f"packages of {language} are built in the image of {builder}, which is not here"
+            raise PackagesFailed("package_build_failed", message)
+        for _ in range(TRIES):
+            facts = self._store.find(key, image.digest, packages)
+            if facts is None or not facts.is_fresh(self._clock()):
+                name = BuildName(key, image.digest, packages)
+                facts = self._built(known, language, name, on_output, deadline)
+            with self._store.hold(facts.id, key) as files:
+                if files is not None:
+                    yield ReadyLayer(facts.id, files, facts.packages)
+                    return
+        raise EngineError("a layer is removed as often as it is made")
+
+    def known_to(self, key: str, layer_id: str) -> LayerFacts | None:
+        """Return the facts of a layer that the key has used."""
+        return self._store.known_to(key, layer_id)
+
+    def _built(
+        self,
+        builder: Language,
+        language: str,
+        name: BuildName,
+        on_output: Callable[[str], None],
+        deadline: float,
+    ) -> LayerFacts:
+        try:
+            return self._builds.build(
+                name,
+                lambda tell: self._build(builder, language, name, tell, deadline),
+                on_output,
+                max(0.0, deadline - time.monotonic()),
+            )
+        except BuildTooLate as e:
+            raise PackagesFailed("package_build_failed", f"{e} (PACKAGES_TIMEOUT_S)") from e
+        except LayersFull as e:
+            raise PackagesFailed("package_build_failed", str(e)) from e
+
+    def _build(
+        self, builder: Language, language: str, name: BuildName, tell: Callable[[str], None], deadline: float
+    ) -> LayerFacts:
+        ecosystem = ECOSYSTEMS[language]
+        is_pinned = all(PINNED[ecosystem].fullmatch(entry) for entry in name.request)
+        locked = self._resolutions.find(name.key, name.image, name.request, is_pinned=is_pinned)
+        layer_id = new_id("lay")
+        place = self._store.make_place(layer_id)
+        began = time.monotonic()
+        try:
+            order = BuildOrder(layer_id, name.key, builder, ecosystem, name.request, locked)
+            built = self._builder.build(order, place / FILES, tell, deadline)
+            facts = LayerFacts(
+                id=layer_id,
+                key=name.key,
+                language=language,
+                image=name.image,
+                request=name.request,
+                packages=built.packages,
+                size=built.written.size,
+                sha256=built.written.sha256,
+                is_pinned=is_pinned,
+                is_shared=built.is_pure,
+                created_at=self._clock(),
+                users=(name.key,),
+            )
+            self._store.add(facts, place)
+        except BaseException:
+            self._store.drop_place(place)
+            raise
+        self._resolutions.keep(name.key, name.image, name.request, built.packages)
+        seconds = round(time.monotonic() - began, 3)
+        log.info("a layer was built", extra={"layer": layer_id, "language": language, "seconds": seconds})
+        return facts

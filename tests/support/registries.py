@@ -1,0 +1,138 @@
+"""Registries that the tests start: an index of Python packages and one of npm's, each made of files in memory."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import threading
+import zipfile
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+def wheel(name, version, files, requires=()):
+    """Return the name and the bytes of a wheel with these files, by path."""
+    info = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata += "".join(f"Requires-Dist: {one}\n" for one in requires)
+    contents = {
+        **{path: content.encode() if isinstance(content, str) else content for path, content in files.items()},
+        f"{info}/METADATA": metadata.encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    rows = [f"{path},sha256={_url_hash(content)},{len(content)}" for path, content in contents.items()]
+    contents[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,", ""]).encode()
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for path, content in contents.items():
+            archive.writestr(path, content)
+    return f"{name}-{version}-py3-none-any.whl", made.getvalue()
+
+
+def sdist(name, version, files):
+    """Return the name and the bytes of a source package with these files, by path."""
+    base = f"{name}-{version}"
+    pkg_info = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    return f"{base}.tar.gz", _tar(
+        {f"{base}/{path}": text for path, text in {"PKG-INFO": pkg_info, **files}.items()}
+    )
+
+
+def npm_package(name, version, files, **fields):
+    """Return what `PackageRegistry.npm` takes: name, version, package.json and tarball."""
+    manifest = {"name": name, "version": version, **fields}
+    contents = {"package.json": json.dumps(manifest), **files}
+    return name, version, manifest, _tar({f"package/{path}": text for path, text in contents.items()})
+
+
+def _tar(files):
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        for path, text in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(text.encode()), 0o644
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return gzip.compress(made.getvalue(), mtime=0)
+
+
+def _url_hash(content):
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+class PackageRegistry:
+    """An HTTP server on this machine with the files that a test has given it; `asked` are the paths it was asked."""
+
+    def __init__(self, port):
+        self.url = f"http://127.0.0.1:{port}"
+        self.asked = []
+        self._answers = {}
+
+    @property
+    def pypi_url(self):
+        return f"{self.url}/simple/"
+
+    @property
+    def npm_url(self):
+        return f"{self.url}/npm/"
+
+    def pip(self, *files):
+        """Offer Python packages, each a file's name and bytes."""
+        by_name = {}
+        for file_name, content in files:
+            name = file_name.partition("-")[0].replace("_", "-").lower()
+            by_name.setdefault(name, []).append((file_name, content))
+        for name, found in by_name.items():
+            page = "".join(self._anchor(file_name, content) for file_name, content in found)
+            self._answers[f"/simple/{name}/"] = "text/html", f"<!doctype html><html><body>{page}".encode()
+
+    def _anchor(self, file_name, content):
+        self._answers[f"/files/{file_name}"] = "application/octet-stream", content
+        return f'<a href="/files/{file_name}#sha256={hashlib.sha256(content).hexdigest()}">{file_name}</a>\n'
+
+    def npm(self, *packages):
+        """Offer npm packages, as `npm_package` makes them."""
+        for name in {package[0] for package in packages}:
+            versions = {}
+            for _, version, manifest, tarball in (package for package in packages if package[0] == name):
+                path = f"/npm/{name}/-/{name}-{version}.tgz"
+                self._answers[path] = "application/octet-stream", tarball
+                digest = base64.b64encode(hashlib.sha512(tarball).digest()).decode()
+                dist = {"tarball": self.url + path, "integrity": f"sha512-{digest}"}
+                versions[version] = {**manifest, "dist": dist}
+            document = {"name": name, "dist-tags": {"latest": max(versions)}, "versions": versions}
+            self._answers[f"/npm/{name}"] = "application/json", json.dumps(document).encode()
+
+    def answer(self, path):
+        """Return the type and content for a path; None if there is nothing."""
+        self.asked.append(path)
+        return self._answers.get(path)
+
+
+@contextmanager
+def package_registry():
+    """Serve a registry while the context lasts."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            found = registry.answer(self.path)
+            kind, content = found or ("text/plain", b"not here")
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        registry = PackageRegistry(server.server_port)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield registry
+        server.shutdown()
