@@ -58,6 +58,9 @@ RUN: dict[str, Any] = {
     "stderr_truncated": False,
     "usage": {"wall_ms": 4, "cpu_ms": 3, "max_rss_mb": 9, "queue_ms": 0, "egress_bytes": 0, "shared": False},
     "compile": None,
+    "function": None,
+    "version": None,
+    "output": None,
     "artifacts": [ARTIFACT],
     "skipped_artifacts": [{"path": "link", "reason": "symlink"}],
     "skipped_artifacts_count": 1,
@@ -90,6 +93,8 @@ RUN: dict[str, Any] = {
     "finished_at": "2026-11-21T10:00:00.005Z",
     "error": None,
 }
+
+CALL: dict[str, Any] = RUN | {"function": "add", "version": 3, "output": 6, "stdout": "", "artifacts": []}
 
 QUEUED: dict[str, Any] = RUN | {
     "status": "queued",
