@@ -187,6 +187,10 @@ class Run:
     exception: RunException | None = None
     #: `lost`: the context's variables are gone.
     state: str | None = None
+    #: Of a build or a call of a function; `output` is what the handler returned.
+    function: str | None = None
+    version: int | None = None
+    output: Any = None
 
     @property
     def ended(self) -> bool:
@@ -234,6 +238,9 @@ class Run:
             results_dropped=row.number("results_dropped", 0),
             exception=_exception(row.part("exception")),
             state=row.text_or_none("state"),
+            function=row.text_or_none("function"),
+            version=row.number_or_none("version"),
+            output=row.data.get("output"),
         )
 
 
