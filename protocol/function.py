@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from protocol.limits import MIB
+from protocol.limits import KIB, MIB
 
 #: The most bytes of a call's input and of its output, as JSON.
 MAX_INPUT_BYTES = MIB
 MAX_OUTPUT_BYTES = MIB
+#: The most bytes of the schema that inputs must match, as JSON.
+MAX_SCHEMA_BYTES = 64 * KIB
 #: The form in which a handler's output leaves its sandbox: JSON or text in a file, or all that it has printed.
 #: Empty for a run that is no call.
 Returns = Literal["", "json", "text", "stdout"]

@@ -11,13 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.errors import ApiError, invalid
 from api.functions.handlers import LANGUAGES, Source
-from api.functions.schema import MAX_SCHEMA_BYTES, InputSchema
 from api.http.field_names import FieldNames
 from api.http.validation import shape_error
 from api.runs import request_schema
 from api.runs.field_names import SYNONYMS
 from api.runs.requests import FileIn, RunRequest, parse_run
-from protocol.function import MAX_INPUT_BYTES, RESERVED
+from protocol.function import MAX_INPUT_BYTES, MAX_SCHEMA_BYTES, RESERVED
 from protocol.job import MAX_BODY_BYTES, MAX_CODE_BYTES, MAX_ENV, MAX_INLINE_FILES, JobFile
 from protocol.limits import LIMIT_RULES, MIB
 
@@ -165,6 +164,8 @@ def parse_function(data: dict[str, Any], language: str, entry_file: str) -> Func
     run = _as_run(data)
     files = _files(run, body.files or [], handlers.file, entry_file if handlers.driver else "")
     if body.input_schema is not None:
+        from api.functions.schema import InputSchema  # loaded where it is used: it takes memory, and 100 ms
+
         InputSchema(body.input_schema)
     given = {name: data.get(name) for name in ("code", "files", "entrypoint")}
     return FunctionRequest(

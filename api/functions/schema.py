@@ -24,9 +24,9 @@ from referencing.jsonschema import DRAFT202012
 
 from api.errors import ApiError, invalid
 from api.http.validation import shown_name
+from protocol.function import MAX_SCHEMA_BYTES
 
 PARAM = "input_schema"
-MAX_SCHEMA_BYTES = 64 * 1024
 MAX_SCHEMA_DEPTH = 32
 #: Seconds that checking one input may take.
 CHECK_S = 0.5

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from api.functions.handlers import LANGUAGES, Call, Source
-from api.functions.schema import InputSchema
 from config.pieces import PIECE_BYTES
 from protocol.function import PROGRAM_PATH
 from protocol.job import MAX_RECORD_BYTES, JobFile, JobInput
@@ -19,6 +18,7 @@ from records.functions import FunctionBlob
 from storage import Blob
 
 if TYPE_CHECKING:
+    from api.functions.schema import InputSchema
     from records.functions import FunctionVersion
     from storage import BlobStore
 
@@ -105,8 +105,11 @@ def prepare(version: FunctionVersion, source: bytes) -> PreparedCall:
         env=document["env"],
         program=None if program is None else JobInput(PROGRAM_PATH, "artifact", program.sha256, program.size),
     )
-    schema = document["input_schema"]
-    return PreparedCall(call, None if schema is None else InputSchema(schema))
+    if document["input_schema"] is None:
+        return PreparedCall(call, None)
+    from api.functions.schema import InputSchema  # see `requests.parse_function`
+
+    return PreparedCall(call, InputSchema(document["input_schema"]))
 
 
 def _files(language: str, given: dict[str, Any]) -> tuple[JobFile, ...]:

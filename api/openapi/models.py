@@ -240,11 +240,6 @@ class Run(ResponseModel):
     stderr_truncated: bool
     usage: Usage
     compile: Compile | None
-    function: str | None = Field(description="The function that it called, or built.")
-    version: int | None = Field(description="The version of that function.")
-    output: Any = Field(
-        description="What the handler returned; null if it failed, and in all runs that are no calls of a function."
-    )
     artifacts: list[Artifact]
     skipped_artifacts: Annotated[list[SkippedArtifact], Field(max_length=MAX_SKIPPED_LISTED)]
     skipped_artifacts_count: Count
@@ -267,6 +262,11 @@ class Run(ResponseModel):
     exception: RunException | None = Field(description="The exception that ended the cell.")
     results: list[RunResult] = Field(max_length=MAX_RESULTS)
     results_dropped: Count = Field(description="Results beyond 100, or beyond 10 MiB together.")
+    function: str | None = Field(description="The function that it called, or built.")
+    version: int | None = Field(description="The version of that function.")
+    output: Any = Field(
+        description="What the handler returned; null if it failed, and in all runs that are no calls of a function."
+    )
     created_at: Time
     started_at: Time | None
     finished_at: Time | None

@@ -247,9 +247,6 @@ class RunRecord:
             "language": self.language,
         }
         document.update((name, facts[name]) for name in _FACTS)
-        document["function"], document["version"] = self.function, self.version
-        # In front of the artifacts, which are looked for from the end: it may hold anything.
-        document["output"] = None if (output := facts.get("output")) is None else orjson.Fragment(output)
         document["artifacts"] = [artifact_object(item, forgotten_at_ms) for item in result.get("artifacts", ())]
         document["skipped_artifacts"] = result.get("skipped_artifacts", [])
         document["skipped_artifacts_count"] = result.get("skipped_artifacts_count", 0)
@@ -261,6 +258,9 @@ class RunRecord:
         document["session_id"] = self.session_id
         document["external_id"] = self.external_id
         document.update((name, facts.get(name, nothing)) for name, nothing in _NO_CELL.items())
+        document["function"], document["version"] = self.function, self.version
+        # As the results behind the artifacts, which are looked for from the beginning: both may hold anything.
+        document["output"] = None if (output := facts.get("output")) is None else orjson.Fragment(output)
         document["created_at"] = self.created_at
         document["started_at"] = result.get("started_at")
         document["finished_at"] = result.get("finished_at")
