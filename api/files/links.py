@@ -16,10 +16,10 @@ from config.clock import rfc3339
 if TYPE_CHECKING:
     from storage.links import Links
 
-#: These bytes are inside no string of a document, because a quotation mark has a backslash before it there. Metadata,
-#: whose names a client chooses, have strings for values. Results and outputs, which are any JSON, stand behind the
-#: list (checked by tests). So the first place is the list's: it is found without parsing megabytes of output, and
-#: its end by parsing the list alone.
+#: These bytes are inside no string of a document, because a quotation mark has a backslash before it there.
+#: Metadata, whose names a client chooses, have strings for values. Results and outputs, which are any JSON, stand
+#: behind the list (checked by tests). So the first place is the list's: it is found without parsing megabytes of
+#: output, and its end by parsing the list alone.
 _FIELD, _NONE = b'"artifacts":[', b'"artifacts":[]'
 _DECODER = json.JSONDecoder()
 
