@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import time
 from contextlib import suppress
 
 import pytest
 from runyard import AsyncClient, BadRequest, Conflict, NotFound
-
-from tests.clients.conftest import COMMAND, SECONDS
 
 CODE = "def run(input):\n    print('called')\n    return {'sum': sum(input['numbers'])}\n"
 SCHEMA = {"required": ["numbers"], "properties": {"numbers": {"items": {"type": "number"}}}}
@@ -83,43 +80,46 @@ def test_asyncio_has_the_same(service, name):
     asyncio.run(use())
 
 
-def command(service, *arguments, given=None):
-    environment = {**os.environ, "RUNYARD_URL": service.url, "RUNYARD_API_KEY": service.token}
-    return subprocess.run(
-        [*COMMAND, "functions", *arguments], env=environment, input=given, capture_output=True, text=True,
-        timeout=SECONDS, check=False,
-    )  # fmt: skip
+@pytest.fixture
+def command(runyard):
+    """`runyard functions …`: (exit code, stdout, stderr), as text."""
+
+    def typed(*arguments, given=""):
+        code, out, err = runyard("functions", *arguments, stdin=given.encode(), B="2")
+        return code, out.decode(), err.decode()
+
+    return typed
 
 
-def test_a_folder_is_deployed_and_called(service, name, tmp_path):
-    (tmp_path / "function.toml").write_text(
+def test_a_folder_is_deployed_and_called(command, name, tmp_path):
+    folder = tmp_path / "f"
+    folder.mkdir()
+    (folder / "function.toml").write_text(
         f'name = "{name}"\nlanguage = "python"\nentrypoint = "fn.py"\n[limits]\nmemory_mb = 99\n[env]\nA = "1"\n'
         '[input_schema]\ntype = "array"\n'
     )
-    (tmp_path / "fn.py").write_text(
+    (folder / "fn.py").write_text(
         "import os, lib\ndef run(i):\n    print('hi')\n    return [lib.X, os.environ['B'], i]\n"
     )
-    (tmp_path / "lib.py").write_text("X = 'ä'\n")
-    done = command(service, "deploy", str(tmp_path), "--env", "B=2")
-    assert (done.returncode, done.stdout) == (0, f"{name}@1  ready\n"), done.stderr
-    done = command(service, "call", name, "[1]")
-    assert (done.returncode, done.stdout, done.stderr) == (0, '["ä", "2", [1]]\n', "hi\n")
-    done = command(service, "call", name, "-", "--limit", "timeout_ms=5000", "--version", "1", given="[]")
-    assert done.stdout == '["ä", "2", []]\n'
-    for given, code, text in (("{}", 125, "input"), ("{", 2, "JSON")):
-        done = command(service, "call", name, given)
-        assert (done.returncode, text in done.stderr) == (code, True), done.stderr
-    assert name in command(service, "list").stdout
-    (tmp_path / "fn.py").write_text("def run(i): raise ValueError('no')\n")
-    assert command(service, "deploy", str(tmp_path)).returncode == 0
-    done = command(service, "call", name, "[]")
-    assert (done.returncode, done.stdout, "ValueError: no" in done.stderr) == (1, "", True)
-    (tmp_path / "fn.py").write_text("oops(")
-    done = command(service, "deploy", str(tmp_path))
-    assert (done.returncode, "SyntaxError" in done.stderr) == (1, True)
-    assert "SyntaxError" in command(service, "logs", name, "--version", "3").stdout
-    assert command(service, "delete", name).stdout == f"{name}  deleted\n"
-    assert command(service, "logs", name).returncode == 125
+    (folder / "lib.py").write_text("X = 'ä'\n")
+    assert command("deploy", "f", "--env", "B") == (0, f"{name}@1  ready\n", "")
+    assert command("call", name, "[1]") == (0, '["ä", "2", [1]]\n', "hi\n")
+    arguments = ("call", name, "-", "--limit", "timeout_ms=5000", "--version", "1")
+    assert command(*arguments, given="[]") == (0, '["ä", "2", []]\n', "hi\n")
+    for given, expected, text in (("{}", 125, "must be of type array"), ("{", 2, "JSON")):
+        code, _, err = command("call", name, given)
+        assert (code, text in err) == (expected, True), err
+    assert name in command("list")[1]
+    (folder / "fn.py").write_text("import sys\ndef run(i): sys.exit('no good')\n")
+    assert command("deploy", "f")[0] == 0
+    code, out, err = command("call", name, "[]")
+    assert (code, out, "no good" in err) == (1, "", True)
+    (folder / "fn.py").write_text("oops(")
+    code, _, err = command("deploy", "f")
+    assert (code, "SyntaxError" in err) == (1, True)
+    assert "SyntaxError" in command("logs", name, "--version", "3")[1]
+    assert command("delete", name)[:2] == (0, f"{name}  deleted\n")
+    assert command("logs", name)[0] == 125
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ def test_a_folder_is_deployed_and_called(service, name, tmp_path):
         ('language = "python"\nentrypoint = "a"', "name"),
     ],
 )
-def test_a_manifest_that_is_none_is_said(service, tmp_path, manifest, text):
+def test_a_manifest_that_is_none_is_a_usage_error(here, tmp_path, manifest, text):
     if manifest is not None:
         (tmp_path / "function.toml").write_text(manifest)
-    done = command(service, "deploy", str(tmp_path))
-    assert (done.returncode, text in done.stderr) == (2, True), done.stderr
+    code, _, err = here("functions", "deploy", ".")
+    assert (code, text.encode() in err) == (2, True), err
