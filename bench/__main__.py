@@ -25,6 +25,7 @@ from bench import (
     dockerd,
     engines,
     files,
+    functions,
     kernels,
     latency,
     libraries,
@@ -87,6 +88,7 @@ SUBJECTS = {
 }
 #: Measured only where it is named: whether a bound holds, and no figure of the documents.
 BY_NAME = {
+    "functions": Subject(lambda service, effort, _: functions.measure(service, effort.calls * 2), functions.tables),
     "network": Subject(lambda service, effort, _: network.measure(service, effort.calls * 2), network.tables),
     "kernels": Subject(lambda service, effort, _: kernels.measure(service, effort.calls), kernels.tables),
     "sessions": Subject(lambda service, effort, _: sessions.measure(service, effort.calls * 2), sessions.tables),
@@ -160,7 +162,9 @@ def _circumstances() -> dict[str, Any]:
 def _failed(results: dict[str, Any]) -> bool:
     """Whether a bound was broken."""
     return any(
-        row["within"] is False for part in ("memory", "tenants", "dialects") for row in results.get(part, [])
+        row["within"] is False
+        for part in ("memory", "tenants", "dialects", "functions")
+        for row in results.get(part, [])
     )
 
 

@@ -254,6 +254,24 @@ class SettingTable(BaseSettings):
     session_timeout_max_ms: Annotated[int, API] = Field(
         3_600_000, ge=1000, le=86_400_000, description="The longest that a run in a session may take."
     )
+    max_functions: Annotated[int, API] = Field(
+        100, ge=0, le=10_000, description="Maximum number of functions of a key; 0 turns functions off."
+    )
+    functions_quota_mb: Annotated[int, API] = Field(
+        256, ge=1, le=1_048_576, description="MiB that the versions of all functions of a key may take together."
+    )
+    function_versions: Annotated[int, API] = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="Versions of a function that are kept: the newest, and the newest one that is ready.",
+    )
+    cleanup_interval_s: Annotated[float, API_AND_WORKER] = Field(
+        300,
+        ge=1,
+        le=86_400,
+        description="Seconds between the removals of old versions of functions, and of layers that are too many.",
+    )
     max_runs: Annotated[int, API_AND_WORKER] = Field(
         32, ge=1, le=1024, description="Maximum number of concurrent runs."
     )
@@ -323,9 +341,6 @@ class SettingTable(BaseSettings):
             "Disk that layers of packages may use, in MiB; one key may use a quarter of it. The least recently "
             "used are removed first."
         ),
-    )
-    cleanup_interval_s: Annotated[float, WORKER] = Field(
-        300, ge=1, le=86_400, description="Seconds between two removals of layers beyond that bound."
     )
     pypi_url: Annotated[OptionalText, read_by("worker", secret=Secret.PASSWORD)] = Field(
         None,

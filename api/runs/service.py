@@ -304,7 +304,8 @@ class RunService:
 
     def _inputs(self, submission: RunSubmission) -> tuple[JobInput, ...]:
         """Look up the blobs of the files given by id. Raises ApiError that names the first unknown one."""
-        found: list[JobInput] = []
+        use = submission.request.function
+        found: list[JobInput] = [] if use is None else list(use.inputs)
         for item in submission.request.inputs:
             file = self._files.get(submission.caller.id, bounded(item.id))
             if file is None:

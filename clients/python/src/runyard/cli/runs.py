@@ -27,6 +27,7 @@ def runs() -> None:
 @click.option("--after", metavar="ID", help="Continue after this id.")
 @click.option("--status", help="Only runs with this status.")
 @click.option("-r", "--runtime", "language", help="Only runs in this language.")
+@click.option("--function", help="Only builds and calls of this function.")
 @click.option("--oldest-first", is_flag=True, help="List the oldest first.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -36,12 +37,15 @@ def list_(  # one argument per option
     after: str | None,
     status: str | None,
     language: str | None,
+    function: str | None,
     oldest_first: bool,
     json_: bool,
 ) -> None:
     """List the key's runs, newest first."""
     order = "asc" if oldest_first else None
-    page = session.client.runs.list(limit=limit, after=after, order=order, status=status, language=language)
+    page = session.client.runs.list(
+        limit=limit, after=after, order=order, status=status, language=language, function=function
+    )
     if json_:
         as_json([run.raw for run in page.data])
         return

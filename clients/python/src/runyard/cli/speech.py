@@ -28,6 +28,8 @@ _HINTS = {
     "file_not_found": "list your files with `runyard files list`",
     "run_not_found": "list your runs with `runyard runs list`",
     "session_not_found": "list your sessions with `runyard sessions list`",
+    "function_not_found": "list your functions with `runyard functions list`",
+    "function_failed": "see why with `runyard functions logs`",
     "session_ended": "create another one with `runyard sessions create`",
 }
 
