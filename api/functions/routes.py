@@ -50,6 +50,11 @@ _EXAMPLE = {
         "properties": {"numbers": {"type": "array", "items": {"type": "number"}}},
     },
 }
+#: As a run's, but for the last one.
+_BUILD_EVENTS = {
+    media: {"type": "string", "description": "One `Event` each; the data of the last, `result`, are the function."}
+    for media in EVENTS
+}
 #: Of everything that starts a run.
 _RUNS = (
     "limit_below_minimum", "limit_exceeds_maximum", "not_acceptable", "worker_lost", "interrupted",
@@ -73,7 +78,7 @@ _RUNS = (
         200: Answer(
             "The new version of a function that there was; with `stream` the events of the build, closed by "
             "`result`, whose data are the function.",
-            {JSON: Function, **EVENTS},
+            {JSON: Function, **_BUILD_EVENTS},
         ),
         201: Json("The first version of the function.", Function),
         202: Json("The version is being built in the background.", Function),

@@ -114,10 +114,10 @@ def test_a_folder_is_deployed_and_called(command, name, tmp_path):
     assert command("deploy", "f")[0] == 0
     code, out, err = command("call", name, "[]")
     assert (code, out, "no good" in err) == (1, "", True)
-    (folder / "fn.py").write_text("oops(")
+    (folder / "fn.py").write_text("def go(): pass\n")
     code, _, err = command("deploy", "f")
-    assert (code, "SyntaxError" in err) == (1, True)
-    assert "SyntaxError" in command("logs", name, "--version", "3")[1]
+    assert (code, "no function" in err) == (1, True)
+    assert "no function" in command("logs", name, "--version", "3")[1]
     assert command("delete", name)[:2] == (0, f"{name}  deleted\n")
     assert command("logs", name)[0] == 125
 
