@@ -144,19 +144,15 @@ class UnixSessions:
             request["confirm"] = True
         with self._connected(PIECE_S, client_fd) as connection, _reading(source, connection):
             connection.send_line(request)
-            while True:
-                message = connection.line()
-                if "refused" in message:
-                    yield _refusal(message)
-                    return
+            while "event" in (message := connection.line()) or "following" in message:
                 if "following" in message:
                     yield NOTHING_YET
                     continue
                 if "data" in message:
                     message["data"] = base64.b64decode(message["data"])
                 yield message
-                if "event" not in message:
-                    return
+        # Behind the connection: nothing is waited for any more.
+        yield _refusal(message) if "refused" in message else message
 
     def attach(
         self, session_id: str, process: str, after: int | str, *, key: str | None = None, ticket: str | None = None

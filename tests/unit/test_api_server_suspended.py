@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import re
@@ -179,6 +180,22 @@ def test_a_connection_is_kept_after_a_stream_and_a_wait(api, worker):
         assert "x-ratelimit-limit-requests" in reply.headers
         assert json.loads(reply.read()) == {"id": "proc_x", "status": "running"}
     connection.close()
+
+
+def test_a_stream_of_a_process_ends_with_it(api, worker):
+    session = new_session(api)
+    for pause_s in (0.0, 0.5):  # it is suspended in between, or not
+        worker.forget()
+        connection = ask(api, "GET", f"/v1/sessions/{session}/processes/p/events?encoding=base64")
+        (held,) = worker.wait_for(1, "events")
+        data = base64.b64encode(bytes(60_000)).decode()
+        held.say(*[{"event": "stdout", "seq": seq, "data": data, "t_ms": seq} for seq in range(1, 6)])
+        time.sleep(pause_s)
+        held.say({"process": {"id": "proc_x", "status": "ended"}})
+        with closing(connection):
+            *events, last = [json.loads(line) for line in connection.getresponse().read().splitlines()]
+        assert [event["seq"] for event in events if event["event"] == "stdout"] == [1, 2, 3, 4, 5]
+        assert last == {"event": "result", "data": {"id": "proc_x", "status": "ended"}}
 
 
 def test_an_error_at_the_end_of_a_wait_has_its_status(api, worker):
