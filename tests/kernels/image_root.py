@@ -27,6 +27,8 @@ cp -r "$kernels" "$root/upper/opt/runyard"
 chmod -R a+rX "$root/upper"
 mount -t overlay -o "lowerdir=$layers,upperdir=$root/upper,workdir=$root/work" overlay "$root/root"
 root=$root/root
+# Compiled files of the image's kernels, which Python takes unchecked, are not those of this checkout.
+rm -rf "$root"/opt/runyard/*/kernel/__pycache__ "$root"/opt/runyard/*/kernel/*/__pycache__
 mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=0755 tmpfs "$root/dev"
 for name in {" ".join(DEVICES)}; do touch "$root/dev/$name"; mount --bind "/dev/$name" "$root/dev/$name"; done
