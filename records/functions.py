@@ -86,6 +86,8 @@ class BuildEnd:
     at_ms: int
     log: str
     program: FunctionBlob | None = None
+    #: The layer of its packages; None if it has none.
+    layer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class FunctionVersion:
     created_at_ms: int
     updated_at_ms: int
     blobs: tuple[FunctionBlob, ...] = ()
+    layer: str | None = None
 
     def blob(self, part: Literal["source", "program"]) -> FunctionBlob | None:
         """Return the blob of one part; None where there is none."""

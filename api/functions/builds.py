@@ -63,13 +63,13 @@ def build_end(language: str, run: dict[str, Any], at_ms: int) -> BuildEnd:
     if run["status"] == "succeeded":
         program = _program(run) if handlers.is_compiled else None
         if program is not None or not handlers.is_compiled:
-            return BuildEnd("ready", at_ms, log, program)
+            return BuildEnd("ready", at_ms, log, program, run.get("layer"))
         log = joined(log, _NO_PROGRAM)
     elif run["status"] == "error":
         log = joined(log, str(run["error"]["message"]))
     else:
         log = joined(log, _why(run), f"A handler of {language} is: {handlers.signature}")
-    return BuildEnd("failed", at_ms, log)
+    return BuildEnd("failed", at_ms, log, None, run.get("layer"))
 
 
 def log_of(run: dict[str, Any]) -> str:

@@ -105,6 +105,7 @@ class Call:
     source: Source
     limits: dict[str, int | float]
     env: dict[str, str]
+    packages: tuple[str, ...] = ()
     program: JobInput | None = None
 
 
@@ -149,7 +150,8 @@ def _call_request(call: Call, value: object, limits: dict[str, int | float]) -> 
         return _request(call, use, limits, handlers.entry, files, (source.handler, "call"))
     use = replace(use, handler="", inputs=(call.program,), executable=True)
     files = (*(file for file in source.files if not file.path.endswith(handlers.ending)), given)
-    return _request(call, use, limits, PROGRAM_PATH, files, ())
+    # Its packages are in the program.
+    return _request(replace(call, packages=()), use, limits, PROGRAM_PATH, files, ())
 
 
 def input_bytes(handlers: Handlers, value: object) -> bytes:
@@ -177,6 +179,7 @@ def _request(
         stdin="",
         isolation="default",
         metadata={},
+        packages=call.packages,
         function=use,
     )
 

@@ -19,6 +19,7 @@ def document_of(request: FunctionRequest) -> bytes:
         {
             "limits": request.limits,
             "env": request.env,
+            "packages": request.packages,
             "description": request.description,
             "input_schema": request.input_schema,
             "handler": request.source.handler,
@@ -50,12 +51,12 @@ def function_object(found: FunctionVersion, source: bytes | None) -> dict[str, A
         "state": found.state,
         "language": found.language,
         **made_of,
-        "packages": [],
+        "packages": document["packages"],
         "limits": document["limits"],
         "env_names": sorted(document["env"]),
         "description": document["description"],
         "input_schema": document["input_schema"],
-        "layer": None,
+        "layer": found.layer,
         "created_at": rfc3339(found.function_created_at_ms),
         "updated_at": rfc3339(found.updated_at_ms),
     }

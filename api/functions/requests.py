@@ -40,7 +40,7 @@ def _function_schema(schema: dict[str, Any]) -> None:
     )
     fields["files"]["description"] = "Inline files, without an `id`; none at the path of the language's entry file."
     fields["background"]["description"] = "Return immediately with 202 and the function, which is being built."
-    fields["packages"]["description"] = "Not supported yet: must be empty."
+    fields["packages"]["description"] = "As of a run: what its build and its calls have installed."
     fields["description"]["description"] = f"Any text of at most {MAX_DESCRIPTION_BYTES} bytes."
     fields["input_schema"]["description"] = (
         f"JSON Schema 2020-12 that inputs must match; at most {MAX_SCHEMA_BYTES} bytes, no outside references, "
@@ -97,6 +97,7 @@ class FunctionRequest:
     given: dict[str, Any]
     limits: dict[str, int | float]
     env: dict[str, str]
+    packages: tuple[str, ...]
     description: str | None
     input_schema: dict[str, Any] | None
     stream: bool
@@ -155,8 +156,6 @@ def parse_function(data: dict[str, Any], language: str, entry_file: str) -> Func
     if handlers is None:
         message = f"language: {language} has no functions; supported: {', '.join(sorted(LANGUAGES))}"
         raise invalid(message, param="language", code="not_supported")
-    if body.packages:
-        raise invalid("packages: are not supported yet; must be empty", param="packages", code="not_supported")
     if body.description is not None and len(body.description.encode()) > MAX_DESCRIPTION_BYTES:
         size = len(body.description.encode())
         message = f"description: {size} bytes, the maximum is {MAX_DESCRIPTION_BYTES}"
@@ -173,6 +172,7 @@ def parse_function(data: dict[str, Any], language: str, entry_file: str) -> Func
         given=given,
         limits=run.limits,
         env=run.env,
+        packages=run.packages,
         description=body.description,
         input_schema=body.input_schema,
         stream=run.stream,
@@ -191,7 +191,7 @@ def parse_call(data: dict[str, Any]) -> CallRequest:
 
 
 #: The fields of a run that a function, and a call of one, has too.
-_OF_FUNCTION = ("language", "code", "entrypoint", "files", "limits", "env", "stream", "background")
+_OF_FUNCTION = ("language", "code", "entrypoint", "files", "packages", "limits", "env", "stream", "background")
 _OF_CALL = ("limits", "stream", "background")
 
 

@@ -103,6 +103,7 @@ def prepare(version: FunctionVersion, source: bytes) -> PreparedCall:
         source=Source(version.language, document["handler"], _files(version.language, given)),
         limits=document["limits"],
         env=document["env"],
+        packages=tuple(document["packages"]),
         program=None if program is None else JobInput(PROGRAM_PATH, "artifact", program.sha256, program.size),
     )
     if document["input_schema"] is None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _HEAD = (
     table.c.seq, functions.c.owner, functions.c.id, table.c.version, table.c.language, table.c.state,
     table.c.document, table.c.build_run_id, functions.c.created_at_ms.label("first_ms"), table.c.created_at_ms,
-    table.c.updated_at_ms,
+    table.c.updated_at_ms, table.c.layer,
 )  # fmt: skip
 _WHOLE = (*_HEAD, table.c.source, table.c.log)
 _JOINED = table.join(functions, functions.c.seq == table.c.function_seq)
@@ -151,7 +151,13 @@ class SqlFunctions:
         """See `FunctionStore.end_build`."""
         log = end.log.encode("utf-8", "replace")
         more = len(log) + (0 if end.program is None else end.program.size)
-        values = {"state": end.state, "updated_at_ms": end.at_ms, "log": pack(log), "bytes": table.c.bytes + more}
+        values = {
+            "state": end.state,
+            "updated_at_ms": end.at_ms,
+            "log": pack(log),
+            "bytes": table.c.bytes + more,
+            "layer": end.layer,
+        }
 
         def work(connection: Connection) -> bool:
             found = connection.execute(_FIND, {"of": owner, "named": name}).first()
@@ -278,4 +284,5 @@ def _version(row: Any, named: tuple[FunctionBlob, ...]) -> FunctionVersion:  # n
         created_at_ms=row.created_at_ms,
         updated_at_ms=row.updated_at_ms,
         blobs=named,
+        layer=row.layer,
     )

@@ -334,6 +334,7 @@ function_versions = Table(
     Column("document", LargeBinary, nullable=False),
     Column("source", LargeBinary, nullable=False),
     Column("log", LargeBinary, nullable=False),
+    Column("layer", Word),
 )
 Index("ix_function_versions", function_versions.c.function_seq, function_versions.c.version, unique=True)
 _builds = function_versions.c.state == literal_column("'building'")

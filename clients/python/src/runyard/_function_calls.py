@@ -29,6 +29,8 @@ class FunctionOptions(TypedDict, total=False):
 
     entrypoint: str
     files: Sequence[InlineFile]
+    #: Packages that its build and its calls have, such as `requests==2.32.3`.
+    packages: Sequence[str]
     limits: Limits
     env: Mapping[str, str]
     description: str

@@ -37,6 +37,7 @@ def upgrade() -> None:
         sa.Column("document", sa.LargeBinary, nullable=False),
         sa.Column("source", sa.LargeBinary, nullable=False),
         sa.Column("log", sa.LargeBinary, nullable=False),
+        sa.Column("layer", sa.Text),
     )
     op.create_index("ix_function_versions", "function_versions", ["function_seq", "version"], unique=True)
     building = sa.text("state = 'building'")

@@ -19,7 +19,7 @@ from runyard.models import Run
 
 MANIFEST = "function.toml"
 #: The fields of a manifest; all but the first are those of the API.
-FIELDS = frozenset({"name", "language", "entrypoint", "description", "limits", "env", "input_schema"})
+FIELDS = frozenset({"name", "language", "entrypoint", "packages", "description", "limits", "env", "input_schema"})
 _FAILED = 1
 
 
