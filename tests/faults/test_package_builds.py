@@ -160,9 +160,9 @@ def test_simultaneous_requests_make_a_layer_once(shop):
 def test_a_stream_shows_what_the_tool_says(shop):
     shop.registry.pip(wheel("streamed", "1.0", {"streamed.py": ""}))
     events = shop.service.stream("python", "print('done')", packages=["streamed"])
-    said = [event["data"]["output"] for event in events if "output" in event["data"]]
+    said = [event["data"]["output"] for event in events if event["event"] == "info" and "output" in event["data"]]
     assert any("streamed" in line for line in said), events
-    assert [event["data"]["text"] for event in events if event["event"] == "stdout"] == ["done\n"], events
+    assert [event["data"] for event in events if event["event"] == "stdout"] == ["done\n"], events
 
 
 def test_packages_are_for_the_program_and_its_processes_but_not_for_the_agent(shop):
