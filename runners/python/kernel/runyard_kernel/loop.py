@@ -40,7 +40,8 @@ def _leave_the_agent():
     sys.argv[:] = [""]
     sys.path[0] = ""
     # The directory of `%pip install`, which a cell may make.
-    own = os.path.expanduser("~/.local/lib/python%d.%d/site-packages" % sys.version_info[:2])
+    major, minor = sys.version_info[:2]
+    own = os.path.expanduser(f"~/.local/lib/python{major}.{minor}/site-packages")
     if own not in sys.path:
         sys.path.append(own)
 
