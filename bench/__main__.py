@@ -31,6 +31,7 @@ from bench import (
     libraries,
     memory,
     network,
+    packages,
     queueing,
     report,
     sessions,
@@ -90,6 +91,7 @@ SUBJECTS = {
 BY_NAME = {
     "functions": Subject(lambda service, effort, _: functions.measure(service, effort.calls * 2), functions.tables),
     "network": Subject(lambda service, effort, _: network.measure(service, effort.calls * 2), network.tables),
+    "packages": Subject(lambda service, effort, _: packages.measure(service, effort.calls * 2), packages.tables),
     "kernels": Subject(lambda service, effort, _: kernels.measure(service, effort.calls), kernels.tables),
     "sessions": Subject(lambda service, effort, _: sessions.measure(service, effort.calls * 2), sessions.tables),
     "dialects": Subject(lambda service, effort, _: dialects.measure(service, effort.calls * 2), dialects.tables),
