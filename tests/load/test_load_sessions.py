@@ -21,6 +21,9 @@ from tests.support.service import Service
 NUMBER = 512
 #: Of each language, in this order.
 LANGUAGES = ("bash", "python")
+#: Code that leaves something, and code that needs it: python keeps variables, a bash session its files.
+LEAVE = {"bash": "echo 20 > x", "python": "x = 20"}
+NEED = {"bash": "echo $(($(cat x) + 1))", "python": "print(x + 1)"}
 #: Clients that create, use and delete at the same time.
 CLIENTS = 4
 UID_BASE = 0x7900_0000
@@ -98,7 +101,7 @@ def create(service: Service, language: str) -> tuple[str, float]:
     took = time.monotonic() - began
     assert reply.status == 201, reply.body
     path = f"/v1/sessions/{reply.body['id']}"
-    run = service.post(f"{path}/runs", json={"code": "x=20"})
+    run = service.post(f"{path}/runs", json={"code": LEAVE[language]})
     assert run.body["status"] == "succeeded", run.body
     return path, took
 
@@ -106,9 +109,8 @@ def create(service: Service, language: str) -> tuple[str, float]:
 def use(service: Service, path: str) -> float:
     """The seconds of a run that needs what the first one has left."""
     language = service.get(path).body["language"]
-    code = "echo $((x+1))" if language == "bash" else "print(x+1)"
     began = time.monotonic()
-    run = service.post(f"{path}/runs", json={"code": code})
+    run = service.post(f"{path}/runs", json={"code": NEED[language]})
     assert (run.status, run.body.get("stdout")) == (200, "21\n"), run.body
     return time.monotonic() - began
 
