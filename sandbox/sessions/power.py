@@ -41,7 +41,7 @@ class Power:
         #: Called when it has been frozen.
         self.on_frozen: Callable[[], None] = lambda: None
         self._frozen = False
-        #: How often it has been frozen.
+        #: The number of times that it has been frozen.
         self.freezes = 0
         self._tried_at = float("-inf")
         self._awake_s = 0.0
