@@ -40,11 +40,12 @@ def measure(service: Service, count: int) -> list[dict[str, Any]]:
         service.settle()
         paced(alone, count, GAP_S, lambda: client.run(RUN))
         service.settle()
+        without = _percent(service)
         before_mb = _available_mb()
         made.extend(_used_once(client) for _ in range(NUMBER))
         _wait_until_frozen(client)
         each_mb = round((before_mb - _available_mb()) / NUMBER, 1)
-        percent = _percent(service)
+        percent = round(_percent(service) - without, 2)
         paced(beside, count, GAP_S, lambda: client.run(RUN))
         for name in made[:: NUMBER // USED]:
             used.take(partial(_timed_use, client, name))
