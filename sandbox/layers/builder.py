@@ -18,7 +18,7 @@ from protocol.network import NetworkAccess
 from protocol.packages import PackagesFailed
 from sandbox.engines import EngineError
 from sandbox.frames import ProtocolError
-from sandbox.layers.build import BuildOrder, BuiltLayer, LayerBuild, SourceBuild
+from sandbox.layers.build import MAX_TRAFFIC_BYTES, BuildOrder, BuiltLayer, LayerBuild, SourceBuild
 from sandbox.layers.registries import RegistryUnusable
 from sandbox.layers.writer import LayerTooLarge
 from sandbox.network.relay import NetworkRelay
@@ -47,8 +47,6 @@ LEAST_MEMORY_MB = 512
 DISK_SHARE = 0.75
 BUILD_CPUS = 2.0
 BUILD_PIDS = 256
-#: The most that one build may download and upload.
-MAX_TRAFFIC_BYTES = 2 << 30
 #: Source packages of one layer: each takes a builder of its own.
 MAX_SOURCES = 8
 
