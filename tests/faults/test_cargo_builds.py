@@ -69,6 +69,7 @@ fn main() {
 }
 """
 
+CHOSEN = 'pub const IS_MORE: bool = cfg!(feature = "more");'
 KILL = 'fn main() { std::process::Command::new("sh").args(["-c", "kill -9 -1"]).status().unwrap(); }'
 
 
@@ -89,6 +90,7 @@ def shop(service):
                     "src/lib.rs": 'include!(concat!(env!("OUT_DIR"), "/found.rs"));',
                 },
             ),
+            crate("chosen", "1.0.0", {"src/lib.rs": CHOSEN}, features=["more"]),
             crate("needy", "1.0.0", {"src/lib.rs": ""}, ["not-there"]),
             crate("broken", "1.0.0", {"src/lib.rs": 'pub fn f() -> u32 { "text" }'}),
             crate("coverer", "1.0.0", {"build.rs": COVER, "src/lib.rs": ""}),
@@ -139,6 +141,13 @@ def test_a_layer_serves_its_own_key_again_and_no_other(shop):
 def test_a_procedural_macro_is_executed_by_the_compiler(shop):
     run = shop.ran(main("macros::answer!()"), ["macros"])
     assert run["stdout"] == "42\n", run
+
+
+def test_a_crate_has_the_features_that_are_asked_for(shop):
+    run = shop.ran(main("chosen::IS_MORE"), ["chosen[more]"])
+    assert run["stdout"] == "true\n", run
+    error = shop.refused(["chosen[less]"])
+    assert (error["code"], "less" in error["message"]) == ("package_build_failed", True), error
 
 
 def test_a_program_without_packages_has_none(shop):

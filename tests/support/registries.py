@@ -49,18 +49,20 @@ def npm_package(name, version, files, **fields):
     return name, version, manifest, _tar({f"package/{path}": text for path, text in contents.items()})
 
 
-def crate(name, version, files, needs=(), manifest=""):
+def crate(name, version, files, needs=(), manifest="", features=()):
     """Return what `PackageRegistry.cargo` takes: the line of the index and the archive.
 
-    `needs` are the names of crates of any version; `manifest` is added to Cargo.toml.
+    `needs` are the names of crates of any version, `features` its own, which need nothing; `manifest` is added to
+    Cargo.toml.
     """
     about = f'[package]\nname = "{name}"\nversion = "{version}"\nedition = "2021"\n'
+    about += "[features]\n" + "".join(f"{feature} = []\n" for feature in features)
     about += "[dependencies]\n" + "".join(f'{need} = "*"\n' for need in needs) + manifest
     base = f"{name}-{version}"
     archive = _tar({f"{base}/{path}": text for path, text in {"Cargo.toml": about, **files}.items()})
     needed = {"features": [], "optional": False, "default_features": True, "target": None, "kind": "normal"}
     deps = [{"name": need, "req": "*", **needed} for need in needs]
-    row = {"name": name, "vers": version, "deps": deps, "features": {}, "yanked": False}
+    row = {"name": name, "vers": version, "deps": deps, "features": {one: [] for one in features}, "yanked": False}
     return {**row, "cksum": hashlib.sha256(archive).hexdigest()}, archive
 
 

@@ -18,13 +18,13 @@ NEEDED = "location searched: crates index\nrequired by package `{} v0.0.0 (/work
 @pytest.mark.parametrize(
     ("said", "needed_by", "missing"),
     [
-        ("error: no matching package named `alpha` found\n", "runyard-program", "alpha@*"),
+        ("error: no matching package named `alpha` found\n", "runyard-program", "alpha[one]@*"),
         ("error: no matching package found\nsearched package name: `beta-x`\n", "runyard-program", "beta-x@^1"),
         (
             'error: failed to select a version for the requirement `alpha = "^9"`\n'
             "candidate versions found which didn't match: 2.0.0\n",
             "runyard-program",
-            "alpha@*",
+            "alpha[one]@*",
         ),
         ("error: no matching package named `alpha` found\n", "beta-x", None),
         ("error: no matching package named `gamma` found\n", "runyard-program", None),
@@ -33,7 +33,14 @@ NEEDED = "location searched: crates index\nrequired by package `{} v0.0.0 (/work
     ],
 )
 def test_the_missing_entry_is_found_in_what_cargo_says(cargo, said, needed_by, missing):
-    assert cargo._missing(said + NEEDED.format(needed_by), ["alpha@*", "beta-x@^1"]) == missing
+    assert cargo._missing(said + NEEDED.format(needed_by), ["alpha[one]@*", "beta-x@^1"]) == missing
+
+
+def test_an_entry_is_a_dependency_with_its_features(cargo):
+    assert cargo._dependency("serde[derive,rc]@=1.0.219") == (
+        'serde = { version = "=1.0.219", features = ["derive", "rc"] }\n'
+    )
+    assert cargo._dependency("rand@>=0.8, <0.9") == 'rand = { version = ">=0.8, <0.9", features = [] }\n'
 
 
 def test_the_arguments_name_what_lies_in_the_layer(cargo, tmp_path, monkeypatch):

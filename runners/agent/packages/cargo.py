@@ -176,12 +176,19 @@ def _missing(said, entries):
     if not needed_by or needed_by[1] != PROGRAM:
         return None
     name = found[1] or found[2] or found[3]
-    return next((entry for entry in entries if entry.partition("@")[0] == name), None)
+    return next((entry for entry in entries if _name(entry) == name), None)
 
 
 def _dependency(entry):
+    """Return the line of an entry, such as `serde[derive]@1.0.219`, in Cargo.toml."""
     name, _, requirement = entry.partition("@")
-    return f"{name} = {json.dumps(requirement)}\n"
+    _, _, features = name.rstrip("]").partition("[")
+    listed = json.dumps(features.split(",") if features else [])
+    return f"{_name(entry)} = {{ version = {json.dumps(requirement)}, features = {listed} }}\n"
+
+
+def _name(entry):
+    return re.split(r"[\[@]", entry, maxsplit=1)[0]
 
 
 def _built_in():
