@@ -1,9 +1,9 @@
 """Build a layer: a sandbox of the language's image that may reach its registry, and then nothing any more.
 
 The tool downloads and installs, the network is closed, the files are sent and written. Nothing of a package is
-executed until then. A package that the registry has as source alone is built by a sandbox of its own, without a
-network; only its wheel is taken from there, to a fresh builder. A builder has no file and no variable of the run,
-and is always discarded.
+executed while there is a network. Crates are compiled, and so executed, before they are sent. A Python package that
+the registry has as source alone is built by a sandbox of its own, without a network; only its wheel is taken from
+there, to a fresh builder. A builder has no file and no variable of the run, and is always discarded.
 """
 
 from __future__ import annotations
