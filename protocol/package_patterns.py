@@ -76,7 +76,7 @@ def parse_package_pattern(ecosystem: Ecosystem, text: str) -> PackagePattern:
     except ValueError as e:
         raise ValueError(f"{e}; a pattern is the beginning of a name and *, or {FORMS[ecosystem]}") from e
     if request.extras:
-        raise ValueError("must not have extras: a permitted package is permitted with all of them")
+        raise ValueError("must not have extras or features: a permitted package is permitted with all of them")
     if request.is_tag and not request.is_any_version:
         raise ValueError("must not have a tag, which may move to any version")
     bound = "" if request.is_any_version else request.specifier

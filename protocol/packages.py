@@ -34,7 +34,7 @@ FORMS: Final[dict[Ecosystem, str]] = {
     "pip": "a name with version specifiers, such as requests==2.32.3, numpy>=1.26,<3 or httpx[http2]",
     "npm": "name@version, such as lodash@4.17.21, @types/node@^22 or left-pad",
     "go": "module@version, such as github.com/google/uuid@v1.6.0 or golang.org/x/text",
-    "cargo": "name@version-requirement, such as serde@1.0.219, rand@^0.8 or itoa",
+    "cargo": "name@version-requirement, such as serde[derive]@1.0.219, rand@^0.8 or itoa",
 }
 #: A failure of a build, as a client reads it.
 FailureCode = Literal["package_not_found", "package_not_allowed", "package_build_failed"]
@@ -64,6 +64,7 @@ class PackageRequest:
     """One package: its name and version specifier in normal form.
 
     `specifier` is empty for a pip package without one, `latest` (npm, go) or `*` (cargo) for the newest version.
+    `extras` are pip's extras, or the features of a crate beside its default ones.
     """
 
     ecosystem: Ecosystem
@@ -74,10 +75,8 @@ class PackageRequest:
     @property
     def text(self) -> str:
         """Return the entry in normal form."""
-        if self.ecosystem != "pip":
-            return f"{self.name}@{self.specifier}"
         extras = f"[{','.join(self.extras)}]" if self.extras else ""
-        return f"{self.name}{extras}{self.specifier}"
+        return f"{self.name}{extras}{'' if self.ecosystem == 'pip' else '@'}{self.specifier}"
 
     @property
     def identity(self) -> str:
@@ -288,7 +287,8 @@ def _go_version(specifier: str) -> str | None:
 
 # -- cargo -----------------------------------------------------------------------------------------
 
-_CARGO_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_CARGO_NAME = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,63})(?:\[([^\[\]]*)\])?")
+_CARGO_FEATURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.-]*")
 _CARGO_PARTIAL = (
     rf"{_NUMBER}(?:\.(?:{_NUMBER}(?:\.(?:{_NUMBER}(?:-{_IDENTIFIERS})?(?:\+{_IDENTIFIERS})?|\*))?|\*(?:\.\*)?))?"
 )
@@ -297,9 +297,14 @@ _CARGO_COMPARATOR = re.compile(rf"(?:\^|~|[<>]=?|=)?{_CARGO_PARTIAL}")
 
 def _parse_cargo(text: str) -> PackageRequest:
     name, at, requirement = text.partition("@")
-    if not _CARGO_NAME.fullmatch(name):
+    parsed = _CARGO_NAME.fullmatch(name)
+    if parsed is None:
         raise ValueError("has a name that crates cannot have")
-    return PackageRequest("cargo", name, cargo_requirement(requirement) if at else "*")
+    features = {feature.strip(" ") for feature in (parsed[2] or "").split(",") if feature.strip(" ")}
+    if not all(map(_CARGO_FEATURE.fullmatch, features)):
+        raise ValueError("has a feature with a name that features cannot have")
+    specifier = cargo_requirement(requirement) if at else "*"
+    return PackageRequest("cargo", parsed[1], specifier, tuple(sorted(features)))
 
 
 def cargo_requirement(text: str) -> str:

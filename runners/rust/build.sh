@@ -1,6 +1,6 @@
 #!/bin/sh
-# Rust: rustc, its standard library, and LLVM's linker under gcc's driver. Runs inside the base, as root, with this
-# folder as the working directory.
+# Rust: rustc, its standard library, LLVM's linker under gcc's driver, and cargo, which builds layers of packages. Runs
+# inside the base, as root, with this folder as the working directory.
 set -eu
 umask 022
 export DEBIAN_FRONTEND=noninteractive
@@ -11,6 +11,9 @@ apt-get update -q
 apt-get install -q -y --no-install-recommends $wanted
 # What a program is compiled in, and what it is compiled to: a mount of the sandbox's own.
 install -d -m 0755 /opt/build
+# Where the layer of a run with packages has the arguments by which rustc finds them: without one there are none.
+install -d -m 0755 /opt/packages/rust
+: >/opt/packages/rust/arguments
 
 # gcc only calls the linker here: its compilers, headers and sanitizers are a third of what was installed.
 rm -f /usr/libexec/gcc/x86_64-linux-gnu/14/cc1 /usr/libexec/gcc/x86_64-linux-gnu/14/lto1
@@ -25,7 +28,7 @@ strip --strip-debug --preserve-dates /usr/lib/rustlib/x86_64-unknown-linux-gnu/l
 
 # As a run would: the same command.
 printf 'fn main() { println!("{}", 6 * 7) }\n' >/tmp/main.rs
-rustc --edition=2021 --crate-type=bin -C link-arg=-fuse-ld=lld -o /tmp/main /tmp/main.rs
+rustc --edition=2021 --crate-type=bin -C link-arg=-fuse-ld=lld -o /tmp/main @/opt/packages/rust/arguments /tmp/main.rs
 test "$(/tmp/main)" = 42
 sh ./tidy.sh
 

@@ -14,6 +14,7 @@ from sandbox.engines import EngineError
 from sandbox.frames import ProtocolError
 from sandbox.layers.facts import LockedPackage
 from sandbox.layers.parser import LayerParser
+from sandbox.layers.places import PLACES
 from sandbox.layers.registries import certificates, parse_hosts, patterns_of
 from sandbox.layers.steps import StepOutput, read_installed, read_packages, run_step
 from sandbox.layers.writer import LayerWriter, WrittenLayer
@@ -31,6 +32,10 @@ MAIN = b"/opt/runyard/agent/packages/main.py"
 #: The most that a step prints, and the largest wheel that is built from source.
 MAX_ANSWER_BYTES = MIB
 MAX_WHEEL_BYTES = 64 * MIB
+#: The most that one build may download and upload.
+MAX_TRAFFIC_BYTES = 2 << 30
+#: Ecosystems whose packages are compiled, which executes them. Their registry alone knows the host of its files.
+COMPILED = frozenset({"cargo"})
 _WHEEL = re.compile(rb"([A-Za-z0-9][A-Za-z0-9_.+!-]{0,250}\.whl)\n")
 
 
@@ -89,10 +94,13 @@ class LayerBuild:
         If one more package has to be built from its source, that is done instead. Raises PackagesFailed, and what
         ends a sandbox or breaks its protocol.
         """
+        is_compiled = self._order.ecosystem in COMPILED
         index, others = parse_hosts(self._text("hosts", {"index": self._index}))
         for built in sources:
             self._check("put", self._run("put", built.file_name.encode() + b"\n" + built.wheel, _nothing))
         self._open_network(patterns_of(index, others))
+        if is_compiled:
+            self._widen_network(index)
         source = self._install(index)
         if source is not None:
             return self._build_source(index, source)
@@ -100,12 +108,15 @@ class LayerBuild:
         found = {built.package.name.lower(): built.package for built in sources}
         packages = tuple(found.get(one.name.lower(), one) for one in read_packages(self._text("report", {})))
         self._verify(packages)
+        if is_compiled:
+            # From here on this sandbox is hostile. The packages have been reported before.
+            self._check("build", self._run("build", b"", _nothing))
         with LayerWriter(place.with_name(f"{place.name}.new")) as writer:
-            parser = LayerParser(writer)
+            parser = LayerParser(writer, PLACES[self._order.ecosystem])
             self._check("pack", self._run("pack", b"", parser.feed))
             if not parser.is_complete:
                 raise ProtocolError("a layer without its end")
-            return BuiltLayer(writer.keep(place), packages, is_pure=not sources)
+            return BuiltLayer(writer.keep(place), packages, is_pure=not sources and not is_compiled)
 
     def _install(self, index: str) -> str | None:
         """Install what has a wheel. Returns the requirement of a package that has only a source, or None."""
@@ -157,6 +168,13 @@ class LayerBuild:
             channel.close()
         if end is None or end.exit_code != 0:
             raise EngineError("the proxy of a builder cannot be started")
+
+    def _widen_network(self, index: str) -> None:
+        """Permit the hosts that the registry names for its files, too. Nothing was downloaded until now."""
+        _, hosts = parse_hosts(self._text("downloads", self._request(index)))
+        network = self._stream.network
+        if network is not None:
+            network.change(NetworkAccess(patterns_of(index, hosts), most_bytes=MAX_TRAFFIC_BYTES))
 
     def _close_network(self) -> None:
         """Break off every connection, and permit no other: not to the registry either."""

@@ -1,9 +1,9 @@
 """Build a layer: a sandbox of the language's image that may reach its registry, and then nothing any more.
 
 The tool downloads and installs, the network is closed, the files are sent and written. Nothing of a package is
-executed until then. A package that the registry has as source alone is built by a sandbox of its own, without a
-network; only its wheel is taken from there, to a fresh builder. A builder has no file and no variable of the run,
-and is always discarded.
+executed while there is a network. Crates are compiled, and so executed, before they are sent. A Python package that
+the registry has as source alone is built by a sandbox of its own, without a network; only its wheel is taken from
+there, to a fresh builder. A builder has no file and no variable of the run, and is always discarded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from protocol.network import NetworkAccess
 from protocol.packages import PackagesFailed
 from sandbox.engines import EngineError
 from sandbox.frames import ProtocolError
-from sandbox.layers.build import BuildOrder, BuiltLayer, LayerBuild, SourceBuild
+from sandbox.layers.build import MAX_TRAFFIC_BYTES, BuildOrder, BuiltLayer, LayerBuild, SourceBuild
 from sandbox.layers.registries import RegistryUnusable
 from sandbox.layers.writer import LayerTooLarge
 from sandbox.network.relay import NetworkRelay
@@ -47,8 +47,6 @@ LEAST_MEMORY_MB = 512
 DISK_SHARE = 0.75
 BUILD_CPUS = 2.0
 BUILD_PIDS = 256
-#: The most that one build may download and upload.
-MAX_TRAFFIC_BYTES = 2 << 30
 #: Source packages of one layer: each takes a builder of its own.
 MAX_SOURCES = 8
 

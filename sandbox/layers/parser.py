@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sandbox import frames
 from sandbox.frames import ProtocolError, unpack
 from sandbox.layers.entry import MAX_PATH_BYTES, LayerEntry
+from sandbox.layers.places import within_places
 
 if TYPE_CHECKING:
     from sandbox.layers.writer import LayerWriter
@@ -24,8 +25,10 @@ _MAX_SIZE = 1 << 40
 class LayerParser:
     """Passes what arrives on to the writer of a layer. Raises ProtocolError, and what the writer does."""
 
-    def __init__(self, writer: LayerWriter) -> None:
+    def __init__(self, writer: LayerWriter, places: tuple[bytes, ...] | None = None) -> None:
+        """`places` are the paths that the entries must lie in; None permits every path."""
         self._writer = writer
+        self._places = places
         self._held = bytearray()
         self._missing = 0
         self.is_complete = False
@@ -67,7 +70,7 @@ class LayerParser:
             return True
         kind, path, mode, size, target = unpack(fields, FIELDS)
         entry = LayerEntry(kind, path, _octal(mode), frames.number(size, _MAX_SIZE), target)
-        self._writer.add(entry)
+        self._writer.add(entry if self._places is None else within_places(entry, self._places))
         self._missing = entry.size
         return True
 

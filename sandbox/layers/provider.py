@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: The language in whose image the packages of an ecosystem are built: it has the tool.
-BUILDERS: dict[Ecosystem, str] = {"pip": "python", "npm": "node", "go": "go"}
+BUILDERS: dict[Ecosystem, str] = {"pip": "python", "npm": "node", "go": "go", "cargo": "rust"}
 #: A layer may be removed between its look-up and its use, by another process: so often it is looked up again.
 TRIES = 3
 #: An entry that names one version and no other, by ecosystem.

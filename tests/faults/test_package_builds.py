@@ -12,6 +12,7 @@ import pytest
 
 from tests.faults.conftest import SHARED_UIDS
 from tests.support.own_service import OwnService, new_state
+from tests.support.package_shop import Shop
 from tests.support.registries import npm_package, package_registry, sdist, wheel
 
 #: The first run of a language waits for its template.
@@ -37,33 +38,6 @@ def source(name, act, module=None):
             "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
         },
     )
-
-
-class Shop:
-    """A service whose packages come from the tests' registry."""
-
-    def __init__(self, service, registry):
-        self.service = service
-        self.registry = registry
-
-    def ran(self, code, packages, language="python", **fields):
-        """Return a run that was started."""
-        reply = self.run(code, packages, language, **fields)
-        assert reply.status == 200, reply.body
-        return reply.body
-
-    def run(self, code, packages, language="python", **fields):
-        body = {"language": language, "code": code, "packages": packages, **fields}
-        token = body.pop("token", self.service.token)
-        return self.service.post("/v1/runs", json=body, token=token, timeout=120)
-
-    def refused(self, packages, code="1", language="python"):
-        reply = self.run(code, packages, language)
-        assert reply.status == 400, reply.body
-        return reply.body["error"]
-
-    def downloads(self, name):
-        return [path for path in self.registry.asked if path.rpartition("/")[2].startswith(name)]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Registries that the tests start: an index of Python packages and one of npm's, each made of files in memory."""
+"""Registries that the tests start: indexes of Python packages, npm's and crates, each made of files in memory."""
 
 from __future__ import annotations
 
@@ -49,6 +49,23 @@ def npm_package(name, version, files, **fields):
     return name, version, manifest, _tar({f"package/{path}": text for path, text in contents.items()})
 
 
+def crate(name, version, files, needs=(), manifest="", features=()):
+    """Return what `PackageRegistry.cargo` takes: the line of the index and the archive.
+
+    `needs` are the names of crates of any version, `features` its own, which need nothing; `manifest` is added to
+    Cargo.toml.
+    """
+    about = f'[package]\nname = "{name}"\nversion = "{version}"\nedition = "2021"\n'
+    about += "[features]\n" + "".join(f"{feature} = []\n" for feature in features)
+    about += "[dependencies]\n" + "".join(f'{need} = "*"\n' for need in needs) + manifest
+    base = f"{name}-{version}"
+    archive = _tar({f"{base}/{path}": text for path, text in {"Cargo.toml": about, **files}.items()})
+    needed = {"features": [], "optional": False, "default_features": True, "target": None, "kind": "normal"}
+    deps = [{"name": need, "req": "*", **needed} for need in needs]
+    row = {"name": name, "vers": version, "deps": deps, "features": {one: [] for one in features}, "yanked": False}
+    return {**row, "cksum": hashlib.sha256(archive).hexdigest()}, archive
+
+
 def _tar(files):
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:
@@ -79,6 +96,28 @@ class PackageRegistry:
     def npm_url(self):
         return f"{self.url}/npm/"
 
+    @property
+    def cargo_index(self):
+        return f"sparse+{self.url}/crates/"
+
+    def cargo(self, *crates):
+        """Offer crates, as `crate` makes them. The downloads have another host name than the index, as is usual."""
+        port = self.url.rpartition(":")[2]
+        self._offer_json("/crates/config.json", {"dl": f"http://localhost:{port}/crate-files"})
+        for name in {row["name"] for row, _ in crates}:
+            found = [(row, archive) for row, archive in crates if row["name"] == name]
+            folder = (
+                f"{len(name)}" if len(name) < 3 else f"3/{name[0]}" if len(name) == 3 else f"{name[:2]}/{name[2:4]}"
+            )
+            lines = "".join(f"{json.dumps(row)}\n" for row, _ in found)
+            self._answers[f"/crates/{folder}/{name}"] = "text/plain", lines.encode()
+            for row, archive in found:
+                path = f"/crate-files/{name}/{row['vers']}/download"
+                self._answers[path] = "application/octet-stream", archive
+
+    def _offer_json(self, path, data):
+        self._answers[path] = "application/json", json.dumps(data).encode()
+
     def pip(self, *files):
         """Offer Python packages, each a file's name and bytes."""
         by_name = {}
@@ -104,7 +143,7 @@ class PackageRegistry:
                 dist = {"tarball": self.url + path, "integrity": f"sha512-{digest}"}
                 versions[version] = {**manifest, "dist": dist}
             document = {"name": name, "dist-tags": {"latest": max(versions)}, "versions": versions}
-            self._answers[f"/npm/{name}"] = "application/json", json.dumps(document).encode()
+            self._offer_json(f"/npm/{name}", document)
 
     def answer(self, path):
         """Return the type and content for a path; None if there is nothing."""

@@ -119,6 +119,9 @@ def test_what_is_no_entry_is_refused_with_the_form_of_one(ecosystem, text):
         ("cargo", "serde@=1.0.219", "serde@=1.0.219", "1.0.219"),
         ("cargo", "rand@>=0.8,<0.9", "rand@>=0.8, <0.9", None),
         ("cargo", "rand@0.8.*", "rand@0.8.*", None),
+        ("cargo", "serde[rc, derive]@=1.0.219", "serde[derive,rc]@=1.0.219", "1.0.219"),
+        ("cargo", "tokio[full]", "tokio[full]@*", None),
+        ("cargo", "x[]", "x@*", None),
     ],
 )
 def test_a_valid_entry_has_one_normal_form(ecosystem, text, normal, version):
@@ -159,6 +162,10 @@ def test_a_valid_entry_has_one_normal_form(ecosystem, text, normal, version):
         ("cargo", "serde@1 || 2", "requirement"),
         ("cargo", "1serde", "name"),
         ("cargo", "serde/derive", "name"),
+        ("cargo", "serde[dep:x]", "feature"),
+        ("cargo", "serde[a/b]", "feature"),
+        ("cargo", "serde[derive", "name"),
+        ("cargo", "serde@1[derive]", "requirement"),
     ],
 )
 def test_a_message_names_what_is_wrong(ecosystem, text, words):
@@ -173,6 +180,7 @@ def test_a_message_names_what_is_wrong(ecosystem, text, words):
         ("npm", ["lodash@4", "x", "lodash"]),
         ("go", ["x.example/y@v1.0.0", "x.example/z", "x.example/y"]),
         ("cargo", ["serde_json", "x", "Serde-json@1"]),
+        ("cargo", ["serde[rc]", "x", "serde[derive]"]),
     ],
 )
 def test_no_package_twice_under_any_spelling(ecosystem, texts):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sandbox.frames import ProtocolError, pack
 from sandbox.layers.entry import DIRECTORY, FILE, LINK, LayerEntry
 from sandbox.layers.parser import MAX_FIELDS_BYTES, LayerParser
+from sandbox.layers.places import PLACES
 
 
 class Kept:
@@ -125,3 +126,34 @@ def test_what_no_agent_sends_is_refused(data):
 
 def test_a_layer_without_its_end_is_not_complete():
     assert parse(sent(b"directory", b"a", b"755", b"0", b""))[1] is False
+
+
+def test_a_layer_fills_the_places_of_its_ecosystem_alone():
+    kept = Kept()
+    parser = LayerParser(kept, PLACES["cargo"])
+    for path in (b"opt", b"opt/packages", b"opt/packages/rust"):
+        parser.feed(sent(b"directory", path, b"0", b"0", b""))
+    parser.feed(sent(b"file", b"opt/packages/rust/arguments", b"600", b"0", b""))
+    assert [(entry.path, entry.mode) for entry, _ in kept.items] == [
+        (b"opt", 0o755), (b"opt/packages", 0o755), (b"opt/packages/rust", 0), (b"opt/packages/rust/arguments", 0o600)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        (b"directory", b"usr"),
+        (b"directory", b"opt/runyard"),
+        (b"directory", b"opt/packages/rusty"),
+        (b"directory", b"opt/packages/python"),
+        (b"file", b"opt/packages"),
+        (b"link", b"opt"),
+        (b"link", b"opt/packages"),
+        (b"link", b"node_modules"),
+        (b"directory", b""),
+    ],
+)
+def test_a_layer_that_covers_more_of_the_image_is_refused(kind, path):
+    target = b"/etc" if kind == b"link" else b""
+    with pytest.raises(ProtocolError):
+        LayerParser(Kept(), PLACES["cargo"]).feed(sent(kind, path, b"755", b"0", target))

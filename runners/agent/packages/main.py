@@ -1,10 +1,10 @@
 """One step of a build: `python3 -I main.py STEP ECOSYSTEM`; the request is JSON on stdin, the answer on stdout.
 
-`hosts`: the registry. `install`: an object of `missing`, `source` or neither, and the tool's exit status: `missing`
-is the entry of the request that is not in the registry, `source` a requirement that it has as source alone.
-`put`: take a wheel on stdin, after a line with its name. `fetch`: download the source package `source`. `build`:
-build it, without a network. `take`: a line with the wheel's name, and the wheel. `report`: the packages. `pack`:
-the files.
+`hosts`: the registry. `downloads` (cargo): further hosts, which only the registry names. `install`: an object of
+`missing`, `source` or neither, and the tool's exit status: `missing` is the entry of the request that is not in the
+registry, `source` a requirement that it has as source alone. `put`: take a wheel on stdin, after a line with its
+name. `fetch`: download the source package `source`. `build`: build it, or compile the crates (cargo), without a
+network. `take`: a line with the wheel's name, and the wheel. `report`: the packages. `pack`: the files.
 """
 
 import json
@@ -14,10 +14,10 @@ import sys
 
 sys.path.insert(0, "/opt/runyard")
 
-from agent.packages import go, npm, pip, sources
+from agent.packages import cargo, go, npm, pip, sources
 from agent.packages.pack import pack
 
-ECOSYSTEMS = {"pip": pip, "npm": npm, "go": go}
+ECOSYSTEMS = {"pip": pip, "npm": npm, "go": go, "cargo": cargo}
 LAYER = "/work/layer"
 
 
@@ -32,7 +32,7 @@ def main(step, ecosystem):
         take(out)
     elif step == "build":
         prepare({})
-        return tool.build()
+        return tool.build(LAYER)
     elif step == "report":
         answer(tool.report(LAYER))
     else:
@@ -41,9 +41,9 @@ def main(step, ecosystem):
             answer(tool.hosts(request))
             return 0
         prepare(request)
-        if step == "fetch":
+        if step in ("fetch", "downloads"):
             try:
-                answer(tool.fetch(request, request["source"]))
+                answer(tool.downloads(request) if step == "downloads" else tool.fetch(request, request["source"]))
             except OSError as e:
                 print(e, file=sys.stderr)
                 return 1

@@ -63,7 +63,7 @@ def fetch(request, requirement):
     return sources.fetch(request["index"], requirement, lambda command: _argv(request, command))
 
 
-def build():
+def build(_layer):
     """Build the source packages that were downloaded. Returns the exit status."""
     return sources.build()
 

@@ -54,7 +54,7 @@ def find(index, requirement):
         return None
     page = urljoin(index.rstrip("/") + "/", canonicalize_name(wanted.name) + "/")
     try:
-        content, base = _get(page, MAX_PAGE_BYTES)
+        content, base = get(page, MAX_PAGE_BYTES)
     except OSError:
         return None
     links = IndexPage()
@@ -80,7 +80,7 @@ def fetch(index, requirement, pip_argv):
     version, url, sha256 = find(index, requirement) or (None, "", "")
     if version is None:
         raise OSError(f"{requirement} has no source package")
-    content, _ = _get(url, MAX_SOURCE_BYTES)
+    content, _ = get(url, MAX_SOURCE_BYTES)
     digest = hashlib.sha256(content).hexdigest()
     if sha256 and sha256 != digest:
         raise OSError(f"{url.rpartition('/')[2]} is not the file that the index names")
@@ -112,7 +112,7 @@ def build():
     return tool.wait()
 
 
-def _get(url, most):
+def get(url, most):
     """Return the content at a URL, and the URL after redirects. Raises OSError."""
     context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE"))
     opener = urllib.request.build_opener(
