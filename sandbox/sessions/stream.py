@@ -277,7 +277,7 @@ class SessionStream:
         channel.arrived(item)
         if channel.is_closed:
             with self._lock:
-                del self._channels[number]
+                self._channels.pop(number, None)  # another thread may have lost the stream meanwhile
                 self._processes.discard(number)
                 if self._ahead == number:
                     self._ahead = None

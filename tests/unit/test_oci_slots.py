@@ -134,7 +134,10 @@ def test_the_process_holds_nothing_of_the_workers_and_ends_with_it():
     with open("/dev/zero") as other:
         assert other.fileno() > 2
         made = NamespaceMaker()
-        os.close(made.make(BASE, [(0, BASE, 1)]))
+        namespace = made.make(BASE, [(0, BASE, 1)])
+        # A runtime that inherited it would keep it for as long as its sandbox lives.
+        assert not os.get_inheritable(namespace)
+        os.close(namespace)
         held = {os.readlink(f"/proc/{made.pid}/fd/{name}") for name in os.listdir(f"/proc/{made.pid}/fd")}
     assert "/dev/zero" not in held
     assert sum(name.startswith("socket:") for name in held) <= 1 + 2  # its own, and what stdout and stderr may be

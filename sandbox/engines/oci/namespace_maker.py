@@ -7,6 +7,7 @@ itself, and holds nothing but its socket. It ends when the worker has gone.
 
 from __future__ import annotations
 
+import array
 import os
 import signal
 import socket
@@ -50,9 +51,7 @@ class NamespaceMaker:
             with self._lock:
                 self._socket.send(orjson.dumps([owner, mapping]))
                 while True:
-                    said, descriptors, _, _ = socket.recv_fds(
-                        self._socket, MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC
-                    )
+                    said, descriptors = _received(self._socket)
                     about, _, problem = said.partition(b" ")
                     if not said or int(about) == owner:
                         break
@@ -125,3 +124,17 @@ def make_user_namespace(owner: int, mapping: IdMapping) -> int:
         for fd in (ready_read, hold_read):
             os.close(fd)
         os.waitpid(pid, 0)
+
+
+def _received(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """Return a message and its descriptors, closed on exec: every runtime is started from this process.
+
+    `socket.recv_fds` takes flags and does not pass them on (CPython 3.11), so its descriptors would be inherited.
+    """
+    found = array.array("i")
+    space = socket.CMSG_SPACE(found.itemsize)
+    said, ancillary, _, _ = sock.recvmsg(MESSAGE_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(data[: len(data) // found.itemsize * found.itemsize])
+    return said, list(found)
