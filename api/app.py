@@ -10,6 +10,7 @@ from api import errors
 from api.context import EXTENSION, Context
 from api.dialects import mount as dialects
 from api.files import mount as files
+from api.functions import mount as functions
 from api.http.access_log import ENVIRON_KEY, AccessLog
 from api.http.concurrency import Pools
 from api.http.forwarded import TrustedProxies
@@ -48,7 +49,7 @@ class Domain(Protocol):
 
 
 #: In the order in which they are mounted and started: each may use the services of those before it.
-DOMAINS: tuple[Domain, ...] = (system, keys, files, packages, runs, sessions, dialects)
+DOMAINS: tuple[Domain, ...] = (system, keys, files, packages, runs, sessions, functions, dialects)
 
 
 def routes_alone() -> Flask:

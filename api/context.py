@@ -17,6 +17,7 @@ from api.ratelimit.client_address import UNKNOWN, limited_as
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from api.functions.service import FunctionService
     from api.http.access_log import AccessLog
     from api.http.concurrency import Pools
     from api.http.metrics import ApiMetrics
@@ -94,6 +95,8 @@ class Context:
     sessions: SessionService = field(init=False)
     session_worker: UnixSessions = field(init=False)
     websockets: WebSocketPoller = field(init=False)
+    # functions
+    functions: FunctionService = field(init=False)
     # dialects
     dialects: frozenset[str] = frozenset()
     #: Returns whether a path is served without a key, so that its body may be as large as a program.

@@ -25,11 +25,13 @@ from bench import (
     dockerd,
     engines,
     files,
+    functions,
     kernels,
     latency,
     libraries,
     memory,
     network,
+    packages,
     queueing,
     report,
     sessions,
@@ -87,7 +89,9 @@ SUBJECTS = {
 }
 #: Measured only where it is named: whether a bound holds, and no figure of the documents.
 BY_NAME = {
+    "functions": Subject(lambda service, effort, _: functions.measure(service, effort.calls * 2), functions.tables),
     "network": Subject(lambda service, effort, _: network.measure(service, effort.calls * 2), network.tables),
+    "packages": Subject(lambda service, effort, _: packages.measure(service, effort.calls * 2), packages.tables),
     "kernels": Subject(lambda service, effort, _: kernels.measure(service, effort.calls), kernels.tables),
     "sessions": Subject(lambda service, effort, _: sessions.measure(service, effort.calls * 2), sessions.tables),
     "dialects": Subject(lambda service, effort, _: dialects.measure(service, effort.calls * 2), dialects.tables),
@@ -160,7 +164,9 @@ def _circumstances() -> dict[str, Any]:
 def _failed(results: dict[str, Any]) -> bool:
     """Whether a bound was broken."""
     return any(
-        row["within"] is False for part in ("memory", "tenants", "dialects") for row in results.get(part, [])
+        row["within"] is False
+        for part in ("memory", "tenants", "dialects", "functions")
+        for row in results.get(part, [])
     )
 
 

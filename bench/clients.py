@@ -40,9 +40,9 @@ class Client:
             raise RuntimeError(f"{response.status} {raw[:200]!r}")
         return raw
 
-    def post_any(self, path: str, body: bytes) -> bytes:
+    def post_any(self, path: str, body: bytes, method: str = "POST") -> bytes:
         """A POST's answer, whichever 2xx it has. Raises RuntimeError for another status."""
-        response = self._request("POST", path, body, {})
+        response = self._request(method, path, body, {})
         raw = response.read()
         if response.status >= http.client.MULTIPLE_CHOICES:
             raise RuntimeError(f"{response.status} {raw[:200]!r}")

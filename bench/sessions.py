@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bench import bare, programs
+from bench import bare, programs, resting
 from bench.report import Table
 from bench.sampling import Samples, Step, alternated, paced, ratio
 
@@ -41,7 +41,9 @@ FLOOD = "while :; do head -c 1M /dev/zero; done"
 
 
 def measure(service: Service, count: int) -> dict[str, Any]:
-    """`calls`: a row for each call; `flood`: a `stat` alone and beside a process that floods its output."""
+    """`calls`: a row for each call; `flood`: a `stat` alone and beside a process that floods its output; `resting`:
+    what many idle ones cost.
+    """
     client = service.client()
     try:
         with _opened(client, "bash") as shell, _opened(client, "python") as python:
@@ -63,7 +65,7 @@ def measure(service: Service, count: int) -> dict[str, Any]:
         client.close()
     yardstick = found["bare"].ms(0.5)
     rows = [row(name, found[name], yardstick, bound) for name, bound in BOUNDS.items()]
-    return {"calls": rows, "flood": flood}
+    return {"calls": rows, "flood": flood, "resting": resting.measure(service, count)}
 
 
 def rest() -> None:
@@ -163,7 +165,7 @@ def _opened(client: Client, language: str) -> Iterator[str]:
 
 
 def tables(found: dict[str, Any]) -> list[Table]:
-    """The calls, and the flood."""
+    """The calls, the flood, and many idle sessions."""
     flood = Table(
         "`stat` in a session, beside a process of it that floods its output",
         ("alone p50 ms", "beside p50 ms", "beside p99 ms", "more, ms", f"within {FLOOD_MS} ms", "errors"),
@@ -173,7 +175,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
     flood.rows.append(
         (one["alone_p50_ms"], one["beside_p50_ms"], one["beside_p99_ms"], one["more_ms"], within, one["errors"])
     )
-    return [calls_table("Calls of a session", found["calls"]), flood]
+    return [calls_table("Calls of a session", found["calls"]), flood, *resting.tables(found["resting"])]
 
 
 def calls_table(title: str, rows: list[dict[str, Any]]) -> Table:

@@ -202,6 +202,12 @@ class SettingTable(BaseSettings):
     template_minutes: Annotated[float, WORKER] = Field(
         60, gt=0, le=10_080, description="Age in minutes at which a template is replaced."
     )
+    kernel_template_hours: Annotated[float, WORKER] = Field(
+        24,
+        gt=0,
+        le=168,
+        description="Age in hours at which a template of sessions is replaced; at most three of them are alive.",
+    )
     docker_host: Annotated[str, WORKER_AND_OPS] = Field(
         "unix:///var/run/docker.sock", description="The Docker daemon's socket; it must be on this host."
     )
@@ -247,6 +253,24 @@ class SettingTable(BaseSettings):
     )
     session_timeout_max_ms: Annotated[int, API] = Field(
         3_600_000, ge=1000, le=86_400_000, description="The longest that a run in a session may take."
+    )
+    max_functions: Annotated[int, API] = Field(
+        100, ge=0, le=10_000, description="Maximum number of functions of a key; 0 turns functions off."
+    )
+    functions_quota_mb: Annotated[int, API] = Field(
+        256, ge=1, le=1_048_576, description="MiB that the versions of all functions of a key may take together."
+    )
+    function_versions: Annotated[int, API] = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="Versions of a function that are kept: the newest, and the newest one that is ready.",
+    )
+    cleanup_interval_s: Annotated[float, API_AND_WORKER] = Field(
+        300,
+        ge=1,
+        le=86_400,
+        description="Seconds between the removals of old versions of functions, and of layers that are too many.",
     )
     max_runs: Annotated[int, API_AND_WORKER] = Field(
         32, ge=1, le=1024, description="Maximum number of concurrent runs."
@@ -317,9 +341,6 @@ class SettingTable(BaseSettings):
             "Disk that layers of packages may use, in MiB; one key may use a quarter of it. The least recently "
             "used are removed first."
         ),
-    )
-    cleanup_interval_s: Annotated[float, WORKER] = Field(
-        300, ge=1, le=86_400, description="Seconds between two removals of layers beyond that bound."
     )
     pypi_url: Annotated[OptionalText, read_by("worker", secret=Secret.PASSWORD)] = Field(
         None,
@@ -400,7 +421,13 @@ class SettingTable(BaseSettings):
         64,
         ge=1,
         le=1024,
-        description="Maximum number of clients that follow runs or read long responses at the same time.",
+        description="Maximum number of clients that read long responses at the same time.",
+    )
+    streams_max: Annotated[int, API] = Field(
+        1024,
+        ge=1,
+        le=16_384,
+        description="Maximum number of clients that follow events or wait for a process at the same time.",
     )
     uploads_max: Annotated[int, API] = Field(32, ge=1, le=1024, description="Maximum number of concurrent uploads.")
     drain_s: Annotated[float, SERVICE] = Field(

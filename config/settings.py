@@ -223,7 +223,7 @@ class Settings(CheckedSettings):
 
     @property
     def api_threads(self) -> int:
-        """Return the limit of api's threads: the places of all pools and a reserve for health checks.
+        """Return the limit of api's threads: the places of all pools of threads and a reserve for health checks.
 
         Threads are created on demand.
         """
@@ -242,12 +242,21 @@ class Settings(CheckedSettings):
 
     @property
     def reading_places(self) -> int:
-        """Return the number of clients that may follow runs or read long answers, including the reserve."""
+        """Return the number of clients that may read long answers, including the reserve."""
         return self.event_readers + self.reading_reserve
 
     @property
     def reading_reserve(self) -> int:
         return _eighth(self.event_readers)
+
+    @property
+    def stream_places(self) -> int:
+        """Return the number of clients that may follow events, including the reserve. They hold no thread."""
+        return self.streams_max + self.stream_reserve
+
+    @property
+    def stream_reserve(self) -> int:
+        return _eighth(self.streams_max)
 
     @property
     def upload_places(self) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from protocol.job import Job
 from protocol.result import Refusal
+
+if TYPE_CHECKING:
+    from dispatch.source import MessageSource
 
 
 class DispatchError(Exception):
@@ -66,10 +69,13 @@ class Dispatcher(Protocol):
         """
         ...
 
-    def stream(self, job: Job, *, client_fd: int | None = None) -> Generator[dict[str, Any], None, None]:
+    def stream(
+        self, job: Job, *, client_fd: int | None = None, source: MessageSource | None = None
+    ) -> Generator[dict[str, Any], None, None]:
         """Run a job and yield its events, at last `{"result": …}`, or else `{"refused": …}` alone.
 
-        The result is acknowledged when the iterator is asked for more. Raises as `run` does.
+        The result is acknowledged when the iterator is asked for more. `source` tells where the next event comes
+        from. Raises as `run` does.
         """
         ...
 
@@ -81,9 +87,12 @@ class Dispatcher(Protocol):
         """Have a live run end `cancelled`; False if the worker has none of that id. Raises WorkerUnavailable."""
         ...
 
-    def events(self, run_id: str, after: int, *, client_fd: int | None = None) -> Iterator[dict[str, Any]]:
+    def events(
+        self, run_id: str, after: int, *, client_fd: int | None = None, source: MessageSource | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Yield a live run's events with a number greater than `after`, until it has ended.
 
+        `source` tells where the next event comes from; with it NOTHING_YET is yielded when the worker was asked.
         Raises EventsUnknown, WorkerUnavailable, WorkerLost, ClientGone.
         """
         ...

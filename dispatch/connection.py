@@ -22,6 +22,7 @@ import orjson
 
 from config.turn import waiting
 from dispatch import ClientGone
+from dispatch.source import NOTHING_YET
 
 #: Two streams of 8 MiB, where JSON makes six bytes of a control character, and a margin.
 MAX_LINE_BYTES = 128 * 1024 * 1024
@@ -47,7 +48,7 @@ class ConnectionLost(Exception):
 class WorkerConnection:
     """One connection: a socket, what was read beyond the last line, and a poll object for both ends."""
 
-    __slots__ = ("_asked", "_buffer", "_fd", "_poll", "_sock")
+    __slots__ = ("_asked", "_buffer", "_fd", "_is_expired", "_poll", "_sock")
 
     def __init__(self, path: str) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -63,6 +64,7 @@ class WorkerConnection:
         self._buffer = bytearray()
         #: True if a whole line was sent.
         self._asked = False
+        self._is_expired = False
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
 
@@ -76,17 +78,39 @@ class WorkerConnection:
                 self._sock.send(LEAVE, socket.MSG_DONTWAIT)
         self._sock.close()
 
+    def fileno(self) -> int:
+        return self._fd
+
+    def has_message(self) -> bool:
+        """Return whether a whole line is there to be read."""
+        return b"\n" in self._buffer
+
+    def expire(self) -> None:
+        """Make the next wait fail, as if its time were over."""
+        self._is_expired = True
+
+    def abandon(self) -> None:
+        """Let `leave` close the connection as a killed process does."""
+        self._asked = False
+
     def is_fresh(self) -> bool:
         """Return whether a kept connection can carry a request: anything to read on it is an end or an error."""
         return not self._buffer and not self._poll.poll(0)
 
     def messages(
-        self, line: bytes, allowed_s: float, *, client_fd: int | None, per_message: bool = False
+        self,
+        line: bytes,
+        allowed_s: float,
+        *,
+        client_fd: int | None,
+        per_message: bool = False,
+        tells: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """Send a line and yield the answer line by line, as long as the caller iterates.
 
         It may take `allowed_s` in all, or for each message (`per_message`). The caller decides
         which message is the last, and must read no further; until then the connection is good for nothing else.
+        With `tells` NOTHING_YET comes first, when the line has been sent.
         Raises NotDelivered, ConnectionLost, and ClientGone when the peer of `client_fd` goes away.
         """
         if client_fd is not None:
@@ -96,6 +120,8 @@ class WorkerConnection:
             self._send(line)
             self._asked = True
             answered = False
+            if tells:
+                yield NOTHING_YET
             deadline = time.monotonic() + allowed_s
             while True:
                 message = self._message(self._line(deadline, answered=answered))
@@ -140,7 +166,7 @@ class WorkerConnection:
     def _wait(self, deadline: float) -> list[int]:
         """Return the descriptors on which something happened; none when the deadline passed."""
         remaining = deadline - time.monotonic()
-        if remaining <= 0:
+        if remaining <= 0 or self._is_expired:
             return []
         with waiting():
             return [fd for fd, _ in self._poll.poll(remaining * 1000)]

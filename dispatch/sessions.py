@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import base64
-import select
 import socket
 import struct
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
-
-from config.pieces import PIECE_BYTES
-from config.turn import waiting
-from dispatch import ClientGone, WorkerLost, WorkerUnavailable
+from dispatch import WorkerLost, WorkerUnavailable
+from dispatch.session_connection import SessionConnection
+from dispatch.source import NOTHING_YET
 from dispatch.unix import DEFAULT_PACKAGES_S
 from protocol.codec import encode_inputs
 from protocol.result import Refusal
@@ -21,8 +18,10 @@ from protocol.session import encode_session
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from dispatch.source import MessageSource
     from protocol.job import JobInput
     from protocol.session import SessionSpec
 
@@ -33,11 +32,6 @@ ANSWER_S = 30.0
 PIECE_S = 60.0
 #: All stored files of a new session, each of which the sandbox takes within its own time.
 PLACE_S = 600.0
-LENGTH_BYTES = 4
-MAX_PIECE_BYTES = 1024 * 1024
-_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
-#: A list of 10 000 entries with long names.
-MAX_LINE_BYTES = 256 * 1024 * 1024
 
 
 class ProcessConnection(NamedTuple):
@@ -102,6 +96,27 @@ class UnixSessions:
             request["wait_s"] = wait_s
         return self._ask(answer, request, ANSWER_S + wait_s, client_fd)
 
+    def asking(
+        self,
+        do: str,
+        session_id: str,
+        key: str,
+        answer: str,
+        *,
+        wait_s: float,
+        client_fd: int | None,
+        source: MessageSource,
+        **fields: Any,  # noqa: ANN401  # JSON
+    ) -> Generator[Any, None, None]:
+        """Ask as `ask` does: yield NOTHING_YET when that has been sent, and then the answer."""
+        request = {"do": do, "id": session_id, "key": key, "wait_s": wait_s, **fields}
+        allowed_s = ANSWER_S + wait_s
+        with self._connected(allowed_s, client_fd) as connection, source.reading(connection, allowed_s):
+            connection.send_line(request)
+            yield NOTHING_YET
+            message = connection.line()
+        yield _refusal(message) if "refused" in message else message.get(answer)
+
     def events(
         self,
         session_id: str,
@@ -112,29 +127,32 @@ class UnixSessions:
         client_fd: int | None = None,
         kill_if_gone: bool = False,
         announce: bool = False,
+        source: MessageSource | None = None,
     ) -> Iterator[dict[str, Any] | Refusal]:
         """Yield the output of a process as `{"event","seq","data" (bytes),"t_ms"}`, at last `{"process":{…}}`.
 
         With `announce` an `info` with the process comes first. Raises ClientGone when the peer of `client_fd` goes
-        away; with `kill_if_gone` that kills the process.
+        away; with `kill_if_gone` that kills the process. `source` tells where the next event comes from; with it
+        NOTHING_YET is yielded first, unless the worker refuses.
         """
         request = {"do": "events", "id": session_id, "key": key, "p": process, "after": after}
         if kill_if_gone:
             request["kill_if_gone"] = True
         if announce:
             request["announce"] = True
-        with self._connected(PIECE_S, client_fd) as connection:
+        if source is not None:
+            request["confirm"] = True
+        with self._connected(PIECE_S, client_fd) as connection, _reading(source, connection):
             connection.send_line(request)
-            while True:
-                message = connection.line()
-                if "refused" in message:
-                    yield _refusal(message)
-                    return
+            while "event" in (message := connection.line()) or "following" in message:
+                if "following" in message:
+                    yield NOTHING_YET
+                    continue
                 if "data" in message:
                     message["data"] = base64.b64decode(message["data"])
                 yield message
-                if "event" not in message:
-                    return
+        # Behind the connection: nothing is waited for any more.
+        yield _refusal(message) if "refused" in message else message
 
     def attach(
         self, session_id: str, process: str, after: int | str, *, key: str | None = None, ticket: str | None = None
@@ -184,11 +202,22 @@ class UnixSessions:
         return self.send_file(session_id, key, "write", arguments, pieces)
 
     def watch(
-        self, session_id: str, key: str, path: bytes, *, recursive: bool
+        self,
+        session_id: str,
+        key: str,
+        path: bytes,
+        *,
+        recursive: bool,
+        client_fd: int | None = None,
+        source: MessageSource | None = None,
     ) -> Generator[dict[str, Any] | Refusal, None, None]:
-        """Yield the changes of a directory as `{"event","seq","path","to"}`, and `{"alive":true}` now and then."""
+        """Yield `{"watching":{}}`, then the changes of a directory as `{"event","seq","path","to"}`.
+
+        `{"alive":true}` comes now and then. `source` tells where the next message comes from. Raises ClientGone
+        when the peer of `client_fd` goes away.
+        """
         fields = {"path": path.decode("latin-1"), "recursive": recursive}
-        with self._connected(PIECE_S) as connection:
+        with self._connected(PIECE_S, client_fd) as connection, _reading(source, connection):
             connection.send_line({"do": "watch", "id": session_id, "key": key, **fields})
             while "watched" not in (message := connection.line()):
                 if "refused" in message:
@@ -251,7 +280,7 @@ class UnixSessions:
         return found
 
     @contextmanager
-    def _connected(self, allowed_s: float, client_fd: int | None = None) -> Iterator[_SessionConnection]:
+    def _connected(self, allowed_s: float, client_fd: int | None = None) -> Iterator[SessionConnection]:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             sock.settimeout(CONNECT_TIMEOUT_S)
@@ -261,7 +290,7 @@ class UnixSessions:
             raise WorkerUnavailable("no worker listens") from e
         sock.settimeout(allowed_s)
         try:
-            yield _SessionConnection(sock, allowed_s, client_fd)
+            yield SessionConnection(sock, allowed_s, client_fd)
         except OSError as e:
             raise WorkerLost("the worker went away") from e
         finally:
@@ -272,87 +301,8 @@ class UnixSessions:
                 sock.close()
 
 
-class _SessionConnection:
-    """One connection: lines of JSON, and pieces of bytes with their length in front."""
-
-    def __init__(self, sock: socket.socket, allowed_s: float, client_fd: int | None) -> None:
-        self._sock = sock
-        self._buffer = bytearray()
-        self._allowed_s = allowed_s
-        self._poller: select.poll | None = None
-        if client_fd is not None:
-            self._poller = select.poll()
-            self._poller.register(sock, select.POLLIN)
-            self._poller.register(client_fd, _GONE)
-
-    def detach(self) -> socket.socket:
-        """Return the socket, which is somebody else's from now on."""
-        return socket.socket(fileno=self._sock.detach())
-
-    def send_line(self, request: dict[str, Any]) -> None:
-        self._sock.sendall(orjson.dumps({"op": "session", **request}, option=orjson.OPT_APPEND_NEWLINE))
-
-    def send_piece(self, data: bytes) -> None:
-        with waiting():
-            for at in range(0, len(data) or 1, MAX_PIECE_BYTES):
-                piece = data[at : at + MAX_PIECE_BYTES]
-                self._sock.sendall(len(piece).to_bytes(LENGTH_BYTES, "big") + piece)
-
-    def is_answered(self) -> bool:
-        """Return whether the worker has answered, or gone: it wants no more of what is being sent."""
-        poller = select.poll()
-        poller.register(self._sock, select.POLLIN)
-        return bool(poller.poll(0))
-
-    def line(self, *, alone: bool = False) -> dict[str, Any]:
-        """Read a line; one that is `alone` without anything of what follows it."""
-        searched = 0
-        while (end := self._buffer.find(b"\n", searched)) < 0:
-            searched = len(self._buffer)
-            if searched > MAX_LINE_BYTES:
-                raise WorkerLost("the answer is too long")
-            self._receive(_to_newline(self._sock) if alone else PIECE_BYTES)
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        try:
-            message = orjson.loads(line)
-        except ValueError as e:
-            raise WorkerLost("the answer is not JSON") from e
-        if not isinstance(message, dict):
-            raise WorkerLost("the answer is not an object")
-        return message
-
-    def pieces(self) -> Iterator[bytes]:
-        while size := int.from_bytes(self._exactly(LENGTH_BYTES), "big"):
-            yield self._exactly(size)
-
-    def _exactly(self, size: int) -> bytes:
-        while len(self._buffer) < size:
-            self._receive()
-        found = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return found
-
-    def _receive(self, size: int = PIECE_BYTES) -> None:
-        with waiting():
-            if self._poller is not None:
-                self._wait(self._poller)
-            data = self._sock.recv(size)
-        if not data:
-            raise WorkerLost("the connection was closed")
-        self._buffer += data
-
-    def _wait(self, poller: select.poll) -> None:
-        ready = [fd for fd, _ in poller.poll(self._allowed_s * 1000)]
-        if ready and self._sock.fileno() not in ready:
-            raise ClientGone
-
-
-def _to_newline(sock: socket.socket) -> int:
-    """Return how many bytes to receive to get a line, or what there is of one, and nothing behind it."""
-    with waiting():
-        ahead = sock.recv(PIECE_BYTES, socket.MSG_PEEK)
-    return ahead.find(b"\n") + 1 or max(1, len(ahead))
+def _reading(source: MessageSource | None, connection: SessionConnection) -> AbstractContextManager[None]:
+    return nullcontext() if source is None else source.reading(connection, PIECE_S)
 
 
 def _file(session_id: str, key: str, name: str, arguments: list[bytes]) -> dict[str, Any]:

@@ -13,19 +13,22 @@ is certain that nothing was started may the job be sent again, and only when the
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from dispatch import EventsUnknown, FeedItem, WorkerLost, WorkerUnavailable
 from dispatch.connection import ConnectionLost, NotDelivered, WorkerConnection
+from dispatch.source import NOTHING_YET
 from protocol.codec import encode_job
 from protocol.job import Job
 from protocol.result import Refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from dispatch.source import MessageSource
 
 STATUS_TIMEOUT_S = 5.0
 FORGET_TIMEOUT_S = 60.0
@@ -76,9 +79,9 @@ class UnixDispatcher:
                     break  # to leave without asking for more is not to acknowledge
         return message["result"] if "result" in message else _refusal(message.get("refused"))
 
-    def stream(self, job: Job, *, client_fd: int | None = None) -> Messages:
+    def stream(self, job: Job, *, client_fd: int | None = None, source: MessageSource | None = None) -> Messages:
         """Run a job and yield its events; see `dispatch.Dispatcher.stream`."""
-        return self._job(job, "stream", client_fd)
+        return self._job(job, "stream", client_fd, source)
 
     def submit(self, job: Job) -> Refusal | None:
         """Hand a job over without waiting for its end; see `dispatch.Dispatcher.submit`."""
@@ -90,13 +93,18 @@ class UnixDispatcher:
         (message,) = self._ask({"op": "cancel", "run_id": run_id}, ("cancel",))
         return bool(message["cancel"].get("known"))
 
-    def events(self, run_id: str, after: int, *, client_fd: int | None = None) -> Messages:
+    def events(
+        self, run_id: str, after: int, *, client_fd: int | None = None, source: MessageSource | None = None
+    ) -> Messages:
         """Follow a live run; see `dispatch.Dispatcher.events`."""
         line = _line({"op": "events", "run_id": run_id, "after": after})
         last = ("followed", "refused")
+        tells = source is not None
         try:
-            for message in self._exchange(line, EVENT_TIMEOUT_S, client_fd, last, per_message=True):
-                if "event" in message:
+            for message in self._exchange(
+                line, EVENT_TIMEOUT_S, client_fd, last, per_message=True, source=source, tells=tells
+            ):
+                if message is NOTHING_YET or "event" in message:
                     yield message
                 elif not message.get("followed", {}).get("known"):
                     raise EventsUnknown(run_id)
@@ -162,7 +170,7 @@ class UnixDispatcher:
 
     # -- exchanges ---------------------------------------------------------------------------------
 
-    def _job(self, job: Job, mode: str, client_fd: int | None) -> Messages:
+    def _job(self, job: Job, mode: str, client_fd: int | None, source: MessageSource | None = None) -> Messages:
         """Yield the messages of a run; the last is a result (acknowledged when more is asked for) or a refusal."""
         timeout_s = job.limits.get("timeout_ms", DEFAULT_TIMEOUT_MS) / 1000
         allowed_s = timeout_s + self._queue_wait_s + RUN_MARGIN_S
@@ -172,7 +180,9 @@ class UnixDispatcher:
             allowed_s = COLLECT_S
         last = ("result", "refused")
         try:
-            yield from self._exchange(_job_line(job, mode), allowed_s, client_fd, last, run_id=job.run_id)
+            yield from self._exchange(
+                _job_line(job, mode), allowed_s, client_fd, last, run_id=job.run_id, source=source
+            )
         except ConnectionLost as e:
             raise WorkerLost(str(e)) from e
 
@@ -197,25 +207,31 @@ class UnixDispatcher:
         *,
         run_id: str | None = None,
         per_message: bool = False,
+        source: MessageSource | None = None,
+        tells: bool = False,
     ) -> Messages:
         """Yield the messages that answer a line, up to one of the kinds in `last`.
 
         They may take `allowed_s` in all, or each (`per_message`). The result of `run_id` is acknowledged when the
         next message is requested. An end before that leaves the connection, which cancels what it waits for.
+        `source` tells where the next message comes from; with `tells` NOTHING_YET comes first.
         """
         connection, kept = self._take()
         finished = False
         try:
             while not finished:
                 try:
-                    answers = connection.messages(line, allowed_s, client_fd=client_fd, per_message=per_message)
-                    for message in answers:
-                        finished = any(isinstance(message.get(kind), dict) for kind in last)
-                        if not finished and last and "event" not in message:
-                            raise ConnectionLost("the answer is none of those agreed on")
-                        yield message
-                        if finished:
-                            break
+                    answers = connection.messages(
+                        line, allowed_s, client_fd=client_fd, per_message=per_message, tells=tells
+                    )
+                    with nullcontext() if source is None else source.reading(connection, allowed_s):
+                        for message in answers:
+                            finished = any(isinstance(message.get(kind), dict) for kind in last)
+                            if not finished and last and "event" not in message and message is not NOTHING_YET:
+                                raise ConnectionLost("the answer is none of those agreed on")
+                            yield message
+                            if finished:
+                                break
                 except NotDelivered as e:
                     connection.close()
                     if not kept:

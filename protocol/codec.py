@@ -11,6 +11,7 @@ import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from protocol.function import RETURNS
 from protocol.job import Job, JobFile, JobInput
 from protocol.limits import JobInvalid
 from protocol.network import decode_network, encode_network
@@ -19,8 +20,14 @@ from protocol.package_names import decode_packages
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_TEXT = ("run_id", "language", "stdin", "key", "session", "outputs", "context")
+_TEXT = ("run_id", "language", "stdin", "key", "session", "outputs", "context", "handler")
 _OPTIONAL_TEXT = ("code", "entrypoint")
+#: The fields with a few values, the default first.
+_CHOICES = (
+    ("isolation", ("default", "container", "gvisor")),
+    ("interpreter", ("warm", "cold")),
+    ("returns", RETURNS),
+)
 #: For the log and the traces: not worth a refusal, and not taken when it is not what it should be.
 _MARKS = {"request_id": re.compile(r"[A-Za-z0-9._-]{1,64}"), "traceparent": re.compile(r"[0-9a-f-]{55}")}
 
@@ -52,12 +59,12 @@ def decode_job(data: object) -> Job:
     for name in _OPTIONAL_TEXT:
         value = data.get(name)
         values[name] = None if value is None else _text(name, value)
-    for name, allowed in (("isolation", ("default", "container", "gvisor")), ("interpreter", ("warm", "cold"))):
+    for name, allowed in _CHOICES:
         value = data.get(name, allowed[0])
         if value not in allowed:
-            raise JobInvalid(f"{name}: must be one of {', '.join(allowed)}", param=name)
+            raise JobInvalid(f"{name}: must be one of {', '.join(filter(None, allowed))}", param=name)
         values[name] = value
-    for name in ("live", "ends_when_cut", "stdin_open", "results"):
+    for name in ("live", "ends_when_cut", "stdin_open", "results", "executable"):
         if not isinstance(flag := data.get(name, False), bool):
             raise JobInvalid(f"{name}: must be true or false", param=name, code="invalid_type")
         values[name] = flag

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from protocol.function import Returns
 from protocol.limits import KIB, MIB
 from protocol.network import NetworkAccess
 
@@ -136,6 +137,11 @@ class Job:
     stdin_open: bool = False
     #: The packages that its sandbox is to have, in the order of the request.
     packages: tuple[str, ...] = ()
+    #: Of a call of a function: the file with the handler, and the form of its output; empty for all other runs.
+    handler: str = ""
+    returns: Returns = ""
+    #: True if `entrypoint` names one of `inputs`, a program that is started itself: nothing is compiled.
+    executable: bool = False
 
     @property
     def size(self) -> int:

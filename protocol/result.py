@@ -58,10 +58,10 @@ class Artifact:
 class OutputBlob:
     """An output that is stored as a blob of the artifacts' area, in UTF-8, in addition to the result.
 
-    Results are a list in JSON.
+    Results are a list in JSON, the output of a function any JSON.
     """
 
-    part: Literal["stdout", "stderr", "results"]
+    part: Literal["stdout", "stderr", "results", "output"]
     sha256: str
     size: int
 
@@ -135,6 +135,8 @@ class Result:
     results_dropped: int = 0
     #: The layer of the packages that were asked for.
     layer: str | None = None
+    #: The output of a function as JSON on one line; None for all other runs, and where there is none.
+    output: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return data for orjson, with the fields named as in API.md."""

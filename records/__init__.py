@@ -6,7 +6,7 @@
     records.close()
 
 Each part is described by the Protocols in `records.runs`, `.files`, `.keys`, `.usage`, `.leases`,
-`.sessions`, `.tenants` and `.retention`.
+`.sessions`, `.functions`, `.tenants` and `.retention`.
 No code outside this package sees SQL. SQLAlchemy is loaded when a database is opened, not before.
 """
 
@@ -21,6 +21,7 @@ from records.leases import LEASE_MS
 
 if TYPE_CHECKING:
     from records.files import FileStore
+    from records.functions import FunctionStore
     from records.keys import KeyStore
     from records.leases import LeaseStore
     from records.retention import RetentionStore
@@ -41,6 +42,7 @@ class Records:
     retention: RetentionStore
     leases: LeaseStore
     sessions: SessionStore
+    functions: FunctionStore
     tenants: TenantStore
     #: Raises RecordsUnavailable if the database does not answer.
     ping: Callable[[], None]
@@ -75,6 +77,7 @@ def open_records(
     """
     from records.sql.database import Database, parse_url
     from records.sql.files import SqlFiles
+    from records.sql.functions import SqlFunctions
     from records.sql.keys import SqlKeys
     from records.sql.leases import SqlLeases
     from records.sql.retention import SqlRetention
@@ -95,6 +98,7 @@ def open_records(
         retention=SqlRetention(database, runs, files),
         leases=SqlLeases(database, lease_ms),
         sessions=SqlSessions(database, usage, instance),
+        functions=SqlFunctions(database, files),
         tenants=SqlTenants(database),
         ping=database.ping,
         close=database.close,

@@ -32,7 +32,7 @@ IDEMPOTENCY_MS = 24 * 3600 * 1000
 class RunBlob:
     """A part of a run that is too large for a record: the bytes are in storage, in the area of who wrote them."""
 
-    part: Literal["request", "stdout", "stderr", "results"]
+    part: Literal["request", "stdout", "stderr", "results", "output"]
     area: Area
     sha256: str
     size: int
@@ -64,6 +64,8 @@ class NewRun:
     #: The session that it runs in, and a name of the client's own that no other run of its key has.
     session_id: str | None = None
     external_id: str | None = None
+    #: The function that it calls or builds.
+    function: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ class RunFilter:
     error: str | None = None
     session_id: str | None = None
     external_id: str | None = None
+    function: str | None = None
 
 
 class RunStore(Protocol):

@@ -27,6 +27,7 @@ from sandbox.admission.control import (
 from sandbox.agent_client.client import AgentClient, Storage
 from sandbox.agent_client.report import AgentReport, CompileOutcome
 from sandbox.engines import EngineError, Sandbox
+from sandbox.function_output import with_output
 from sandbox.languages import Catalogue
 from sandbox.lock_watch import LockWatch
 from sandbox.network.relay import NetworkRelay
@@ -283,7 +284,8 @@ class Executor:
             if network is not None:
                 facts = replace(facts, network="proxy")
             result = _result(plan, spoken, facts, started_at, queue_ms, live, sandbox)
-            outputs = store_outputs(self._storage, result.stdout, result.stderr)
+            result = with_output(result, plan.returns, spoken.output)
+            outputs = store_outputs(self._storage, result.stdout, result.stderr, output=result.output)
             return replace(result, outputs=outputs) if outputs else result
         except (EngineError, OSError):
             log.exception("a run failed through the service's fault")

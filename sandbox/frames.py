@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 #: Increase it with every change of the frames or their payloads: host and agent must have the same.
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 _HEADER = struct.Struct(">BHI")
 HEADER_BYTES = _HEADER.size
 #: The channel of a single-use run, the only one that is open until the sandbox becomes a session's.

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before they are imported: their assertions show the values compared, as those of test modules do.
 pytest.register_assert_rewrite("tests.support")
@@ -17,6 +18,10 @@ from tests.support.quick import is_quick  # noqa: E402
 from tests.support.service import PORT, STATE, Service, make  # noqa: E402
 
 READY_TIMEOUT_S = 600
+
+# No example has a deadline: on a busy machine any of them may be slow, and none of these tests is about speed.
+settings.register_profile("runyard", deadline=None)
+settings.load_profile("runyard")
 
 
 def pytest_collection_modifyitems(items):

@@ -10,6 +10,7 @@ answered by `{"refused":{…}}`, as everywhere.
 `change`, `change` (what is to change); `pause`; `resume`: `{"session":{…}}`.
 `start`, `process` (`argv env cwd tag timeout_ms pty keep_awake`): `{"process":{…}}`.
 `processes`: `{"processes":[{…},…]}`.
+    With `confirm` of `events` `{"following":{}}` comes first.
     With `announce` they begin with `{"event":"info","process":{…},"dropped_bytes":N,…}`.
     With `kill_if_gone`, `process` and `events` kill the process when their client hangs up before its end.
 `process`, `p`, `wait_s`: `{"process":{…}}` when it has ended, or that time is over; with `output` also
@@ -231,6 +232,8 @@ class SessionHandlers:
         if not isinstance(after, int) or after < 0:
             connection.refuse(Refusal(400, "after: must be an integer of at least 0", "invalid_value", "after"))
             return
+        if request.get("confirm"):
+            connection.send({"following": {}})
         if request.get("announce"):  # of a process that this client has started
             with session.in_use(waits=True):
                 _follow(process, after, request, connection)

@@ -16,9 +16,10 @@ from config.clock import rfc3339
 if TYPE_CHECKING:
     from storage.links import Links
 
-#: These bytes are inside no string of a document, because a quotation mark has a backslash before it there. The
-#: values that a client names freely (metadata) are strings, and no other list has this name (checked by a test).
-#: So the list is found without parsing megabytes of output, and its end by parsing the list alone.
+#: These bytes are inside no string of a document, because a quotation mark has a backslash before it there.
+#: Metadata, whose names a client chooses, have strings for values. Results and outputs, which are any JSON, stand
+#: behind the list (checked by tests). So the first place is the list's: it is found without parsing megabytes of
+#: output, and its end by parsing the list alone.
 _FIELD, _NONE = b'"artifacts":[', b'"artifacts":[]'
 _DECODER = json.JSONDecoder()
 
@@ -32,7 +33,7 @@ class ArtifactLinkSigner:
 
     def document(self, document: bytes) -> bytes:
         """Return a recorded run with a link for each artifact. Most runs have none, and cost one search."""
-        begin = document.rfind(_FIELD)
+        begin = document.find(_FIELD)
         if begin < 0 or document.startswith(_NONE, begin):
             return document
         begin += len(_FIELD) - 1

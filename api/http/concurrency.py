@@ -2,7 +2,8 @@
 
 A thread serves one connection, so a client that waits, sends or reads slowly holds one. Each kind of work has a
 pool of places, and no caller may hold a whole pool: a part is reserved for callers below an equal share. The other
-threads serve requests that are answered at once: health, cancel, a look at a run.
+threads serve requests that are answered at once: health, cancel, a look at a run. Those who follow events hold no
+thread between two of them (`api.http.long_answers`); their pool bounds descriptors and memory.
 """
 
 from __future__ import annotations
@@ -100,17 +101,19 @@ class ConcurrencyLimiter:
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """The pools of one process: `api_threads` of the settings has a thread for each of their places."""
+    """The pools of one process: `api_threads` of the settings has a thread for each place of the first four."""
 
     #: Those who wait for a run, or stream one.
     waiters: ConcurrencyLimiter
-    #: Those who follow a run's events, or read a long answer.
+    #: Those who read a long answer.
     readers: ConcurrencyLimiter
     #: Those who bring a file.
     uploads: ConcurrencyLimiter
     #: Those who read what is long and needs no key: the files of the pages, the OpenAPI document, the numbers.
     documents: ConcurrencyLimiter
-    #: WebSockets: they hold no thread, but two descriptors each.
+    #: Those who follow events, or wait for a process: they hold no thread, but two descriptors each.
+    followers: ConcurrencyLimiter
+    #: WebSockets: the same.
     attached: ConcurrencyLimiter
 
     @classmethod
@@ -130,9 +133,12 @@ class Pools:
             waiters=ConcurrencyLimiter(
                 settings.waiting_places, "Too many runs are being waited for.", reserved=settings.waiting_reserve
             ),
-            readers=transfers(settings.reading_places, settings.reading_reserve, "read events or long answers"),
+            readers=transfers(settings.reading_places, settings.reading_reserve, "read long answers"),
             uploads=transfers(settings.upload_places, settings.upload_reserve, "bring files"),
             documents=transfers(DOCUMENT_PLACES, DOCUMENT_RESERVE, "read the documents of this service"),
+            followers=transfers(
+                settings.stream_places, settings.stream_reserve, "follow events or wait for a process"
+            ),
             attached=transfers(ATTACHED_PLACES, ATTACHED_PLACES // 4, "are attached by a WebSocket"),
         )
 

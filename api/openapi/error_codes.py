@@ -45,6 +45,7 @@ FAULTS: dict[str, ErrorCode] = {
     "invalid_json": ErrorCode(
         400, "The body is not valid JSON: trailing comma is not allowed (line 3, column 1, byte 42)."
     ),
+    "invalid_input": ErrorCode(400, "input.items.0: must be of type integer", "input.items.0"),
     "invalid_multipart": ErrorCode(400, "The body is not well-formed multipart/form-data."),
     "invalid_package": ErrorCode(
         400,
@@ -112,6 +113,11 @@ FAULTS: dict[str, ErrorCode] = {
     "key_already_rotated": ErrorCode(409, "This secret was rotated before: only the newest one can be rotated."),
     "key_revoked": ErrorCode(409, "This key has been revoked.", "id"),
     "layer_not_found": ErrorCode(404, "There is no such layer.", "id"),
+    "function_not_found": ErrorCode(404, "There is no such function.", "name"),
+    "function_failed": ErrorCode(409, "name: version 2 of add could not be built; its log says why", "name"),
+    "too_many_functions": ErrorCode(
+        409, "name: this key may have 100 functions; delete one, or use one of its names again", "name"
+    ),
     "session_not_found": ErrorCode(404, "There is no such session.", "id"),
     "process_not_found": ErrorCode(404, "there is no such process in this session"),
     "context_not_found": ErrorCode(404, "there is no such context in this session", "context"),

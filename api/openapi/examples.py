@@ -86,11 +86,16 @@ RUN: dict[str, Any] = {
     "exception": None,
     "results": [],
     "results_dropped": 0,
+    "function": None,
+    "version": None,
+    "output": None,
     "created_at": "2026-11-21T10:00:00.000Z",
     "started_at": "2026-11-21T10:00:00.001Z",
     "finished_at": "2026-11-21T10:00:00.005Z",
     "error": None,
 }
+
+CALL: dict[str, Any] = RUN | {"function": "add", "version": 3, "output": 6, "stdout": "", "artifacts": []}
 
 QUEUED: dict[str, Any] = RUN | {
     "status": "queued",

@@ -268,6 +268,11 @@ class Run(ResponseModel):
     exception: RunException | None = Field(description="The exception that ended the cell.")
     results: list[RunResult] = Field(max_length=MAX_RESULTS)
     results_dropped: Count = Field(description="Results beyond 100, or beyond 10 MiB together.")
+    function: str | None = Field(description="The function that it called, or built.")
+    version: int | None = Field(description="The version of that function.")
+    output: Any = Field(
+        description="What the handler returned; null if it failed, and in all runs that are no calls of a function."
+    )
     created_at: Time
     started_at: Time | None
     finished_at: Time | None

@@ -25,6 +25,7 @@ TAGS = [
         "description": "Sandboxes that stay alive: runs, processes and files in them.",
     },
     {"name": "packages", "description": "Layers of the packages that runs and sessions ask for."},
+    {"name": "functions", "description": "Named, versioned programs, built once and called with JSON."},
     {"name": "files", "description": "Upload files, and download the files that programs wrote."},
     {"name": "keys", "description": "Keys, their plans, and their rotation."},
     {"name": "usage", "description": "Resource usage of a key."},

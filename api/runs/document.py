@@ -52,6 +52,8 @@ _NO_CELL: dict[str, Any] = {
     "results": [],
     "results_dropped": 0,
 }
+#: The placeholder in a document of a part that is in storage, where that is no text.
+_EMPTY: dict[str, Any] = {"results": [], "output": None}
 _ARTIFACT = ("id", "name", "path", "size", "sha256", "content_type")
 HOUR_MS = 3_600_000
 #: The code of a run that the service stopped under, waiting or running.
@@ -79,6 +81,9 @@ class RunRecord:
     keep_files_ms: int = 24 * HOUR_MS
     session_id: str | None = None
     external_id: str | None = None
+    #: The function that it calls or builds, and which version of it.
+    function: str | None = None
+    version: int | None = None
 
     @classmethod
     def of(
@@ -96,8 +101,9 @@ class RunRecord:
         rules = LIMIT_RULES if session_id is None else RUN_RULES
         resolved = Limits.resolve(request.limits, pids_default=pids_default, rules=rules)
         created_at_ms = now_ms()
+        use = request.function
         return cls(
-            id=new_id("run"),
+            id=use.run_id if use is not None and use.run_id else new_id("run"),
             owner=owner,
             language=language,
             limits={name: getattr(resolved, name) for name in LIMIT_RULES},
@@ -109,6 +115,8 @@ class RunRecord:
             keep_files_ms=keep_files_ms,
             session_id=session_id,
             external_id=request.external_id,
+            function=None if use is None else use.name,
+            version=None if use is None else use.version,
         )
 
     @classmethod
@@ -128,6 +136,8 @@ class RunRecord:
             keep_files_ms=keep_files_ms,
             session_id=document.get("session_id"),
             external_id=document.get("external_id"),
+            function=document.get("function"),
+            version=document.get("version"),
         )
 
     def accepted(
@@ -154,6 +164,7 @@ class RunRecord:
             metadata=self.metadata,
             session_id=self.session_id,
             external_id=self.external_id,
+            function=self.function,
         )
 
     def live(self, status: Status, started_at: str | None = None) -> bytes:
@@ -176,7 +187,7 @@ class RunRecord:
             )
             kept = document
             if blobs:
-                facts = result | {blob.part: [] if blob.part == "results" else "" for blob in blobs}
+                facts = result | {blob.part: _EMPTY.get(blob.part, "") for blob in blobs}
                 kept = marked(self._document(status, facts, result, error, forgotten_at_ms), blobs)
             return RunEnd(
                 status=status,
@@ -248,6 +259,9 @@ class RunRecord:
         document["external_id"] = self.external_id
         document["layer"] = result.get("layer")
         document.update((name, facts.get(name, nothing)) for name, nothing in _NO_CELL.items())
+        document["function"], document["version"] = self.function, self.version
+        # As the results behind the artifacts, which are looked for from the beginning: both may hold anything.
+        document["output"] = None if (output := facts.get("output")) is None else orjson.Fragment(output)
         document["created_at"] = self.created_at
         document["started_at"] = result.get("started_at")
         document["finished_at"] = result.get("finished_at")
@@ -289,7 +303,12 @@ def _error_text(status: Status, result: dict[str, Any], error: ErrorObject | Non
 def _code_sha256(request: RunRequest) -> str:
     if request.code is not None:
         return hashlib.sha256(request.code.encode()).hexdigest()
-    content = next(file.content for file in request.files if file.path == request.entrypoint)
+    named = request.entrypoint
+    if request.function is not None:
+        named = request.function.handler or named
+        if request.function.executable:
+            return request.function.inputs[0].sha256
+    content = next(file.content for file in request.files if file.path == named)
     return hashlib.sha256(content).hexdigest()
 
 

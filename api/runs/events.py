@@ -12,6 +12,7 @@ import orjson
 from api.http.media import SSE
 from api.http.query import parse_int
 from dispatch import EventsUnknown, WorkerLost, WorkerUnavailable
+from dispatch.source import NOTHING_YET
 from records.errors import RecordsUnavailable
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 
     from api.files.links import ArtifactLinkSigner
     from dispatch import Dispatcher
+    from dispatch.source import MessageSource
     from records.runs import Run, RunStore, StoredEvent
 
 MAX_SEQ = 2**31
 #: Between looks at a run that is neither at the worker nor recorded as ended: it is on its way.
 LOOK_S = 0.005
-LOOK_MOST_S = 0.25
+LOOK_MOST_S = 1.0
 #: Seconds for which a live run may be found nowhere.
 NOWHERE_S = 30.0
 
@@ -32,8 +34,11 @@ Message = dict[str, Any]
 
 
 def encode_events(messages: Iterator[Message], media: str) -> Iterator[bytes]:
-    """Encode each event as bytes of that media type."""
+    """Encode each event as bytes of that media type; NOTHING_YET as none."""
     for message in messages:
+        if message is NOTHING_YET:
+            yield b""
+            continue
         line = orjson.dumps(message)
         if media == SSE:
             yield b"id: %d\nevent: %b\ndata: %b\n\n" % (message["seq"], message["event"].encode(), line)
@@ -106,18 +111,28 @@ class RunFollower:
         self.whole = whole
 
     def follow(
-        self, run: Run, after: int, signer: ArtifactLinkSigner, *, client_fd: int | None
+        self,
+        run: Run,
+        after: int,
+        signer: ArtifactLinkSigner,
+        *,
+        client_fd: int | None,
+        source: MessageSource | None = None,
     ) -> Iterator[Message]:
         """Yield the run's events after `after`, until its end. Raises ClientGone.
 
-        Artifacts are reported from the record: a client that gets the event can fetch the artifact.
+        Artifacts are reported from the record: a client that gets the event can fetch the artifact. `source` tells
+        where the next event comes from; with it NOTHING_YET is yielded before each wait for something else.
         """
         nowhere_until = time.monotonic() + NOWHERE_S
         pause_s = LOOK_S
         while not run.ended:
             try:
                 collecting = False
-                for message in self._dispatcher.events(run.id, after, client_fd=client_fd):
+                for message in self._dispatcher.events(run.id, after, client_fd=client_fd, source=source):
+                    if message is NOTHING_YET:
+                        yield message
+                        continue
                     nowhere_until = time.monotonic() + NOWHERE_S
                     collecting = collecting or message["event"] == "artifact"
                     if not collecting:
@@ -133,7 +148,11 @@ class RunFollower:
             if not run.ended:
                 if time.monotonic() > nowhere_until:
                     return
-                time.sleep(pause_s)
+                if source is None:
+                    time.sleep(pause_s)
+                else:
+                    source.sleep(pause_s)
+                    yield NOTHING_YET
                 pause_s = min(pause_s * 2, LOOK_MOST_S)
         yield from replay_events(self.whole(run), self._timeline(run), after, signer)
 

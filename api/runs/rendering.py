@@ -13,12 +13,14 @@ from api.files.links import ArtifactLinkSigner
 from api.http.concurrency import SMALL_BYTES
 from api.http.forwarded import origin
 from api.http.json_response import NEWLINE, document_response
+from api.http.long_answers import stream_response
 from api.http.media import NDJSON, SSE, media_type
 from api.http.pagination import list_body, list_ends
 from api.runs.events import encode_events
 from api.runs.stored_outputs import is_in_parts
 from api.runs.submission import RunSubmission, parse_idempotency_key
 from dispatch import ClientGone
+from dispatch.source import MessageSource
 from records.runs import Run, RunBlob
 
 if TYPE_CHECKING:
@@ -41,11 +43,14 @@ def run_and_answer(asked: RunRequest, caller: Caller, body: bytes, *, session_id
     order = RunSubmission(asked, caller, body, idempotency, session_id)
     media = media_type(request.accept_mimetypes) if asked.stream else NDJSON
     wait: Wait = "background" if asked.background else "events" if asked.stream else "result"
-    execution = context().runs.execute(order, wait=wait, signer=signer(), client_fd=client_fd())
+    source = MessageSource()
+    execution = context().runs.execute(
+        order, wait=wait, signer=signer(), client_fd=client_fd(), source=source if asked.stream else None
+    )
     try:
         if isinstance(execution.outcome, Run):
             return _executed(execution.outcome, execution.release, status=202 if asked.background else 200)
-        return events_response(execution.outcome, media, execution.release)
+        return events_response(execution.outcome, media, execution.release, source)
     except BaseException:
         execution.release()
         raise
@@ -117,8 +122,13 @@ def bytes_response(body: bytes, release: Callable[[], None] | None = None, *, st
     return response
 
 
-def events_response(messages: Iterator[Message], media: str, release: Callable[[], None]) -> Response:
-    """Return a stream of events that releases its slot when either side ends it."""
+def events_response(
+    messages: Iterator[Message], media: str, release: Callable[[], None], source: MessageSource | None = None
+) -> Response:
+    """Return a stream of events that releases its slot when either side ends it.
+
+    With a `source`, which tells where the next event comes from, it holds no thread between two events.
+    """
 
     def body() -> Iterator[bytes]:
         try:
@@ -127,8 +137,7 @@ def events_response(messages: Iterator[Message], media: str, release: Callable[[
             return
 
     content_type = f"{SSE}; charset=utf-8" if media == SSE else NDJSON
-    response = Response(body(), content_type=content_type)
-    response.headers["X-Accel-Buffering"] = "no"  # a proxy in front must not buffer the stream
+    response = stream_response(body(), source, content_type)
     response.call_on_close(release)
     return response
 

@@ -63,14 +63,8 @@ def packages(schema: dict[str, Any]) -> None:
 
 def run(schema: dict[str, Any]) -> None:
     """Add the rules of a run's request, in place."""
+    program(schema)
     fields = schema["properties"]
-    fields["language"]["description"] = "The id or an alias of a language in `GET /v1/languages`."
-    fields["code"] = _or_null(
-        {"type": "string", "minLength": 1, "maxLength": MAX_CODE_BYTES},
-        f"The program, written to the language's entry file. At most {MAX_CODE_BYTES} bytes.",
-    )
-    fields["entrypoint"] = _or_null(_PATH, "Instead of `code`: the path of one of the inline files.")
-    _describe(fields, "files", "No path twice, none of the entry file with `code`, none both file and folder.")
     argument = {"type": "string", "maxLength": MAX_STRING_BYTES, "pattern": _NO_NUL}
     fields["args"]["anyOf"][0]["items"] = argument
     _describe(fields, "args", f"Each at most {MAX_STRING_BYTES} bytes, without NUL.")
@@ -78,19 +72,6 @@ def run(schema: dict[str, Any]) -> None:
     fields["stdin_open"] = _or_null(
         {"type": "boolean"}, "Leave the input open behind `stdin`, for `POST /v1/runs/{id}/stdin`."
     )
-    variables = fields["env"]["anyOf"][0]
-    variables["propertyNames"] = {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
-    variables["additionalProperties"] = {"type": "string", "pattern": _NO_NUL}
-    _describe(fields, "env", f"Name and value together at most {MAX_STRING_BYTES} bytes, without NUL.")
-    fields["limits"] = _or_null(
-        {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {name: _or_null(_limit(rule), rule.sentence) for name, rule in LIMIT_RULES.items()},
-        },
-        "Absent or null limits have their defaults.",
-    )
-    _describe(fields, "stream", "Return the events as they happen. Cannot be combined with `background`.")
     _describe(fields, "background", "Return immediately with 202 and the queued run.")
     _describe(
         fields, "isolation", "`container` always uses a new container; `gvisor` uses gVisor, if the service has it."
@@ -106,6 +87,22 @@ def run(schema: dict[str, Any]) -> None:
     _describe(
         fields, "metadata", f"Your own labels; name and value together have at most {MAX_METADATA_BYTES} bytes."
     )
+
+
+def program(schema: dict[str, Any]) -> None:
+    """Add the rules of a program and how it is answered, which a run and a function have, in place."""
+    fields = schema["properties"]
+    fields["language"]["description"] = "The id or an alias of a language in `GET /v1/languages`."
+    fields["code"] = _or_null(
+        {"type": "string", "minLength": 1, "maxLength": MAX_CODE_BYTES},
+        f"The program, written to the language's entry file. At most {MAX_CODE_BYTES} bytes.",
+    )
+    fields["entrypoint"] = _or_null(_PATH, "Instead of `code`: the path of one of the inline files.")
+    _describe(fields, "files", "No path twice, none of the entry file with `code`, none both file and folder.")
+    variables = fields["env"]["anyOf"][0]
+    variables["propertyNames"] = {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
+    variables["additionalProperties"] = {"type": "string", "pattern": _NO_NUL}
+    _describe(fields, "env", f"Name and value together at most {MAX_STRING_BYTES} bytes, without NUL.")
     schema["oneOf"] = [
         {"required": ["code"], "properties": {"code": {"type": "string"}, "entrypoint": _NULL}},
         {
@@ -113,6 +110,21 @@ def run(schema: dict[str, Any]) -> None:
             "properties": {"entrypoint": {"type": "string"}, "code": _NULL, "files": {"type": "array"}},
         },
     ]
+    answer(schema)
+
+
+def answer(schema: dict[str, Any]) -> None:
+    """Add the rules of limits and of how the answer comes, in place."""
+    fields = schema["properties"]
+    fields["limits"] = _or_null(
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {name: _or_null(_limit(rule), rule.sentence) for name, rule in LIMIT_RULES.items()},
+        },
+        "Absent or null limits have their defaults.",
+    )
+    _describe(fields, "stream", "Return the events as they happen. Cannot be combined with `background`.")
     schema["not"] = {
         "required": ["stream", "background"],
         "properties": {"stream": {"const": True}, "background": {"const": True}},

@@ -20,6 +20,7 @@ from api.http.validation import shape_error, shown_name, unknown_field
 from api.runs import request_schema
 from api.runs.field_names import SYNONYMS
 from config.network_patterns import MAX_PATTERNS, PatternInvalid, parse_pattern
+from protocol.function import Returns
 from protocol.job import (
     DEFAULT_OUTPUTS,
     INPUTS,
@@ -32,6 +33,7 @@ from protocol.job import (
     MAX_STDIN_BYTES,
     MAX_STRING_BYTES,
     JobFile,
+    JobInput,
     outputs_problem,
     path_problem,
 )
@@ -115,6 +117,22 @@ class InputIn:
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionUse:
+    """The function that a run calls or builds, as `api.functions` has resolved it."""
+
+    name: str
+    version: int
+    #: The id that the run is to have; empty for a new one.
+    run_id: str = ""
+    #: The file with the handler; empty where there is none beside the entry file.
+    handler: str = ""
+    returns: Returns = ""
+    #: The program that was built, if `executable`: then it is the request's entrypoint.
+    inputs: tuple[JobInput, ...] = ()
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RunRequest:
     """A request that keeps every rule but the ones only the worker's languages decide."""
 
@@ -141,6 +159,7 @@ class RunRequest:
     network: NetworkAccess | None = None
     results: bool = False
     packages: tuple[str, ...] = ()
+    function: FunctionUse | None = None
     #: Of dialects alone: see `Job`.
     compile_limits: dict[str, int | float] = field(default_factory=dict)
     ends_when_cut: bool = False

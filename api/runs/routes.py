@@ -32,6 +32,7 @@ from api.runs.rendering import (
 )
 from api.runs.requests import RunIn, parse_run
 from api.runs.stored_outputs import is_in_parts
+from dispatch.source import MessageSource
 from records.runs import Run, RunBlob, RunFilter
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def create_run() -> Response:
         METADATA,
         Query("session_id", "Only runs in this session.", {"type": "string"}),
         Query("external_id", "Only the run of this external id.", {"type": "string"}),
+        Query("function", "Only builds and calls of this function.", {"type": "string"}),
         Query("status", "Only runs of this status.", {"type": "string", "enum": list(STATUSES)}),
         Query("language", "Only runs of this language, by id or alias.", {"type": "string"}),
     ),
@@ -114,7 +116,9 @@ def create_run() -> Response:
 def list_runs() -> Response:
     """List the caller's runs, page by page: the newest first unless `order=asc`."""
     caller = require_caller(reading=True)
-    asked = parse_list(request.args, filters=("status", "language", "session_id", "external_id"), by_metadata=True)
+    asked = parse_list(
+        request.args, filters=("status", "language", "session_id", "external_id", "function"), by_metadata=True
+    )
     language = asked.filters.get("language")
     if language is not None:
         language = context().languages.name_of(language)
@@ -125,6 +129,7 @@ def list_runs() -> Response:
         metadata=asked.metadata,
         session_id=asked.filters.get("session_id"),
         external_id=asked.filters.get("external_id"),
+        function=asked.filters.get("function"),
     )
     page = context().records.runs.search(wanted, limit=asked.limit, after=asked.after, order=asked.order)
     return list_response(page, caller.id)
@@ -248,11 +253,12 @@ def get_events(run_id: str) -> Response:
     if media == SSE and "Last-Event-ID" in request.headers:
         after = last
     run = _run(run_id, caller)
-    release = context().places.readers.acquire(caller.id)
+    release = context().places.followers.acquire(caller.id)
+    source = MessageSource()
     try:
         run = context().outputs.whole(run)
-        messages = context().follower.follow(run, after, signer(), client_fd=client_fd())
-        return events_response(messages, media, release)
+        messages = context().follower.follow(run, after, signer(), client_fd=client_fd(), source=source)
+        return events_response(messages, media, release, source)
     except BaseException:
         release()
         raise

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from api.keys.authentication import Caller
     from api.runs.events import RunFollower
     from api.system.instance_lease import Lease
+    from dispatch.source import MessageSource
     from records.files import FileStore
     from records.runs import RunStore
     from storage import BlobStore
@@ -102,32 +103,45 @@ class RunService:
         self._collector.stop()
 
     def execute(
-        self, submission: RunSubmission, *, wait: Wait, signer: ArtifactLinkSigner, client_fd: int | None = None
+        self,
+        submission: RunSubmission,
+        *,
+        wait: Wait,
+        signer: ArtifactLinkSigner,
+        client_fd: int | None = None,
+        source: MessageSource | None = None,
     ) -> Execution:
         """Run a submission, or find the run of an earlier one with its Idempotency-Key, and return what to render.
 
         A caller that waits holds one of the waiters' places, one that gets an earlier run a reader's; the
         caller releases it. `client_fd` is the socket of the client: when its peer goes away while the result or
-        the first event is waited for, the run is cancelled and ClientGone raised. Raises ApiError for every
-        other error, with its status, code and headers, and the run's id if there is a run.
+        the first event is waited for, the run is cancelled and ClientGone raised. `source` tells where the events
+        come from that are waited for. Raises ApiError for every other error, with its status, code and headers, and
+        the run's id if there is a run.
         """
         try:
             try:
-                return self._execute(submission, wait, signer, client_fd)
+                return self._execute(submission, wait, signer, client_fd, source)
             except IdempotentReplay as e:
                 return self._replay(e.run, wait, signer)
         except FAILURES as e:
             raise of_failure(e) from e
 
     def _execute(
-        self, submission: RunSubmission, wait: Wait, signer: ArtifactLinkSigner, client_fd: int | None
+        self,
+        submission: RunSubmission,
+        wait: Wait,
+        signer: ArtifactLinkSigner,
+        client_fd: int | None,
+        source: MessageSource | None,
     ) -> Execution:
         if wait == "background":
             return Execution(self.submit(submission))
         release = self._places.waiters.acquire(submission.caller.id)
         try:
             if wait == "events":
-                return Execution(self.stream(submission, signer, client_fd=client_fd), release=release)
+                events = self.stream(submission, signer, client_fd=client_fd, source=source)
+                return Execution(events, release=release)
             run, end = self.run(submission, client_fd=client_fd)
             return Execution(run, release=release, timeline=end.events)
         except BaseException:
@@ -175,14 +189,19 @@ class RunService:
         return finished_run(facts, ends[0]), ends[0]
 
     def stream(
-        self, submission: RunSubmission, signer: ArtifactLinkSigner, *, client_fd: int | None
+        self,
+        submission: RunSubmission,
+        signer: ArtifactLinkSigner,
+        *,
+        client_fd: int | None,
+        source: MessageSource | None = None,
     ) -> Generator[Message, None, None]:
         """Run it and yield its events as they happen; to close the iterator cancels the run.
 
         Errors before its first event are raised by this call: ApiError, IdempotentReplay, ClientGone.
         """
         facts, job, progress = self._begin(submission, "running")
-        messages = self._dispatcher.stream(replace(job, live=True), client_fd=client_fd)
+        messages = self._dispatcher.stream(replace(job, live=True), client_fd=client_fd, source=source)
         try:
             first = next(messages)
         except Exception as e:
@@ -285,7 +304,8 @@ class RunService:
 
     def _inputs(self, submission: RunSubmission) -> tuple[JobInput, ...]:
         """Look up the blobs of the files given by id. Raises ApiError that names the first unknown one."""
-        found: list[JobInput] = []
+        use = submission.request.function
+        found: list[JobInput] = [] if use is None else list(use.inputs)
         for item in submission.request.inputs:
             file = self._files.get(submission.caller.id, bounded(item.id))
             if file is None:

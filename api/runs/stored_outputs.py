@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 
 _FIELD = "_blobs"
 _MARK = b"]}"
+#: The placeholder in a document of a stored part that is no text.
+_NOTHING = {"results": b"[]", "output": b"null"}
+#: The mark of a part whose bytes are lost, where that is not `…_truncated`.
+_LOST: dict[str, dict[str, Any]] = {"results": {"results_dropped": 1}, "output": {"output": None}}
 #: So many characters are escaped at a time: a control character is six bytes in JSON.
 TEXT_CHARACTERS = PIECE_BYTES // 6
 #: Seconds for which a blob found damaged during an answer is reported as lost, and the most such blobs.
@@ -105,10 +109,11 @@ class Outputs:
         rest = sign(rest)
         for name, blob in outputs:
             # No text stands in front of them but texts of these names: inside one a quotation mark is escaped.
-            is_text = name != "results"
-            empty = b'"%b":%b' % (name.encode(), b'""' if is_text else b"[]")
+            nothing = _NOTHING.get(name, b'""')
+            is_text = name not in _NOTHING
+            empty = b'"%b":%b' % (name.encode(), nothing)
             end = rest.index(empty) + len(empty)
-            before, behind = (end - 1, end - 1) if is_text else (end - 2, end)
+            before, behind = (end - 1, end - 1) if is_text else (end - len(nothing), end)
             parts += (rest[:before], StoredPart(self._storage.artifacts, blob, is_text=is_text))
             rest = rest[behind:]
         if request is None:
@@ -143,7 +148,7 @@ class Outputs:
                 found.append((name, blob))
             else:
                 log.warning("an output is not what was stored: %s", sha256, extra={"run_id": data.get("id")})
-                data |= {"results_dropped": 1} if name == "results" else {f"{name}_truncated": True}
+                data |= _LOST.get(name) or {f"{name}_truncated": True}
         return orjson.dumps(data), found
 
     def _request(self, request: bytes | RunBlob) -> Part:

@@ -98,6 +98,7 @@ def finished_run(facts: RunRecord, end: RunEnd) -> Run:
 
 def build_job(facts: RunRecord, request: RunRequest, inputs: tuple[JobInput, ...], plan: Plan | None) -> Job:
     """Return the job for the worker."""
+    use = request.function
     return Job(
         run_id=facts.id,
         language=facts.language,
@@ -124,4 +125,7 @@ def build_job(facts: RunRecord, request: RunRequest, inputs: tuple[JobInput, ...
         results=request.results,
         network=request.network,
         packages=request.packages,
+        handler="" if use is None else use.handler,
+        returns="" if use is None else use.returns,
+        executable=use is not None and use.executable,
     )

@@ -120,6 +120,9 @@ class Outbox:
         #: True if bytes that the socket does not accept may wait in a file.
         self.may_leave = False
         self.leaving: Leaving | None = None
+        #: True if bytes that the socket does not accept are kept until `flush`, for an answer that is suspended.
+        self.suspends = False
+        self._unsent = bytearray()
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # any other attribute of a socket
         return getattr(self._sock, name)
@@ -130,6 +133,8 @@ class Outbox:
             self.held.append(data)
         elif self.leaving is not None:
             self.leaving.add(data)
+        elif self._unsent:
+            self._unsent += data
         else:
             self._send(memoryview(data))
 
@@ -139,9 +144,37 @@ class Outbox:
         if held:
             self.sendall(held[0] if len(held) == 1 else b"".join(held))
 
+    @property
+    def is_blocked(self) -> bool:
+        """Return whether something is kept that the socket did not accept."""
+        return self.leaving is not None or bool(self._unsent)
+
+    def flush(self) -> bool:
+        """Send of what is kept as much as the socket accepts. Returns whether that was all; raises OSError."""
+        if self.leaving is not None:
+            if not self.leaving.send(self._sock):
+                return False
+            self.drop()
+        while self._unsent:
+            sent = self._send_some(memoryview(self._unsent)[:PIECE_BYTES])
+            if not sent:
+                return False
+            del self._unsent[:sent]
+        return True
+
+    def drop(self) -> None:
+        """Forget what is kept in a file."""
+        if self.leaving is not None:
+            self.leaving.close()
+            self.leaving = None
+
     def _send(self, rest: memoryview) -> None:
         rest = rest[self._send_some(rest) :]
         if not rest:
+            return
+        if self.suspends:
+            if len(rest) <= SMALL_BYTES or not self._leave(rest):
+                self._unsent += rest
             return
         if self.may_leave and self._leave(rest):
             return
@@ -179,17 +212,17 @@ class Outbox:
         rate = Rate()
         poller = select.poll()
         poller.register(self._sock, select.POLLOUT)
-        unread = _unread(self._sock)
+        unread = unread_bytes(self._sock)
         while rest:
             poller.poll(RATE_WINDOW_S * 1000)
-            rate.note(unread - _unread(self._sock))
+            rate.note(unread - unread_bytes(self._sock))
             if rate.is_too_slow():
                 raise TooSlowError("the client takes too little of its answer")
             rest = rest[self._send_some(rest[:PIECE_BYTES]) :]
-            unread = _unread(self._sock)
+            unread = unread_bytes(self._sock)
 
 
-def _unread(sock: socket.socket) -> int:
+def unread_bytes(sock: socket.socket) -> int:
     """Return how many bytes in the kernel's buffer the client has not taken; the kernel may enlarge the buffer."""
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.http.body import ChunkedReader, LengthReader  # type: ignore[import-untyped]
 from gunicorn.http.message import Request  # type: ignore[import-untyped]
@@ -27,6 +27,9 @@ from api.server.bodies import Budget, CollectedBody, Memory
 from api.server.chunks import ChunkScan
 from config.pieces import PIECE_BYTES
 from config.turn import waiting
+
+if TYPE_CHECKING:
+    from api.server.relay import Relay
 
 #: All lines of a head together.
 MOST_HEAD = 64 * 1024
@@ -112,6 +115,8 @@ class ClientConnection:
         #: The rest of an answer, and whether the connection is kept after it.
         self.left: Leaving | None = None
         self.keeps = False
+        #: The answer that is suspended, or is being moved on.
+        self.relay: Relay | None = None
         self.request: Request | None = None
         self._clear()
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from api.http import metrics
 from api.keys.static_keys import static_callers
-from api.server.gunicorn_worker import KEEPALIVE_WAITERS, Logger, Worker
+from api.server.gunicorn_worker import KEEPALIVE_WAITERS, LINGERERS, Logger, Worker
 from api.system import instance_lease
 from config import logging as service_logging
 from config.environment import secrets_in
@@ -38,9 +38,9 @@ worker_class = Worker
 logger_class = Logger
 # Several share the keys' buckets in Redis (checked by the settings). A run waits on a thread of its own.
 workers = _settings.api_processes
-threads = _settings.api_threads + KEEPALIVE_WAITERS
-#: Connections that wait for a request hold a descriptor and no thread.
-worker_connections = threads + 1024
+threads = _settings.api_threads + KEEPALIVE_WAITERS + LINGERERS
+#: Connections that wait for a request, or whose answer is suspended, hold a descriptor and no thread.
+worker_connections = threads + _settings.stream_places + 1024
 backlog = 512
 keepalive = 75
 # The heartbeat of the process, not the time of a request: threads that wait for runs do not delay it.
@@ -60,7 +60,7 @@ def on_starting(_server: object) -> None:
     service_logging.setup("api", _settings.log_level, secrets_in(os.environ))
     if counted := os.environ.get(metrics.DIRECTORY):
         metrics.prepare(Path(counted))
-    wanted = worker_connections + 2 * threads + 256
+    wanted = worker_connections + 2 * threads + _settings.stream_places + 256
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

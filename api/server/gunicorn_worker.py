@@ -1,9 +1,10 @@
 """gunicorn's threaded worker, extended for a service on the open internet.
 
-One thread, the loop (`loop.py`), watches all connections. It reads heads and bodies until a request is complete,
 One thread, the loop (`loop.py`), watches all connections. It reads heads and bodies until a request is complete and
-sends what is left of large answers: neither idle nor slow clients hold a thread. A complete request waits for
+sends what is left of large answers: neither idle nor slow clients hold a thread. A complete request waits for its
+turn, and a thread serves it.
 
+* An answer that takes long is moved on as far as it goes, and suspended until there is more (`relay.py`).
 * The thread that has answered waits briefly for the next request if threads are spare. To return the connection to
   the loop costs 40 % of a request's CPU.
 * What the HTTP parser refuses is answered in the error shape of the API, without repeating what was sent.
@@ -32,6 +33,7 @@ from gunicorn.http import wsgi
 from api.context import EXTENSION
 from api.errors import JSON, ApiError, envelope, http_error
 from api.http.body import ARRIVAL_KEY, BODY_KEY, KEYLESS_BODY_BYTES, UNAUTHENTICATED_BODY_BYTES, Body
+from api.http.long_answers import HAS_MORE_KEY, LateAnswer, LongAnswer
 from api.http.takeover import TAKE_OVER_KEY
 from api.keys.authentication import authorization_of
 from api.ratelimit.client_address import client_address, is_proxy
@@ -39,6 +41,7 @@ from api.server.answers import HttpResponse, Room
 from api.server.bodies import Budget, Memory
 from api.server.connection import ClientConnection, Rules, Step, status_of
 from api.server.loop import Fate, Loop, receive
+from api.server.relay import Relay, has_more
 from api.server.turns import HeldTurn
 from config.ids import new_id
 from config.turn import hold
@@ -62,6 +65,8 @@ ENDED_KEY = "runyard.ended"
 #: those that requests need.
 KEEPALIVE_WAIT_S = 0.5
 KEEPALIVE_WAITERS = 16
+#: Threads that may wait a little for the next piece of a long answer before it is suspended.
+LINGERERS = 64
 #: Bodies that are collected or worked on: in all, and of one key or address.
 BODIES_BYTES = 256 * 1024 * 1024
 BODIES_SHARE_BYTES = 64 * 1024 * 1024
@@ -92,6 +97,7 @@ class Worker(Loop):
         super().__init__(*args, **kwargs)
         self.wsgi: WSGIApplication
         self._spare = threading.Semaphore(KEEPALIVE_WAITERS)
+        self._lingerers = threading.Semaphore(LINGERERS)
         self._rests = Budget(RESTS_BYTES, RESTS_SHARE_BYTES)
         wsgi.SERVER = "runyard"
 
@@ -171,7 +177,10 @@ class Worker(Loop):
         return Fate.TAKEN
 
     def serve_connection(self, conn: ClientConnection) -> Fate:
-        """Serve a request, and those that follow it closely. Runs on a thread. Returns what becomes of it all."""
+        """Serve a request, or move its answer on, and serve those that follow it closely. Runs on a thread.
+
+        Returns what becomes of it all.
+        """
         turn = HeldTurn(self.turns, conn.whose)
         hold(turn)
         try:
@@ -195,8 +204,7 @@ class Worker(Loop):
         """Serve one request. Runs on a thread."""
         request = conn.request
         try:
-            conn.sock.setblocking(True)
-            usable = self._respond(conn)
+            usable = self._respond(conn) if conn.relay is None else self._move(conn, conn.relay)
         except OSError as e:
             if e.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, None):
                 log.exception("request failed at its socket")
@@ -207,6 +215,8 @@ class Worker(Loop):
         self.allow(conn.sock, None)
         if conn.is_taken:
             return Fate.TAKEN
+        if conn.relay is not None:
+            return Fate.SUSPENDED
         usable = conn.ended() and bool(usable)
         if conn.left is not None:
             conn.keeps = usable
@@ -241,24 +251,22 @@ class Worker(Loop):
 
     def _respond(self, conn: ClientConnection) -> bool:
         """Have the application answer a request. Runs on a thread. Returns whether the connection may be kept."""
+        conn.sock.setblocking(True)
         request = conn.request
-        answer, environ = wsgi.create(
-            request,
-            conn.sock,
-            conn.client,
-            conn.server,
-            self.cfg,
-            HttpResponse,
-            (Room(self.rules.folder, self._rests, conn.whose),),
-        )
+        room = Room(self.rules.folder, self._rests, conn.whose)
+        answer, environ = wsgi.create(request, conn.sock, conn.client, conn.server, self.cfg, HttpResponse, (room,))
         environ["wsgi.multithread"] = True
         environ[BODY_KEY] = None if conn.is_streamed else conn.body
         environ[TAKE_OVER_KEY] = partial(self._take_over, conn)
-        if not self.alive or not self.cfg.keepalive or conn.body is not Body.WHOLE:
-            answer.force_close()
+        environ[HAS_MORE_KEY] = partial(has_more, conn.sock, self._lingerers)
+        self._close_if_last(conn, answer)
         began = datetime.now()  # noqa: DTZ005  # only its distance to another
         try:
             pieces = self.wsgi(environ, answer.start_response)
+            if isinstance(pieces, LongAnswer | LateAnswer):
+                again = partial(self._answer_again, conn, room)
+                conn.relay = Relay(pieces, conn.sock, answer, environ, again=again, began=began)
+                return self._move(conn, conn.relay)
             try:
                 if not conn.is_taken:
                     for piece in pieces:
@@ -275,6 +283,37 @@ class Worker(Loop):
             return False
         conn.left = answer.outbox.leaving
         return not answer.should_close()
+
+    def _close_if_last(self, conn: ClientConnection, answer: HttpResponse) -> None:
+        if not self.alive or not self.cfg.keepalive or conn.body is not Body.WHOLE:
+            answer.force_close()
+
+    def _answer_again(self, conn: ClientConnection, room: Room) -> HttpResponse:
+        """Return another answer to the request of a connection, of which nothing was sent yet."""
+        answer = HttpResponse(conn.request, conn.sock, self.cfg, room)
+        self._close_if_last(conn, answer)
+        return answer
+
+    def _move(self, conn: ClientConnection, relay: Relay) -> bool:
+        """Move a long answer on, as far as it goes. Runs on a thread.
+
+        Returns whether the connection may be kept, if it has ended; then `conn.relay` is None.
+        """
+        is_over = True
+        try:
+            is_over = relay.move(self._lingerers)
+        except Exception as e:
+            if isinstance(e, OSError) or not relay.answer.headers_sent:
+                raise
+            log.exception("an answer broke off")
+            return False
+        finally:
+            if is_over:
+                conn.relay = None
+                relay.close()
+                elapsed = datetime.now() - relay.began  # noqa: DTZ005
+                self.log.access(relay.answer, conn.request, relay.environ, elapsed)
+        return not relay.answer.should_close()
 
     def _take_over(self, conn: ClientConnection) -> tuple[socket.socket, bytes]:
         """Give a handler its connection for good, with what was read beyond its request.

@@ -3,6 +3,8 @@
 It receives requests until they are complete and hands them to threads in turn, sends what is left of large answers,
 closes connections, and ends what takes too long. Nothing here waits but for the next event.
 
+* An answer that takes long is suspended between its pieces (`suspended.py`): nothing but a descriptor is watched
+  for it, and a thread goes on with it when there is more to send.
 * At most ARRIVING_MOST connections of an address may be without a complete request; beyond that the oldest is
   closed. When all connections are in use, the one that has been idle for longest is closed, so that idle ones
   never stop `accept`.
@@ -28,6 +30,7 @@ from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped
 
 from api.ratelimit.client_address import is_proxy
 from api.server.connection import ClientConnection, Rules, Step
+from api.server.suspended import SuspendedAnswers
 from api.server.turns import STALLED_S, Turns
 
 if TYPE_CHECKING:
@@ -69,6 +72,7 @@ class Fate(enum.Enum):
     ARRIVING = "a part of its next request is there"
     LEAVING = "a rest of its answer must be sent"
     TAKEN = "it was taken over"
+    SUSPENDED = "its answer goes on later"
 
 
 class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
@@ -85,13 +89,21 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         #: Connections that are closed but for what their clients still send: until when, and how much that was.
         self._lingering: dict[socket.socket, tuple[float, int]] = {}
         self._leaving: dict[ClientConnection, tuple[Leaving, bool]] = {}
+        #: Made in `run`: this object is made in the parent process.
+        self._suspended: SuspendedAnswers
         #: Until when a streamed body must have arrived.
         self._deadlines: dict[socket.socket, float] = {}
         self._looked_at = 0.0
         self._notified_at = 0.0
 
+    def run(self) -> None:
+        """Watch connections until the process stops."""
+        self._suspended = SuspendedAnswers()
+        self.poller.register(self._suspended.fileno(), selectors.EVENT_READ, self._suspended_ready)
+        super().run()
+
     def serve_connection(self, conn: ClientConnection) -> Fate:
-        """Serve a complete request. Runs on a thread."""
+        """Serve a complete request, or move a suspended answer on. Runs on a thread."""
         raise NotImplementedError
 
     def ask_whose(self, conn: ClientConnection) -> Fate:
@@ -229,6 +241,10 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
                 self._forget(conn)
             return
         conn.sock.setblocking(False)
+        if fate is Fate.SUSPENDED:
+            assert conn.relay is not None
+            self._suspended.add(conn, conn.relay)
+            return
         if fate is Fate.LEAVING:
             left, conn.left = conn.left, None
             assert left is not None
@@ -251,6 +267,14 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
         conn.timeout = time.monotonic() + (self.cfg.keepalive if self.alive else LINGERING_S)
         self.keepalived_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_client_socket_readable, conn))
+
+    def _suspended_ready(self, _fd: int) -> None:
+        """Go on with the answers whose source has more, or whose client can take more or is gone."""
+        self._move_on(self._suspended.ready())
+
+    def _move_on(self, conns: list[ClientConnection]) -> None:
+        for conn in conns:
+            self.go_on(conn, Step.READY)
 
     def _writable(self, conn: ClientConnection, sock: socket.socket) -> None:
         """Send more of an answer to a client that can take it."""
@@ -330,12 +354,14 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
 
         An error of one connection must not end the process and with it all others.
         """
+        timeout = self._suspended.wakes_in(timeout)
         for key, _ in self.poller.select(min(timeout, STALLED_S) if self.turns.has_waiting else timeout):
             try:
                 key.data(key.fileobj)
             except Exception:
                 log.exception("a connection was dropped")
                 self._drop(key)
+        self._move_on(self._suspended.awake())
         if self.turns.has_waiting:
             self.turns.unstick()
 
@@ -363,6 +389,12 @@ class Loop(ThreadWorker):  # type: ignore[misc]  # gunicorn is untyped
             for conn in list(conns):
                 self._look_at_arriving(conn, now)
             self._bound_arriving(address)
+        self._move_on(self._suspended.late())
+        if force:
+            for conn, relay in self._suspended:
+                relay.source.abandon()
+                with suppress(OSError):
+                    conn.sock.shutdown(socket.SHUT_RDWR)
         for conn, (left, _) in list(self._leaving.items()):
             if left.is_too_slow() or force:
                 self._left(conn)

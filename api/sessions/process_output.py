@@ -11,6 +11,7 @@ import orjson
 
 from api.errors import invalid
 from dispatch import ClientGone, WorkerLost, WorkerUnavailable
+from dispatch.source import NOTHING_YET
 from protocol.result import Refusal
 
 if TYPE_CHECKING:
@@ -50,9 +51,12 @@ def event_lines(first: dict[str, Any], messages: Iterator[Any], encoding: Encodi
     began = time.monotonic()
     message: Any = first
     while not isinstance(message, Refusal):
-        yield orjson.dumps(_event(message, decoders, encoding), option=orjson.OPT_APPEND_NEWLINE)
-        if "event" not in message or time.monotonic() - began > MAX_STREAM_S:
-            return
+        if message is not NOTHING_YET:
+            yield orjson.dumps(_event(message, decoders, encoding), option=orjson.OPT_APPEND_NEWLINE)
+            if "event" not in message or time.monotonic() - began > MAX_STREAM_S:
+                return
+        else:
+            yield b""  # nothing yet
         try:
             message = next(messages)
         except (StopIteration, WorkerUnavailable, WorkerLost, ClientGone):

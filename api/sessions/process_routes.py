@@ -10,8 +10,8 @@ from api.context import context
 from api.errors import JSON, ApiError
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain, parse_object, read_json_body
 from api.http.body_pieces import body_pieces
-from api.http.concurrency import nothing
 from api.http.json_response import json_response
+from api.http.long_answers import answer_when_ready, stream_response
 from api.http.media import NDJSON
 from api.http.query import parse_int
 from api.http.signals import SIGNAL_BODY, signal_number
@@ -29,8 +29,11 @@ from api.sessions.process_output import (
 from api.sessions.requests import ProcessIn, parse_flag, parse_process, parse_query
 from api.sessions.routes import INSIDE, PATH, opened
 from api.sessions.worker_calls import not_refused, reached
+from dispatch.source import MessageSource
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from api.keys.authentication import Caller
     from api.sessions.requests import ProcessRequest
 
@@ -73,7 +76,8 @@ def create_process(session_id: str) -> Response:
     """Start a process; with `wait` answer when it has ended, with its output, with `stream` as it goes."""
     caller = opened(session_id)
     asked = parse_process(parse_object(read_json_body(request)))
-    release = context().places.waiters.acquire(caller.id)
+    places = context().places
+    release = (places.followers if asked.stream or asked.wait else places.waiters).acquire(caller.id)
     try:
         process = _started(session_id, caller, asked)
         if asked.stream:
@@ -81,20 +85,24 @@ def create_process(session_id: str) -> Response:
                 session_id, caller, process["id"], 0, asked.encoding, kill=asked.kill_if_gone, announce=True
             )
             response.call_on_close(release)
-            release = nothing
-            return response
-        if not asked.wait:
-            return json_response(process, 201)
-        return json_response(_ended(session_id, caller, asked, process["id"]))
-    finally:
+        elif asked.wait:
+            response = _when_seen(session_id, caller, _end_of(asked, process["id"]), asked.encoding, release)
+        else:
+            response = json_response(process, 201)
+            release()
+    except BaseException:
         release()
+        raise
+    return response
 
 
 def run_to_end(session_id: str, caller: Caller, asked: ProcessRequest) -> dict[str, Any]:
     """Start a process and return it when it has ended, with its output. Raises ApiError."""
     release = context().places.waiters.acquire(caller.id)
     try:
-        return _ended(session_id, caller, asked, _started(session_id, caller, asked)["id"])
+        fields = _end_of(asked, _started(session_id, caller, asked)["id"])
+        found = ask(session_id, caller, "process", client_fd=client_fd(), **fields)
+        return with_output(found, asked.encoding)
     finally:
         release()
 
@@ -134,11 +142,13 @@ def get_process(session_id: str, process: str) -> Response:
     wait_s = parse_int(query.get("wait_s"), "wait_s", 0, MAX_WAIT_S, 0)
     encoding = parse_encoding(query)
     caller = opened(session_id)
-    release = context().places.waiters.acquire(caller.id)
+    release = context().places.followers.acquire(caller.id)
     try:
-        return json_response(_seen(session_id, caller, process, wait_s, encoding))
-    finally:
+        fields = {"p": process, "wait_s": wait_s, "output": True}
+        return _when_seen(session_id, caller, fields, encoding, release)
+    except BaseException:
         release()
+        raise
 
 
 @blueprint.get("/v1/sessions/<session_id>/processes/<process>/events")
@@ -161,7 +171,7 @@ def get_process_events(session_id: str, process: str) -> Response:
     after = given if given == "now" else parse_int(given, "after", 0, MAX_SEQ, 0)
     encoding = parse_encoding(query)
     caller = opened(session_id)
-    release = context().places.readers.acquire(caller.id)
+    release = context().places.followers.acquire(caller.id)
     try:
         response = _stream(session_id, caller, process, after, encoding)
     except BaseException:
@@ -264,21 +274,35 @@ def _started(session_id: str, caller: Caller, asked: ProcessRequest) -> dict[str
     return process
 
 
-def _ended(session_id: str, caller: Caller, asked: ProcessRequest, process: str) -> dict[str, Any]:
-    """Return a process at its end, with its output. Raises ClientGone."""
+def _end_of(asked: ProcessRequest, process: str) -> dict[str, Any]:
+    """Return the fields of a question for a process at its end, with its output."""
     wait_s = MAX_WAIT_S if asked.timeout_ms is None else asked.timeout_ms / 1000 + 10
-    return _seen(session_id, caller, process, wait_s, asked.encoding, kill=asked.kill_if_gone)
-
-
-def _seen(
-    session_id: str, caller: Caller, process: str, wait_s: float, encoding: Encoding, *, kill: bool = False
-) -> dict[str, Any]:
-    """Return a process after that many seconds, or at its end; then with its output. Raises ClientGone."""
     fields: dict[str, Any] = {"p": process, "wait_s": wait_s, "output": True}
-    if kill:
-        fields["kill_if_gone"] = True
-    found = ask(session_id, caller, "process", client_fd=client_fd(), **fields)
-    return with_output(found, encoding)
+    return fields | {"kill_if_gone": True} if asked.kill_if_gone else fields
+
+
+def _when_seen(
+    session_id: str, caller: Caller, fields: dict[str, Any], encoding: Encoding, release: Callable[[], None]
+) -> Response:
+    """Answer with a process when it has ended, or its time is over. Raises ApiError, ClientGone.
+
+    `release` is for the place that is held meanwhile. It is called unless this call raises.
+    """
+    source = MessageSource()
+    found = context().session_worker.asking(
+        "process", session_id, caller.id, "process", client_fd=client_fd(), source=source, **fields
+    )
+    reached(lambda: next(found))
+
+    def finish() -> Response:
+        process = not_refused(reached(lambda: next(found)), session_id, caller)
+        return json_response(with_output(process, encoding))
+
+    def close() -> None:
+        found.close()
+        release()
+
+    return answer_when_ready(source, finish, close)
 
 
 def _stream(
@@ -292,13 +316,19 @@ def _stream(
     announce: bool = False,
 ) -> Response:
     """Answer with the events of a process as they happen. Raises ApiError, ClientGone."""
+    source = MessageSource()
     messages = context().session_worker.events(
-        session_id, caller.id, process, after, client_fd=client_fd(), kill_if_gone=kill, announce=announce
+        session_id,
+        caller.id,
+        process,
+        after,
+        client_fd=client_fd(),
+        kill_if_gone=kill,
+        announce=announce,
+        source=source,
     )
     first: dict[str, Any] = not_refused(reached(lambda: next(messages)), session_id, caller)
-    response = Response(event_lines(first, messages, encoding), content_type=NDJSON)
-    response.headers["X-Accel-Buffering"] = "no"
-    return response
+    return stream_response(event_lines(first, messages, encoding), source, NDJSON)
 
 
 def ask(session_id: str, caller: Caller, do: str, *, answer: str = "process", **fields: Any) -> Any:  # noqa: ANN401

@@ -13,16 +13,19 @@ from api.context import context
 from api.errors import JSON
 from api.http.body import parse_object, read_json_body
 from api.http.json_response import json_response
+from api.http.long_answers import stream_response
 from api.http.media import NDJSON
 from api.http.query import parse_int
 from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
 from api.openapi.error_codes import JSON_BODY
+from api.runs.rendering import client_fd
 from api.sessions.answers import Watcher, WatcherDeleted, WatchEvent, WatchEventList
 from api.sessions.file_calls import FILE_ERRORS, WHERE, file_query
 from api.sessions.requests import WatcherIn, body_path, parse_change, parse_flag, parse_path, parse_query
 from api.sessions.routes import INSIDE, PATH, opened
 from api.sessions.worker_calls import not_refused, reached
-from dispatch import WorkerLost, WorkerUnavailable
+from dispatch import ClientGone, WorkerLost, WorkerUnavailable
+from dispatch.source import MessageSource
 from protocol.result import Refusal
 
 if TYPE_CHECKING:
@@ -60,15 +63,17 @@ def watch_session_directory(session_id: str) -> Response:
     query = parse_query(file_query(), "path", "recursive")
     path, recursive = parse_path(query), parse_flag(query, "recursive")
     caller = opened(session_id)
-    release = context().places.readers.acquire(caller.id)
+    release = context().places.followers.acquire(caller.id)
+    source = MessageSource()
     try:
-        messages = context().session_worker.watch(session_id, caller.id, path, recursive=recursive)
+        messages = context().session_worker.watch(
+            session_id, caller.id, path, recursive=recursive, client_fd=client_fd(), source=source
+        )
         not_refused(reached(lambda: next(messages)), session_id, caller)
-        response = Response(_lines(messages), content_type=NDJSON)
+        response = stream_response(_lines(messages), source, NDJSON)
     except BaseException:
         release()
         raise
-    response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(messages.close)
     response.call_on_close(release)
     return response
@@ -145,7 +150,7 @@ def _lines(messages: Iterator[Any]) -> Iterator[bytes]:
             yield orjson.dumps(
                 _KEEPALIVE if "alive" in message else _event(message), option=orjson.OPT_APPEND_NEWLINE
             )
-    except (WorkerUnavailable, WorkerLost):
+    except (WorkerUnavailable, WorkerLost, ClientGone):
         return
 
 

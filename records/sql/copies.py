@@ -19,7 +19,7 @@ LOCK = SNAPSHOT + ".lock"
 #: Suffixes of a database and of SQLite's further files.
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 #: Tables that name blobs.
-NAMING = ("files", "run_blobs")
+NAMING = ("files", "run_blobs", "function_blobs")
 
 
 @contextmanager

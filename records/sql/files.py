@@ -11,7 +11,7 @@ from records.files import Area, FileRecord, NewFile, StorageQuotaExceeded, Store
 from records.page import Order, RecordPage
 from records.sql.paging import walk
 from records.sql.tables import files as table
-from records.sql.tables import run_blobs, runs, storage
+from records.sql.tables import function_blobs, run_blobs, runs, storage
 from records.sql.tables import unnamed_blobs as unnamed
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ _DELETED = (table.c.owner, table.c.area, table.c.sha256, table.c.size)
 _NAMED = or_(
     exists().where(table.c.sha256 == unnamed.c.sha256, table.c.area == unnamed.c.area),
     exists().where(run_blobs.c.sha256 == unnamed.c.sha256, run_blobs.c.area == unnamed.c.area),
+    exists().where(function_blobs.c.sha256 == unnamed.c.sha256, function_blobs.c.area == unnamed.c.area),
 )
 _NOBODYS = (
     select(unnamed.c.area, unnamed.c.sha256)
@@ -151,7 +152,7 @@ class SqlFiles:
         """See `FileStore.in_use`."""
         found: set[StoredBlob] = set()
         for some in _batches(blobs):
-            for names in (table, run_blobs):
+            for names in (table, run_blobs, function_blobs):
                 statement = select(names.c.area, names.c.sha256).distinct().where(_one_of(names, some))
                 rows = self._database.read(partial(_all, statement))
                 found.update(StoredBlob(*row) for row in rows)

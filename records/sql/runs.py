@@ -150,8 +150,8 @@ class SqlRuns:
         }
 
         digests = [*tags(run.owner, run.metadata)] if run.metadata else []
-        if run.session_id is not None or run.external_id is not None:
-            digests += marks(run.owner, run.session_id, run.external_id)
+        if run.session_id is not None or run.external_id is not None or run.function is not None:
+            digests += marks(run.owner, run.session_id, run.external_id, run.function)
 
         def work(connection: Connection) -> None:
             if idempotency is not None and key is not None:
@@ -315,7 +315,7 @@ class SqlRuns:
         """See `RunStore.search`."""
         # Of all keys, no index finds what succeeded.
         is_walked = wanted.owner is None and wanted.status == "succeeded"
-        is_marked = wanted.session_id is not None or wanted.external_id is not None
+        is_marked = any(mark is not None for mark in (wanted.session_id, wanted.external_id, wanted.function))
         if wanted.metadata or wanted.error is not None or is_walked or is_marked:
             search = RunSearch(wanted, order, is_sqlite=self._database.is_sqlite)
             found, has_more, resume = self._database.read(partial(search.page, limit=limit, after=after))

@@ -53,9 +53,11 @@ def _digest(*parts: bytes) -> bytes:
     return hashlib.blake2b(whole, digest_size=_DIGEST_BYTES).digest()
 
 
-def marks(owner: str, session_id: str | None, external_id: str | None) -> Iterator[bytes]:
+def marks(
+    owner: str, session_id: str | None, external_id: str | None, function: str | None = None
+) -> Iterator[bytes]:
     """Yield the digests of what a run belongs to: no pair of metadata has the same."""
-    for kind, value in ((b"session", session_id), (b"external", external_id)):
+    for kind, value in ((b"session", session_id), (b"external", external_id), (b"function", function)):
         if value is not None:
             yield _digest(b"mark", _bytes(owner), kind, _bytes(value))
 
@@ -90,7 +92,7 @@ class RunSearch:
         self._is_sqlite = is_sqlite
         self._digests = [tag(wanted.owner, name, value) for name, value in wanted.metadata.items()]
         if wanted.owner is not None:
-            self._digests += marks(wanted.owner, wanted.session_id, wanted.external_id)
+            self._digests += marks(wanted.owner, wanted.session_id, wanted.external_id, wanted.function)
 
     def page(
         self, connection: Connection, *, limit: int, after: str | None

@@ -303,6 +303,60 @@ run_external_ids = Table(
 )
 Index("ix_run_external_ids_run", run_external_ids.c.run_seq)
 
+functions = Table(
+    "functions",
+    metadata,
+    Column("seq", Seq, primary_key=True),
+    #: Its name; called as the ids of other tables, which pages are walked by.
+    Column("id", Word, nullable=False),
+    Column("owner", Word, nullable=False),
+    #: Never used again, also after all its versions were deleted.
+    Column("last_version", Integer, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    #: Not null: it has no versions, and is kept for the number of the last one.
+    Column("deleted_at_ms", BigInteger),
+)
+Index("ix_functions_name", functions.c.owner, functions.c.id, unique=True)
+
+function_versions = Table(
+    "function_versions",
+    metadata,
+    Column("seq", Seq, primary_key=True),
+    Column("function_seq", Seq, ForeignKey("functions.seq", ondelete="CASCADE"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("language", Word, nullable=False),
+    Column("state", Word, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+    Column("build_run_id", Word, nullable=False),
+    #: Of all that it keeps, blobs as well.
+    Column("bytes", BigInteger, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("source", LargeBinary, nullable=False),
+    Column("log", LargeBinary, nullable=False),
+    Column("layer", Word),
+)
+Index("ix_function_versions", function_versions.c.function_seq, function_versions.c.version, unique=True)
+_builds = function_versions.c.state == literal_column("'building'")
+Index("ix_function_versions_building", function_versions.c.seq, sqlite_where=_builds, postgresql_where=_builds)
+
+function_blobs = Table(
+    "function_blobs",
+    metadata,
+    Column(
+        "version_seq",
+        Seq,
+        ForeignKey("function_versions.seq", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("part", Word, primary_key=True),
+    Column("area", Word, nullable=False),
+    Column("sha256", Word, nullable=False),
+    Column("size", BigInteger, nullable=False),
+)
+Index("ix_function_blobs_blob", function_blobs.c.sha256, function_blobs.c.area)
+
 usage = Table(
     "usage",
     metadata,

@@ -4,7 +4,7 @@ The other end is `sandbox/frames.py`; a test holds the two lists together.
 """
 
 #: The host refuses an agent that has another. Increase both with every change of the frames or their payloads.
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 #: A bit set; no bit has a meaning yet.
 CAPABILITIES = 0
 HEADER = 7
@@ -18,7 +18,7 @@ FIRST_NETWORK_CHANNEL = 0x8000
 LAST_CHANNEL = 0xFFFF
 
 # Host to agent.
-FILE = b"F"  # pack([path, first bytes]): begin a file beneath /work
+FILE = b"F"  # pack([path, first bytes]), with a third part if it is a program: begin a file beneath /work
 MORE = b"M"  # more bytes of the file begun last
 JOB = b"J"  # pack(...): see agent/job.py
 STDIN = b"I"

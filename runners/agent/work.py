@@ -16,13 +16,14 @@ class FileReceiver:
         self.fd = -1
         self.paths = []
 
-    def begin(self, path, content):
-        """Begin a file; the one before it is complete."""
+    def begin(self, path, content, mode=b""):
+        """Begin a file; the one before it is complete. `mode` is EXECUTABLE for a program."""
         self.end()
         self.paths.append(path)
         if b"/" in path:
             os.makedirs(os.path.dirname(WORK + path), 0o755, exist_ok=True)
-        self.fd = os.open(WORK + path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self.fd = os.open(WORK + path, flags, 0o755 if mode else 0o644)
         self.more(content)
 
     def more(self, content):

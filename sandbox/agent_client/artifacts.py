@@ -13,10 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from config.ids import new_id
+from protocol.function import MAX_OUTPUT_BYTES
 from protocol.job import MAX_ARTIFACTS_BYTES, MAX_SKIPPED_LISTED, path_problem
 from protocol.limits import Limits
 from protocol.result import Artifact
 from sandbox import frames
+from sandbox.agent_client.output_file import OUTPUT, OutputFile
 from sandbox.blobs import BlobWriter
 from sandbox.frames import ProtocolError
 from storage import Writer, media_types, names
@@ -39,8 +41,10 @@ class Receiver:
     Received bytes must be stored by `store` or released by `abort`.
     """
 
-    def __init__(self, limits: Limits, blobs: BlobWriter) -> None:
+    def __init__(self, limits: Limits, blobs: BlobWriter, output: OutputFile | None = None) -> None:
+        """`output` takes the file with a function's output; None for a run that is no call."""
         self._limits = limits
+        self._output = output
         self._blobs = blobs
         self._received = 0
         self._files = 0
@@ -56,19 +60,25 @@ class Receiver:
         self.close()
         raw, digits = frames.unpack(payload, 2)
         size = frames.number(digits)
+        if self._output is not None and raw == OUTPUT:
+            self._output.begin(size)
+            return
         self._files += 1
         self._received += size
-        if (
-            size > self._limits.max_artifact_bytes
-            or self._files > self._limits.max_artifact_files
-            or self._received > MAX_ARTIFACTS_BYTES
-        ):
+        beyond = self._beyond(size)
+        if beyond is not None and self._output is None:
             raise ProtocolError("an artifact beyond the limits")
-        self._open = _Open(raw, size, self._writer(size) if _clean_path(raw) is not None else None)
+        if self._received > MAX_ARTIFACTS_BYTES + MAX_OUTPUT_BYTES:
+            raise ProtocolError("artifacts beyond the limits")
+        keep = beyond is None and _clean_path(raw) is not None
+        self._open = _Open(raw, size, self._writer(size) if keep else None, beyond or NOT_STORED)
 
     def data(self, payload: bytes) -> None:
         """Append bytes to the file that was begun last."""
         file = self._open
+        if file is None and self._output is not None and self._output.missing:
+            self._output.data(payload)
+            return
         if file is None or len(payload) > file.missing:
             raise ProtocolError("artifact bytes that were not announced")
         file.missing -= len(payload)
@@ -86,6 +96,9 @@ class Receiver:
         self._skips_said += 1
         if text not in REASONS or self._skips_said > MAX_SKIPPED_LISTED:
             raise ProtocolError("a skipped artifact that cannot be")
+        if self._output is not None and raw == OUTPUT:
+            self._output.skipped = text
+            return
         self._skip(raw, text)
 
     def end(self, payload: bytes) -> None:
@@ -106,7 +119,7 @@ class Receiver:
                 file.writer.abort()
             self._skip(file.path, "changed")
         elif file.writer is None:
-            self._skip(file.path, NOT_STORED)
+            self._skip(file.path, file.reason)
         else:
             self._complete.append(_Complete(path, file.writer))
 
@@ -146,6 +159,12 @@ class Receiver:
         for item in complete:
             item.writer.abort()
 
+    def _beyond(self, size: int) -> str | None:
+        """Return the limit that the file begun last exceeds; an agent that collects an output has higher ones."""
+        if size > self._limits.max_artifact_bytes or self._received > MAX_ARTIFACTS_BYTES:
+            return "too_large"
+        return "too_many" if self._files > self._limits.max_artifact_files else None
+
     def _writer(self, size: int) -> Writer | None:
         try:
             return self._blobs.writer(size)
@@ -163,9 +182,11 @@ class Receiver:
 class _Open:
     """The file that is arriving; without a writer when it will not be kept."""
 
-    __slots__ = ("missing", "path", "size", "writer")
+    __slots__ = ("missing", "path", "reason", "size", "writer")
 
-    def __init__(self, path: bytes, size: int, writer: Writer | None) -> None:
+    def __init__(self, path: bytes, size: int, writer: Writer | None, reason: str = NOT_STORED) -> None:
+        """`reason` is why it is left out if it has no writer."""
+        self.reason = reason
         self.path = path
         self.size = size
         self.missing = size

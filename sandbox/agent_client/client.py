@@ -18,6 +18,7 @@ from config.pieces import PIECE_BYTES
 from sandbox import frames
 from sandbox.agent_client.artifacts import Receiver
 from sandbox.agent_client.job_frames import Inputs, job_frames
+from sandbox.agent_client.output_file import OutputFile
 from sandbox.agent_client.report import AgentReport, CompileOutcome, OutputBuffer, output_buffers
 from sandbox.agent_client.stdin import StdinWindow
 from sandbox.blobs import BlobWriter
@@ -71,7 +72,8 @@ class AgentClient:
         self._job_frames: Iterator[bytes] | None = job_frames(plan, storage)
         self._stdin = StdinWindow(plan.stdin, is_open=plan.stdin_open)
         self._out = output_buffers(plan.limits.max_output_bytes)
-        self._receiver = Receiver(plan.limits, storage)
+        self._output = OutputFile() if plan.has_output_file else None
+        self._receiver = Receiver(plan.limits, storage, self._output)
         self._exit: tuple[int | None, int | None] | None = None
         self._stats: Stats | None = None
         self._started_at = time.monotonic()
@@ -389,6 +391,7 @@ class AgentClient:
             wall_ms=self._elapsed_ms(ended_at) if ran else 0,
             stats=stats,
             receiver=self._receiver,
+            output=self._output,
             compiled=self._compiled,
             egress_bytes=0 if self._network is None else self._network.moved_bytes,
         )

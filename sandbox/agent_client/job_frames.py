@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple, Protocol
 
-from protocol.job import MAX_ARTIFACTS_BYTES, JobInput
+from protocol.job import JobInput
 from protocol.limits import LIMIT_RULES
 from sandbox import frames
 from sandbox.frames import frame, pack
@@ -14,6 +14,8 @@ from storage import Content
 
 #: The agent's own deadline lies this far behind the host's: it matters only if the host is gone.
 AGENT_GRACE_MS = 10_000
+#: In a FILE frame behind path and content: the file is a program.
+EXECUTABLE = b"x"
 #: The forms that a field of the JOB frame has.
 Packing = Literal["flag", "number", "strings", "pairs", "text"]
 
@@ -60,13 +62,14 @@ def job_frames(plan: ExecutionPlan, inputs: Inputs) -> Iterator[bytes]:
     for path, content in plan.files:
         yield from frames.frames_of(frames.FILE, frames.MORE, path.encode(), content)
     for item in plan.inputs:
-        yield from _frames_of_input(item, inputs)
+        yield from _frames_of_input(item, inputs, is_program=item.path == plan.program)
     yield frame(frames.JOB, _job_payload(plan))
 
 
-def _frames_of_input(item: JobInput, inputs: Inputs) -> Iterator[bytes]:
+def _frames_of_input(item: JobInput, inputs: Inputs, *, is_program: bool) -> Iterator[bytes]:
     with inputs.open_input(item) as content:
-        yield frame(frames.FILE, pack([item.path.encode(), b""]))
+        head = [item.path.encode(), b"", *([EXECUTABLE] if is_program else [])]
+        yield frame(frames.FILE, pack(head))
         for piece in content:
             yield frame(frames.MORE, piece)
 
@@ -80,10 +83,10 @@ def _job_fields(plan: ExecutionPlan) -> dict[str, Any]:
         "program_args": plan.args,
         "env": plan.env,
         "deadline_ms": plan.limits.timeout_ms + AGENT_GRACE_MS,
-        **{name: getattr(plan.limits, name) for name, _ in _LIMITS},
+        **{name: getattr(plan.collected, name) for name, _ in _LIMITS},
         # One byte more is how the host learns at once that there was more than is kept.
         "max_output_bytes": plan.limits.max_output_bytes + plan.ends_when_cut,
-        "max_artifacts_bytes": MAX_ARTIFACTS_BYTES,
+        "max_artifacts_bytes": plan.collected_bytes,
         "compile_argv": compiling.argv if compiling else (),
         "compile_env": compiling.env if compiling else {},
         "compile_deadline_ms": compiling.limits.timeout_ms + AGENT_GRACE_MS if compiling else 0,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from sandbox import frames
 from sandbox.agent_client.artifacts import Receiver
+from sandbox.agent_client.output_file import OutputFile
 from sandbox.engines import Stats
 from sandbox.run.outcome import ExitFacts
 
@@ -34,6 +35,8 @@ class AgentReport:
     wall_ms: int
     stats: Stats
     receiver: Receiver
+    #: The file of a function's output; None for a run that is no call, or prints it.
+    output: OutputFile | None = None
     compiled: CompileOutcome | None = None
     #: Sent to hosts and received from them, together.
     egress_bytes: int = 0

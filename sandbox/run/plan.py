@@ -12,6 +12,7 @@ from pathlib import Path
 from config.network_patterns import MAX_PATTERNS, PatternInvalid, parse_pattern
 from protocol import job as rules
 from protocol import limits as limit_rules
+from protocol.function import MAX_OUTPUT_BYTES, Returns
 from protocol.job import Job, JobInput, outputs_problem, path_problem
 from protocol.limits import JobInvalid, Limits
 from protocol.network import NetworkAccess, proxy_environment
@@ -80,11 +81,37 @@ class ExecutionPlan:
         """Return the place in the request of one of `packages`; None for none of them."""
         return place_of(self.package_places, package)
 
+    #: The form of a function's output; empty for a run that is no call.
+    returns: Returns = ""
+    #: The input that is started itself, and so must be executable; empty where there is none.
+    program: str = ""
+
     def as_cell(self) -> ExecutionPlan:
         """Return the same plan with its code as a cell of a kernel, and not as a file."""
         files = dict(self.files)
         code = files.pop(self.language.entry_file)
         return replace(self, files=tuple(files.items()), code=code)
+
+    @property
+    def has_output_file(self) -> bool:
+        """Return whether a function's output is in a file beside the artifacts."""
+        return self.returns in ("json", "text")
+
+    @property
+    def collected(self) -> Limits:
+        """Return the limits that the agent collects files by: with room for a function's output."""
+        if not self.has_output_file:
+            return self.limits
+        return replace(
+            self.limits,
+            max_artifact_files=self.limits.max_artifact_files + 1,
+            max_artifact_bytes=max(self.limits.max_artifact_bytes, MAX_OUTPUT_BYTES),
+        )
+
+    @property
+    def collected_bytes(self) -> int:
+        """Return the most bytes that the agent sends of all files together."""
+        return rules.MAX_ARTIFACTS_BYTES + (MAX_OUTPUT_BYTES if self.has_output_file else 0)
 
     @property
     def memory_mb(self) -> int:
@@ -109,6 +136,8 @@ def build_plan(job: Job, catalogue: Catalogue, *, compile_timeout_ms: int | None
     # The environment of a run that reaches hosts names the proxy, unless the run names another.
     env = job.env if job.network is None else proxy_environment() | job.env
     files = _files(job, language)
+    if job.executable and (job.code is not None or job.session):
+        raise JobInvalid("executable: not together with code or a session", param="executable")
     if job.results:
         _check_results(job, catalogue, language)
     if job.packages and job.session:
@@ -121,6 +150,7 @@ def build_plan(job: Job, catalogue: Catalogue, *, compile_timeout_ms: int | None
         job.interpreter == "warm"
         and language.warm_mode != "none"
         and entry == language.entry_file
+        and not job.executable
         and not language.affects_startup(env, (path for path, _ in files), job.args)
     )
     # A name that begins with a dash must not be taken for an option of the interpreter's.
@@ -128,7 +158,7 @@ def build_plan(job: Job, catalogue: Catalogue, *, compile_timeout_ms: int | None
     plan = ExecutionPlan(
         language=language,
         limits=limits,
-        argv=tuple(language.command(named)),
+        argv=(f"./{entry}",) if job.executable else tuple(language.command(named)),
         args=job.args,
         # A cell's kernel buffers nothing, and is no interpreter that these variables suit.
         env=language.live_env | env if job.live and not is_cell else env,
@@ -136,7 +166,9 @@ def build_plan(job: Job, catalogue: Catalogue, *, compile_timeout_ms: int | None
         inputs=_inputs(job, files, limits),
         stdin=_encoded("stdin", job.stdin, rules.MAX_STDIN_BYTES),
         warm=warm,
-        compiling=_compiling(language, named, limits, job, compile_timeout_ms or limit_rules.COMPILE_TIMEOUT_MS),
+        compiling=None
+        if job.executable
+        else _compiling(language, named, limits, job, compile_timeout_ms or limit_rules.COMPILE_TIMEOUT_MS),
         ends_when_cut=job.ends_when_cut,
         flavour=KERNEL_FLAVOUR if is_cell else _flavour(language, job, entry, files) if warm else "",
         dedicated_container=job.isolation == "container",
@@ -147,6 +179,8 @@ def build_plan(job: Job, catalogue: Catalogue, *, compile_timeout_ms: int | None
         in_session=bool(job.session),
         packages=packages,
         package_places=places,
+        returns=job.returns,
+        program=entry if job.executable else "",
     )
     return plan.as_cell() if is_cell else plan
 
@@ -191,6 +225,8 @@ def place_of(places: tuple[int, ...], package: int | None) -> int | None:
 def _flavour(language: Language, job: Job, entry: str, files: tuple[tuple[str, bytes], ...]) -> str:
     contents = dict(files)
     program = contents.pop(entry)
+    # The program of a function is its handler; what is at the entry file calls it.
+    program = contents.pop(job.handler, program)
     beside = [*contents, *(item.path for item in job.inputs)]
     suiting = (flavour.name for flavour in language.flavours if flavour.matches(program, job.env, beside))
     return next(suiting, "")
@@ -280,8 +316,9 @@ def _files(job: Job, language: Language) -> tuple[tuple[str, bytes], ...]:
         if not job.code:
             raise JobInvalid("code: must not be empty", param="code")
         found[language.entry_file] = _encoded("code", job.code, rules.MAX_CODE_BYTES)
-    elif job.entrypoint not in found:
-        raise JobInvalid("entrypoint: must be the path of one of files", param="entrypoint")
+    elif job.entrypoint not in (tuple(item.path for item in job.inputs) if job.executable else found):
+        kind = "inputs" if job.executable else "files"
+        raise JobInvalid(f"entrypoint: must be the path of one of {kind}", param="entrypoint")
     _check_nesting(found)
     return tuple(found.items())
 

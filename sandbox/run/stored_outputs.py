@@ -17,15 +17,19 @@ if TYPE_CHECKING:
 
     from sandbox.blobs import BlobWriter
 
-Part = Literal["stdout", "stderr", "results"]
+Part = Literal["stdout", "stderr", "results", "output"]
 log = logging.getLogger(__name__)
 
 
 def store_outputs(
-    storage: BlobWriter, stdout: str, stderr: str, results: Sequence[orjson.Fragment] = ()
+    storage: BlobWriter,
+    stdout: str,
+    stderr: str,
+    results: Sequence[orjson.Fragment] = (),
+    output: str | None = None,
 ) -> tuple[OutputBlob, ...]:
     """Store each output of more than `MAX_RECORD_BYTES`. One that cannot be stored now is kept in the record."""
-    texts: tuple[tuple[Part, str], ...] = (("stdout", stdout), ("stderr", stderr))
+    texts: tuple[tuple[Part, str], ...] = (("stdout", stdout), ("stderr", stderr), ("output", output or ""))
     stored = [
         _stored(storage, part, text.encode())
         for part, text in texts

@@ -11,7 +11,7 @@ import pytest
 
 HELLO_S = 2.0
 HEALTH_S = 1.0
-CONNECTIONS = 200
+CONNECTIONS = 300
 #: The followed runs sleep for longer than that.
 SECONDS = 6.0
 LONG = {"timeout_ms": 60_000}
@@ -22,29 +22,22 @@ pytestmark = [pytest.mark.usefixtures("invariants"), pytest.mark.timeout(120)]
 
 
 class Reader:
-    """Asks for the events of a run and stays, or is refused and asks again."""
+    """Asks for the events of a run and stays."""
 
     def __init__(self, service, run_id):
-        self.service, self.path = service, f"/v1/runs/{run_id}/events"
-        self.statuses = set()
-        self.ask()
-
-    def ask(self):
-        self.connection = http.client.HTTPConnection(self.service.host, self.service.port, timeout=30)
-        self.connection.request("GET", self.path, headers={"Authorization": f"Bearer {self.service.other_token}"})
+        self.connection = http.client.HTTPConnection(service.host, service.port, timeout=30)
+        self.connection.request(
+            "GET", f"/v1/runs/{run_id}/events", headers={"Authorization": f"Bearer {service.other_token}"}
+        )
 
     def look(self):
-        """Whether it follows; asked again if not."""
+        """Note how it is answered."""
         self.status = self.connection.getresponse().status
-        self.statuses.add(self.status)
-        if self.status != 200:
-            self.connection.close()
-            self.ask()
 
 
 @pytest.fixture
 def readers(service):
-    """Two hundred connections of the second key that follow four of its runs."""
+    """Three hundred connections of the second key that follow four of its runs."""
     runs = [service.submit("bash", "sleep 50", token=service.other_token, limits=LONG) for _ in range(4)]
     made = []
     try:
@@ -65,11 +58,9 @@ def timed(ask):
     return ask(), time.monotonic() - began
 
 
-def test_two_hundred_readers_of_one_key_shut_nobody_out(service, readers):
-    # Some follow, as many as one key may have; the others are told that it is this key that has too many.
-    followed = sum(reader.status == 200 for reader in readers)
-    assert 0 < followed < CONNECTIONS
-    assert {status for reader in readers for status in reader.statuses} == {200, 429}
+def test_three_hundred_readers_of_one_key_shut_nobody_out(service, readers):
+    # They hold no thread. `test_api_server_suspended` has those beyond STREAMS_MAX, and those who leave.
+    assert {reader.status for reader in readers} == {200}
     asks = {
         "upload": lambda: service.request("POST", "/v1/files", FILE, FORM),
         "list": lambda: service.get("/v1/runs?limit=100"),
@@ -96,19 +87,3 @@ def test_two_hundred_readers_of_one_key_shut_nobody_out(service, readers):
             assert took <= HELLO_S, (name, took)
     # The machine that runs the tests is not theirs alone: one in twenty may be late.
     assert sorted(hellos)[len(hellos) * 95 // 100] <= HELLO_S, hellos
-
-
-def test_a_reader_that_leaves_makes_room_for_the_next(service, readers):
-    (run,) = {reader.path for reader in readers[:1]}
-    assert service.get(run, token=service.other_token).status == 429
-    for reader in readers:
-        reader.connection.close()
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            with service.events(run, token=service.other_token) as events:
-                assert next(events)[1]["event"] == "info"
-                return
-        except AssertionError:
-            assert time.monotonic() < deadline, "the places of those who left are not given back"
-            time.sleep(0.2)

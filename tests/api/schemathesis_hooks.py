@@ -23,6 +23,7 @@ BEYOND_A_SCHEMA = {
     "too_long",
     "files_too_large",
     "not_supported",  # gvisor, where the service has none
+    "invalid_input",  # by the schema of the function that is called
 }
 #: `entrypoint` is one of the inline files; and 13.0 is an integer to JSON Schema, but not to this API.
 MESSAGES = re.compile(
@@ -32,6 +33,8 @@ MESSAGES = re.compile(
     r"|stdin_open: not together with stdin, which ends the input|stream: not together with background"
     r"|files\.\d+\.root: only of a file with an id"
     r"|limits\.disk_mb: \d+ exceeds \d+, the maximum for memory_mb \d+"
+    # A function's name in the path; and which JSON is a schema of its own.
+    r"|name: must be 1 to 64 letters, digits, _ or -|input_schema: .*|files\.\d+\.id: the files of a function are .*"
     # Patterns of hosts: canonical addresses, and the labels of names.
     r"|network\.(allow|deny)\.\d+: .*",
     re.ASCII,

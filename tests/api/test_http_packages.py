@@ -1,4 +1,4 @@
-"""Packages over HTTP with the default PACKAGES=off: everything is refused before it is recorded."""
+"""Packages over HTTP with PACKAGES=off: everything is refused before it is recorded."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import re
 import jsonschema_rs
 import pytest
 
+from api.functions import answers
 from api.openapi import models
 from api.openapi.events import Event
 from config.ids import new_id
@@ -132,6 +133,30 @@ def test_a_files_life(service, check):
     check(service.request("DELETE", f"/v1/files/{file}"), "DELETE /v1/files/{file_id}", models.FileDeleted)
     check(service.get(content), where, models.Error)
     check(service.request("POST", "/v1/files", b"", kind), "POST /v1/files", models.Error)
+
+
+def test_a_functions_life(service, check):
+    name = f"answers-{os.getpid()}"
+    one, runs = "/v1/functions/{name}", "POST /v1/functions/{name}/runs"
+
+    def put(**fields):
+        body = json.dumps({"language": "bash", **fields}).encode()
+        reply = service.request("PUT", f"/v1/functions/{name}", body, {"Content-Type": "application/json"})
+        return check(reply, f"PUT {one}", answers.Function if reply.status < 300 else models.Error)
+
+    files = [{"path": "a.sh", "content": "Y2F0", "encoding": "base64"}, {"path": "b", "content": "", "id": None}]
+    assert put(files=files, entrypoint="a.sh", limits={"cpus": 0.5}, env={"A": "b"}).status == 201
+    assert put(code="cat", description="x", input_schema={"type": "string"}).status == 200
+    assert put(code="cat", background=True).status == 202
+    assert put(code="cat", packages=["x"]).body["error"]["code"] == "not_supported"
+    check(service.get(f"/v1/functions/{name}"), f"GET {one}", answers.Function)
+    check(service.get(f"/v1/functions/{name}?version=99"), f"GET {one}", models.Error)
+    check(service.get("/v1/functions?limit=1"), "GET /v1/functions", answers.FunctionList)
+    for version, body in (("@2", {"input": "x"}), ("@2", {"input": 1}), ("", {"background": True})):
+        reply = service.post(f"/v1/functions/{name}{version}/runs", json=body)
+        check(reply, runs, models.Error if reply.status == 400 else models.Run)
+    check(service.request("DELETE", f"/v1/functions/{name}"), f"DELETE {one}", answers.FunctionDeleted)
+    check(service.post(f"/v1/functions/{name}/runs", json={}), runs, models.Error)
 
 
 def test_what_the_service_says_of_itself(service, check):

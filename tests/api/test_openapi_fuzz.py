@@ -39,6 +39,9 @@ def test_schemathesis_finds_nothing(service, tmp_path):
     while sessions := service.get("/v1/sessions?status=live&limit=100").body["data"]:
         for session in sessions:
             assert service.request("DELETE", f"/v1/sessions/{session['id']}").status == 200
+    while functions := service.get("/v1/functions?limit=100").body["data"]:
+        for function in functions:
+            assert service.request("DELETE", f"/v1/functions/{function['name']}").status == 200
     assert done.returncode == 0, done.stdout[done.stdout.find("= FAILURES =") :][:12_000]
     paths = service.get("/openapi.json", token=None).body["paths"]
     # All of them but the document itself and what has no end.

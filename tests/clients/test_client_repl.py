@@ -47,6 +47,23 @@ def test_cells_are_typed_completed_and_interrupted(environment, service, tmp_pat
     assert history.stat().st_mode & 0o777 == 0o600
 
 
+def test_cleared_output_is_erased_and_the_lines_above_are_left(environment, tmp_path):
+    terminal = Terminal(environment | {"XDG_STATE_HOME": str(tmp_path)}, "repl")
+    terminal.until(b">>> ")
+    terminal.types(b"from IPython.display import clear_output\r")
+    terminal.until(b">>> ")
+    terminal.types(b"print('1' + '1'); display(22); clear_output(); display(33)\r")
+    shown = terminal.until(b"33\r\n")
+    assert shown.endswith(b"11\r\n22\r\n\r\x1b[2A\x1b[J"), shown
+    terminal.until(b">>> ")
+    terminal.types(b"display(44); clear_output(wait=True); display(55); clear_output(wait=True)\r")
+    shown = terminal.until(b"55\r\n")
+    assert shown.endswith(b"44\r\n\r\x1b[1A\x1b[J"), shown
+    assert b"\x1b[J" not in terminal.until(b">>> ")
+    terminal.types(b"\x04")
+    assert terminal.ended() == 0
+
+
 def test_a_named_session_is_left_and_found_again(runyard, service):
     name = f"repl-{time.monotonic_ns()}"
     assert runyard("repl", "--session", name, stdin=b"kept = 6\n")[0] == 0

@@ -378,3 +378,35 @@ def test_ctrl_c_kills_the_command_and_not_the_session(environment, made, client)
     session = client.sessions.get(made)
     assert session.info.ended is False
     assert all(session.processes.wait(process).signal == "SIGKILL" for process in session.processes.list())
+
+
+def test_code_in_a_session_has_results_figures_and_hints(runyard, client, tmp_path):
+    with client.sessions.create("python") as made:
+        on = ("sessions", "exec", "--results")
+        assert runyard(*on, made.id, "x = 6") == (0, b"", b"")
+        assert runyard(*on, made.id, "print('out'); x * 7") == (0, b"out\n42\n", b"")
+        assert runyard(*on, made.id, "-", stdin=b"x") == (0, b"6\n", b"")
+        assert runyard(*on, "--stdin", "-", made.id, "input()", stdin=b"typed\n") == (0, b"'typed'\n", b"")
+        code, _, err = runyard(*on, made.id, "import nunpy")
+        assert (code, b"ModuleNotFoundError" in err, b"numpy" in err) == (1, True, True)
+        figure = "import matplotlib.pyplot as plt; plt.plot([1]); plt.show()"
+        assert b"saved figures/figure-1.png" in runyard(*on, "--save", "figures", made.id, figure)[2]
+        assert (tmp_path / "figures/figure-1.png").read_bytes().startswith(b"\x89PNG")
+        code, _, err = runyard(*on, "-t", "500ms", made.id, "while True: pass")
+        assert (code, b"the limit was 500 ms" in err) == (124, True), err
+        code, _, err = runyard(*on, made.id, "import os; os._exit(3)")
+        assert (code, b"its variables are gone" in err) == (3, True)
+
+
+@pytest.mark.parametrize("more", [("--cwd", "/tmp"), ("--detach",), ("--results",)])
+def test_options_that_a_cell_has_not_are_refused(runyard, more):
+    words = ("echo", "a") if more == ("--results",) else ("1",)
+    code, _, err = runyard("sessions", "exec", "--results", *more, "sess_x", *words)
+    assert (code, b"--results takes" in err) == (2, True)
+    assert runyard("sessions", "exec", "--save", "figures", "sess_x", "true")[0] == 2
+
+
+def test_a_session_without_results_refuses_them(runyard, client):
+    with client.sessions.create("bash", limits=SMALL) as made:
+        code, _, err = runyard("sessions", "exec", "--results", made.id, "echo 1")
+        assert (code, b"results" in err) == (125, True)

@@ -97,7 +97,7 @@ def _worker_of(column, service, request, **settings):
     try:
         yield worker
         assert worker.stop() == 0
-        assert worker.groups() == []
+        assert worker.group_parents() == []
     finally:
         worker.end()
         shutil.rmtree(state)

@@ -19,6 +19,7 @@ import pytest
 from protocol.job import JobFile
 from tests.engines.test_contexts import opened
 from tests.support.security_modules import APPARMOR
+from tests.support.worker_sessions import WorkerSession
 from tests.support.workers import Worker, until
 
 RUNTIMES = ("crun", pytest.param("runc", marks=pytest.mark.slow))
@@ -429,6 +430,34 @@ def test_a_template_is_replaced_after_so_many_sandboxes(start):
         return len(templates(worker) & first) == 2 and len(templates(worker)) <= 4
 
     until(is_replaced, 60)
+
+
+def test_three_generations_of_the_templates_of_sessions_are_alive_at_most(start):
+    """The plain templates stay two. A waiting sandbox is one more that lives of a generation."""
+    worker = start(KERNEL_TEMPLATE_HOURS=str(1 / 3600), TEMPLATE_RUNS="1000")
+    assert len(templates(worker)) == 3
+    with contextlib.ExitStack() as stack:
+
+        def one_more() -> WorkerSession:
+            session = stack.enter_context(opened(worker.dispatcher, "python"))
+            session.run("x = 42")
+            time.sleep(1.1)  # its template is then too old
+            return session
+
+        first = one_more()
+        until(lambda: one_more() and len(templates(worker)) == 5, 60)
+        alive = templates(worker)
+        for _ in range(3):
+            one_more()
+            assert templates(worker) == alive
+        done = first.run("import numpy; x + numpy.int64(0)")
+        assert (done["results"][0]["text"], done["state"]) == ("np.int64(42)", "kept")
+
+    def are_gone() -> bool:
+        with opened(worker.dispatcher, "python"):  # takes the one that waits
+            return len(templates(worker) & alive) <= 3 and len(templates(worker)) <= 4
+
+    until(are_gone, 60)
 
 
 def test_a_template_out_of_memory_is_replaced(start):

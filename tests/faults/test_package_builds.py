@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -133,9 +134,9 @@ def test_simultaneous_requests_make_a_layer_once(shop):
 def test_a_stream_shows_what_the_tool_says(shop):
     shop.registry.pip(wheel("streamed", "1.0", {"streamed.py": ""}))
     events = shop.service.stream("python", "print('done')", packages=["streamed"])
-    said = [event["data"]["output"] for event in events if "output" in event["data"]]
+    said = [event["data"]["output"] for event in events if event["event"] == "info" and "output" in event["data"]]
     assert any("streamed" in line for line in said), events
-    assert [event["data"]["text"] for event in events if event["event"] == "stdout"] == ["done\n"], events
+    assert [event["data"] for event in events if event["event"] == "stdout"] == ["done\n"], events
 
 
 def test_packages_are_for_the_program_and_its_processes_but_not_for_the_agent(shop):
@@ -178,6 +179,26 @@ def test_a_session_has_its_packages(shop):
     run = shop.service.post(f"/v1/sessions/{session['id']}/runs", json={"code": "import beta; beta.name"}).body
     assert run["results"][0]["text/plain"] == "'beta'" if "text/plain" in run["results"][0] else run, run
     shop.service.request("DELETE", f"/v1/sessions/{session['id']}")
+
+
+# -- functions -------------------------------------------------------------------------------------
+
+
+def test_a_function_has_its_packages(shop):
+    code = "import beta\ndef run(input):\n    return [beta.name, input]"
+    body = {"language": "python", "code": code, "packages": ["beta"]}
+    deploy = partial(
+        shop.service.request, "PUT", "/v1/functions/packed", headers={"Content-Type": "application/json"}
+    )
+    deployed = deploy(json.dumps(body).encode(), timeout=120)
+    assert deployed.status == 201, deployed.body
+    assert (deployed.body["state"], deployed.body["packages"]) == ("ready", ["beta"]), deployed.body
+    assert deployed.body["layer"].startswith("lay_")
+    run = shop.service.post("/v1/functions/packed/runs", json={"input": 5}).body
+    assert (run["output"], run["layer"]) == (["beta", 5], deployed.body["layer"]), run
+    refused = deploy(json.dumps(body | {"packages": ["no-such-thing"]}).encode())
+    assert (refused.status, refused.body["error"]["code"]) == (400, "package_not_found"), refused.body
+    assert shop.service.get("/v1/functions/packed").body["version"] == 1
 
 
 # -- node ------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ class Kernel:
     def __init__(self, language: str, folder: Path | None = None) -> None:
         settings = tomllib.loads((RUNNERS / language / "runner.toml").read_text())
         self._place = Path(tempfile.mkdtemp(prefix="kernel-"))
-        self._kernel = assembled(language, self._place / "kernel")
+        kernels = assembled(self._place / "kernels")
         (self._place / "root").mkdir()
         requests, self._requests = os.pipe()
         self._replies, replies = os.pipe()
@@ -72,7 +72,7 @@ class Kernel:
         os.set_inheritable(replies, True)
         for fd in (requests, replies, stdout, stderr):
             os.fchown(fd, UID, UID)  # as the agent's: a program may open its own outputs again
-        argv = program(language, self._kernel, self._place / "root", settings["kernel"]["argv"])
+        argv = program(language, kernels, self._place / "root", settings["kernel"]["argv"])
         self.process = subprocess.Popen(
             argv,
             stdin=requests,
@@ -178,7 +178,8 @@ def with_parts(reply: dict, parts: dict[str, str]) -> dict:
     return reply | {name: text.split("\n") if name in lines else text for name, text in parts.items()}
 
 
-def assembled(language: str, target: Path) -> Path:
-    """Copy the files of a kernel as they are in its image."""
-    shutil.copytree(RUNNERS / language / "kernel", target)
+def assembled(target: Path) -> Path:
+    """Copy the files of all kernels as they are in every image. No link is followed: checkouts may lack them."""
+    for kernel in RUNNERS.glob("*/kernel"):
+        shutil.copytree(kernel, target / kernel.parent.name / "kernel", symlinks=True)
     return target

@@ -1,6 +1,6 @@
 """Start a program in the root of a language's image, without the service.
 
-The root is an overlay of the built image's layers with the kernel of this checkout on top, in a mount namespace of
+The root is an overlay of the built image's layers with the kernels of this checkout on top, in a mount namespace of
 the process itself: it disappears with it. Nothing of the image is changed.
 """
 
@@ -19,14 +19,16 @@ DEVICES = ("null", "zero", "full", "random", "urandom")
 
 SETUP = f"""
 set -e
-root=$1 layers=$2 language=$3 kernel=$4; shift 4
+root=$1 layers=$2 kernels=$3; shift 3
 mount -t tmpfs -o mode=0755 tmpfs "$root"
 mkdir "$root/upper" "$root/work" "$root/root"
-mkdir -p "$root/upper/opt/runyard/$language"
-cp -r "$kernel" "$root/upper/opt/runyard/$language/kernel"
+mkdir -p "$root/upper/opt"
+cp -r "$kernels" "$root/upper/opt/runyard"
 chmod -R a+rX "$root/upper"
 mount -t overlay -o "lowerdir=$layers,upperdir=$root/upper,workdir=$root/work" overlay "$root/root"
 root=$root/root
+# Compiled files of the image's kernels, which Python takes unchecked, are not those of this checkout.
+rm -rf "$root"/opt/runyard/*/kernel/__pycache__ "$root"/opt/runyard/*/kernel/*/__pycache__
 mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=0755 tmpfs "$root/dev"
 for name in {" ".join(DEVICES)}; do touch "$root/dev/$name"; mount --bind "/dev/$name" "$root/dev/$name"; done
@@ -46,8 +48,8 @@ def is_built(language: str) -> bool:
     return (IMAGES / f"{language}.json").exists()
 
 
-def program(language: str, kernel: Path, mountpoint: Path, argv: list[str]) -> list[str]:
+def program(language: str, kernels: Path, mountpoint: Path, argv: list[str]) -> list[str]:
     """Return the argv that runs `argv` in the image; descriptor $REPLIES becomes its descriptor 3."""
     layers = json.loads((IMAGES / f"{language}.json").read_text())["layers"]
-    shell = ["bash", "-c", SETUP, "setup", str(mountpoint), ":".join(layers), language, str(kernel)]
+    shell = ["bash", "-c", SETUP, "setup", str(mountpoint), ":".join(layers), str(kernels)]
     return ["unshare", "--mount", "--propagation", "private", *shell, *argv]

@@ -122,6 +122,26 @@ BOTH: dict[str, tuple[Cell, ...]] = {
             dropped=2,
         ),
     ),
+    "formats": (
+        Cell(
+            "for (const f of ['markdown', 'svg', 'latex', 'javascript', 'text']) display[f](f); undefined",
+            results=(
+                {"text/markdown": "markdown"},
+                {"image/svg+xml": "svg"},
+                {"text/latex": "latex"},
+                {"application/javascript": "javascript"},
+                {"text/plain": "text"},
+            ),
+        ),
+        Cell(
+            "display.png(new Uint8Array([1, 2])); display.jpeg('AQI='); display.pdf(Buffer.from('%PDF')); undefined",
+            results=({"image/png": "AQI="}, {"image/jpeg": "AQI="}, {"application/pdf": "JVBERg=="}),
+        ),
+        Cell(
+            "({ 'text/html': '<b>', 'text/plain': 'b', 'text/x-own': 5 })",
+            results=({"text/html": "<b>", "text/plain": "b", "text/x-own": "5"},),
+        ),
+    ),
     "hostile values": (
         Cell(
             "({ get a() { throw 1 }, [Symbol.for('nodejs.util.inspect.custom')]() { throw new Error('no') } })",

@@ -80,6 +80,42 @@ ROWS: dict[str, tuple[Cell, ...]] = {
         Cell("105.times { |i| Runyard.display(i) }; nil", results=({},) * 100, dropped=5),
         Cell("12.times { Runyard.text('x' * (1 << 20)) }; nil", results=({},) * 10, dropped=2),
     ),
+    "formats": (
+        Cell(
+            "%i[markdown svg latex javascript text].each { |f| Runyard.public_send(f, f.to_s) }; nil",
+            results=(
+                {"text/markdown": "markdown"},
+                {"image/svg+xml": "svg"},
+                {"text/latex": "latex"},
+                {"application/javascript": "javascript"},
+                {"text/plain": "text"},
+            ),
+        ),
+        Cell(
+            'Runyard.png("\\x01\\x02"); Runyard.jpeg("\\x01\\x02"); Runyard.pdf("%PDF"); Runyard.json({ a: [1, Float::INFINITY] }); nil',
+            results=(
+                {"image/png": "AQI="},
+                {"image/jpeg": "AQI="},
+                {"application/pdf": "JVBERg=="},
+                {"application/json": {"a": [1, None]}},
+            ),
+        ),
+        Cell(
+            "class T; def to_html = '<t>'; def to_markdown = '*t*'; def to_svg = '<svg/>'; def to_latex = '$t$'; "
+            "def to_png = 'ab'; def to_jpeg = raise('no'); def inspect = 't'; end; T.new",
+            results=(
+                {
+                    "text/plain": "t",
+                    "text/html": "<t>",
+                    "text/markdown": "*t*",
+                    "image/svg+xml": "<svg/>",
+                    "text/latex": "$t$",
+                    "image/png": "YWI=",
+                    "image/jpeg": None,
+                },
+            ),
+        ),
+    ),
     "hostile values": (
         Cell("c = []; c << c; c", results=(text("[[...]]"),)),
         Cell(

@@ -96,6 +96,44 @@ def test_results_and_output_in_order(start, language, code):
     assert [display["is_main_result"] for display in outcome.displays] == [False, False, True]
 
 
+UPDATES = {
+    "node": "display('a', { id: 'i' }); console.log('between'); display.update('i', 'b'); display('c', { id: 'i', update: true }); undefined",
+    "ruby": "Runyard.display('a', id: 'i'); puts 'between'; Runyard.display('b', id: 'i', update: true); Runyard.display('c', id: 'i', update: true); nil",
+}  # fmt: skip
+CLEARS = {
+    "node": "display.text('a'); display.clear(); console.log('o'); display.clear({ wait: true }); display.text('b'); undefined",
+    "ruby": "Runyard.text('a'); Runyard.clear; puts 'o'; Runyard.clear(wait: true); Runyard.text('b'); nil",
+}  # fmt: skip
+WITH_RESULTS = ("node", "typescript", "ruby")
+
+
+def of_language(codes, language):
+    return codes.get(language) or codes["node"]
+
+
+@pytest.mark.parametrize("language", WITH_RESULTS)
+def test_updates_of_displays(start, language):
+    kernel = start(language)
+    outcome = kernel.execute(of_language(UPDATES, language))
+    quote = '"' if language == "ruby" else "'"
+    assert [(one["data"]["text/plain"], one["display_id"], one["update"]) for one in outcome.displays] == [
+        (f"{quote}a{quote}", "i", False),
+        (f"{quote}b{quote}", "i", True),
+        (f"{quote}c{quote}", "i", True),
+    ]
+    assert [kind for kind, _ in outcome.events] == ["display", "stdout", "display", "display", "done"]
+    later = kernel.execute(of_language(UPDATES, language))  # an id means something beyond its cell
+    assert [one["display_id"] for one in later.displays] == ["i"] * 3
+
+
+@pytest.mark.parametrize("language", WITH_RESULTS)
+def test_clears_are_in_order_with_displays_and_output(start, language):
+    outcome = start(language).execute(of_language(CLEARS, language))
+    assert [(kind, reply["wait"] if kind == "clear" else None) for kind, reply in outcome.events] == [
+        ("display", None), ("clear", False), ("stdout", None), ("clear", True), ("display", None), ("done", None),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_interrupt_between_cells(start, language):
     kernel = start(language)

@@ -200,6 +200,8 @@ def make(*arguments: str, check: bool = True, **variables: str) -> subprocess.Co
     environment |= {"API_KEYS": f"{TOKEN}:dev:1000:1000,{OTHER_TOKEN}:other:1000:1000,{SLOW_TOKEN}:slow:1:2"}
     # A client's address is what it says in X-Forwarded-For, so that each test can have one of its own.
     environment |= {"ADMIN_TOKEN": ADMIN_TOKEN, "TRUSTED_PROXIES": "127.0.0.1", "PLANS_FILE": str(_plans())}
+    # A test that is about packages turns them on.
+    environment |= {"PACKAGES": "off"}
     environment |= variables
     done = subprocess.run(
         ["make", "--no-print-directory", *arguments],

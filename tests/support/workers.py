@@ -61,7 +61,7 @@ class Worker:
         return self.process.wait(60)
 
     def end(self) -> None:
-        """Kill it if it is still there, and remove what it leaves by design: the empty parents of its groups."""
+        """Kill it if it is still there, and remove what a killed one leaves: the empty parents of its groups."""
         self.stop(signal.SIGKILL)
         until(lambda: self.groups() == [])
         for parent in self.group_parents():

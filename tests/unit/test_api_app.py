@@ -65,6 +65,9 @@ RUN_FIELDS = [
     "exception",
     "results",
     "results_dropped",
+    "function",
+    "version",
+    "output",
     "created_at",
     "started_at",
     "finished_at",
@@ -133,7 +136,7 @@ class FakeWorker:
             self.kept.append(keep(answer))
         return answer
 
-    def stream(self, job, *, client_fd=None):
+    def stream(self, job, *, client_fd=None, source=None):
         self.jobs.append(job)
         answer = self.answer(job) if callable(self.answer) else self.answer
         try:
@@ -822,8 +825,8 @@ def test_last_event_id_counts_for_server_sent_events_only(api):
     assert assert_envelope(unread, 400, "invalid_value")["param"] == "Last-Event-ID"
 
 
-def test_readers_are_bounded(make_api):
-    api = make_api(event_readers=1)
+def test_followers_are_bounded(make_api):
+    api = make_api(streams_max=1)
     api.worker.events = []
     run_id = api.post().json["id"]
     first = api.client.get(f"/v1/runs/{run_id}/events", headers=AUTH, buffered=False)
@@ -835,7 +838,7 @@ def test_readers_are_bounded(make_api):
 
 
 def test_who_reads_much_leaves_something_for_every_other_key_and_for_those_without_one(make_api):
-    api = make_api(event_readers=8, uploads_max=2)
+    api = make_api(streams_max=8, uploads_max=2)
     theirs = {"Authorization": "Bearer other"}
     run_id = api.post().json["id"]
     other_run = api.client.post("/v1/runs", json={"language": "python", "code": "1"}, headers=theirs).json["id"]

@@ -151,7 +151,7 @@ class Worker:
         self.answers = list(answers)
         self.asked = []
 
-    def events(self, run_id, after, *, client_fd=None):
+    def events(self, run_id, after, *, client_fd=None, source=None):
         self.asked.append(after)
         answer = self.answers.pop(0) if self.answers else EventsUnknown(run_id)
         for item in answer if isinstance(answer, list) else [answer]:
@@ -220,7 +220,7 @@ def test_an_artifact_is_told_once_it_can_be_fetched(store, running):
 
     events = []
     worker = Worker()
-    worker.events = lambda run_id, after, *, client_fd=None: live()
+    worker.events = lambda run_id, after, *, client_fd=None, source=None: live()
     events.extend(RunFollower(worker, store, lambda run: run).follow(running, 0, SIGNER, client_fd=None))
     assert told == [1]
     assert [(e["seq"], e["event"]) for e in events] == [

@@ -59,7 +59,7 @@ def test_an_answer_that_fits_into_the_sockets_buffer_takes_no_place():
     places.acquire_for_response(SMALL_BYTES, "b")
 
 
-@pytest.mark.parametrize("pool", ["waiters", "readers", "uploads", "documents"])
+@pytest.mark.parametrize("pool", ["waiters", "readers", "uploads", "documents", "followers", "attached"])
 def test_nobody_can_have_all_of_a_pool(pool):
     places = getattr(Pools.of(Settings()), pool)
     greedy = places._number - places._reserved
@@ -74,8 +74,8 @@ def test_nobody_can_have_all_of_a_pool(pool):
 
 
 def test_the_settings_are_what_one_key_may_have():
-    pools = Pools.of(Settings(event_readers=10, uploads_max=3))
-    for places, number in ((pools.readers, 10), (pools.uploads, 3)):
+    pools = Pools.of(Settings(event_readers=10, uploads_max=3, streams_max=20))
+    for places, number in ((pools.readers, 10), (pools.uploads, 3), (pools.followers, 20)):
         for _ in range(number):
             places.acquire("one")
         refused(places, "one", 429, "too_many_connections")

@@ -153,7 +153,7 @@ def test_a_client_that_takes_nothing_is_given_up(tmp_path, monkeypatch):
 
 def test_room_that_the_kernel_makes_is_not_what_a_client_has_taken(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "RATE_WINDOW_S", 0.05)
-    monkeypatch.setattr(module, "_unread", lambda _: 1)
+    monkeypatch.setattr(module, "unread_bytes", lambda _: 1)
     ours, theirs = socket.socketpair()
     request = SimpleNamespace(method="GET", version=(1, 1), should_close=lambda: False)
     answer = HttpResponse(request, ours, Config(), Room(tmp_path, Budget(100_000_000, 20_000_000)))

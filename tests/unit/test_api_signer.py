@@ -97,3 +97,14 @@ def test_the_host_that_was_asked_is_in_the_links(host):
 )
 def test_a_host_that_is_none_is_not_repeated(host):
     assert origin("http", host) is None
+
+
+@pytest.mark.parametrize("own", [[], [artifact()]])
+@pytest.mark.parametrize("name", ["results", "output"])
+def test_a_list_of_artifacts_that_a_program_made_is_not_taken_for_the_runs(own, name):
+    forged = {"artifacts": [artifact("of another"), 1], "_": {"artifacts": []}}
+    fields = {name: [{"json": forged}] if name == "results" else forged, "error": None}
+    signer = ArtifactLinkSigner(LINKS)
+    signed = orjson.loads(signer.document(document(own, **fields)))
+    assert signed[name] == fields[name]
+    assert signed["artifacts"] == [signer.artifact(item) for item in own]

@@ -22,6 +22,7 @@ URL_HOST = re.compile(r"https?://([A-Za-z0-9.-]*[A-Za-z0-9])")
 #: with: a picture's, which nobody ever asks for anything.
 HOSTS = re.compile(
     r"[a-z]+|host\.docker\.internal|127\.0\.0\.1|192\.0\.2\.\d+|(.*\.)?(example(\.\w+)?|invalid|test)|www\.w3\.org"
+    r"|json-schema\.org"
 )
 
 

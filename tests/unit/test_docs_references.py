@@ -24,11 +24,11 @@ PLACEHOLDER = re.compile(r"(?<![A-Za-z])[A-Z]{4,}(?![A-Za-z])")
 #: Files that a reader makes while following a page.
 MADE_BY_THE_READER = re.compile(
     r"runners/lua/.*|tests/engines/programs/lua\.py|records/sql/migrations/versions/NNNN_what\.py"
-    r"|deploy/docker/certificates/\*\.crt|runyard\.(toml|ya?ml)"
+    r"|deploy/docker/certificates/\*\.crt|runyard\.(toml|ya?ml)|function\.toml|handler\.(py|js|ts|go|rs)"
 )
 #: Files of these kinds are named without their folder too. Others without a folder belong to programs, not to us.
 OWN_KINDS = (".py", ".md", ".ts", ".toml", ".yml", ".yaml", ".sh", ".svg")
-NOT_OURS = {"main.py", "main.ts"}  # a sandbox's entry files
+NOT_OURS = {"main.py", "main.ts", "main.sh"}  # a sandbox's entry files
 #: A code where prose names one: after its HTTP status, after the word, or in an error's JSON.
 CODES = (
     re.compile(r"\b[45]\d\d(?: \([^)]*\))?,?\s+`([a-z_]+)`"),

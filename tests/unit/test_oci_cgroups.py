@@ -11,7 +11,7 @@ from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.cgroups import files
 from sandbox.engines.cgroups.detect import group_of, open_cgroups
 from sandbox.engines.cgroups.group import Bounds
-from sandbox.engines.cgroups.mounts import directories_named
+from sandbox.engines.cgroups.mounts import directories_named, remove_parents
 from sandbox.engines.cgroups.reads import ReadLimit, find_disk, read_limit
 from sandbox.engines.cgroups.v1 import CgroupsV1, GroupV1
 from sandbox.engines.cgroups.v2 import CgroupsV2, GroupV2
@@ -141,6 +141,23 @@ def test_the_version_is_told_by_the_mounts(tmp_path):
         (point / name).mkdir(parents=True)
     hybrid = "\n".join([*lines, f"cgroup2 {point}/unified cgroup2 rw 0 0"])
     assert isinstance(open_cgroups("runyard-x", hybrid), CgroupsV1)
+
+
+def test_a_service_leaves_no_group_of_its_own_in_any_hierarchy(tmp_path):
+    mounts = "\n".join(f"cgroup {tmp_path}/{name} cgroup rw,{name} 0 0" for name in ("memory", "pids", "freezer"))
+    for name in ("memory", "pids"):
+        (tmp_path / name / "runyard-x" / "sandbox").mkdir(parents=True)
+    for name in ("freezer", "memory"):
+        (tmp_path / name / "runyard-other").mkdir(parents=True)
+    busy = tmp_path / "pids/runyard-x/sandbox/cgroup.procs"
+    busy.write_text("12\n")
+    remove_parents("runyard-x", mounts)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*"))
+    # One that is in use stays, as do those of other services.
+    assert left == ["freezer/runyard-other", "memory/runyard-other", "pids/runyard-x"]
+    busy.unlink()
+    remove_parents("runyard-x", mounts)
+    assert not (tmp_path / "pids/runyard-x").exists()
 
 
 def test_v2_hands_the_controllers_down(tmp_path):

@@ -11,14 +11,17 @@ from types import SimpleNamespace
 import pytest
 
 from sandbox.engines import EngineError
+from sandbox.engines.oci.templates import source
 from sandbox.engines.oci.templates.container import Template
-from sandbox.engines.oci.templates.holder import RotationPolicy, TemplateHolder
+from sandbox.engines.oci.templates.holder import RotationPolicy, TemplateHolder, kernel_rotation
 
 PYTHON = SimpleNamespace(id="python")
+IMAGE = SimpleNamespace(digest="d")
 
 
 class FakeBooter:
     def __init__(self):
+        self.seconds = 0.0
         self.made = []
         self.ends = []
         self.failing = False
@@ -31,7 +34,7 @@ class FakeBooter:
             raise EngineError("no")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.ends.append(theirs)
-        self.made.append(Template(f"template-{len(self.made)}", ours))
+        self.made.append(Template(f"template-{len(self.made)}", ours, lambda: self.seconds))
         return self.made[-1]
 
 
@@ -91,11 +94,96 @@ def test_a_worn_one_serves_until_its_successor_is_ready(booter):
 
 
 def test_an_old_one_is_replaced_like_a_worn_one(booter):
-    place = place_of(booter, most_seconds=0.05)
+    place = place_of(booter, most_seconds=60)
     first = place.get()
-    time.sleep(0.06)
+    booter.seconds = 59.9
+    assert place.get() is first
+    assert len(booter.made) == 1
+    booter.seconds = 60
     assert place.get() is first
     until(lambda: len(booter.made) == 2)
+
+
+DAY_S = 86_400.0
+
+
+def next_day(booter, place, template):
+    """A day later: the template is asked for once, and has a successor, which is returned."""
+    booter.seconds += DAY_S
+    count = len(booter.made)
+    assert place.get() is template
+    until(lambda: len(booter.made) == count + 1 and place.get() is booter.made[-1])
+    return booter.made[-1]
+
+
+def kernels_of(booter):
+    return TemplateHolder(booter, None, PYTHON, "kernel", kernel_rotation(DAY_S))
+
+
+def test_a_template_of_kernels_is_replaced_by_its_age_alone(booter):
+    place = kernels_of(booter)
+    first = place.get()
+    fork(first)
+    first.branched = 10**6
+    booter.seconds = DAY_S - 1
+    assert place.get() is first
+    assert len(booter.made) == 1
+    booter.seconds = 0
+    assert next_day(booter, place, first) is not first
+    until(lambda: not first.is_alive())
+
+
+def test_three_generations_of_kernels_live_and_the_last_one_is_used_until_one_has_gone(booter):
+    place = kernels_of(booter)
+    first = place.get()
+    first.fork(65536, 0, 0)
+    second = next_day(booter, place, first)
+    second.fork(65536, 0, 0)
+    third = next_day(booter, place, second)
+    third.fork(65536, 0, 0)
+    assert place.generations() == 3
+    booter.seconds += 7 * DAY_S
+    for _ in range(3):
+        assert place.get() is third
+    time.sleep(0.05)
+    assert len(booter.made) == 3
+    first.child_gone()  # the last sandbox of a session from the oldest
+    assert place.generations() == 2
+    assert place.get() is third
+    until(lambda: len(booter.made) == 4 and place.get() is booter.made[-1])
+    assert place.generations() == 3
+
+
+def test_a_generation_without_a_kernel_does_not_count(booter):
+    place = kernels_of(booter)
+    template = place.get()
+    for _ in range(6):
+        fork(template)
+        template = next_day(booter, place, template)
+    until(lambda: place.generations() == 1)
+
+
+def test_a_template_of_kernels_that_died_is_replaced_however_many_live(booter):
+    place = kernels_of(booter)
+    template = place.get()
+    for _ in range(2):
+        template.fork(65536, 0, 0)
+        template = next_day(booter, place, template)
+    template.fork(65536, 0, 0)
+    booter.ends[2].shutdown(socket.SHUT_RDWR)
+    assert place.get() is booter.made[3]
+    assert place.generations() == 4
+    booter.seconds += DAY_S
+    assert place.get() is booter.made[3], "and rotation waits for two of them"
+
+
+def test_other_templates_have_no_bound_of_generations(booter):
+    place = place_of(booter, most_seconds=DAY_S)
+    template = place.get()
+    for _ in range(4):
+        template.fork(65536, 0, 0)
+        template = next_day(booter, place, template)
+    assert place.generations() == 5
 
 
 def test_one_that_has_ended_is_replaced_at_once(booter):
@@ -157,3 +245,31 @@ def test_one_that_is_let_go_while_it_boots_goes_too(booter):
         place.get()
     place.boot_in_background(turns)
     assert len(booter.made) == 1
+
+
+def test_an_owner_that_left_keeps_its_template_of_kernels_while_a_sandbox_lives(booter, monkeypatch):
+    monkeypatch.setattr(source, "TemplateNamespace", lambda _slots: None)
+    monkeypatch.setattr(source, "TemplateBooter", lambda *_facts, **_options: booter)
+    templates = source.TemplateSource(
+        SimpleNamespace(slots=None), seccomp=b"", apparmor=None, relaxed=False, replaceable=True,
+        wear=RotationPolicy(1000, 3600.0), kernel_wear=kernel_rotation(DAY_S), most_owners=1,
+    )  # fmt: skip
+
+    def booted(owner, flavour):
+        count = len(booter.made)
+        assert not templates.is_booted(IMAGE, PYTHON, flavour, owner)
+        until(lambda: templates.is_booted(IMAGE, PYTHON, flavour, owner))
+        assert len(booter.made) == count + 1
+        return booter.made[-1]
+
+    plain, kernels = booted("a", ""), booted("a", "kernel")
+    kernels.fork(65536, 0, 0)
+    plain.fork(65536, 0, 0)
+    booted("b", "")
+    assert (plain.is_alive(), kernels.is_alive()) == (False, True)
+    assert templates.is_booted(IMAGE, PYTHON, "kernel", "a"), "it is there when its owner comes back"
+    booted("b", "")
+    kernels.child_gone()
+    templates.is_booted(IMAGE, PYTHON, "", "b")
+    assert not kernels.is_alive()
+    plain.child_gone()

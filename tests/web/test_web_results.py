@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
+from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.support.service import TOKEN
@@ -76,6 +79,66 @@ def test_an_exception_and_its_hint_are_shown(visitor):
     expect(visitor.page.locator("#rich .raised")).to_contain_text("ModuleNotFoundError")
     expect(visitor.page.locator("#rich .raised")).to_contain_text("import nunpy")
     expect(visitor.page.locator("#hints")).to_contain_text("numpy")
+
+
+@pytest.mark.parametrize(
+    ("code", "left"),
+    [
+        ("display('a'); clear_output()", []),
+        ("display('a'); clear_output(); display('b')", ["'b'"]),
+        ("display('a'); clear_output(wait=True); display('b'); clear_output(wait=True)", ["'b'"]),
+        ("display('a'); clear_output(wait=True); print('output')", []),
+        ("display('a', display_id='i'); clear_output(); display('b', display_id='i')", ["'b'"]),
+    ],
+)
+def test_cleared_results_do_not_come_back(visitor, code, left):
+    with_results(visitor, f"from IPython.display import clear_output\n{code};")
+    visitor.ends("succeeded")
+    expect(visitor.shown_id()).to_contain_text("run_")  # all of the run is drawn
+    expect(cards(visitor.page)).to_have_text(left)
+    if not left and "print" not in code:
+        expect(visitor.output()).to_contain_text("The program cleared its results.")
+
+
+def test_a_pdf_is_a_download_and_the_data_of_a_chart_is_shown(visitor):
+    pdf = base64.b64encode(b"%PDF-1.4 not really").decode()
+    chart = {"type": "line", "title": "<i>T</i>"}
+    with_results(
+        visitor,
+        f"display({{'application/pdf': '{pdf}'}}, raw=True)\n"
+        f"display({{'application/vnd.runyard.chart+json': {chart}}}, raw=True)",
+    )
+    visitor.ends("succeeded")
+    expect(cards(visitor.page)).to_have_count(2)
+    expect(cards(visitor.page).nth(0)).to_contain_text("PDF document")
+    expect(cards(visitor.page).nth(1)).to_contain_text('"title": "<i>T</i>"')
+    with visitor.page.expect_download() as begun:
+        cards(visitor.page).nth(0).get_by_role("button", name="Download").click()
+    assert begun.value.suggested_filename == "result.pdf"
+    assert Path(begun.value.path()).read_bytes() == b"%PDF-1.4 not really"
+
+
+def test_cells_of_a_table_that_are_lists_or_objects_are_json(visitor):
+    with_results(
+        visitor, "import pandas as pd\npd.DataFrame({'a': [{'x': '<b>'}, [1, None]], 'b': [True, 'y' * 2000]})"
+    )
+    visitor.ends("succeeded")
+    expect(visitor.page.locator("#rich td")).to_have_text(['{"x":"<b>"}', "true", "[1,null]", "y" * 1000 + "…"])
+
+
+def test_an_svg_is_drawn_and_no_script_of_it_runs(visitor):
+    title = visitor.page.title()
+    attack = "parent.document.title = document.title = 'taken'"
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20" onload="{attack}"><script>{attack}</script>'
+        '<rect width="30" height="20"/></svg>'
+    )
+    with_results(visitor, f"display({{'image/svg+xml': {svg!r}}}, raw=True)")
+    visitor.ends("succeeded")
+    picture = cards(visitor.page).locator("img")
+    visitor.page.wait_for_function("p => p.complete && p.naturalWidth === 30", arg=picture.element_handle())
+    assert visitor.page.title() == title
+    assert visitor.page.locator("#rich svg").count() == 0
 
 
 def test_languages_without_results_offer_none(visitor):

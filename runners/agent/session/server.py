@@ -37,6 +37,8 @@ class SessionServer:
         self.watched = {}
         #: Tasks that were signalled to end, and when they are killed, in monotonic seconds.
         self.ending = {}
+        #: Tasks whose outputs are not read, and until when, in monotonic seconds.
+        self.resting = {}
         #: True if so much is unsent that no task is read from.
         self.held_back = False
         self.network = None
@@ -53,7 +55,7 @@ class SessionServer:
             self.hold_back(len(self.link.unsent) >= UNSENT_HIGH)
             if self.network is not None:
                 self.network.watch(self.watch)
-            for fd, _event in self.poller.poll(self.kill_late()):
+            for fd, _event in self.poller.poll(self.look_at_times()):
                 known = self.watched.get(fd)
                 if known is not None:
                     known[1]()
@@ -61,6 +63,28 @@ class SessionServer:
     def expect_end(self, task):
         """Have a task killed if it does not end soon."""
         self.ending.setdefault(task, time.monotonic() + END_S)
+
+    def let_rest(self, task, seconds):
+        """Read nothing of a task for some seconds."""
+        self.resting[task] = time.monotonic() + seconds
+        task.is_resting = True
+        task.update()
+
+    def look_at_times(self):
+        """Do what is due. Returns the seconds until the next look, -1 for never."""
+        late_s = self.kill_late()
+        if not self.resting:
+            return late_s
+        now = time.monotonic()
+        for task, until in list(self.resting.items()):
+            if until <= now or task.is_over:
+                del self.resting[task]
+                task.is_resting = False
+                task.update()
+        if not self.resting:
+            return late_s
+        rest_s = min(self.resting.values()) - now
+        return rest_s if late_s < 0 else min(rest_s, late_s)
 
     def kill_late(self):
         """Kill the tasks that did not end in time. Returns the seconds until the next look, -1 for never."""

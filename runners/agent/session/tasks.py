@@ -3,10 +3,12 @@
 import _signal
 import os
 import select
+import time
 
 from agent import frames
 from agent.link import CHUNK
 from agent.session import trees
+from agent.session.bursts import Burst
 from agent.session.terminals import END_OF_INPUT, resize
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
@@ -39,6 +41,9 @@ class Task:
         self.replies = getattr(pipes, "replies", -1)
         if self.replies >= 0:
             self.outputs[self.replies] = frames.REPLY
+        self.burst = Burst()
+        #: True while the outputs, but not the replies, are left alone for a moment.
+        self.is_resting = False
         self.credit = frames.INITIAL_CREDIT
         self.pending = bytearray()
         self.input_ended = False
@@ -58,14 +63,15 @@ class Task:
         server = self.server
         readable = IN if self.reported or (self.credit and not server.held_back) else 0
         for fd in self.outputs:
-            server.watch(fd, readable, self.reader(fd))
+            rests = self.is_resting and fd != self.replies
+            server.watch(fd, 0 if rests else readable, self.reader(fd))
         if self.stdin >= 0:
             server.watch(self.stdin, OUT if self.pending or self.input_ended else 0, self.write)
         if self.notes >= 0:
             server.watch(self.notes, IN, self.read_note)
 
     def reader(self, fd):
-        return lambda: self.read(fd)
+        return lambda: self.arrived(fd)
 
     # -- stdin -------------------------------------------------------------------------------------
 
@@ -131,6 +137,15 @@ class Task:
         self.update()
         if self.status is not None and not self.reported:
             self.report()
+
+    def arrived(self, fd):
+        """Pass on one read of an output that is ready, and let the outputs rest after many small ones."""
+        before = self.credit
+        if not self.read(fd) or fd == self.replies or self.reported or not self.has_keeper:
+            return
+        rest_s = self.burst.note(before - self.credit, time.monotonic())
+        if rest_s:
+            self.server.let_rest(self, rest_s)
 
     def read(self, fd):
         """Pass on one read of an output, within the credit. Returns whether there was anything."""

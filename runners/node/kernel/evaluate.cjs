@@ -7,7 +7,7 @@ const { builtinModules, createRequire, Module, SourceMap } = require("node:modul
 const path = require("node:path");
 const vm = require("node:vm");
 
-const { extension, hooks, toJavaScript } = require("./language.cjs");
+const { extension, hooks, toJavaScript } = require(process.argv[2]);
 const { IMPORT, ITERATE, WAIT, asObject, prepare } = require("./prepare.cjs");
 const { messageOf, textOf } = require("./results.cjs");
 const { Interrupt, iterate, wait } = require("./waits.cjs");

@@ -16,6 +16,8 @@ const results = require("./results.cjs");
 const sigint = require("./sigint.cjs");
 const { Interrupt, interrupt } = require("./waits.cjs");
 
+process.argv.length = 2; // the language is none of the cells' matter
+
 const exit = process.reallyExit.bind(process);
 const waiting = [];
 let running = null; // the cell under way: { number, restore }

@@ -1,4 +1,4 @@
-// JavaScript needs no translation; the kernel of TypeScript has another file of this name.
+// JavaScript needs no translation; TypeScript has another file of this name (runners/typescript/kernel).
 "use strict";
 
 module.exports = {

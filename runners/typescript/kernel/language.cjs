@@ -1,4 +1,4 @@
-// TypeScript without its types, by the transformer of the image's runs. Types are not checked.
+// The language of Node's kernel that is TypeScript: code is run without its types, by the transformer of the image's runs. Types are not checked.
 "use strict";
 
 const swc = require("/usr/local/lib/typescript/swc.node");

@@ -51,10 +51,18 @@ def directories_named(path: str, mounts: str | None = None) -> list[str]:
     return [f"{point}/{path}" for point in points if os.path.isdir(f"{point}/{path}")]
 
 
-def remove_empty(instance: str) -> None:
+def remove_empty(instance: str, mounts: str | None = None) -> None:
     """Remove the empty groups beneath a service's own, in every hierarchy."""
-    for parent in directories_named(instance):
+    for parent in directories_named(instance, mounts):
         for entry in os.scandir(parent):
             if entry.is_dir(follow_symlinks=False):
                 with contextlib.suppress(OSError):
                     os.rmdir(entry.path)
+
+
+def remove_parents(instance: str, mounts: str | None = None) -> None:
+    """Remove a service's own group where it is empty, in every hierarchy, and the empty groups beneath it."""
+    remove_empty(instance, mounts)
+    for parent in directories_named(instance, mounts):
+        with contextlib.suppress(OSError):  # another engine of this service has groups there
+            os.rmdir(parent)

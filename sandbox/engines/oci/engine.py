@@ -18,7 +18,7 @@ from protocol.result import Isolation
 from sandbox.engines import EngineError, EngineUnusable
 from sandbox.engines.apparmor import profile_in_force, template_profiles
 from sandbox.engines.cgroups.detect import open_cgroups
-from sandbox.engines.cgroups.mounts import remove_empty
+from sandbox.engines.cgroups.mounts import remove_empty, remove_parents
 from sandbox.engines.cgroups.reads import read_limit
 from sandbox.engines.confinement import (
     BASE_ENV,
@@ -37,7 +37,7 @@ from sandbox.engines.oci.sandbox import OciSandbox, kill_all
 from sandbox.engines.oci.slots import Slot, Slots
 from sandbox.engines.oci.templates.boot import EngineResources
 from sandbox.engines.oci.templates.filter import compile_filter
-from sandbox.engines.oci.templates.holder import RotationPolicy
+from sandbox.engines.oci.templates.holder import RotationPolicy, kernel_rotation
 from sandbox.engines.oci.templates.source import TemplateSource
 from sandbox.engines.pid1_status import ExpectedStatus
 from sandbox.engines.syscalls import (
@@ -117,6 +117,7 @@ class OciEngine:
             relaxed=self._relaxed,
             replaceable=settings.sandbox_source == "auto",
             wear=RotationPolicy(settings.template_runs, settings.template_minutes * 60),
+            kernel_wear=kernel_rotation(settings.kernel_template_hours * 3600),
             most_owners=settings.template_keys if settings.template_scope == "key" else 0,
         )
 
@@ -304,5 +305,7 @@ class OciEngine:
         self._runtime.close()
         self._slots.close()
         self._roots.close()
+        # Else each state directory that was ever used leaves a group in every hierarchy.
+        remove_parents(self._instance)
         with contextlib.suppress(OSError):
             unmount(str(self._place))

@@ -74,6 +74,7 @@ export class Result {
     const data = (event.data ?? {}) as Record<string, unknown>;
     if (event.event === "stdout" || event.event === "stderr") {
       byId("output-part").hidden = false;
+      this.rich.output();
       this.terminal.write(event.event, String(event.data));
     } else if (event.event === "artifact") {
       byId("artifacts-part").hidden = false;
@@ -81,7 +82,7 @@ export class Result {
     } else if (event.event === "display") {
       this.rich.add(event.data as RichResult);
     } else if (event.event === "clear") {
-      this.rich.clear();
+      this.rich.clearEvent(data["wait"] === true);
     } else if (event.event === "exception") {
       this.rich.exception(event.data as Exception);
     } else if (event.event === "phase") {
@@ -111,13 +112,15 @@ export class Result {
         this.terminal.note(`${stream} was truncated at ${size(run.limits["max_output_bytes"] ?? 0)} (the limit “Output”).`);
       }
     }
-    if (this.rich.empty) {
+    const followed = this.rich.isFollowed;
+    if (!followed) {
+      // As above: a run whose events were not kept. Otherwise the events have cleared what is not shown.
       for (const result of run.results ?? []) this.rich.add(result);
       if (run.exception) this.rich.exception(run.exception);
     }
     this.rich.dropped(run.results_dropped ?? 0);
     fill(byId("hints"), hints(run.hints ?? []));
-    if (this.terminal.empty && this.rich.empty) this.terminal.note(run.status === "succeeded" ? "The program printed nothing." : "No output.");
+    if (this.terminal.empty && this.rich.empty) this.terminal.note(emptyNote(run, followed));
     for (const artifact of run.artifacts) this.artifacts.add(artifact);
     this.artifacts.skipped(run);
     byId("artifacts-part").hidden = run.artifacts.length + run.skipped_artifacts_count === 0;
@@ -212,6 +215,12 @@ export async function copyText(text: string): Promise<void> {
     document.execCommand("copy");
     area.remove();
   }
+}
+
+/** The note in place of an output. */
+function emptyNote(run: Run, followed: boolean): string {
+  if (followed) return "The program cleared its results.";
+  return run.status === "succeeded" ? "The program printed nothing." : "No output.";
 }
 
 function outcome(run: Run): [string, string] {

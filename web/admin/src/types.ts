@@ -41,10 +41,12 @@ export interface RichResult {
   svg?: string;
   png?: string;
   jpeg?: string;
+  pdf?: string;
   latex?: string;
   javascript?: string;
   json?: unknown;
   data?: unknown;
+  chart?: unknown;
   extra?: Record<string, unknown>;
   display_id: string | null;
   update: boolean;

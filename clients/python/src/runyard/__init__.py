@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from runyard._aio import AsyncEventStream
 from runyard._calls import InlineFile, Limits, RunOptions
+from runyard._function_calls import CallOptions, FunctionOptions
 from runyard._retry import RetryPolicy
 from runyard._session_calls import (
     ProcessOptions,
@@ -44,6 +45,7 @@ from runyard.errors import (
     StreamLost,
     Unavailable,
 )
+from runyard.function_models import Function
 from runyard.models import (
     Artifact,
     Compile,
@@ -65,12 +67,11 @@ from runyard.sessions import ProcessStream, Session
 
 __all__ = [
     "ApiError", "Artifact", "AsyncClient", "AsyncEventStream", "AsyncProcessStream", "AsyncSession",
-    "AuthenticationError", "BadRequest", "Client", "Compile", "Config", "ConfigError", "Conflict",
-    "ConnectionFailed", "DownloadError", "Entry", "Event", "EventStream", "File", "Hint", "InlineFile",
-    "Key", "Language", "Limits", "NotFound", "Page", "PermissionDenied", "Process", "ProcessOptions",
-    "ProcessStream", "ProtocolError", "RateLimited", "RetryPolicy", "Run", "RunException", "RunOptions",
-    "RunResult", "RunyardError",
-    "SaveError", "ServerError", "Session", "SessionChange", "SessionInfo", "SessionLimits",
-    "SessionNetwork", "SessionOptions", "SessionToken", "SkippedArtifact", "StreamLost", "Unavailable",
-    "Usage", "__version__", "save_artifacts",
+    "AuthenticationError", "BadRequest", "CallOptions", "Client", "Compile", "Config", "ConfigError",
+    "Conflict", "ConnectionFailed", "DownloadError", "Entry", "Event", "EventStream", "File", "Function",
+    "FunctionOptions", "Hint", "InlineFile", "Key", "Language", "Limits", "NotFound", "Page",
+    "PermissionDenied", "Process", "ProcessOptions", "ProcessStream", "ProtocolError", "RateLimited",
+    "RetryPolicy", "Run", "RunException", "RunOptions", "RunResult", "RunyardError", "SaveError", "ServerError",
+    "Session", "SessionChange", "SessionInfo", "SessionLimits", "SessionNetwork", "SessionOptions",
+    "SessionToken", "SkippedArtifact", "StreamLost", "Unavailable", "Usage", "__version__", "save_artifacts",
 ]  # fmt: skip

@@ -50,9 +50,16 @@ class Operations:
         return self._get(_calls.fetch(_calls.item("runs", run_id), include=include), Run.of)
 
     def runs(
-        self, limit: int | None, after: str | None, order: str | None, status: str | None, language: str | None
+        self,
+        limit: int | None,
+        after: str | None,
+        order: str | None,
+        status: str | None,
+        language: str | None,
+        function: str | None = None,
     ) -> Operation[Page[Run]]:
-        call = _calls.fetch("/v1/runs", limit=limit, after=after, order=order, status=status, language=language)
+        filters = {"status": status, "language": language, "function": function}
+        call = _calls.fetch("/v1/runs", limit=limit, after=after, order=order, **filters)
         return self._get(call, _calls.runs_page)
 
     def cancel_run(self, run_id: str) -> Operation[Run]:

@@ -15,6 +15,7 @@ from runyard._calls import RunOptions
 from runyard._operations import Operations
 from runyard._retry import RetryPolicy
 from runyard._transfer import opened
+from runyard.aiofunctions import AsyncFunctions
 from runyard.aiosessions import AsyncSessions
 from runyard.client import FIRST_LOOK_S, MOST_LOOK_S
 from runyard.config import Config
@@ -49,6 +50,7 @@ class AsyncClient:
         self.files = AsyncFiles(self)
         self.keys = AsyncKeys(self)
         self.sessions = AsyncSessions(self)
+        self.functions = AsyncFunctions(self)
 
     async def languages(self) -> list[Language]:
         """List the supported languages."""
@@ -155,9 +157,10 @@ class AsyncRuns(_Part):
         order: str | None = None,
         status: str | None = None,
         language: str | None = None,
+        function: str | None = None,
     ) -> Page[Run]:
-        """Return a page of this key's runs."""
-        return await self._do(self._operations.runs(limit, after, order, status, language))
+        """Return a page of this key's runs; `function` selects the builds and calls of one."""
+        return await self._do(self._operations.runs(limit, after, order, status, language, function))
 
     async def iterate(
         self, *, order: str | None = None, status: str | None = None, language: str | None = None

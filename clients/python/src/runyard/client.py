@@ -16,6 +16,7 @@ from runyard._retry import RetryPolicy
 from runyard._sync import Driver, EventStream
 from runyard._transfer import opened
 from runyard.config import Config
+from runyard.functions import Functions
 from runyard.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Client:
         self.files = Files(self)
         self.keys = Keys(self)
         self.sessions = Sessions(self)
+        self.functions = Functions(self)
 
     def languages(self) -> list[Language]:
         """List the supported languages."""
@@ -158,9 +160,10 @@ class Runs(_Part):
         order: str | None = None,
         status: str | None = None,
         language: str | None = None,
+        function: str | None = None,
     ) -> Page[Run]:
-        """Return a page of this key's runs."""
-        return self._do(self._operations.runs(limit, after, order, status, language))
+        """Return a page of this key's runs; `function` selects the builds and calls of one."""
+        return self._do(self._operations.runs(limit, after, order, status, language, function))
 
     def iterate(
         self, *, order: str | None = None, status: str | None = None, language: str | None = None

@@ -189,6 +189,10 @@ class Run:
     state: str | None = None
     #: The layer of its packages; None if it asked for none.
     layer: str | None = None
+    #: Of a build or a call of a function; `output` is what the handler returned.
+    function: str | None = None
+    version: int | None = None
+    output: Any = None
 
     @property
     def ended(self) -> bool:
@@ -237,6 +241,9 @@ class Run:
             exception=_exception(row.part("exception")),
             state=row.text_or_none("state"),
             layer=row.text_or_none("layer"),
+            function=row.text_or_none("function"),
+            version=row.number_or_none("version"),
+            output=row.data.get("output"),
         )
 
 

@@ -8,6 +8,8 @@ from functools import wraps
 from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
 
+from runyard_kernel import bars
+
 MODULE = "matplotlib.axes._axes"
 ATTRIBUTE = "_runyard_boxes"
 
@@ -53,12 +55,15 @@ def _wrap(module):
 
 
 def reading(get_chart):
-    """Return a function that gives the chart of axes: of boxes that are remembered, else by `get_chart`."""
+    """Return a function that gives the chart of axes: of remembered boxes, of bars, and else by `get_chart`."""
 
     @wraps(get_chart)
     def chart_of(ax):
         boxes = vars(ax).get(ATTRIBUTE)
-        return _chart(ax, boxes) if boxes else get_chart(ax)
+        if boxes:
+            return _chart(ax, boxes)
+        chart = get_chart(ax)
+        return bars.chart_of(ax) if type(chart).__name__ == "BarChart" and bars.are_known(ax) else chart
 
     return chart_of
 

@@ -39,6 +39,11 @@ def _leave_the_agent():
             monitoring.free_tool_id(tool)
     sys.argv[:] = [""]
     sys.path[0] = ""
+    # The directory of `%pip install`, which a cell may make.
+    major, minor = sys.version_info[:2]
+    own = os.path.expanduser(f"~/.local/lib/python{major}.{minor}/site-packages")
+    if own not in sys.path:
+        sys.path.append(own)
 
 
 #: The shell that the template has made, of a kernel that is forked from it.

@@ -12,11 +12,15 @@ import struct
 import threading
 import time
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from sandbox.engines import EngineError
 from sandbox.engines.cgroups.group import Group
 from sandbox.engines.oci.sandbox import kill_all
 from sandbox.frames import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +42,11 @@ class TemplateClosed(EngineError):
 class Template:
     """A template's container. `close` once: it goes when the last of its children has gone."""
 
-    def __init__(self, name: str, control: socket.socket) -> None:
-        """`control` is the worker's end of the SOCK_SEQPACKET pair whose other end the container has."""
+    def __init__(self, name: str, control: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
+        """`control` is the worker's end of the SOCK_SEQPACKET pair whose other end the container has.
+
+        `clock` gives seconds.
+        """
         self.id = name
         self.undo = ExitStack()
         self.group: Group | None = None
@@ -50,7 +57,8 @@ class Template:
         self._closed = False
         self._keeper = -1
         self._process = -1
-        self._born = time.monotonic()
+        self._clock = clock
+        self._born = clock()
 
     def attach_pid(self, pid: int) -> None:
         """Note that PID 1 of the container, which keeps the children, is the host's `pid`."""
@@ -73,16 +81,21 @@ class Template:
         if said != READY:
             raise EngineError(f"a template did not get ready: {said.decode('utf-8', 'replace') or 'it ended'}")
         self._control.settimeout(HELLO_TIMEOUT_S)
-        self._born = time.monotonic()
+        self._born = self._clock()
 
     def kill(self) -> None:
         """Kill the container's processes. Call it while the template boots, which fails then."""
         if self._keeper >= 0:
             _kill(self._keeper)
 
-    def is_fit(self, *, most: int, seconds: float) -> bool:
+    def is_fit(self, *, most: float, seconds: float) -> bool:
         """Return whether it is alive, and below its maximum age and number of forks."""
-        return self.is_alive() and self.branched < most and time.monotonic() - self._born < seconds
+        return self.is_alive() and self.branched < most and self._clock() - self._born < seconds
+
+    def has_children(self) -> bool:
+        """Return whether a sandbox that was forked from it lives."""
+        with self._lock:
+            return self._children > 0
 
     def is_alive(self) -> bool:
         """Return whether the forking process exists. It sends nothing unasked, so readable data means its end."""

@@ -24,10 +24,24 @@ RETRY_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class RotationPolicy:
-    """When a template is replaced."""
+    """When a template is replaced: at this age, or after so many forks.
 
-    most_runs: int
+    `most_alive` bounds its generations, the present one and those of which a sandbox lives: while there are so
+    many, a template is used beyond its age. None is no bound.
+    """
+
+    most_runs: float
     most_seconds: float
+    most_alive: int | None = None
+
+
+def kernel_rotation(most_seconds: float) -> RotationPolicy:
+    """Return the policy of the templates of kernels.
+
+    Sessions live for a day and share the memory of their template, so it is replaced by its age alone, and each
+    generation is memory that is there once more.
+    """
+    return RotationPolicy(math.inf, most_seconds, most_alive=3)
 
 
 class TemplateHolder:
@@ -40,6 +54,8 @@ class TemplateHolder:
         self._image, self._language, self._flavour = image, language, flavour
         self._wear = wear
         self._template: Template | None = None
+        #: Templates that fork no more, of which a sandbox may live.
+        self._former: list[Template] = []
         self._booting = False
         self._closed = False
         self._not_before = 0.0
@@ -54,6 +70,31 @@ class TemplateHolder:
         with self._change:
             return self._template is not None and self._template.is_alive()
 
+    def generations(self) -> int:
+        """Return the number of templates in memory: the present one, and those of which a sandbox lives."""
+        with self._change:
+            return self._living_former() + (self._template is not None)
+
+    def is_bounding_generations(self) -> bool:
+        """Return whether sandboxes of templates live whose number is bounded: no other holder would count them."""
+        with self._change:
+            current = self._template
+            used = self._living_former() + (current is not None and current.has_children())
+            return self._wear.most_alive is not None and used > 0
+
+    def _living_former(self) -> int:
+        """Return the number of former templates of which a sandbox lives."""
+        self._former = [template for template in self._former if template.has_children()]
+        return len(self._former)
+
+    def _may_serve(self, template: Template) -> bool:
+        """Return whether a template is forked from on: it is fit, or it lives and must not be replaced yet."""
+        if template.is_fit(most=self._wear.most_runs, seconds=self._wear.most_seconds):
+            return True
+        if self._wear.most_alive is None or not template.is_alive():
+            return False
+        return self._living_former() + template.has_children() >= self._wear.most_alive
+
     def get(self) -> Template:
         """Return the template, booting one if there is none; an old one serves until its successor is ready.
 
@@ -63,7 +104,7 @@ class TemplateHolder:
             if self._closed or self.in_backoff():
                 raise EngineError("templates rest")
             current = self._template
-            if current is not None and current.is_fit(most=self._wear.most_runs, seconds=self._wear.most_seconds):
+            if current is not None and self._may_serve(current):
                 return current
             if self._booting:
                 if current is not None and current.is_alive():
@@ -117,6 +158,8 @@ class TemplateHolder:
         finally:
             with self._change:
                 old, self._template, self._booting = self._template, fresh, False
+                if old is not None:
+                    self._former.append(old)
                 if fresh is None:
                     self._not_before = max(self._not_before, time.monotonic() + RETRY_S)
                 elif self._closed:
@@ -133,6 +176,7 @@ class TemplateHolder:
         with self._change:
             if self._template is template:
                 self._template = None
+                self._former.append(template)
                 if rest or template.branched <= 1:  # it never worked: leave it be for a while
                     self._not_before = max(self._not_before, time.monotonic() + RETRY_S)
         given_up = {"language": self._language.id, "template": template.id, "sandboxes": template.branched}

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandbox.engines import EngineError
 from sandbox.engines.apparmor import TemplateProfiles
@@ -25,7 +26,10 @@ from sandbox.engines.oci.templates.lru import OwnerLru
 from sandbox.engines.oci.templates.namespace import TemplateNamespace
 from sandbox.engines.pid1_status import ExpectedStatus
 from sandbox.images import Image
-from sandbox.languages import Language
+from sandbox.languages import KERNEL_FLAVOUR, Language
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: Owners' templates that are booted at the same time: behind runs, which get containers meanwhile.
 OWN_BOOTS = 1
@@ -43,26 +47,30 @@ class TemplateSource:
         relaxed: bool,
         replaceable: bool,
         wear: RotationPolicy,
+        kernel_wear: RotationPolicy,
         most_owners: int = 0,
     ) -> None:
         """Create the source, before the worker has threads.
 
         `seccomp` is the compiled filter, empty for none; `apparmor` names the profiles of templates and of their
-        children; `replaceable`: containers are as good, where a template's
-        sandboxes turn out not to be confined as they must be; `most_owners`: each has its own, or, with none,
-        they are everybody's.
+        children; `kernel_wear` is for templates of sessions, `wear` for all others; `replaceable`: containers are
+        as good, where a template's sandboxes turn out not to be confined as they must be; `most_owners`: each has
+        its own, or, with none, they are everybody's.
         """
         self._making = making
         self._relaxed = relaxed
         self._apparmor = apparmor.sandbox if apparmor is not None else None
         self._replaceable = replaceable
         self._wear = wear
+        self._kernel_wear = kernel_wear
         self._namespace = TemplateNamespace(making.slots)
         self._booter = TemplateBooter(making, self._namespace, seccomp, apparmor, relaxed=relaxed)
         self._places: dict[tuple[str, str, str], TemplateHolder] = {}
         self._lock = threading.Lock()
         self.by_owner = most_owners > 0
         self._owners = OwnerLru(most_owners, unused_s=wear.most_seconds)
+        #: Owners whose templates have not all gone yet.
+        self._leaving: set[str] = set()
         self._boots = threading.Semaphore(OWN_BOOTS)
 
     def in_backoff(self, image: Image, language: Language, flavour: str, owner: str) -> bool:
@@ -71,19 +79,30 @@ class TemplateSource:
 
     def is_booted(self, image: Image, language: Language, flavour: str, owner: str) -> bool:
         """Return whether an owner's template is ready; if not, boot it in the background when its turn comes."""
-        for leaving in self._owners.use(owner):
-            self._give_up(leaving)
+        self._give_up(self._owners.use(owner), owner)
         place = self._place(image, language, flavour, owner)
         if place.is_booted():
             return True
         place.boot_in_background(self._boots)
         return False
 
-    def _give_up(self, owner: str) -> None:
-        """Let an owner's templates go."""
+    def _give_up(self, owners: Iterable[str], user: str) -> None:
+        """Let the templates of owners go, and not those of `user`.
+
+        One whose generations are bounded goes when none of its sandboxes lives: else its owner's next one would be
+        a generation that is not counted.
+        """
         with self._lock:
-            leaving = [self._places.pop(key) for key in list(self._places) if key[2] == owner]
-        for place in leaving:
+            self._leaving.update(owners)
+            self._leaving.discard(user)
+            if not self._leaving:
+                return
+            places = [(key, place) for key, place in self._places.items() if key[2] in self._leaving]
+            leaving = [(key, place) for key, place in places if not place.is_bounding_generations()]
+            for key, _ in leaving:
+                del self._places[key]
+            self._leaving = {key[2] for key, _ in places if key in self._places}
+        for _, place in leaving:
             place.close()
 
     def fork(
@@ -141,7 +160,8 @@ class TemplateSource:
         with self._lock:
             place = self._places.get(key)
             if place is None:
-                place = self._places[key] = TemplateHolder(self._booter, image, language, flavour, self._wear)
+                wear = self._kernel_wear if flavour == KERNEL_FLAVOUR else self._wear
+                place = self._places[key] = TemplateHolder(self._booter, image, language, flavour, wear)
             return place
 
     def _quarantine(self, place: TemplateHolder, template: Template) -> bool:

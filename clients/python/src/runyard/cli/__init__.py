@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import click
 
 from runyard._version import __version__
-from runyard.cli import doctor, files, keys, login, repl, runs, sessions, usage
+from runyard.cli import doctor, files, functions, keys, login, repl, runs, sessions, usage
 from runyard.cli.completion import completion
 from runyard.cli.execute import execute
 from runyard.cli.session import Session
@@ -67,6 +67,7 @@ for command in (
     files.files,
     keys.keys,
     sessions.sessions,
+    functions.functions,
     repl.repl,
     usage.usage,
     doctor.doctor,

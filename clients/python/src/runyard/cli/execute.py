@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from runyard._calls import InlineFile, RunOptions
     from runyard._sync import EventStream
     from runyard.client import Client
-    from runyard.models import Event, Run
+    from runyard.models import Run
 
 
 class Stopped(BaseException):
@@ -165,14 +165,14 @@ def execute(  # one argument per option
                 run = session.client.runs.start(chosen.language, chosen.code, **options)
                 as_json(run.raw) if json_ else click.echo(run.id)
                 return 0
-            notice = None if quiet else _lost
+            notice = None if quiet else lost
             stream = session.client.runs.stream(chosen.language, chosen.code, notice=notice, **options)
-            run = _watch(stream, None if json_ else Results(save), quiet=quiet or json_)
+            run = watch(stream, None if json_ else Results(save), quiet=quiet or json_)
             unread_input.look()
             if json_:
                 as_json(run.raw)
             elif not quiet:
-                _tell(run, saved=out is not None)
+                tell(run, saved=out is not None)
             kept = out is None or save_all(session.client, run, out, quiet=quiet or json_)
     except Stopped as stopped:
         return 128 + stopped.number
@@ -218,7 +218,7 @@ def _forget(client: Client, file_id: str) -> None:
         client.files.delete(file_id)
 
 
-def _watch(stream: EventStream, results: Results | None, *, quiet: bool) -> Run:
+def watch(stream: EventStream, results: Results | None, *, quiet: bool = False) -> Run:
     """Print the run's output and results until its end; if this is interrupted, the run ends too."""
     with stream:
         try:
@@ -226,7 +226,6 @@ def _watch(stream: EventStream, results: Results | None, *, quiet: bool) -> Run:
                 if event.tool_output and not quiet:
                     say(event.tool_output)
                 if results is not None:
-                    pass_on(event)
                     results.show(event)
             return stream.result()
         except Stopped as stopped:
@@ -245,18 +244,11 @@ def _cancel(stream: EventStream) -> None:
         say(f"{run.id} is {run.status}")
 
 
-def pass_on(event: Event) -> None:
-    if event.text:
-        target: BinaryIO = sys.stdout.buffer if event.event == "stdout" else sys.stderr.buffer
-        target.write(event.text.encode(errors="replace"))
-        target.flush()
-
-
-def _lost(error: RunyardError, pause_s: float) -> None:
+def lost(error: RunyardError, pause_s: float) -> None:
     say(f"{error}; resuming in {pause_s:.1f} s")
 
 
-def _tell(run: Run, *, saved: bool) -> None:
+def tell(run: Run, *, saved: bool) -> None:
     """Print facts of a run that neither its output nor its exit code shows."""
     if run.compile is not None:
         sys.stdout.flush()

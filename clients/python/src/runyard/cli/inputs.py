@@ -132,11 +132,19 @@ def _file(path: Path, runtime: str | None) -> Program:
 
 
 def _folder(top: Path, entry: str, runtime: str | None) -> Program:
-    """Read all regular files beneath `top`, without hidden files, caches and links."""
+    """Read a folder as a program that begins in one of its files."""
     if not top.is_dir():
         raise click.UsageError(f"{top}: --entry requires a folder, and this is not a folder")
     entry = Path(entry).as_posix()
     language = _language(runtime, Path(entry))
+    files = read_folder(top)
+    if all(file["path"] != entry for file in files):
+        raise click.UsageError(f"--entry {entry}: no such file in {top}")
+    return Program(language, entrypoint=entry, files=files)
+
+
+def read_folder(top: Path) -> list[InlineFile]:
+    """Read all regular files beneath `top`, without hidden files, caches and links. Raises click.UsageError."""
     files: list[InlineFile] = []
     total = 0
     for path in _walk(top):
@@ -147,9 +155,7 @@ def _folder(top: Path, entry: str, runtime: str | None) -> Program:
             raise click.UsageError(
                 f"{top}: has more than {MAX_INLINE_FILES} files or {MAX_BODY_BYTES} bytes; upload data with --file"
             )
-    if all(file["path"] != entry for file in files):
-        raise click.UsageError(f"--entry {entry}: no such file in {top}")
-    return Program(language, entrypoint=entry, files=files)
+    return files
 
 
 def _walk(top: Path) -> list[Path]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runyard.cli.completeness import is_complete
-from runyard.cli.execute import pass_on
 from runyard.cli.line_editor import LineEditor
 from runyard.cli.results import Results
 from runyard.cli.session import Session
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from runyard._session_calls import SessionOptions
-    from runyard.models import Event, Run
+    from runyard.models import Run
     from runyard.session_models import Context
     from runyard.sessions import Session as LiveSession
 
@@ -116,10 +115,11 @@ class Repl:
         options: dict[str, Any] = {"context": self._context.id}
         if self._timeout is not None:
             options["limits"] = {"timeout_ms": self._timeout}
+        self._results.begin()
         try:
             with self._interrupting(), self._live.runs.stream(code, **options) as stream:
                 for event in stream:
-                    self._show(event)
+                    self._results.show(event)
                 return self._end(stream.result())
         except ApiError as e:
             explain(e)
@@ -142,10 +142,6 @@ class Repl:
         for artifact in run.artifacts:
             say(f"file: {artifact.path} ({artifact.size} bytes)")
         return run.exit_code if run.exit_code is not None else 1
-
-    def _show(self, event: Event) -> None:
-        pass_on(event)
-        self._results.show(event)
 
     def _explain(self, name: str) -> int:
         found = self._live.contexts.inspect(self._context, name)

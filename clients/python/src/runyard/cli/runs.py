@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from runyard.cli.execute import pass_on, save_all
+from runyard.cli.execute import save_all
 from runyard.cli.exits import SERVICE_FAILED, exit_code
+from runyard.cli.results import pass_on
 from runyard.cli.session import Session
 from runyard.cli.speech import as_json, lines, say, table
 from runyard.models import Run
@@ -26,6 +27,7 @@ def runs() -> None:
 @click.option("--after", metavar="ID", help="Continue after this id.")
 @click.option("--status", help="Only runs with this status.")
 @click.option("-r", "--runtime", "language", help="Only runs in this language.")
+@click.option("--function", help="Only builds and calls of this function.")
 @click.option("--oldest-first", is_flag=True, help="List the oldest first.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -35,12 +37,15 @@ def list_(  # one argument per option
     after: str | None,
     status: str | None,
     language: str | None,
+    function: str | None,
     oldest_first: bool,
     json_: bool,
 ) -> None:
     """List the key's runs, newest first."""
     order = "asc" if oldest_first else None
-    page = session.client.runs.list(limit=limit, after=after, order=order, status=status, language=language)
+    page = session.client.runs.list(
+        limit=limit, after=after, order=order, status=status, language=language, function=function
+    )
     if json_:
         as_json([run.raw for run in page.data])
         return

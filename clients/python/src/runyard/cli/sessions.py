@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,19 +9,17 @@ from typing import TYPE_CHECKING
 import click
 
 from runyard.cli import inputs
-from runyard.cli.execute import Stopped, pass_on, stop_signals
-from runyard.cli.exits import KILLED, SERVICE_FAILED, TIMED_OUT
+from runyard.cli.exits import SERVICE_FAILED
 from runyard.cli.session import Session
+from runyard.cli.session_exec import execute
 from runyard.cli.shell import shell
 from runyard.cli.speech import Meter, as_json, explain, lines, say, table
-from runyard.cli.units import MEBIBYTES, MILLISECONDS, PAIR
+from runyard.cli.units import MEBIBYTES, PAIR
 from runyard.errors import RunyardError
-from runyard.session_models import Process
 
 if TYPE_CHECKING:
-    from runyard._session_calls import ProcessOptions, SessionOptions
+    from runyard._session_calls import SessionOptions
     from runyard.session_models import Entry, SessionInfo
-    from runyard.sessions import Session as LiveSession
 
 _HEADS = ["SESSION", "STATUS", "LANGUAGE", "NAME", "RUNS", "CREATED", "EXPIRES"]
 
@@ -33,6 +30,7 @@ def sessions() -> None:
 
 
 sessions.add_command(shell)
+sessions.add_command(execute)
 
 
 @sessions.command()
@@ -112,54 +110,6 @@ def get(session: Session, session_id: str, json_: bool) -> None:
         click.echo(f"-- {process.id}  {process.status}  {lines(' '.join(process.argv))}")
 
 
-@sessions.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("session_id")
-@click.argument("command", nargs=-1, required=True)
-@click.option("-w", "--cwd", help="Working directory; default /work.")
-@click.option("-e", "--env", "env", multiple=True, type=PAIR, metavar="NAME[=VALUE]", help="Environment variable.")
-@click.option("-t", "--timeout", type=MILLISECONDS, help="Time limit: 10 (seconds), 1.5s, 500ms, 1m.")
-@click.option("--stdin", "given_input", metavar="FILE", help="File for stdin; - passes on this command's stdin.")
-@click.option("-d", "--detach", is_flag=True, help="Print the process's id without waiting for it.")
-@click.pass_obj
-def execute(  # one argument per option
-    session: Session,
-    session_id: str,
-    command: tuple[str, ...],
-    cwd: str | None,
-    env: tuple[tuple[str, str | None], ...],
-    timeout: int | None,
-    given_input: str | None,
-    detach: bool,
-) -> int:
-    """Run COMMAND in a session, show its output as it comes, and exit with its exit code.
-
-    One word is a line for bash; several are a program and its arguments. Options stand before SESSION_ID. Ctrl-C
-    kills the command, and the session lives on.
-
-    \b
-      runyard sessions exec SESSION 'ls -la | head'
-      runyard sessions exec SESSION python3 main.py --fast
-    """  # noqa: D301  # click keeps the lines behind a backspace character as they are
-    options: ProcessOptions = {"env": inputs.environment(env)}
-    if cwd is not None:
-        options["cwd"] = cwd
-    if timeout is not None:
-        options["timeout_ms"] = timeout
-    if given_input is not None:
-        options["stdin"] = inputs.input_text(given_input) or ""
-    live = session.client.sessions.get(session_id)
-    process = live.processes.start(command[0] if len(command) == 1 else command, **options)
-    if detach:
-        click.echo(process.id)
-        return 0
-    try:
-        with stop_signals():
-            return _exit_code(_watched(live, process))
-    except Stopped as stopped:
-        _kill(live, process)
-        return 128 + stopped.number
-
-
 @sessions.command()
 @click.argument("source")
 @click.argument("target")
@@ -203,39 +153,6 @@ def delete(session: Session, session_ids: tuple[str, ...]) -> None:
     for session_id in session_ids:
         session.client.sessions.delete(session_id)
         click.echo(f"{session_id}  deleted")
-
-
-# -- exec --------------------------------------------------------------------------------------------
-
-
-def _watched(live: LiveSession, process: Process) -> Process:
-    """Pass on what it prints, to its end."""
-    ended = process
-    with live.processes.stream(process) as stream:
-        for event in stream:
-            pass_on(event)
-            if event.event == "info" and isinstance(event.data, dict):
-                say(f"{event.data.get('dropped_bytes')} bytes of the output were dropped")
-            if isinstance(event.data, Process):
-                ended = event.data
-    return ended
-
-
-def _exit_code(process: Process) -> int:
-    if process.timed_out:
-        say("the command exceeded its time and was killed")
-        return TIMED_OUT
-    if process.exit_code is not None:
-        return process.exit_code
-    number = getattr(signal, process.signal or "", None)
-    return 128 + number if isinstance(number, signal.Signals) else KILLED
-
-
-def _kill(live: LiveSession, process: Process) -> None:
-    try:
-        live.processes.kill(process)
-    except RunyardError as e:
-        explain(e)
 
 
 # -- cp ----------------------------------------------------------------------------------------------

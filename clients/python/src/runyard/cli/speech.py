@@ -28,14 +28,20 @@ _HINTS = {
     "file_not_found": "list your files with `runyard files list`",
     "run_not_found": "list your runs with `runyard runs list`",
     "session_not_found": "list your sessions with `runyard sessions list`",
+    "function_not_found": "list your functions with `runyard functions list`",
+    "function_failed": "see why with `runyard functions logs`",
     "session_ended": "create another one with `runyard sessions create`",
 }
 
 
 def say(text: str) -> None:
     """Print a line of this command. Control characters are escaped, so that text cannot control the terminal."""
-    for line in text.split("\n"):
-        click.echo(f"runyard: {shown(line)}", err=True)
+    click.echo(message(text), err=True)
+
+
+def message(text: str) -> str:
+    """Return text as `say` prints it, without the last line's end."""
+    return "\n".join(f"runyard: {shown(line)}" for line in text.split("\n"))
 
 
 def explain(error: RunyardError) -> None:

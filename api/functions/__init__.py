@@ -1,0 +1,1 @@
+"""Functions: named programs with versions, built once and called with JSON."""

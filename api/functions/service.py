@@ -1,0 +1,202 @@
+"""Deploy functions, look at them, and resolve what a call names: to a version that is ready."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import orjson
+
+from api.errors import ApiError
+from api.functions.handlers import build_request
+from api.functions.objects import document_of, source_of
+from api.functions.requests import unknown_function
+from api.functions.sources import PreparedCall, prepare
+from api.http.access_log import audit
+from api.runs.submission import RunSubmission
+from config.clock import now_ms
+from config.ids import new_id
+from dispatch import ClientGone
+from records.errors import RecordsUnavailable
+from records.functions import (
+    AddedVersion,
+    FunctionBounds,
+    FunctionsTooLarge,
+    FunctionVersion,
+    NewVersion,
+    TooManyFunctions,
+)
+
+if TYPE_CHECKING:
+    from api.files.links import ArtifactLinkSigner
+    from api.functions.builds import Builds
+    from api.functions.requests import FunctionRequest, Reference
+    from api.functions.sources import Sources
+    from api.keys.authentication import Caller
+    from api.runs.execution import Execution, Wait
+    from api.runs.service import RunService
+    from records.functions import FunctionStore
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which a call waits for the first build of its function.
+BUILD_WAIT_S = 60.0
+LOOK_S = 0.02
+LOOK_MOST_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A version that is recorded and about to be built."""
+
+    version: FunctionVersion
+    #: True for the first version of its function.
+    is_new: bool
+    source: bytes
+
+
+class FunctionService:
+    """The functions of all keys. Safe for many threads."""
+
+    def __init__(
+        self,
+        store: FunctionStore,
+        runs: RunService,
+        builds: Builds,
+        sources: Sources,
+        bounds: FunctionBounds,
+    ) -> None:
+        """`bounds` are those of each key."""
+        self._store = store
+        self._runs = runs
+        self._builds = builds
+        self._sources = sources
+        self._bounds = bounds
+
+    # -- deploying ---------------------------------------------------------------------------------
+
+    def begin(self, name: str, request: FunctionRequest, caller: Caller) -> Deployment:
+        """Record the next version of a function. Raises ApiError."""
+        document, source = document_of(request), source_of(request)
+        blob = self._sources.store(source)
+        new = NewVersion(
+            owner=caller.id,
+            name=name,
+            language=request.source.language,
+            created_at_ms=now_ms(),
+            document=document,
+            source=source if blob is None else b"",
+            build_run_id=new_id("run"),
+            blob=blob,
+        )
+        added = self._store.add(new, self._bounds)
+        if not isinstance(added, AddedVersion):
+            raise _beyond_bounds(added)
+        audit("function.deployed", key=caller.id, function=name, version=added.version)
+        version = self._store.get(caller.id, name, added.version)
+        if version is None:  # deleted in this moment
+            raise unknown_function()
+        return Deployment(version, added.is_new, source)
+
+    def build(
+        self,
+        deployment: Deployment,
+        caller: Caller,
+        *,
+        wait: Wait,
+        signer: ArtifactLinkSigner,
+        client_fd: int | None,
+    ) -> Execution:
+        """Start the build of a version. One that is refused is forgotten. Raises ApiError, ClientGone."""
+        version = deployment.version
+        call = prepare(version, deployment.source).call
+        request = build_request(call, version.build_run_id, caller.plan)
+        body = orjson.dumps({"function": version.name, "version": version.version, "build": True})
+        try:
+            submission = RunSubmission(request, caller, body)
+            return self._runs.execute(submission, wait=wait, signer=signer, client_fd=client_fd)
+        except ApiError as e:
+            if e.run_id is not None:
+                self.settled(version)
+            else:
+                self._discard(version)
+            raise
+        except ClientGone:  # its run is cancelled by that, and found when the version is looked at
+            raise
+        except BaseException:
+            self._discard(version)
+            raise
+
+    def _discard(self, version: FunctionVersion) -> None:
+        try:
+            self._store.discard(version.owner, version.name, version.version)
+        except RecordsUnavailable:  # found later: its build is not known
+            log.warning("a version that is not built could not be forgotten")
+
+    def settled(self, version: FunctionVersion) -> FunctionVersion:
+        """Return a version as it is now."""
+        return self._builds.settle(version)
+
+    # -- functions that are there ------------------------------------------------------------------
+
+    def get(self, owner: str, reference: Reference) -> FunctionVersion:
+        """Return the version that is named: without a number the newest ready one, or else the newest.
+
+        Raises ApiError 404.
+        """
+        found = self._store.get(owner, reference.name, reference.version)
+        if found is None:
+            raise unknown_function() if reference.version is None else self._unknown_version(owner, reference)
+        return self.settled(found)
+
+    def source(self, version: FunctionVersion) -> bytes:
+        """Return the code and files of a version, as they came."""
+        return self._sources.read(version)
+
+    def delete(self, owner: str, name: str) -> None:
+        """Forget a function with all its versions. Raises ApiError 404."""
+        if not self._store.delete(owner, name):
+            raise unknown_function()
+        audit("function.deleted", key=owner, function=name)
+
+    def ready(self, owner: str, reference: Reference) -> PreparedCall:
+        """Return the version that a call names, ready to be called; waits for the end of its build.
+
+        Raises ApiError 404 or 409.
+        """
+        found = self.get(owner, reference)
+        if found.state == "building":
+            found = self._built(owner, replace(reference, version=found.version))
+        if found.state != "ready":
+            problem = (
+                "is still being built" if found.state == "building" else "could not be built; its log says why"
+            )
+            message = f"name: version {found.version} of {found.name} {problem}"
+            raise ApiError(409, message, code="function_failed", param="name")
+        return self._sources.prepared(found)
+
+    def _built(self, owner: str, reference: Reference) -> FunctionVersion:
+        """Wait for the end of a build, for a while, and return the version."""
+        until = time.monotonic() + BUILD_WAIT_S
+        pause_s = LOOK_S
+        while (found := self.get(owner, reference)).state == "building" and time.monotonic() < until:
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, LOOK_MOST_S)
+        return found
+
+    def _unknown_version(self, owner: str, reference: Reference) -> ApiError:
+        newest = self._store.get(owner, reference.name)
+        if newest is None:
+            return unknown_function()
+        message = f"version: {reference.name} has no version {reference.version}, or has it no more"
+        return ApiError(404, message, code="function_not_found", param="version")
+
+
+def _beyond_bounds(found: TooManyFunctions | FunctionsTooLarge) -> ApiError:
+    if isinstance(found, TooManyFunctions):
+        message = f"name: this key may have {found.limit} functions; delete one, or use one of its names again"
+        return ApiError(409, message, code="too_many_functions", param="name")
+    message = f"The functions of this key take {found.used_bytes} of {found.limit_bytes} bytes: delete some."
+    return ApiError(413, message, code="storage_quota_exceeded")

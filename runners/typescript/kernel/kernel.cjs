@@ -1,1 +1,0 @@
-../../node/kernel/kernel.cjs

@@ -1,1 +1,0 @@
-../../node/kernel/messages.cjs

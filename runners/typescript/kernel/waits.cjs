@@ -1,1 +1,0 @@
-../../node/kernel/waits.cjs
