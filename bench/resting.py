@@ -26,6 +26,8 @@ SESSION = b'{"language":"python","freeze_after_s":1,"idle_timeout_s":3600}'
 RUN = b'{"language":"python","code":"print(1)"}'
 GAP_S, IDLE_S = 0.1, 10.0
 FROZEN_WITHIN_S = 120.0
+#: Seconds after which the api has recorded what was used before.
+SETTLED_S = 15.0
 #: Of the contract: MiB each, percent of a core together, and a single-use run beside them in runs without them.
 MOST_MB, MOST_PERCENT, MOST_RATIO = 15.0, 1.0, 1.2
 
@@ -40,11 +42,12 @@ def measure(service: Service, count: int) -> list[dict[str, Any]]:
         service.settle()
         paced(alone, count, GAP_S, lambda: client.run(RUN))
         service.settle()
+        without = _percent(service)
         before_mb = _available_mb()
         made.extend(_used_once(client) for _ in range(NUMBER))
         _wait_until_frozen(client)
         each_mb = round((before_mb - _available_mb()) / NUMBER, 1)
-        percent = _percent(service)
+        percent = round(_percent(service) - without, 2)
         paced(beside, count, GAP_S, lambda: client.run(RUN))
         for name in made[:: NUMBER // USED]:
             used.take(partial(_timed_use, client, name))
@@ -124,7 +127,7 @@ def _percent(service: Service) -> float:
     """Return the percent of a core that the service and all its sandboxes use."""
     group = service.group("cpuacct")
     pids = [pid for part in service.pids().values() for pid in part]
-    time.sleep(2)
+    time.sleep(SETTLED_S)
     before, began = cpu_ns(pids) + group_cpu_ns(group), time.monotonic()
     time.sleep(IDLE_S)
     used = cpu_ns(pids) + group_cpu_ns(group) - before

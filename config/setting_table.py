@@ -342,6 +342,10 @@ class SettingTable(BaseSettings):
             "used are removed first."
         ),
     )
+    layers_host_dir: Annotated[Path | None, BeforeValidator(_blank_is_unset), WORKER] = Field(
+        None,
+        description="Path of STATE_DIR/layers for a Docker daemon that has it elsewhere, as in compose.",
+    )
     pypi_url: Annotated[OptionalText, read_by("worker", secret=Secret.PASSWORD)] = Field(
         None,
         description="Index of the packages of `python`. Default: as pip on this host is configured, else pip's.",

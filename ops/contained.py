@@ -41,6 +41,11 @@ def start(what: Reader, settings: Settings) -> None:
         argv = list(EGRESS_COMMAND)
     else:
         os.umask(0o022)
+        if settings.package_mode != "off" and settings.layers_host_dir is None:
+            raise SettingsError(
+                "PACKAGES: needs LAYERS_HOST_DIR in a container: a directory of the Docker daemon's host that is "
+                "mounted at STATE_DIR/layers"
+            )
         make_areas(settings.storage, settings.api_uid)
         _close_cgroups()
         for language in (name.strip() for name in (settings.languages or "").split(",") if name.strip()):

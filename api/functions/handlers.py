@@ -46,6 +46,8 @@ class Handlers:
     #: The driver, and where it is written: nowhere else may a file of the function be.
     driver: str = ""
     entry: str = ""
+    #: A further file of the driver, in the reserved folder.
+    beside: str = ""
     is_compiled: bool = False
     #: The ending of its source files, which a compiled program does not need any more.
     ending: str = ""
@@ -57,7 +59,7 @@ class Handlers:
 
 
 LANGUAGES = {
-    "python": Handlers("handler.py", "def run(input)", "json", "main.py", "main.py"),
+    "python": Handlers("handler.py", "def run(input)", "json", "main.py", "main.py", "rare.py"),
     "node": Handlers("handler.js", "export function run(input)", "json", "main.js", "main.js"),
     "typescript": Handlers("handler.ts", "export function run(input: any)", "json", "main.js", "main.ts"),
     "go": Handlers(
@@ -123,11 +125,12 @@ def build_request(call: Call, run_id: str, plan: Plan | None) -> RunRequest:
         limits[name] = min(most, int(ceiling))
     if handlers.driver:
         entry, driver = handlers.entry, _driver(source)
+        beside = _beside(handlers)
         args = ("build",) if handlers.is_compiled else (source.handler, "check")
     else:
-        entry, driver = f"{RESERVED}/check.sh", _read("check.sh")
+        entry, driver, beside = f"{RESERVED}/check.sh", _read("check.sh"), ()
         args = (source.handler,)
-    return _request(call, use, limits, entry, (JobFile(entry, driver), *source.files), args)
+    return _request(call, use, limits, entry, (JobFile(entry, driver), *source.files, *beside), args)
 
 
 def call_request(
@@ -146,7 +149,7 @@ def _call_request(call: Call, value: object, limits: dict[str, int | float]) -> 
         return replace(request, stdin=input_bytes(handlers, value).decode())
     given = JobFile(INPUT_PATH, input_bytes(handlers, value))
     if call.program is None:
-        files = (JobFile(handlers.entry, _driver(source)), *source.files, given)
+        files = (JobFile(handlers.entry, _driver(source)), *source.files, *_beside(handlers), given)
         return _request(call, use, limits, handlers.entry, files, (source.handler, "call"))
     use = replace(use, handler="", inputs=(call.program,), executable=True)
     files = (*(file for file in source.files if not file.path.endswith(handlers.ending)), given)
@@ -194,6 +197,10 @@ def _driver(source: Source) -> bytes:
         path = source.handler.replace("\\", "\\\\").replace('"', '\\"')
         return text.replace(b'"handler.rs"', f'"{path}"'.encode())
     return text
+
+
+def _beside(handlers: Handlers) -> tuple[JobFile, ...]:
+    return (JobFile(f"{RESERVED}/{handlers.beside}", _read(handlers.beside)),) if handlers.beside else ()
 
 
 @cache

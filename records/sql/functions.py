@@ -74,6 +74,10 @@ class SqlFunctions:
         self._database = database
         self._files = files
         self._insert = database.insert(functions).on_conflict_do_nothing()
+        # On the path of every call.
+        self._get = database.prepare(_GET)
+        self._get_one = database.prepare(_GET_ONE)
+        self._blobs = database.prepare(_BLOBS.where(blobs.c.version_seq == bindparam("of_version")))
 
     def add(
         self, version: NewVersion, bounds: FunctionBounds
@@ -174,14 +178,16 @@ class SqlFunctions:
 
     def get(self, owner: str, name: str, version: int | None = None) -> FunctionVersion | None:
         """See `FunctionStore.get`."""
-        statement = _GET if version is None else _GET_ONE
+        statement = self._get if version is None else self._get_one
         asked: dict[str, Any] = {"of": owner, "named": name}
         if version is not None:
             asked["numbered"] = version
 
         def work(connection: Connection) -> FunctionVersion | None:
-            row = connection.execute(statement, asked).first()
-            return None if row is None else _versions(connection, [row])[0]
+            row = statement(connection, asked).first()
+            if row is None:
+                return None
+            return _version(row, tuple(map(_blob, self._blobs(connection, {"of_version": row.seq}).rows)))
 
         return self._database.read(work)
 
@@ -265,8 +271,12 @@ def _versions(connection: Connection, rows: Iterable[Any]) -> list[FunctionVersi
     found = list(rows)
     named: dict[int, list[FunctionBlob]] = {}
     for row in connection.execute(_BLOBS.where(blobs.c.version_seq.in_([row.seq for row in found]))):
-        named.setdefault(row.version_seq, []).append(FunctionBlob(row.part, row.area, row.sha256, row.size))
+        named.setdefault(row.version_seq, []).append(_blob(row))
     return [_version(row, tuple(named.get(row.seq, ()))) for row in found]
+
+
+def _blob(row: Any) -> FunctionBlob:  # noqa: ANN401  # of _BLOBS
+    return FunctionBlob(row.part, row.area, row.sha256, row.size)
 
 
 def _version(row: Any, named: tuple[FunctionBlob, ...]) -> FunctionVersion:  # noqa: ANN401  # of _HEAD or _WHOLE

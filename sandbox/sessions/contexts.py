@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from config.clock import now
 from config.ids import new_id
 from protocol.kernel import MAX_CONTEXTS
 from protocol.network import proxy_environment
-from sandbox.sessions.kernel import Kernel, wait_readable
+from sandbox.languages import KERNEL_FLAVOUR
+from sandbox.sessions.kernel import Kernel, KernelEnded, wait_readable
 from sandbox.sessions.order import RunOrder
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ class KernelContext:
     order: RunOrder = field(default_factory=RunOrder)
     #: The kernel, if one is alive; used by whose turn it is in `order`.
     kernel: Kernel | None = None
+    #: A kernel that was started before its first run, and not waited for yet.
+    ahead: Kernel | None = None
     is_deleted: bool = False
     #: True if its kernel was killed for a new one, which the next run starts.
     must_restart: bool = False
@@ -98,29 +102,44 @@ class KernelContext:
             return {}
         return {name: value for name, value in proxy_environment().items() if name not in self.env}
 
+    def start_ahead(self) -> bool:
+        """Start its kernel, which its first run waits for. Returns False if that would be no fork of what is there.
+
+        Raises SessionGone, TooManyChannels.
+        """
+        is_template = self.session.sandbox.facts().source == "template"
+        has_modules = any(flavour.name == KERNEL_FLAVOUR for flavour in self.language.flavours)
+        if not (is_template and has_modules and self._may_fork()):
+            return False
+        self.ahead = Kernel(self._open_kernel(is_ahead=True))
+        return True
+
     def _started(
         self, on_output: Callable[[str, bytes], None], between: Callable[[SessionChannel], bool]
     ) -> Kernel:
+        ahead, self.ahead = self.ahead, None
+        if ahead is not None:
+            self.session.stream.claim_kernel()
+            with suppress(KernelEnded):
+                kernel = _ready(ahead, lambda _name, _data: None, between)
+                if not kernel.is_over:
+                    return kernel
+            ahead.close()  # a program of the session has killed it
+        return _ready(Kernel(self._open_kernel()), on_output, between)
+
+    def _may_fork(self) -> bool:
+        """Return whether its kernel may be a fork of the sandbox's interpreter, that of the session's language."""
+        given = {**self.session.spec.env, **self.env}
+        return self.language is self.session.language and not self.language.affects_startup(given, (), ())
+
+    def _open_kernel(self, *, is_ahead: bool = False) -> SessionChannel:
         self.knows_proxy = self.session.spec.network is not None
         own = {**self.language.live_env, **self.env}
         variables = {name.encode(): value.encode() for name, value in own.items()}
-        given = {**self.session.spec.env, **self.env}
-        kernel = Kernel(
-            self.session.stream.start_kernel(
-                [text.encode() for text in self.language.kernel_argv],
-                variables,
-                self.cwd.encode(),
-                # The sandbox's own interpreter is of the session's language.
-                may_fork=self.language is self.session.language
-                and not self.language.affects_startup(given, (), ()),
-            )
+        argv = [text.encode() for text in self.language.kernel_argv]
+        return self.session.stream.start_kernel(
+            argv, variables, self.cwd.encode(), may_fork=self._may_fork(), is_ahead=is_ahead
         )
-        try:
-            kernel.wait_until_ready(on_output, between)
-        except BaseException:
-            kernel.close()
-            raise
-        return kernel
 
     def restart(self) -> None:
         """Kill its kernel, and a run in it; the next run starts another."""
@@ -160,9 +179,23 @@ class KernelContext:
 
     def stop(self) -> None:
         """End its kernel, if there is one; the next run starts another."""
-        kernel, self.kernel = self.kernel, None
-        if kernel is not None:
-            kernel.close()
+        kernels = (self.kernel, self.ahead)
+        self.kernel = self.ahead = None
+        for kernel in kernels:
+            if kernel is not None:
+                kernel.close()
+
+
+def _ready(
+    kernel: Kernel, on_output: Callable[[str, bytes], None], between: Callable[[SessionChannel], bool]
+) -> Kernel:
+    """Return a kernel that was started, once it is ready; one that will not be is closed."""
+    try:
+        kernel.wait_until_ready(on_output, between)
+    except BaseException:
+        kernel.close()
+        raise
+    return kernel
 
 
 class ContextTable:
@@ -172,6 +205,9 @@ class ContextTable:
         self._session = session
         self._lock = threading.Lock()
         self._contexts: dict[str, KernelContext] = {}
+        #: The default context of the session's language before its first run: none that is listed.
+        self._ahead: KernelContext | None = None
+        self._is_closed = False
 
     def all(self) -> list[KernelContext]:
         """Return the contexts, the oldest first."""
@@ -188,10 +224,34 @@ class ContextTable:
     def default(self, language: Language) -> KernelContext:
         """Return the default context of a language, added if it is not there. Raises TooManyContexts."""
         with self._lock:
-            for known in self._contexts.values():
-                if known.is_default and known.language is language:
-                    return known
-            return self._added(KernelContext(self._session, language, "/work", None, {}, is_default=True))
+            known = self._known_default(language)
+            if known is not None:
+                return known
+            ahead = self._ahead
+            if ahead is None or ahead.language is not language:
+                return self._added(self._new_default(language))
+            added = self._added(ahead)
+            added.created_at, self._ahead = now(), None
+            return added
+
+    def start_ahead(self) -> None:
+        """Start the kernel that the first run will have, without a context, if it can be forked.
+
+        Without effect after that run. Raises SessionGone, TooManyChannels.
+        """
+        language = self._session.language
+        with self._lock:
+            if self._is_closed or self._ahead is not None or self._known_default(language) is not None:
+                return
+            context = self._new_default(language)
+            if context.start_ahead():
+                self._ahead = context
+
+    def _known_default(self, language: Language) -> KernelContext | None:
+        return next((one for one in self._contexts.values() if one.is_default and one.language is language), None)
+
+    def _new_default(self, language: Language) -> KernelContext:
+        return KernelContext(self._session, language, "/work", None, {}, is_default=True)
 
     def find(self, key: str) -> KernelContext | None:
         """Return the context of that id or name."""
@@ -212,7 +272,10 @@ class ContextTable:
 
     def close(self) -> None:
         """Give back what the kernels hold here, when the session has ended."""
-        for context in self.all():
+        with self._lock:
+            self._is_closed = True
+            ahead, self._ahead = self._ahead, None
+        for context in (*self.all(), *([] if ahead is None else [ahead])):
             context.stop()
 
     def _added(self, context: KernelContext) -> KernelContext:

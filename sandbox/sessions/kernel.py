@@ -102,7 +102,7 @@ class Kernel:
         """Wait for the first reply; `on_output` gets what one writes that cannot start. `between` is as of `ask`.
 
         Code that the program's environment and files have an interpreter execute at its start runs in this time.
-        Raises KernelEnded, and ChannelEnded with the session.
+        `is_over` is then up to date. Raises KernelEnded, and ChannelEnded with the session.
         """
         deadline = time.monotonic() + READY_TIMEOUT_S
 
@@ -114,6 +114,7 @@ class Kernel:
         self._answer(b"", "ready", on_output, lambda _message: None, in_time)
         with self._lock:
             self._is_busy = False
+        self._drop()  # one that was started long ago may have ended since
 
     def _answer(
         self,

@@ -41,6 +41,8 @@ class Power:
         #: Called when it has been frozen.
         self.on_frozen: Callable[[], None] = lambda: None
         self._frozen = False
+        #: The number of times that it has been frozen.
+        self.freezes = 0
         self._tried_at = float("-inf")
         self._awake_s = 0.0
         self._awake_since = time.monotonic()
@@ -107,6 +109,7 @@ class Power:
             self._tried_at = time.monotonic()
             return False
         self._awake_s += time.monotonic() - self._awake_since
+        self.freezes += 1
         self._frozen = True
         self.on_frozen()
         self._charge(min(held_mb, self._limit_mb))

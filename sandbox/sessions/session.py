@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from config.clock import now
-from protocol.limits import MIB
 from sandbox.engines import EngineError
 from sandbox.sessions.contexts import ContextTable
+from sandbox.sessions.group_usage import GroupUsage
 from sandbox.sessions.memory import NoMemory
 from sandbox.sessions.order import RunOrder
 from sandbox.sessions.processes import ProcessTable
@@ -94,6 +94,7 @@ class LiveSession:
         self._expire_in(spec.expires_in_s)
         #: Of runs that are processes, in a language without kernels.
         self.order = RunOrder()
+        self._group_usage = GroupUsage(power)
         self._usage: dict[str, Any] = {"memory_mb": 0, "disk_mb": 0, "cpu_ms": 0, "processes": 0, "egress_bytes": 0}
 
     @property
@@ -344,14 +345,10 @@ class LiveSession:
         if self._sandbox is None or self._stream is None:
             return self._usage
         try:
-            stats = self._sandbox.stats()
-            disk_bytes = 0 if self._work_disk is None else self._work_disk.used_bytes()
+            used = self._group_usage.read(self._sandbox, self._work_disk)
         except (EngineError, OSError):
             return self._usage
-        return self._usage | {
-            "memory_mb": -(-stats.memory_peak_bytes // MIB),
-            "disk_mb": -(-disk_bytes // MIB),
-            "cpu_ms": round(stats.cpu_ns / 1e6),
+        return used | {
             "processes": self._stream.open_channels,
             "egress_bytes": 0 if self._stream.network is None else self._stream.network.moved_bytes,
         }

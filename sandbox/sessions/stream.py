@@ -59,6 +59,8 @@ class SessionStream:
         self._channels: dict[int, SessionChannel] = {}
         #: The numbers of those that are processes.
         self._processes: set[int] = set()
+        #: The number of a kernel that was started before anybody asked for it. It counts for nothing.
+        self._ahead: int | None = None
         self._unsent = bytearray()
         self._last = 0
         self.is_lost = False
@@ -83,8 +85,8 @@ class SessionStream:
 
     @property
     def open_channels(self) -> int:
-        """Return how many channels are not closed."""
-        return len(self._channels)
+        """Return how many channels are not closed, without a kernel that nobody has asked for."""
+        return len(self._channels) - (self._ahead is not None)
 
     @property
     def has_processes(self) -> bool:
@@ -94,7 +96,7 @@ class SessionStream:
     @property
     def is_quiet(self) -> bool:
         """Return whether no process and no file operation is under way."""
-        return not self._channels
+        return not self.open_channels
 
     # -- for any thread ----------------------------------------------------------------------------
 
@@ -114,15 +116,27 @@ class SessionStream:
         return self._open([b"process", cwd, pack(argv), pairs, size], MOST_PROCESSES, is_process=True)
 
     def start_kernel(
-        self, argv: Sequence[bytes], env: Mapping[bytes, bytes], cwd: bytes, *, may_fork: bool
+        self,
+        argv: Sequence[bytes],
+        env: Mapping[bytes, bytes],
+        cwd: bytes,
+        *,
+        may_fork: bool,
+        is_ahead: bool = False,
     ) -> SessionChannel:
         """Start a kernel (`docs/kernels.md`). `may_fork`: it may be a fork of the sandbox's own interpreter.
 
+        `is_ahead`: nobody has asked for it before `claim_kernel`, and there is one at most.
         Raises TooManyChannels; a start that fails is reported by the channel's end.
         """
         cwd, pairs = self._placed(cwd, env)
         parts = [b"kernel", cwd, pack(argv), pairs, b"%d" % may_fork]
-        return self._open(parts, MOST_PROCESSES, is_kernel=True)
+        return self._open(parts, MOST_PROCESSES, is_kernel=True, is_ahead=is_ahead)
+
+    def claim_kernel(self) -> None:
+        """Have the kernel that was started ahead count as any other."""
+        with self._lock:
+            self._ahead = None
 
     def _placed(self, cwd: bytes, env: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:
         """Return a process's directory as its programs are to see it, and its variables, packed."""
@@ -171,12 +185,20 @@ class SessionStream:
             network.drop()
 
     def _open(
-        self, parts: list[bytes], most: int, *, is_process: bool = False, is_kernel: bool = False
+        self,
+        parts: list[bytes],
+        most: int,
+        *,
+        is_process: bool = False,
+        is_kernel: bool = False,
+        is_ahead: bool = False,
     ) -> SessionChannel:
         with self._lock:
-            if len(self._channels) >= most:
+            if self.open_channels >= most:
                 raise TooManyChannels
             number = self._next_number()
+            if is_ahead:
+                self._ahead = number
             channel = SessionChannel(number, self._send, is_kernel=is_kernel)
             self._channels[number] = channel
             if is_process:
@@ -257,6 +279,8 @@ class SessionStream:
             with self._lock:
                 del self._channels[number]
                 self._processes.discard(number)
+                if self._ahead == number:
+                    self._ahead = None
 
     def lose(self, why: str) -> None:
         """End every channel: nothing more comes of this sandbox. Without effect when repeated."""
@@ -267,6 +291,7 @@ class SessionStream:
             channels = list(self._channels.values())
             self._channels.clear()
             self._processes.clear()
+            self._ahead = None
         if self.network is not None:
             self.network.close()
         for channel in channels:

@@ -20,6 +20,7 @@ from sandbox.languages import KERNEL_FLAVOUR
 from sandbox.network.relay import NetworkRelay
 from sandbox.pool.warm_pool import NotReady
 from sandbox.run.plan import check_network, check_packages
+from sandbox.sessions.ahead import KernelStarter
 from sandbox.sessions.entry import enter_session
 from sandbox.sessions.hub import SessionHub
 from sandbox.sessions.layer import hold_layer
@@ -93,6 +94,7 @@ class SessionTable:
         self.memory = memory
         self.memory.idle = self._idle
         self.hub = hub
+        self._starter = KernelStarter(lambda: not admission.lacks_memory())
         self._lock = threading.Lock()
         self._live: dict[str, LiveSession] = {}
         #: Sessions by key, those that are being created among them.
@@ -109,11 +111,13 @@ class SessionTable:
     def start(self) -> None:
         """Start the threads."""
         self.hub.start()
+        self._starter.start()
         self._ticker.start()
 
     def close(self) -> None:
         """End every session and the threads."""
         self._stopping.set()
+        self._starter.stop()
         for session in self.all():
             self.end(session.id, "shutdown")
         self._ticker.join()
@@ -324,6 +328,7 @@ class SessionTable:
             if session.id in self._unwanted:
                 raise SessionGone
             self._live[session.id] = session
+        self._starter.add(session)
 
     # -- ending ------------------------------------------------------------------------------------
 

@@ -125,6 +125,25 @@ def test_a_kernel_that_is_broken_is_replaced(service, path, code):
     assert works(service, path)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "for fd in /proc/[0-9]*/fd/[123]; do (head -c 4M /dev/zero > $fd) 2>/dev/null & done; sleep 1; true",
+        "for fd in /proc/[0-9]*/fd/0; do (timeout 1 cat $fd) 2>/dev/null & done; sleep 1; true",
+        "kill -9 -1",
+        "kill -INT -1",
+    ],
+    ids=["written to", "read from", "killed", "interrupted"],
+)
+def test_a_kernel_that_has_no_run_yet_is_attacked(service, path, line):
+    time.sleep(0.5)  # it is started ahead
+    service.post(f"{path}/processes", json={"command": line, "wait": True, "timeout_ms": 5000})
+    done = run(service, path, "6 * 7")
+    assert (done["status"], done["results"][0]["text"], done["state"]) == ("succeeded", "42", "kept")
+    assert len(done["stdout"]) < 2 * 1024 * 1024
+    assert works(service, path)
+
+
 def test_contexts_of_another_key_are_not_found(service, path):
     assert run(service, path, "secret = 1")["exit_code"] == 0
     context = service.get(f"{path}/contexts").body["data"][0]["id"]

@@ -37,6 +37,7 @@ RUN_FIELDS = [
     "isolation",
     "session_id",
     "external_id",
+    "layer",
     "context",
     "execution_count",
     "state",

@@ -360,7 +360,7 @@ def test_packages_are_asked_for_where_the_valve_names_them(host, faults):
     )
     (answer,) = host(asked, packages="*", api_url=faults.url)["answers"]
     assert answer["result"] == "Not run: packages: no such version. Change that and call the tool again."
-    assert "Running: Collecting humanize" in statuses(answer)
+    assert {"description": "Running: Collecting humanize", "done": False} in statuses(answer)
     body = json.loads(faults.seen[-1].body)
     assert (body["packages"], body["results"]) == (["humanize==4.12.3"], True)
     assert faults.seen[-1].path == "/v1/runs"

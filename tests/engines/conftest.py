@@ -24,6 +24,8 @@ START_TIMEOUT_S = 400
 #: Rows of these modules are about the agent and the languages: one column tells, and one that starts agents otherwise.
 ONE_COLUMN = {"test_warm_equals_cold", "test_samples", "test_compiled", "test_decorators"}
 TELLING = (SERVICE.id, "oci/crun")
+#: A layer of packages is given in as many ways as there are engines, and to gVisor in one more.
+WAYS_OF_LAYERS = ("oci/crun", "oci/runsc", "docker/runc")
 #: And of these, one column alone: they are about the image.
 OF_THE_IMAGE = {"test_python_libraries"}
 
@@ -35,6 +37,8 @@ def pytest_generate_tests(metafunc):
             names = [name for name in names if name in TELLING]
         if metafunc.module.__name__.rpartition(".")[2] in OF_THE_IMAGE:
             names = [name for name in names if name == SERVICE.id]
+        if metafunc.module.__name__.rpartition(".")[2] == "test_layers":
+            names = [name for name in names if name in WAYS_OF_LAYERS]
         # The first row of a column waits for its worker, under Docker for images to be loaded.
         rows = [pytest.param(name, marks=_marks(name)) for name in names]
         metafunc.parametrize("column", rows, indirect=True, scope="session")
@@ -86,13 +90,17 @@ def _languages_of(column, items):
 
 
 @contextmanager
-def _worker_of(column, service, request, **settings):
-    """A worker with the engine and the runtime of a column, in a state directory of its own; it leaves nothing."""
+def _worker_of(column, service, request, prepare=lambda _state: None, **settings):
+    """A worker with the engine and the runtime of a column, in a state directory of its own; it leaves nothing.
+
+    `prepare` is called with that directory before.
+    """
     settings = {"ENGINE": column.engine, "RUNTIME": column.runtime, "SANDBOX_SOURCE": column.source} | settings
     if column.engine == "docker":
         settings["DOCKER_HOST"] = request.getfixturevalue("dockerd").host
     state = Path(tempfile.mkdtemp(prefix="runyard-test-", dir="/var/lib"))
     state.chmod(0o755)
+    prepare(state)
     worker = Worker(state, service.state / "images", **settings)
     try:
         yield worker

@@ -73,7 +73,8 @@ def held(place: StatePlace) -> Held:
     inside = {pid for folder in cgroups(place) for pid in _pids(folder)} - templates
     alive = [pid for pid in processes(place) if pid not in inside | templates]
     parts = {name: [pid for pid in alive if mark in _argv(pid)] for name, mark in MARKS.items()}
-    (worker,) = parts["worker"]
+    # Its helper, which makes slots, is forked from it and has its words.
+    (worker,) = (pid for pid in parts["worker"] if _parent(pid) not in parts["worker"])
     return Held(
         api=_part(parts["api"]),
         worker=_part(parts["worker"]),
@@ -145,6 +146,12 @@ def _children_of(pid: int, task: str) -> list[str]:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/task/{task}/children").read_text().split()
     return []
+
+
+def _parent(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
 
 
 def _argv(pid: int) -> list[bytes]:

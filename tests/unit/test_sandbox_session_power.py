@@ -8,7 +8,8 @@ import time
 import pytest
 
 from sandbox.admission.control import Admission
-from sandbox.engines import EngineError
+from sandbox.engines import EngineError, Stats
+from sandbox.sessions.group_usage import GroupUsage
 from sandbox.sessions.memory import NoMemory, SessionMemory
 from sandbox.sessions.power import Power
 
@@ -40,12 +41,17 @@ class FakeSandbox:
 
     def __init__(self):
         self.freezer = FakeFreezer()
+        self.looks = 0
 
     def open_freezer(self):
         return self.freezer
 
     def held_bytes(self):
         return 10 * MIB + 1
+
+    def stats(self):
+        self.looks += 1
+        return Stats(cpu_ns=self.looks * 1_000_000, oom_kills=0, memory_peak_bytes=MIB)
 
 
 @pytest.fixture
@@ -81,6 +87,19 @@ def test_memory_is_counted_by_its_time_as_it_is_charged(memory, monkeypatch):
     power.close()
     clock[0] += 50
     assert (power.charged_mb_ms, power.awake_ms) == (410_000, 3000)
+
+
+def test_the_use_of_a_frozen_session_is_read_once(memory):
+    power = awake(memory)
+    usage, sandbox = GroupUsage(power), power.sandbox
+    assert [usage.read(sandbox, None)["cpu_ms"] for _ in range(2)] == [1, 2]
+    for first in (3, 4):  # what it has used before it was frozen again counts
+        assert power.freeze(lambda: True)
+        assert [usage.read(sandbox, None) for _ in range(3)] == [
+            {"memory_mb": 1, "disk_mb": 0, "cpu_ms": first}
+        ] * 3
+        power.thaw()
+    assert usage.read(sandbox, None)["cpu_ms"] == 5
 
 
 def test_a_frozen_session_is_charged_for_what_it_holds(memory):

@@ -23,7 +23,7 @@ from sandbox.frames import (
 )
 from sandbox.sessions.channel import ChannelEnded, ProcessEnd, SessionChannel
 from sandbox.sessions.files import Entry, entries
-from sandbox.sessions.stream import MOST_CHANNELS, SessionStream, TooManyChannels
+from sandbox.sessions.stream import MOST_CHANNELS, MOST_PROCESSES, SessionStream, TooManyChannels
 
 KINDS = st.sampled_from(sorted(FROM_SESSION))
 CHANNELS = st.integers(0, 2**16 - 1)
@@ -178,6 +178,22 @@ def test_numbers_are_not_used_again_while_their_channel_is_open(stream):
     stream.theirs.sendall(frame(frames.EXIT, pack([b"exit", b"0"]), number) + frame(frames.CLOSED, b"", number))
     stream.receive()
     assert stream.start_operation(b"stat", b"/work").number not in {channel.number for channel in channels}
+
+
+def test_a_kernel_that_was_started_ahead_counts_once_it_is_asked_for(stream):
+    def start(**facts):
+        return stream.start_kernel([b"python"], {}, b"/work", may_fork=True, **facts)
+
+    start(is_ahead=True)
+    assert (stream.open_channels, stream.is_quiet) == (0, True)
+    for _ in range(MOST_PROCESSES):
+        stream.start_process([b"true"], {}, b"/work")
+    with pytest.raises(TooManyChannels):
+        stream.start_process([b"true"], {}, b"/work")
+    stream.claim_kernel()
+    assert (stream.open_channels, stream.is_quiet) == (MOST_PROCESSES + 1, False)
+    stream.lose("test")
+    assert stream.open_channels == 0
 
 
 @pytest.mark.parametrize(

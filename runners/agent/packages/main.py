@@ -81,7 +81,7 @@ def prepare(request):
         os.makedirs(folder, exist_ok=True)
     os.environ["TMPDIR"] = "/work/tmp"
     os.environ["HOME"] = "/work/tmp"
-    # The image's configuration is for pip in a program: it installs for the user, which excludes another directory.
+    # That of the image is for programs: `--isolated` leaves out a user's configuration alone.
     os.environ["PIP_CONFIG_FILE"] = os.devnull
     # A registry may be on the host itself: in here, every address is reached through the proxy.
     for name in ("NO_PROXY", "no_proxy"):

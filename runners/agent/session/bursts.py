@@ -16,7 +16,7 @@ FULL_BYTES = 65536
 
 
 class Burst:
-    """The number of small reads of one task that may be made at once, and the seconds that it rests then."""
+    """The small reads of one task that may be made at once, and the rest that follows them."""
 
     __slots__ = ("at", "has_rested", "left", "rest_s")
 

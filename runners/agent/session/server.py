@@ -65,7 +65,7 @@ class SessionServer:
         self.ending.setdefault(task, time.monotonic() + END_S)
 
     def let_rest(self, task, seconds):
-        """Read nothing of a task for some seconds."""
+        """Leave the outputs of a task alone for some seconds."""
         self.resting[task] = time.monotonic() + seconds
         task.is_resting = True
         task.update()

@@ -52,11 +52,11 @@ def container_config(
     bounds: Bounds,
     labels: dict[str, str],
     build_bytes: int = 0,
-    layer: Path | None = None,
+    layers: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the body of POST /containers/create; docs/confinement.md (`docker`) has the reasons for its fields.
 
-    `layer` is a directory with packages, as the daemon's host has it.
+    `layers` are the mounts of a layer of packages (`layer_mounts`).
     """
     return {
         "Image": image,
@@ -78,7 +78,7 @@ def container_config(
         "Labels": labels,
         "HostConfig": {
             **_host_config(confinement, uid, bounds, build_bytes),
-            "Mounts": [] if layer is None else _layer_mounts(layer),
+            "Mounts": layers or [],
         },
     }
 
@@ -112,12 +112,15 @@ def _host_config(confinement: Confinement, uid: int, bounds: Bounds, build_bytes
     }
 
 
-def _layer_mounts(layer: Path) -> list[dict[str, Any]]:
-    """Return the mounts of a layer's files: each place where it may have any, read-only and of no other mount."""
+def layer_mounts(layer: Path, on_daemon: Path) -> list[dict[str, Any]]:
+    """Return the mounts of a layer's files: each place where it has any, read-only.
+
+    `on_daemon` is the path of the layer for the daemon.
+    """
     return [
         {
             "Type": "bind",
-            "Source": str(layer / place),
+            "Source": str(on_daemon / place),
             "Target": f"/{target}",
             "ReadOnly": True,
             "BindOptions": {"Propagation": "rprivate", "NonRecursive": True},

@@ -24,7 +24,7 @@ from sandbox.engines.confinement import (
     instance_name,
     load_profile,
 )
-from sandbox.engines.docker.container import Confinement, container_config
+from sandbox.engines.docker.container import Confinement, container_config, layer_mounts
 from sandbox.engines.docker.daemon import Daemon, ImageMissing
 from sandbox.engines.docker.sandbox import DockerSandbox
 from sandbox.engines.docker.stream import AttachStream
@@ -75,6 +75,7 @@ class DockerEngine:
             cgroup_parent=_parent(self._instance, daemon.about.cgroup_driver),
             reads=read_limit(Path(daemon.about.root or "/var/lib/docker"), settings.io_read_mb_s),
         )
+        self._layers = settings.layers_dir, settings.layers_host_dir
         self._uids = Uids(settings.uid_base, slots)
 
     @property
@@ -138,7 +139,7 @@ class DockerEngine:
             bounds=self._traits.with_headroom(bounds),
             labels={LABEL_INSTANCE: self._instance, LABEL_OWNER: self._owner},
             build_bytes=build_bytes(language),
-            layer=layer,
+            layers=None if layer is None else layer_mounts(layer, self._on_daemon(layer)),
         )
         sandbox.container = self._daemon.create(sandbox.id, config)
         attached = self._daemon.attach(sandbox.container)
@@ -146,6 +147,11 @@ class DockerEngine:
         self._daemon.start(sandbox.container)
         sandbox.attach_pid(self._daemon.pid(sandbox.container))
         sandbox.bound_terminals()
+
+    def _on_daemon(self, layer: Path) -> Path:
+        """Return the path of a layer for the daemon."""
+        here, there = self._layers
+        return layer if there is None else there / layer.relative_to(here)
 
     def facts(self, image: Image) -> Isolation:
         """Return the confinement of a sandbox of `image`."""

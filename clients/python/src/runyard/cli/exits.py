@@ -28,8 +28,6 @@ def exit_code(run: Run) -> int:
 def sentence(run: Run) -> str | None:
     """Explain an end that the exit code alone does not explain; None where there is nothing to add."""
     match run.status:
-        case "timeout" if "cpu_ms" not in run.limits:  # a run in a session
-            return f"timed out: the limit was {_limit(run, 'timeout_ms')} ms"
         case "timeout":
             return (
                 f"timed out: the limits were {_limit(run, 'timeout_ms')} ms and {_limit(run, 'cpu_ms')} ms of CPU"
