@@ -15,7 +15,7 @@ from sandbox.frames import ProtocolError
 from sandbox.layers.facts import LockedPackage
 from sandbox.layers.parser import LayerParser
 from sandbox.layers.places import PLACES
-from sandbox.layers.registries import certificates, parse_hosts, patterns_of
+from sandbox.layers.registries import certificates, parse_hosts, patterns_of, refuse_password
 from sandbox.layers.steps import StepOutput, read_installed, read_packages, run_step
 from sandbox.layers.writer import LayerWriter, WrittenLayer
 
@@ -95,6 +95,8 @@ class LayerBuild:
         ends a sandbox or breaks its protocol.
         """
         is_compiled = self._order.ecosystem in COMPILED
+        if is_compiled:
+            refuse_password(self._index)
         index, others = parse_hosts(self._text("hosts", {"index": self._index}))
         for built in sources:
             self._check("put", self._run("put", built.file_name.encode() + b"\n" + built.wheel, _nothing))

@@ -80,6 +80,15 @@ def _place_of(index: str) -> tuple[str, int]:
     return f"[{host}]" if ":" in host else host, port or PORTS[url.scheme]
 
 
+def refuse_password(index: str) -> None:
+    """Raise RegistryUnusable for an address with a user name or password.
+
+    It is for a registry whose address lies in the sandbox when code of packages is executed there.
+    """
+    if "@" in index.partition("://")[2].partition("/")[0]:
+        raise RegistryUnusable("the index of crates has a password in its address, which build scripts could read")
+
+
 def _pip_index(home: Path) -> str:
     for path in (home / ".pip/pip.conf", home / ".config/pip/pip.conf", Path("/etc/pip.conf")):
         parser = configparser.RawConfigParser()

@@ -85,7 +85,8 @@ BODIES: dict[str, tuple[Any, str | None]] = {
     },
     **{
         f"a crate {text[:20]!r}": (run(language="rust", packages=[text]), "packages.0")
-        for text in ("x@git", "--git=https:" + "//a.example", "x/y", "x@", "x@1\n[patch]", 'x"@1', "x@path")
+        for text in ("x@git", "--git=https:" + "//a.example", "x/y", "x@", "x@1\n[patch]", 'x"@1', "x@path",
+                     "x[../y]", 'x["]', "x[a]b@1", "x[dep:y]", "x[a\n]", "x[[a]]")
     },
     "packages that are no list": (run(language="python", packages="x"), "packages"),
     "a package that is no text": (run(language="python", packages=["x", {}]), "packages.1"),

@@ -54,13 +54,15 @@ def test_the_arguments_name_what_lies_in_the_layer(cargo, tmp_path, monkeypatch)
     monkeypatch.setattr(cargo, "TARGET", str(target))
     recorded = [
         "--crate-name", "runyard_program", "-C", "metadata=1",
-        "-L", f"dependency={target}/x/debug/deps", "-L", f"native={made}", "-L", "native=/usr/lib",
+        "-L", f"dependency={target}/x/debug/deps", "-L", f"native={made}", "-L", "native=/usr/lib", "-L", "/usr/lib",
+        "-L", f"native={target}/gone",
         "--extern", f"alpha={target}/x/debug/deps/libalpha-1.rlib",
         "--extern", f"gone={target}/x/debug/deps/libgone-1.so", "-l", "z",
     ]  # fmt: skip
     assert list(cargo._arguments(recorded, str(place))) == [
         "-L", "dependency=/opt/packages/rust/deps",
-        "-L", "native=/opt/packages/rust/native/x_debug_build_beta-1_out", "-L", "native=/usr/lib",
+        "-L", "native=/opt/packages/rust/native/x_debug_build_beta-1_out", "-L", "native=/usr/lib", "-L", "/usr/lib",
+        "-L", f"native={target}/gone",
         "--extern", "alpha=/opt/packages/rust/deps/libalpha-1.rlib", "-l", "z",
     ]  # fmt: skip
     assert [path.name for path in (place / "native").rglob("*.*")] == ["libb.a"]

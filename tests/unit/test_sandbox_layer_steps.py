@@ -6,7 +6,14 @@ import pytest
 
 from sandbox.frames import ProtocolError
 from sandbox.layers.facts import LockedPackage
-from sandbox.layers.registries import Registries, RegistryUnusable, parse_hosts, patterns_of, registries_of_host
+from sandbox.layers.registries import (
+    Registries,
+    RegistryUnusable,
+    parse_hosts,
+    patterns_of,
+    refuse_password,
+    registries_of_host,
+)
 from sandbox.layers.resolutions import Resolutions
 from sandbox.layers.steps import MAX_LINE_LENGTH, MAX_LINES, TAIL_LINES, StepOutput, read_packages
 
@@ -122,3 +129,12 @@ def test_a_registry_that_no_builder_could_reach_is_refused(index):
 def test_hosts_that_no_builder_names_are_refused(text):
     with pytest.raises(RegistryUnusable):
         parse_hosts(text)
+
+
+@pytest.mark.parametrize("index", ["sparse+https://user:n33dle@crates.test/", "http://user:n33dle@crates.test"])
+def test_an_index_of_crates_has_no_password_that_their_code_could_read(index):
+    with pytest.raises(RegistryUnusable, match="password") as refused:
+        refuse_password(index)
+    assert "n33dle" not in str(refused.value)
+    refuse_password("sparse+https://crates.test/a@b/")
+    refuse_password("")

@@ -26,7 +26,7 @@ PROJECT, TARGET, HOME = "/work/project", "/work/target", "/work/tmp/cargo"
 RECORDER, RECORDED = "/work/tmp/recorder", "/work/tmp/recorded"
 MAX_CONFIG_BYTES = 1 << 16
 PROGRAM = "runyard-program"
-#: Cargo takes versions that this rustc can compile (resolver 3). Without debugging information crates take a third.
+#: Cargo takes versions that this rustc can compile (resolver 3). Crates have no debugging information, as programs.
 MANIFEST = f"""
 [package]
 name = "{PROGRAM}"
@@ -131,14 +131,15 @@ def _arguments(recorded, place):
         if option == "--extern" and os.path.exists(f"{place}/deps/{os.path.basename(path)}"):
             yield from (option, f"{kind}=/{PLACE}/deps/{os.path.basename(path)}")
         elif option == "-L" and kind != "dependency":
-            yield from (option, f"{kind}={_native(path, place)}")
+            # A directory without a kind is one for all kinds.
+            yield from (option, f"{kind}={_native(path, place)}" if path else _native(kind, place))
         elif option == "-l":
             yield from (option, value)
 
 
 def _native(path, place):
     """Return where a program finds the libraries of a directory: those that a build script made are copied."""
-    if not path.startswith(f"{TARGET}/"):
+    if not path.startswith(f"{TARGET}/") or not os.path.isdir(path):
         return path
     name = path[len(TARGET) + 1 :].replace("/", "_")
     os.makedirs(f"{place}/native/{name}", exist_ok=True)
