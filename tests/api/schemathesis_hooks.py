@@ -23,13 +23,16 @@ BEYOND_A_SCHEMA = {
     "too_long",
     "files_too_large",
     "not_supported",  # gvisor, where the service has none
+    "invalid_archive",  # bytes that are no tar
+    "invalid_package",  # an entry of a registry's own form, which differs between languages
+    "package_not_allowed",  # as the service is set
     "invalid_input",  # by the schema of the function that is called
 }
 #: `entrypoint` is one of the inline files; and 13.0 is an integer to JSON Schema, but not to this API.
 MESSAGES = re.compile(
     r"entrypoint: must be the path of one of the inline files|[a-z_.]+: must be an integer"
     # A session has some of what a run asks for, and takes some that a run has not.
-    r"|(limits\.[a-z_]+|isolation|network|stdin_open): is the session's|language: this session's is [a-z]+"
+    r"|(limits\.[a-z_]+|isolation|network|packages|stdin_open): is the session's|language: this session's is [a-z]+"
     r"|stdin_open: not together with stdin, which ends the input|stream: not together with background"
     r"|files\.\d+\.root: only of a file with an id"
     r"|limits\.disk_mb: \d+ exceeds \d+, the maximum for memory_mb \d+"
