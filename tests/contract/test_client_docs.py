@@ -43,7 +43,9 @@ def test_what_is_typed_does_what_it_says(environment, tmp_path, block):
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    if "sessions exec" in block:
+    if "sessions exec --results" in block:
+        assert done.stdout.startswith("42\n")
+    elif "sessions exec" in block:
         assert done.stdout.startswith("kept\n")
         assert (tmp_path / "copy.txt").read_text() == "kept\n"
     elif "exec" in block:
