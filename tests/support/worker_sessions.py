@@ -26,7 +26,9 @@ class WorkerSession:
         self.worker = UnixSessions(dispatcher._path)
         self._dispatcher = dispatcher
         limits = DEFAULT_LIMITS | {"disk_mb": DEFAULT_DISK_MB}
-        granted(self.worker.create(SessionSpec(self.id, language, KEY, limits, **fields)))
+        # The lines of packages come before the facts; there are none here.
+        *_, made = self.worker.create(SessionSpec(self.id, language, KEY, limits, **fields))
+        granted(made)
 
     def run(self, code: str, **fields: Any) -> dict[str, Any]:
         """Run code in it, to its end."""
