@@ -105,7 +105,9 @@ def _worker_of(column, service, request, prepare=lambda _state: None, **settings
     try:
         yield worker
         assert worker.stop() == 0
-        assert worker.group_parents() == []
+        assert worker.groups() == []
+        if column.engine == "oci":  # a daemon keeps the parent that it was given
+            assert worker.group_parents() == []
     finally:
         worker.end()
         shutil.rmtree(state)
