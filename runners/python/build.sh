@@ -19,10 +19,9 @@ for library in matplotlib mpl_toolkits networkx pandas psutil pyarrow scipy skle
     find "$site/$library" -depth -type d -name tests -exec rm -rf {} +
 done
 
-# In a session whose network permits it, `pip install` goes to ~/.local: nothing else can be written. The root file
-# system belongs to nobody there, so Debian's warning that its own Python is managed by apt is of no use.
-printf '[global]\ndisable-pip-version-check = true\nno-cache-dir = true\nbreak-system-packages = true\n[install]\nuser = true\n' \
-    >/etc/pip.conf
+# In a session whose network permits it, `pip install` goes to ~/.local by itself: nothing else can be written. That
+# Debian's own Python is managed by apt is of no use to know there.
+printf '[global]\ndisable-pip-version-check = true\nno-cache-dir = true\nbreak-system-packages = true\n' >/etc/pip.conf
 
 # C++ headers of a library that nothing here can compile against.
 rm -rf "$site/pyarrow/include"

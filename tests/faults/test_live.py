@@ -88,7 +88,8 @@ def test_a_waiting_run_is_told_its_position(shared_service):
         run = service.get(f"/v1/runs/{first['data']['id']}").body
         assert (run["status"], run["started_at"]) == ("queued", None)
         cancel(service, ahead[0])
-        assert next(events)[1]["data"]["position"] == 2
+        moved = next(events)[1]
+        assert moved["data"] is not None and moved["data"]["position"] == 2, moved
         cancel(service, holder)
         rest = [event for _, event in events]
     running = next(event for event in rest if event["event"] == "info" and event["data"]["status"] == "running")
