@@ -44,6 +44,7 @@ class MessageSource:
     def __init__(self) -> None:
         self._connection: MessageConnection | None = None
         self._until: float | None = None
+        self._is_ahead = False
         #: Seconds of silence after which the connection is to expire.
         self.silent_s = 0.0
 
@@ -55,6 +56,10 @@ class MessageSource:
             yield
         finally:
             self._connection = None
+
+    def note_read_ahead(self) -> None:
+        """Note that the first message has been read, and is to be passed on without a wait."""
+        self._is_ahead = True
 
     def sleep(self, seconds: float) -> None:
         """Let it be a moment that the next message depends on."""
@@ -68,6 +73,9 @@ class MessageSource:
 
     def waits_on(self) -> int | None:
         """Return the descriptor that the next message depends on; None if it can be read without a wait."""
+        if self._is_ahead:
+            self._is_ahead = False
+            return None
         connection = self._connection
         return None if connection is None or connection.has_message() else connection.fileno()
 

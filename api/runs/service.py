@@ -208,6 +208,8 @@ class RunService:
             raise self._failed(facts, progress, e) from e
         if isinstance(refused := first.get("refused"), dict):
             raise self._refused(facts, Refusal(**refused))
+        if source is not None:
+            source.note_read_ahead()
         return self._streamed(facts, progress, first, messages, signer)
 
     def submit(self, submission: RunSubmission) -> Run:

@@ -79,8 +79,6 @@ class Relay:
         self._sock = sock
         self._again = again
         self._is_made = False
-        #: The first piece of a stream is there: its maker has read it, to know that there is a stream.
-        self._is_begun = isinstance(found, LateAnswer)
         self._fields = bound()
         #: While the client does not take what it is sent: how much of it, and what was untaken at the last look.
         self._rate: Rate | None = None
@@ -100,9 +98,8 @@ class Relay:
         while self._is_sent():
             if self._is_made:
                 return True
-            if self._is_begun and not has_more(self._sock, lingerers, self.source):
+            if not has_more(self._sock, lingerers, self.source):
                 break
-            self._is_begun = True
             if isinstance(self._found, LateAnswer):
                 self._make_late(self._found)
             else:

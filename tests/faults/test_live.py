@@ -89,7 +89,8 @@ def test_a_waiting_run_is_told_its_position(shared_service):
         assert (run["status"], run["started_at"]) == ("queued", None)
         cancel(service, ahead[0])
         moved = next(events)[1]
-        assert moved["data"] is not None and moved["data"]["position"] == 2, moved
+        assert moved["event"] == "info", moved
+        assert moved["data"]["position"] == 2
         cancel(service, holder)
         rest = [event for _, event in events]
     running = next(event for event in rest if event["event"] == "info" and event["data"]["status"] == "running")
