@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from config.ids import new_id
-from protocol.packages import ECOSYSTEMS, Ecosystem, PackagesFailed
+from protocol.packages import ECOSYSTEMS, MAX_BOUNDED_BYTES, Ecosystem, PackagesFailed, parse_requests
 from sandbox.engines import EngineError
 from sandbox.layers.build import BuildOrder
 from sandbox.layers.builds import BuildName, BuildTooLate
@@ -32,13 +31,6 @@ log = logging.getLogger(__name__)
 BUILDERS: dict[Ecosystem, str] = {"pip": "python", "npm": "node", "go": "go", "cargo": "rust"}
 #: A layer may be removed between its look-up and its use, by another process: so often it is looked up again.
 TRIES = 3
-#: An entry that names one version and no other, by ecosystem.
-PINNED = {
-    "pip": re.compile(r"[^=<>!~,*]+==[^=<>!~,*]+"),
-    "npm": re.compile(r".+@[0-9]+\.[0-9]+\.[0-9]+(?:[-+][0-9A-Za-z.+-]+)?"),
-    "go": re.compile(r".+@v[0-9].*"),
-    "cargo": re.compile(r".+@=[0-9]+\.[0-9]+\.[0-9]+.*"),
-}
 
 
 class LayerProvider:
@@ -78,9 +70,7 @@ class LayerProvider:
         """
         deadline = time.monotonic() + patience_s
         image = self._images.get(language)
-        builder = BUILDERS.get(ECOSYSTEMS[language])
-        if builder is None:
-            raise PackagesFailed("package_build_failed", f"packages of {language} cannot be built in this version")
+        builder = BUILDERS[ECOSYSTEMS[language]]
         known = self._catalogue.get(builder)
         if image is None:
             raise EngineError(f"there is no image of {language}")
@@ -126,7 +116,8 @@ class LayerProvider:
         self, builder: Language, language: str, name: BuildName, tell: Callable[[str], None], deadline: float
     ) -> LayerFacts:
         ecosystem = ECOSYSTEMS[language]
-        is_pinned = all(PINNED[ecosystem].fullmatch(entry) for entry in name.request)
+        requests = parse_requests(ecosystem, name.request, most_bytes=MAX_BOUNDED_BYTES)
+        is_pinned = all(request.version is not None for request in requests)
         locked = self._resolutions.find(name.key, name.image, name.request, is_pinned=is_pinned)
         layer_id = new_id("lay")
         place = self._store.make_place(layer_id)
