@@ -33,15 +33,13 @@ class StagedCode:
         return self.venv / "bin/python"
 
     def update(self, before: Callable[[], object] = lambda: None) -> None:
-        """Install the code of this checkout where it is missing; `before` is called once pip is there."""
+        """Install the code of this checkout where it is missing; `before` is called first, once pip is there."""
         self.digest = install.code_digest()
         if install.installed_digest(self.venv) == self.digest:
-            before()
             return
         if self._apart and self.venv != self._next:
             self.venv = self._next
             if install.installed_digest(self.venv) == self.digest:  # of an attempt whose settings were refused
-                before()
                 return
             _copy(self._place.venv, self._next)
         self._say("creating a virtual environment")

@@ -109,7 +109,10 @@ class Up:
             raise
 
     def _begin_image(self, background: ThreadPoolExecutor) -> None:
-        """Build the first image while the service is being installed."""
+        """Build the first image while the service is being installed.
+
+        If it is installed already, nothing is built before the settings are known to be valid.
+        """
         self._image = background.submit(self.build_first_image)
 
     @property
@@ -128,7 +131,8 @@ class Up:
     ) -> ServiceRecord:
         """Install packages and code while a service may run, and make the settings those of this process.
 
-        `begin` is called as soon as there is pip. Raises InstallError, also for settings that are not valid.
+        `begin` is called before the code is installed, if it has to be. Raises InstallError, also for settings that
+        are not valid.
         """
         self._place.make()
         self._install_packages(install.PACKAGES)

@@ -97,7 +97,7 @@ def ours(service):
 def alike(found):
     """Return what IPython and a context must have in common: no times, names of cells and ends of lines by terminals."""
     stdout, shown, name, value = found
-    stdout = re.sub(r"[0-9.]+ ?(ns|us|\u00b5s|\u03bcs|ms|s)\b", "TIME", stdout.replace("\r\n", "\n"))
+    stdout = re.sub(r"[0-9.]+(e[+-]?[0-9]+)? ?(ns|us|\u00b5s|\u03bcs|ms|s)\b", "TIME", stdout.replace("\r\n", "\n"))
     return stdout, shown, name, value and re.sub(r"<ipython-input-(\d+)-[0-9a-f]+>", r"cell \1", value)
 
 

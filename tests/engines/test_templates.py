@@ -445,7 +445,13 @@ def test_three_generations_of_the_templates_of_sessions_are_alive_at_most(start)
             return session
 
         first = one_more()
-        until(lambda: one_more() and len(templates(worker)) == 5, 60)
+
+        def is_settled() -> bool:
+            before = templates(worker)
+            one_more()
+            return len(before) == 5 and templates(worker) == before
+
+        until(is_settled, 60)
         alive = templates(worker)
         for _ in range(3):
             one_more()

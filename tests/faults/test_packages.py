@@ -41,6 +41,13 @@ def files(tmp_path):
     return {"PACKAGES_FILE": str(packages), "PLANS_FILE": str(plans)}
 
 
+@pytest.fixture
+def installed(service, state):
+    """A state directory with the Python environment of the tests' own service: none is installed for it."""
+    (state / "venv").symlink_to(service.state / "venv")
+    return state
+
+
 def test_approved_packages_and_those_of_a_plan(start_service, files):
     service = start_service(PACKAGES="approved", LANGUAGES="node", WARM_POOL="node=1", **files)
     node = {"language": "node", "code": "1"}
@@ -73,13 +80,13 @@ def test_approved_packages_and_those_of_a_plan(start_service, files):
         ({"PACKAGES_FILE": "/nowhere/packages.toml"}, "PACKAGES_FILE: /nowhere/packages.toml cannot be read"),
     ],
 )
-def test_a_wrong_setting_is_refused_before_anything_starts(state, settings, words):
-    said = make("up", check=False, STATE_DIR=str(state), PORT="19319", **settings)
+def test_a_wrong_setting_is_refused_before_anything_starts(installed, settings, words):
+    said = make("up", check=False, STATE_DIR=str(installed), PORT="19319", **settings)
     assert words in said.stdout
 
 
-def test_a_wrong_pattern_is_named_by_file_and_key(state, files):
+def test_a_wrong_pattern_is_named_by_file_and_key(installed, files):
     with open(files["PACKAGES_FILE"], "a", encoding="utf-8") as file:
         file.write('cargo = ["ok", "--git=x"]\n')
-    said = make("up", check=False, STATE_DIR=str(state), PORT="19319", **files)
+    said = make("up", check=False, STATE_DIR=str(installed), PORT="19319", **files)
     assert f"{files['PACKAGES_FILE']}: cargo.1: has a name that crates cannot have" in said.stdout

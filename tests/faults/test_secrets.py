@@ -15,6 +15,10 @@ from tests.support.workers import until
 #: Each holds `n33dle`; nothing listens on port 1.
 SECRETS = {
     "ADMIN_TOKEN": "n33dle-admin-token",
+    "CARGO_INDEX": "sparse+http://user:n33dle-cargo@127.0.0.1:1/",
+    "GOPROXY": "http://user:n33dle-go@127.0.0.1:1",
+    "NPM_URL": "http://user:n33dle-npm@127.0.0.1:1/",
+    "PYPI_URL": "http://user:n33dle-pypi@127.0.0.1:1/simple",
     "API_KEYS": "n33dle-token-1:a:100:100,n33dle-token-2:b:100:100",
     "DATABASE_URL": "postgresql://user:n33dle%2Fdatabase@127.0.0.1:1/db",
     "METRICS_TOKEN": "n33dle-metrics-token",

@@ -93,7 +93,8 @@ class TemplateHolder:
             return True
         if self._wear.most_alive is None or not template.is_alive():
             return False
-        return self._living_former() + template.has_children() >= self._wear.most_alive
+        # It counts without a child too: it may be forked while its successor boots.
+        return self._living_former() + 1 >= self._wear.most_alive
 
     def get(self) -> Template:
         """Return the template, booting one if there is none; an old one serves until its successor is ready.
