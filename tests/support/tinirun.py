@@ -128,7 +128,7 @@ class Canned:
     """Answers each connection, once its request is there, with these bytes."""
 
     def __init__(self, answer: bytes) -> None:
-        self._answer = answer
+        self.answer = answer
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
         self.requests: list[bytes] = []
@@ -143,7 +143,7 @@ class Canned:
                 return
             with connection, suppress(OSError):
                 self.requests.append(connection.recv(65_536))
-                connection.sendall(self._answer)
+                connection.sendall(self.answer)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)

@@ -27,7 +27,7 @@ from web.demo.upstream import EVENT_STREAM, Upstream, UpstreamError
 
 #: Seconds in which a whole request must be there, and in which a piece of an answer must be taken.
 REQUEST_WITHIN_S = 10.0
-SEND_WITHIN_S = 30.0
+SEND_WITHIN_S = 10.0
 #: Of a request that is refused, this much is read, so that the answer is not lost with the connection.
 LINGER_BYTES, LINGER_S = 4 * 1024 * 1024, 2.0
 CONNECTIONS, CONNECTIONS_EACH = 128, 16
@@ -194,6 +194,7 @@ class DemoHandler(BaseHTTPRequestHandler):
     def _head(self, status: int, headers: dict[str, str]) -> None:
         """Send the status and the headers. The connection ends with the answer."""
         self.close_connection = True
+        self.request_version = "HTTP/1.1"  # also for one that names none: without it there would be no head
         self.send_response(status)
         for name, value in {**EVERYWHERE, **headers, "Connection": "close"}.items():
             self.send_header(name, value)
