@@ -114,7 +114,7 @@ def test_what_cannot_be_is_refused_by_name_without_the_value(tmp_path, environ, 
     [
         ("RUNNER_PORT", "70000", "PORT: .*given as RUNNER_PORT"),
         ("RUNNER_CLEANUP_INTERVAL", "0", "CLEANUP_INTERVAL_S: .*given as RUNNER_CLEANUP_INTERVAL"),
-        ("RUNNER_REDIS_URL", "http://n33dle@x", "RATELIMIT_URL: .*given as RUNNER_REDIS_URL"),
+        ("RUNNER_REDIS_URL", "redis://n33dle@x/y", "RATELIMIT_URL: .*given as RUNNER_REDIS_URL"),
     ],
 )
 def test_a_value_out_of_bounds_names_the_setting_and_the_name_that_was_given(bare, tmp_path, name, value, words):
