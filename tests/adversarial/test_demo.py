@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.tinirun import Demo, TinirunServer
+from tests.support.workers import until
 from web.demo.server import CONNECTIONS, CONNECTIONS_EACH, REQUEST_WITHIN_S, SEND_WITHIN_S
 
 SERVED_S = 1.0
@@ -107,6 +109,17 @@ def test_requests_that_do_not_end_or_drip_have_their_seconds(demo):
         answers = {answer_of(sock)[:12] for each in opened for sock in each}
         assert time.monotonic() - began < REQUEST_WITHIN_S + 5
         assert answers == {b"", b"HTTP/1.1 408"}
+
+
+def test_connections_that_are_reset_make_no_line_of_the_log(demo):
+    before = len(demo.lines)
+    for sent in (*UNFINISHED, b"GET / HTTP/1.1\r\n\r\n"):
+        with many(demo, sent, 10) as opened:
+            for sock in opened:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    others_are_served(demo)
+    until(lambda: len(demo.lines) > before, 10)
+    assert [json.loads(line)["message"] for line in demo.lines[before:]] == ["run"]
 
 
 def until_closed(sock, seconds):

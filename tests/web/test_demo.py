@@ -267,7 +267,7 @@ def test_a_service_that_is_away_is_said_and_so_is_a_demo_that_is(open_demo):
             ends(page, "Not run.")
             demo.end()
             page.click("#run")
-            expect(page.locator("#output .error")).to_contain_text("The demo cannot be reached")
+            expect(page.locator("#output .error")).to_contain_text("The demo could not be reached")
 
 
 def test_a_program_that_takes_too_long_is_said(open_demo, tinirun):

@@ -12,6 +12,7 @@ import json
 import logging
 import socket
 import socketserver
+import sys
 import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -76,7 +77,11 @@ class DemoServer(ThreadingHTTPServer):
         if not self._connections.take(limited_as(peer), is_shared=shared):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be started
+            self._connections.free(limited_as(peer))
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  # as the base class has it
         """Serve a connection, and release its place."""
@@ -86,8 +91,9 @@ class DemoServer(ThreadingHTTPServer):
             self._connections.free(limited_as(client_address[0]))
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002  # as the base class has it
-        """Log an error that no handler expected."""
-        log.exception("a request failed")  # noqa: LOG004  # called while the error is handled
+        """Log an error that no handler expected; a client that resets its connection is none."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            log.exception("a request failed")  # noqa: LOG004  # called while the error is handled
 
 
 class DemoHandler(BaseHTTPRequestHandler):
