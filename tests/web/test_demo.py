@@ -14,6 +14,8 @@ from playwright.sync_api import expect
 
 from config.parsers import DIALECT_NAMES
 from tests.support.tinirun import Canned, Demo, TinirunServer
+from tests.web.conftest import visiting
+from tests.web.test_web_looks import AXE, faults, sideways
 from web.demo.program import LANGUAGES
 
 #: One red pixel.
@@ -66,13 +68,13 @@ def demo(tinirun):
 @pytest.fixture
 def open_demo(browser, demo):
     """Open the demo; at the end neither the page nor its policy may have had anything to complain of."""
-    from tests.web.conftest import visiting
-
     complaints: list[str] = []
 
     @contextmanager
-    def begin(path="", at=demo, **options):
+    def begin(path="", at=demo, first=None, **options):
         with visiting(browser, at.url, complaints, **options) as visitor:
+            if first is not None:
+                visitor.page.add_init_script(path=first)
             yield visitor.arrive(token=None, fragment=path).page
 
     yield begin
@@ -218,6 +220,15 @@ def test_tab_indents_and_leaves_the_editor_after_escape(open_demo):
         page.press("#code", "Escape")
         page.press("#code", "Tab")
         assert page.evaluate("document.activeElement.id") == "output"
+
+
+@pytest.mark.parametrize(("width", "colours"), [(360, "dark"), (800, "light")])
+def test_it_fits_and_axe_finds_no_fault(open_demo, width, colours):
+    with open_demo("?lang=bash", viewport={"width": width, "height": 740}, color_scheme=colours, first=AXE) as page:
+        run(page, "bash", f"echo out; echo err >&2; echo data:image/png\\;base64,{PIXEL}; exit 1")
+        ends(page, "Ended with exit code 1.")
+        assert faults(page) == []
+        assert sideways(page) <= 0
 
 
 #: Fetches as the page does, and returns all that the browser gets.
