@@ -253,6 +253,21 @@ def test_a_service_that_is_away_is_said_in_a_sentence(tinirun):
     assert any("does not answer" in line for line in demo.end())
 
 
+def test_a_service_that_takes_no_request_or_has_no_certificate_is_away(tinirun):
+    """A connection that waits in the backlog of one that accepts none, and TLS with a server that has none."""
+    body = json.dumps({"lang": "bash", "code": "#" * (MAX_BODY_BYTES - 100)}).encode()
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        demo = Demo(f"http://127.0.0.1:{deaf.getsockname()[1]}/api")
+        answer = demo.request("POST", "/run", body)
+        assert (answer[0], message(answer)) == (502, AWAY)
+        demo.end()
+    demo = Demo(tinirun.url.replace("http:", "https:"))
+    answer = demo.run("bash", "true")
+    assert (answer[0], message(answer)) == (502, AWAY)
+    demo.end()
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "words"),
     [

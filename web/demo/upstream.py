@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from web.demo.settings import DemoSettings
 
+#: For a connection, and for the service to take the request.
 CONNECT_TIMEOUT_S = 5.0
 EVENT_STREAM = "text/event-stream"
 
@@ -37,7 +38,7 @@ class Upstream:
         self._tls = ssl.create_default_context() if self._parts.scheme == "https" else None
 
     def start(self, lang: str, code: str) -> UpstreamRun:
-        """Send a program, and return its run once the service has begun to answer. Raises UpstreamError."""
+        """Send a program, and return its run. Raises UpstreamError."""
         connection = self._connection()
         try:
             connection.connect()
@@ -75,10 +76,10 @@ class UpstreamRun:
         assert connection.sock is not None, "is connected"
         self._socket: socket.socket = connection.sock
         self._response: http.client.HTTPResponse | None = None
-        self._socket.settimeout(None)  # the relay stops it in time
 
     def begin(self) -> None:
         """Wait for the head of the answer. Raises UpstreamError unless it is a stream of events."""
+        self._socket.settimeout(None)  # from here on the watch ends it in time
         try:
             response = self._response = self._connection.getresponse()
         except (OSError, http.client.HTTPException) as e:
