@@ -16,7 +16,9 @@ import pytest
 from tests.support.tinirun import KEY, Canned, Demo, TinirunServer, events
 from web.demo.page import page
 from web.demo.program import LANGUAGES, MAX_BODY_BYTES
-from web.demo.relay import CUT, TOO_MUCH
+from web.demo.relay import CUT, TOO_MUCH, Watch
+from web.demo.settings import DemoSettings
+from web.demo.upstream import Upstream, UpstreamError
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 AWAY = "The service that runs programs does not answer. Try again later."
@@ -253,19 +255,27 @@ def test_a_service_that_is_away_is_said_in_a_sentence(tinirun):
     assert any("does not answer" in line for line in demo.end())
 
 
-def test_a_service_that_takes_no_request_or_has_no_certificate_is_away(tinirun):
-    """A connection that waits in the backlog of one that accepts none, and TLS with a server that has none."""
-    body = json.dumps({"lang": "bash", "code": "#" * (MAX_BODY_BYTES - 100)}).encode()
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        demo = Demo(f"http://127.0.0.1:{deaf.getsockname()[1]}/api")
-        answer = demo.request("POST", "/run", body)
-        assert (answer[0], message(answer)) == (502, AWAY)
-        demo.end()
+def test_a_service_without_a_certificate_is_away(tinirun):
     demo = Demo(tinirun.url.replace("http:", "https:"))
     answer = demo.run("bash", "true")
     assert (answer[0], message(answer)) == (502, AWAY)
     demo.end()
+
+
+@pytest.mark.parametrize("end", ["deadline", "browser"])
+def test_a_service_that_never_answers_is_left_at_the_deadline_and_with_the_browser(end):
+    """Its connection waits to be accepted."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        settings = DemoSettings(url=f"http://127.0.0.1:{deaf.getsockname()[1]}/api", key=KEY)
+        run = Upstream(settings).start("bash", "true")
+        ours, theirs = socket.socketpair()
+        within_s = 0.3 if end == "deadline" else 600
+        with closing(run), closing(ours), closing(theirs), Watch(run, ours, within_s) as watch:
+            if end == "browser":
+                theirs.close()
+            with pytest.raises(UpstreamError, match="does not answer"):
+                run.begin()
+            assert (watch.is_late, watch.is_left) == (end == "deadline", end == "browser")
 
 
 @pytest.mark.parametrize(
