@@ -10,13 +10,12 @@ from flask import Response, request
 
 from api.context import context
 from api.errors import JSON
-from api.files.links import ArtifactLinkSigner
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain
 from api.http.concurrency import SMALL_BYTES
-from api.http.forwarded import origin
 from api.runs.events import output_in_order
 from api.runs.execution import ended_run
 from api.runs.live_input import FollowedRun, follow
+from api.runs.rendering import client_fd, signer
 from api.runs.requests import parse_run
 from api.runs.stored_outputs import is_in_parts
 from api.runs.submission import RunSubmission
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from api.keys.authentication import Caller
+    from api.runs.requests import RunRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +61,16 @@ def execute(
     History, quotas, limits and isolation are those of `/v1/runs`, and so are the errors: ApiError with the status
     and code. ClientGone is raised when the client goes away, which cancels the run.
     """
-    found = context()
-    if caller.is_anonymous:
-        # Nobody could fetch them, and they would count against the storage of the address.
-        fields = {**fields, "limits": {"max_artifact_files": 0, **(fields.get("limits") or {})}}
+    fields = _without_artifacts(fields, caller)
     asked = replace(parse_run(fields), compile_limits=compile_limits or {}, ends_when_cut=ends_when_cut)
-    submission = RunSubmission(asked, caller, orjson.dumps(fields))
-    sock = request.environ.get("gunicorn.socket")
-    execution = found.runs.execute(
-        submission, wait="result", signer=_signer(), client_fd=None if sock is None else int(sock.fileno())
-    )
+    return execute_request(asked, caller, orjson.dumps(fields))
+
+
+def execute_request(asked: RunRequest, caller: Caller, body: bytes) -> DialectRun:
+    """Run a request as `execute` does; `body` is what is recorded of it. Raises ApiError, ClientGone."""
+    found = context()
+    submission = RunSubmission(asked, caller, body)
+    execution = found.runs.execute(submission, wait="result", signer=signer(), client_fd=client_fd())
     run, release = ended_run(execution), execution.release
     try:
         if is_in_parts(run.document):
@@ -85,15 +85,14 @@ def execute(
         raise
 
 
-def execute_live(fields: dict[str, Any], caller: Caller, client_fd: int) -> FollowedRun:
-    """Run a request as `execute` does, and follow it; when the peer of `client_fd` goes away it is cancelled.
+def execute_live(fields: dict[str, Any], caller: Caller, peer_fd: int) -> FollowedRun:
+    """Run a request as `execute` does, and follow it; when the peer of `peer_fd` goes away it is cancelled.
 
     Raises ApiError, ClientLeft.
     """
-    if caller.is_anonymous:
-        fields = {**fields, "limits": {"max_artifact_files": 0, **(fields.get("limits") or {})}}
+    fields = _without_artifacts(fields, caller)
     submission = RunSubmission(parse_run(fields), caller, orjson.dumps(fields))
-    return follow(context(), submission, _signer(), client_fd)
+    return follow(context(), submission, signer(), peer_fd)
 
 
 def answer(run: DialectRun, body: bytes, *, status: int = 200, content_type: str = JSON) -> Response:
@@ -106,7 +105,11 @@ def answer(run: DialectRun, body: bytes, *, status: int = 200, content_type: str
     return response
 
 
-def _signer() -> ArtifactLinkSigner:
-    found = context()
-    public = found.settings.public_base_url
-    return ArtifactLinkSigner(found.links, public or origin(request.scheme, request.headers.get("Host", "")))
+def _without_artifacts(fields: dict[str, Any], caller: Caller) -> dict[str, Any]:
+    """Return the fields of a run; without a key it has no artifacts.
+
+    Nobody could fetch them, and they would count against the storage of the address.
+    """
+    if not caller.is_anonymous:
+        return fields
+    return {**fields, "limits": {"max_artifact_files": 0, **(fields.get("limits") or {})}}

@@ -115,15 +115,14 @@ def put_function(name: str) -> Response:
         raise
     execution.release()
     status = 202 if asked.background else 201 if deployment.is_new else 200
-    return json_response(function_object(service.settled(deployment.version), deployment.source), status)
+    return json_response(service.built(deployment), status)
 
 
 def _build_events(service: FunctionService, deployment: Deployment, events: Iterator[Message]) -> Iterator[Message]:
     """Yield the events of a build, with the function in place of the run at the end."""
     for message in events:
         if message["event"] == "result":
-            version = service.settled(deployment.version)
-            yield message | {"data": function_object(version, deployment.source)}
+            yield message | {"data": service.built(deployment)}
         else:
             yield message
 

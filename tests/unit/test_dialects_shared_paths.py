@@ -41,12 +41,15 @@ REQUESTS = [
     ("runtools", "POST", "/v1/execute", {"runtime": "python", "code": "1", "timeout": 30000}, '"executionTime"'),
     ("runtools", "POST", "/v1/execute", {"language": "python", "version": "*", "code": "1"}, '"session_id"'),
     ("runtools", "GET", "/v1/runtimes", None, '"nextCursor"'),
+    ("tinirun", "POST", "/api/code/run", {"lang": "python", "code": "1"}, '"Checking base image..."'),
     ("any", "GET", "/models", None, '"list"'),
     ("any", "GET", "/v1/models", None, '"list"'),
 ]
 
 
-@pytest.fixture(params=["all", "none", "piston", "runakode", "runtools", "runtools,piston"], scope="module")
+@pytest.fixture(
+    params=["all", "none", "piston", "runakode", "runtools", "tinirun", "runtools,piston"], scope="module"
+)
 def api(request):
     made = Api(dialects=request.param, self_service_keys=False)
     made.worker.languages = [language("python", version="3.13.5", entry_file="main.py")]
@@ -79,6 +82,19 @@ def test_the_paths_of_the_service_itself_are_its_own(api):
     assert list(api.client.get("/v1/health").json) == ["status", "version", "checks"]
     expected = 200 if "runtools" in api.settings.dialect_names() else 404
     assert api.client.get("/v1/sandboxes", headers=headers).status_code == expected
+
+
+def test_the_specification_of_tinirun_has_its_own_paths_alone(api):
+    reply = api.client.get("/api/openapi.json")
+    if "tinirun" not in api.settings.dialect_names():
+        assert reply.status_code == 404
+        return
+    names = set(reply.json["paths"])
+    assert {"/api/code/run", "/api/function/{name}/run/stream", "/api/openapi.json"} <= names
+    assert not {name for name in names if not name.startswith(("/api/code/", "/api/function", "/api/openapi.json"))}
+    assert api.client.get("/api/docs").text == api.client.get("/docs").text
+    assert api.client.get("/api/docs/start.js").data == api.client.get("/docs/start.js").data
+    assert list(api.client.get("/api/docs/nothing").json) == ["message"]
 
 
 #: As OpenSandbox's SDK and LiteLLM send them: nobody's, and never a sandbox of RunTools.

@@ -162,6 +162,7 @@ def test_who_may_call(spec):
         ("http", "bearer"),
         ("apiKey", "token"),
         ("apiKey", "X-API-Key"),
+        ("apiKey", "X-Runner-Api-Key"),
     }
     assert spec["paths"]["/v1/runs"]["post"]["security"] == [{"key": []}]
     assert spec["paths"]["/v1/files/{file_id}/content"]["get"]["security"] == [{"key": []}, {"link": []}]
