@@ -151,7 +151,7 @@ def list_functions() -> Response:
     "Get a function",
     tag="functions",
     path=_PATH,
-    query=(Query("version", "The number of a version.", {"type": "integer", "minimum": 1}),),
+    query=(Query("version", "The number of a version.", {"type": "integer", "minimum": 1, "maximum": 999_999_999}),),
     answers={200: Json("The version that is named: the newest ready one, or else the newest.", Function)},
     errors=(
         "function_not_found", "invalid_value", "unknown_field", "file_damaged", "storage_unavailable",

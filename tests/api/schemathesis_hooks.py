@@ -33,7 +33,7 @@ MESSAGES = re.compile(
     r"entrypoint: must be the path of one of the inline files|[a-z_.]+: must be an integer"
     # A session has some of what a run asks for, and takes some that a run has not.
     r"|(limits\.[a-z_]+|isolation|network|packages|stdin_open): is the session's|language: this session's is [a-z]+"
-    r"|stdin_open: not together with stdin, which ends the input|stream: not together with background"
+    r"|stdin_open: not together with stdin, which ends the input|stream: not together with (background|wait)"
     r"|files\.\d+\.root: only of a file with an id"
     r"|limits\.disk_mb: \d+ exceeds \d+, the maximum for memory_mb \d+"
     # A function's name in the path; and which JSON is a schema of its own.

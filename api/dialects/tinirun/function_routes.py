@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 blueprint = Blueprint("tinirun_functions", __name__)
 blueprint.register_error_handler(Exception, lambda e: answer_error(e, render))
 
-_AUTH: tuple[Auth, ...] = ("runner_key",)
+_AUTH: tuple[Auth, ...] = ("runner_key", "key", "api_key")
 _NAME = {"name": "The name of the function."}
 _FAULTS = (401, 403, 408, 413, 415, 429, 500, 503)
 

@@ -61,7 +61,7 @@ def require_runner_with_room(*, own_key: bool) -> Caller:
 @operation(
     "Run a program as tinirun does",
     tag=NAME,
-    auth=("runner_key", "none"),
+    auth=("runner_key", "key", "api_key", "none"),
     description=(
         "The answer is a stream of chunks: one JSON object a line, or server-sent events if Accept names "
         "`text/event-stream`. Its last chunk is `result` or `error`. No line has more than 64 KiB: a longer output "

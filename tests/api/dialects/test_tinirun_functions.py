@@ -51,7 +51,7 @@ def test_the_life_of_a_function(client):
         "code": code,
         "dependencies": "",
     }
-    assert (detail["status"]["type"], detail["status"]["tag"]) == ("ready", "f@2")
+    assert (detail["status"]["type"], detail["status"]["tag"]) == ("ready", "f:2")
     status, info = client.get("/api/function/f/info")
     assert info == {name: detail[name] for name in detail if name not in ("code", "dependencies")}
     assert client.get("/api/function") == (200, [{"name": "f", "info": info}])
