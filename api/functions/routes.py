@@ -41,6 +41,7 @@ blueprint = Blueprint("functions", __name__)
 
 _PATH = {"name": "The name of the function; `name@3` is its version 3."}
 _NAME = {"name": "The name of the function: 1 to 64 letters, digits, `_` or `-`."}
+_VERSION = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
 _EXAMPLE = {
     "language": "python",
     "code": "def run(input):\n    return sum(input['numbers'])\n",
@@ -151,7 +152,7 @@ def list_functions() -> Response:
     "Get a function",
     tag="functions",
     path=_PATH,
-    query=(Query("version", "The number of a version.", {"type": "integer", "minimum": 1, "maximum": 999_999_999}),),
+    query=(Query("version", "The number of a version.", _VERSION),),
     answers={200: Json("The version that is named: the newest ready one, or else the newest.", Function)},
     errors=(
         "function_not_found", "invalid_value", "unknown_field", "file_damaged", "storage_unavailable",
