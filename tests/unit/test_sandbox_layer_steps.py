@@ -170,7 +170,7 @@ def test_a_line_has_no_credentials_of_a_registry(line, shown):
 @pytest.mark.parametrize(
     ("index", "secret"),
     [
-        ("https://t0k3nt0k3n@x.test/", "t0k3nt0k3n"),
+        ("https://t0k3n.test@x.test/", "t0k3n.test"),
         ("https://a.test,http://u:s3cret@b.test/|https://v:0ther@c.test", "s3cret"),
         ("https://a.test,http://u:s3cret@b.test/|https://v:0ther@c.test", "0ther"),
         ("sparse+https://u:s3cret@b.test/", "s3cret"),
