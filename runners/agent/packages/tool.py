@@ -23,10 +23,10 @@ def lines_of(tool):
 
 def run(argv, cwd="/work", env=None, on_line=lambda _line: None):
     """Run a tool to its end, and return its exit status. `on_line` gets each line of its output."""
-    tool = start(argv, cwd, env)
-    for line in lines_of(tool):
-        on_line(line)
-    return tool.wait()
+    with start(argv, cwd, env) as tool:
+        for line in lines_of(tool):
+            on_line(line)
+        return tool.wait()
 
 
 def forget_proxy():
