@@ -23,7 +23,7 @@ from sandbox.layers.packed import PackedHead, PackedReader, pack_layer
 from sandbox.layers.store import FILES
 from sandbox.layers.stored import NAME, StoredLayers, object_name, owner_hash, request_hash
 from sandbox.layers.writer import LayerTooLarge, LayerWriter
-from storage.errors import BlobMissing, StorageUnavailable
+from storage.errors import BlobMissing, StorageError, StorageUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -205,7 +205,7 @@ class LayerBucket:
             facts = self._waiting.get()
             try:
                 self._send(facts)
-            except (OSError, StorageUnavailable) as e:
+            except (OSError, StorageError) as e:
                 log.warning("a layer cannot be stored: %s", e, extra={"layer": facts.id})
 
     def _send(self, facts: LayerFacts) -> None:

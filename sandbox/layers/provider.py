@@ -120,6 +120,9 @@ class LayerProvider:
     def _build(
         self, builder: Language, language: str, name: BuildName, tell: Callable[[str], None], deadline: float
     ) -> LayerFacts:
+        there = self._store.find(name.key, name.image, name.request)
+        if there is not None and there.is_fresh(self._clock()):
+            return there  # made for another key while this one waited for its turn
         ecosystem = ECOSYSTEMS[language]
         requests = parse_requests(ecosystem, name.request, most_bytes=MAX_BOUNDED_BYTES)
         is_pinned = all(request.version is not None for request in requests)
@@ -130,7 +133,7 @@ class LayerProvider:
             found = self._made(order, language, name, tell, deadline, is_pinned=is_pinned)
             if self._bucket is not None:
                 self._bucket.offer(found)
-        self._resolutions.keep(name.key, name.image, name.request, found.packages)
+        self._resolutions.keep(name.key, name.image, name.request, found.packages, found.created_at)
         return found
 
     def _fetched(

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from config.ids import new_id
 from protocol.limits import MIB
 from sandbox.layers.bucket import LayerBucket
-from sandbox.layers.builds import BuildName
+from sandbox.layers.build import BuiltLayer
+from sandbox.layers.builds import BuildName, LayerBuilds
 from sandbox.layers.entry import DIRECTORY, FILE, LINK, LayerEntry
 from sandbox.layers.facts import LayerFacts, LockedPackage
 from sandbox.layers.packed import PackedHead, pack_layer
 from sandbox.layers.places import PLACES
+from sandbox.layers.provider import LayerProvider
+from sandbox.layers.resolutions import Resolutions
 from sandbox.layers.store import FILES, LayerStore
 from sandbox.layers.stored import object_name
 from sandbox.layers.writer import LayerWriter
@@ -373,3 +379,74 @@ def test_a_head_has_all_that_is_told_of_a_layer(small):
         "format": 1, "id": made.id, "image": IMAGE, "request": list(REQUEST), "sha256": made.sha256,
         "packages": [["six", "1.16.0", "f" * 64]], "created_at": made.created_at, "is_shared": False,
     }  # fmt: skip
+
+
+# -- what provides layers to runs ------------------------------------------------------------------------
+
+
+class Builder:
+    """Makes a layer without a sandbox."""
+
+    def __init__(self):
+        self.orders = []
+
+    def build(self, order, place, _on_output, _deadline):
+        self.orders.append(order)
+        with LayerWriter(place.with_name(f"{place.name}.new")) as writer:
+            for entry, content in ENTRIES:
+                writer.add(entry)
+                if content:
+                    writer.data(content)
+            return BuiltLayer(writer.keep(place), (SIX,), is_pure=True)
+
+
+def provider_of(worker):
+    """Return a provider for a worker's store and bucket, and the builder that it has."""
+    worker.bucket.start()
+    builder = Builder()
+    images = {"python": SimpleNamespace(digest=IMAGE)}
+    resolutions = Resolutions(worker.store._directory.with_suffix(".resolved"))
+    builds = LayerBuilds()
+    return LayerProvider(
+        {"python": "python"}, images, worker.store, builds, builder, resolutions, worker.bucket
+    ), builder
+
+
+def ready(provider, key="key_a"):
+    given = {"key": key, "language": "python", "packages": REQUEST, "on_output": print, "patience_s": 60.0}
+    with provider.ready(**given) as layer:
+        assert (layer.files / "opt/packages/python/six.py").read_text() == "x = 1\n"
+        return layer.id
+
+
+def test_a_layer_is_built_by_one_worker_and_fetched_by_the_other(workers):
+    (first, builder), (second, other) = map(provider_of, workers)
+    made = ready(first)
+    until(lambda: names(workers[0].objects))
+    assert {ready(second), ready(second, "key_b"), ready(second)} == {made}
+    assert (len(builder.orders), other.orders) == (1, [])
+    assert second.known_to("key_b", made).packages == (SIX,)
+    assert second.known_to("key_c", made) is None
+    # The packages are recorded as after a build: later files for the same version are refused.
+    shutil.rmtree(workers[1].store._path(made))
+    workers[1].store._facts.clear()
+    workers[1].objects.delete(names(workers[1].objects)[0])
+    ready(second)
+    assert other.orders[0].locked == (SIX,)
+
+
+def test_keys_that_fetch_a_shared_layer_at_a_time_have_one(workers):
+    (first, _), (second, other) = map(provider_of, workers)
+    made = ready(first)
+    until(lambda: names(workers[0].objects))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: ready(second, f"key_{n}"), range(4)))
+    assert (set(found), other.orders) == ({made}, [])
+    assert [path.name for path in workers[1].store._directory.iterdir()] == [made]
+
+
+def test_a_run_does_without_the_bucket(workers):
+    (first, builder), _ = map(provider_of, workers)
+    workers[0].objects.is_down = True
+    ready(first)
+    assert len(builder.orders) == 1

@@ -84,9 +84,9 @@ def _url_hash(content):
 class PackageRegistry:
     """An HTTP server on this machine with the files that a test has given it; `asked` are the paths it was asked."""
 
-    def __init__(self, port, user_info=""):
+    def __init__(self, port, user_info="", address="127.0.0.1"):
         """`user_info` is `user:password`, percent-encoded; without it the server answers everybody."""
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://{address}:{port}"
         self.user_info = user_info
         self.asked = []
         self._answers = {}
@@ -181,7 +181,7 @@ class PackageRegistry:
 
 
 @contextmanager
-def package_registry(user_info=""):
+def package_registry(user_info="", address="127.0.0.1"):
     """Serve a registry while the context lasts; `user_info` is `user:password`, if it wants one."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -205,8 +205,8 @@ def package_registry(user_info=""):
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        registry = PackageRegistry(server.server_port, user_info)
+    with ThreadingHTTPServer((address, 0), Handler) as server:
+        registry = PackageRegistry(server.server_port, user_info, address)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield registry
         server.shutdown()

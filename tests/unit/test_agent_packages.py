@@ -38,7 +38,7 @@ def test_a_registry_without_a_password_has_no_file(npm, tmp_path):
             "https://npm.test:8443/a/",
             "//npm.test:8443/:_auth=" + base64.b64encode(b"us:er:n33d@le").decode(),
         ),
-        ("https://t0ken@npm.test/", "https://npm.test/", "//npm.test/:_authToken=t0ken"),
+        ("https://token@npm.test/", "https://npm.test/", "//npm.test/:_authToken=token"),
         ("http://user:@[::1]:80/", "http://[::1]:80/", "//[::1]:80/:_auth=" + base64.b64encode(b"user:").decode()),
     ],
 )

@@ -61,7 +61,7 @@ def test_a_resolution_is_found_again_until_it_is_old(tmp_path):
     now = [1000.0]
     found = Resolutions(tmp_path / "resolved", lambda: now[0])
     assert found.find("k", "image", ("six",), is_pinned=False) == ()
-    found.keep("k", "image", ("six",), (SIX,))
+    found.keep("k", "image", ("six",), (SIX,), now[0])
     assert found.find("k", "image", ("six",), is_pinned=False) == (SIX,)
     assert found.find("other", "image", ("six",), is_pinned=False) == ()
     now[0] += 7 * 24 * 3600
@@ -71,7 +71,7 @@ def test_a_resolution_is_found_again_until_it_is_old(tmp_path):
 
 def test_a_damaged_resolution_is_none(tmp_path):
     found = Resolutions(tmp_path)
-    found.keep("k", "image", ("six",), (SIX,))
+    found.keep("k", "image", ("six",), (SIX,), 1000.0)
     (file,) = tmp_path.iterdir()
     file.write_text("[[")
     assert found.find("k", "image", ("six",), is_pinned=True) == ()
@@ -83,7 +83,7 @@ def test_the_oldest_resolutions_are_forgotten(tmp_path, monkeypatch):
     found = Resolutions(tmp_path, lambda: now[0])
     for name in ("a", "b", "c"):
         now[0] += 1
-        found.keep("k", "image", (name,), (SIX,))
+        found.keep("k", "image", (name,), (SIX,), now[0])
     assert found.collect() == 1
     assert found.find("k", "image", ("a",), is_pinned=True) == ()
     assert found.find("k", "image", ("c",), is_pinned=True) == (SIX,)
