@@ -30,9 +30,9 @@ for path in places:
     except OSError:
         continue
     found += [str(path) for word in words if word in content]
+open("looker.py", "w").write("looked = %d; found = %r" % (len(places), found))
 from setuptools import setup
 setup(name="looker", version="1.0", py_modules=["looker"])
-open("looker.py", "w").write("looked = %d; found = %r" % (len(places), found))
 """
 
 
@@ -76,7 +76,7 @@ def shop(service, setuptools_wheel):
         )
         try:
             yield Shop(own.up(), registry)
-            assert without_password((state / "logs").rglob("*"))
+            assert without_password((state / "log").rglob("*"))
             assert without_password((state / "layers").rglob("*"))
         finally:
             own.down()

@@ -13,7 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 
+import ops.layers
 from config.ids import new_id
+from config.settings import Settings
 from protocol.limits import MIB
 from sandbox.layers.bucket import LayerBucket
 from sandbox.layers.build import BuiltLayer
@@ -450,3 +452,21 @@ def test_a_run_does_without_the_bucket(workers):
     workers[0].objects.is_down = True
     ready(first)
     assert len(builder.orders) == 1
+
+
+def test_make_gc_keeps_the_bound_of_the_bucket(objects, s3_server, tmp_path, monkeypatch, capsys):
+    bucket = objects._place.bucket
+    there = Objects(replace(objects._place, prefix="gc/layers/"))
+    worker = Worker(tmp_path / "other", there)
+    made = [worker.send(worker.make(**big(n))) for n in range(5)]
+    told = {"storage_url": f"s3://{bucket}/gc", "s3_endpoint_url": s3_server.url, "s3_addressing": "path"}
+    told |= {"cleanup_interval_s": 0.0}
+    settings = Settings(state_dir=tmp_path, packages="any", layers_max_mb=16).model_copy(update=told)
+    settings.layers_dir.mkdir()
+    monkeypatch.setattr("ops.layers.load_settings", lambda: settings)
+    assert ops.layers.main() == 0
+    assert len(names(there)) == 5
+    monkeypatch.setattr("sandbox.layers.bucket.LEAST_SPARED_S", 0.0)
+    assert ops.layers.main() == 0
+    assert capsys.readouterr().out == "0 layers of packages removed\n1 layers of packages removed\n"
+    assert set(names(there)) < {object_name(facts) for facts in made}
