@@ -338,8 +338,8 @@ class SettingTable(BaseSettings):
         ge=16,
         le=10_485_760,
         description=(
-            "Disk that layers of packages may use, in MiB; one key may use a quarter of it. The least recently "
-            "used are removed first."
+            "Disk that layers of packages may use, in MiB, and the same in S3; one key may use a quarter of it. "
+            "The least recently used are removed first."
         ),
     )
     layers_host_dir: Annotated[Path | None, BeforeValidator(_blank_is_unset), WORKER] = Field(
