@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError, model_validator
 
+from config.docker_host import check_docker_host
 from config.network_patterns import Pattern, parse_pattern_list
 from config.parsers import (
     MIN_SIGNING_KEY_LENGTH,
@@ -68,6 +69,12 @@ class Settings(CheckedSettings):
                 f"API_PROCESSES={self.api_processes} without RATELIMIT_URL is refused: "
                 "each process would have buckets of its own"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_docker_daemon_is_on_this_host(self) -> Settings:
+        if self.engine != "oci":  # without the engine, DOCKER_HOST is of no concern here
+            check_docker_host(self.docker_host)
         return self
 
     @property

@@ -8,6 +8,7 @@ from pydantic.fields import FieldInfo
 
 from config.allowed import allowed_values
 from config.environment import SETTINGS
+from config.other_names import LABEL, LOG_LEVELS, OTHER_NAMES
 from config.settings import IMAGE_PREFIX, UNUSED, Settings
 from config.variables import OTHERS, Reader, Secret, Variable
 
@@ -25,6 +26,22 @@ the supervisor and the commands of `make`. The supervisor gives each process onl
 | variable | default | values | readers | secret | |
 |---|---|---|---|---|---|
 """
+
+NAMES_HEAD = """
+## Other names of settings
+
+These names, which tinirun's server has, are accepted in the environment. A setting that is given by both names with
+different values is refused at the start. The settings file has our names alone.
+
+| variable | setting | |
+|---|---|---|
+"""
+#: More about a name than that it is another one.
+NAMES_NOTES = {
+    "RUNNER_API_KEY": f"one entry, with the label `{LABEL}` and the default rate; added to those of `API_KEYS`",
+    "RUNNER_CLEANUP_INTERVAL": "in seconds: the interval of cleaning functions and layers",
+    "RUNNER_LOG_LEVEL": ", ".join(f"`{given}` is `{level}`" for given, level in LOG_LEVELS.items()),
+}
 
 OTHERS_HEAD = """
 ## Variables that libraries and programs read
@@ -57,6 +74,8 @@ def page() -> str:
     unused = " and ".join(f"`{name}`" for name in UNUSED)
     tail = f"\n{unused} are accepted, warned about once and unused: there is no shared host directory.\n"
     others = [_row_of_other(pattern, facts) for pattern, facts in OTHERS.items()]
+    names = [f"| `{name}` | `{own}` | {NAMES_NOTES.get(name, '')} |" for name, own in OTHER_NAMES.items()]
+    tail += NAMES_HEAD + "\n".join(names) + "\n"
     return HEAD + "\n".join(rows) + "\n" + IMAGES + tail + OTHERS_HEAD + "\n".join(others) + "\n"
 
 

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from config.allowed import choices, expected, kinds, problem_of_number
 from config.environment import SETTINGS
+from config.other_names import OTHER_NAMES, add_settings_of_other_names, remove_other_names
 from config.settings import IMAGE_PREFIX, Settings, SettingsError, load_settings
 from config.variables import Secret, Variable, find_other
 
@@ -46,6 +47,8 @@ class LayeredSettings:
     #: Names in `environment` whose values come from the file.
     from_file: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
+    #: The other names (`config.other_names`) of settings that were given by one.
+    other_names: Mapping[str, str] = field(default_factory=dict)
 
     def apply(self) -> None:
         """Make them the environment of this process."""
@@ -55,7 +58,9 @@ class LayeredSettings:
         os.environ.update(self.environment)
 
     def origin(self, name: str) -> str:
-        """Name the key and the file of a value from the file; empty for any other value."""
+        """Name the key and the file of a value from the file, or its other name; empty for any other value."""
+        if name in self.other_names:
+            return f" (given as {self.other_names[name]})"
         return f" ({name.lower()} in {self.file})" if name in self.from_file else ""
 
 
@@ -90,9 +95,14 @@ def load(environ: Mapping[str, str], folder: Path) -> LayeredSettings:
     An empty variable counts as unset. Raises SettingsError with a line for each problem.
     """
     own = _own(environ)
+    try:
+        other_names = add_settings_of_other_names(own)
+    except ValueError as e:
+        raise SettingsError(str(e)) from e
+    remove_other_names(own)
     path = find(folder)
     if path is None:
-        return LayeredSettings(own)
+        return LayeredSettings(own, other_names=other_names)
     text, warnings = _read(path)
     parsed = _Parsed(path)
     for key, value in _parse(path, text).items():
@@ -104,7 +114,7 @@ def load(environ: Mapping[str, str], folder: Path) -> LayeredSettings:
     mode = stat.S_IMODE(path.stat().st_mode)
     if parsed.has_secret and mode & 0o044:
         warnings.append(f"{path} holds secrets and other accounts can read it: chmod 600 {path}")
-    return LayeredSettings(own | used, path, frozenset(used), tuple(warnings))
+    return LayeredSettings(own | used, path, frozenset(used), tuple(warnings), other_names)
 
 
 def apply_file(folder: Path, runyard_env: str = "production") -> tuple[LayeredSettings, Settings]:
@@ -196,6 +206,8 @@ def _take(parsed: _Parsed, key: object, value: object) -> None:
         _take_setting(parsed, key, value)
     elif isinstance(key, str) and key.startswith(IMAGE_PREFIX.lower()):
         _take_text(parsed, key, key.upper(), value)
+    elif isinstance(key, str) and key.upper() in OTHER_NAMES:
+        parsed.refuse(key, f"is a name for the environment alone: write it as {OTHER_NAMES[key.upper()].lower()}")
     else:
         parsed.refuse(key, f"unknown setting{_nearest(key, [*Settings.model_fields, OTHERS_TABLE])}")
 
@@ -251,6 +263,9 @@ def _take_others(parsed: _Parsed, table: object) -> None:
     for name, value in table.items():
         if isinstance(name, str) and name.upper() in SETTINGS:
             parsed.refuse(name, f"is a setting: write it as {name.lower()}, outside of the table {OTHERS_TABLE}")
+        elif isinstance(name, str) and name.upper() in OTHER_NAMES:
+            setting = OTHER_NAMES[name.upper()].lower()
+            parsed.refuse(name, f"is a setting: write it as {setting}, outside of the table {OTHERS_TABLE}")
         elif not isinstance(name, str) or find_other(name) is None or "=" in name or not name.isprintable():
             parsed.refuse(name, "no process reads a variable of this name (docs/configuration.md lists them)")
         else:

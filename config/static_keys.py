@@ -67,6 +67,11 @@ def parse_api_keys(text: str) -> tuple[ApiKey, ...]:
     return tuple(keys)
 
 
+def is_token(text: str) -> bool:
+    """Return whether a text can be the token of an entry."""
+    return _TOKEN.fullmatch(text) is not None
+
+
 def _split(number: int, entry: str) -> list[str]:
     parts = entry.split(":")
     if len(parts) > len(_FIELDS):
@@ -76,7 +81,7 @@ def _split(number: int, entry: str) -> list[str]:
 
 def _api_key(number: int, token: str, label: str, rps: str, burst: str) -> ApiKey:
     where = f"API_KEYS: entry {number}"
-    if not _TOKEN.fullmatch(token):
+    if not is_token(token):
         raise ValueError(f"{where}: the token must be 1 to 256 visible ASCII characters")
     if not _LABEL.fullmatch(label or "key"):
         raise ValueError(

@@ -76,6 +76,13 @@ OTHERS: dict[str, Variable] = {
     "OTEL_*ENDPOINT": read_by("api", "worker", secret=Secret.PASSWORD, needs="otel_exporter_otlp_endpoint"),
     "OTEL_*": read_by("api", "worker", needs="otel_exporter_otlp_endpoint"),
     "RUNNER_IMAGE_*": read_by("worker", "ops"),
+    # Other names of settings, see config/other_names.py: the supervisor hands on the settings instead.
+    "RUNNER_API_KEY": read_by("ops", secret=Secret.WHOLE),
+    "RUNNER_CLEANUP_INTERVAL": read_by("ops"),
+    "RUNNER_HOST": read_by("ops"),
+    "RUNNER_LOG_LEVEL": read_by("ops"),
+    "RUNNER_PORT": read_by("ops"),
+    "RUNNER_REDIS_URL": read_by("ops", secret=Secret.PASSWORD),
     "RUNYARD_EGRESS_TEST": read_by("egress", "ops"),
     "PYTHONWARNINGS": read_by("api", "worker", "images", "ops", "egress"),
     "RUNYARD_DIE_AT": read_by("api", "worker", "images", "ops"),

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from config.other_names import add_settings_of_other_names
 from ops import install
 from ops.environment import clean
 from ops.install import InstallError
@@ -102,6 +103,13 @@ def use_service_settings(*, on_problem: Callable[[str], None] | None = None) -> 
             os.environ["STATE_DIR"] = str(place.state_dir)
             return record
     use_environment_file(place)
+    try:
+        take_other_names()
+    except InstallError as e:
+        if on_problem is None:
+            raise
+        on_problem(str(e))
+        return None
     if not has_file(folder_of(place)):
         return None
     try:
@@ -113,6 +121,14 @@ def use_service_settings(*, on_problem: Callable[[str], None] | None = None) -> 
         return None
     resolved.adopt()
     return resolved
+
+
+def take_other_names() -> None:
+    """Add to this process's environment the settings that it has by other names. Raises InstallError."""
+    try:
+        add_settings_of_other_names(os.environ)
+    except ValueError as e:
+        raise InstallError(str(e)) from e
 
 
 def use_environment_file(place: StatePlace) -> None:

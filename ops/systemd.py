@@ -22,7 +22,7 @@ from ops.hints import token_line
 from ops.install import InstallError
 from ops.installed import HELD, SERVICES, SETTINGS, has_systemd, is_installed, runs_as_units, systemctl, unit_states
 from ops.record import ServiceRecord, read_record
-from ops.settings import has_file, resolve
+from ops.settings import has_file, resolve, take_other_names
 from ops.staging import StagedCode
 from ops.state import DEFAULT_STATE_DIR, StatePlace, is_running, processes, service_lock
 from ops.takeover import AGAIN
@@ -88,6 +88,7 @@ class Installation:
         """Refuse what the units decide, and a settings file that they would not read."""
         if not self._is_new:
             return
+        take_other_names()
         check_settings(dict(os.environ))
         if has_file(self._place.state_dir):
             raise InstallError(

@@ -54,6 +54,7 @@ class Up:
 
     def run(self) -> None:
         """Install and start the service. Raises InstallError with the sentence to show."""
+        settings.take_other_names()
         if settings.has_file(settings.folder_of(self._place)):
             check_account()  # the file may choose another engine; the rest is checked when it has been read
             _check_state_dir()

@@ -55,6 +55,10 @@ pytestmark = [
 class Composed:
     """The project, and the service that it is."""
 
+    project = PROJECT
+    #: Of docker-compose, before its command.
+    options: tuple[str, ...] = ()
+
     def __init__(self, daemon: Dockerd, folder: Path, base: str, face: type) -> None:
         """`face` is the class of the fixture `service`: the service as a client sees it."""
         self.client = daemon.client
@@ -80,7 +84,7 @@ class Composed:
     def call(self, *arguments: str, without: str | None = None, check: bool = True) -> str:
         environment = {name: value for name, value in self.environment.items() if name != without}
         done = subprocess.run(
-            ["docker-compose", "-p", PROJECT, *arguments],
+            ["docker-compose", *self.options, "-p", self.project, *arguments],
             cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             timeout=900, check=False,
         )  # fmt: skip
@@ -118,7 +122,9 @@ def composed(service):
     daemon = Dockerd(Path(f"{service.state}-compose"))
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            project = Composed(daemon, stage(Path(scratch)), base_image(daemon, images_of(service)), type(service))
+            project = Composed(
+                daemon, stage(Path(scratch)), base_image(daemon, images_of(service.state)), type(service)
+            )
             project.call("down", "-v", "-t", "10")
             project.call("build", "worker", "api", "runner-bash")
             try:
@@ -139,8 +145,8 @@ def composed(service):
         daemon.rest()
 
 
-def images_of(service) -> Path:
-    return Path(os.environ.get("IMAGES_DIR") or service.state / "images")
+def images_of(state: Path) -> Path:
+    return Path(os.environ.get("IMAGES_DIR") or state / "images")
 
 
 def stage(folder: Path) -> Path:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from config.environment import SETTINGS, is_secret
+from config.other_names import OTHER_NAMES
 from tests.support.apiprocess import Api
 from tests.support.service import REPO
 from tests.support.workers import until
@@ -24,6 +25,11 @@ SECRETS = {
     "METRICS_TOKEN": "n33dle-metrics-token",
     "RATELIMIT_URL": "redis://user:n33dle%2Fratelimit@127.0.0.1:1/0",
     "SIGNING_KEY": f"n33dle-{'a' * 32},n33dle-{'b' * 32}",
+}
+#: The same by the names that another service has for them.
+BY_OTHER_NAMES = {
+    "RUNNER_API_KEY": "n33dle-runner-key",
+    "RUNNER_REDIS_URL": "redis://user:n33dle%2Frunner@127.0.0.1:1/0",
 }
 OF_LIBRARIES = {
     "AWS_SECRET_ACCESS_KEY": "n33dle-aws",
@@ -49,6 +55,7 @@ def start(request):
 
 def test_each_secret_setting_is_tried():
     assert set(SECRETS) == {name for name in SETTINGS if is_secret(name)}
+    assert set(BY_OTHER_NAMES) == {name for name, setting in OTHER_NAMES.items() if is_secret(setting)}
 
 
 def test_an_api_whose_buckets_are_away_gives_no_secret_out(start):
@@ -76,15 +83,53 @@ def test_an_api_whose_database_is_away_gives_no_secret_out(start):
 
 
 def test_doctor_gives_no_secret_out(tmp_path):
+    shown = run_with(tmp_path, "ops.doctor", {**SECRETS, **OF_LIBRARIES})
+    assert "DATABASE_URL" in shown
+
+
+def run_with(state, module, environ, *arguments):
+    """Return all that a program of ours prints in this environment, which must hold no secret."""
     done = subprocess.run(
-        [sys.executable, "-m", "ops.doctor"],
+        [sys.executable, "-m", module, *arguments],
         cwd=REPO,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "STATE_DIR": str(tmp_path), **SECRETS, **OF_LIBRARIES},
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "STATE_DIR": str(state), **environ},
         capture_output=True,
         text=True,
         check=False,
         timeout=100,
     )
     shown = done.stdout + done.stderr
-    assert "DATABASE_URL" in shown
     assert "n33dle" not in shown
+    return shown
+
+
+#: None of them is in place of a secret by its own name.
+WITHOUT = {name: value for name, value in SECRETS.items() if name not in ("API_KEYS", "RATELIMIT_URL")}
+
+
+@pytest.mark.parametrize("more", [{}, {"RUNNER_LOG_LEVEL": "n33dle"}, {"RUNNER_PORT": "n33dle"}, {"PORT": "1"}])
+def test_doctor_gives_no_secret_out_by_another_name(tmp_path, more):
+    shown = run_with(
+        tmp_path, "ops.doctor", {**WITHOUT, **OF_LIBRARIES, **BY_OTHER_NAMES, "RUNNER_PORT": "81", **more}
+    )
+    assert ("invalid: " in shown) == bool(more)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"RUNNER_API_KEY": "n33dle:key"},
+        {"RUNNER_REDIS_URL": "redis://n33dle@127.0.0.1:1/x"},
+        {"LOG_LEVEL": "ERROR"},
+    ],
+)
+def test_a_start_that_is_refused_gives_no_secret_out(tmp_path, more):
+    environ = {**WITHOUT, **BY_OTHER_NAMES, "RUNNER_LOG_LEVEL": "warn", **more}
+    assert next(iter(more)) in run_with(tmp_path, "ops.contained", environ, "api")
+
+
+def test_an_api_in_a_container_gives_no_secret_out_by_another_name(tmp_path):
+    """It becomes gunicorn's process, and ends because its database is away."""
+    (tmp_path / "storage").mkdir()
+    environ = {**WITHOUT, **BY_OTHER_NAMES, "RUNNER_HOST": "127.0.0.1", "RUNNER_PORT": "1"}
+    assert "the database cannot be opened" in run_with(tmp_path, "ops.contained", environ, "api")

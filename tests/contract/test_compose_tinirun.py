@@ -1,0 +1,178 @@
+"""deploy/tinirun/docker-compose.yml: valid, and started on a Docker daemon of the tests' own.
+
+Valkey is built of Debian's package here, where no registry can be reached; python and bash are the only languages.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from config.parsers import DIALECT_NAMES
+from tests.contract.test_compose import REPO, Composed, base_image, images_of, stage
+from tests.support.dockerd import Dockerd
+from tests.support.service import STATE, Service
+from tests.support.tinirun import events
+from tests.support.workers import until
+
+FILE = "deploy/tinirun/docker-compose.yml"
+KEY = "api-key-123"
+#: As the api's image is built, but of the package; only the tests use it.
+VALKEY = """FROM {base}
+RUN apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends valkey-server
+"""
+pytestmark = [
+    pytest.mark.skipif(
+        "docker" not in os.environ.get("RUNYARD_TEST_COLUMNS", "docker"),
+        reason="RUNYARD_TEST_COLUMNS leaves out docker",
+    ),
+    pytest.mark.timeout(1800),
+]
+
+
+class Project(Composed):
+    """The project with the demo."""
+
+    project = "runyard-tinirun-test"
+    options = ("-f", FILE)
+
+    def __init__(self, daemon: Dockerd, folder: Path, base: str, valkey: str) -> None:
+        super().__init__(daemon, folder, base, Service)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.demo_port = probe.getsockname()[1]
+        for name in ("API_KEYS", "SIGNING_KEY"):
+            del self.environment[name]
+        self.environment |= {"DEMO_PORT": str(self.demo_port), "VALKEY_IMAGE": valkey, "LANGUAGES": "bash,python"}
+
+    def demo(self, path: str, body: dict | None = None) -> tuple[int, bytes]:
+        """Return status and body of an answer of the demo."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.demo_port}{path}", data, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                return reply.status, reply.read()
+        except urllib.error.HTTPError as e:
+            return e.code, e.read()
+
+
+@pytest.fixture(scope="module")
+def composed():
+    if shutil.which("docker-compose") is None or shutil.which("dockerd") is None:
+        pytest.fail("this needs dockerd and docker-compose: make test-setup installs them")
+    daemon = Dockerd(Path(f"{STATE}-compose"))
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            base = base_image(daemon, images_of(STATE))
+            project = Project(daemon, stage(Path(scratch)), base, valkey_image(daemon, base))
+            project.call("down", "-v", "-t", "10")
+            project.call("build", "worker", "api", "demo", "runner-bash", "runner-python")
+            try:
+                # What `up` starts without names, but for the images of other languages.
+                project.call("up", "-d", "--no-build", "valkey", "worker", "api", "demo")
+                project.wait()
+                yield project
+            finally:
+                project.call("down", "-v", "-t", "30")
+            assert daemon.client.containers(all=True, filters={"label": "dev.runyard.instance"}) == []
+    finally:
+        for found in daemon.client.containers(all=True):
+            daemon.client.remove_container(found["Id"], force=True, v=True)
+        daemon.client.prune_images({"dangling": "true", "until": "168h"})
+        daemon.rest()
+
+
+def valkey_image(daemon: Dockerd, base: str) -> str:
+    name = "runyard-test/valkey"
+    if not daemon.client.images(name):
+        with closing(io.BytesIO(VALKEY.format(base=base).encode())) as recipe:
+            lines = daemon.client.build(fileobj=recipe, tag=name, network_mode="host", rm=True, decode=True)
+            said = list(lines)
+        assert daemon.client.images(name), said[-5:]
+    return name
+
+
+def test_docker_compose_takes_the_file():
+    done = subprocess.run(
+        ["docker-compose", "-f", FILE, "config"],
+        cwd=REPO, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.count(KEY) == 2
+
+
+@pytest.mark.slow
+def test_the_key_of_the_page_runs_a_program_and_its_bucket_is_in_valkey(composed):
+    reply = composed.service.post("/v1/runs", {"language": "bash", "code": "echo hello"}, token=KEY)
+    assert (reply.status, reply.body["stdout"]) == (200, "hello\n"), reply.body
+    assert composed.service.post("/v1/runs", {"language": "bash", "code": "1"}, token="dev_123").status == 401
+    status, size = composed.inside("valkey", "valkey-cli dbsize")
+    assert (status, int(size.split()[-1]) > 0) == (0, True), size
+
+
+@pytest.mark.slow
+def test_no_process_has_a_setting_by_its_other_name(composed):
+    for name in ("api", "worker"):
+        _, environ = composed.inside(name, "tr '\\0' '\\n' </proc/1/environ")
+        names = {line.partition("=")[0] for line in environ.splitlines()}
+        assert not {
+            entry for entry in names if entry.startswith("RUNNER_") and not entry.startswith("RUNNER_IMAGE_")
+        }
+        assert {"api": {"API_KEYS", "RATELIMIT_URL", "BIND", "PORT"}, "worker": {"LOG_LEVEL"}}[name] <= names
+
+
+@pytest.mark.slow
+def test_the_demo_serves_its_page_and_runs_programs_without_the_key(composed):
+    status, page = composed.demo("/")
+    assert (status, page) == (200, (REPO / "web/demo/page.html").read_bytes())
+    status, body = composed.demo("/run", {"lang": "bash", "code": "echo from the demo"})
+    assert KEY.encode() not in page + body
+    if "tinirun" not in DIALECT_NAMES:  # this version has the demo alone
+        assert (status, json.loads(body)["error"]["code"]) == (502, "service_error")
+        return
+    assert status == 200
+    assert events(body)[-1]["data"]["stdout"] == "from the demo\n"
+
+
+@pytest.mark.slow
+def test_the_demo_and_the_buckets_have_no_power(composed):
+    until(lambda: composed.container("demo")["State"]["Health"]["Status"] == "healthy", 60)
+    for name, published in (("demo", {"127.0.0.1"}), ("valkey", set())):
+        host = composed.container(name)["HostConfig"]
+        assert (host["ReadonlyRootfs"], host["CapDrop"], host["Privileged"]) == (True, ["ALL"], False)
+        assert {one["HostIp"] for bound in (host["PortBindings"] or {}).values() for one in bound} == published
+        assert not composed.container(name)["Mounts"] or {
+            mount["Destination"] for mount in composed.container(name)["Mounts"]
+        } <= {"/data"}
+        _, status = composed.inside(name, "grep -E '^(Uid|Cap(Eff|Bnd)|NoNewPrivs)' /proc/1/status")
+        assert [line.split()[1] for line in status.splitlines()] == ["65534", "0" * 16, "0" * 16, "1"]
+        assert composed.inside(name, "touch /x")[0] != 0
+    reach = "python3 -c \"import socket; socket.create_connection(('{}', {}), 3)\""
+    assert composed.inside("demo", reach.format("api", 8080))[0] == 0
+    assert composed.inside("demo", reach.format("valkey", 6379))[0] != 0
+
+
+@pytest.mark.slow
+def test_the_demo_waits_for_an_api_that_is_away(composed):
+    """Comes last: the api is stopped."""
+    composed.call("stop", "-t", "20", "api")
+    deadline = time.monotonic() + 30
+    while True:
+        status, body = composed.demo("/run", {"lang": "bash", "code": "true"})
+        if (status, json.loads(body)["error"]["message"][:37]) == (502, "The service that runs programs does n"):
+            return
+        assert time.monotonic() < deadline, body
