@@ -63,8 +63,8 @@ class SettingTable(BaseSettings):
     dialects: Annotated[str, read_by("api", is_list=True)] = Field(
         "all",
         description=(
-            "Wire contracts of other services to serve, comma-separated: `piston`, `runakode`, `runtools`; "
-            "or `all`, or `none`."
+            "Wire contracts of other services to serve, comma-separated: `piston`, `runakode`, `runtools`, "
+            "`agent-coderunner`; or `all`, or `none`."
         ),
     )
     dialect_key: Annotated[OptionalText, API] = Field(

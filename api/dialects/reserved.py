@@ -24,3 +24,5 @@ OPEN_SANDBOX_BODY = Claim(
     render_envelope,
     keys=frozenset({"image", "snapshotId", "entrypoint", "resourceLimits", "extensions"}),
 )
+#: Jupyter's clients create a session of a kernel for a notebook by these.
+JUPYTER_SESSION = Claim(None, _nobody, render_envelope, keys=frozenset({"path", "type", "kernel"}))

@@ -30,7 +30,8 @@ class Dialect:
 PISTON = Dialect("/api/v2/execute", {"language": "python", "version": "*", "files": [{"content": "1"}]})
 RUNAKODE = Dialect("/api", {"language": "python", "source_code": "1"})
 RUNTOOLS = Dialect("/v1/execute", {"runtime": "python", "code": "1"})
-DIALECTS = {"piston": PISTON, "runakode": RUNAKODE, "runtools": RUNTOOLS}
+AGENT_CODERUNNER = Dialect("/api/execute", {"language": "python", "code": "1"})
+DIALECTS = {"piston": PISTON, "runakode": RUNAKODE, "runtools": RUNTOOLS, "agent-coderunner": AGENT_CODERUNNER}
 
 
 def check_shape(dialect, reply):
@@ -43,6 +44,8 @@ def check_shape(dialect, reply):
         assert list(reply.json) == ["error"]
         assert list(reply.json["error"]) == ["code", "message", "requestId"]
         assert reply.json["error"]["requestId"] == reply.headers["x-request-id"]
+    elif dialect is AGENT_CODERUNNER:
+        assert list(reply.json) == ["error", "message"]
     else:
         assert list(reply.json) == ["message"]
 
@@ -105,8 +108,8 @@ def test_a_key_in_either_header_has_the_history_of_the_key(dialect, closed, head
     assert reply.status_code == 200, reply.text
     job = api.worker.jobs[0]
     assert job.key == key["id"]
-    # Piston's answers never have files.
-    assert ("max_artifact_files" in job.limits) is (dialect is PISTON)
+    # The answers of these two never have files.
+    assert ("max_artifact_files" in job.limits) is (dialect in (PISTON, AGENT_CODERUNNER))
     assert api.get(job.run_id, token=key["key"]).json["status"] == "succeeded"
     assert dialect.send(api, **{header: value[:-1] + "!"}).status_code == 401
 
@@ -188,14 +191,14 @@ def test_a_plans_file_without_anonymous_serves_no_such_requests(make_api, tmp_pa
     plans = tmp_path / "plans.toml"
     plans.write_text("[free]\nrate_per_minute = 60\nburst = 5\n")
     api = make_api(self_service_keys=True, plans_file=plans)
-    assert [one.send(api).status_code for one in DIALECTS.values()] == [401] * 3
+    assert [one.send(api).status_code for one in DIALECTS.values()] == [401] * len(DIALECTS)
 
 
 def test_where_a_program_may_come_without_a_key(make_api):
     served = make_api(self_service_keys=True).app.extensions["runyard"].is_keyless
-    assert [served(one.path) for one in DIALECTS.values()] == [True] * 3
+    assert [served(one.path) for one in DIALECTS.values()] == [True] * len(DIALECTS)
     assert not served("/v1/runs")
     refused = make_api(self_service_keys=False).app.extensions["runyard"].is_keyless
-    assert [refused(one.path) for one in DIALECTS.values()] == [False] * 3
+    assert [refused(one.path) for one in DIALECTS.values()] == [False] * len(DIALECTS)
     none = make_api(self_service_keys=True, dialects="none").app.extensions["runyard"].is_keyless
-    assert [none(one.path) for one in DIALECTS.values()] == [False] * 3
+    assert [none(one.path) for one in DIALECTS.values()] == [False] * len(DIALECTS)

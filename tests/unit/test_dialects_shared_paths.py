@@ -40,13 +40,33 @@ REQUESTS = [
     ("runakode", "GET", "/health", None, '"version"'),
     ("runtools", "POST", "/v1/execute", {"runtime": "python", "code": "1", "timeout": 30000}, '"executionTime"'),
     ("runtools", "POST", "/v1/execute", {"language": "python", "version": "*", "code": "1"}, '"session_id"'),
-    ("runtools", "GET", "/v1/runtimes", None, '"nextCursor"'),
+    ("runtools", "GET", "/v1/runtimes", None, '"runtime"'),
+    (
+        "agent-coderunner",
+        "POST",
+        "/api/execute",
+        {"language": "python", "code": "1"},
+        '"timedOut":false,"language"',
+    ),
+    (
+        "agent-coderunner",
+        "POST",
+        "/v1/agent-coderunner/api/execute",
+        {"language": "python", "code": "1"},
+        '"timedOut":false,"language"',
+    ),
+    ("agent-coderunner", "GET", "/api/run/python?code=1", None, '"timedOut":false,"language"'),
+    ("agent-coderunner", "GET", "/api/languages", None, '"languages"'),
+    ("agent-coderunner", "GET", "/api/sessions", None, '"sessions"'),
+    ("agent-coderunner", "GET", "/api/executions", None, '"executions"'),
     ("any", "GET", "/models", None, '"list"'),
     ("any", "GET", "/v1/models", None, '"list"'),
 ]
 
 
-@pytest.fixture(params=["all", "none", "piston", "runakode", "runtools", "runtools,piston"], scope="module")
+@pytest.fixture(
+    params=["all", "none", "piston", "runakode", "runtools", "runtools,piston", "agent-coderunner"], scope="module"
+)
 def api(request):
     made = Api(dialects=request.param, self_service_keys=False)
     made.worker.languages = [language("python", version="3.13.5", entry_file="main.py")]
@@ -79,6 +99,20 @@ def test_the_paths_of_the_service_itself_are_its_own(api):
     assert list(api.client.get("/v1/health").json) == ["status", "version", "checks"]
     expected = 200 if "runtools" in api.settings.dialect_names() else 404
     assert api.client.get("/v1/sandboxes", headers=headers).status_code == expected
+
+
+#: As Jupyter's clients create a session of a kernel: nobody's, and never a session of agent-coderunner.
+JUPYTER = [
+    {"path": "a.ipynb", "type": "notebook", "name": "", "kernel": {"name": "python3"}},
+    {"kernel": {"id": "0b1f8a5e-8a2c-4a7c-9d44-7c3f0e8d9a11"}},
+]
+
+
+@pytest.mark.parametrize("body", JUPYTER)
+def test_the_sessions_of_jupyter_are_nobodys(api, body):
+    reply = api.client.post("/api/sessions", json=body, headers={"Authorization": "Bearer tok"})
+    assert reply.status_code == 404
+    assert list(reply.json["error"]) == ["message", "type", "param", "code"]
 
 
 #: As OpenSandbox's SDK and LiteLLM send them: nobody's, and never a sandbox of RunTools.
