@@ -27,7 +27,10 @@ def pattern(answer):
     return ".*".join(re.escape(part) for part in answer.strip().split("…"))
 
 
-@pytest.mark.parametrize(("document", "least"), [("quick-start.md", 5), ("api-guide.md", 11), ("functions.md", 7)])
+@pytest.mark.parametrize(
+    ("document", "least"),
+    [("quick-start.md", 5), ("api-guide.md", 11), ("functions.md", 7), ("dialects-agent-coderunner.md", 4)],
+)
 def test_the_commands_answer_as_they_say(service, document, least, tmp_path):
     found = blocks(document)
     assert len(found) >= least

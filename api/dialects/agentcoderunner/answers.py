@@ -42,7 +42,7 @@ def executed(document: dict[str, Any]) -> dict[str, Any]:
         "id": execution_id(document["id"]),
         "exitCode": flat.exit_code if document["status"] in ENDED_STATUSES else None,
         "stdout": flat.stdout.removesuffix("\n"),
-        "stderr": flat.stderr,
+        "stderr": flat.stderr + _traceback(document),
         "duration": flat.wall_ms,
         "timedOut": flat.timed_out,
         "language": name_of(document["language"]),
@@ -50,6 +50,12 @@ def executed(document: dict[str, Any]) -> dict[str, Any]:
     if document["stdout_truncated"] or document["stderr_truncated"]:
         result["truncated"] = True
     return result
+
+
+def _traceback(document: dict[str, Any]) -> str:
+    """Return the lines of the exception that ended a cell of a session: of a single run they are in stderr."""
+    exception = document.get("exception")
+    return "" if exception is None else "".join(f"{line}\n" for line in exception["traceback"])
 
 
 def recorded(document: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from api.keys.authentication import Caller
 
 _PARAMETER = "key="
-#: Only the beginning of a longer one is read: none of ours is nearly so long.
+#: Only the beginning of a longer one is read: no key of this service has as many characters.
 MAX_KEY = 512
 
 

@@ -19,7 +19,7 @@ LIMIT_DEFAULT, LIMIT_MAX = 20, 100
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class AskedPage:
     """A page of a list: so many rows behind the row of that id."""
 
     limit: int
@@ -27,7 +27,7 @@ class Page:
     query: Mapping[str, str]
 
 
-def parse_page(own_id: Callable[[str], str | None]) -> Page:
+def parse_page(own_id: Callable[[str], str | None]) -> AskedPage:
     """Return the page of this request; `own_id` returns the id that a client's id names. Raises ApiError 400."""
     query = parse_query(request.query_string)
     limit = parse_int(query.get("limit"), "limit", 1, LIMIT_MAX, LIMIT_DEFAULT)
@@ -36,7 +36,7 @@ def parse_page(own_id: Callable[[str], str | None]) -> Page:
         after = own_id(cursor[:MAX_ID])
         if after is None:
             raise invalid("cursor: is not one of this list", param="cursor", code="invalid_cursor")
-    return Page(limit, after, query)
+    return AskedPage(limit, after, query)
 
 
 def next_cursor(last: str | None) -> dict[str, Any]:

@@ -51,13 +51,13 @@ class CellRequest(BaseModel):
     stdin: str | None = Field(default=None, description="The input of the program.")
 
 
-class ExecuteRequest(CellRequest):
+class ProgramRequest(CellRequest):
     """The body of `POST /api/execute`. Null is the same as leaving a field out. Others are ignored."""
 
     language: str | None = Field(default=None, description=f"One of {', '.join(IDS)}; `{DEFAULT}` by default.")
 
 
-class SessionRequest(BaseModel):
+class NewSessionRequest(BaseModel):
     """The body of `POST /api/sessions`. Null is the same as leaving a field out. Others are ignored."""
 
     model_config = ConfigDict(strict=True)
@@ -68,13 +68,13 @@ class SessionRequest(BaseModel):
 Model = TypeVar("Model", bound=BaseModel)
 Cell = TypeVar("Cell", bound=CellRequest)
 _NAMES: dict[type[BaseModel], FieldNames] = {
-    model: FieldNames.of(model) for model in (CellRequest, ExecuteRequest, SessionRequest)
+    model: FieldNames.of(model) for model in (CellRequest, ProgramRequest, NewSessionRequest)
 }
 
 
-def parse_execute(data: dict[str, Any]) -> ExecuteRequest:
+def parse_execute(data: dict[str, Any]) -> ProgramRequest:
     """Return the request of a single execution. Raises ApiError 400."""
-    return _checked(_parsed(ExecuteRequest, data))
+    return _checked(_parsed(ProgramRequest, data))
 
 
 def parse_cell(data: dict[str, Any]) -> CellRequest:
@@ -101,7 +101,7 @@ def parse_query(text: bytes) -> dict[str, str]:
     return found
 
 
-def request_of_query(language: str, query: Mapping[str, str]) -> ExecuteRequest:
+def request_of_query(language: str, query: Mapping[str, str]) -> ProgramRequest:
     """Return the execution that `GET /api/run/{language}` asks for. Raises ApiError 400."""
     timeout = parse_int(query["timeout"], "timeout", 1, MAX_TIMEOUT_MS, 0) if "timeout" in query else None
     return parse_execute(
@@ -109,7 +109,7 @@ def request_of_query(language: str, query: Mapping[str, str]) -> ExecuteRequest:
     )
 
 
-def run_fields(asked: ExecuteRequest, plan: Plan | None) -> dict[str, Any]:
+def run_fields(asked: ProgramRequest, plan: Plan | None) -> dict[str, Any]:
     """Return the fields of `POST /v1/runs` for an execution. Raises ApiError 400."""
     limits = _within(_RUN_LIMITS | {"timeout_ms": asked.timeout or MAX_TIMEOUT_MS}, plan) | _NO_ARTIFACTS
     return {"language": id_of(asked.language), **_program(asked), "limits": limits}
@@ -129,7 +129,7 @@ def cell_fields(asked: CellRequest, language: str, plan: Plan | None, most_timeo
 
 def session_fields(data: dict[str, Any], plan: Plan | None) -> dict[str, Any]:
     """Return the fields of `POST /v1/sessions` for a request. Raises ApiError 400."""
-    asked = _parsed(SessionRequest, data)
+    asked = _parsed(NewSessionRequest, data)
     return {
         "language": id_of(asked.language),
         "limits": _within(_SESSION_LIMITS, plan),

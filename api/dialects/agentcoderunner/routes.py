@@ -16,7 +16,7 @@ from api.dialects.agentcoderunner.mounting import GATEWAY, NAME, mount, mount_ga
 from api.dialects.agentcoderunner.requests import (
     MAX_TIMEOUT_MS,
     NAMES,
-    ExecuteRequest,
+    ProgramRequest,
     parse_execute,
     parse_query,
     request_of_query,
@@ -58,7 +58,7 @@ def query_key(path: str, query: str) -> str | None:
     tag=NAME,
     auth=schemas.ANYBODY,
     description="Responds when the program has ended. Without a key where self-service is on, counted by address.",
-    body=RequestBody({JSON: ExecuteRequest}, schemas.REQUESTS),
+    body=RequestBody({JSON: ProgramRequest}, schemas.REQUESTS),
     answers={
         200: Json("The ended program, also if it failed.", schemas.RESULT, {"ended": schemas.RESULT_EXAMPLE}),
         **schemas.errors(400, 401, 402, 403, 408, 413, 415),
@@ -147,7 +147,7 @@ def create_key_as_agent_coderunner() -> Response:
     return exact_json({"apiKey": made.text, "key": made.text, "plan": made.stored.plan})
 
 
-def _run(asked: ExecuteRequest, caller: Caller) -> Response:
+def _run(asked: ProgramRequest, caller: Caller) -> Response:
     fields = run_fields(asked, caller.plan)
     try:
         run = execute(fields, caller)

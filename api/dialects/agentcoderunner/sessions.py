@@ -17,7 +17,7 @@ from api.dialects.agentcoderunner.paging import next_cursor, parse_page
 from api.dialects.agentcoderunner.requests import (
     NAMES,
     CellRequest,
-    SessionRequest,
+    NewSessionRequest,
     cell_fields,
     parse_cell,
     session_fields,
@@ -47,7 +47,7 @@ CREATE = Operation(
     tag=NAME,
     auth=schemas.KEY,
     description="It ends 20 minutes after its last use, and with the age that the plan allows.",
-    body=RequestBody({JSON: SessionRequest}, {"python": {"language": "python"}}, required=False),
+    body=RequestBody({JSON: NewSessionRequest}, {"python": {"language": "python"}}, required=False),
     answers={
         200: Json(
             "The session.",
