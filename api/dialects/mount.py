@@ -12,6 +12,7 @@ from api.dialects.agentcoderunner import routes as agentcoderunner
 from api.dialects.caller import serves_without_key
 from api.dialects.piston import routes as piston
 from api.dialects.probes import MODELS
+from api.dialects.reserved import E2B
 from api.dialects.runakode import routes as runakode
 from api.dialects.runtools import routes as runtools
 from api.dialects.runtools import sandboxes
@@ -44,7 +45,7 @@ OWN: dict[str, tuple[tuple[str, ...], Callable[[ApiError], Response]]] = {
 }
 #: Paths with more than one claim, or that a later dialect will claim too.
 SHARED: tuple[SharedPath, ...] = (
-    SharedPath("/execute", "POST", (piston.EXECUTE,), piston.SAID_EXECUTE),
+    SharedPath("/execute", "POST", (E2B, piston.EXECUTE, agentcoderunner.EXECUTE), piston.SAID_EXECUTE),
     runakode.HEALTH,
     *sandboxes.SHARED,
     *agentcoderunner.SHARED,

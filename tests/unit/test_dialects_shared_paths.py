@@ -56,6 +56,13 @@ REQUESTS = [
         '"timedOut":false,"language"',
     ),
     ("agent-coderunner", "GET", "/api/run/python?code=1", None, '"timedOut":false,"language"'),
+    (
+        "agent-coderunner",
+        "POST",
+        "/execute",
+        {"code": "1", "language": "python", "stdin": ""},
+        '"timedOut":false,"language"',
+    ),
     ("agent-coderunner", "GET", "/api/languages", None, '"languages"'),
     ("agent-coderunner", "GET", "/api/sessions", None, '"sessions"'),
     ("agent-coderunner", "GET", "/api/executions", None, '"executions"'),
@@ -195,6 +202,23 @@ def test_a_header_comes_before_the_keys_of_the_body(enabled, headers, body, expe
     said = Operation("X", tag="-", answers={})
     shared = SharedPath("/execute", "POST", (HEADER, KEYS, REST), said)
     assert shared.choose(frozenset(enabled), headers.__contains__, body) is expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"), [({"code": "1"}, False), ({"code": "1", "language": "x"}, True), ({}, False)]
+)
+def test_a_claim_may_need_all_its_keys(body, expected):
+    both = claim("coder", keys=frozenset({"code", "language"}), needs_all=True)
+    shared = SharedPath("/execute", "POST", (both,), Operation("X", tag="-", answers={}))
+    chosen = shared.choose(frozenset({"coder"}), {}.__contains__, json.dumps(body).encode())
+    assert (chosen is both) is expected
+
+
+def test_what_is_sent_into_a_sandbox_of_e2b_is_nobodys(api):
+    headers = {"Authorization": "Bearer tok", "E2b-Sandbox-Id": "i1", "E2b-Sandbox-Port": "49999"}
+    for body in ({"code": "1", "language": "python", "context_id": None}, {"language": "python", "files": []}):
+        reply = api.client.post("/execute", json=body, headers=headers)
+        assert (reply.status_code, list(reply.json["error"])) == (404, ["message", "type", "param", "code"])
 
 
 def test_what_belongs_to_no_service_alone_is_there_for_any():

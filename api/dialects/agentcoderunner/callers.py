@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from api.keys.authentication import Caller
 
 _PARAMETER = "key="
-#: Only the beginning of a longer one is read: no key of this service has as many characters.
-MAX_KEY = 512
 
 
 def key_in_query(query: str) -> str | None:
@@ -25,7 +23,7 @@ def key_in_query(query: str) -> str | None:
         return None
     for pair in query.split("&"):
         if pair.startswith(_PARAMETER):
-            return unquote_plus(pair[len(_PARAMETER) :][:MAX_KEY])
+            return unquote_plus(pair[len(_PARAMETER) :])
     return None
 
 

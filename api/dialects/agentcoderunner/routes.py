@@ -25,6 +25,7 @@ from api.dialects.agentcoderunner.requests import (
 from api.dialects.answers import exact_json
 from api.dialects.execution import answer, discard_body, execute, require_room
 from api.dialects.field_names import rename_field
+from api.dialects.shared_paths import Claim
 from api.errors import JSON, ApiError, answer_error
 from api.http.body import parse_object, read_json_body
 from api.keys.routes import issue_self_service, require_self_service
@@ -35,14 +36,14 @@ if TYPE_CHECKING:
     from api.keys.authentication import Caller
 
 _KEYLESS = ("/api/execute", "/api/run/")
-KEYLESS: tuple[str, ...] = (*_KEYLESS, *(GATEWAY + prefix for prefix in _KEYLESS))
+KEYLESS: tuple[str, ...] = ("/execute", *_KEYLESS, *(GATEWAY + prefix for prefix in _KEYLESS))
 OWN: tuple[str, ...] = (
     "/api/execute/", "/api/run/", "/api/languages/", "/api/keys/", "/api/sessions/", "/api/executions/",
     f"{GATEWAY}/",
 )  # fmt: skip
 SHARED = sessions.SHARED
 
-__all__ = ["GATEWAY", "KEYLESS", "NAME", "OWN", "SHARED", "blueprint", "query_key", "render"]
+__all__ = ["EXECUTE", "GATEWAY", "KEYLESS", "NAME", "OWN", "SHARED", "blueprint", "query_key", "render"]
 
 blueprint = Blueprint(NAME, __name__)
 blueprint.register_error_handler(Exception, lambda e: answer_error(e, render))
@@ -68,8 +69,7 @@ def query_key(path: str, query: str) -> str | None:
 def execute_as_agent_coderunner() -> Response:
     """Run a program and respond when it has ended."""
     try:
-        caller = require_caller_or_address()
-        require_room()
+        caller = _caller()
     except ApiError:
         discard_body()
         raise
@@ -99,8 +99,7 @@ def run_query_as_agent_coderunner(language: str) -> Response:
         raise ApiError(
             405, "Method not allowed; allowed: GET.", code="method_not_allowed", headers={"Allow": "GET"}
         )
-    caller = require_caller_or_address()
-    require_room()
+    caller = _caller()
     return _run(request_of_query(language, parse_query(request.query_string)), caller)
 
 
@@ -145,6 +144,21 @@ def create_key_as_agent_coderunner() -> Response:
     require_self_service()
     made = issue_self_service()
     return exact_json({"apiKey": made.text, "key": made.text, "plan": made.stored.plan})
+
+
+def _shared_execute(body: bytes) -> Response:
+    caller = _caller()
+    return _run(parse_execute(parse_object(body)), caller)
+
+
+#: A request to `/execute`, for pages whose address of the service is all but that word.
+EXECUTE = Claim(NAME, _shared_execute, render, keys=frozenset({"code", "language"}), needs_all=True)
+
+
+def _caller() -> Caller:
+    caller = require_caller_or_address()
+    require_room()
+    return caller
 
 
 def _run(asked: ProgramRequest, caller: Caller) -> Response:
