@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from api.dialects.agentcoderunner.ids import execution_id, shown_session_id
 from api.dialects.agentcoderunner.languages import name_of, shown
 from api.dialects.answers import exact_json
+from api.dialects.execution import answer
 from api.dialects.flat_result import FlatResult
 from api.errors import ApiError
 from protocol.states import ENDED_STATUSES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask import Response
 
+    from api.dialects.execution import DialectRun
     from api.keys.authentication import Caller
     from api.system.languages import OfferedLanguages
 
@@ -56,6 +62,15 @@ def _traceback(document: dict[str, Any]) -> str:
     """Return the lines of the exception that ended a cell of a session: of a single run they are in stderr."""
     exception = document.get("exception")
     return "" if exception is None else "".join(f"{line}\n" for line in exception["traceback"])
+
+
+def answer_run(run: DialectRun, shape: Callable[[dict[str, Any]], dict[str, Any]] = executed) -> Response:
+    """Return the answer of a run, whose document `shape` puts into the service's fields."""
+    try:
+        return answer(run, orjson.dumps(shape(run.document)))
+    except BaseException:
+        run.release()
+        raise
 
 
 def recorded(document: dict[str, Any]) -> dict[str, Any]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import orjson
 from flask import Response
 
 from api.dialects.agentcoderunner import schemas
-from api.dialects.agentcoderunner.answers import listed, recorded
+from api.dialects.agentcoderunner.answers import answer_run, listed, recorded
 from api.dialects.agentcoderunner.callers import require_key
 from api.dialects.agentcoderunner.ids import execution_id, run_id, session_id
 from api.dialects.agentcoderunner.mounting import NAME, Route
 from api.dialects.agentcoderunner.paging import next_cursor, parse_page
 from api.dialects.agentcoderunner.sessions import CURSOR, LIMIT
 from api.dialects.answers import exact_json
-from api.dialects.execution import answer, recorded_run
+from api.dialects.execution import recorded_run
 from api.errors import ApiError
 from api.http.ids import bounded
 from api.openapi.decorator import Json, Query, operation
@@ -67,7 +66,7 @@ def get_execution(execution: str) -> Response:
     found = None if own_id is None else recorded_run(caller.id, own_id)
     if found is None:
         raise ApiError(404, "There is no such execution.", code="run_not_found")
-    return answer(found, orjson.dumps(recorded(found.document)))
+    return answer_run(found, recorded)
 
 
 ROUTES: tuple[Route, ...] = (

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
 from flask import Blueprint, Response, request
 
 from api.context import context
 from api.dialects.agentcoderunner import executions, files, schemas, sessions
-from api.dialects.agentcoderunner.answers import executed, quota_as_payment, render
+from api.dialects.agentcoderunner.answers import answer_run, quota_as_payment, render
 from api.dialects.agentcoderunner.callers import key_in_query, require_caller_or_address
 from api.dialects.agentcoderunner.languages import rows_of
 from api.dialects.agentcoderunner.mounting import GATEWAY, NAME, mount, mount_gateway
@@ -23,7 +22,7 @@ from api.dialects.agentcoderunner.requests import (
     run_fields,
 )
 from api.dialects.answers import exact_json
-from api.dialects.execution import answer, discard_body, execute, require_room
+from api.dialects.execution import discard_body, execute, require_room
 from api.dialects.field_names import rename_field
 from api.dialects.shared_paths import Claim
 from api.errors import JSON, ApiError, answer_error
@@ -168,7 +167,7 @@ def _run(asked: ProgramRequest, caller: Caller) -> Response:
     except ApiError as e:
         rename_field(e, NAMES)
         raise quota_as_payment(e, caller) from e
-    return answer(run, orjson.dumps(executed(run.document)))
+    return answer_run(run)
 
 
 mount(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
 from flask import Response, request
 
 from api.context import context
 from api.dialects.agentcoderunner import schemas
-from api.dialects.agentcoderunner.answers import executed, quota_as_payment, render, session_of
+from api.dialects.agentcoderunner.answers import answer_run, quota_as_payment, render, session_of
 from api.dialects.agentcoderunner.callers import require_key
 from api.dialects.agentcoderunner.ids import session_id, shown_session_id
 from api.dialects.agentcoderunner.mounting import NAME, Route
@@ -23,7 +22,7 @@ from api.dialects.agentcoderunner.requests import (
     session_fields,
 )
 from api.dialects.answers import exact_json
-from api.dialects.execution import answer, discard_body, execute_in_session, require_room
+from api.dialects.execution import discard_body, execute_in_session, require_room
 from api.dialects.field_names import rename_field
 from api.dialects.reserved import JUPYTER_SESSION
 from api.dialects.shared_paths import Claim, SharedPath
@@ -31,6 +30,7 @@ from api.errors import JSON, ApiError
 from api.http.body import parse_object, read_body, read_json_body
 from api.openapi.decorator import Json, Operation, Query, RequestBody, operation
 from api.sessions.listing import page_of
+from api.sessions.objects import ended
 from api.sessions.requests import parse_session
 from api.system.languages import SHOWN_AGE_S
 
@@ -116,6 +116,8 @@ def get_session_of_agent_coderunner(session: str) -> Response:
     """Return one of the caller's sessions that live."""
     caller = require_key(SUBJECT, reading=True)
     found = context().sessions.get(caller.id, live_session(caller, session))
+    if found["end_reason"] is not None:  # it has just been noticed
+        raise ended(found)
     return exact_json(session_of(found, context().languages.offered(SHOWN_AGE_S)))
 
 
@@ -172,7 +174,7 @@ def execute_in_session_of_agent_coderunner(session: str) -> Response:
     except ApiError as e:
         rename_field(e, NAMES)
         raise quota_as_payment(e, caller) from e
-    return answer(run, orjson.dumps(executed(run.document)))
+    return answer_run(run)
 
 
 def live_session(caller: Caller, shown: str) -> str:
