@@ -64,7 +64,7 @@ class SettingTable(BaseSettings):
         "all",
         description=(
             "Wire contracts of other services to serve, comma-separated: `piston`, `runakode`, `runtools`, "
-            "`tinirun`; or `all`, or `none`."
+            "`agent-coderunner`, `tinirun`; or `all`, or `none`."
         ),
     )
     dialect_key: Annotated[OptionalText, API] = Field(

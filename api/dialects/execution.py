@@ -14,11 +14,13 @@ from api.http.body import DRAIN_UNAUTHENTICATED_S, drain
 from api.http.concurrency import SMALL_BYTES
 from api.runs.events import output_in_order
 from api.runs.execution import ended_run
+from api.runs.listing import document_of
 from api.runs.live_input import FollowedRun, follow
 from api.runs.rendering import client_fd, signer
 from api.runs.requests import parse_run
 from api.runs.stored_outputs import is_in_parts
 from api.runs.submission import RunSubmission
+from api.sessions.run_limits import parse_session_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,15 +70,34 @@ def execute(
 
 def execute_request(asked: RunRequest, caller: Caller, body: bytes) -> DialectRun:
     """Run a request as `execute` does; `body` is what is recorded of it. Raises ApiError, ClientGone."""
+    return _ended(RunSubmission(asked, caller, body))
+
+
+def execute_in_session(fields: dict[str, Any], caller: Caller, session_id: str) -> DialectRun:
+    """Run a request that is given in the fields of `POST /v1/sessions/{id}/runs`, and wait for its end.
+
+    It must name its language. Errors are those of `execute`, and those of a session that has ended or is in use.
+    """
+    asked = parse_session_run(fields, caller.plan, context().settings.session_timeout_max_ms)
+    return _ended(RunSubmission(asked, caller, orjson.dumps(fields), session_id=session_id))
+
+
+def recorded_run(owner: str, run_id: str) -> DialectRun | None:
+    """Return a run of the history, in any state, with its outputs; None where the owner has no such run."""
+    found = document_of(owner, run_id)
+    return None if found is None else DialectRun(*found, lambda: None)
+
+
+def _ended(submission: RunSubmission) -> DialectRun:
+    """Run a submission and wait for its end."""
     found = context()
-    submission = RunSubmission(asked, caller, body)
     execution = found.runs.execute(submission, wait="result", signer=signer(), client_fd=client_fd())
     run, release = ended_run(execution), execution.release
     try:
         if is_in_parts(run.document):
             # From here on a reader's place is held, as for every answer that is read from storage.
             release()
-            release = found.places.readers.acquire(caller.id)
+            release = found.places.readers.acquire(submission.caller.id)
             run = found.outputs.whole(run)
         document, timeline = orjson.loads(run.document), execution.timeline
         return DialectRun(document, release, lambda: output_in_order(document, timeline))

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 from flask import Response, request
 from werkzeug.exceptions import HTTPException, NotFound
 
+from api.dialects.agentcoderunner import routes as agentcoderunner
 from api.dialects.caller import serves_without_key
 from api.dialects.piston import routes as piston
 from api.dialects.probes import MODELS
+from api.dialects.reserved import E2B
 from api.dialects.runakode import routes as runakode
 from api.dialects.runtools import routes as runtools
 from api.dialects.runtools import sandboxes
@@ -37,19 +39,21 @@ class Dialect(Protocol):
     KEYLESS: tuple[str, ...]
 
 
-DIALECTS: tuple[Dialect, ...] = (piston, runakode, runtools, tinirun)
+DIALECTS: tuple[Dialect, ...] = (piston, runakode, runtools, agentcoderunner, tinirun)
 #: By a dialect's name the prefixes of paths that are its own, and its shape: a request that no route there takes is
 #: refused in that shape.
 OWN: dict[str, tuple[tuple[str, ...], Callable[[ApiError], Response]]] = {
     piston.NAME: (piston.OWN, piston.refuse),
     runtools.NAME: (runtools.OWN, runtools.render),
     tinirun.NAME: (tinirun.OWN, render_as_tinirun),
+    agentcoderunner.NAME: (agentcoderunner.OWN, agentcoderunner.render),
 }
 #: Paths with more than one claim, or that a later dialect will claim too.
 SHARED: tuple[SharedPath, ...] = (
-    SharedPath("/execute", "POST", (piston.EXECUTE,), piston.SAID_EXECUTE),
+    SharedPath("/execute", "POST", (E2B, piston.EXECUTE, agentcoderunner.EXECUTE), piston.SAID_EXECUTE),
     runakode.HEALTH,
     *sandboxes.SHARED,
+    *agentcoderunner.SHARED,
     *MODELS,
 )
 
@@ -80,6 +84,8 @@ def init_app(app: Flask, deps: Context) -> None:
     refuse = _refuse(deps.dialects)
     app.register_error_handler(HTTPException, refuse)
     app.register_error_handler(NotFound, refuse)
+    if agentcoderunner.NAME in deps.dialects:
+        deps.query_key = agentcoderunner.query_key
     deps.is_keyless = lambda path: path.startswith(keyless) and serves_without_key(deps)
 
 

@@ -29,7 +29,13 @@ def pattern(answer):
 
 @pytest.mark.parametrize(
     ("document", "least"),
-    [("quick-start.md", 5), ("api-guide.md", 11), ("functions.md", 7), ("dialects-tinirun.md", 2)],
+    [
+        ("quick-start.md", 5),
+        ("api-guide.md", 11),
+        ("functions.md", 7),
+        ("dialects-agent-coderunner.md", 4),
+        ("dialects-tinirun.md", 2),
+    ],
 )
 def test_the_commands_answer_as_they_say(service, document, least, tmp_path):
     found = blocks(document)

@@ -33,7 +33,14 @@ PISTON = Dialect("/api/v2/execute", {"language": "python", "version": "*", "file
 RUNAKODE = Dialect("/api", {"language": "python", "source_code": "1"})
 RUNTOOLS = Dialect("/v1/execute", {"runtime": "python", "code": "1"})
 TINIRUN = Dialect("/api/code/run", {"lang": "python", "code": "1"})
-DIALECTS = {"piston": PISTON, "runakode": RUNAKODE, "runtools": RUNTOOLS, "tinirun": TINIRUN}
+AGENT_CODERUNNER = Dialect("/api/execute", {"language": "python", "code": "1"})
+DIALECTS = {
+    "piston": PISTON,
+    "runakode": RUNAKODE,
+    "runtools": RUNTOOLS,
+    "agent-coderunner": AGENT_CODERUNNER,
+    "tinirun": TINIRUN,
+}
 
 
 def check_shape(dialect, reply):
@@ -48,6 +55,8 @@ def check_shape(dialect, reply):
         assert reply.json["error"]["requestId"] == reply.headers["x-request-id"]
     elif dialect is TINIRUN and reply.status_code == 401:
         assert (reply.content_type, reply.text) == ("text/plain; charset=utf-8", "Unauthorized")
+    elif dialect is AGENT_CODERUNNER:
+        assert list(reply.json) == ["error", "message"]
     else:
         assert list(reply.json) == ["message"]
 
@@ -110,8 +119,8 @@ def test_a_key_in_either_header_has_the_history_of_the_key(dialect, closed, head
     assert reply.status_code == 200, reply.text
     job = api.worker.jobs[0]
     assert job.key == key["id"]
-    # Piston's answers never have files, nor have tinirun's.
-    assert ("max_artifact_files" in job.limits) is (dialect in (PISTON, TINIRUN))
+    # The answers of these never have files.
+    assert ("max_artifact_files" in job.limits) is (dialect in (PISTON, AGENT_CODERUNNER, TINIRUN))
     assert api.get(job.run_id, token=key["key"]).json["status"] == "succeeded"
     assert dialect.send(api, **{header: value[:-1] + "!"}).status_code == 401
 
@@ -224,14 +233,14 @@ def test_a_plans_file_without_anonymous_serves_no_such_requests(make_api, tmp_pa
     plans = tmp_path / "plans.toml"
     plans.write_text("[free]\nrate_per_minute = 60\nburst = 5\n")
     api = make_api(self_service_keys=True, plans_file=plans)
-    assert [one.send(api).status_code for one in DIALECTS.values()] == [401] * 4
+    assert [one.send(api).status_code for one in DIALECTS.values()] == [401] * len(DIALECTS)
 
 
 def test_where_a_program_may_come_without_a_key(make_api):
     served = make_api(self_service_keys=True).app.extensions["runyard"].is_keyless
-    assert [served(one.path) for one in DIALECTS.values()] == [True] * 4
+    assert [served(one.path) for one in DIALECTS.values()] == [True] * len(DIALECTS)
     assert not served("/v1/runs")
     refused = make_api(self_service_keys=False).app.extensions["runyard"].is_keyless
-    assert [refused(one.path) for one in DIALECTS.values()] == [False] * 4
+    assert [refused(one.path) for one in DIALECTS.values()] == [False] * len(DIALECTS)
     none = make_api(self_service_keys=True, dialects="none").app.extensions["runyard"].is_keyless
-    assert [none(one.path) for one in DIALECTS.values()] == [False] * 4
+    assert [none(one.path) for one in DIALECTS.values()] == [False] * len(DIALECTS)

@@ -161,6 +161,7 @@ def test_who_may_call(spec):
     assert {(s["type"], s.get("scheme") or s["name"]) for s in schemes.values()} == {
         ("http", "bearer"),
         ("apiKey", "token"),
+        ("apiKey", "key"),
         ("apiKey", "X-API-Key"),
         ("apiKey", "X-Runner-Api-Key"),
     }
