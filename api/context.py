@@ -101,6 +101,8 @@ class Context:
     dialects: frozenset[str] = frozenset()
     #: Returns whether a path is served without a key, so that its body may be as large as a program.
     is_keyless: Callable[[str], bool] = field(default=lambda _path: False)
+    #: Returns the key in the query of a request, by its path and query; None where a path takes none there.
+    query_key: Callable[[str, str], str | None] = field(default=lambda _path, _query: None)
 
 
 def context() -> Context:

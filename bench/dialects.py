@@ -27,6 +27,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "/api/v2/execute": {"language": "python", "version": "3", "files": [{"name": "main.py", "content": CODE}]},
     "/api": {"language": "python", "source_code": CODE},
     "/v1/execute": {"runtime": "python", "code": CODE},
+    "/api/execute": {"language": "python", "code": CODE},
+    # A stream: compare it with one of `/v1/runs`.
+    "/api/code/run": {"lang": "python", "code": CODE},
 }
 
 

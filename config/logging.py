@@ -2,7 +2,7 @@
 
 `setup` is called once by each process of the service. Secrets are looked for in two ways: by their value (the
 caller gives `config.environment.secrets_in` of its environment) and by where they stand (`Bearer …`, `token=…`,
-`X-Amz-Signature=…`), because an invalid token may be another service's valid one.
+`?key=…`, `X-Amz-Signature=…`), because an invalid token may be another service's valid one.
 
 A thread names its subject once with `bind`; every line of the thread then has `request_id` and `run_id`.
 """
@@ -34,11 +34,11 @@ ALWAYS = ("audit", "access")
 #: Written from WARNING on at every LOG_LEVEL: each start would report steps that concern no operator.
 QUIET = ("alembic",)
 _BEARER = re.compile(r"(?i)(\bbearer\s+)[^\s\"',]+")
-_TOKEN = re.compile(r"(?i)(\b(?:token|x-amz-signature|x-amz-security-token)=)[^\s&\"'#]+")
+_TOKEN = re.compile(r"(?i)((?:\b(?:token|x-amz-signature|x-amz-security-token)|[?&]key)=)[^\s&\"'#]+")
 _NUMBERS = (int, bool, NoneType)
 #: A stored key, wherever it stands: its prefix, which is shown on purpose, is shorter. And a session's token.
 _KEY = re.compile(r"\b(?:ry_[0-9A-Za-z]{38}|st_[a-z2-7]{26}_[0-9a-f]{64})")
-_SUSPECT = ("bearer", "token=", "x-amz-signature=", "ry_", "st_")
+_SUSPECT = ("bearer", "token=", "?key=", "&key=", "x-amz-signature=", "ry_", "st_")
 
 _context: ContextVar[dict[str, str]] = ContextVar("log_context", default={})  # noqa: B039  # never changed in place
 

@@ -22,7 +22,7 @@ MAX_PREFIX_LENGTH = 512
 RATELIMIT_SCHEMES = ("redis", "rediss", "redis+unix", "valkey", "valkeys", "valkey+unix")
 
 #: The other services whose wire contracts can be served.
-DIALECT_NAMES = ("piston", "runakode", "runtools")
+DIALECT_NAMES = ("piston", "runakode", "runtools", "agent-coderunner", "tinirun")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

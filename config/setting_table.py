@@ -63,8 +63,8 @@ class SettingTable(BaseSettings):
     dialects: Annotated[str, read_by("api", is_list=True)] = Field(
         "all",
         description=(
-            "Wire contracts of other services to serve, comma-separated: `piston`, `runakode`, `runtools`; "
-            "or `all`, or `none`."
+            "Wire contracts of other services to serve, comma-separated: `piston`, `runakode`, `runtools`, "
+            "`agent-coderunner`, `tinirun`; or `all`, or `none`."
         ),
     )
     dialect_key: Annotated[OptionalText, API] = Field(
@@ -338,8 +338,8 @@ class SettingTable(BaseSettings):
         ge=16,
         le=10_485_760,
         description=(
-            "Disk that layers of packages may use, in MiB; one key may use a quarter of it. The least recently "
-            "used are removed first."
+            "Disk that layers of packages may use, in MiB, and the same in S3; one key may use a quarter of it. "
+            "The least recently used are removed first."
         ),
     )
     layers_host_dir: Annotated[Path | None, BeforeValidator(_blank_is_unset), WORKER] = Field(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from config.settings import SettingsError, load_settings
+from config.settings import Settings, SettingsError, load_settings
+from sandbox.layers.bucket import LayerBucket
 from sandbox.layers.resolutions import Resolutions
 from sandbox.layers.store import LayerStore
+from storage.areas import for_worker
+from storage.errors import StorageError
 
 FAILED = 1
 
@@ -23,11 +26,22 @@ def main() -> int:
         store.tidy()
         removed = store.collect()
         Resolutions(place / "resolved").collect()
-    except (SettingsError, OSError) as e:
+        if settings.package_mode != "off" and settings.bucket is not None:
+            removed += _collect_bucket(settings, store)
+    except (SettingsError, StorageError, OSError) as e:
         print(f"layers: {e}", file=sys.stderr)
         return FAILED
     print(f"{removed} layers of packages removed", flush=True)
     return 0
+
+
+def _collect_bucket(settings: Settings, store: LayerStore) -> int:
+    """Remove layers beyond the bound from the bucket, but none that another worker has used of late."""
+    objects = for_worker(settings).layers
+    if objects is None:
+        return 0
+    interval_s = settings.cleanup_interval_s
+    return LayerBucket(objects, store, max_mb=settings.layers_max_mb, interval_s=interval_s).collect()
 
 
 if __name__ == "__main__":

@@ -138,6 +138,10 @@ class FunctionStore(Protocol):
         """Return a version: by its number, or else the newest that is ready, or the newest of all if none is."""
         ...
 
+    def newest(self, owner: str, name: str) -> FunctionVersion | None:
+        """Return the newest version of a function, in any state."""
+        ...
+
     def list(
         self, owner: str, *, limit: int, after: str | None = None, order: Order = "desc"
     ) -> RecordPage[FunctionVersion]:

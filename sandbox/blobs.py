@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from protocol.job import JobInput
+from sandbox.programs import KeptPrograms
 from storage import Blob, Content, Writer
 from storage.areas import WorkerAreas
 
@@ -21,6 +23,7 @@ class RunStorage:
 
     def __init__(self, areas: WorkerAreas) -> None:
         self._areas = areas
+        self._programs = KeptPrograms()
 
     def writer(self, max_bytes: int) -> Writer:
         """Begin an artifact. Raises StorageUnavailable."""
@@ -30,3 +33,18 @@ class RunStorage:
         """Open the bytes of an input. Reading raises BlobDamaged for a wrong size or hash. Raises StorageError."""
         area = self._areas.uploads if item.area == "upload" else self._areas.artifacts
         return area.open(Blob(item.sha256, item.size))
+
+    def program(self, item: JobInput) -> Iterator[bytes]:
+        """Yield the bytes of a compiled function, from memory if it was used before. Raises StorageError."""
+        kept = self._programs.get(item.sha256)
+        if kept is not None:
+            yield from kept
+            return
+        pieces: list[bytes] = []
+        with self.open_input(item) as content:
+            for piece in content:
+                if self._programs.may_keep(item.size):
+                    pieces.append(piece)
+                yield piece
+        if pieces:
+            self._programs.keep(item.sha256, tuple(pieces))

@@ -1,8 +1,11 @@
-"""Which process has which store: each area has one writer, and the other party only reads it."""
+"""Which process has which store: each area has one writer, and the other party only reads it.
+
+With S3 the worker has one more place there: the layers of packages, which api neither reads nor writes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -14,8 +17,11 @@ from storage.local import LocalReader, LocalStore
 
 if TYPE_CHECKING:
     from storage.s3 import S3Location
+    from storage.s3_objects import S3Objects
 
 T = TypeVar("T")
+#: The part of the bucket's prefix that has the layers of packages.
+LAYERS = "layers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +34,11 @@ class ApiAreas:
 
 @dataclass(frozen=True, slots=True)
 class WorkerAreas:
-    """The rights of the worker."""
+    """The rights of the worker. `layers` is None where blobs are stored on this machine."""
 
     uploads: BlobReader
     artifacts: BlobStore
+    layers: S3Objects | None = None
 
 
 def for_api(settings: Settings) -> ApiAreas:
@@ -54,9 +61,11 @@ def for_worker(settings: Settings) -> WorkerAreas:
     if settings.bucket is None:
         return WorkerAreas(LocalReader(local.uploads), LocalStore(local.artifacts, group_reads=True))
     from storage.s3 import S3Reader, S3Store  # as above
+    from storage.s3_objects import S3Objects
 
     s3 = _s3(settings, settings.bucket)
-    return WorkerAreas(S3Reader(s3.uploads), S3Store(s3.artifacts, local.artifacts))
+    layers = S3Objects(replace(s3.artifacts, prefix=f"{_top(settings.bucket)}{LAYERS}/"))
+    return WorkerAreas(S3Reader(s3.uploads), S3Store(s3.artifacts, local.artifacts), layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,5 +84,9 @@ def _s3(settings: Settings, bucket: S3Bucket) -> _Areas[S3Location]:
     from storage.s3 import S3Location, connect  # as above
 
     client = connect(settings.s3_endpoint_url, settings.s3_addressing)
-    top = f"{bucket.prefix}/" if bucket.prefix else ""
+    top = _top(bucket)
     return _Areas(*(S3Location(client, bucket.name, f"{top}{area}/") for area in (UPLOADS, ARTIFACTS)))
+
+
+def _top(bucket: S3Bucket) -> str:
+    return f"{bucket.prefix}/" if bucket.prefix else ""

@@ -51,7 +51,7 @@ ABANDONED = timedelta(days=1)
 
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 _FULL = frozenset({"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull", "507"})
-_TRANSFER = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)
+TRANSFER = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +87,14 @@ def connect(endpoint_url: str | None, addressing: str) -> Any:  # noqa: ANN401  
         tcp_keepalive=True,
     )
     try:
-        with _translated():
+        with translated():
             return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
     except ValueError as e:
         raise StorageMisconfigured("S3_ENDPOINT_URL: is not an address that can be reached") from e
 
 
 @contextmanager
-def _translated(sha256: str | None = None) -> Iterator[None]:
+def translated(sha256: str | None = None) -> Iterator[None]:
     """Turn errors of boto3 into storage errors; a missing object is one only where an object was named."""
     try:
         yield
@@ -124,7 +124,7 @@ class S3Reader(BlobReader):
         if wanted:
             arguments["Range"] = f"bytes={offset}-{offset + wanted - 1}"
         try:
-            with _translated(blob.sha256):
+            with translated(blob.sha256):
                 found = self._client.get_object(**arguments)
         except StorageUnavailable as e:
             # A range beyond the end of what is there.
@@ -136,20 +136,20 @@ class S3Reader(BlobReader):
         if size != blob.size:
             body.close()
             raise BlobDamaged(blob.sha256, f"has {size} bytes instead of {blob.size}")
-        return VerifyingReader(blob, wanted, _pieces(body, wanted), body.close).begin()
+        return VerifyingReader(blob, wanted, pieces_of(body, wanted), body.close).begin()
 
     def stat(self, sha256: str) -> BlobInfo | None:
         """Return the object's size and age, by the server's own clock."""
         try:
-            with _translated(sha256):
+            with translated(sha256):
                 found = self._client.head_object(**self._place.names(sha256))
         except BlobMissing:
             return None
-        return BlobInfo(Blob(sha256, found["ContentLength"]), _age_s(found, found["LastModified"]))
+        return BlobInfo(Blob(sha256, found["ContentLength"]), age_s(found, found["LastModified"]))
 
     def stored(self) -> Iterator[BlobInfo]:
         """Yield every blob, one page per request."""
-        with _translated():
+        with translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._place.bucket, Prefix=self._place.prefix, PaginationConfig={"PageSize": PAGE_KEYS}
             )
@@ -157,7 +157,7 @@ class S3Reader(BlobReader):
                 for entry in page.get("Contents", ()):
                     name = entry["Key"].removeprefix(self._place.prefix)
                     if SHA256.fullmatch(name):
-                        yield BlobInfo(Blob(name, entry["Size"]), _age_s(page, entry["LastModified"]))
+                        yield BlobInfo(Blob(name, entry["Size"]), age_s(page, entry["LastModified"]))
 
     def presigned(self, blob: Blob, headers: dict[str, str], ttl_s: int) -> str | None:
         """Return the object's own address, if clients are redirected there."""
@@ -169,12 +169,12 @@ class S3Reader(BlobReader):
             "ResponseContentDisposition": headers["Content-Disposition"],
             "ResponseCacheControl": "private, no-store",
         }
-        with _translated():
+        with translated():
             return str(self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=ttl_s))
 
     def check(self) -> None:
         """Check that the bucket is there and may be used."""
-        with _translated():
+        with translated():
             self._client.head_bucket(Bucket=self._place.bucket)
 
 
@@ -199,25 +199,13 @@ class S3Store(S3Reader, BlobStore):
             return True
         if found.age_s < grace_s:
             return False
-        with _translated():
+        with translated():
             self._client.delete_object(**self._place.names(sha256))
         return True
 
     def clean(self) -> int:
         """Remove the parts of uploads that were begun long ago."""
-        removed = 0
-        with _translated():
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self._place.bucket, Prefix=self._place.prefix
-            )
-            for page in pages:
-                for upload in page.get("Uploads", ()):
-                    if _age_s(page, upload["Initiated"]) > ABANDONED.total_seconds():
-                        self._client.abort_multipart_upload(
-                            Bucket=self._place.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                        )
-                        removed += 1
-        return removed
+        return abort_abandoned(self._place)
 
 
 class S3Writer(WriterBase):
@@ -235,8 +223,8 @@ class S3Writer(WriterBase):
     def _publish(self, blob: Blob) -> None:
         with system_errors_translated():
             self._spool.seek(0)
-        with _translated():
-            self._place.client.upload_fileobj(self._spool, **self._place.names(blob.sha256), Config=_TRANSFER)
+        with translated():
+            self._place.client.upload_fileobj(self._spool, **self._place.names(blob.sha256), Config=TRANSFER)
         self._discard()
 
     def _discard(self) -> None:
@@ -244,9 +232,26 @@ class S3Writer(WriterBase):
             self._spool.close()
 
 
-def _pieces(body: Any, length: int) -> Iterator[bytes]:  # noqa: ANN401  # botocore's StreamingBody
+def abort_abandoned(place: S3Location) -> int:
+    """Remove the parts of uploads beneath a prefix that were begun long ago. Returns the number of uploads."""
+    removed = 0
+    with translated():
+        pages = place.client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=place.bucket, Prefix=place.prefix
+        )
+        for page in pages:
+            for upload in page.get("Uploads", ()):
+                if age_s(page, upload["Initiated"]) > ABANDONED.total_seconds():
+                    place.client.abort_multipart_upload(
+                        Bucket=place.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+                    removed += 1
+    return removed
+
+
+def pieces_of(body: Any, length: int) -> Iterator[bytes]:  # noqa: ANN401  # botocore's StreamingBody
     while length > 0:
-        with _translated():
+        with translated():
             piece = body.read(min(length, CHUNK_BYTES))
         if not piece:
             return
@@ -264,7 +269,7 @@ def _status(response: dict[str, Any]) -> int:
     return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _age_s(response: dict[str, Any], since: datetime) -> float:
+def age_s(response: dict[str, Any], since: datetime) -> float:
     """Return the age in seconds by the server's clock if it reports one: the local clock may differ."""
     said = response["ResponseMetadata"]["HTTPHeaders"].get("date")
     now = parsedate_to_datetime(said) if said else datetime.now(UTC)

@@ -108,7 +108,9 @@ class Service:
         self._worker_layers = (
             None
             if settings.package_mode == "off"
-            else WorkerLayers(settings, self.catalogue, self.images, self.pool, memory, hub, self.locks)
+            else WorkerLayers(
+                settings, self.catalogue, self.images, self.pool, memory, hub, self.locks, self.blobs.layers
+            )
         )
         #: Provides packages; None where no builder could reach a registry.
         self.layers = None if self._worker_layers is None else self._worker_layers.supply

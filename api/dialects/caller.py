@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from api.context import Context
 
 
-def require_dialect_caller(*, reading: bool = False) -> Caller:
+def require_dialect_caller(*, reading: bool = False, key: str | None = None) -> Caller:
     """Return the caller, after taking a token from the right bucket. Raises ApiError 401, 403 or 429.
 
-    A key may be sent as bearer token or as `X-API-Key`. A request without one is served where self-service is on
-    (plan `anonymous`, counted by address), or charged to the key that DIALECT_KEY names.
+    A key may be sent as bearer token or as `X-API-Key`; `key` is one that the dialect found elsewhere. A request
+    without one is served where self-service is on (plan `anonymous`, counted by address), or charged to the key
+    that DIALECT_KEY names.
     """
-    authorization = authorization_of(request.headers.get("Authorization"), request.headers.get("X-API-Key"))
+    authorization = _authorization(key)
     if authorization is not None:
         return require_caller(reading=reading, authorization=authorization)
     caller = _anonymous() or _charged()
@@ -33,12 +34,12 @@ def require_dialect_caller(*, reading: bool = False) -> Caller:
     return caller
 
 
-def require_own_key(*, reading: bool) -> Caller:
+def require_own_key(*, reading: bool, key: str | None = None) -> Caller:
     """Return the caller of a request that must have a key: what it leaves behind is found again by that key alone.
 
-    Raises ApiError 401, 403 or 429.
+    `key` is one that the dialect found elsewhere than in the headers. Raises ApiError 401, 403 or 429.
     """
-    authorization = authorization_of(request.headers.get("Authorization"), request.headers.get("X-API-Key"))
+    authorization = _authorization(key)
     if authorization is None:
         raise _missing()
     return require_caller(reading=reading, authorization=authorization)
@@ -48,6 +49,11 @@ def serves_without_key(found: Context) -> bool:
     """Return whether requests without a key are served."""
     settings = found.settings
     return settings.dialect_key is not None or (settings.self_service and ANONYMOUS in found.plans)
+
+
+def _authorization(key: str | None) -> str | None:
+    headers = request.headers
+    return authorization_of(headers.get("Authorization"), headers.get("X-API-Key", key))
 
 
 def _missing() -> ApiError:

@@ -10,21 +10,23 @@ from flask import Response, request
 
 from api.context import context
 from api.errors import JSON
-from api.files.links import ArtifactLinkSigner
 from api.http.body import DRAIN_UNAUTHENTICATED_S, drain
 from api.http.concurrency import SMALL_BYTES
-from api.http.forwarded import origin
 from api.runs.events import output_in_order
 from api.runs.execution import ended_run
+from api.runs.listing import document_of
 from api.runs.live_input import FollowedRun, follow
+from api.runs.rendering import client_fd, signer
 from api.runs.requests import parse_run
 from api.runs.stored_outputs import is_in_parts
 from api.runs.submission import RunSubmission
+from api.sessions.run_limits import parse_session_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from api.keys.authentication import Caller
+    from api.runs.requests import RunRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +63,41 @@ def execute(
     History, quotas, limits and isolation are those of `/v1/runs`, and so are the errors: ApiError with the status
     and code. ClientGone is raised when the client goes away, which cancels the run.
     """
-    found = context()
-    if caller.is_anonymous:
-        # Nobody could fetch them, and they would count against the storage of the address.
-        fields = {**fields, "limits": {"max_artifact_files": 0, **(fields.get("limits") or {})}}
+    fields = _without_artifacts(fields, caller)
     asked = replace(parse_run(fields), compile_limits=compile_limits or {}, ends_when_cut=ends_when_cut)
-    submission = RunSubmission(asked, caller, orjson.dumps(fields))
-    sock = request.environ.get("gunicorn.socket")
-    execution = found.runs.execute(
-        submission, wait="result", signer=_signer(), client_fd=None if sock is None else int(sock.fileno())
-    )
+    return execute_request(asked, caller, orjson.dumps(fields))
+
+
+def execute_request(asked: RunRequest, caller: Caller, body: bytes) -> DialectRun:
+    """Run a request as `execute` does; `body` is what is recorded of it. Raises ApiError, ClientGone."""
+    return _ended(RunSubmission(asked, caller, body))
+
+
+def execute_in_session(fields: dict[str, Any], caller: Caller, session_id: str) -> DialectRun:
+    """Run a request that is given in the fields of `POST /v1/sessions/{id}/runs`, and wait for its end.
+
+    It must name its language. Errors are those of `execute`, and those of a session that has ended or is in use.
+    """
+    asked = parse_session_run(fields, caller.plan, context().settings.session_timeout_max_ms)
+    return _ended(RunSubmission(asked, caller, orjson.dumps(fields), session_id=session_id))
+
+
+def recorded_run(owner: str, run_id: str) -> DialectRun | None:
+    """Return a run of the history, in any state, with its outputs; None where the owner has no such run."""
+    found = document_of(owner, run_id)
+    return None if found is None else DialectRun(*found, lambda: None)
+
+
+def _ended(submission: RunSubmission) -> DialectRun:
+    """Run a submission and wait for its end."""
+    found = context()
+    execution = found.runs.execute(submission, wait="result", signer=signer(), client_fd=client_fd())
     run, release = ended_run(execution), execution.release
     try:
         if is_in_parts(run.document):
             # From here on a reader's place is held, as for every answer that is read from storage.
             release()
-            release = found.places.readers.acquire(caller.id)
+            release = found.places.readers.acquire(submission.caller.id)
             run = found.outputs.whole(run)
         document, timeline = orjson.loads(run.document), execution.timeline
         return DialectRun(document, release, lambda: output_in_order(document, timeline))
@@ -85,15 +106,14 @@ def execute(
         raise
 
 
-def execute_live(fields: dict[str, Any], caller: Caller, client_fd: int) -> FollowedRun:
-    """Run a request as `execute` does, and follow it; when the peer of `client_fd` goes away it is cancelled.
+def execute_live(fields: dict[str, Any], caller: Caller, peer_fd: int) -> FollowedRun:
+    """Run a request as `execute` does, and follow it; when the peer of `peer_fd` goes away it is cancelled.
 
     Raises ApiError, ClientLeft.
     """
-    if caller.is_anonymous:
-        fields = {**fields, "limits": {"max_artifact_files": 0, **(fields.get("limits") or {})}}
+    fields = _without_artifacts(fields, caller)
     submission = RunSubmission(parse_run(fields), caller, orjson.dumps(fields))
-    return follow(context(), submission, _signer(), client_fd)
+    return follow(context(), submission, signer(), peer_fd)
 
 
 def answer(run: DialectRun, body: bytes, *, status: int = 200, content_type: str = JSON) -> Response:
@@ -106,7 +126,11 @@ def answer(run: DialectRun, body: bytes, *, status: int = 200, content_type: str
     return response
 
 
-def _signer() -> ArtifactLinkSigner:
-    found = context()
-    public = found.settings.public_base_url
-    return ArtifactLinkSigner(found.links, public or origin(request.scheme, request.headers.get("Host", "")))
+def _without_artifacts(fields: dict[str, Any], caller: Caller) -> dict[str, Any]:
+    """Return the fields of a run; without a key it has no artifacts.
+
+    Nobody could fetch them, and they would count against the storage of the address.
+    """
+    if not caller.is_anonymous:
+        return fields
+    return {**fields, "limits": {"max_artifact_files": 0, **(fields.get("limits") or {})}}

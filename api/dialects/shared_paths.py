@@ -38,8 +38,9 @@ class Claim:
     render: Callable[[ApiError], Response]
     #: A header that is there.
     header: str | None = None
-    #: Keys of which the body must have one.
+    #: Keys of which the body must have one, or with `needs_all` each.
     keys: frozenset[str] = frozenset()
+    needs_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class SharedPath:
             if not claim.keys:
                 return claim
             names = _names(body) if names is None else names
-            if names & claim.keys:
+            if claim.keys <= names if claim.needs_all else names & claim.keys:
                 return claim
         return None
 

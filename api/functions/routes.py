@@ -41,6 +41,7 @@ blueprint = Blueprint("functions", __name__)
 
 _PATH = {"name": "The name of the function; `name@3` is its version 3."}
 _NAME = {"name": "The name of the function: 1 to 64 letters, digits, `_` or `-`."}
+_VERSION = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
 _EXAMPLE = {
     "language": "python",
     "code": "def run(input):\n    return sum(input['numbers'])\n",
@@ -115,15 +116,14 @@ def put_function(name: str) -> Response:
         raise
     execution.release()
     status = 202 if asked.background else 201 if deployment.is_new else 200
-    return json_response(function_object(service.settled(deployment.version), deployment.source), status)
+    return json_response(service.built(deployment), status)
 
 
 def _build_events(service: FunctionService, deployment: Deployment, events: Iterator[Message]) -> Iterator[Message]:
     """Yield the events of a build, with the function in place of the run at the end."""
     for message in events:
         if message["event"] == "result":
-            version = service.settled(deployment.version)
-            yield message | {"data": function_object(version, deployment.source)}
+            yield message | {"data": service.built(deployment)}
         else:
             yield message
 
@@ -152,7 +152,7 @@ def list_functions() -> Response:
     "Get a function",
     tag="functions",
     path=_PATH,
-    query=(Query("version", "The number of a version.", {"type": "integer", "minimum": 1}),),
+    query=(Query("version", "The number of a version.", _VERSION),),
     answers={200: Json("The version that is named: the newest ready one, or else the newest.", Function)},
     errors=(
         "function_not_found", "invalid_value", "unknown_field", "file_damaged", "storage_unavailable",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from api.errors import ApiError
 from api.functions.handlers import build_request
-from api.functions.objects import document_of, source_of
+from api.functions.objects import document_of, function_object, source_of
 from api.functions.requests import unknown_function
 from api.functions.sources import PreparedCall, prepare
 from api.http.access_log import audit
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from api.keys.authentication import Caller
     from api.runs.execution import Execution, Wait
     from api.runs.service import RunService
+    from dispatch.source import MessageSource
     from records.functions import FunctionStore
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 BUILD_WAIT_S = 60.0
 LOOK_S = 0.02
 LOOK_MOST_S = 0.5
+#: Functions that are read at once.
+_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,28 +111,33 @@ class FunctionService:
         wait: Wait,
         signer: ArtifactLinkSigner,
         client_fd: int | None,
+        source: MessageSource | None = None,
     ) -> Execution:
-        """Start the build of a version. One that is refused is forgotten. Raises ApiError, ClientGone."""
+        """Start the build of a version. One that is refused is forgotten. Raises ApiError, ClientGone.
+
+        `source` tells where the events come from that are waited for.
+        """
         version = deployment.version
         call = prepare(version, deployment.source).call
         request = build_request(call, version.build_run_id, caller.plan)
         body = orjson.dumps({"function": version.name, "version": version.version, "build": True})
         try:
             submission = RunSubmission(request, caller, body)
-            return self._runs.execute(submission, wait=wait, signer=signer, client_fd=client_fd)
+            return self._runs.execute(submission, wait=wait, signer=signer, client_fd=client_fd, source=source)
         except ApiError as e:
             if e.run_id is not None:
                 self.settled(version)
             else:
-                self._discard(version)
+                self.discard(version)
             raise
         except ClientGone:  # its run is cancelled by that, and found when the version is looked at
             raise
         except BaseException:
-            self._discard(version)
+            self.discard(version)
             raise
 
-    def _discard(self, version: FunctionVersion) -> None:
+    def discard(self, version: FunctionVersion) -> None:
+        """Forget a version that is not built, and its function if it has no other."""
         try:
             self._store.discard(version.owner, version.name, version.version)
         except RecordsUnavailable:  # found later: its build is not known
@@ -150,6 +158,29 @@ class FunctionService:
         if found is None:
             raise unknown_function() if reference.version is None else self._unknown_version(owner, reference)
         return self.settled(found)
+
+    def newest(self, owner: str, name: str) -> dict[str, Any]:
+        """Return the object of a function's newest version, whether it is ready or not. Raises ApiError 404."""
+        found = self._store.newest(owner, name)
+        if found is None:
+            raise unknown_function()
+        found = self.settled(found)
+        return function_object(found, self.source(found))
+
+    def all_newest(self, owner: str) -> list[dict[str, Any]]:
+        """Return the objects of the newest versions of all functions of a key, without what they are made of."""
+        made: list[dict[str, Any]] = []
+        after, has_more = None, True
+        while has_more:
+            page = self._store.list(owner, limit=_PAGE, after=after)
+            newest = (self._store.newest(owner, found.name) for found in page.items)
+            made += (function_object(self.settled(found), None) for found in newest if found is not None)
+            after, has_more = (page.items[-1].name if page.items else None), page.has_more
+        return made
+
+    def built(self, deployment: Deployment) -> dict[str, Any]:
+        """Return the object of a version that was deployed just now, with its log."""
+        return function_object(self.settled(deployment.version), deployment.source)
 
     def source(self, version: FunctionVersion) -> bytes:
         """Return the code and files of a version, as they came."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from api.keys.authentication import Caller
+    from api.keys.service import IssuedKey
     from records.keys import StoredKey
 
 blueprint = Blueprint("keys", __name__)
@@ -48,22 +49,12 @@ def create_key() -> Response:
     201 the key, shown this once; 400; 403 self-service is off; 413; 429 too many of this address.
     """
     try:
-        limit_anonymous()
-        _require_self_service()
+        require_self_service()
         label = label_of(parsed(NewKeyIn, small_body()).label)
     except ApiError:
         drain(request, DRAIN_UNAUTHENTICATED_S)
         raise
-    decision = context().limiter.new_key(client())
-    g.rate_headers = decision.headers()
-    if not decision.allowed:
-        raise ApiError(
-            429,
-            f"This address may make {decision.limit} keys an hour; try again in {decision.retry_after} s.",
-            code="rate_limit_exceeded",
-            headers={"Retry-After": decision.retry_after},
-        )
-    made = keyring().make(SELF_SERVICE, client()[:64], label=label)
+    made = issue_self_service(label)
     stored = made.stored
     created_at = rfc3339(stored.created_at_ms)
     return answer(
@@ -131,6 +122,30 @@ def delete_key() -> Response:
     stored = _stored(require_caller(reading=False))
     keyring().revoke(stored.id, stored.id)
     return answer(KeyDeletedOut(id=stored.id, object="key", deleted=True))
+
+
+# -- for dialects too ------------------------------------------------------------------------------
+
+
+def require_self_service() -> None:
+    """Check that this client may ask for a key of its own. Raises ApiError 403 or 429."""
+    limit_anonymous()
+    if not context().settings.self_service:
+        raise ApiError(403, "Self-service keys are disabled: ask the operator for a key.", code="self_service_off")
+
+
+def issue_self_service(label: str = "") -> IssuedKey:
+    """Issue a key of the plan `free` to this client. Raises ApiError 429 for one too many of its address."""
+    decision = context().limiter.new_key(client())
+    g.rate_headers = decision.headers()
+    if not decision.allowed:
+        raise ApiError(
+            429,
+            f"This address may make {decision.limit} keys an hour; try again in {decision.retry_after} s.",
+            code="rate_limit_exceeded",
+            headers={"Retry-After": decision.retry_after},
+        )
+    return keyring().make(SELF_SERVICE, client()[:64], label=label)
 
 
 # -- for the admin calls too -----------------------------------------------------------------------
@@ -205,11 +220,6 @@ def is_key_id(text: str) -> bool:
 def answer(body: BaseModel, status: int = 200) -> Response:
     """Return a response with a body of that model."""
     return document_response(body.model_dump_json(by_alias=True).encode(), status)
-
-
-def _require_self_service() -> None:
-    if not context().settings.self_service:
-        raise ApiError(403, "Self-service keys are disabled: ask the operator for a key.", code="self_service_off")
 
 
 def _stored(caller: Caller) -> StoredKey:

@@ -22,9 +22,9 @@ ATTRIBUTE = "openapi_operation"
 Schema = dict[str, Any]
 #: The model of a body, or a schema where there is none.
 Body = type[BaseModel] | Schema
-#: Required credentials: none, a key (as bearer token, or as X-API-Key), the admin's token, a signed link, the
-#: token of the metrics.
-Auth = Literal["none", "key", "api_key", "admin", "link", "metrics"]
+#: Required credentials: none, a key (as bearer token, as X-API-Key or X-Runner-Api-Key, or in the query), the
+#: admin's token, a signed link, the token of the metrics.
+Auth = Literal["none", "key", "api_key", "runner_key", "query_key", "admin", "link", "metrics"]
 View = TypeVar("View", bound=Callable[..., Any])
 
 

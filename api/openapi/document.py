@@ -32,9 +32,13 @@ class Undeclared(Exception):
     """A route without an `@operation`. The message names it."""
 
 
-def document(app: Flask) -> dict[str, Any]:
-    """Return the specification of the application's routes. Raises Undeclared, or KeyError for an unknown code."""
-    routes = sorted(_routes(app), key=lambda route: (route[0], METHODS.index(route[1])))
+def document(app: Flask, tag: str | None = None) -> dict[str, Any]:
+    """Return the specification of the application's routes, or of those with that tag.
+
+    Raises Undeclared, or KeyError for an unknown code.
+    """
+    found = [route for route in _routes(app) if tag in (None, route[2].tag)]
+    routes = sorted(found, key=lambda route: (route[0], METHODS.index(route[1])))
     schemas = _Schemas([said for _, _, said, _ in routes])
     paths: dict[str, dict[str, Any]] = {}
     for path, method, said, view in routes:

@@ -33,6 +33,14 @@ TAGS = [
     {"name": "piston", "description": "Piston's API v2, for its clients: `/api/v2` and `/api/v2/piston`."},
     {"name": "runakode", "description": "runakode's API, for its clients: `/api` and `/health`."},
     {"name": "runtools", "description": "RunTools' API, for its clients: `/v1/execute` and `/v1/runtimes`."},
+    {
+        "name": "agent-coderunner",
+        "description": (
+            "agent-coderunner's API, for its clients: `/api/execute`, `/api/run`, `/api/sessions` and others, and "
+            "the same beneath `/v1/agent-coderunner`."
+        ),
+    },
+    {"name": "tinirun", "description": "tinirun's API, for its clients: `/api/code/run` and `/api/function`."},
     {"name": "service", "description": "Health, languages and documentation of the service. No token is needed."},
 ]
 
@@ -43,6 +51,18 @@ SECURITY: dict[str, Any] = {
         "in": "header",
         "name": "X-API-Key",
         "description": "A key, as other services take it.",
+    },
+    "runner_key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Runner-Api-Key",
+        "description": "A key, as tinirun takes it.",
+    },
+    "query_key": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "key",
+        "description": "A key in the address, for clients of agent-coderunner that can send no header.",
     },
     "admin": {"type": "http", "scheme": "bearer", "description": "`ADMIN_TOKEN` as the bearer token."},
     "metrics": {"type": "http", "scheme": "bearer", "description": "`METRICS_TOKEN`, if it is set."},

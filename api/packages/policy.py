@@ -54,7 +54,8 @@ class PackageRules:
         if self.mode == "approved":
             found = _within(index, found, self.patterns, "PACKAGES_FILE of this service does not permit it")
         if plan is not None and plan.package_patterns is not None:
-            reason = f"the plan of this key ({plan.name}) does not permit it"
+            permits = "does not permit it" if plan.package_patterns else "permits no packages"
+            reason = f"the plan of this key ({plan.name}) {permits}"
             found = _within(index, found, plan.package_patterns, reason)
         return found
 

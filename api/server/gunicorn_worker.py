@@ -137,13 +137,19 @@ class Worker(Loop):
                 api_key = value
             elif name == "X-FORWARDED-FOR":
                 forwarded.append(value)
-        authorization = authorization_of(authorization, api_key)
+        authorization = self._given(request, authorization, api_key)
         if authorization is not None:
             key = self._recognised(authorization)
             if key is not None:
                 return key, True
         remote = client[0] if isinstance(client, tuple) else None
         return client_address(remote, ",".join(forwarded) if self.trusted else None, self.trusted), False
+
+    def _given(self, request: Request, authorization: str | None, api_key: str | None) -> str | None:
+        """Return what a request says who it is from; None without a key."""
+        if authorization is None and api_key is None:
+            api_key = self.served.query_key(request.path, request.query)
+        return authorization_of(authorization, api_key)
 
     def _stranger_bytes(self, request: Request) -> int:
         return KEYLESS_BODY_BYTES if self.served.is_keyless(request.path) else UNAUTHENTICATED_BODY_BYTES
@@ -160,7 +166,7 @@ class Worker(Loop):
         hold(turn)
         try:
             headers = dict(conn.headers)
-            given = authorization_of(headers.get("AUTHORIZATION"), headers.get("X-API-KEY"))
+            given = self._given(conn.request, headers.get("AUTHORIZATION"), headers.get("X-API-KEY"))
             address = conn.whose
             with suppress(ApiError):
                 if given is not None:

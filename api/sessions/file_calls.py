@@ -18,6 +18,8 @@ from api.openapi.decorator import Query
 from api.sessions.worker_calls import not_refused, reached
 from config.clock import rfc3339
 from protocol.result import Refusal
+from storage import download, media_types
+from storage.names import FileName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,6 +103,28 @@ class Sending:
     def close(self) -> None:
         """Give the content up."""
         self._held.close()
+
+
+def attachment_headers(path: bytes, length: int) -> dict[str, str]:
+    """Return the headers of an answer of so many bytes of a file."""
+    name = FileName.of(path.decode("utf-8", "replace")).name
+    about = {"Accept-Ranges": "bytes", "Content-Length": str(length)}
+    return download.headers(name, media_types.media_type(name, b"")) | about
+
+
+def send_whole(session_id: str, caller: Caller, path: bytes) -> Response:
+    """Return the answer to a GET or HEAD of a file. Raises ApiError."""
+    is_head = request.method == "HEAD"
+    sending = Sending(session_id, caller, "read", [path, b"0", b"0" if is_head else b""])
+    size = sending.entry["size"]
+    headers = attachment_headers(path, size)
+    if not is_head:
+        return sending.response(200, headers, size)
+    sending.close()
+    response = Response(b"", 200, headers)
+    response.automatically_set_content_length = False
+    response.headers["Content-Length"] = str(size)
+    return response
 
 
 def exactly(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:

@@ -20,11 +20,13 @@ from api.sessions.file_calls import (
     WHERE,
     Sending,
     answer,
+    attachment_headers,
     entry_object,
     file_query,
     flag,
     operate,
     receive,
+    send_whole,
 )
 from api.sessions.requests import (
     ChmodIn,
@@ -39,8 +41,7 @@ from api.sessions.requests import (
     parse_query,
 )
 from api.sessions.routes import INSIDE, PATH, opened
-from storage import download, media_types, ranges
-from storage.names import FileName
+from storage import ranges
 from storage.ranges import RangeNotSatisfiable
 
 if TYPE_CHECKING:
@@ -70,25 +71,13 @@ def read_session_file(session_id: str) -> Response:
     """Send the bytes of a file, or one range of them."""
     path = parse_path(parse_query(file_query(), "path"))
     caller = opened(session_id)
-    is_head = request.method == "HEAD"
-    span = None if is_head else _span(session_id, caller, path)
-    name = FileName.of(path.decode("utf-8", "replace")).name
-    headers = download.headers(name, media_types.media_type(name, b"")) | {"Accept-Ranges": "bytes"}
-    offset, length = (b"0", b"0") if is_head else (b"0", b"")
-    if span is not None:
-        offset, length = b"%d" % span.offset, b"%d" % span.length
-    sending = Sending(session_id, caller, "read", [path, offset, length])
-    size = sending.entry["size"]
-    headers["Content-Length"] = str(size if span is None else span.length)
-    if is_head:
-        sending.close()
-        response = Response(b"", 200, headers)
-        response.automatically_set_content_length = False
-        response.headers["Content-Length"] = str(size)
-        return response
+    span = None if request.method == "HEAD" else _span(session_id, caller, path)
     if span is None:
-        return sending.response(200, headers, size)
-    return sending.response(206, headers | {"Content-Range": span.content_range(size)}, span.length)
+        return send_whole(session_id, caller, path)
+    sending = Sending(session_id, caller, "read", [path, b"%d" % span.offset, b"%d" % span.length])
+    size = sending.entry["size"]
+    headers = attachment_headers(path, span.length) | {"Content-Range": span.content_range(size)}
+    return sending.response(206, headers, span.length)
 
 
 @blueprint.put("/v1/sessions/<session_id>/files")

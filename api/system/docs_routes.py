@@ -19,6 +19,8 @@ from api.system.unknown_path import path_not_found
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
+    from flask import Flask
+
 blueprint = Blueprint("docs", __name__)
 
 #: Swagger UI sets styles on elements by script only, which a policy without 'unsafe-inline' allows.
@@ -57,22 +59,38 @@ _HTML = "text/html; charset=utf-8"
 )
 def specification() -> Response:
     """Return the OpenAPI document of this service."""
-    known = current_app.extensions
-    if EXTENSION not in known:
-        known[EXTENSION] = orjson.dumps(document(current_app), option=orjson.OPT_APPEND_NEWLINE)
-    return _cached(known[EXTENSION], JSON)
+    return docs_specification(current_app)
 
 
 @blueprint.get("/docs")
 @operation("A page that shows it", tag=HIDDEN, auth=("none",), answers={200: Answer("HTML.", {"text/html": {}})})
 def page() -> Response:
     """Return the page of Swagger UI for the specification."""
-    return _cached(_own("docs.html"), _HTML)
+    return docs_page()
 
 
 @blueprint.get("/docs/<name>")
 @operation("A file of the page", tag=HIDDEN, auth=("none",), path={"name": ""}, answers={200: Answer("A file.")})
 def asset(name: str) -> Response:
+    """Return a file of the page; 404 for any other name."""
+    return docs_asset(name)
+
+
+def docs_specification(app: Flask, tag: str | None = None) -> Response:
+    """Return the OpenAPI document of an application, or of its routes with that tag."""
+    name = EXTENSION if tag is None else f"{EXTENSION}.{tag}"
+    known = app.extensions
+    if name not in known:
+        known[name] = orjson.dumps(document(app, tag), option=orjson.OPT_APPEND_NEWLINE)
+    return _cached(known[name], JSON)
+
+
+def docs_page() -> Response:
+    """Return the page for the specification that stands beside it."""
+    return _cached(_own("docs.html"), _HTML)
+
+
+def docs_asset(name: str) -> Response:
     """Return a file of the page; 404 for any other name."""
     if name not in _ASSETS:
         raise path_not_found()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from records.page import Order
     from records.sql.database import Database
     from records.sql.files import SqlFiles
+    from records.sql.prepared import Prepared
 
 _HEAD = (
     table.c.seq, functions.c.owner, functions.c.id, table.c.version, table.c.language, table.c.state,
@@ -46,6 +47,7 @@ _BUILDING = table.c.state == "building"
 #: The newest ready version first, then the newest.
 _BEST_FIRST = (case((table.c.state == "ready", 0), else_=1), table.c.version.desc())
 _GET = select(*_WHOLE).select_from(_JOINED).where(*_NAMED, _LIVE).order_by(*_BEST_FIRST).limit(1)
+_GET_NEWEST = select(*_WHOLE).select_from(_JOINED).where(*_NAMED, _LIVE).order_by(table.c.version.desc()).limit(1)
 _GET_ONE = select(*_WHOLE).select_from(_JOINED).where(*_NAMED, _LIVE, table.c.version == bindparam("numbered"))
 _BLOBS = select(blobs.c.version_seq, blobs.c.part, blobs.c.area, blobs.c.sha256, blobs.c.size)
 _FIND = select(functions.c.seq, functions.c.last_version, functions.c.deleted_at_ms).where(*_NAMED)
@@ -76,6 +78,7 @@ class SqlFunctions:
         self._insert = database.insert(functions).on_conflict_do_nothing()
         # On the path of every call.
         self._get = database.prepare(_GET)
+        self._get_newest = database.prepare(_GET_NEWEST)
         self._get_one = database.prepare(_GET_ONE)
         self._blobs = database.prepare(_BLOBS.where(blobs.c.version_seq == bindparam("of_version")))
 
@@ -178,11 +181,16 @@ class SqlFunctions:
 
     def get(self, owner: str, name: str, version: int | None = None) -> FunctionVersion | None:
         """See `FunctionStore.get`."""
-        statement = self._get if version is None else self._get_one
-        asked: dict[str, Any] = {"of": owner, "named": name}
-        if version is not None:
-            asked["numbered"] = version
+        named = {"of": owner, "named": name}
+        if version is None:
+            return self._one(self._get, named)
+        return self._one(self._get_one, named | {"numbered": version})
 
+    def newest(self, owner: str, name: str) -> FunctionVersion | None:
+        """See `FunctionStore.newest`."""
+        return self._one(self._get_newest, {"of": owner, "named": name})
+
+    def _one(self, statement: Prepared, asked: dict[str, Any]) -> FunctionVersion | None:
         def work(connection: Connection) -> FunctionVersion | None:
             row = statement(connection, asked).first()
             if row is None:

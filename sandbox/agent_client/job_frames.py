@@ -50,6 +50,9 @@ class Inputs(Protocol):
     def open_input(self, item: JobInput) -> Content:
         """Open the bytes of an input; they are checked while they are read. Raises StorageError."""
 
+    def program(self, item: JobInput) -> Iterator[bytes]:
+        """Yield the bytes of the input that is the program; they are checked. Raises StorageError."""
+
 
 def job_frames(plan: ExecutionPlan, inputs: Inputs) -> Iterator[bytes]:
     """Yield the frames of the files and the job. COMPILE, or STDIN and GO, follow them.
@@ -62,16 +65,18 @@ def job_frames(plan: ExecutionPlan, inputs: Inputs) -> Iterator[bytes]:
     for path, content in plan.files:
         yield from frames.frames_of(frames.FILE, frames.MORE, path.encode(), content)
     for item in plan.inputs:
-        yield from _frames_of_input(item, inputs, is_program=item.path == plan.program)
+        if item.path == plan.program:
+            yield from _frames_of_input(item, inputs.program(item), EXECUTABLE)
+            continue
+        with inputs.open_input(item) as stored:
+            yield from _frames_of_input(item, stored)
     yield frame(frames.JOB, _job_payload(plan))
 
 
-def _frames_of_input(item: JobInput, inputs: Inputs, *, is_program: bool) -> Iterator[bytes]:
-    with inputs.open_input(item) as content:
-        head = [item.path.encode(), b"", *([EXECUTABLE] if is_program else [])]
-        yield frame(frames.FILE, pack(head))
-        for piece in content:
-            yield frame(frames.MORE, piece)
+def _frames_of_input(item: JobInput, content: Iterable[bytes], *mode: bytes) -> Iterator[bytes]:
+    yield frame(frames.FILE, pack([item.path.encode(), b"", *mode]))
+    for piece in content:
+        yield frame(frames.MORE, piece)
 
 
 def _job_fields(plan: ExecutionPlan) -> dict[str, Any]:

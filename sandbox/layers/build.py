@@ -12,6 +12,7 @@ from protocol.network import NetworkAccess, proxy_environment
 from protocol.packages import PackagesFailed
 from sandbox.engines import EngineError
 from sandbox.frames import ProtocolError
+from sandbox.layers.credentials import Credentials
 from sandbox.layers.facts import LockedPackage
 from sandbox.layers.parser import LayerParser
 from sandbox.layers.places import PLACES
@@ -85,7 +86,7 @@ class LayerBuild:
         self._stream = stream
         self._relay = relay
         self._index = registries.of(order.ecosystem)
-        self._output = StepOutput(on_output)
+        self._output = StepOutput(on_output, Credentials(self._index))
         self._deadline = deadline
 
     def run(self, place: Path, sources: list[SourceBuild]) -> BuiltLayer | SourceBuild:

@@ -25,6 +25,7 @@ class LayerFacts:
 
     `key` built it and is charged for it. `is_shared` is true only if every file's hash is the registry's own and
     nothing of a package was executed. `users` are the keys that have used it. Times are seconds since 1970.
+    `stored_as` is the name of the object in S3 that it was fetched from; empty if it was built here.
     """
 
     id: str
@@ -39,6 +40,7 @@ class LayerFacts:
     is_shared: bool
     created_at: float
     users: tuple[str, ...]
+    stored_as: str = ""
 
     def answers(self, key: str, image: str, request: tuple[str, ...]) -> bool:
         """Tell whether it is what the key asks for, and may be used by the key."""

@@ -14,12 +14,14 @@ from sandbox.engines import EngineError
 from sandbox.layers.build import BuildOrder
 from sandbox.layers.builds import BuildName, BuildTooLate
 from sandbox.layers.facts import LayerFacts
+from sandbox.layers.places import PLACES
 from sandbox.layers.store import FILES, LayersFull
 from sandbox.run.package_layers import ReadyLayer
 
 if TYPE_CHECKING:
     from sandbox.images import Images
     from sandbox.languages import Catalogue, Language
+    from sandbox.layers.bucket import LayerBucket
     from sandbox.layers.builder import LayerBuilder
     from sandbox.layers.builds import LayerBuilds
     from sandbox.layers.resolutions import Resolutions
@@ -44,14 +46,17 @@ class LayerProvider:
         builds: LayerBuilds,
         builder: LayerBuilder,
         resolutions: Resolutions,
+        bucket: LayerBucket | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`bucket` has the layers of other workers, too; None without S3."""
         self._catalogue = catalogue
         self._images = images
         self._store = store
         self._builds = builds
         self._builder = builder
         self._resolutions = resolutions
+        self._bucket = bucket
         self._clock = clock
 
     @contextmanager
@@ -115,18 +120,69 @@ class LayerProvider:
     def _build(
         self, builder: Language, language: str, name: BuildName, tell: Callable[[str], None], deadline: float
     ) -> LayerFacts:
+        there = self._store.find(name.key, name.image, name.request)
+        if there is not None and there.is_fresh(self._clock()):
+            return there  # made for another key while this one waited for its turn
         ecosystem = ECOSYSTEMS[language]
         requests = parse_requests(ecosystem, name.request, most_bytes=MAX_BOUNDED_BYTES)
         is_pinned = all(request.version is not None for request in requests)
         locked = self._resolutions.find(name.key, name.image, name.request, is_pinned=is_pinned)
-        layer_id = new_id("lay")
-        place = self._store.make_place(layer_id)
+        order = BuildOrder(new_id("lay"), name.key, builder, ecosystem, name.request, locked)
+        found = self._fetched(order, language, name, deadline, is_pinned=is_pinned)
+        if found is None:
+            found = self._made(order, language, name, tell, deadline, is_pinned=is_pinned)
+            if self._bucket is not None:
+                self._bucket.offer(found)
+        self._resolutions.keep(name.key, name.image, name.request, found.packages, found.created_at)
+        return found
+
+    def _fetched(
+        self, order: BuildOrder, language: str, name: BuildName, deadline: float, *, is_pinned: bool
+    ) -> LayerFacts | None:
+        """Return the layer as another worker, or this one earlier, has stored it; None if it is to be built."""
+        if self._bucket is None:
+            return None
+        place = self._store.make_place(order.layer_id)
+        try:
+            found = self._bucket.fetch(
+                name,
+                language,
+                place,
+                places=PLACES[order.ecosystem],
+                locked=order.locked,
+                is_pinned=is_pinned,
+                deadline=deadline,
+            )
+            if found is not None:
+                self._store.add(found, place)
+        except FileExistsError:
+            # Fetched for another key at the same time: a shared layer has one id.
+            self._store.drop_place(place)
+            found = self._store.find(name.key, name.image, name.request)
+            return found if found is not None and found.is_fresh(self._clock()) else None
+        except BaseException:
+            self._store.drop_place(place)
+            raise
+        if found is None:
+            self._store.drop_place(place)
+        return found
+
+    def _made(
+        self,
+        order: BuildOrder,
+        language: str,
+        name: BuildName,
+        tell: Callable[[str], None],
+        deadline: float,
+        *,
+        is_pinned: bool,
+    ) -> LayerFacts:
+        place = self._store.make_place(order.layer_id)
         began = time.monotonic()
         try:
-            order = BuildOrder(layer_id, name.key, builder, ecosystem, name.request, locked)
             built = self._builder.build(order, place / FILES, tell, deadline)
             facts = LayerFacts(
-                id=layer_id,
+                id=order.layer_id,
                 key=name.key,
                 language=language,
                 image=name.image,
@@ -143,7 +199,6 @@ class LayerProvider:
         except BaseException:
             self._store.drop_place(place)
             raise
-        self._resolutions.keep(name.key, name.image, name.request, built.packages)
         seconds = round(time.monotonic() - began, 3)
-        log.info("a layer was built", extra={"layer": layer_id, "language": language, "seconds": seconds})
+        log.info("a layer was built", extra={"layer": facts.id, "language": language, "seconds": seconds})
         return facts

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from config.network_patterns import PatternInvalid, parse_pattern
+from sandbox.layers.credentials import Credentials
 
 #: The certificates that this host trusts: a registry may be a mirror with a certificate of its operator.
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -73,9 +74,11 @@ def _place_of(index: str) -> tuple[str, int]:
         url = urlsplit(index)
         port = url.port
     except ValueError as e:
-        raise RegistryUnusable(f"the registry's address {index!r} is no URL") from e
+        raise RegistryUnusable(f"the registry's address {Credentials(index).masked(index)!r} is no URL") from e
     if url.scheme not in PORTS or not url.hostname:
-        raise RegistryUnusable(f"the registry's address {index!r} is no http or https URL")
+        raise RegistryUnusable(
+            f"the registry's address {Credentials(index).masked(index)!r} is no http or https URL"
+        )
     host = url.hostname
     return f"[{host}]" if ":" in host else host, port or PORTS[url.scheme]
 

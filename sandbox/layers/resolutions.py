@@ -39,14 +39,20 @@ class Resolutions:
             return ()
         return packages if is_pinned or age < RESOLVED_AGAIN_S else ()
 
-    def keep(self, key: str, image: str, request: tuple[str, ...], packages: tuple[LockedPackage, ...]) -> None:
-        """Record the packages of a build. Raises OSError."""
+    def keep(
+        self,
+        key: str,
+        image: str,
+        request: tuple[str, ...],
+        packages: tuple[LockedPackage, ...],
+        resolved_at: float,
+    ) -> None:
+        """Record the packages of a build, resolved at a time in seconds since 1970. Raises OSError."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._path(key, image, request)
         new = path.with_suffix(".new")
         new.write_text(json.dumps([[one.name, one.version, one.sha256] for one in packages]), "utf-8")
-        now = self._clock()
-        os.utime(new, (now, now))
+        os.utime(new, (resolved_at, resolved_at))
         new.rename(path)
 
     def collect(self) -> int:

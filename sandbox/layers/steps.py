@@ -14,11 +14,14 @@ from sandbox.layers.facts import LockedPackage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sandbox.layers.credentials import Credentials
     from sandbox.sessions.channel import ProcessEnd, SessionChannel
 
 #: The most lines of output of a build that are passed on, and the characters of each.
 MAX_LINES = 2_000
 MAX_LINE_LENGTH = 500
+#: The bytes of a line that are read. It is longer than what is passed on, so that a masked password has its end.
+MAX_HELD_BYTES = 32 * MAX_LINE_LENGTH
 #: The last lines of a failed tool, for the message to its client.
 TAIL_LINES = 12
 MAX_PACKAGES = 10_000
@@ -56,10 +59,12 @@ def run_step(
 
 
 class StepOutput:
-    """The output of a tool as lines, without its escapes, within these bounds."""
+    """The output of a tool as lines, without its escapes, within these bounds: all that a client sees of it."""
 
-    def __init__(self, on_line: Callable[[str], None]) -> None:
+    def __init__(self, on_line: Callable[[str], None], credentials: Credentials) -> None:
+        """`credentials` are those of the registry, which no line has."""
         self._on_line = on_line
+        self._credentials = credentials
         self._held = b""
         self._count = 0
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -67,7 +72,7 @@ class StepOutput:
     def take(self, data: bytes) -> None:
         """Take the next bytes, however they are cut."""
         *lines, self._held = (self._held + data).split(b"\n")
-        self._held = self._held[: 4 * MAX_LINE_LENGTH]
+        self._held = self._held[:MAX_HELD_BYTES]
         for line in lines:
             self._line(line)
 
@@ -82,7 +87,9 @@ class StepOutput:
         return "\n".join(self._tail)
 
     def _line(self, line: bytes) -> None:
-        text = _ESCAPES.sub("", line.decode("utf-8", "replace")).rstrip()[:MAX_LINE_LENGTH]
+        text = _ESCAPES.sub("", line[:MAX_HELD_BYTES].decode("utf-8", "replace")).rstrip()
+        # Before it is cut: a part of a password could not be found.
+        text = self._credentials.masked(text)[:MAX_LINE_LENGTH]
         if not text:
             return
         self._tail.append(text)

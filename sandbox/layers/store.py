@@ -82,11 +82,15 @@ class LayerStore:
         shutil.rmtree(place, ignore_errors=True)
 
     def add(self, facts: LayerFacts, place: Path) -> None:
-        """Take a directory whose `files` are complete as the layer. Raises LayersFull."""
+        """Take a directory whose `files` are complete as the layer. Raises LayersFull; FileExistsError for a second
+        one with the id.
+        """
         self._make_room(facts)
         _write_facts(place, facts)
         with self._lock:
             path = self._path(facts.id)
+            if path.exists():
+                raise FileExistsError(f"there is a layer {facts.id}")
             place.rename(path)
             now = self._clock()
             os.utime(path, (now, now))
@@ -108,6 +112,10 @@ class LayerStore:
             yield path / FILES if self._is_used_now(layer_id, key, fd) else None
         finally:
             os.close(fd)
+
+    def used_since(self, moment: float) -> list[LayerFacts]:
+        """Return the layers that are in use, or were used after a time in seconds since 1970."""
+        return [facts for facts in self._copy() if self._last_use(facts) > moment or self._is_held(facts.id)]
 
     def collect(self) -> int:
         """Remove the least recently used until every bound is kept; the number removed."""
@@ -134,13 +142,26 @@ class LayerStore:
         return sum(facts.size for facts in self._copy() if key in (None, facts.key))
 
     def _oldest_first(self, key: str | None) -> list[LayerFacts]:
-        def last_use(facts: LayerFacts) -> float:
-            try:
-                return self._path(facts.id).stat().st_mtime
-            except FileNotFoundError:
-                return 0.0
+        return sorted((facts for facts in self._copy() if key in (None, facts.key)), key=self._last_use)
 
-        return sorted((facts for facts in self._copy() if key in (None, facts.key)), key=last_use)
+    def _last_use(self, facts: LayerFacts) -> float:
+        try:
+            return self._path(facts.id).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def _is_held(self, layer_id: str) -> bool:
+        try:
+            fd = os.open(self._path(layer_id), beneath.DIRECTORY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
 
     def _remove(self, layer_id: str) -> bool:
         """Remove a layer unless it is in use; whether it is gone."""

@@ -1,4 +1,4 @@
-"""Requests that mean harm, in the shapes of runakode and RunTools: each is a clear 4xx in the shape of that service."""
+"""Requests that mean harm, in the shapes of runakode, RunTools and tinirun: each is a clear 4xx in the shape of that service."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ def runtools(**fields):
 
 def runtools_files(files, **fields):
     return {"runtime": "python", "files": files, **fields}
+
+
+def tinirun(**fields):
+    return {"lang": "bash", "code": "echo hi", **fields}
 
 
 RUNAKODE = {
@@ -60,6 +64,59 @@ RUNTOOLS = {
     "nested too deep": DEEP,
     "an array": b"[]",
 }  # fmt: skip
+
+TINIRUN = {
+    **{f"lang {name[:20]!r}": tinirun(lang=name) for name in NAMES},
+    **{f"lang {value!r}": tinirun(lang=value) for value in WRONG},
+    **{f"code {value!r}": tinirun(code=value) for value in WRONG},
+    **{f"timeout {value!r}": tinirun(timeout=value) for value in ("60", True, [], 4, -1, 10**9, 2**63, 2**64, 5.5)},
+    **{f"memory {value!r}": tinirun(mem_limit_mb=value) for value in ("1", True, [], 0, -1, 2**63, 1.5)},
+    **{f"cpus {value!r}": tinirun(cpu_limit=value) for value in ("1", True, [], 0, -1, 1e308, 2**64)},
+    **{f"files {value!r}": tinirun(files=value) for value in ("x", 1, [1], [{}], {"a": ""}, [["a", "b"]])},
+    **{
+        f"path {path[:20]!r}": tinirun(files=[{"path": path, "content": ""}])
+        for path in ("../x", "/etc/passwd", "a/../../x", "", ".", "a//b", "a\x00b", "x" * 300, "a/" * 600 + "b", "Dockerfile")
+    },
+    **{f"content {text!r}": tinirun(files=[{"path": "a", "content": text}]) for text in ("%", "a", "=", "YQ==\n!", "é")},
+    "the same name twice": tinirun(files=[{"path": "a", "content": ""}, {"path": "a", "content": ""}]),
+    "a file where a directory is": tinirun(files=[{"path": "a", "content": ""}, {"path": "a/b", "content": ""}]),
+    "too many files": tinirun(files=[{"path": f"f{number}", "content": ""} for number in range(51)]),
+    **{
+        f"dependency {text[:20]!r}": tinirun(dependencies=[text])
+        for text in ("-r/etc/passwd", "--index-url=http://x", "a;id", "$(id)", "`id`", "a\nb", "../x", "git+https://x/y", "http://x", "x" * 300, "a b\x00", "")
+    },
+    "too many dependencies": tinirun(dependencies=[f"a{number}" for number in range(300)]),
+    "source too long": tinirun(code="x" * ((1 << 20) + 1)),
+    "a lone surrogate": b'{"lang":"bash","code":"\\ud800"}',
+    "nested too deep": b'{"lang":"bash","files":' * 2_000,
+    "an array": b"[]",
+    "not UTF-8": b"\xff\xfe",
+}  # fmt: skip
+CREATED = {
+    **{
+        f"name {name[:20]!r}": {"name": name, "language": "python"}
+        for name in (*NAMES[:1], *NAMES[2:], "", "a1", "x" * 51, "\u202e")
+    },
+    **{f"name {value!r}": {"name": value, "language": "python"} for value in WRONG},
+    **{f"language {value!r}": {"name": "a", "language": value} for value in (*WRONG, *NAMES[:3])},
+    "nested too deep": b'{"name":' * 2_000,
+    "an array": b"[]",
+}
+UPDATED = {
+    **{f"code {value!r}": {"code": value} for value in WRONG},
+    **{f"description {value!r}": {"code": "", "description": value} for value in (1, [], {}, "x" * 100_000)},
+    **{
+        f"dependencies {value!r}": {"code": "", "dependencies": value}
+        for value in ("a", 1, [1], [None], ["$(id)"], ["-e ."])
+    },
+    "source too long": {"code": "x" * (17 << 20)},
+}
+CALLED = {
+    **{f"input {value!r}": {"input": value} for value in WRONG},
+    "input too long": {"input": "x" * ((1 << 20) + 1)},
+    **{f"timeout {value!r}": {"input": "", "timeout": value} for value in ("60", True, 4, 301, 2**63)},
+    "nested too deep": b'{"input":' * 2_000,
+}
 
 #: Of RunTools' sandboxes.
 SANDBOXES = {
@@ -145,6 +202,65 @@ def test_names_of_sandboxes(service, sandbox, name):
         assert reply.status in (400, 404, 405), reply.raw[:300]
         assert not TELLTALE.search(reply.raw.decode(errors="replace")), reply.raw[:300]
     assert service.get(f"/v1/sandboxes/{sandbox}").body["data"]["status"] == "running"
+
+
+@pytest.mark.parametrize("name", TINIRUN)
+def test_tinirun(service, name):
+    check_tinirun(send(service, "/api/code/run", TINIRUN[name]))
+
+
+@pytest.mark.parametrize("name", CREATED)
+def test_new_functions_of_tinirun(service, name):
+    check_tinirun(send(service, "/api/function", CREATED[name]))
+
+
+@pytest.fixture(scope="module")
+def function(service):
+    body, headers = {"name": "of-the-suite", "language": "bash"}, {"Accept": "text/event-stream"}
+    made = service.post("/api/function", json=body, headers=headers)
+    assert made.status == 200, made.raw
+    yield "/api/function/of-the-suite"
+    service.request("DELETE", "/v1/functions/of-the-suite")
+
+
+@pytest.mark.parametrize("name", UPDATED)
+def test_changed_functions_of_tinirun(service, function, name):
+    check_tinirun(send(service, function, UPDATED[name]))
+
+
+@pytest.mark.parametrize("name", CALLED)
+@pytest.mark.parametrize("path", ["/run", "/run/stream"])
+def test_called_functions_of_tinirun(service, function, path, name):
+    check_tinirun(send(service, function + path, CALLED[name]))
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "%2e%2e", "%00", "x" * 5000, "%ff", "of-the-suite%2f", "*", "'--", "of-the-suite@1"]
+)
+def test_names_of_functions_of_tinirun(service, function, name):
+    """None of them is one, and none of them changes one."""
+    for method, path, body in (
+        ("GET", "/detail", None),
+        ("POST", "", b'{"code":"1"}'),
+        ("POST", "/run", b'{"input":""}'),
+    ):
+        reply = service.request(method, f"/api/function/{name}{path}", body, {"Content-Type": "application/json"})
+        assert reply.status in (400, 404, 405), reply.raw[:300]
+        assert not TELLTALE.search(reply.raw.decode(errors="replace")), reply.raw[:300]
+    assert service.get(f"{function}/info").body["version"] == "1"
+
+
+def check_tinirun(reply):
+    """A clear 4xx: a message in JSON, or a text about packages."""
+    assert reply.status in (400, 413), (reply.status, reply.raw[:300])
+    if reply.headers["content-type"] == "application/json":
+        assert list(reply.body) == ["message"]
+        message = reply.body["message"]
+    else:
+        message = reply.raw.decode()
+        assert message.startswith("dependencies.0: "), message
+    assert 0 < len(message) < 300
+    assert not TELLTALE.search(message.replace("Dockerfile", "")), message
 
 
 def check_refusal(reply):

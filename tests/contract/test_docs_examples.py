@@ -1,4 +1,4 @@
-"""The commands in quick start, API guide and functions do what stands below them, in the order in which they stand."""
+"""The commands in quick start, API guide, functions and tinirun do what stands below them, in the order in which they stand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,16 @@ def pattern(answer):
     return ".*".join(re.escape(part) for part in answer.strip().split("…"))
 
 
-@pytest.mark.parametrize(("document", "least"), [("quick-start.md", 5), ("api-guide.md", 11), ("functions.md", 7)])
+@pytest.mark.parametrize(
+    ("document", "least"),
+    [
+        ("quick-start.md", 5),
+        ("api-guide.md", 11),
+        ("functions.md", 7),
+        ("dialects-agent-coderunner.md", 4),
+        ("dialects-tinirun.md", 2),
+    ],
+)
 def test_the_commands_answer_as_they_say(service, document, least, tmp_path):
     found = blocks(document)
     assert len(found) >= least

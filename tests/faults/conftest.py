@@ -7,6 +7,8 @@ next tests of the module that want the same settings.
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +121,13 @@ def shared_service(_module_service):
     except BaseException:
         _module_service.stop()
         raise
+
+
+@pytest.fixture(scope="module")
+def setuptools_wheel(tmp_path_factory):
+    """The wheel that builds of source packages need, from this machine's own index."""
+    folder = tmp_path_factory.mktemp("setuptools")
+    argv = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
+    subprocess.run([*argv, "setuptools==80.9.0"], check=True)
+    (file,) = folder.iterdir()
+    return file.name, file.read_bytes()

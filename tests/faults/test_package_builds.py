@@ -25,6 +25,18 @@ from setuptools import setup
 setup(name={name!r}, version="1.0", py_modules=[{module!r}])
 """
 
+#: Scripts of an npm package, each of which would leave a file; npm adds one of its own for a binding.gyp.
+HOOKS = {
+    name: f"touch /work/layer/{name}; touch {name}"
+    for name in ("preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare", "postprepare")
+}
+RAN = """
+const fs = require('fs')
+const left = [...fs.readdirSync(__dirname), ...fs.readdirSync('/opt/packages')]
+module.exports = left.filter((name) => !['index.js', 'package.json', 'binding.gyp', 'node_modules'].includes(name))
+"""
+NEEDS = {"hooked": "1", "left": "^1.0.0"}
+
 
 def source(name, act, module=None):
     """Return a source package that does something while it is built, and has a module with its findings."""
@@ -38,19 +50,6 @@ def source(name, act, module=None):
             "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
         },
     )
-
-
-@pytest.fixture(scope="module")
-def setuptools_wheel(tmp_path_factory):
-    """The wheel that builds of source packages need, from this machine's own index."""
-    import subprocess
-    import sys
-
-    folder = tmp_path_factory.mktemp("setuptools")
-    argv = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
-    subprocess.run([*argv, "setuptools==80.9.0"], check=True)
-    (file,) = folder.iterdir()
-    return file.name, file.read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +69,8 @@ def shop(service, setuptools_wheel):
         registry.npm(
             npm_package("left", "1.0.0", {"index.js": "module.exports = (a) => a + '!'\n"}),
             npm_package("left", "2.0.0", {"index.js": "module.exports = (a) => a + '?'\n"}),
-            npm_package(
-                "hooked",
-                "1.0.0",
-                {"index.js": "module.exports = require('fs').existsSync(__dirname + '/ran')\n"},
-                scripts={"postinstall": "touch ran"},
-                dependencies={"left": "^1.0.0"},
-            ),
+            npm_package("hooked", "1.0.0", {"index.js": RAN, "binding.gyp": "{}"}, scripts=HOOKS),
+            npm_package("user", "1.0.0", {"index.js": "module.exports = require('hooked')\n"}, dependencies=NEEDS),
         )
         state = new_state()
         own = OwnService(
@@ -204,16 +198,27 @@ def test_a_function_has_its_packages(shop):
 # -- node ------------------------------------------------------------------------------------------
 
 
-def test_an_npm_package_is_there_and_its_scripts_do_not_run(shop):
+def test_an_npm_package_is_there(shop):
     code = "import left from 'left'; import {createRequire} from 'module';"
-    run = shop.ran("console.log(require('hooked'), require('left')('a'))", ["hooked"], "node")
-    assert run["stdout"] == "false a!\n", run
     run = shop.ran(f"{code} console.log(left('b'))", ["left"], "node")
     assert run["stdout"] == "b?\n", run
     layer = shop.service.get(f"/v1/layers/{run['layer']}").body
     assert [(one["name"], one["version"]) for one in layer["packages"]] == [("left", "2.0.0")]
     run = shop.ran("console.log(require('left')('c'))", ["left@1.0.0"], "node")
     assert run["stdout"] == "c!\n", run
+
+
+@pytest.mark.parametrize("package", ["hooked", "user"])
+def test_scripts_of_npm_packages_do_not_run_and_are_named(shop, package):
+    """Neither those of a package that is asked for, nor those of one that it needs."""
+    code = f"console.log(JSON.stringify(require('{package}')))"
+    events = shop.service.stream("node", code, packages=[package])
+    said = [event["data"]["output"] for event in events if event["event"] == "info" and "output" in event["data"]]
+    assert "installation scripts are not run: hooked" in said, events
+    run = shop.ran(code, [package], "node")
+    assert run["stdout"] == "[]\n", run
+    other = shop.ran(code, [package], "node", token=shop.service.other_token)
+    assert other["layer"] == run["layer"], "nothing was executed, so the layer serves every key"
 
 
 # -- what cannot be had ----------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import threading
 import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 
 def wheel(name, version, files, requires=()):
@@ -83,22 +84,50 @@ def _url_hash(content):
 class PackageRegistry:
     """An HTTP server on this machine with the files that a test has given it; `asked` are the paths it was asked."""
 
-    def __init__(self, port):
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, port, user_info="", address="127.0.0.1"):
+        """`user_info` is `user:password`, percent-encoded; without it the server answers everybody."""
+        self.url = f"http://{address}:{port}"
+        self.user_info = user_info
         self.asked = []
         self._answers = {}
 
     @property
     def pypi_url(self):
-        return f"{self.url}/simple/"
+        return f"{self._address}/simple/"
 
     @property
     def npm_url(self):
-        return f"{self.url}/npm/"
+        return f"{self._address}/npm/"
+
+    @property
+    def goproxy(self):
+        return f"{self._address}/go"
 
     @property
     def cargo_index(self):
-        return f"sparse+{self.url}/crates/"
+        return f"sparse+{self._address}/crates/"
+
+    @property
+    def _address(self):
+        return self.url.replace("://", f"://{self.user_info}@") if self.user_info else self.url
+
+    def permits(self, header):
+        """Tell whether an Authorization header has the password."""
+        wanted = base64.b64encode(unquote(self.user_info).encode()).decode()
+        return not self.user_info or header == f"Basic {wanted}"
+
+    def go(self, module, version, files):
+        """Offer a Go module."""
+        base = f"/go/{module}/@v"
+        mod = f"module {module}\n\ngo 1.24\n"
+        made = io.BytesIO()
+        with zipfile.ZipFile(made, "w") as archive:
+            for path, text in {"go.mod": mod, **files}.items():
+                archive.writestr(f"{module}@{version}/{path}", text)
+        self._answers[f"{base}/list"] = "text/plain", f"{version}\n".encode()
+        self._offer_json(f"{base}/{version}.info", {"Version": version, "Time": "2024-01-01T00:00:00Z"})
+        self._answers[f"{base}/{version}.mod"] = "text/plain", mod.encode()
+        self._answers[f"{base}/{version}.zip"] = "application/zip", made.getvalue()
 
     def cargo(self, *crates):
         """Offer crates, as `crate` makes them. The downloads have another host name than the index, as is usual."""
@@ -152,13 +181,19 @@ class PackageRegistry:
 
 
 @contextmanager
-def package_registry():
-    """Serve a registry while the context lasts."""
+def package_registry(user_info="", address="127.0.0.1"):
+    """Serve a registry while the context lasts; `user_info` is `user:password`, if it wants one."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self):
+            if not registry.permits(self.headers.get("Authorization")):
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="packages"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             found = registry.answer(self.path)
             kind, content = found or ("text/plain", b"not here")
             self.send_response(200 if found else 404)
@@ -170,8 +205,8 @@ def package_registry():
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        registry = PackageRegistry(server.server_port)
+    with ThreadingHTTPServer((address, 0), Handler) as server:
+        registry = PackageRegistry(server.server_port, user_info, address)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield registry
         server.shutdown()

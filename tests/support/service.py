@@ -43,7 +43,7 @@ class Reply:
 def _is_own(path: str) -> bool:
     """Return whether a path is of this API; other services' paths are answered byte for byte as they do."""
     return path.startswith("/v1/") and not path.startswith(
-        ("/v1/execute", "/v1/runtimes", "/v1/models", "/v1/sandboxes")
+        ("/v1/execute", "/v1/runtimes", "/v1/models", "/v1/sandboxes", "/v1/agent-coderunner")
     )
 
 

@@ -110,7 +110,8 @@ def test_the_plan_of_a_key_narrows_what_the_service_permits(load, plan):
     assert rules.permit("python", ["numpy"], narrow) == ("numpy<2,<3,>=1.20",)
     assert refused(rules, "python", "requests", plan=narrow)[2].startswith("packages.0: the plan of this key (p)")
     assert refused(rules, "node", "lodash", plan=narrow)[0] == "package_not_allowed"
-    assert refused(rules, "rust", "serde", plan=plan("package_patterns = {}\n"))[0] == "package_not_allowed"
+    message = refused(rules, "rust", "serde", plan=plan("package_patterns = {}\n"))[2]
+    assert message == "packages.0: the plan of this key (p) permits no packages"
     assert rules.permit("rust", ["serde"], plan("")) == ("serde@*",)
     assert PackageRules("any").permit("python", ["numpy"], narrow) == ("numpy<2",)
     assert refused(PackageRules("off"), "python", "numpy", plan=narrow)[1] == "packages.0"
@@ -150,3 +151,11 @@ def test_a_wrong_pattern_of_a_plan_is_refused_by_its_key(plan):
         plan('[p.package_patterns]\npip = [""]\n')
     with pytest.raises(SettingsError, match=r"p\.package_patterns"):
         plan("package_patterns = [1]\n")
+
+
+def test_keys_that_anybody_may_have_get_no_packages_by_default():
+    plans = load_plans(Settings())
+    for name in ("free", "anonymous"):
+        for rules in (PackageRules("any"), PackageRules("approved", plans.get("free").package_patterns)):
+            assert refused(rules, "python", "requests", plan=plans.get(name))[0] == "package_not_allowed"
+    assert PackageRules("any").permit("python", ["requests"], plans.get("pro")) == ("requests",)

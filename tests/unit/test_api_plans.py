@@ -40,6 +40,8 @@ def test_the_shipped_plans_are_what_the_documents_promise():
     assert (free.reads.burst, free.reads.rate) == (100, pytest.approx(100 / 60))
     assert all(free.ceiling(name) <= rule.ceiling for name, rule in LIMIT_RULES.items())
     assert set(plans) == {"anonymous", "free", "pro", "unlimited"}
+    no_packages = {name for name in plans if plans.get(name).package_patterns == ()}
+    assert no_packages == {"anonymous", "free"}, "a build takes more than their runs may"
 
 
 def test_everything_that_a_plan_may_say(load):
@@ -158,6 +160,7 @@ def test_the_example_has_the_tiers_of_runtools():
     plans = load_plans(Settings(plans_file=EXAMPLE, self_service_keys=True))
     tiers = {name: (plans.get(name).runs, plans.get(name).period) for name in plans if name != "anonymous"}
     assert tiers == {"free": (1_000, "month"), "pro": (50_000, "month"), "team": (500_000, "month")}
+    assert {name for name in plans if plans.get(name).package_patterns == ()} == {"free", "anonymous"}
     anonymous = plans.get("anonymous")
     assert (anonymous.runs, anonymous.bucket.burst) == (None, 10)
     assert anonymous.bucket.rate * 60 == pytest.approx(10)

@@ -59,6 +59,12 @@ def test_other_peoples_tokens_are_masked_by_where_they_stand(said):
     assert line["message"] == f"Authorization: Bearer {MASK}, GET /f?token={MASK}&x=1"
 
 
+def test_a_key_in_a_query_is_masked(said):
+    logging.getLogger("x").info("GET /api/run/python?key=zzz.y&a=1 then ?a=1&KEY=zzz monkey=shown")
+    (line,) = said()
+    assert line["message"] == f"GET /api/run/python?key={MASK}&a=1 then ?a=1&KEY={MASK} monkey=shown"
+
+
 def test_credentials_and_signatures_of_s3_are_masked(said):
     link = "GET /b/k?X-Amz-Expires=60&X-Amz-Security-Token=abc%2F&X-Amz-Signature=0123abc HTTP"
     logging.getLogger("x").info("%s with s3-credential", link)

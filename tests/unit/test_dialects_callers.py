@@ -22,15 +22,25 @@ class Dialect:
         sent = {"Content-Type": "application/json"} | {
             name.replace("_", "-"): value for name, value in headers.items()
         }
-        return api.client.post(
+        reply = api.client.post(
             self.path, data=json.dumps(self.body), headers=sent, environ_base={"REMOTE_ADDR": address}
         )
+        reply.get_data()  # a stream to its end
+        return reply
 
 
 PISTON = Dialect("/api/v2/execute", {"language": "python", "version": "*", "files": [{"content": "1"}]})
 RUNAKODE = Dialect("/api", {"language": "python", "source_code": "1"})
 RUNTOOLS = Dialect("/v1/execute", {"runtime": "python", "code": "1"})
-DIALECTS = {"piston": PISTON, "runakode": RUNAKODE, "runtools": RUNTOOLS}
+TINIRUN = Dialect("/api/code/run", {"lang": "python", "code": "1"})
+AGENT_CODERUNNER = Dialect("/api/execute", {"language": "python", "code": "1"})
+DIALECTS = {
+    "piston": PISTON,
+    "runakode": RUNAKODE,
+    "runtools": RUNTOOLS,
+    "agent-coderunner": AGENT_CODERUNNER,
+    "tinirun": TINIRUN,
+}
 
 
 def check_shape(dialect, reply):
@@ -43,6 +53,10 @@ def check_shape(dialect, reply):
         assert list(reply.json) == ["error"]
         assert list(reply.json["error"]) == ["code", "message", "requestId"]
         assert reply.json["error"]["requestId"] == reply.headers["x-request-id"]
+    elif dialect is TINIRUN and reply.status_code == 401:
+        assert (reply.content_type, reply.text) == ("text/plain; charset=utf-8", "Unauthorized")
+    elif dialect is AGENT_CODERUNNER:
+        assert list(reply.json) == ["error", "message"]
     else:
         assert list(reply.json) == ["message"]
 
@@ -105,10 +119,41 @@ def test_a_key_in_either_header_has_the_history_of_the_key(dialect, closed, head
     assert reply.status_code == 200, reply.text
     job = api.worker.jobs[0]
     assert job.key == key["id"]
-    # Piston's answers never have files.
-    assert ("max_artifact_files" in job.limits) is (dialect is PISTON)
+    # The answers of these never have files.
+    assert ("max_artifact_files" in job.limits) is (dialect in (PISTON, AGENT_CODERUNNER, TINIRUN))
     assert api.get(job.run_id, token=key["key"]).json["status"] == "succeeded"
     assert dialect.send(api, **{header: value[:-1] + "!"}).status_code == 401
+
+
+def test_tinirun_has_a_header_of_its_own(closed):
+    key = stored_key(closed)
+    assert TINIRUN.send(closed, X_Runner_Api_Key=key["key"]).status_code == 200
+    assert closed.worker.jobs[0].key == key["id"]
+    for wrong in ("", "no", f"{key['key']}x", "\u00e9"):
+        reply = TINIRUN.send(closed, X_Runner_Api_Key=wrong)
+        assert reply.status_code == 401
+        check_shape(TINIRUN, reply)
+    # A wrong key is not saved by a right one elsewhere.
+    assert TINIRUN.send(closed, X_Runner_Api_Key="no", Authorization="Bearer tok").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/function"),
+        ("POST", "/api/function"),
+        ("GET", "/api/function/f/info"),
+        ("GET", "/api/function/f/detail"),
+        ("POST", "/api/function/f"),
+        ("POST", "/api/function/f/run"),
+        ("POST", "/api/function/f/run/stream"),
+    ],
+)
+def test_the_functions_of_tinirun_need_a_key_where_programs_do_not(make_api, method, path):
+    api = make_api(self_service_keys=True)
+    reply = api.client.open(path, method=method, json={})
+    assert (reply.status_code, reply.text) == (401, "Unauthorized")
+    assert TINIRUN.send(api).status_code == 200
 
 
 def test_without_a_key_ten_a_minute_of_an_address(dialect, make_api):
@@ -188,14 +233,14 @@ def test_a_plans_file_without_anonymous_serves_no_such_requests(make_api, tmp_pa
     plans = tmp_path / "plans.toml"
     plans.write_text("[free]\nrate_per_minute = 60\nburst = 5\n")
     api = make_api(self_service_keys=True, plans_file=plans)
-    assert [one.send(api).status_code for one in DIALECTS.values()] == [401] * 3
+    assert [one.send(api).status_code for one in DIALECTS.values()] == [401] * len(DIALECTS)
 
 
 def test_where_a_program_may_come_without_a_key(make_api):
     served = make_api(self_service_keys=True).app.extensions["runyard"].is_keyless
-    assert [served(one.path) for one in DIALECTS.values()] == [True] * 3
+    assert [served(one.path) for one in DIALECTS.values()] == [True] * len(DIALECTS)
     assert not served("/v1/runs")
     refused = make_api(self_service_keys=False).app.extensions["runyard"].is_keyless
-    assert [refused(one.path) for one in DIALECTS.values()] == [False] * 3
+    assert [refused(one.path) for one in DIALECTS.values()] == [False] * len(DIALECTS)
     none = make_api(self_service_keys=True, dialects="none").app.extensions["runyard"].is_keyless
-    assert [none(one.path) for one in DIALECTS.values()] == [False] * 3
+    assert [none(one.path) for one in DIALECTS.values()] == [False] * len(DIALECTS)

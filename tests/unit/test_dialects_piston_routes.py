@@ -144,7 +144,7 @@ def test_outputs_in_the_order_of_the_events(make_api):
 
 
 def test_a_body_that_claims_nothing_of_the_root(make_api):
-    api = make_api()
+    api = make_api(dialects="piston")
     for body in ({"command": "ls"}, {"language": "python", "code": "1"}, {}):
         reply = execute(api, body, path="/execute")
         assert (reply.status_code, reply.json["error"]["code"]) == (404, "not_found")

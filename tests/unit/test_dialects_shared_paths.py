@@ -40,13 +40,42 @@ REQUESTS = [
     ("runakode", "GET", "/health", None, '"version"'),
     ("runtools", "POST", "/v1/execute", {"runtime": "python", "code": "1", "timeout": 30000}, '"executionTime"'),
     ("runtools", "POST", "/v1/execute", {"language": "python", "version": "*", "code": "1"}, '"session_id"'),
-    ("runtools", "GET", "/v1/runtimes", None, '"nextCursor"'),
+    ("runtools", "GET", "/v1/runtimes", None, '"runtime"'),
+    (
+        "agent-coderunner",
+        "POST",
+        "/api/execute",
+        {"language": "python", "code": "1"},
+        '"timedOut":false,"language"',
+    ),
+    (
+        "agent-coderunner",
+        "POST",
+        "/v1/agent-coderunner/api/execute",
+        {"language": "python", "code": "1"},
+        '"timedOut":false,"language"',
+    ),
+    ("agent-coderunner", "GET", "/api/run/python?code=1", None, '"timedOut":false,"language"'),
+    (
+        "agent-coderunner",
+        "POST",
+        "/execute",
+        {"code": "1", "language": "python", "stdin": ""},
+        '"timedOut":false,"language"',
+    ),
+    ("agent-coderunner", "GET", "/api/languages", None, '"languages"'),
+    ("agent-coderunner", "GET", "/api/sessions", None, '"sessions"'),
+    ("agent-coderunner", "GET", "/api/executions", None, '"executions"'),
+    ("tinirun", "POST", "/api/code/run", {"lang": "python", "code": "1"}, '"Checking base image..."'),
     ("any", "GET", "/models", None, '"list"'),
     ("any", "GET", "/v1/models", None, '"list"'),
 ]
 
 
-@pytest.fixture(params=["all", "none", "piston", "runakode", "runtools", "runtools,piston"], scope="module")
+@pytest.fixture(
+    params=["all", "none", "piston", "runakode", "runtools", "agent-coderunner", "tinirun", "runtools,piston"],
+    scope="module",
+)
 def api(request):
     made = Api(dialects=request.param, self_service_keys=False)
     made.worker.languages = [language("python", version="3.13.5", entry_file="main.py")]
@@ -79,6 +108,33 @@ def test_the_paths_of_the_service_itself_are_its_own(api):
     assert list(api.client.get("/v1/health").json) == ["status", "version", "checks"]
     expected = 200 if "runtools" in api.settings.dialect_names() else 404
     assert api.client.get("/v1/sandboxes", headers=headers).status_code == expected
+
+
+def test_the_specification_of_tinirun_has_its_own_paths_alone(api):
+    reply = api.client.get("/api/openapi.json")
+    if "tinirun" not in api.settings.dialect_names():
+        assert reply.status_code == 404
+        return
+    names = set(reply.json["paths"])
+    assert {"/api/code/run", "/api/function/{name}/run/stream", "/api/openapi.json"} <= names
+    assert not {name for name in names if not name.startswith(("/api/code/", "/api/function", "/api/openapi.json"))}
+    assert api.client.get("/api/docs").text == api.client.get("/docs").text
+    assert api.client.get("/api/docs/start.js").data == api.client.get("/docs/start.js").data
+    assert list(api.client.get("/api/docs/nothing").json) == ["message"]
+
+
+#: As Jupyter's clients create a session of a kernel: nobody's, and never a session of agent-coderunner.
+JUPYTER = [
+    {"path": "a.ipynb", "type": "notebook", "name": "", "kernel": {"name": "python3"}},
+    {"kernel": {"id": "0b1f8a5e-8a2c-4a7c-9d44-7c3f0e8d9a11"}},
+]
+
+
+@pytest.mark.parametrize("body", JUPYTER)
+def test_the_sessions_of_jupyter_are_nobodys(api, body):
+    reply = api.client.post("/api/sessions", json=body, headers={"Authorization": "Bearer tok"})
+    assert reply.status_code == 404
+    assert list(reply.json["error"]) == ["message", "type", "param", "code"]
 
 
 #: As OpenSandbox's SDK and LiteLLM send them: nobody's, and never a sandbox of RunTools.
@@ -161,6 +217,23 @@ def test_a_header_comes_before_the_keys_of_the_body(enabled, headers, body, expe
     said = Operation("X", tag="-", answers={})
     shared = SharedPath("/execute", "POST", (HEADER, KEYS, REST), said)
     assert shared.choose(frozenset(enabled), headers.__contains__, body) is expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"), [({"code": "1"}, False), ({"code": "1", "language": "x"}, True), ({}, False)]
+)
+def test_a_claim_may_need_all_its_keys(body, expected):
+    both = claim("coder", keys=frozenset({"code", "language"}), needs_all=True)
+    shared = SharedPath("/execute", "POST", (both,), Operation("X", tag="-", answers={}))
+    chosen = shared.choose(frozenset({"coder"}), {}.__contains__, json.dumps(body).encode())
+    assert (chosen is both) is expected
+
+
+def test_what_is_sent_into_a_sandbox_of_e2b_is_nobodys(api):
+    headers = {"Authorization": "Bearer tok", "E2b-Sandbox-Id": "i1", "E2b-Sandbox-Port": "49999"}
+    for body in ({"code": "1", "language": "python", "context_id": None}, {"language": "python", "files": []}):
+        reply = api.client.post("/execute", json=body, headers=headers)
+        assert (reply.status_code, list(reply.json["error"])) == (404, ["message", "type", "param", "code"])
 
 
 def test_what_belongs_to_no_service_alone_is_there_for_any():

@@ -161,7 +161,9 @@ def test_who_may_call(spec):
     assert {(s["type"], s.get("scheme") or s["name"]) for s in schemes.values()} == {
         ("http", "bearer"),
         ("apiKey", "token"),
+        ("apiKey", "key"),
         ("apiKey", "X-API-Key"),
+        ("apiKey", "X-Runner-Api-Key"),
     }
     assert spec["paths"]["/v1/runs"]["post"]["security"] == [{"key": []}]
     assert spec["paths"]["/v1/files/{file_id}/content"]["get"]["security"] == [{"key": []}, {"link": []}]

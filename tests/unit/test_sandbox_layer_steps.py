@@ -5,6 +5,7 @@ import json
 import pytest
 
 from sandbox.frames import ProtocolError
+from sandbox.layers.credentials import Credentials
 from sandbox.layers.facts import LockedPackage
 from sandbox.layers.registries import (
     Registries,
@@ -22,7 +23,7 @@ SIX = LockedPackage("six", "1.16.0", "f" * 64)
 
 def test_output_is_told_by_lines_however_it_is_cut():
     lines = []
-    output = StepOutput(lines.append)
+    output = StepOutput(lines.append, Credentials(""))
     for piece in (b"Coll", b"ecting six\n\n  Down", b"loading\x1b[32m six\x1b[0m\r\n", b"the rest"):
         output.take(piece)
     assert lines == ["Collecting six", "  Downloading six"]
@@ -32,7 +33,7 @@ def test_output_is_told_by_lines_however_it_is_cut():
 
 def test_a_flood_of_output_is_bounded():
     lines = []
-    output = StepOutput(lines.append)
+    output = StepOutput(lines.append, Credentials(""))
     output.take(b"x" * 10_000_000)
     output.take(b"\n" + b"line\n" * 100_000)
     assert len(lines) == MAX_LINES
@@ -60,7 +61,7 @@ def test_a_resolution_is_found_again_until_it_is_old(tmp_path):
     now = [1000.0]
     found = Resolutions(tmp_path / "resolved", lambda: now[0])
     assert found.find("k", "image", ("six",), is_pinned=False) == ()
-    found.keep("k", "image", ("six",), (SIX,))
+    found.keep("k", "image", ("six",), (SIX,), now[0])
     assert found.find("k", "image", ("six",), is_pinned=False) == (SIX,)
     assert found.find("other", "image", ("six",), is_pinned=False) == ()
     now[0] += 7 * 24 * 3600
@@ -70,7 +71,7 @@ def test_a_resolution_is_found_again_until_it_is_old(tmp_path):
 
 def test_a_damaged_resolution_is_none(tmp_path):
     found = Resolutions(tmp_path)
-    found.keep("k", "image", ("six",), (SIX,))
+    found.keep("k", "image", ("six",), (SIX,), 1000.0)
     (file,) = tmp_path.iterdir()
     file.write_text("[[")
     assert found.find("k", "image", ("six",), is_pinned=True) == ()
@@ -82,7 +83,7 @@ def test_the_oldest_resolutions_are_forgotten(tmp_path, monkeypatch):
     found = Resolutions(tmp_path, lambda: now[0])
     for name in ("a", "b", "c"):
         now[0] += 1
-        found.keep("k", "image", (name,), (SIX,))
+        found.keep("k", "image", (name,), (SIX,), now[0])
     assert found.collect() == 1
     assert found.find("k", "image", ("a",), is_pinned=True) == ()
     assert found.find("k", "image", ("c",), is_pinned=True) == (SIX,)
@@ -138,3 +139,67 @@ def test_an_index_of_crates_has_no_password_that_their_code_could_read(index):
     assert "n33dle" not in str(refused.value)
     refuse_password("sparse+https://crates.test/a@b/")
     refuse_password("")
+
+
+INDEX = "https://user:n33d%40le@wheels.test/simple/"
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (INDEX, "https://***@wheels.test/simple/"),
+        ("https://user:n33d@le@wheels.test/x", "https://***@wheels.test/x"),
+        ("the password n33d@le is wrong", "the password *** is wrong"),
+        ("Basic dXNlcjpuMzNkQGxl", "Basic ***"),
+        ("n33d\x1b[1m%40le", "***"),
+        (
+            "http://other:words@elsewhere.test/ https://token@x.test",
+            "http://***@elsewhere.test/ https://***@x.test",
+        ),
+        ("https://wheels.test/@types/node@18 by a@b.test", "https://wheels.test/@types/node@18 by a@b.test"),
+    ],
+)
+def test_a_line_has_no_credentials_of_a_registry(line, shown):
+    lines = []
+    output = StepOutput(lines.append, Credentials(INDEX))
+    output.take(f"{line}\n".encode())
+    assert lines == [shown]
+    assert output.tail() == shown
+
+
+@pytest.mark.parametrize(
+    ("index", "secret"),
+    [
+        ("https://t0k3n.test@x.test/", "t0k3n.test"),
+        ("https://a.test,http://u:s3cret@b.test/|https://v:0ther@c.test", "s3cret"),
+        ("https://a.test,http://u:s3cret@b.test/|https://v:0ther@c.test", "0ther"),
+        ("sparse+https://u:s3cret@b.test/", "s3cret"),
+        ("https://:s3cret@b.test/", "s3cret"),
+    ],
+)
+def test_every_credential_of_a_registry_is_masked(index, secret):
+    assert Credentials(index).masked(f"<{secret}>") == "<***>"
+    assert secret not in Credentials(index).masked(index)
+
+
+def test_a_short_password_is_masked_in_addresses_alone():
+    assert Credentials("https://u:ab@x.test/").masked("about https://u:ab@x.test/") == "about https://***@x.test/"
+
+
+def test_no_part_of_a_password_is_left_where_a_line_is_cut():
+    lines = []
+    output = StepOutput(lines.append, Credentials(INDEX))
+    for shift in range(20):
+        output.take(b"x" * (MAX_LINE_LENGTH - shift) + INDEX.encode() + b"\n")
+    assert len(lines) == 20
+    assert not any("n3" in line or "user" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "index", ["ftp://user:n33dle@a.test/", "https://user:n33dle@a.test:99999/", "user:n33dle@a.test"]
+)
+def test_a_registry_that_cannot_be_used_is_named_without_its_password(index):
+    with pytest.raises(RegistryUnusable) as refused:
+        patterns_of(index, [])
+    assert "n33dle" not in str(refused.value)
+    assert "a.test" in str(refused.value)

@@ -2,6 +2,7 @@
 
 import itertools
 import multiprocessing
+import os
 
 import pytest
 
@@ -155,3 +156,24 @@ def test_what_is_not_complete_is_removed_at_start(make, tmp_path):
     store.tidy()
     assert list((tmp_path / "layers").iterdir()) == []
     assert store.make_place("lay_new").name == f"{UNFINISHED}lay_new"
+
+
+def test_what_is_held_or_was_used_of_late_is_in_use(make):
+    store = make(max_mb=16)
+    held, used, idle = (put(store, name, request=(name,)) for name in ("lay_held", "lay_used", "lay_idle"))
+    with store.hold("lay_used", "key_a"):
+        pass
+    moment = store._last_use(idle)
+    with store.hold("lay_held", "key_a"):
+        os.utime(store._path("lay_held"), (0, 0))
+        assert store.used_since(moment) == [held, used]
+    assert store.used_since(moment) == [used]
+
+
+def test_no_layer_takes_the_place_of_another(make):
+    store = make()
+    first = put(store, "lay_a")
+    with pytest.raises(FileExistsError):
+        put(store, "lay_a", request=("other==1",))
+    assert store.find("key_a", "sha256:1", REQUEST) == first
+    assert make().find("key_a", "sha256:1", REQUEST) == first

@@ -17,7 +17,7 @@ from itertools import pairwise
 from urllib.parse import urlsplit
 
 from agent.packages import sources
-from agent.packages.tool import lines_of, start
+from agent.packages.tool import forget_proxy, run, write
 
 #: The directory that the arguments of rustc name, and the file that has them, one on each line.
 PLACE = "opt/packages/rust"
@@ -76,10 +76,10 @@ def downloads(request):
 
 def install(request, _layer):
     """Download the crates. Returns the exit status, the entry that is not in the registry, and None."""
-    _write(f"{PROJECT}/Cargo.toml", MANIFEST + "".join(map(_dependency, request["packages"])))
-    _write(f"{PROJECT}/src/main.rs", "fn main() {}\n")
+    write(f"{PROJECT}/Cargo.toml", MANIFEST + "".join(map(_dependency, request["packages"])))
+    write(f"{PROJECT}/src/main.rs", "fn main() {}\n")
     if request.get("own"):
-        _write(f"{HOME}/config.toml", REPLACED + json.dumps(f"sparse+{request['index']}") + "\n")
+        write(f"{HOME}/config.toml", REPLACED + json.dumps(f"sparse+{request['index']}") + "\n")
     status, said = _cargo("generate-lockfile")
     if status == 0 and request.get("locked"):
         _lock(request["locked"])
@@ -102,9 +102,8 @@ def report(_layer):
 
 def build(layer):
     """Compile the crates, and put what a program needs of them in the layer. Returns the exit status."""
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        del os.environ[name]
-    _write(RECORDER, RECORD)
+    forget_proxy()
+    write(RECORDER, RECORD)
     os.chmod(RECORDER, 0o755)  # noqa: S103  # executed by cargo
     os.environ["RUSTC_WORKSPACE_WRAPPER"] = RECORDER
     # Named, so that what is executed here lies in another directory than what programs are linked with.
@@ -119,7 +118,7 @@ def build(layer):
             shutil.copyfile(path, f"{place}/deps/{os.path.basename(path)}")
     with open(RECORDED) as file:
         recorded = file.read().splitlines()
-    _write(f"{place}/{ARGUMENTS}", "".join(f"{one}\n" for one in _arguments(recorded, place)))
+    write(f"{place}/{ARGUMENTS}", "".join(f"{one}\n" for one in _arguments(recorded, place)))
     return 0
 
 
@@ -152,9 +151,9 @@ def _native(path, place):
 def _cargo(*arguments):
     """Run cargo, and return its exit status and what it says."""
     env = {**os.environ, "CARGO_HOME": HOME, "CARGO_NET_RETRY": "2", "CARGO_TERM_PROGRESS_WHEN": "never"}
-    tool = start(["cargo", *arguments], PROJECT, env)
-    said = "".join(lines_of(tool))
-    return tool.wait(), said
+    said = []
+    status = run(["cargo", *arguments], PROJECT, env, said.append)
+    return status, "".join(said)
 
 
 def _lock(packages):
@@ -167,7 +166,7 @@ def _lock(packages):
     for name, version, sha256 in packages:
         entry = {"name": name, "version": version, "source": source, "checksum": sha256}
         text += "\n[[package]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in entry.items())
-    _write(path, text)
+    write(path, text)
 
 
 def _missing(said, entries):
@@ -194,8 +193,8 @@ def _name(entry):
 
 def _built_in():
     """Return the address of cargo's own index: here, without a network, cargo tells what it cannot reach."""
-    _write("/work/probe/Cargo.toml", MANIFEST + 'any = "*"\n')
-    _write("/work/probe/src/main.rs", "")
+    write("/work/probe/Cargo.toml", MANIFEST + 'any = "*"\n')
+    write("/work/probe/src/main.rs", "")
     env = {"PATH": os.environ["PATH"], "HOME": "/work/probe", "CARGO_NET_RETRY": "0"}
     argv = ["cargo", "generate-lockfile"]
     tried = subprocess.run(argv, capture_output=True, text=True, check=False, env=env, cwd="/work/probe")
@@ -209,9 +208,3 @@ def _triple():
     """Return the target of this compiler."""
     said = subprocess.run(["rustc", "-vV"], capture_output=True, text=True, check=True).stdout
     return re.search(r"^host: (\S+)$", said, re.MULTILINE)[1]
-
-
-def _write(path, text):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w") as file:
-        file.write(text)

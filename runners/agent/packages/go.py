@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 
-from agent.packages.tool import lines_of, start
+from agent.packages.tool import lines_of, start, write
 
 #: The directory in which gobuild (runners/go/gobuild) looks for them.
 PLACE = "opt/packages/go"
@@ -31,8 +31,7 @@ def hosts(request):
 def install(request, layer):
     """Download the modules to the layer. Returns the exit status, the missing entry, and None."""
     env = _env(request, layer)
-    os.makedirs(PROJECT, exist_ok=True)
-    _write(f"{PROJECT}/go.mod", "module run\n\ngo 1.24\n")
+    write(f"{PROJECT}/go.mod", "module run\n\ngo 1.24\n")
     wanted = _locked(request) or request["packages"]
     missing = None
     # All packages of a module, so that those which they import are there too.
@@ -99,8 +98,3 @@ def _env(request, layer):
 def _default(name):
     env = {"PATH": os.environ["PATH"], "HOME": "/work", "GOENV": "off"}
     return subprocess.run([GO, "env", name], capture_output=True, text=True, check=True, env=env).stdout.strip()
-
-
-def _write(path, text):
-    with open(path, "w") as file:
-        file.write(text)

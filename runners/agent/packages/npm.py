@@ -1,4 +1,8 @@
-"""npm packages by npm, without their scripts: nothing of a package is executed."""
+"""npm packages by npm, without their scripts: nothing of a package is executed, now or later.
+
+A script would have no network and no compiler, and its layer could serve no other key. A line of output names the
+packages that have one.
+"""
 
 import base64
 import hashlib
@@ -6,14 +10,19 @@ import json
 import os
 import re
 import subprocess
+import sys
+from urllib.parse import unquote, urlsplit
 
-from agent.packages.tool import lines_of, start
+from agent.packages.tool import lines_of, start, write
 
 #: A program finds the packages by the link /node_modules, as every program finds those of a directory above it.
 PLACE = "opt/packages/node_modules"
 LINK = "node_modules"
 PROJECT = "/work/project"
 CACHE = "/work/tmp/npm"
+CONFIG = "/work/tmp/npmrc"
+#: Names in the line about scripts that were not run.
+MOST_NAMED = 10
 #: The files that npm has downloaded, each named by its hash.
 CONTENT = f"{CACHE}/_cacache/content-v2"
 _MISSING = re.compile(r"'?((?:@[^/@\s]+/)?[^@/\s']+)@([^\s']*)'? (?:is not in this registry|could not be found)")
@@ -39,9 +48,8 @@ def install(request, layer):
     """Install the packages in the layer. Returns the exit status, the entry that is not in the registry, and None:
     no package is built.
     """
-    os.makedirs(PROJECT, exist_ok=True)
-    with open(f"{PROJECT}/package.json", "w") as file:
-        json.dump({"name": "run", "version": "1.0.0", "private": True}, file)
+    write(f"{PROJECT}/package.json", json.dumps({"name": "run", "version": "1.0.0", "private": True}))
+    registry = _login(request["index"])
     argv = [
         "npm",
         "install",
@@ -51,8 +59,8 @@ def install(request, layer):
         "--no-update-notifier",
         "--loglevel=http",
     ]
-    argv += [f"--cache={CACHE}", f"--registry={request['index']}", "--no-progress", "--fetch-retries=2"]
-    argv += ["--global=false", "--userconfig=/work/tmp/npmrc", "--globalconfig=/work/tmp/npmrc-global"]
+    argv += [f"--cache={CACHE}", f"--registry={registry}", "--no-progress", "--fetch-retries=2"]
+    argv += ["--global=false", f"--userconfig={CONFIG}", f"--globalconfig={CONFIG}-global"]
     if request.get("locked"):
         argv += [f"{name}@{version}" for name, version, _ in request["locked"] if (name in _names(request))]
     else:
@@ -65,6 +73,7 @@ def install(request, layer):
             missing = _entry(found[1], request["packages"])
     status = done.wait()
     if status == 0:
+        _name_scripts()
         os.makedirs(f"{layer}/opt/packages", exist_ok=True)
         os.makedirs(f"{PROJECT}/node_modules", exist_ok=True)
         os.rename(f"{PROJECT}/node_modules", f"{layer}/{PLACE}")
@@ -73,6 +82,43 @@ def install(request, layer):
         os.rename(f"{PROJECT}/package.json", f"{layer}/opt/packages/package.json")
         os.symlink("opt/packages/package.json", f"{layer}/package.json")
     return status, missing, None
+
+
+def _login(index):
+    """Write the user name and password in a registry's address to npm's configuration.
+
+    Returns the address without them: npm would not use them for every file, and would write them to the layer.
+    """
+    url = urlsplit(index)
+    user_info, at, host = url.netloc.rpartition("@")
+    if not at:
+        return index
+    user, colon, password = user_info.partition(":")
+    key = "_auth" if colon else "_authToken"
+    value = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode() if colon else unquote(user)
+    write(CONFIG, f"//{host}/:{key}={value}\n")
+    return url._replace(netloc=host).geturl()
+
+
+def _name_scripts():
+    """Print which packages have scripts that npm would run at their installation."""
+    names = sorted({name for name, entry in _installed() if entry.get("hasInstallScript")})
+    if names:
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        print(
+            f"installation scripts are not run: {', '.join(names[:MOST_NAMED])}{more}", file=sys.stderr, flush=True
+        )
+
+
+def _installed():
+    """Return name and entry of each package in npm's lock file."""
+    with open(f"{PROJECT}/package-lock.json") as file:
+        found = json.load(file)
+    return [
+        (entry.get("name") or path.rpartition("node_modules/")[2], entry | {"path": path})
+        for path, entry in found["packages"].items()
+        if path
+    ]
 
 
 def _names(request):
@@ -91,12 +137,10 @@ def _entry(name, entries):
 
 def report(_layer):
     """Return name, version and hash of each installed package, as npm's lock file has them."""
-    with open(f"{PROJECT}/package-lock.json") as file:
-        found = json.load(file)
     return sorted(
-        [entry.get("name") or path.rpartition("node_modules/")[2], entry["version"], _sha256(entry["integrity"])]
-        for path, entry in found["packages"].items()
-        if path and "integrity" in entry and os.path.isdir(f"/work/layer/opt/packages/{path}")
+        [name, entry["version"], _sha256(entry["integrity"])]
+        for name, entry in _installed()
+        if "integrity" in entry and os.path.isdir(f"/work/layer/opt/packages/{entry['path']}")
     )
 
 

@@ -4,6 +4,7 @@ To resolve a source package, pip executes it. So the index is read here, and the
 from its pyproject.toml as text. Nothing can be downloaded while a package is built.
 """
 
+import base64
 import email
 import hashlib
 import io
@@ -15,9 +16,9 @@ import tarfile
 import tomllib
 import urllib.request
 from html.parser import HTMLParser
-from urllib.parse import urldefrag, urljoin
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
-from agent.packages.tool import lines_of, start
+from agent.packages.tool import forget_proxy, run
 
 SOURCES, WHEELHOUSE, BUILT = "/work/sources", "/work/wheelhouse", "/work/built"
 #: As PEP 517 has it for a package that names none.
@@ -54,7 +55,7 @@ def find(index, requirement):
         return None
     page = urljoin(index.rstrip("/") + "/", canonicalize_name(wanted.name) + "/")
     try:
-        content, base = get(page, MAX_PAGE_BYTES)
+        content, base = get(page, MAX_PAGE_BYTES, index)
     except OSError:
         return None
     links = IndexPage()
@@ -80,7 +81,7 @@ def fetch(index, requirement, pip_argv):
     version, url, sha256 = find(index, requirement) or (None, "", "")
     if version is None:
         raise OSError(f"{requirement} has no source package")
-    content, _ = get(url, MAX_SOURCE_BYTES)
+    content, _ = get(url, MAX_SOURCE_BYTES, index)
     digest = hashlib.sha256(content).hexdigest()
     if sha256 and sha256 != digest:
         raise OSError(f"{url.rpartition('/')[2]} is not the file that the index names")
@@ -90,37 +91,39 @@ def fetch(index, requirement, pip_argv):
     print(f"  Downloading {url.rpartition('/')[2]} (a source package)", file=sys.stderr, flush=True)
     requires, name = _read(content)
     argv = [*pip_argv("download"), "--only-binary=:all:", f"--dest={WHEELHOUSE}", "--", *requires]
-    tool = start(argv)
-    for _ in lines_of(tool):
-        pass
-    if tool.wait() != 0:
+    if run(argv) != 0:
         raise OSError(f"the requirements of the build of {requirement} cannot be had")
     return [name, str(version), digest]
 
 
 def build():
     """Build a wheel of each source package, with what was downloaded alone. Returns the exit status."""
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        del os.environ[name]
+    forget_proxy()
     argv = [sys.executable, "-I", "-m", "pip", "--isolated", "--disable-pip-version-check", "wheel", "--no-input"]
     argv += ["--no-cache-dir", "--no-deps", "--no-index", f"--find-links={WHEELHOUSE}", f"--wheel-dir={BUILT}"]
     argv += ["--progress-bar=off", "--"]
     argv += [f"{SOURCES}/{name}" for name in sorted(os.listdir(SOURCES))]
-    tool = start(argv)
-    for _ in lines_of(tool):
-        pass
-    return tool.wait()
+    return run(argv)
 
 
-def get(url, most):
-    """Return the content at a URL, and the URL after redirects. Raises OSError."""
+def get(url, most, index=""):
+    """Return the content at a URL, and the URL after redirects. Raises OSError.
+
+    The user name and password in the address of an index are sent to its host alone.
+    """
     context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE"))
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler(), urllib.request.HTTPSHandler(context=context)
     )
     if not url.startswith(("http://", "https://")):
         raise OSError(f"{url} is no address of an index")
-    request = urllib.request.Request(url, headers={"Accept": "text/html, */*;q=0.9"})  # noqa: S310  # see above
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    plain = urlsplit(url)._replace(netloc=host).geturl()
+    request = urllib.request.Request(plain, headers={"Accept": "text/html, */*;q=0.9"})  # noqa: S310  # see above
+    user_info, at, own_host = urlsplit(index).netloc.rpartition("@")
+    if at and (urlsplit(url).scheme, host) == (urlsplit(index).scheme, own_host):
+        login = base64.b64encode(unquote(user_info).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {login}")
     with opener.open(request, timeout=TIMEOUT_S) as answer:
         content = answer.read(most + 1)
         if len(content) > most:

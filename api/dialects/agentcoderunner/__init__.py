@@ -1,0 +1,1 @@
+"""agent-coderunner's wire contract: executions, sessions with files, the history, and keys without sign-up."""
