@@ -116,19 +116,20 @@ def test_docker_compose_takes_the_file():
 
 
 @pytest.mark.slow
-def test_the_key_of_the_page_runs_a_program_and_its_bucket_is_in_valkey(composed):
+def test_the_key_of_the_page_runs_a_program_and_valkey_is_asked(composed):
     reply = composed.service.post("/v1/runs", {"language": "bash", "code": "echo hello"}, token=KEY)
     assert (reply.status, reply.body["stdout"]) == (200, "hello\n"), reply.body
     assert composed.service.post("/v1/runs", {"language": "bash", "code": "1"}, token="dev_123").status == 401
-    status, size = composed.inside("valkey", "valkey-cli dbsize")
-    assert (status, int(size.split()[-1]) > 0) == (0, True), size
+    # The bucket itself is full again within a millisecond, and then gone.
+    status, asked = composed.inside("valkey", "valkey-cli info commandstats")
+    assert (status, "cmdstat_eval" in asked) == (0, True), asked
 
 
 @pytest.mark.slow
 def test_no_process_has_a_setting_by_its_other_name(composed):
     for name in ("api", "worker"):
-        _, environ = composed.inside(name, "tr '\\0' '\\n' </proc/1/environ")
-        names = {line.partition("=")[0] for line in environ.splitlines()}
+        environ = Path(f"/proc/{composed.container(name)['State']['Pid']}/environ").read_text()
+        names = {line.partition("=")[0] for line in environ.split("\0")}
         assert not {
             entry for entry in names if entry.startswith("RUNNER_") and not entry.startswith("RUNNER_IMAGE_")
         }

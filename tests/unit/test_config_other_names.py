@@ -28,10 +28,14 @@ ALL = {
 
 @pytest.fixture
 def bare(monkeypatch):
+    """An environment without settings, which may be replaced: afterwards it is as before."""
+    before = dict(os.environ)
     for name in list(os.environ):
         if name.upper() in {*SETTINGS, *OTHER_NAMES}:
             monkeypatch.delenv(name)
-    return monkeypatch
+    yield monkeypatch
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def test_every_other_name_is_of_a_setting_and_known_to_masks_and_commands():
