@@ -24,7 +24,7 @@ OPEN_SANDBOX_BODY = Claim(
     render_envelope,
     keys=frozenset({"image", "snapshotId", "entrypoint", "resourceLimits", "extensions"}),
 )
-#: What E2B's clients send into a sandbox always has it.
+#: A header of every request that E2B's clients send into a sandbox.
 E2B = Claim(None, _nobody, render_envelope, header="E2b-Sandbox-Id")
 #: Jupyter's clients create a session of a kernel for a notebook by these.
 JUPYTER_SESSION = Claim(None, _nobody, render_envelope, keys=frozenset({"path", "type", "kernel"}))

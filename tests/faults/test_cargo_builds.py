@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from functools import partial
 
 import pytest
 
@@ -141,6 +143,19 @@ def test_a_layer_serves_its_own_key_again_and_no_other(shop):
 def test_a_procedural_macro_is_executed_by_the_compiler(shop):
     run = shop.ran(main("macros::answer!()"), ["macros"])
     assert run["stdout"] == "42\n", run
+
+
+def test_a_function_is_linked_with_its_crates(shop):
+    code = 'pub fn run(input: String) -> Result<String, String> { Ok(format!("{input} {}", top_level::COUNT)) }'
+    body = {"language": "rust", "code": code, "packages": ["top-level"]}
+    headers = {"Content-Type": "application/json"}
+    put = partial(shop.service.request, "PUT", "/v1/functions/linked", headers=headers, timeout=120)
+    deployed = put(json.dumps(body).encode())
+    assert (deployed.status, deployed.body["state"]) == (201, "ready"), deployed.body
+    run = shop.service.post("/v1/functions/linked/runs", json={"input": "got"}).body
+    assert (run["output"], run["isolation"]["network"]) == ("got 42", "none"), run
+    refused = put(json.dumps(body | {"packages": ["no-such-thing"]}).encode())
+    assert (refused.status, refused.body["error"]["code"]) == (400, "package_not_found"), refused.body
 
 
 def test_a_crate_has_the_features_that_are_asked_for(shop):

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from api.dialects.agentcoderunner.files import checked
 from api.dialects.agentcoderunner.ids import execution_id, run_id, session_id, shown_session_id
 from protocol.job import path_problem
-from tests.unit.test_api_app import AUTH
+from protocol.result import Refusal, Result
+from tests.unit.test_api_app import AUTH, LIMITS
 from tests.unit.test_dialects_agent_coderunner import GATEWAY, ID, answer, call, connected, refusal
 from tests.unit.test_dialects_runtools_sandboxes import outcome
+
+NO_CONTEXT = Refusal(404, "there is no such context in this session", "context_not_found", "context")
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +121,33 @@ def test_a_session_from_its_creation_to_its_end(api):
         message = refusal(call(api, method, f"/sessions/{name}{path}", body), 404, "not_found")
         assert message.startswith("This session has ended")
     assert name not in [row["sessionId"] for row in call(api, "GET", "/sessions").json["sessions"]]
+
+
+def test_a_session_of_bash_keeps_its_variables_in_a_context_that_is_made_when_it_is_needed(api):
+    name = made_session(api, language="bash")
+    contexts = []
+
+    def run(job):
+        done = Result(status="succeeded", language="bash", limits=LIMITS, exit_code=0, stdout="84\n").to_json()
+        return done if contexts else NO_CONTEXT
+
+    def create(do, _session_id, _key, _answer, **fields):
+        contexts.append((do, fields["name"], fields["language"]))
+        return Refusal(409, "a context of this session has that name", "name_in_use", "name")
+
+    api.worker.answer, asked = run, api.sessions.ask
+    api.sessions.ask = create
+    try:
+        for _ in range(2):
+            reply = call(api, "POST", f"/sessions/{name}/execute", {"code": "echo $((x * 2))"})
+            assert reply.json["stdout"] == "84", reply.text
+    finally:
+        api.sessions.ask = asked
+    assert contexts == [("create_context", "agent-coderunner", "bash")]
+    assert [job.context for job in api.worker.jobs] == ["agent-coderunner"] * 3
+    # The run that found no context is not of the history.
+    listed = call(api, "GET", f"/executions?sessionId={name}").json["executions"]
+    assert len(listed) == 2
 
 
 def test_sessions_without_a_body_and_at_the_gateway(api):

@@ -10,6 +10,7 @@ from api.context import context
 from api.dialects.agentcoderunner import schemas
 from api.dialects.agentcoderunner.answers import answer_run, quota_as_payment, render, session_of
 from api.dialects.agentcoderunner.callers import require_key
+from api.dialects.agentcoderunner.cells import run_cell
 from api.dialects.agentcoderunner.ids import session_id, shown_session_id
 from api.dialects.agentcoderunner.mounting import NAME, Route
 from api.dialects.agentcoderunner.paging import next_cursor, parse_page
@@ -22,7 +23,7 @@ from api.dialects.agentcoderunner.requests import (
     session_fields,
 )
 from api.dialects.answers import exact_json
-from api.dialects.execution import discard_body, execute_in_session, require_room
+from api.dialects.execution import discard_body, require_room
 from api.dialects.field_names import rename_field
 from api.dialects.reserved import JUPYTER_SESSION
 from api.dialects.shared_paths import Claim, SharedPath
@@ -170,7 +171,7 @@ def execute_in_session_of_agent_coderunner(session: str) -> Response:
     language = context().sessions.live(caller.id, found).language
     fields = cell_fields(asked, language, caller.plan, context().settings.session_timeout_max_ms)
     try:
-        run = execute_in_session(fields, caller, found)
+        run = run_cell(fields, caller, found)
     except ApiError as e:
         rename_field(e, NAMES)
         raise quota_as_payment(e, caller) from e
