@@ -58,6 +58,9 @@ RULES = (
     ("/tmp", OWN | EXECUTE),
     # A compiler's; its mount is read-only when the program starts.
     ("/opt/build", OWN | EXECUTE),
+    # Packages of npm: with Docker mounts of their own, elsewhere links to /opt/packages.
+    ("/node_modules", READ | EXECUTE),
+    ("/package.json", READ_FILE),
 )
 #: Of PID 1 alone.
 ITS_OWN = (("/proc", READ | WRITE_FILE),)

@@ -23,6 +23,7 @@ from ops.images.debian import HOST_CERTIFICATES, host_sources
 from ops.images.inputs import BuildInputs
 from tests.support.dockerd import Dockerd
 from tests.support.egress_servers import WebServer
+from tests.support.registries import npm_package, package_registry
 from tests.support.workers import until
 
 REPO = Path(__file__).resolve().parents[2]
@@ -267,10 +268,15 @@ def test_no_secret_has_a_default(composed, name):
     assert "Missing mandatory value" in composed.call("config", without=name, check=False)
 
 
-def test_a_run_reaches_the_hosts_that_egress_permits_by_a_container_of_its_own(composed):
-    """Comes last: the services are started again, with the profile `egress`."""
+def this_machine(composed: Composed) -> str:
+    """The address of this machine, as the containers see it."""
     (network,) = composed.container("api")["NetworkSettings"]["Networks"].values()
-    address = network["Gateway"]  # this machine, as the containers see it
+    return network["Gateway"]
+
+
+def test_a_run_reaches_the_hosts_that_egress_permits_by_a_container_of_its_own(composed):
+    """Comes late: the services are started again, with the profile `egress`."""
+    address = this_machine(composed)
     web = WebServer(address)
     url, permitted = f"http://{address}:{web.server_port}/hello", f"{address}:{web.server_port}"
     composed.environment |= {"EGRESS": "on", "EGRESS_ALLOW": permitted, "EGRESS_PRIVATE": f"{address}/32"}
@@ -293,3 +299,37 @@ def test_a_run_reaches_the_hosts_that_egress_permits_by_a_container_of_its_own(c
     finally:
         web.close()
         composed.call("--profile", "egress", "rm", "-fsv", "egress")
+
+
+def test_packages_without_a_directory_of_the_host_are_refused_by_a_sentence(composed):
+    said = composed.call("run", "--rm", "--no-deps", "-e", "PACKAGES=any", "worker", check=False)
+    assert "PACKAGES: needs LAYERS_HOST_DIR in a container: a directory of the Docker daemon's host" in said
+
+
+def test_a_run_has_packages_that_a_builder_got_through_the_egress_container(composed):
+    """Comes last: the services are started again, with one more language."""
+    layers = composed.folder / "layers"
+    with package_registry(address=this_machine(composed)) as registry:
+        registry.npm(npm_package("left", "1.0.0", {"index.js": "module.exports = 'here'\n"}))
+        composed.environment |= {
+            "EGRESS": "off",
+            "PACKAGES": "any",
+            "LAYERS_HOST_DIR": str(layers),
+            "LANGUAGES": "bash,node",
+            "NPM_URL": registry.npm_url,
+        }
+        try:
+            composed.call("build", "runner-node")
+            composed.call("--profile", "egress", "up", "-d", "--no-build")
+            composed.wait()
+            until(lambda: composed.container("egress")["State"]["Health"]["Status"] == "healthy", 60)
+            body = {"language": "node", "code": "console.log(require('left'))", "packages": ["left"]}
+            run = composed.service.post("/v1/runs", json=body, timeout=120).body
+            assert run.get("stdout") == "here\n", run
+            assert [path.name for path in (layers / "store").iterdir()] == [run["layer"]]
+            asked = len(registry.asked)
+            again = composed.service.post("/v1/runs", json=body, timeout=120).body
+            assert (again["stdout"], again["layer"], len(registry.asked)) == (run["stdout"], run["layer"], asked)
+            assert again["isolation"]["network"] == "none"
+        finally:
+            composed.call("--profile", "egress", "rm", "-fsv", "egress")

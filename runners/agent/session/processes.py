@@ -147,7 +147,9 @@ def _leave_the_agent(*, has_terminal=False):
     _signal.signal(_signal.SIGUSR1, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _KILL)
     # The host has given PID 1 and its keepers precedence over programs, so that a tree that forks can be killed.
-    os.setpriority(os.PRIO_PROCESS, 0, 0)
+    # An engine that was started by `nice` has less itself, and to take more is not permitted.
+    if os.getpriority(os.PRIO_PROCESS, 0) < 0:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     os.setsid()
     if has_terminal:
         become_controlling()
