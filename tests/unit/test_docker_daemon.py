@@ -214,7 +214,9 @@ OOM, DIE = ({"Type": "container", "Action": action, "time": 1763790000} for acti
 
 
 @pytest.mark.parametrize(
-    ("events", "found"), [((OOM, DIE, 1.0), True), ((DIE, 1.0), False), ((), False)], ids=["oom", "die", "nothing"]
+    ("events", "found"),
+    [((OOM, DIE, 1.0), True), ((DIE, OOM, 1.0), True), ((DIE,), False), ((), False)],
+    ids=["oom", "oom, told late", "die", "nothing"],
 )
 def test_the_daemon_knows_whether_a_container_ran_out_of_memory(fake, events, found):
     server, url = fake(*OLD)
@@ -223,6 +225,6 @@ def test_the_daemon_knows_whether_a_container_ran_out_of_memory(fake, events, fo
     began = time.monotonic()
     assert daemon.ran_out_of_memory("x", 1763780000.5) is found
     assert time.monotonic() - began < 0.9
-    (asked,) = [path for _, path, _ in server.calls if "/events" in path]
+    asked = next(path for _, path, _ in server.calls if "/events" in path)
     assert all(part in asked for part in ("since=1763780000.5", "until=", "%22oom%22", "%22die%22"))
     daemon.close()

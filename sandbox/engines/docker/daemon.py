@@ -28,6 +28,8 @@ CONFLICT = 409
 SERVER_ERROR = 500
 #: Seconds from the end of a container's PID 1 to the daemon's event.
 END_EVENT_S = 2.0
+#: Seconds from the event of a container's end to that of the OOM kill that has ended it.
+LATE_EVENT_S = 0.5
 
 
 class ImageMissing(EngineError):
@@ -160,16 +162,24 @@ class Daemon:
 
         For one that is ending, or has ended and may be removed by now: waits for its end for a moment.
         """
-        filters = {"container": container, "event": ["oom", "die"]}
-        asked = {"since": since, "until": time.time() + END_EVENT_S, "filters": convert_filters(filters)}
+        first = self._first_event(container, ("oom", "die"), since, within_s=END_EVENT_S)
+        if first == "die":  # the two come to the daemon by different ways, in either order
+            first = self._first_event(container, ("oom",), since, within_s=LATE_EVENT_S)
+        return first == "oom"
+
+    def _first_event(
+        self, container: str, actions: tuple[str, ...], since: float, *, within_s: float
+    ) -> str | None:
+        """Return the first of these events of a container since then; waits for it. None if there is none."""
+        filters = {"container": container, "event": list(actions)}
+        asked = {"since": since, "until": time.time() + within_s, "filters": convert_filters(filters)}
         with _errors("events"):
             client = self._client
             # The same as the SDK's events, with the timeout that it lacks.
             answer = client._get(client._url("/events"), params=asked, stream=True, timeout=self._timeout_s)
             with contextlib.closing(answer):
-                return next(
-                    (event["Action"] == "oom" for event in client._stream_helper(answer, decode=True)), False
-                )
+                events = client._stream_helper(answer, decode=True)
+                return next((event["Action"] for event in events if event["Action"] in actions), None)
 
     def remove(self, container: str) -> bool:
         """Kill and remove a container. False while the daemon is still about it; one that is gone is removed."""
