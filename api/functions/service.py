@@ -161,11 +161,22 @@ class FunctionService:
 
     def newest(self, owner: str, name: str) -> dict[str, Any]:
         """Return the object of a function's newest version, whether it is ready or not. Raises ApiError 404."""
+        found = self._newest(owner, name)
+        return function_object(found, self.source(found))
+
+    def newest_ready(self, owner: str, name: str) -> PreparedCall:
+        """Return the newest version of a function, if it is ready to be called. Raises ApiError 404 or 409."""
+        return self._prepared(self._newest(owner, name))
+
+    def exists(self, owner: str, name: str) -> bool:
+        """Return whether a key has a function of that name."""
+        return self._store.newest(owner, name) is not None
+
+    def _newest(self, owner: str, name: str) -> FunctionVersion:
         found = self._store.newest(owner, name)
         if found is None:
             raise unknown_function()
-        found = self.settled(found)
-        return function_object(found, self.source(found))
+        return self.settled(found)
 
     def all_newest(self, owner: str) -> list[dict[str, Any]]:
         """Return the objects of the newest versions of all functions of a key, without what they are made of."""
@@ -200,6 +211,10 @@ class FunctionService:
         found = self.get(owner, reference)
         if found.state == "building":
             found = self._built(owner, replace(reference, version=found.version))
+        return self._prepared(found)
+
+    def _prepared(self, found: FunctionVersion) -> PreparedCall:
+        """Return a version ready to be called. Raises ApiError 409 for one that is not built."""
         if found.state != "ready":
             problem = (
                 "is still being built" if found.state == "building" else "could not be built; its log says why"

@@ -11,6 +11,7 @@ from api.dialects.agentcoderunner.languages import name_of, shown
 from api.dialects.answers import exact_json
 from api.dialects.execution import answer
 from api.dialects.flat_result import FlatResult
+from api.dialects.status_codes import CODES
 from api.errors import ApiError
 from protocol.states import ENDED_STATUSES
 
@@ -23,21 +24,7 @@ if TYPE_CHECKING:
     from api.keys.authentication import Caller
     from api.system.languages import OfferedLanguages
 
-_CODES = {
-    400: "bad_request",
-    401: "unauthorized",
-    402: "payment_required",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
-    408: "request_timeout",
-    409: "conflict",
-    413: "payload_too_large",
-    415: "unsupported_media_type",
-    429: "rate_limited",
-    503: "unavailable",
-    507: "insufficient_storage",
-}
+_CODES = CODES | {400: "bad_request", 402: "payment_required", 507: "insufficient_storage"}
 _RETRY_S = "1"
 
 

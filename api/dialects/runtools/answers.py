@@ -11,6 +11,7 @@ from flask import Response, g, request
 
 from api.dialects.answers import exact_json
 from api.dialects.flat_result import FlatResult
+from api.dialects.status_codes import CODES
 from api.http.access_log import ENVIRON_KEY
 
 if TYPE_CHECKING:
@@ -19,19 +20,7 @@ if TYPE_CHECKING:
     from api.ratelimit.bucket import Decision
     from api.system.languages import OfferedLanguage, OfferedLanguages
 
-_CODES = {
-    400: "invalid_request",
-    401: "unauthorized",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
-    408: "request_timeout",
-    409: "conflict",
-    413: "payload_too_large",
-    415: "unsupported_media_type",
-    429: "rate_limited",
-    503: "unavailable",
-}
+_CODES = CODES | {400: "invalid_request"}
 
 
 def result_of(asked: RunToolsRequest, language: OfferedLanguage, document: dict[str, Any]) -> bytes:

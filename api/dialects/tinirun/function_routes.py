@@ -31,15 +31,14 @@ from api.dialects.tinirun.routes import NAME, require_runner, require_runner_wit
 from api.dialects.tinirun.streams import build_chunks, encoded, result_fields, run_chunks
 from api.errors import JSON, ApiError, answer_error, invalid
 from api.functions.handlers import call_request
-from api.functions.requests import Reference, parse_function, unknown_function
 from api.functions.requests import parse_call as parse_own_call
+from api.functions.requests import parse_function, unknown_function
 from api.http.body import parse_object, read_json_body
 from api.openapi.decorator import Json, RequestBody, operation
 from api.runs.open_stream import open_stream, stream_run
 from api.runs.rendering import client_fd, signer
 
 if TYPE_CHECKING:
-    from api.functions.sources import PreparedCall
     from api.keys.authentication import Caller
     from api.openapi.decorator import Auth
     from api.runs.requests import RunRequest
@@ -86,7 +85,7 @@ def create_function() -> Response:
     asked = parse_create(parse_object(read_json_body(request)))
     language = LANGUAGES[asked.language]
     context().languages.find(language.id)
-    if _exists(caller, asked.name):
+    if context().functions.exists(caller.id, asked.name):
         raise invalid(EXISTS, param="name")
     return _build(caller, asked.name, function_fields(language.id, language.template, None, None), {}, is_new=True)
 
@@ -207,7 +206,7 @@ def _call(name: str, *, stream: bool) -> tuple[Caller, RunRequest, bytes]:
     caller = require_runner_with_room(own_key=True)
     asked = parse_call(parse_object(read_json_body(request)))
     fields = {"input": asked.input, "limits": limits_of(asked, caller.plan) | {"max_artifact_files": 0}}
-    ready = _ready(caller, name)
+    ready = context().functions.newest_ready(caller.id, name)
     try:
         own = parse_own_call(fields)
     except ApiError as e:
@@ -215,15 +214,6 @@ def _call(name: str, *, stream: bool) -> tuple[Caller, RunRequest, bytes]:
         raise
     body = orjson.dumps({"function": name, **fields})
     return caller, call_request(ready.call, own.input, own.limits, stream=stream), body
-
-
-def _ready(caller: Caller, name: str) -> PreparedCall:
-    """Return the newest version of a function, if it is ready. Raises ApiError 404 or 409."""
-    service = context().functions
-    newest = service.newest(caller.id, name)
-    if newest["state"] != "ready":
-        raise ApiError(409, "The function is not ready.", code="function_failed", param="name")
-    return service.ready(caller.id, Reference(newest["name"], newest["version"]))
 
 
 def _build(caller: Caller, name: str, fields: dict[str, Any], names: dict[str, str], *, is_new: bool) -> Response:
@@ -246,13 +236,3 @@ def _build(caller: Caller, name: str, fields: dict[str, Any], names: dict[str, s
         raise
     found = encoded(build_chunks(stream.messages, lambda: service.built(deployment)), media)
     return stream.answer(found, schemas.content_type(media))
-
-
-def _exists(caller: Caller, name: str) -> bool:
-    try:
-        context().functions.newest(caller.id, name)
-    except ApiError as e:
-        if e.status != 404:
-            raise
-        return False
-    return True
