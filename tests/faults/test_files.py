@@ -16,7 +16,7 @@ import pytest
 from config.ids import new_id
 from protocol.job import Job, JobInput
 from tests.api.test_http_files import form, part, send, upload
-from tests.storage.conftest import S3Server
+from tests.support.s3 import s3_server
 from tests.support.service import make
 
 MIB = 1024 * 1024
@@ -255,25 +255,11 @@ def test_a_hundred_megabytes_pass_through_in_little_memory(start_service):
 # -- S3 --------------------------------------------------------------------------------------------
 
 
-S3_ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_CONFIG_FILE": "/dev/null",
-    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-}
-
-
 @pytest.fixture(scope="module")
 def s3():
     """An S3 server with one bucket, `runs`."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in S3_ENVIRONMENT.items():
-            patch.setenv(name, value)
-        server = S3Server()
-        server.admin.create_bucket(Bucket="runs")
+    with s3_server("runs") as server:
         yield server
-        server.stop()
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ import shutil
 import pytest
 
 from tests.faults.conftest import SHARED_UIDS
-from tests.faults.test_files import S3_ENVIRONMENT
-from tests.storage.conftest import S3Server
 from tests.support.own_service import OwnService, new_state
 from tests.support.package_shop import Shop
 from tests.support.registries import package_registry, wheel
+from tests.support.s3 import s3_server
 from tests.support.workers import until
 
 pytestmark = pytest.mark.timeout(180)
@@ -19,13 +18,8 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture(scope="module")
 def s3():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in S3_ENVIRONMENT.items():
-            patch.setenv(name, value)
-        server = S3Server()
-        server.admin.create_bucket(Bucket="layers")
+    with s3_server("layers") as server:
         yield server
-        server.stop()
 
 
 def stored(s3):
