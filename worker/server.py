@@ -100,7 +100,7 @@ class Server:
     def _connection(self, sock: socket.socket) -> None:
         uid = _peer_uid(sock)
         reader = RequestReader(sock)
-        connection = Connection(UnixChannel(sock), uid, reader.pieces)
+        connection = Connection(UnixChannel(sock, reader.has_read_ahead), uid, reader.pieces)
         try:
             if uid not in self._allowed_uids:
                 log.warning("a connection of another uid to the worker's socket was rejected")
@@ -140,6 +140,10 @@ class RequestReader:
             searched = len(self._buffer)
             if searched > MAX_LINE_BYTES or not self._receive():
                 return
+
+    def has_read_ahead(self) -> bool:
+        """Return whether bytes beyond the last line or piece have been read."""
+        return bool(self._buffer)
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the pieces up to the empty one that ends them. Raises ConnectionError when they are cut."""

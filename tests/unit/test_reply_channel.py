@@ -18,6 +18,7 @@ from sandbox.run.reply_channel import HUNG_UP
 from worker import handlers as operations
 from worker.handlers import Connection, RequestHandlers
 from worker.runs import RunTable
+from worker.server import RequestReader
 from worker.unix_channel import UnixChannel
 
 
@@ -94,6 +95,16 @@ def test_to_leave_is_told_from_hanging_up(pair, word):
     assert (is_hung_up(channel), channel.has_left()) == (False, False)
     pair[1].sendall(word)
     pair[1].close()
+    assert (is_hung_up(channel), channel.has_left()) == (True, bool(word))
+
+
+@pytest.mark.parametrize("word", [LEAVE, b""])
+def test_to_leave_with_the_request_is_told_from_hanging_up_too(pair, word):
+    reader = RequestReader(pair[0])
+    channel = UnixChannel(pair[0], reader.has_read_ahead)
+    pair[1].sendall(b'{"op":"run"}\n' + word)
+    pair[1].close()
+    assert next(reader.lines()) == b'{"op":"run"}'
     assert (is_hung_up(channel), channel.has_left()) == (True, bool(word))
 
 
