@@ -17,6 +17,15 @@ PLOT = (
 POST = f"curl -sS {URL}/v1/runs -H 'Authorization: Bearer dev_123' -H 'Content-Type: application/json' -d"
 #: Takes a token, and a number of sessions.
 SESSIONS = f"python3 tests/vm/use_sessions.py {URL}"
+FEATURES = f"python3 -m tests.vm.use_features {URL}"
+#: Of the answers to FEATURES: a variable of an earlier run after a freeze, a figure, a package twice, a function.
+FEATURES_SHOW = (
+    r'"status":"frozen"',
+    r'"text":"21"',
+    r'"png":"iVBOR',
+    r'(?s)"stdout":"1\.16\.0\\n".*"stdout":"1\.16\.0\\n"',
+    r'"output":\{"sum":6\.5\}',
+)
 RUNS = f"curl -sS {URL}/v1/runs"
 FIRST_ID = """python3 -c 'import json,sys; print(json.load(sys.stdin)["data"][0]["id"])'"""
 FIRST_LINK = """python3 -c 'import json,sys; print(json.load(sys.stdin)["artifacts"][0]["url"])'"""
@@ -112,6 +121,7 @@ README = (
             r'POST /v1/sessions/sess_\w+/runs 410 .*"session_ended"',
         ),
     ),
+    Step("README: kernels, packages, functions", in_checkout(f"{FEATURES} dev_123"), 120, FEATURES_SHOW),
     Step("all languages are built", in_checkout(f"{BUILT}"), 900, (r"built: bash go python",)),
     Step("a compiled run", in_checkout(f"{POST} @tests/vm/hello_go.json"), 60, (r'"stdout":"3\\n"',)),
     Step(
@@ -274,6 +284,13 @@ SYSTEMD = (
         200,
         (r'POST /v1/sessions \d+ .*"error"', *SERVED),
         (r"POST /v1/sessions 201",),
+    ),
+    Step(
+        "systemd: kernels, packages, functions",
+        f"echo 'packages = \"any\"' >> {SETTINGS}; systemctl restart runyard-egress runyard-worker runyard-api; "
+        f"{READY}; " + in_checkout(f"{FEATURES} {GENERATED}; systemctl --no-pager list-units 'runyard*'"),
+        300,
+        (*FEATURES_SHOW, r"runyard-egress.service +loaded active"),
     ),
     Step("systemd: make down", DOWN, 120, (r"starts again at boot",)),
     Step("systemd: nothing is left", NOTHING_LEFT, 20, (r"nothing left",)),
