@@ -9,8 +9,9 @@ from flask import Blueprint, request
 from api.errors import invalid
 from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
 from api.sessions.answers import FileEntry
+from api.sessions.bodies import parse_query
 from api.sessions.file_calls import BODY_ERRORS, FILE_ERRORS, WHERE, Sending, file_query, receive
-from api.sessions.requests import checked_path, parse_path, parse_query
+from api.sessions.file_requests import checked_path, parse_path
 from api.sessions.routes import INSIDE, PATH, opened
 from storage import download
 from storage.names import FileName

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from api.errors import ApiError, invalid
 from api.http.body import parse_object
 from api.http.signals import signal_number
-from api.sessions.requests import parse_size
+from api.sessions.process_requests import parse_size
 from protocol import attach
 from protocol.attach import AttachBroken, AttachParser
 

@@ -18,8 +18,9 @@ from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
 from api.openapi.error_codes import JSON_BODY
 from api.sessions.answers import Process, Ticket
 from api.sessions.attach import MOST_BYTES, MOST_TEXT, AttachedClient
+from api.sessions.bodies import parse_query
+from api.sessions.process_requests import TerminalIn, parse_size
 from api.sessions.process_routes import AFTER, MAX_SEQ, PROCESS_PATH, ask, check_name
-from api.sessions.requests import TerminalIn, parse_query, parse_size
 from api.sessions.routes import INSIDE, opened
 from api.sessions.worker_calls import reached
 from api.websockets import upgrade

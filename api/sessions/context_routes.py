@@ -12,8 +12,8 @@ from api.http.json_response import json_response
 from api.openapi.decorator import Json, RequestBody, operation
 from api.openapi.error_codes import JSON_BODY
 from api.sessions.answers import Completions, ContextDeleted, ContextList, Inspection, SessionContext
+from api.sessions.context_requests import ContextIn, CursorIn, parse_context, parse_cursor
 from api.sessions.process_routes import ask
-from api.sessions.requests import ContextIn, CursorIn, parse_context, parse_cursor
 from api.sessions.routes import INSIDE, PATH, opened
 
 if TYPE_CHECKING:

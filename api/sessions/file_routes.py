@@ -14,6 +14,7 @@ from api.http.query import parse_int
 from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
 from api.openapi.error_codes import JSON_BODY
 from api.sessions.answers import FileEntries, FileEntry
+from api.sessions.bodies import parse_flag, parse_query
 from api.sessions.file_calls import (
     BODY_ERRORS,
     FILE_ERRORS,
@@ -28,17 +29,15 @@ from api.sessions.file_calls import (
     receive,
     send_whole,
 )
-from api.sessions.requests import (
+from api.sessions.file_requests import (
     ChmodIn,
     MkdirIn,
     MoveIn,
     body_path,
     checked_path,
     parse_change,
-    parse_flag,
     parse_mode,
     parse_path,
-    parse_query,
 )
 from api.sessions.routes import INSIDE, PATH, opened
 from storage import ranges

@@ -19,6 +19,7 @@ from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
 from api.openapi.error_codes import JSON_BODY
 from api.runs.rendering import client_fd
 from api.sessions.answers import PROCESS_EVENT, Process, ProcessList
+from api.sessions.bodies import parse_flag, parse_query
 from api.sessions.process_output import (
     ENCODING_SCHEMA,
     Encoding,
@@ -26,7 +27,7 @@ from api.sessions.process_output import (
     parse_encoding,
     with_output,
 )
-from api.sessions.requests import ProcessIn, parse_flag, parse_process, parse_query
+from api.sessions.process_requests import ProcessIn, parse_process
 from api.sessions.routes import INSIDE, PATH, opened
 from api.sessions.worker_calls import not_refused, reached
 from dispatch.source import MessageSource
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from api.keys.authentication import Caller
-    from api.sessions.requests import ProcessRequest
+    from api.sessions.process_requests import ProcessRequest
 
 blueprint = Blueprint("session_processes", __name__)
 

@@ -20,8 +20,9 @@ from api.openapi.decorator import Answer, Json, Query, RequestBody, operation
 from api.openapi.error_codes import JSON_BODY
 from api.runs.rendering import client_fd
 from api.sessions.answers import Watcher, WatcherDeleted, WatchEvent, WatchEventList
+from api.sessions.bodies import parse_flag, parse_query
 from api.sessions.file_calls import FILE_ERRORS, WHERE, file_query
-from api.sessions.requests import WatcherIn, body_path, parse_change, parse_flag, parse_path, parse_query
+from api.sessions.file_requests import WatcherIn, body_path, parse_change, parse_path
 from api.sessions.routes import INSIDE, PATH, opened
 from api.sessions.worker_calls import not_refused, reached
 from dispatch import ClientGone, WorkerLost, WorkerUnavailable

@@ -10,7 +10,8 @@ from api.dialects.runtools.sandbox_answers import executed, sandbox
 from api.dialects.runtools.sandbox_requests import process_fields, session_fields
 from api.errors import ApiError
 from api.keys.plans import load_plans
-from api.sessions.requests import parse_process, parse_session
+from api.sessions.process_requests import parse_process
+from api.sessions.requests import parse_session
 from config.settings import Settings
 from protocol.session import SESSION_LIMIT_RULES
 from tests.unit.test_api_app import Api, language

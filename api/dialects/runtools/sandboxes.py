@@ -20,8 +20,9 @@ from api.errors import ApiError, invalid
 from api.http.body import parse_object
 from api.http.query import parse_int
 from api.sessions.listing import page_of
+from api.sessions.process_requests import parse_process
 from api.sessions.process_routes import run_to_end
-from api.sessions.requests import parse_process, parse_session
+from api.sessions.requests import parse_session
 from api.system.languages import SHOWN_AGE_S
 
 if TYPE_CHECKING:
