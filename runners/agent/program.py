@@ -41,6 +41,12 @@ class Pipes:
         for fd in (*self.theirs, self.stdin, self.stdout, self.stderr):
             os.close(fd)
 
+    def close(self):
+        """Close every end, where nothing was started."""
+        self.close_theirs()
+        for fd in (self.stdin, self.stdout, self.stderr):
+            os.close(fd)
+
     def close_theirs(self):
         """Close the program's ends in PID 1, after the fork: otherwise its pipes never end."""
         for fd in self.theirs:

@@ -41,25 +41,32 @@ class Refused(Exception):
         self.code = code
 
 
-def start_operation(_env, parts):
-    """Start a file operation with the given name and arguments. Returns (child, pipes, -1). Raises OSError."""
-    name, arguments = parts
+def start_operation(fork, parts):
+    """Start a file operation with the given name and arguments; `fork` makes the child (see `SessionServer.fork`).
+
+    Returns (child, pipes, -1). Raises OSError.
+    """
     pipes = Pipes()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            take_descriptors(pipes)
-            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-            _signal.signal(_signal.SIGTERM, _end)
-            set_dumpable(0)  # a program of the session has the same uid, and must not trace this
-            os.setsid()
-            landlock.enter()
-            os.chdir("/work")
-            os._exit(_run(name, unpack(arguments)))
-        finally:
-            os._exit(1)
+    try:
+        pid = fork(b"operation", parts, pipes.theirs, operate_given)
+    except OSError:
+        pipes.close()
+        raise
     pipes.close_theirs()
     return pid, pipes, -1
+
+
+def operate_given(parts, streams):
+    """Be a file operation with the given name and arguments, on the given streams."""
+    name, arguments = parts
+    take_descriptors(streams)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGTERM, _end)
+    set_dumpable(0)  # a program of the session has the same uid, and must not trace this
+    os.setsid()
+    landlock.enter()
+    os.chdir("/work")
+    os._exit(_run(name, unpack(arguments)))
 
 
 def _run(name, arguments):

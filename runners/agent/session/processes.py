@@ -3,13 +3,13 @@
 import _signal
 import os
 
-from agent.frames import unpack
+from agent.frames import pack, unpack
 from agent.kernel import keep_for_ever
 from agent.landlock import landlock
 from agent.libc import call
 from agent.program import Pipes, Released, default_signals, execute, first_for_the_oom_killer, set_dumpable
 from agent.session import trees
-from agent.session.children import NOTES_FD, REPLIES_FD, take_descriptors
+from agent.session.children import NOTES_FD, REPLIES_FD, fork_here, take_descriptors
 from agent.session.terminals import TERM, TerminalPipes, become_controlling
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -30,14 +30,18 @@ class KernelPipes(Pipes):
         self.replies, self.their_replies = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.replies, False)
 
+    def close(self):
+        super().close()
+        os.close(self.replies)
+
     def close_theirs(self):
         super().close_theirs()
         os.close(self.their_replies)
 
 
-def start_process(env, parts):
+def start_process(fork, env, parts):
     """Start a process; `parts` are cwd, argv, variables that `env` gets besides, and the size of its terminal,
-    empty where it has none. Raises OSError.
+    empty where it has none. `fork` makes the child (see `SessionServer.fork`). Raises OSError.
 
     Returns (child, pipes, notes).
     """
@@ -45,8 +49,17 @@ def start_process(env, parts):
     env = _with_own(env, own)
     if size:
         env.setdefault(b"TERM", TERM)
-    become = lambda: _become(unpack(argv), env, cwd, has_terminal=bool(size))  # noqa: E731
-    return _start(TerminalPipes(size) if size else Pipes(), become)
+    pipes = TerminalPipes(size) if size else Pipes()
+    given = [cwd, argv, pack([name + b"=" + value for name, value in env.items()]), b"1" if size else b""]
+    return _start(pipes, lambda notes: fork(b"process", given, (*pipes.theirs, notes), keep_given))
+
+
+def keep_given(parts, descriptors):
+    """Be the keeper of a process: `parts` are cwd, argv, variables, and if it has a terminal."""
+    cwd, argv, variables, has_terminal = parts
+    env = _with_own({}, variables)
+    become = lambda: _become(unpack(argv), env, cwd, has_terminal=bool(has_terminal))  # noqa: E731
+    _keep(descriptors[:3], descriptors[3], become)
 
 
 def start_kernel(env, parts, get_ready, keep):
@@ -62,36 +75,39 @@ def start_kernel(env, parts, get_ready, keep):
         become = lambda: _go_on(env, cwd, get_ready, keep)  # noqa: E731
     else:
         become = lambda: _become(unpack(argv), env, cwd, is_kernel=True)  # noqa: E731
-    return _start(KernelPipes(), become)
+    pipes = KernelPipes()
+    return _start(
+        pipes, lambda notes: fork_here(lambda: _keep(pipes.theirs, notes, become, replies=pipes.their_replies))
+    )
 
 
 def _with_own(env, own):
     return {**env, **dict([pair.split(b"=", 1) for pair in unpack(own)])}
 
 
-def _start(pipes, become):
-    """Start a keeper, and beneath it the process that `become` makes its program. Returns (child, pipes, notes)."""
+def _start(pipes, fork):
+    """Start a keeper by `fork`, which gets the keeper's pipe to PID 1. Returns (child, pipes, notes)."""
     notes, theirs = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(notes, False)
     # A keeper that is signalled to kill before it is ready does so when its program has been started.
     _signal.pthread_sigmask(_signal.SIG_BLOCK, _KILL)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            _keep(pipes, theirs, become)
-        except Released:
-            raise
-        except BaseException:
-            os._exit(1)
+    try:
+        pid = fork(theirs)
+    except OSError:
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _KILL)
+        pipes.close()
+        for fd in (notes, theirs):
+            os.close(fd)
+        raise
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _KILL)
     pipes.close_theirs()
     os.close(theirs)
     return pid, pipes, notes
 
 
-def _keep(pipes, notes, become):
+def _keep(streams, notes, become, replies=-1):
     """Be the keeper of a tree: start its program, report how that ended, and end when the tree is gone."""
-    take_descriptors(pipes, notes, getattr(pipes, "their_replies", -1))
+    take_descriptors(streams, notes, replies)
     call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     _signal.signal(_signal.SIGUSR1, lambda _number, _frame: trees.kill_beneath(os.getpid()))
     program = os.fork()

@@ -1,5 +1,6 @@
 """Serve the channels of a session: move bytes between the stream and the tasks, and reap what has ended."""
 
+import _signal
 import os
 import select
 import time
@@ -8,8 +9,10 @@ from agent import frames
 from agent.frames import unpack
 from agent.link import CHUNK, UNSENT_HIGH, StreamClosed
 from agent.session import trees
+from agent.session.children import fork_here
 from agent.session.operations import start_operation
 from agent.session.processes import start_kernel, start_process
+from agent.session.starter import FORKED_BEFORE, MOST_STARTERS, Starter, StarterUnusable, may_have_one
 from agent.session.tasks import Task
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
@@ -41,6 +44,11 @@ class SessionServer:
         self.resting = {}
         #: True if so much is unsent that no task is read from.
         self.held_back = False
+        #: How many children of processes and file operations there have been.
+        self.forks = 0
+        #: The process that forks them from now on, and how many such there have been.
+        self.starter = None
+        self.starters = 0
         self.network = None
         if network is not None:
             self.take_network(network)
@@ -167,7 +175,8 @@ class SessionServer:
                 # In a forked kernel that number is another's: nothing may close it there.
                 started = start_kernel(self.env, rest, self.get_ready, keep=(self.poller, self))
             else:
-                started = (start_process if kind == b"process" else start_operation)(self.env, rest)
+                process = kind == b"process"
+                started = start_process(self.fork, self.env, rest) if process else start_operation(self.fork, rest)
             task = Task(self, channel, *started)
         except OSError as e:  # no more processes or descriptors
             self.send(channel, frames.EXIT, frames.pack([b"failed", str(e)[:400].encode()]))
@@ -175,6 +184,31 @@ class SessionServer:
             return
         self.tasks[channel] = self.children[task.child] = task
         task.update()
+
+    def fork(self, kind, parts, descriptors, become):
+        """Fork the child of a process or file operation, by the starter if there is one. Returns its pid.
+
+        `become(parts, descriptors)` is what the child does. Raises OSError.
+        """
+        self.forks += 1
+        if self.starter is not None:
+            try:
+                return self.starter.start(kind, parts, descriptors)
+            except StarterUnusable:
+                pass
+            except TimeoutError:
+                trees.send(self.starter.pid, _signal.SIGKILL)
+                raise
+        return fork_here(lambda: become(parts, descriptors))
+
+    def prepare_starter(self):
+        """Execute a starter, if that makes what comes cheaper: nothing waits for it."""
+        if self.starter is None and self.forks > FORKED_BEFORE and self.starters < MOST_STARTERS and may_have_one():
+            self.starters += 1
+            try:
+                self.starter = Starter()
+            except OSError:  # no more processes or descriptors
+                pass
 
     def start_network(self, channel, env):
         """Start the proxy of a session that was created without one, and tell how that went.
@@ -216,12 +250,18 @@ class SessionServer:
                 return
             if pid == 0:
                 return
+            if self.starter is not None and pid == self.starter.pid:
+                self.starter.close()
+                self.starter = None
+                continue
             task = self.children.pop(pid, None)
             if task is not None and not task.child_ended(status):
                 # A program has killed its own keeper: what was beneath it is PID 1's now, and nobody's.
-                trees.kill(trees.descendants(os.getpid(), spare=self.children))
+                spare = {*self.children, 0 if self.starter is None else self.starter.pid}
+                trees.kill(trees.descendants(os.getpid(), spare=spare))
 
     def forget(self, task):
         """Let the channel of a task be used again: nothing of it is alive."""
         del self.tasks[task.channel]
         self.send(task.channel, frames.CLOSED)
+        self.prepare_starter()

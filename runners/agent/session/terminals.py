@@ -33,6 +33,12 @@ class TerminalPipes:
         fcntl.ioctl(slave, TCSETS, bytes(flags))
         resize(self.stdout, size)
 
+    def close(self):
+        """Close every end, where nothing was started."""
+        self.close_theirs()
+        for fd in (self.stdin, self.stdout):
+            os.close(fd)
+
     def close_theirs(self):
         """Close the program's end in PID 1, after the fork."""
         os.close(self.theirs[0])
