@@ -11,7 +11,7 @@ frame belongs to a channel. OPEN starts a *task* on a channel that the host has 
 * a file operation: a child of PID 1 that does one thing and ends. It reads from its stdin, writes to its stdout,
   and reports on its stderr.
 
-Where PID 1 is large, a *starter* forks both, as children of PID 1 all the same; see `starter.py`.
+If PID 1 is large, a *starter* forks both; they are children of PID 1 in that case too. See `starter.py`.
 
 PID 1 itself moves bytes between the stream and the pipes of the tasks, by epoll, and does nothing that can block:
 no path is opened here. Its reading from a task is bounded by the credit that the host has granted to the channel,

@@ -44,7 +44,7 @@ class SessionServer:
         self.resting = {}
         #: True if so much is unsent that no task is read from.
         self.held_back = False
-        #: How many children of processes and file operations there have been.
+        #: The number of children of processes and file operations so far.
         self.forks = 0
         #: The process that forks them from now on, and how many such there have been.
         self.starter = None

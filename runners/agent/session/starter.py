@@ -6,8 +6,8 @@ and once for each file operation. So the third is forked by a starter: an interp
 beside PID 1. A child that it forks is a child of PID 1 (CLONE_PARENT): all that PID 1 does with it is the same.
 
 The starter lies in PID 1's Landlock domain and is not dumpable: a program can end it, and PID 1 then forks itself.
-It can do no more. Where there is no Landlock there is no starter, since a program could trace it until it has made
-itself not dumpable.
+It can do no more. Without Landlock there is no starter, since a program could trace it until it has made itself not
+dumpable.
 
 A request is one message: a packed list, and the ends of the child's pipes. The answer is the pid of the child, or a
 negative error number.
