@@ -37,7 +37,9 @@ SEND_TIMEOUT_S = 15.0
 SEND_BYTES_PER_S = 4 * 1024 * 1024
 #: Time between sending KILL and receiving the EXIT frame.
 KILL_TIMEOUT_S = 2.0
+#: Time between the end of a run and the end of its artifacts, and how much longer they have for what has come.
 COLLECT_TIMEOUT_S = 2.0
+COLLECT_BYTES_PER_S = 1024 * 1024
 COLLECT_RESERVE_MB = 32
 CPU_CHECK_MIN_S = 0.005
 Phase = Literal["compile", "run"]
@@ -297,6 +299,9 @@ class AgentClient:
             failpoint("collecting")
         elif self._collecting and kind == frames.DATA:
             self._receiver.data(payload)
+            # A machine that is busy must not cost a run its files; an agent that sends nothing gains nothing.
+            assert self._reply_deadline is not None
+            self._reply_deadline += len(payload) / COLLECT_BYTES_PER_S
         elif self._collecting and kind == frames.SKIPPED:
             self._receiver.skip(payload)
         elif kind != frames.STDIN_TAKEN:

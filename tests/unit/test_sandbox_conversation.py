@@ -23,6 +23,7 @@ from sandbox.run.live import EventSink, LiveRun
 from sandbox.run.outcome import status_of
 from sandbox.run.plan import build_plan
 from storage.errors import StorageUnavailable
+from tests.unit.test_sandbox_artifacts import Blobs
 from worker.unix_channel import UnixChannel
 
 CATALOGUE = Catalogue.load()
@@ -94,6 +95,10 @@ def compiled_frame(kind=b"exit", number=b"0"):
     return frame(frames.COMPILED, pack([kind, number, b"0", b"0"]))
 
 
+#: Between the pieces of an agent that is slow.
+PAUSE_S = 0.1
+
+
 def converse(
     script,
     *,
@@ -106,12 +111,14 @@ def converse(
     language="bash",
     compile_script=None,
     phases=None,
+    slowly=(),
+    storage=STORAGE,
     **job,
 ):
     """What comes of it when the agent reads all it is sent and says `script`.
 
     With a `compile_script` that is what it says when told to compile, and `script` when told to go; without a
-    `script` it waits for no such word.
+    `script` it waits for no such word. The pieces of `slowly` follow, each after PAUSE_S.
     """
     sandbox = FakeSandbox()
     sandbox.cpu_ns, sandbox.oom_kills, sandbox.fits = cpu_ns, oom_kills, fits
@@ -128,6 +135,9 @@ def converse(
                 while frame(order) not in told and (data := agent.recv(65536)):
                     told.extend(data)
                 agent.sendall(answer)
+            for piece in slowly:
+                time.sleep(PAUSE_S)
+                agent.sendall(piece)
             if hang_up:
                 agent.shutdown(socket.SHUT_WR)
             while data := agent.recv(65536):
@@ -138,7 +148,7 @@ def converse(
     thread = threading.Thread(target=act)
     thread.start()
     try:
-        spoken = AgentClient(sandbox, plan, live, STORAGE).run_job()
+        spoken = AgentClient(sandbox, plan, live, storage).run_job()
         if phases is not None:
             phases += [entry[1]["name"] for entry in live.log.timeline() if entry[0] == "phase"]
     finally:
@@ -386,6 +396,18 @@ def test_an_agent_that_stalls_over_artifacts_costs_the_artifacts_only(monkeypatc
     assert (status_of(spoken.ending), spoken.receiver.artifacts) == ("succeeded", [])
     assert frame(frames.COLLECT) in told
     assert sandbox.lent_mb > 0
+
+
+@pytest.mark.parametrize(("size", "arrives"), [(64 * 1024, True), (1, False)])
+def test_artifacts_have_the_longer_the_more_of_them_has_come(monkeypatch, size, arrives):
+    monkeypatch.setattr(client, "COLLECT_TIMEOUT_S", 2 * PAUSE_S)
+    monkeypatch.setattr(client, "COLLECT_BYTES_PER_S", 64 * 1024 / (2 * PAUSE_S))
+    begun = exit_frame(outputs=b"1") + frame(frames.ARTIFACT, pack([b"a", b"%d" % (10 * size)]))
+    pieces = [frame(frames.DATA, b"x" * size)] * 10 + [frame(frames.END, b"0")]
+    spoken, _, _ = converse(begun, slowly=pieces, hang_up=False, storage=Blobs())
+    assert status_of(spoken.ending) == "succeeded"
+    spoken.receiver.store()
+    assert [artifact.path for artifact in spoken.receiver.artifacts] == (["a"] if arrives else [])
 
 
 @pytest.mark.parametrize(("word", "status"), [(LEAVE, "cancelled"), (b"", "error")])
