@@ -51,7 +51,9 @@ for path in ("/proc/1/mem", "/proc/1/environ", "/proc/1/fd", "/proc/1/root"):
         pass
 seen["ptrace"] = libc.ptrace(16, 1, None, None)
 seen["inodes"] = [(p, os.stat(p).st_dev, os.stat(p).st_ino) for p in ("/dev/null", "/usr/bin/env", "/work", "/tmp")]
-seen["namespaces"] = {n: os.readlink(f"/proc/self/ns/{n}") for n in os.listdir("/proc/self/ns")}
+# AppArmor lets no sandbox list them.
+names = ("ipc", "mnt", "net", "pid", "user", "uts")
+seen["namespaces"] = {n: os.readlink(f"/proc/self/ns/{n}") for n in names}
 print(json.dumps(seen))
 """
 
