@@ -383,6 +383,24 @@ class SettingTable(BaseSettings):
         None,
         description="Database of runs, keys and usage: `postgresql://…`. Default: SQLite in STATE_DIR/db.",
     )
+    amqp_url: Annotated[OptionalText, read_by("api", "worker", "ops", secret=Secret.PASSWORD)] = Field(
+        None,
+        description="RabbitMQ between api and workers on several machines, "
+        "`amqp://user:password@host,host/vhost` or `amqps://…`. Default: one machine, a Unix socket.",
+    )
+    amqp_queue: Annotated[str, SERVICE] = Field(
+        "runner_jobs",
+        description="Name of the queue of jobs at RabbitMQ, with which the names of all its other queues begin.",
+    )
+    amqp_ca_file: Annotated[Path | None, BeforeValidator(_blank_is_unset), SERVICE] = Field(
+        None, description="PEM file of the authorities that sign RabbitMQ's certificate. Default: the machine's."
+    )
+    amqp_cert_file: Annotated[Path | None, BeforeValidator(_blank_is_unset), SERVICE] = Field(
+        None, description="PEM file of the certificate that is presented to RabbitMQ; needs AMQP_KEY_FILE."
+    )
+    amqp_key_file: Annotated[Path | None, BeforeValidator(_blank_is_unset), SERVICE] = Field(
+        None, description="PEM file of that certificate's private key, readable by api's account."
+    )
     database_connections: Annotated[int, API] = Field(
         8, ge=1, le=256, description="Maximum number of database connections."
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError, model_validator
 
+from config.amqp_url import AmqpAddress, parse_amqp_url
 from config.docker_host import check_docker_host
 from config.network_patterns import Pattern, parse_pattern_list
 from config.parsers import (
@@ -69,6 +70,18 @@ class Settings(CheckedSettings):
                 f"API_PROCESSES={self.api_processes} without RATELIMIT_URL is refused: "
                 "each process would have buckets of its own"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_need_amqps(self) -> Settings:
+        files = {"AMQP_CA_FILE": self.amqp_ca_file, "AMQP_CERT_FILE": self.amqp_cert_file}
+        files["AMQP_KEY_FILE"] = self.amqp_key_file
+        given = [name for name, path in files.items() if path is not None]
+        address = self.amqp_address
+        if given and (address is None or not address.is_tls):
+            raise ValueError(f"{given[0]}: is for AMQP_URL=amqps://… alone")
+        if (self.amqp_cert_file is None) != (self.amqp_key_file is None):
+            raise ValueError("AMQP_CERT_FILE and AMQP_KEY_FILE: one without the other is refused")
         return self
 
     @model_validator(mode="after")
@@ -175,6 +188,11 @@ class Settings(CheckedSettings):
     def bucket(self) -> S3Bucket | None:
         """Return the S3 location of blobs; None if they are stored locally."""
         return None if self.storage_url is None else parse_storage_url(self.storage_url)
+
+    @property
+    def amqp_address(self) -> AmqpAddress | None:
+        """Return the address of the broker between api and workers; None on one machine."""
+        return None if self.amqp_url is None else parse_amqp_url(self.amqp_url)
 
     @property
     def api_home(self) -> Path:
