@@ -87,6 +87,24 @@ class SettingTable(BaseSettings):
             "`isolation` of the runs of runakode's clients; `gvisor` only where the service has it, else `default`."
         ),
     )
+    runakode_timeout_ms: Annotated[OptionalInt, API] = Field(
+        None,
+        ge=1,
+        le=60_000,
+        description="Time limit of the runs of runakode's clients, in milliseconds. Default: that of `/v1/runs`.",
+    )
+    runakode_memory_mb: Annotated[OptionalInt, API] = Field(
+        None, ge=16, le=2_048, description="Memory limit of these runs in MiB. Default: that of `/v1/runs`."
+    )
+    runakode_cpus: Annotated[float | None, BeforeValidator(_blank_is_unset), API] = Field(
+        None, ge=0.1, le=2.0, description="Processors of these runs. Default: those of `/v1/runs`."
+    )
+    runakode_output_bytes: Annotated[OptionalInt, API] = Field(
+        None,
+        ge=1,
+        le=8_388_608,
+        description="Bytes kept of each output stream of these runs. Default: those of `/v1/runs`.",
+    )
     keys_per_hour: Annotated[int, API] = Field(
         20, ge=1, le=100_000, description="Keys that one address may create per hour."
     )

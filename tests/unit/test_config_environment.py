@@ -197,6 +197,8 @@ def test_each_process_is_given_exactly_the_variables_that_it_reads(environ):
         "MEMORY_BUDGET_MB": "64",
         "POOL_MEMORY_MB": "64",
         "SESSIONS_MEMORY_MB": "64",
+        "RUNAKODE_CPUS": "1",
+        **dict.fromkeys(("RUNAKODE_TIMEOUT_MS", "RUNAKODE_MEMORY_MB", "RUNAKODE_OUTPUT_BYTES"), "64"),
         "EGRESS_ALLOW": "*.example.org",
         "EGRESS_PRIVATE": "10.0.0.0/8",
         "EGRESS_DENY": "192.0.2.0/24",
