@@ -17,7 +17,7 @@ export RUNYARD_TEST_STATE
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-up: python ## install what is missing, start the service, wait until it is healthy
+up: python ## install what is missing, start the service, wait until it is healthy; ROLE=api or worker for one part
 	@$(SYSTEM) ops.up
 
 down: python ## stop the service and check that nothing is left behind

@@ -47,6 +47,11 @@ class SettingTable(BaseSettings):
     runyard_env: Annotated[Literal["development", "production"], read_by("api", "worker", "ops", "egress")] = Field(
         "production", description="`development` turns on the token dev_123; `make up` sets it."
     )
+    role: Annotated[Literal["all", "api", "worker"], SERVICE] = Field(
+        "all",
+        description="Parts of the service on this machine. `api` and `worker` are for several machines "
+        "([operations](operations.md#several-machines)).",
+    )
     bind: Annotated[str, API_AND_OPS] = Field("127.0.0.1", description="Address the API listens on.")
     port: Annotated[int, API_AND_OPS] = Field(8080, ge=1, le=65535, description="Port the API listens on.")
     allow_insecure_bind: Annotated[bool, API] = Field(

@@ -21,8 +21,10 @@ from config.parsers import (
     parse_signing_keys,
     parse_storage_url,
 )
+from config.roles import ROLES, Role
 from config.setting_checks import CheckedSettings
 from config.setting_table import PackageMode
+from config.shared_parts import check_shared
 from config.static_keys import ApiKey, parse_api_keys
 
 DEVELOPMENT_KEYS = "dev_123:dev:1000:1000"
@@ -85,10 +87,20 @@ class Settings(CheckedSettings):
         return self
 
     @model_validator(mode="after")
+    def _several_machines_share(self) -> Settings:
+        check_shared(self)
+        return self
+
+    @model_validator(mode="after")
     def _the_docker_daemon_is_on_this_host(self) -> Settings:
         if self.engine != "oci":  # without the engine, DOCKER_HOST is of no concern here
             check_docker_host(self.docker_host)
         return self
+
+    @property
+    def parts(self) -> Role:
+        """Return the parts of the service on this machine."""
+        return ROLES[self.role]
 
     @property
     def compile_timeout_ms(self) -> int:

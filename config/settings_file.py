@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from config.environment import SETTINGS
@@ -18,6 +18,7 @@ from config.other_names import OTHER_NAMES, add_settings_of_other_names, remove_
 from config.settings import Settings, SettingsError, load_settings
 from config.settings_document import parse, read_text
 from config.settings_entries import ParsedFile, take_entry
+from config.shared_parts import sharing_warnings
 
 NAMES = ("runyard.toml", "runyard.yaml", "runyard.yml")
 
@@ -131,7 +132,8 @@ def apply_file(
     layered = load(os.environ, folder, file=file, flags=flags)
     layered.environment["RUNYARD_ENV"] = layered.environment.get("RUNYARD_ENV") or runyard_env
     layered.apply()
-    return layered, load_settings(layered.origin)
+    settings = load_settings(layered.origin)
+    return replace(layered, warnings=(*layered.warnings, *sharing_warnings(settings))), settings
 
 
 def _own(environ: Mapping[str, str]) -> dict[str, str]:

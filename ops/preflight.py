@@ -15,6 +15,7 @@ from api.keys.plans import load_plans
 from api.packages.patterns_file import load_patterns
 from api.system.instance_lease import FILE as INSTANCE
 from config.settings import IMAGE_PREFIX, Settings, SettingsError, image_overrides
+from ops.broker import check_broker
 from ops.state import directory_problem
 from records import open_records
 from records.errors import RecordsUnavailable
@@ -36,17 +37,14 @@ REFUSED = (SettingsError, EngineError, StorageMisconfigured, ValueError, OSError
 
 def check_start(settings: Settings) -> None:
     """Raise SettingsError with a line for each reason why the service cannot start with these settings."""
-    checks: list[Callable[[Settings], None]] = [
-        _check_folders,
-        _check_owner,
-        _check_plans,
-        _check_packages,
-        _check_languages,
-        _check_confinement,
-        _check_engine,
-        _check_database,
-        _check_bucket,
-    ]
+    checks: list[Callable[[Settings], None]] = [_check_folders]
+    if settings.parts.has_api:
+        checks += [_check_owner, _check_plans, _check_packages]
+    if settings.parts.has_worker:
+        checks += [_check_languages, _check_confinement, _check_engine]
+    if settings.parts.has_api:
+        checks.append(_check_database)
+    checks += [_check_bucket, check_broker]
     problems = []
     for check in checks:
         try:

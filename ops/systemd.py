@@ -18,6 +18,7 @@ from pathlib import Path
 from config.version import VERSION
 from ops.down import stop
 from ops.environment import PATH
+from ops.fitness import check_account
 from ops.hints import token_line
 from ops.install import InstallError
 from ops.installed import HELD, SERVICES, SETTINGS, has_systemd, is_installed, runs_as_units, systemctl, unit_states
@@ -27,7 +28,7 @@ from ops.staging import StagedCode
 from ops.state import DEFAULT_STATE_DIR, StatePlace, is_running, processes, service_lock
 from ops.takeover import AGAIN
 from ops.unit_files import read_files, remove_files, restore_files, write_files
-from ops.up import Up, check_account, settings_digest
+from ops.up import Up, settings_digest
 
 #: Those that are started at boot; the first of SERVICES comes with them.
 STARTED = SERVICES[1:]

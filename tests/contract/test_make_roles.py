@@ -1,0 +1,188 @@
+"""`make up ROLE=…` on one machine that plays several: what each role starts, says and refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import shutil
+import socket
+import socketserver
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ops.down import left_over
+from ops.state import StatePlace, processes, supervisor_pid
+from ops.worker_socket import canary
+from tests.contract.test_compose import images_of
+from tests.contract.test_make_settings import make
+from tests.support.own_service import new_state
+from tests.support.postgres import Postgres
+from tests.support.redisserver import Redis
+from tests.support.s3 import S3_ENVIRONMENT, s3_server
+from tests.unit.test_ops_broker import GREETING
+
+TOKEN = "r0le_t0ken"
+UID_BASES = {"api": 0x2000_0000, "worker": 0x3000_0000, "second": 0x4000_0000}
+
+
+class Machine:
+    """One of several machines: a state directory, accounts and a port of its own."""
+
+    def __init__(self, name, role, images, shared):
+        self.state = new_state()
+        self.place = StatePlace(self.state)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.settings = {
+            "STATE_DIR": str(self.state),
+            "IMAGES_DIR": str(images),
+            "UID_BASE": str(UID_BASES[name]),
+            "PORT": str(self.port),
+            "API_KEYS": f"{TOKEN}:roles:100:100",
+            "LANGUAGES": "bash",
+            "WARM_POOL": "bash=1",
+            "DRAIN_S": "1",
+            "ROLE": role,
+            **shared,
+        }
+
+    def make(self, *arguments, **variables):
+        return make(*arguments, **{**self.settings, **variables})
+
+    def programs(self):
+        """The programs of the service that run here."""
+        known = {b"ops.supervisor": "supervisor", b"worker": "worker", b"gunicorn": "api", b"egress": "egress"}
+        found = set()
+        for pid in processes(self.place):
+            with contextlib.suppress(OSError):
+                argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                found |= {name for program, name in known.items() if program in argv}
+        return found
+
+    def get(self, path):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            reply = connection.getresponse()
+            return reply.status, json.loads(reply.read())
+
+    def remove(self):
+        down = self.make("down")
+        remains = left_over(self.place)
+        shutil.rmtree(self.state, ignore_errors=True)
+        assert (down.returncode, remains) == (0, []), down.stdout
+
+
+@contextlib.contextmanager
+def greeting_broker():
+    """A server that greets as a broker does; it gives the address."""
+
+    class Greeting(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(8)
+            self.request.sendall(GREETING)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Greeting) as server:
+        threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
+        yield f"amqp://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """The parts that all machines share."""
+    database, limits = Postgres(), Redis()
+    with s3_server("roles") as storage, greeting_broker() as broker:
+        yield {
+            **S3_ENVIRONMENT,
+            "AMQP_URL": broker,
+            "DATABASE_URL": database.new_database(),
+            "RATELIMIT_URL": limits.url,
+            "SIGNING_KEY": "k" * 48,
+            "STORAGE_URL": "s3://roles/of-tests",
+            "S3_ENDPOINT_URL": storage.url,
+            "S3_ADDRESSING": "path",
+        }
+    limits.stop()
+    database.remove()
+
+
+@pytest.fixture(scope="module")
+def machines(service, shared):
+    """An api and two workers, started at once."""
+    found = {
+        name: Machine(name, role, images_of(service.state), shared)
+        for name, role in (("api", "api"), ("worker", "worker"), ("second", "worker"))
+    }
+    for machine in found.values():
+        (machine.state / "venv").symlink_to(service.state / "venv")
+    try:
+        with ThreadPoolExecutor() as at_once:
+            for machine, up in zip(
+                found.values(), at_once.map(lambda one: one.make("up"), found.values()), strict=True
+            ):
+                machine.up = up
+        yield found
+    finally:
+        with ThreadPoolExecutor() as at_once:
+            list(at_once.map(lambda one: one.remove(), found.values()))
+
+
+@pytest.mark.timeout(300)
+def test_an_api_alone_is_up_with_its_own_checks_and_says_that_no_worker_is_there(machines):
+    api = machines["api"]
+    assert api.up.returncode == 0, api.up.stdout
+    assert "Runyard's api is up after" in api.up.stdout
+    assert f"http://127.0.0.1:{api.port}" in api.up.stdout
+    assert api.programs() == {"supervisor", "api"}
+    assert not list((api.state / "images").iterdir())
+    assert not (api.state / "run/egress").exists()
+    status, report = api.get("/readyz")
+    assert status == 503
+    assert (report["checks"]["database"], report["checks"]["storage"]) == ("ok", "ok")
+    shown = api.make("status")
+    assert (shown.returncode != 0, "role api" in shown.stdout) == (True, True), shown.stdout
+    doctor = api.make("doctor")
+    assert "Confinement" not in doctor.stdout
+    assert "crun works" not in doctor.stdout
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["worker", "second"])
+def test_two_workers_of_one_machine_are_up_when_each_has_run_a_program(machines, name):
+    worker = machines[name]
+    assert worker.up.returncode == 0, worker.up.stdout
+    assert "running a test program in bash" in worker.up.stdout
+    assert "Runyard's worker is up" in worker.up.stdout
+    assert "http://" not in worker.up.stdout
+    assert worker.programs() == {"supervisor", "worker", "egress"}
+    assert canary(worker.place, "bash") == ("", "")
+    assert not any((worker.state / folder).exists() for folder in ("api", "db"))
+    with pytest.raises(ConnectionRefusedError):
+        worker.get("/readyz")
+    shown = worker.make("status")
+    assert (shown.returncode, "role worker" in shown.stdout) == (0, True), shown.stdout
+    assert "bash: ready" in shown.stdout
+
+
+@pytest.mark.timeout(300)
+def test_another_role_that_cannot_start_is_refused_and_the_one_that_runs_stays(machines):
+    worker = machines["worker"]
+    before = supervisor_pid(worker.place)
+    done = worker.make("up", ROLE="api", DATABASE_URL="", SIGNING_KEY="")
+    assert done.returncode != 0
+    (line,) = [line for line in done.stdout.splitlines() if "ROLE=api" in line]
+    assert "DATABASE_URL=postgresql://" in line
+    assert "SIGNING_KEY" in line
+    assert "RATELIMIT_URL" not in line
+    unheard = worker.make("up", AMQP_URL="amqp://127.0.0.1:1/")
+    assert "AMQP_URL: no broker answers (127.0.0.1:1: Connection refused)" in unheard.stdout
+    wrong = worker.make("up", ROLE="both")
+    assert "ROLE=both: must be one of all, api, worker" in wrong.stdout
+    assert "Traceback" not in wrong.stdout
+    assert supervisor_pid(worker.place) == before
