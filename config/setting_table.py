@@ -49,8 +49,8 @@ class SettingTable(BaseSettings):
     )
     role: Annotated[Literal["all", "api", "worker"], SERVICE] = Field(
         "all",
-        description="Parts of the service on this machine. `api` and `worker` are for several machines "
-        "([operations](operations.md#several-machines)).",
+        description="Parts of the service on this machine. `api` and `worker` are for several machines; "
+        "docs/operations.md has what they share.",
     )
     bind: Annotated[str, API_AND_OPS] = Field("127.0.0.1", description="Address the API listens on.")
     port: Annotated[int, API_AND_OPS] = Field(8080, ge=1, le=65535, description="Port the API listens on.")

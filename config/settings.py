@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError, model_validator
@@ -39,6 +39,11 @@ UNUSED = ("SANDBOX_WORKDIR", "HOST_SANDBOX_DIR")
 
 class SettingsError(ValueError):
     """The environment does not describe a service that may start; the message names each variable."""
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        """`problems` are those that the message joins, if it is more than one."""
+        super().__init__(message)
+        self.problems = tuple(problems) or (message,)
 
 
 class Settings(CheckedSettings):
@@ -329,7 +334,7 @@ def load_settings(origin: Callable[[str], str] = lambda _name: "") -> Settings:
             line = message if not name or message.startswith(name) else f"{name}: {message}"
             named = [name] if name else sorted(set(_VARIABLE.findall(message)))
             lines.append(line + "".join(origin(one) for one in named))
-        raise SettingsError("; ".join(lines)) from e
+        raise SettingsError("; ".join(lines), lines) from e
 
 
 def image_overrides() -> dict[str, str]:

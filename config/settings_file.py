@@ -102,7 +102,7 @@ def load(
     if file is None:
         _check_state_dir(parsed, own.get("STATE_DIR"))
     if parsed.problems:
-        raise SettingsError("\n".join(parsed.problems))
+        raise SettingsError("\n".join(parsed.problems), parsed.problems)
     used = {name: value for name, value in parsed.variables.items() if not own.get(name)}
     mode = stat.S_IMODE(path.stat().st_mode)
     if parsed.has_secret and mode & 0o044:

@@ -39,8 +39,8 @@ def check_shared(settings: Settings) -> None:
     missing = missing_shared(settings, settings.parts)
     if missing:
         raise ValueError(
-            f"ROLE={settings.role} is for one of several machines, which share what is not set here: "
-            f"{', '.join(missing)}. A machine that does everything itself has ROLE=all"
+            f"ROLE={settings.role} is for one of several machines, which share what is missing here: "
+            f"set {', '.join(missing)}. A machine that does everything itself has ROLE=all"
         )
 
 

@@ -32,7 +32,7 @@ def check_broker(settings: Settings) -> None:
         if problem is None:
             return
         problems.append(f"{host}:{port}: {problem}")
-    raise SettingsError(f"AMQP_URL: no broker answers ({', '.join(problems)})")
+    raise SettingsError(f"AMQP_URL: no broker answers ({', '.join(problems)}): start it, or set AMQP_URL")
 
 
 def _problem_of(host: str, port: int, context: ssl.SSLContext | None) -> str | None:

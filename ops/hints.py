@@ -49,9 +49,11 @@ def token_line(place: StatePlace) -> str:
     return f"Token: *** (the first of API_KEYS). Show it with: {make_command(place, '-s token')}"
 
 
-def greeting(place: StatePlace, url: str, role: Role, after_s: float) -> str:
+def greeting(place: StatePlace, url: str, role: Role, after_s: float, *, in_foreground: bool = False) -> str:
     """Return the text that ends a good start."""
     end = f"Log: {place.log}. Stop with: {make_command(place, 'down')}"
+    if in_foreground:
+        end = "Stop with: Ctrl-C"
     if not role.has_api:
         return f"Runyard's worker is up after {after_s:.1f} s; it takes runs from the broker.\n{end}"
     name = "Runyard" if role.has_worker else "Runyard's api"

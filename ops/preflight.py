@@ -35,16 +35,23 @@ DATABASE_WAIT_S = 5.0
 REFUSED = (SettingsError, EngineError, StorageMisconfigured, ValueError, OSError)
 
 
-def check_start(settings: Settings) -> None:
-    """Raise SettingsError with a line for each reason why the service cannot start with these settings."""
+def check_start(settings: Settings, *, connects: bool = True) -> None:
+    """Raise SettingsError with a line for each reason why the service cannot start with these settings.
+
+    Without `connects` only the settings and the files that they name are looked at: no engine, no server is asked.
+    """
     checks: list[Callable[[Settings], None]] = [_check_folders]
     if settings.parts.has_api:
         checks += [_check_owner, _check_plans, _check_packages]
     if settings.parts.has_worker:
-        checks += [_check_languages, _check_confinement, _check_engine]
-    if settings.parts.has_api:
-        checks.append(_check_database)
-    checks += [_check_bucket, check_broker]
+        checks += [_check_languages, _check_confinement]
+    if connects:
+        checks += [
+            *([_check_engine] if settings.parts.has_worker else []),
+            *([_check_database] if settings.parts.has_api else []),
+            _check_bucket,
+            check_broker,
+        ]
     problems = []
     for check in checks:
         try:
@@ -52,7 +59,7 @@ def check_start(settings: Settings) -> None:
         except REFUSED as e:
             problems.append(str(e))
     if problems:
-        raise SettingsError("\n".join(problems))
+        raise SettingsError("\n".join(problems), problems)
 
 
 def _check_folders(settings: Settings) -> None:

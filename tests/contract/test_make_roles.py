@@ -6,9 +6,12 @@ import contextlib
 import http.client
 import json
 import shutil
+import signal
 import socket
 import socketserver
+import subprocess
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,6 +26,8 @@ from tests.support.own_service import new_state
 from tests.support.postgres import Postgres
 from tests.support.redisserver import Redis
 from tests.support.s3 import S3_ENVIRONMENT, s3_server
+from tests.support.service import Service
+from tests.support.workers import until
 from tests.unit.test_ops_broker import GREETING
 
 TOKEN = "r0le_t0ken"
@@ -112,6 +117,38 @@ def shared():
     database.remove()
 
 
+class Foreground:
+    """`runyard-server` as a process of the tests, with what it has written so far."""
+
+    def __init__(self, machine, *arguments):
+        self.machine = machine
+        self.file = machine.state / "config.yaml"
+        self.log = machine.state / f"said-{time.monotonic_ns()}"
+        settings = machine.settings
+        self.file.write_text(
+            f"address: 127.0.0.1\nport: 1\nmaxWorkers: 2\nimages_dir: {settings['IMAGES_DIR']}\n"
+            f"uid_base: {settings['UID_BASE']}\nsupportedLanguages: [bash]\nwarm_pool: [bash=1]\ndrain_s: 1\n"
+            f"api_keys: ['{TOKEN}:roles:100:100']\npackages: 'off'\nsandboxImages: {{bash: other}}\n"
+        )
+        self.file.chmod(0o600)
+        program = machine.state / "venv/bin/runyard-server"
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [program, *arguments, "--config", self.file, "--port", str(machine.port)],
+                cwd="/",
+                env={"PATH": "/usr/bin:/bin", "STATE_DIR": str(machine.state), "PYTHONPATH": "/nonexistent"},
+                stdout=out,
+                stderr=out,
+            )
+
+    def said(self):
+        return self.log.read_text()
+
+    def is_up(self):
+        assert self.process.poll() is None, self.said()
+        return "Runyard is up after" in self.said()
+
+
 @pytest.fixture(scope="module")
 def machines(service, shared):
     """An api and two workers, started at once."""
@@ -186,3 +223,32 @@ def test_another_role_that_cannot_start_is_refused_and_the_one_that_runs_stays(m
     assert "ROLE=both: must be one of all, api, worker" in wrong.stdout
     assert "Traceback" not in wrong.stdout
     assert supervisor_pid(worker.place) == before
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_the_program_serves_in_the_foreground_and_leaves_nothing(service, end):
+    machine = Machine("worker", "all", images_of(service.state), {})
+    (machine.state / "venv").symlink_to(service.state / "venv")
+    server = Foreground(machine, "all")
+    try:
+        until(server.is_up, 60)
+        assert f"http://127.0.0.1:{machine.port}" in server.said()
+        assert "sandboxImages" in server.said()
+        assert TOKEN not in server.said()
+        served = Service("127.0.0.1", machine.port, machine.state, token=TOKEN)
+        reply = served.post("/v1/runs", {"language": "bash", "code": "echo $((1+1))"}, token=TOKEN)
+        assert (reply.status, reply.body["stdout"]) == (200, "2\n")
+        again = Foreground(machine, "all")
+        assert again.process.wait(60) == 1
+        assert "a service runs in" in again.said()
+        server.process.send_signal(end)
+        assert server.process.wait(60) == (0 if end == signal.SIGTERM else -signal.SIGKILL)
+        until(lambda: not processes(machine.place), 30)
+        if end == signal.SIGTERM:
+            assert left_over(machine.place) == []
+            assert not machine.place.settings.exists()
+    finally:
+        server.process.kill()
+        server.process.wait()
+        machine.remove()

@@ -73,7 +73,10 @@ def test_one_of_several_hosts_is_enough(environ):
 def test_a_server_of_another_kind_is_named(environ, answer):
     with answering(answer) as (host, _), pytest.raises(SettingsError) as caught:
         check(environ, host)
-    assert str(caught.value) == f"AMQP_URL: no broker answers ({host}: it does not speak AMQP 0-9-1)"
+    assert (
+        str(caught.value)
+        == f"AMQP_URL: no broker answers ({host}: it does not speak AMQP 0-9-1): start it, or set AMQP_URL"
+    )
 
 
 def test_every_host_that_does_not_answer_is_named_and_no_password(environ):
