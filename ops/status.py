@@ -15,7 +15,7 @@ from config.version import VERSION
 from ops.health import readiness
 from ops.hints import first_token
 from ops.install import InstallError
-from ops.installed import runs, runs_as_units, unit_states
+from ops.installed import installed_role, runs, runs_as_units, unit_states
 from ops.record import read_record
 from ops.settings import say, use_service_settings
 from ops.state import StatePlace, address, supervisor_pid
@@ -48,7 +48,7 @@ def main() -> int:
     url = started.get("url")
     if url is None and pid is None:
         url = address(os.environ.get("BIND") or "127.0.0.1", os.environ.get("PORT") or "8080")
-    role = role_of({"ROLE": started["role"]} if "role" in started else os.environ)
+    role = role_of(started_role(started)) if pid is not None else installed_role()
     how = f"supervisor {pid}" if pid is not None else ", ".join(f"{n} {s}" for n, s in unit_states().items())
     if not role.has_api:
         print(f"running: {how}, STATE_DIR={place.state_dir}, role worker")
@@ -56,6 +56,11 @@ def main() -> int:
     part = "" if role.has_worker else ", role api"
     print(f"running: {how}, STATE_DIR={place.state_dir}{part}, {url or 'address unknown'}")
     return 1 if url is None else _show_service(place, url)
+
+
+def started_role(started: dict[str, Any]) -> dict[str, str]:
+    """Return the role that the record of a start names, as a variable; that of this process where it has none."""
+    return {"ROLE": started["role"]} if "role" in started else dict(os.environ)
 
 
 def _show_service(place: StatePlace, url: str) -> int:
