@@ -237,7 +237,7 @@ class Service:
             "confined": self.pool.confined,
             "landlock": self.pool.landlock,
             "posture": self._summary(),
-            "isolations": self._isolations(),
+            "isolations": self.isolations(),
             "sandboxes": {"usable": self.availability.is_usable(), "failing": sorted(self.availability.failing())},
         }
 
@@ -249,7 +249,12 @@ class Service:
             summary["gvisor"] = "ok" if set(own.values()) == {"ok"} else "fail"
         return summary
 
-    def _isolations(self) -> list[str]:
+    def ready_languages(self) -> list[str]:
+        """Return the ids of the languages that have an image."""
+        return [language.id for language in self.catalogue if self.images.get(language.id) is not None]
+
+    def isolations(self) -> list[str]:
+        """Return the values of a job's `isolation` that can be had here."""
         has_gvisor = self.gvisor is not None or self.engine.runtime.startswith(RUNSC)
         return ["default", "container", *(["gvisor"] if has_gvisor else [])]
 

@@ -52,7 +52,7 @@ GIVEN = {
     "WARM_POOL": "python=1",
 }
 #: Packages whose code runs in each process.
-PACKAGES = {"api": ("api", "records", "dispatch"), "worker": ("worker", "sandbox")}
+PACKAGES = {"api": ("api", "records", "dispatch", "transport"), "worker": ("worker", "sandbox", "transport")}
 SECRET_SETTINGS = sorted(name for name in SETTINGS if is_secret(name))
 SECRET_OTHERS = {
     "AWS_SECRET_ACCESS_KEY": Secret.WHOLE,
