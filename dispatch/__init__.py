@@ -55,6 +55,11 @@ class Dispatcher(Protocol):
     get the result of a run that was left, or whose connection broke.
     """
 
+    @property
+    def is_connected(self) -> bool:
+        """Return whether the broker between api and workers can be used now; True where there is none."""
+        ...
+
     def run(
         self,
         job: Job,

@@ -22,6 +22,11 @@ class UnixDispatcher(WorkerClient):
         super().__init__(self._open, queue_wait_s=queue_wait_s, packages_timeout_s=packages_timeout_s)
         self._path = str(path)
 
+    @property
+    def is_connected(self) -> bool:
+        """Return True: there is no broker."""
+        return True
+
     def _open(self) -> WorkerConnection:
         try:
             return WorkerConnection(connected(self._path))

@@ -11,6 +11,7 @@ import ssl
 from contextlib import ExitStack
 
 from config.settings import Settings, SettingsError
+from transport.link import broker_access
 
 ANSWER_S = 5.0
 HEADER = b"AMQP\x00\x00\x09\x01"
@@ -22,12 +23,11 @@ GREETING_BYTES = 11
 
 def check_broker(settings: Settings) -> None:
     """Check that one of the hosts of AMQP_URL answers. Raises SettingsError that names each and its problem."""
-    address = settings.amqp_address
-    if address is None:
+    access = broker_access(settings)
+    if access is None:
         return
-    context = _tls(settings) if address.is_tls else None
-    problems = []
-    for host, port in address.hosts:
+    context, problems = access.tls(), []
+    for host, port in access.address.hosts:
         problem = _problem_of(host, port, context)
         if problem is None:
             return
@@ -58,16 +58,3 @@ def _read(connection: socket.socket) -> bytes:
             break
         said += piece
     return said
-
-
-def _tls(settings: Settings) -> ssl.SSLContext:
-    """Return how the connection is secured. Raises SettingsError for a file that cannot be used."""
-    name, path = "AMQP_CA_FILE", settings.amqp_ca_file
-    try:
-        context = ssl.create_default_context(cafile=None if path is None else str(path))
-        if settings.amqp_cert_file is not None:
-            name, path = "AMQP_CERT_FILE", settings.amqp_cert_file
-            context.load_cert_chain(str(path), settings.amqp_key_file)
-    except OSError as e:
-        raise SettingsError(f"{name}: {path} cannot be used: {e.strerror or e}") from e
-    return context

@@ -138,6 +138,8 @@ def _is_worker_ready(place: StatePlace) -> tuple[bool, str]:
         return False, "nothing: it does not answer"
     if not any(language.get("ready") for language in status.get("languages", ())):
         return False, "no language is ready"
+    if status.get("broker") != "ok":
+        return False, "no connection to the broker"
     return True, ""
 
 

@@ -72,6 +72,7 @@ def main() -> int:
     threading.Thread(target=server.serve, name="accept", daemon=True).start()
     broker = None if access is None else BrokerServer(access, service, server, settings)
     if broker is not None:
+        service.is_broker_connected = broker.is_connected
         broker.start()
     log.info("worker serves", extra={"engine": service.engine.name, "runtime": service.engine.runtime})
     signal.sigwait(signals)

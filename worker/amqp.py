@@ -36,6 +36,10 @@ class BrokerServer:
         """Connect and announce this worker."""
         self._endpoint.start()
 
+    def is_connected(self) -> bool:
+        """Return whether the broker takes and delivers messages now."""
+        return self._endpoint.is_connected
+
     def drain(self) -> None:
         """Announce that this worker takes no more runs; those that it has go on."""
         self._is_stopping = True

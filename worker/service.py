@@ -144,6 +144,8 @@ class Service:
             self.catalogue, self.sessions, RunStorage(self.blobs), queue_wait_s=settings.queue_wait_s
         )
         self.observer = Observer(self.metrics)
+        #: Returns whether the broker can be used now; None where there is none.
+        self.is_broker_connected: Callable[[], bool] | None = None
         relaxed = settings.disable_sandbox_security
         self._profiles = ProfileWatch([] if relaxed else profiles_in_use(settings.apparmor_profile))
         #: Called once, with a description, when an AppArmor profile has changed since the start.
@@ -225,9 +227,11 @@ class Service:
                 return
 
     def status(self) -> dict[str, Any]:
-        """Return the status for api: languages, engine, pool and queue."""
+        """Return the status for api: languages, engine, pool and queue; and of the broker, where there is one."""
         load = self.admission.load()
+        broker = self.is_broker_connected
         return {
+            **({} if broker is None else {"broker": "ok" if broker() else "fail"}),
             "engine": self.engine.name,
             "runtime": self.engine.runtime,
             "languages": [self._describe(language) for language in self.catalogue],

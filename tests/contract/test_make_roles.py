@@ -8,9 +8,7 @@ import json
 import shutil
 import signal
 import socket
-import socketserver
 import subprocess
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,13 +22,14 @@ from tests.contract.test_compose import images_of
 from tests.contract.test_make_settings import make
 from tests.support.own_service import new_state
 from tests.support.postgres import Postgres
+from tests.support.rabbit import RabbitMQ
 from tests.support.redisserver import Redis
 from tests.support.s3 import S3_ENVIRONMENT, s3_server
 from tests.support.service import Service
 from tests.support.workers import until
-from tests.unit.test_ops_broker import GREETING
 
 TOKEN = "r0le_t0ken"
+RUN = {"language": "bash", "code": "echo $((1+1))"}
 UID_BASES = {"api": 0x2000_0000, "worker": 0x3000_0000, "second": 0x4000_0000}
 
 
@@ -83,29 +82,21 @@ class Machine:
         assert (down.returncode, remains) == (0, []), down.stdout
 
 
-@contextlib.contextmanager
-def greeting_broker():
-    """A server that greets as a broker does; it gives the address."""
-
-    class Greeting(socketserver.BaseRequestHandler):
-        def handle(self):
-            self.request.recv(8)
-            self.request.sendall(GREETING)
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Greeting) as server:
-        threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
-        yield f"amqp://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
+@pytest.fixture(scope="module")
+def broker():
+    server = RabbitMQ()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(scope="module")
-def shared():
+def shared(broker):
     """The parts that all machines share."""
     database, limits = Postgres(), Redis()
-    with s3_server("roles") as storage, greeting_broker() as broker:
+    with s3_server("roles") as storage:
         yield {
             **S3_ENVIRONMENT,
-            "AMQP_URL": broker,
+            "AMQP_URL": broker.url,
             "DATABASE_URL": database.new_database(),
             "RATELIMIT_URL": limits.url,
             "SIGNING_KEY": "k" * 48,
@@ -115,6 +106,11 @@ def shared():
         }
     limits.stop()
     database.remove()
+
+
+def said_by(service):
+    reply = service.post("/v1/runs", RUN, token=TOKEN)
+    return reply.status, reply.body.get("stdout")
 
 
 class Foreground:
@@ -171,7 +167,7 @@ def machines(service, shared):
 
 
 @pytest.mark.timeout(300)
-def test_an_api_alone_is_up_with_its_own_checks_and_says_that_no_worker_is_there(machines):
+def test_an_api_alone_sets_up_nothing_that_only_a_worker_needs(machines):
     api = machines["api"]
     assert api.up.returncode == 0, api.up.stdout
     assert "Runyard's api is up after" in api.up.stdout
@@ -179,11 +175,6 @@ def test_an_api_alone_is_up_with_its_own_checks_and_says_that_no_worker_is_there
     assert api.programs() == {"supervisor", "api"}
     assert not list((api.state / "images").iterdir())
     assert not (api.state / "run/egress").exists()
-    status, report = api.get("/readyz")
-    assert status == 503
-    assert (report["checks"]["database"], report["checks"]["storage"]) == ("ok", "ok")
-    shown = api.make("status")
-    assert (shown.returncode != 0, "role api" in shown.stdout) == (True, True), shown.stdout
     doctor = api.make("doctor")
     assert "Confinement" not in doctor.stdout
     assert "crun works" not in doctor.stdout
@@ -208,6 +199,27 @@ def test_two_workers_of_one_machine_are_up_when_each_has_run_a_program(machines,
 
 
 @pytest.mark.timeout(300)
+def test_the_api_takes_runs_while_the_broker_is_connected_and_says_when_it_is_not(machines, broker):
+    api, worker = machines["api"], machines["worker"]
+    served = Service("127.0.0.1", api.port, api.state, token=TOKEN)
+    until(lambda: api.get("/readyz")[0] == 200, 30)
+    assert api.get("/readyz")[1]["checks"]["broker"] == "ok"
+    assert api.get("/health")[1]["status"] == "ok"
+    assert said_by(served) == (200, "2\n")
+    broker.kill()
+    until(lambda: api.get("/v1/health")[1]["checks"]["broker"] == "fail", 10)
+    assert api.get("/v1/health")[1]["status"] == "degraded"
+    assert api.get("/health") == (200, api.get("/health")[1] | {"status": "degraded", "ok": False})
+    until(lambda: api.get("/readyz")[0] == 503, 10)
+    refused = served.post("/v1/runs", RUN, token=TOKEN)
+    assert (refused.status, "retry-after" in {name.lower() for name in refused.headers}) == (503, True)
+    assert "no connection to the broker" in worker.make("status").stdout
+    broker.start()
+    until(lambda: api.get("/readyz")[0] == 200, 30)
+    assert said_by(served) == (200, "2\n")
+
+
+@pytest.mark.timeout(300)
 def test_another_role_that_cannot_start_is_refused_and_the_one_that_runs_stays(machines):
     worker = machines["worker"]
     before = supervisor_pid(worker.place)
@@ -226,6 +238,25 @@ def test_another_role_that_cannot_start_is_refused_and_the_one_that_runs_stays(m
 
 
 @pytest.mark.timeout(300)
+def test_an_api_without_workers_stays_up_and_says_that_none_is_there(machines):
+    api = machines["api"]
+    for name in ("worker", "second"):
+        assert machines[name].make("down").returncode == 0
+    until(lambda: api.get("/readyz")[0] == 503, 20)
+    checks = api.get("/readyz")[1]["checks"]
+    assert {name: checks[name] for name in ("worker", "broker", "database", "storage")} == {
+        "worker": "fail",
+        "broker": "ok",
+        "database": "ok",
+        "storage": "ok",
+    }
+    again = api.make("up")
+    assert (again.returncode, "already running" in again.stdout) == (0, True), again.stdout
+    shown = api.make("status")
+    assert (shown.returncode != 0, "role api" in shown.stdout, "worker fail" in shown.stdout) == (True,) * 3
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_the_program_serves_in_the_foreground_and_leaves_nothing(service, end):
     machine = Machine("worker", "all", images_of(service.state), {})
@@ -237,8 +268,7 @@ def test_the_program_serves_in_the_foreground_and_leaves_nothing(service, end):
         assert "sandboxImages" in server.said()
         assert TOKEN not in server.said()
         served = Service("127.0.0.1", machine.port, machine.state, token=TOKEN)
-        reply = served.post("/v1/runs", {"language": "bash", "code": "echo $((1+1))"}, token=TOKEN)
-        assert (reply.status, reply.body["stdout"]) == (200, "2\n")
+        assert said_by(served) == (200, "2\n")
         again = Foreground(machine, "all")
         assert again.process.wait(60) == 1
         assert "a service runs in" in again.said()

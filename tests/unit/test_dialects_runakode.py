@@ -174,6 +174,21 @@ def test_health(lone):
     assert (reply.status_code, reply.json) == (200, {"status": "degraded", "ok": False, "version": VERSION})
 
 
+def test_health_is_degraded_while_the_broker_is_not_connected(api):
+    deps = api.app.extensions["runyard"]
+    deps.settings = deps.settings.model_copy(update={"amqp_url": "amqp://127.0.0.1:1/"})
+    api.worker.reports = {"posture": {}, "sandboxes": {"usable": True}}
+    for is_connected, status, check in ((True, "ok", "ok"), (False, "degraded", "fail")):
+        api.worker.is_connected = is_connected
+        reply = api.client.get("/health")
+        assert (reply.status_code, reply.json) == (
+            200,
+            {"status": status, "ok": is_connected, "version": VERSION},
+        )
+        assert api.client.get("/v1/health").json["checks"]["broker"] == check
+        assert api.client.get("/readyz").status_code == (200 if is_connected else 503)
+
+
 def test_the_default_limits_are_those_of_the_service(api):
     send(api, {"language": "python", "source_code": "1"})
     assert Limits.resolve(api.worker.jobs[0].limits) == LIMITS

@@ -92,5 +92,5 @@ def test_a_server_without_tls_and_files_that_cannot_be_used(environ, tmp_path):
     with answering(GREETING) as (host, _), pytest.raises(SettingsError, match="no broker answers"):
         check(environ, host, "amqps")
     environ.setenv("AMQP_CA_FILE", str(tmp_path / "none.pem"))
-    with pytest.raises(SettingsError, match=r"AMQP_CA_FILE: .*none\.pem cannot be used: No such file"):
+    with pytest.raises(SettingsError, match=r"AMQP_CA_FILE.* cannot be used: No such file"):
         check(environ, "127.0.0.1:1", "amqps")

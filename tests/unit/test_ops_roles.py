@@ -149,6 +149,36 @@ def test_an_answer_that_is_no_report_is_not_ready(answering, tmp_path, body):
     assert not readiness(StatePlace(tmp_path), f"http://127.0.0.1:{answering.server_port}", API)[0]
 
 
+READY, NOT_BUILT = [{"id": "bash", "ready": True}], [{"id": "bash", "ready": False}]
+
+
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [
+        ({"languages": READY, "broker": "ok"}, (True, "")),
+        ({"languages": NOT_BUILT, "broker": "ok"}, (False, "no language is ready")),
+        ({"languages": READY, "broker": "fail"}, (False, "no connection to the broker")),
+        ({"languages": READY}, (False, "no connection to the broker")),
+        ({}, (False, "no language is ready")),
+        ([], (False, "nothing: it does not answer")),
+    ],
+)
+def test_a_worker_is_ready_with_a_language_and_the_broker(tmp_path, status, found):
+    place = StatePlace(tmp_path)
+    place.run.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place.run / "worker.sock"))
+        listener.listen()
+
+        def answer():
+            with listener.accept()[0] as asked:
+                asked.recv(1000)
+                asked.sendall(json.dumps({"status": status}).encode() + b"\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        assert readiness(place, "", WORKER) == found
+
+
 def test_a_worker_that_does_not_answer_is_not_ready(tmp_path):
     assert readiness(StatePlace(tmp_path), "", WORKER) == (False, "nothing: it does not answer")
 
