@@ -27,6 +27,7 @@ from sandbox.pool.sizes import pool_sizes
 from storage import areas
 from storage.errors import StorageError, StorageMisconfigured
 from storage.layout import check_place
+from transport.link import broker_access
 from worker.engines import oci_is_possible
 from worker.gvisor import OFF
 
@@ -36,7 +37,7 @@ REFUSED = (SettingsError, EngineError, StorageMisconfigured, ValueError, OSError
 
 def check_start(settings: Settings) -> None:
     """Raise SettingsError with a line for each reason why the service cannot start with these settings."""
-    checks: list[Callable[[Settings], None]] = [
+    checks: list[Callable[[Settings], object]] = [
         _check_folders,
         _check_owner,
         _check_plans,
@@ -46,6 +47,7 @@ def check_start(settings: Settings) -> None:
         _check_engine,
         _check_database,
         _check_bucket,
+        broker_access,
     ]
     problems = []
     for check in checks:
