@@ -28,6 +28,7 @@ from sandbox.pool.sizes import pool_sizes
 from storage import areas
 from storage.errors import StorageError, StorageMisconfigured
 from storage.layout import check_place
+from transport.link import broker_access
 from worker.engines import oci_is_possible
 from worker.gvisor import OFF
 
@@ -40,7 +41,7 @@ def check_start(settings: Settings, *, connects: bool = True) -> None:
 
     Without `connects` only the settings and the files that they name are looked at: no engine, no server is asked.
     """
-    checks: list[Callable[[Settings], None]] = [_check_folders]
+    checks: list[Callable[[Settings], object]] = [_check_folders, broker_access]
     if settings.parts.has_api:
         checks += [_check_owner, _check_plans, _check_packages]
     if settings.parts.has_worker:

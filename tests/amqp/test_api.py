@@ -104,6 +104,7 @@ def test_a_worker_that_is_killed_ends_its_background_run_once(shared_broker, sta
     assert int(refused.headers["retry-after"]) >= 1
 
 
+@pytest.mark.slow
 def test_runs_in_the_background_outlive_the_broker_and_the_api(broker, start_both):
     api, _ = start_both(broker)
     service = api.service

@@ -82,6 +82,7 @@ def test_a_cancelled_run_and_one_whose_client_leaves(shared_broker, start_worker
     dispatcher.acknowledge(left.run_id)
 
 
+@pytest.mark.slow
 def test_a_background_run_is_followed_collected_and_kept_until_it_is_acknowledged(
     shared_broker, start_worker, start_dispatcher
 ):
@@ -104,6 +105,7 @@ def test_a_background_run_is_followed_collected_and_kept_until_it_is_acknowledge
     assert (listed.kind, listed.data["live"]) == ("runs", {})
 
 
+@pytest.mark.slow
 def test_a_job_goes_where_it_can_run_and_where_there_is_room(shared_broker, start_worker, start_dispatcher):
     only_bash = start_worker(shared_broker, MAX_RUNS="2", QUEUE_MAX="1")
     settings = {"LANGUAGES": "bash,python", "WARM_POOL": "bash=1,python=1", "MAX_RUNS": "2", "QUEUE_MAX": "1"}
@@ -126,6 +128,7 @@ def test_a_job_goes_where_it_can_run_and_where_there_is_room(shared_broker, star
         dispatcher.cancel(one.run_id)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_its_runs_once_and_alone(shared_broker, start_worker, start_dispatcher):
     doomed = start_worker(shared_broker)
     dispatcher = start_dispatcher(shared_broker)
@@ -179,6 +182,7 @@ def test_a_stopping_worker_takes_no_more_runs_and_leaves_at_once(shared_broker, 
         dispatcher.status()
 
 
+@pytest.mark.slow
 def test_runs_outlive_a_broker_that_is_killed_and_it_is_used_again_within_five_seconds(
     broker, start_worker, start_dispatcher
 ):
