@@ -83,16 +83,26 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def broker():
-    server = RabbitMQ()
-    yield server
-    server.remove()
+def servers():
+    """A broker, a database and a server of limits, started at once."""
+    with ThreadPoolExecutor() as at_once:
+        found = [one.result() for one in [at_once.submit(kind) for kind in (RabbitMQ, Postgres, Redis)]]
+    yield found
+    broker, database, limits = found
+    limits.stop()
+    database.remove()
+    broker.remove()
 
 
 @pytest.fixture(scope="module")
-def shared(broker):
+def broker(servers):
+    return servers[0]
+
+
+@pytest.fixture(scope="module")
+def shared(servers):
     """The parts that all machines share."""
-    database, limits = Postgres(), Redis()
+    broker, database, limits = servers
     with s3_server("roles") as storage:
         yield {
             **S3_ENVIRONMENT,
@@ -104,8 +114,6 @@ def shared(broker):
             "S3_ENDPOINT_URL": storage.url,
             "S3_ADDRESSING": "path",
         }
-    limits.stop()
-    database.remove()
 
 
 def said_by(service):
@@ -196,6 +204,7 @@ def test_two_workers_of_one_machine_are_up_when_each_has_run_a_program(machines,
     shown = worker.make("status")
     assert (shown.returncode, "role worker" in shown.stdout) == (0, True), shown.stdout
     assert "bash: ready" in shown.stdout
+    assert "this machine has no records" in worker.make("keys").stdout
 
 
 @pytest.mark.timeout(300)
@@ -257,7 +266,7 @@ def test_an_api_without_workers_stays_up_and_says_that_none_is_there(machines):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("end", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_the_program_serves_in_the_foreground_and_leaves_nothing(service, end):
     machine = Machine("worker", "all", images_of(service.state), {})
     (machine.state / "venv").symlink_to(service.state / "venv")
