@@ -97,9 +97,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only check whether the service responds")
     options = parser.parse_args()
     try:
-        _, settings = apply_file(Path(os.environ.get("STATE_DIR") or DEFAULT_STATE_DIR))
+        layered, settings = apply_file(Path(os.environ.get("STATE_DIR") or DEFAULT_STATE_DIR))
         if options.check:
             return 0 if check(options.what, settings) else 1
+        for warning in layered.warnings:
+            print(f"{options.what}: warning: {warning}", file=sys.stderr)
         start(options.what, settings)
     except (SettingsError, StorageMisconfigured, OSError) as e:
         print(f"{options.what}: {e}", file=sys.stderr)
