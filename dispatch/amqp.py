@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import socket
 
     from dispatch.source import MessageSource
+    from transport.access import BrokerAccess
     from transport.endpoint import Peer
-    from transport.link import BrokerAccess
 
 T = TypeVar("T")
 

@@ -12,8 +12,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from transport.access import BrokerAccess
 from transport.frames import MalformedMessage, NewerMessage, WireFrame, decode, encode
-from transport.link import BrokerAccess, BrokerLink, QueueSpec
+from transport.link import BrokerLink, QueueSpec
 from transport.window import OutsideWindow
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class Endpoint:
 
     def queue(self) -> QueueSpec:
         """Return the queue for a new connection (`transport.link.LinkUser`)."""
-        return QueueSpec(self.queue_name(), None, self._hears, self._speaks_to)
+        return QueueSpec(self.queue_name(), None, self._hears, self._speaks_to, wants_confirms=True)
 
     def on_up(self) -> None:
         """Announce this process, and go on with every conversation (`transport.link.LinkUser`)."""
