@@ -133,7 +133,7 @@ def _dispatcher(settings: Settings, lifecycle: Lifecycle) -> Dispatcher:
     if settings.amqp_url is None:
         return UnixDispatcher(settings.worker_socket, **times)
     from dispatch.amqp import AmqpDispatcher  # with its library, which one host does without
-    from transport.link import broker_access
+    from transport.access import broker_access
 
     access = broker_access(settings)
     assert access is not None

@@ -10,6 +10,7 @@ run is not: then the run is lost (`WorkerLost`), as its program may have been st
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -29,13 +30,15 @@ if TYPE_CHECKING:
     import socket
 
     from dispatch.source import MessageSource
+    from transport.access import BrokerAccess
     from transport.endpoint import Peer
-    from transport.link import BrokerAccess
 
 T = TypeVar("T")
 
 #: Workers that are asked at the same time.
 ASKERS = 16
+#: Seconds for which a process that starts waits for a worker.
+START_S, START_LOOK_S = 3.0, 0.02
 #: A job that is handed over may have to wait for a broker that restarts.
 SUBMIT_TIMEOUT_S = 30.0
 #: A refusal of this code means that another worker may have room.
@@ -83,8 +86,11 @@ class AmqpDispatcher:
         self._askers = ThreadPoolExecutor(ASKERS, thread_name_prefix="ask-workers")
 
     def start(self) -> None:
-        """Connect to the broker, and stay connected."""
+        """Connect to the broker and stay connected; wait a while for a first worker, so that requests find one."""
         self._endpoint.start()
+        deadline = time.monotonic() + START_S
+        while not (self.is_connected and self.directory.known()) and time.monotonic() < deadline:
+            time.sleep(START_LOOK_S)
 
     def close(self) -> None:
         """Disconnect: runs that clients of this process wait for are interrupted."""

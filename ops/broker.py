@@ -11,7 +11,7 @@ import ssl
 from contextlib import ExitStack
 
 from config.settings import Settings, SettingsError
-from transport.link import broker_access
+from transport.access import broker_access
 
 ANSWER_S = 5.0
 HEADER = b"AMQP\x00\x00\x09\x01"

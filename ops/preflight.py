@@ -28,7 +28,7 @@ from sandbox.pool.sizes import pool_sizes
 from storage import areas
 from storage.errors import StorageError, StorageMisconfigured
 from storage.layout import check_place
-from transport.link import broker_access
+from transport.access import broker_access
 from worker.engines import oci_is_possible
 from worker.gvisor import OFF
 

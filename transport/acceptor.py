@@ -16,8 +16,8 @@ from transport.link import QueueSpec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from transport.access import BrokerAccess
     from transport.frames import NewerMessage
-    from transport.link import BrokerAccess
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class AcceptingEndpoint(Endpoint):
 
     def queue(self) -> QueueSpec:
         """Return a durable queue: jobs in it outlive a restart of the broker."""
-        return QueueSpec(self.queue_name(), QUEUE_EXPIRES_MS, self._hears, self._speaks_to)
+        return QueueSpec(self.queue_name(), QUEUE_EXPIRES_MS, self._hears, self._speaks_to, wants_confirms=False)
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that are announced to api processes, with our clock."""

@@ -12,8 +12,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from transport.access import BrokerAccess
 from transport.frames import MalformedMessage, NewerMessage, WireFrame, decode, encode
-from transport.link import BrokerAccess, BrokerLink, QueueSpec
+from transport.link import BrokerLink, QueueSpec
 from transport.window import OutsideWindow
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class Endpoint:
 
     def queue(self) -> QueueSpec:
         """Return the queue for a new connection (`transport.link.LinkUser`)."""
-        return QueueSpec(self.queue_name(), None, self._hears, self._speaks_to)
+        return QueueSpec(self.queue_name(), None, self._hears, self._speaks_to, wants_confirms=True)
 
     def on_up(self) -> None:
         """Announce this process, and go on with every conversation (`transport.link.LinkUser`)."""
@@ -194,7 +195,9 @@ class Endpoint:
             return
         now = time.monotonic()
         if now - self._beat_at >= BEAT_S:
+            self._beat_at = now
             self.announce()
+            self.link.publish("", self.queue_name(), encode(WireFrame("echo", sender=self.name)))
         for peer in list(self.peers.values()):
             if self._echo_at - max(peer.heard_at, self._up_at) > GONE_S:
                 log.warning("%s was not heard for %d s", peer.name, round(GONE_S))
@@ -209,13 +212,11 @@ class Endpoint:
         return PROBE_S
 
     def announce(self) -> None:
-        """Tell all of the other kind of this process, and this process that the broker works."""
+        """Announce this process to all of the other kind."""
         if self._said_bye:
             return
-        self._beat_at = time.monotonic()
         hello = WireFrame("hello", reply_to=self.queue_name(), sender=self.name, facts=self.facts())
         self.link.publish(self._speaks_to, "", encode(hello))
-        self.link.publish("", self.queue_name(), encode(WireFrame("echo", sender=self.name)))
 
     def _say_bye(self) -> None:
         self._said_bye = True

@@ -14,8 +14,8 @@ from transport.frames import WireFrame, decode, encode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from transport.access import BrokerAccess
     from transport.frames import NewerMessage
-    from transport.link import BrokerAccess
 
 #: A job that waits longer for its worker to take it is not begun any more.
 VALID_S = 10.0

@@ -18,7 +18,7 @@ from config.version import VERSION
 from sandbox.engines import EngineUnusable
 from sandbox.engines.apparmor import load_own, profile_in_force
 from storage.errors import StorageError, StorageMisconfigured
-from transport.link import broker_access
+from transport.access import broker_access
 from worker.amqp import BrokerServer
 from worker.privileges import drop_privileges
 from worker.server import Server

@@ -13,7 +13,7 @@ from transport.acceptor import AcceptingEndpoint
 
 if TYPE_CHECKING:
     from config.settings import Settings
-    from transport.link import BrokerAccess
+    from transport.access import BrokerAccess
     from worker.server import Server
     from worker.service import Service
 

@@ -12,7 +12,7 @@ from dispatch.amqp import AmqpDispatcher
 from tests.support.own_service import new_state
 from tests.support.rabbit import RabbitMQ
 from tests.support.workers import Worker, until
-from transport.link import BrokerAccess
+from transport.access import BrokerAccess
 
 #: The sandboxes' accounts of the workers that a test has at the same time.
 UIDS = (0x7D00_0000, 0x7D80_0000)

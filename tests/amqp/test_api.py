@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
 import pytest
 
 from tests.support.apiprocess import Api
+from tests.support.redisserver import Redis
 from tests.support.workers import until
 
 
@@ -16,7 +18,7 @@ def start_api(request, queue):
     """Start an api process at a broker: `start_api(broker)`; its service."""
 
     def start(server, **settings):
-        api = Api({"AMQP_URL": server.url, "AMQP_QUEUE": queue, "PLANS_FILE": "", **settings})
+        api = Api({"AMQP_URL": server.url, "AMQP_QUEUE": queue, **settings})
         request.addfinalizer(api.end)
         return api.wait()
 
@@ -28,8 +30,8 @@ def start_both(start_api, start_worker):
     """Start an api process, and a worker with the same storage."""
 
     def start(server, **settings):
-        api = start_api(server)
-        worker = start_worker(server, STORAGE_DIR=str(api.state / "storage"), **settings)
+        api = start_api(server, **settings)
+        worker = start_worker(server, STORAGE_DIR=str(api.state / "storage"))
         until(lambda: api.service.get("/readyz", token=None).status == 200, 20)
         return api, worker
 
@@ -60,6 +62,7 @@ def test_what_a_client_sees_is_what_it_sees_on_one_machine(shared_broker, start_
     assert refused.status == 400
 
 
+@pytest.mark.slow
 def test_sessions_stay_where_they_are(shared_broker, start_api, start_worker):
     api = start_api(shared_broker)
     storage = str(api.state / "storage")
@@ -77,18 +80,23 @@ def test_sessions_stay_where_they_are(shared_broker, start_api, start_worker):
     for number, path in enumerate(made):
         run = service.post(f"{path}/runs", json={"code": "cat /work/n"}).body
         assert (run["status"], run["stdout"]) == ("succeeded", str(number))
-    lost, kept = [], []
     workers[0].process.send_signal(signal.SIGKILL)
+    ends = [outcome_of(service, path) for path in made]
+    assert sorted(set(ends)) == ["succeeded", "worker_lost"]
+
+
+def outcome_of(service, path):
+    """Wait until a session runs a program, or has ended: the run's status, or the reason of the end."""
     deadline = time.monotonic() + 60
-    while not lost and time.monotonic() < deadline:
-        bodies = [service.get(path).body for path in made]
-        lost = [body for body in bodies if body.get("end_reason") == "worker_lost"]
-        kept = [path for path, body in zip(made, bodies, strict=True) if body.get("status") != "ended"]
+    while time.monotonic() < deadline:
+        run = service.post(f"{path}/runs", json={"code": "cat /work/n"})
+        if run.status == 200 and run.body["status"] == "succeeded":
+            return "succeeded"
+        session = service.get(path).body
+        if session.get("status") == "ended":
+            return session["end_reason"]
         time.sleep(0.5)
-    assert lost
-    assert len(lost) + len(kept) == 4
-    for path in kept:
-        assert service.post(f"{path}/runs", json={"code": "cat /work/n"}).body["status"] == "succeeded"
+    raise AssertionError((run.status, run.body, session))
 
 
 def test_a_worker_that_is_killed_ends_its_background_run_once(shared_broker, start_both):
@@ -115,3 +123,16 @@ def test_runs_in_the_background_outlive_the_broker_and_the_api(broker, start_bot
     broker.start()
     api.again().wait()
     assert [service.ended(run)["stdout"] for run in runs] == ["1\n", "8\n"]
+
+
+@pytest.mark.slow
+def test_several_processes_of_one_api_and_one_of_them_killed(shared_broker, start_both, request):
+    redis = Redis()
+    request.addfinalizer(redis.stop)
+    api, _ = start_both(shared_broker, API_PROCESSES="2", RATELIMIT_URL=redis.url)
+    service = api.service
+    runs = [service.submit("bash", f"sleep 3; echo {number}") for number in range(4)]
+    assert [service.run("bash", f"echo {number}")["stdout"] for number in range(8)] == [f"{n}\n" for n in range(8)]
+    os.kill(api.workers()[0], signal.SIGKILL)
+    until(lambda: len(api.workers()) == 2, 20)
+    assert [service.ended(run)["stdout"] for run in runs] == [f"{number}\n" for number in range(4)]

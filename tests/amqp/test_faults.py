@@ -38,6 +38,7 @@ def ready(dispatcher):
     until(lambda: any(worker.languages for worker in dispatcher.directory.known()), 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["api", "worker"])
 def test_frames_that_are_lost_are_sent_again(shared_broker, proxy, start_worker, start_dispatcher, side):
     behind = Behind(shared_broker, proxy)

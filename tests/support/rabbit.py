@@ -25,17 +25,30 @@ STARTED_S = 60
 class RabbitMQ:
     """One server; it keeps its ports and its durable queues when it is started again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: bool = False) -> None:
+        """With `tls` it listens at `tls_url` too, to clients with a certificate of `ca`; its own will do."""
         _install()
         self._folder = Path(tempfile.mkdtemp(prefix="rabbit-", dir="/tmp"))
-        self.port, distribution, self._epmd = _free_ports(3)
+        self.port, self.tls_port, distribution, self._epmd = _free_ports(4)
         self.url = f"amqp://{USER}:{PASSWORD}@127.0.0.1:{self.port}/%2F"
+        self.tls_url = f"amqps://{USER}:{PASSWORD}@127.0.0.1:{self.tls_port}/%2F"
+        self.ca = self._folder / "ca.pem"
+        self.certificate, self.key = self._folder / "tls.pem", self._folder / "tls.key"
         config = self._folder / "rabbitmq.conf"
         config.write_text(
             f"listeners.tcp.local = 127.0.0.1:{self.port}\n"
             f"default_user = {USER}\ndefault_pass = {PASSWORD}\nloopback_users = none\n"
             "disk_free_limit.absolute = 1MB\nlog.console = false\n"
         )
+        if tls:
+            self._write_certificate()
+            with config.open("a") as more:
+                more.write(
+                    f"listeners.ssl.local = 127.0.0.1:{self.tls_port}\n"
+                    f"ssl_options.cacertfile = {self.ca}\nssl_options.certfile = {self.certificate}\n"
+                    f"ssl_options.keyfile = {self.key}\n"
+                    "ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n"
+                )
         (self._folder / "plugins").write_text("[].\n")
         self._environment = {
             "PATH": os.environ["PATH"],
@@ -99,6 +112,19 @@ class RabbitMQ:
         self.kill()
         self._end_epmd()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _write_certificate(self) -> None:
+        """Write an authority, and a certificate that it has signed for both sides, with its key."""
+        authority, request = self._folder / "ca.key", self._folder / "request"
+        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        names = ["-subj", "/CN=broker", "-addext", "subjectAltName=IP:127.0.0.1"]
+        for arguments in (
+            ["req", "-x509", *curve, "-days", "2", "-subj", "/CN=authority", "-keyout", authority, "-out", self.ca],
+            ["req", "-new", *curve, *names, "-keyout", self.key, "-out", request],
+            ["x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", authority, "-CAcreateserial", "-days", "2",
+             "-copy_extensions", "copy", "-out", self.certificate],
+        ):  # fmt: skip
+            subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
 
     def _end_epmd(self) -> None:
         """End the node's name server, which refuses that until it has noticed that the node is gone."""
