@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 BEAT_S = 2.0
 GONE_S = 10.0
+#: After a longer time without an echo of ours, the silence of the others is counted from the next echo on.
+ECHO_GAP_S = 2 * BEAT_S + 1
+MOST_PEERS = 4096
 #: A conversation that is silent is asked about: whether the other side knows it.
 PROBE_S = 10.0
 BYE_S = 0.2
@@ -51,6 +54,8 @@ class Endpoint:
         self.conversations: dict[str, ConversationEnd] = {}
         self._speaks_to, self._hears = f"{queue}.{kind}", f"{queue}.{hears}"
         self._beat_at = self._up_at = self._echo_at = 0.0
+        #: No silence before this is counted.
+        self._counts_from = 0.0
         self._malformed_at = float("-inf")
         self._said_bye = False
         self.link = BrokerLink(access, self, f"runyard {self.name}")
@@ -133,11 +138,17 @@ class Endpoint:
             return
         if frame.kind == "echo":
             if frame.sender == self.name:
-                self._echo_at = time.monotonic()
+                self._on_echo()
         elif frame.kind in ("hello", "bye"):
             self._on_announcement(frame)
         else:
             self._on_conversation(frame)
+
+    def _on_echo(self) -> None:
+        now = time.monotonic()
+        if now - self._echo_at > ECHO_GAP_S:  # the broker stood still, and may bring our echo first
+            self._counts_from = now
+        self._echo_at = now
 
     def _on_conversation(self, frame: WireFrame) -> None:
         conversation = self.conversations.get(frame.conversation)
@@ -162,6 +173,8 @@ class Endpoint:
             return
         is_new = peer is None
         if peer is None:
+            if len(self.peers) >= MOST_PEERS:
+                return
             peer = self.peers[frame.sender] = Peer(frame.sender, frame.reply_to, time.monotonic())
         peer.queue, peer.heard_at, peer.facts = frame.reply_to, time.monotonic(), frame.facts or {}
         self.on_peer(peer, is_new=is_new)
@@ -178,7 +191,7 @@ class Endpoint:
 
     def on_up(self) -> None:
         """Announce this process, and go on with every conversation (`transport.link.LinkUser`)."""
-        self._up_at = self._echo_at = time.monotonic()
+        self._up_at = self._echo_at = self._counts_from = time.monotonic()
         self.announce()
         for conversation in list(self.conversations.values()):
             conversation.ask_to_resume()
@@ -194,12 +207,12 @@ class Endpoint:
         if not self.link.is_up:
             return
         now = time.monotonic()
-        if now - self._beat_at >= BEAT_S:
+        if now - self._beat_at >= BEAT_S and not self.link.is_blocked:
             self._beat_at = now
             self.announce()
             self.link.publish("", self.queue_name(), encode(WireFrame("echo", sender=self.name)))
         for peer in list(self.peers.values()):
-            if self._echo_at - max(peer.heard_at, self._up_at) > GONE_S:
+            if self._echo_at - max(peer.heard_at, self._counts_from) > GONE_S:
                 log.warning("%s was not heard for %d s", peer.name, round(GONE_S))
                 self._forget(peer)
         for conversation in list(self.conversations.values()):
@@ -213,7 +226,7 @@ class Endpoint:
 
     def announce(self) -> None:
         """Announce this process to all of the other kind."""
-        if self._said_bye:
+        if self._said_bye or self.link.is_blocked:
             return
         hello = WireFrame("hello", reply_to=self.queue_name(), sender=self.name, facts=self.facts())
         self.link.publish(self._speaks_to, "", encode(hello))

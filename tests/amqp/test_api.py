@@ -118,10 +118,15 @@ def test_runs_in_the_background_outlive_the_broker_and_the_api(broker, start_bot
     service = api.service
     runs = [service.submit("bash", f"sleep {seconds}; echo {seconds}") for seconds in (1, 8)]
     broker.kill()
+    until(lambda: service.get("/v1/health", token=None).body["status"] == "degraded")
+    refused = service.post("/v1/runs", json={"language": "bash", "code": "true"})
+    assert (refused.status, refused.body["error"]["code"]) == (503, "worker_unavailable")
+    assert int(refused.headers["retry-after"]) >= 1
     api.process.kill()
     api.process.wait()
     broker.start()
     api.again().wait()
+    until(lambda: service.get("/v1/health", token=None).body["status"] == "ok", 20)
     assert [service.ended(run)["stdout"] for run in runs] == ["1\n", "8\n"]
 
 

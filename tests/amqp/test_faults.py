@@ -15,6 +15,7 @@ from protocol.job import Job
 from protocol.result import Refusal
 from tests.support.cut_proxy import CutProxy
 from tests.support.workers import until
+from transport.endpoint import GONE_S
 
 
 class Behind:
@@ -96,7 +97,8 @@ def test_a_connection_that_is_silent_for_thirty_seconds(shared_broker, proxy, st
 
 
 @pytest.mark.slow
-def test_a_broker_that_hangs_loses_no_run(broker, start_worker, start_dispatcher):
+@pytest.mark.parametrize("seconds", [11, 20])  # the connection lasts, or ends for want of heartbeats
+def test_a_broker_that_hangs_loses_no_run(broker, start_worker, start_dispatcher, seconds):
     start_worker(broker)
     dispatcher = start_dispatcher(broker)
     ready(dispatcher)
@@ -105,10 +107,11 @@ def test_a_broker_that_hangs_loses_no_run(broker, start_worker, start_dispatcher
     waiter.start()
     time.sleep(1)
     broker.hang()
-    time.sleep(20)
+    time.sleep(seconds)
     broker.go_on()
     waiter.join(40)
     assert outcomes == ["done\n"]
+    assert dispatcher.directory.losses == 0
 
 
 @pytest.mark.slow
@@ -124,11 +127,13 @@ def test_a_broker_without_disk_space_refuses_new_runs_alone(broker, start_worker
     until(lambda: not dispatcher.is_connected, 30)
     with pytest.raises(WorkerUnavailable):
         dispatcher.run(job("true"))
+    time.sleep(GONE_S + 2)
     broker.control("set_disk_free_limit", "1MB")
     until(lambda: dispatcher.is_connected, 30)
     waiter.join(30)
     assert outcomes == ["done\n"]
     assert dispatcher.run(job("echo again"))["stdout"] == "again\n"
+    assert dispatcher.directory.losses == 0
 
 
 @pytest.mark.slow
