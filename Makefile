@@ -17,7 +17,7 @@ export RUNYARD_TEST_STATE
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-up: python ## install what is missing, start the service, wait until it is healthy
+up: python ## install what is missing, start the service, wait until it is healthy; ROLE=api or worker for one part
 	@$(SYSTEM) ops.up
 
 down: python ## stop the service and check that nothing is left behind
@@ -33,7 +33,7 @@ status: python ## show whether the service runs and which languages are ready
 	@$(SYSTEM) ops.status
 
 logs: ## follow the service's log
-	@if [ -z "$$STATE_DIR" ] && [ -e /etc/systemd/system/runyard-worker.service ]; then journalctl -n 100 -f -u 'runyard-*'; \
+	@if [ -z "$$STATE_DIR" ] && [ -e /etc/systemd/system/runyard-prepare.service ]; then journalctl -n 100 -f -u 'runyard-*'; \
 	  else tail -n 100 -F "$${STATE_DIR:-/var/lib/runyard}/log/service.log"; fi
 
 version: ## show the version in this folder; make status shows the running one

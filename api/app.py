@@ -118,18 +118,28 @@ def _context(
             anonymous=Bucket(settings.address_rps, settings.address_burst),
             keys_an_hour=settings.keys_per_hour,
         ),
-        dispatcher=dispatcher
-        or UnixDispatcher(
-            settings.worker_socket,
-            queue_wait_s=settings.queue_wait_s,
-            packages_timeout_s=settings.packages_timeout_s,
-        ),
+        dispatcher=dispatcher or _dispatcher(settings, lifecycle),
         records=records,
         storage=storage,
         places=Pools.of(settings),
         lifecycle=lifecycle,
         instance=instance,
     )
+
+
+def _dispatcher(settings: Settings, lifecycle: Lifecycle) -> Dispatcher:
+    """Return how this process reaches workers: the one of this host, or those at the broker."""
+    times = {"queue_wait_s": settings.queue_wait_s, "packages_timeout_s": settings.packages_timeout_s}
+    if settings.amqp_url is None:
+        return UnixDispatcher(settings.worker_socket, **times)
+    from dispatch.amqp import AmqpDispatcher  # with its library, which one host does without
+    from transport.access import broker_access
+
+    access = broker_access(settings)
+    assert access is not None
+    made = AmqpDispatcher(access, settings.amqp_queue, **times)
+    lifecycle.add("broker", made.start, made.close)
+    return made
 
 
 def _add_headers(response: Response) -> Response:

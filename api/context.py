@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from api.websockets.poller import WebSocketPoller
     from config.settings import Settings
     from dispatch import Dispatcher
-    from dispatch.sessions import UnixSessions
+    from dispatch.sessions import WorkerSessions
     from records import Records
     from records.leases import Instance
     from storage.areas import ApiAreas
@@ -93,7 +93,7 @@ class Context:
     outputs: Outputs = field(init=False)
     # sessions
     sessions: SessionService = field(init=False)
-    session_worker: UnixSessions = field(init=False)
+    session_worker: WorkerSessions = field(init=False)
     websockets: WebSocketPoller = field(init=False)
     # functions
     functions: FunctionService = field(init=False)

@@ -62,6 +62,12 @@ def problem_of_number(field: FieldInfo, value: float) -> str | None:
     return None if fits else str(value)
 
 
+def bounds_of(field: FieldInfo) -> tuple[float, float]:
+    """Return the least and the greatest value of a number that has both bounds."""
+    bounds = {kind: bound for entry in field.metadata for kind, bound in _bounds(entry)}
+    return bounds["ge"], bounds["le"]
+
+
 def _literals(kind: object) -> list[str]:
     return [word for word in get_args(kind) if isinstance(word, str)]
 

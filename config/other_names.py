@@ -1,6 +1,6 @@
 """Other names of settings: those that tinirun's server has for the same. Standard library only.
 
-They are accepted in the environment. The settings file has our names alone.
+They are accepted in the environment and not in the settings file.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import re
 
 from pydantic import ValidationInfo, field_validator
 
+from config.amqp_url import check_queue_name, parse_amqp_url
 from config.network_patterns import parse_pattern_list
 from config.parsers import (
     parse_base_url,
@@ -64,6 +65,19 @@ class CheckedSettings(SettingTable):
     @classmethod
     def _ratelimit_url_parses(cls, value: str | None) -> str | None:
         return None if value is None else parse_ratelimit_url(value)
+
+    @field_validator("amqp_url")
+    @classmethod
+    def _amqp_url_parses(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_amqp_url(value)
+        return value
+
+    @field_validator("amqp_queue")
+    @classmethod
+    def _amqp_queue_is_a_name(cls, value: str) -> str:
+        check_queue_name(value)
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod

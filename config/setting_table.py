@@ -47,6 +47,11 @@ class SettingTable(BaseSettings):
     runyard_env: Annotated[Literal["development", "production"], read_by("api", "worker", "ops", "egress")] = Field(
         "production", description="`development` turns on the token dev_123; `make up` sets it."
     )
+    role: Annotated[Literal["all", "api", "worker"], SERVICE] = Field(
+        "all",
+        description="Parts of the service on this machine. `api` and `worker` are for several machines; "
+        "docs/operations.md has what they share.",
+    )
     bind: Annotated[str, API_AND_OPS] = Field("127.0.0.1", description="Address the API listens on.")
     port: Annotated[int, API_AND_OPS] = Field(8080, ge=1, le=65535, description="Port the API listens on.")
     allow_insecure_bind: Annotated[bool, API] = Field(
@@ -86,6 +91,24 @@ class SettingTable(BaseSettings):
         description=(
             "`isolation` of the runs of runakode's clients; `gvisor` only where the service has it, else `default`."
         ),
+    )
+    runakode_timeout_ms: Annotated[OptionalInt, API] = Field(
+        None,
+        ge=1,
+        le=60_000,
+        description="Time limit of the runs of runakode's clients, in milliseconds. Default: that of `/v1/runs`.",
+    )
+    runakode_memory_mb: Annotated[OptionalInt, API] = Field(
+        None, ge=16, le=2_048, description="Memory limit of these runs in MiB. Default: that of `/v1/runs`."
+    )
+    runakode_cpus: Annotated[float | None, BeforeValidator(_blank_is_unset), API] = Field(
+        None, ge=0.1, le=2.0, description="Processors of these runs. Default: those of `/v1/runs`."
+    )
+    runakode_output_bytes: Annotated[OptionalInt, API] = Field(
+        None,
+        ge=1,
+        le=8_388_608,
+        description="Bytes kept of each output stream of these runs. Default: those of `/v1/runs`.",
     )
     keys_per_hour: Annotated[int, API] = Field(
         20, ge=1, le=100_000, description="Keys that one address may create per hour."
@@ -382,6 +405,24 @@ class SettingTable(BaseSettings):
     database_url: Annotated[OptionalText, read_by("api", "ops", secret=Secret.PASSWORD)] = Field(
         None,
         description="Database of runs, keys and usage: `postgresql://…`. Default: SQLite in STATE_DIR/db.",
+    )
+    amqp_url: Annotated[OptionalText, read_by("api", "worker", "ops", secret=Secret.PASSWORD)] = Field(
+        None,
+        description="RabbitMQ between api and workers on several machines, "
+        "`amqp://user:password@host,host/vhost` or `amqps://…`. Default: one machine, a Unix socket.",
+    )
+    amqp_queue: Annotated[str, SERVICE] = Field(
+        "runner_jobs",
+        description="Name of the queue of jobs at RabbitMQ, with which the names of all its other queues begin.",
+    )
+    amqp_ca_file: Annotated[Path | None, BeforeValidator(_blank_is_unset), SERVICE] = Field(
+        None, description="PEM file of the authorities that sign RabbitMQ's certificate. Default: the machine's."
+    )
+    amqp_cert_file: Annotated[Path | None, BeforeValidator(_blank_is_unset), SERVICE] = Field(
+        None, description="PEM file of the certificate that is presented to RabbitMQ; needs AMQP_KEY_FILE."
+    )
+    amqp_key_file: Annotated[Path | None, BeforeValidator(_blank_is_unset), SERVICE] = Field(
+        None, description="PEM file of that certificate's private key, readable by api's account."
     )
     database_connections: Annotated[int, API] = Field(
         8, ge=1, le=256, description="Maximum number of database connections."

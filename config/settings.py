@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError, model_validator
 
+from config.amqp_url import AmqpAddress, parse_amqp_url
 from config.docker_host import check_docker_host
 from config.network_patterns import Pattern, parse_pattern_list
 from config.parsers import (
@@ -20,8 +21,10 @@ from config.parsers import (
     parse_signing_keys,
     parse_storage_url,
 )
+from config.roles import ROLES, Role
 from config.setting_checks import CheckedSettings
 from config.setting_table import PackageMode
+from config.shared_parts import check_shared
 from config.static_keys import ApiKey, parse_api_keys
 
 DEVELOPMENT_KEYS = "dev_123:dev:1000:1000"
@@ -36,6 +39,11 @@ UNUSED = ("SANDBOX_WORKDIR", "HOST_SANDBOX_DIR")
 
 class SettingsError(ValueError):
     """The environment does not describe a service that may start; the message names each variable."""
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        """`problems` are those that the message joins, if it is more than one."""
+        super().__init__(message)
+        self.problems = tuple(problems) or (message,)
 
 
 class Settings(CheckedSettings):
@@ -72,10 +80,32 @@ class Settings(CheckedSettings):
         return self
 
     @model_validator(mode="after")
+    def _certificates_need_amqps(self) -> Settings:
+        files = {"AMQP_CA_FILE": self.amqp_ca_file, "AMQP_CERT_FILE": self.amqp_cert_file}
+        files["AMQP_KEY_FILE"] = self.amqp_key_file
+        given = [name for name, path in files.items() if path is not None]
+        address = self.amqp_address
+        if given and (address is None or not address.is_tls):
+            raise ValueError(f"{given[0]}: is for AMQP_URL=amqps://… alone")
+        if (self.amqp_cert_file is None) != (self.amqp_key_file is None):
+            raise ValueError("AMQP_CERT_FILE and AMQP_KEY_FILE: one without the other is refused")
+        return self
+
+    @model_validator(mode="after")
+    def _several_machines_share(self) -> Settings:
+        check_shared(self)
+        return self
+
+    @model_validator(mode="after")
     def _the_docker_daemon_is_on_this_host(self) -> Settings:
         if self.engine != "oci":  # without the engine, DOCKER_HOST is of no concern here
             check_docker_host(self.docker_host)
         return self
+
+    @property
+    def parts(self) -> Role:
+        """Return the parts of the service on this machine."""
+        return ROLES[self.role]
 
     @property
     def compile_timeout_ms(self) -> int:
@@ -175,6 +205,11 @@ class Settings(CheckedSettings):
     def bucket(self) -> S3Bucket | None:
         """Return the S3 location of blobs; None if they are stored locally."""
         return None if self.storage_url is None else parse_storage_url(self.storage_url)
+
+    @property
+    def amqp_address(self) -> AmqpAddress | None:
+        """Return the address of the broker between api and workers; None on one machine."""
+        return None if self.amqp_url is None else parse_amqp_url(self.amqp_url)
 
     @property
     def api_home(self) -> Path:
@@ -299,7 +334,7 @@ def load_settings(origin: Callable[[str], str] = lambda _name: "") -> Settings:
             line = message if not name or message.startswith(name) else f"{name}: {message}"
             named = [name] if name else sorted(set(_VARIABLE.findall(message)))
             lines.append(line + "".join(origin(one) for one in named))
-        raise SettingsError("; ".join(lines)) from e
+        raise SettingsError("; ".join(lines), lines) from e
 
 
 def image_overrides() -> dict[str, str]:

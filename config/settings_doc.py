@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 from config.allowed import allowed_values
 from config.environment import SETTINGS
 from config.other_names import LABEL, LOG_LEVELS, OTHER_NAMES
+from config.runakode_keys import RUNAKODE_KEYS, UNUSED_KEY
 from config.settings import IMAGE_PREFIX, UNUSED, Settings
 from config.variables import OTHERS, Reader, Secret, Variable
 
@@ -31,7 +32,7 @@ NAMES_HEAD = """
 ## Other names of settings
 
 These names, which tinirun's server has, are accepted in the environment. A setting that is given by both names with
-different values is refused at the start. The settings file has our names alone.
+different values is refused at the start. They are not for the settings file.
 
 | variable | setting | |
 |---|---|---|
@@ -42,6 +43,16 @@ NAMES_NOTES = {
     "RUNNER_CLEANUP_INTERVAL": "in seconds: the interval of cleaning functions and layers",
     "RUNNER_LOG_LEVEL": ", ".join(f"`{given}` is `{level}`" for given, level in LOG_LEVELS.items()),
 }
+
+RUNAKODE_HEAD = f"""
+## Keys of runakode's config.yaml
+
+These keys are accepted in the settings file ([runakode](dialects-runakode.md#settings)). A setting that is given by
+both of its keys is refused. `{UNUSED_KEY}` is accepted, warned about and unused.
+
+| key | setting | value |
+|---|---|---|
+"""
 
 OTHERS_HEAD = """
 ## Variables that libraries and programs read
@@ -76,6 +87,8 @@ def page() -> str:
     others = [_row_of_other(pattern, facts) for pattern, facts in OTHERS.items()]
     names = [f"| `{name}` | `{own}` | {NAMES_NOTES.get(name, '')} |" for name, own in OTHER_NAMES.items()]
     tail += NAMES_HEAD + "\n".join(names) + "\n"
+    keys = [f"| `{key}` | `{facts.setting.upper()}` | {facts.form} |" for key, facts in RUNAKODE_KEYS.items()]
+    tail += RUNAKODE_HEAD + "\n".join(keys) + "\n"
     return HEAD + "\n".join(rows) + "\n" + IMAGES + tail + OTHERS_HEAD + "\n".join(others) + "\n"
 
 

@@ -35,14 +35,16 @@ class EventsUnknown(DispatchError):
 class FeedItem(NamedTuple):
     """One message to a collector.
 
-    `runs`: {"live": {id: the data of its newest `info` event, or null}}, first and once: every run the worker still
-    has, or whose result is not acknowledged.
+    `runs`: {"live": {id: the data of its newest `info` event, or null}}: every run the worker still has, or whose
+    result is not acknowledged. First and once with one worker; with several whenever one of them has gone.
     `status`: the data of an `info` event: a background run waits, or runs.
     `ended`: {"run_id", "result"}: a result that is kept until it is acknowledged.
     """
 
     kind: Literal["runs", "status", "ended"]
     data: dict[str, Any]
+    #: For `runs`: when it was asked for (monotonic seconds); None if that was when collecting began.
+    asked_at: float | None = None
 
 
 class Dispatcher(Protocol):
@@ -52,6 +54,11 @@ class Dispatcher(Protocol):
     process of api is killed is interrupted. Collectors
     get the result of a run that was left, or whose connection broke.
     """
+
+    @property
+    def is_connected(self) -> bool:
+        """Return whether the broker between api and workers can be used now; True where there is none."""
+        ...
 
     def run(
         self,

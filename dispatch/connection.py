@@ -45,20 +45,25 @@ class ConnectionLost(Exception):
     """The connection broke or had an unreadable message after the worker had the line."""
 
 
+def connected(path: str) -> socket.socket:
+    """Return a socket that is connected to the worker's. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        # A full backlog makes connect() wait for as long as a send may; every later call is non-blocking.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL)
+        sock.connect(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 class WorkerConnection:
     """One connection: a socket, what was read beyond the last line, and a poll object for both ends."""
 
     __slots__ = ("_asked", "_buffer", "_fd", "_is_expired", "_poll", "_sock")
 
-    def __init__(self, path: str) -> None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        try:
-            # A full backlog makes connect() wait for as long as a send may; every later call is non-blocking.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL)
-            sock.connect(path)
-        except BaseException:
-            sock.close()
-            raise
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._fd = sock.fileno()
         self._buffer = bytearray()

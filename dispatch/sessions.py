@@ -1,4 +1,4 @@
-"""The sessions of the worker of this host, over its Unix socket; the requests are listed in `worker.sessions`."""
+"""The sessions of workers, over connections of any kind; the requests are listed in `worker.sessions`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dispatch import WorkerLost, WorkerUnavailable
 from dispatch.session_connection import SessionConnection
 from dispatch.source import NOTHING_YET
-from dispatch.unix import DEFAULT_PACKAGES_S
+from dispatch.worker_client import DEFAULT_PACKAGES_S
 from protocol.codec import encode_inputs
 from protocol.result import Refusal
 from protocol.session import encode_session
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -42,22 +42,27 @@ class ProcessConnection(NamedTuple):
     has_terminal: bool
 
 
-class UnixSessions:
-    """Reaches the sessions of the worker at a socket, and its live runs' input. Safe for many threads.
+class WorkerSessions:
+    """Reaches sessions, and the input of live runs. Safe for many threads.
 
     Every method raises WorkerUnavailable or WorkerLost.
     """
 
-    def __init__(self, path: Path, *, packages_timeout_s: float = DEFAULT_PACKAGES_S) -> None:
-        """`packages_timeout_s` is what a session that asks for packages may wait for them."""
-        self._path = str(path)
+    def __init__(
+        self, connect: Callable[[dict[str, Any]], socket.socket], *, packages_timeout_s: float = DEFAULT_PACKAGES_S
+    ) -> None:
+        """`connect` returns a socket to the worker that a request is for. Raises WorkerUnavailable or OSError.
+
+        `packages_timeout_s` is what a session that asks for packages may wait for them.
+        """
+        self._connect = connect
         self._packages_timeout_s = packages_timeout_s
 
     def create(self, spec: SessionSpec) -> Iterator[str | dict[str, Any] | Refusal]:
         """Create a session: yields the output of the tool that makes its packages, at last its facts."""
         allowed_s = ANSWER_S + (self._packages_timeout_s if spec.packages else 0)
-        with self._connected(allowed_s) as connection:
-            connection.send_line({"do": "create", "session": encode_session(spec)})
+        request = {"do": "create", "session": encode_session(spec)}
+        with self._connected(request, allowed_s) as connection:
             while "event" in (message := connection.line()):
                 yield str(message.get("output"))
             yield _refusal(message) if "refused" in message else message["session"]
@@ -111,8 +116,7 @@ class UnixSessions:
         """Ask as `ask` does: yield NOTHING_YET when that has been sent, and then the answer."""
         request = {"do": do, "id": session_id, "key": key, "wait_s": wait_s, **fields}
         allowed_s = ANSWER_S + wait_s
-        with self._connected(allowed_s, client_fd) as connection, source.reading(connection, allowed_s):
-            connection.send_line(request)
+        with self._connected(request, allowed_s, client_fd) as connection, source.reading(connection, allowed_s):
             yield NOTHING_YET
             message = connection.line()
         yield _refusal(message) if "refused" in message else message.get(answer)
@@ -142,8 +146,7 @@ class UnixSessions:
             request["announce"] = True
         if source is not None:
             request["confirm"] = True
-        with self._connected(PIECE_S, client_fd) as connection, _reading(source, connection):
-            connection.send_line(request)
+        with self._connected(request, PIECE_S, client_fd) as connection, _reading(source, connection):
             while "event" in (message := connection.line()) or "following" in message:
                 if "following" in message:
                     yield NOTHING_YET
@@ -160,8 +163,7 @@ class UnixSessions:
         """Attach to a process, by a key's id or by a ticket."""
         request: dict[str, Any] = {"do": "attach", "id": session_id, "p": process, "after": after}
         request |= {"key": key} if ticket is None else {"ticket": ticket}
-        with self._connected(ANSWER_S) as connection:
-            connection.send_line(request)
+        with self._connected(request, ANSWER_S) as connection:
             message = connection.line(alone=True)
             if "refused" in message:
                 return _refusal(message)
@@ -217,8 +219,8 @@ class UnixSessions:
         when the peer of `client_fd` goes away.
         """
         fields = {"path": path.decode("latin-1"), "recursive": recursive}
-        with self._connected(PIECE_S, client_fd) as connection, _reading(source, connection):
-            connection.send_line({"do": "watch", "id": session_id, "key": key, **fields})
+        request = {"do": "watch", "id": session_id, "key": key, **fields}
+        with self._connected(request, PIECE_S, client_fd) as connection, _reading(source, connection):
             while "watched" not in (message := connection.line()):
                 if "refused" in message:
                     yield _refusal(message)
@@ -233,8 +235,7 @@ class UnixSessions:
 
     def operate(self, session_id: str, key: str, name: str, arguments: list[bytes]) -> dict[str, Any] | Refusal:
         """Do a file operation without content; `{"entry":{…}}`, for `list` also `entries`."""
-        with self._connected(PIECE_S) as connection:
-            connection.send_line(_file(session_id, key, name, arguments))
+        with self._connected(_file(session_id, key, name, arguments), PIECE_S) as connection:
             message = connection.line()
         return _refusal(message) if "refused" in message else message
 
@@ -246,8 +247,7 @@ class UnixSessions:
 
         They must be taken before the context ends or not at all.
         """
-        with self._connected(PIECE_S) as connection:
-            connection.send_line(_file(session_id, key, name, arguments))
+        with self._connected(_file(session_id, key, name, arguments), PIECE_S) as connection:
             message = connection.line()
             if "refused" in message:
                 yield _refusal(message)
@@ -259,14 +259,12 @@ class UnixSessions:
     def _ask(
         self, answer: str, request: dict[str, Any], allowed_s: float = ANSWER_S, client_fd: int | None = None
     ) -> Any:  # noqa: ANN401
-        with self._connected(allowed_s, client_fd) as connection:
-            connection.send_line(request)
+        with self._connected(request, allowed_s, client_fd) as connection:
             message = connection.line()
         return _refusal(message) if "refused" in message else message.get(answer)
 
     def _send(self, request: dict[str, Any], pieces: Iterable[bytes], answer: str) -> dict[str, Any] | Refusal:
-        with self._connected(PIECE_S) as connection:
-            connection.send_line(request)
+        with self._connected(request, PIECE_S) as connection:
             for piece in pieces:
                 if connection.is_answered():
                     break
@@ -280,17 +278,19 @@ class UnixSessions:
         return found
 
     @contextmanager
-    def _connected(self, allowed_s: float, client_fd: int | None = None) -> Iterator[SessionConnection]:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    def _connected(
+        self, request: dict[str, Any], allowed_s: float, client_fd: int | None = None
+    ) -> Iterator[SessionConnection]:
+        """Return a connection on which the request was sent."""
         try:
-            sock.settimeout(CONNECT_TIMEOUT_S)
-            sock.connect(self._path)
+            sock = self._connect(request)
         except OSError as e:
-            sock.close()
             raise WorkerUnavailable("no worker listens") from e
         sock.settimeout(allowed_s)
         try:
-            yield SessionConnection(sock, allowed_s, client_fd)
+            connection = SessionConnection(sock, allowed_s, client_fd)
+            connection.send_line(request)
+            yield connection
         except OSError as e:
             raise WorkerLost("the worker went away") from e
         finally:
@@ -299,6 +299,24 @@ class UnixSessions:
                 with suppress(OSError):
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
                 sock.close()
+
+
+class UnixSessions(WorkerSessions):
+    """Reaches the sessions of the worker at a Unix socket."""
+
+    def __init__(self, path: Path, *, packages_timeout_s: float = DEFAULT_PACKAGES_S) -> None:
+        super().__init__(self._open, packages_timeout_s=packages_timeout_s)
+        self._path = str(path)
+
+    def _open(self, _request: dict[str, Any]) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            sock.settimeout(CONNECT_TIMEOUT_S)
+            sock.connect(self._path)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
 
 def _reading(source: MessageSource | None, connection: SessionConnection) -> AbstractContextManager[None]:

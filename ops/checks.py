@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from config.roles import role_of
 from config.runtime_versions import RuntimeVersion, read_version
 from ops import containers, host, install
 from ops.environment import PATH
@@ -47,7 +48,7 @@ class Check:
 
 
 def all_checks(place: StatePlace) -> Iterator[Check]:
-    """Yield every check, in the order in which a reader would fix the problems."""
+    """Yield every check of this machine's role, in the order in which a reader would fix the problems."""
     yield Check("root", os.geteuid() == 0, f"uid {os.geteuid()}", "run as root")
     machine = platform.machine()
     yield Check("x86-64", machine == "x86_64", machine, "only x86-64 is supported")
@@ -58,11 +59,13 @@ def all_checks(place: StatePlace) -> Iterator[Check]:
     missing = install.missing_packages()
     for name in install.needed_packages():
         yield Check(name, name not in missing, "package", f"apt-get install {name} (make up does)")
-    for name in ("setpriv", "unshare", "mount"):
+    runs_programs = role_of(os.environ).has_worker
+    for name in ("setpriv", *(("unshare", "mount") if runs_programs else ())):
         yield Check(name, shutil.which(name) is not None, "program", "apt-get install util-linux mount")
-    yield from _engine()
-    yield from machine_checks()
-    yield _disk(place)
+    if runs_programs:
+        yield from _engine()
+        yield from machine_checks()
+        yield _disk(place)
 
 
 def machine_checks() -> Iterator[Check]:

@@ -55,7 +55,9 @@ def start(what: Reader, settings: Settings) -> None:
 
 
 def check(what: str, settings: Settings) -> bool:
-    """Return whether the process answers and, for a worker, whether every tested language has working sandboxes."""
+    """Return whether the process answers and, for a worker, whether every tested language has working sandboxes and
+    the broker is connected, where there is one.
+    """
     if what == "api":
         address = f"http://127.0.0.1:{settings.port}/healthz"
         with urllib.request.urlopen(address, timeout=CHECK_TIMEOUT_S) as reply:
@@ -65,7 +67,7 @@ def check(what: str, settings: Settings) -> bool:
     from dispatch.unix import UnixDispatcher  # only a worker is asked through its socket
 
     status = UnixDispatcher(settings.worker_socket).status()
-    return has_sandboxes(status)
+    return has_sandboxes(status) and status.get("broker", "ok") == "ok"
 
 
 def has_sandboxes(status: dict[str, Any]) -> bool:
@@ -95,9 +97,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only check whether the service responds")
     options = parser.parse_args()
     try:
-        _, settings = apply_file(Path(os.environ.get("STATE_DIR") or DEFAULT_STATE_DIR))
+        layered, settings = apply_file(Path(os.environ.get("STATE_DIR") or DEFAULT_STATE_DIR))
         if options.check:
             return 0 if check(options.what, settings) else 1
+        for warning in layered.warnings:
+            print(f"{options.what}: warning: {warning}", file=sys.stderr)
         start(options.what, settings)
     except (SettingsError, StorageMisconfigured, OSError) as e:
         print(f"{options.what}: {e}", file=sys.stderr)

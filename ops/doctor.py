@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from config.roles import ROLES, role_of
 from config.version import VERSION
 from ops import confinement, install
 from ops.checks import Check, all_checks
@@ -15,7 +16,7 @@ from ops.images.store import Store
 from ops.install import InstallError
 from ops.installed import runs, unit_states
 from ops.record import ServiceRecord
-from ops.settings import choose_place, folder_of, use_service_settings
+from ops.settings import FILES, choose_place, folder_of, use_service_settings
 from ops.state import StatePlace, is_running
 from ops.version import asked
 from ops.worker_socket import failing
@@ -49,10 +50,14 @@ def main() -> int:
     good = _show_settings(given, invalid)
     if runs(place) and record is not None:
         good = _show_pending(record, place, shell) and good
+    if os.environ.get("ROLE") not in ROLES:
+        os.environ.pop("ROLE", None)  # unset, or shown as invalid
     good = _show_checks(list(all_checks(place))) and good
-    good = confinement.show(place) and good
-    good = _show_sandboxes(place) and good
-    _show_service(place)
+    runs_programs = role_of(os.environ).has_worker
+    if runs_programs:
+        good = confinement.show(place) and good
+        good = _show_sandboxes(place) and good
+    _show_service(place, images=runs_programs)
     return 0 if good else 1
 
 
@@ -74,6 +79,7 @@ def _show_settings(given: dict[str, str], invalid: list[str]) -> bool:
     try:
         from config.environment import is_secret
         from config.settings import Settings, SettingsError, load_settings  # absent before the first make up
+        from config.shared_parts import sharing_warnings
     except ImportError:
         print("  (available after the first make up, which installs the libraries to read them)\n")
         return True
@@ -82,6 +88,8 @@ def _show_settings(given: dict[str, str], invalid: list[str]) -> bool:
     except SettingsError as e:
         print("".join(f"  invalid: {line}\n" for line in str(e).split("; ")))
         return False
+    for warning in sharing_warnings(settings):
+        print(f"  warning: {warning}")
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
         shown = "***" if is_secret(name) and value else "-" if value is None else str(value)
@@ -98,7 +106,7 @@ def _show_pending(record: ServiceRecord, place: StatePlace, shell: dict[str, str
 
     folder = folder_of(place)
     try:
-        now = load({"STATE_DIR": str(place.state_dir)}, folder)
+        now = load({"STATE_DIR": str(place.state_dir)}, folder, file=_named_file(record, folder))
     except SettingsError as e:
         print("".join(f"  invalid: {line}\n" for line in str(e).splitlines()))
         return False
@@ -118,6 +126,13 @@ def _show_pending(record: ServiceRecord, place: StatePlace, shell: dict[str, str
     if changed or others:
         print()
     return True
+
+
+def _named_file(record: ServiceRecord, folder: Path) -> Path | None:
+    """Return the file of a service that was started with `--config`; None if it is that of its folder."""
+    if record.file is None or (Path(record.file).parent == folder and Path(record.file).name in FILES):
+        return None
+    return Path(record.file)
 
 
 def _show_checks(checks: list[Check]) -> bool:
@@ -141,13 +156,15 @@ def _show_sandboxes(place: StatePlace) -> bool:
     return False
 
 
-def _show_service(place: StatePlace) -> None:
+def _show_service(place: StatePlace, *, images: bool) -> None:
     print("Service")
     print(f"  {'supervisor':<26}{'running' if is_running(place) else 'not running'}")
     units = unit_states()
     print(f"  {'installed':<26}{'systemd units' if units else 'no systemd units (make install creates them)'}")
     for name, state in units.items():
         print(f"  {name:<26}{state}")
+    if not images:
+        return
     store = Store(place.images)
     for path in sorted((install.ROOT / "runners").glob("*/runner.toml")):
         print(f"  {path.parent.name:<26}{_image(store, path.parent)}")

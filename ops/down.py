@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ops.containers import containers, remove
 from ops.install import InstallError
-from ops.installed import SERVICES, runs_as_units, systemctl
+from ops.installed import installed_services, runs_as_units, systemctl
 from ops.settings import use_service_settings
 from ops.state import StatePlace, cgroups, mounts, processes, service_lock, supervisor_pid
 from ops.version import asked
@@ -117,7 +117,7 @@ def main() -> int:
         as_units = runs_as_units(place)
         if as_units:
             _say("stopping the systemd units")
-            systemctl("stop", *reversed(SERVICES))
+            systemctl("stop", *reversed(installed_services()))
         left = stop(place, _say)
     if left:
         print("make down: could not remove: " + ", ".join(left), file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 
+from config.roles import Role
 from ops.state import DEFAULT_STATE_DIR, StatePlace
 
 FIRST_LANGUAGE = "python"
@@ -46,6 +47,17 @@ def token_line(place: StatePlace) -> str:
     if token == DEVELOPMENT_TOKEN:
         return f"Token: {token} (the development token)"
     return f"Token: *** (the first of API_KEYS). Show it with: {make_command(place, '-s token')}"
+
+
+def greeting(place: StatePlace, url: str, role: Role, after_s: float, *, in_foreground: bool = False) -> str:
+    """Return the text that ends a good start."""
+    end = f"Log: {place.log}. Stop with: {make_command(place, 'down')}"
+    if in_foreground:
+        end = "Stop with: Ctrl-C"
+    if not role.has_api:
+        return f"Runyard's worker is up after {after_s:.1f} s; it takes runs from the broker.\n{end}"
+    name = "Runyard" if role.has_worker else "Runyard's api"
+    return f"{name} is up after {after_s:.1f} s: {url}\n{token_line(place)}\n{end}\n\n{example(place, url)}"
 
 
 def example(place: StatePlace, url: str) -> str:

@@ -15,16 +15,21 @@ import tomllib
 from glob import glob
 from pathlib import Path
 
+from config.roles import role_of
 from ops.environment import PATH, clean
 
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEM_PYTHON = "/usr/bin/python3"
 #: Package, and the file that shows it is there. An old keyring may lack the key of the images' suite.
+BASE_PACKAGES = {
+    "python3-venv": "",
+    "ca-certificates": "/etc/ssl/certs/ca-certificates.crt",
+}
+#: And those that build images of runners.
 PACKAGES = {
     "mmdebstrap": "/usr/bin/mmdebstrap",
     "debian-archive-keyring": "/usr/share/keyrings/debian-archive-trixie-automatic.*",
-    "python3-venv": "",
-    "ca-certificates": "/etc/ssl/certs/ca-certificates.crt",
+    **BASE_PACKAGES,
 }
 #: The runtimes of the engine oci. A Docker daemon is its owner's business, with the runtimes it knows.
 RUNTIME_PACKAGES = {"crun": "/usr/bin/crun", "runc": "/usr/sbin/runc", "runsc": "/usr/bin/runsc"}
@@ -57,7 +62,12 @@ class InstallError(Exception):
 
 
 def needed_packages() -> dict[str, str]:
-    """List PACKAGES and the package of the runtime that ENGINE and RUNTIME of this process select."""
+    """List PACKAGES and the package of the runtime that ENGINE and RUNTIME of this process select.
+
+    A machine that runs no programs needs neither.
+    """
+    if not role_of(os.environ).has_worker:
+        return BASE_PACKAGES
     packages = PACKAGES | (APPARMOR if _kernel_has_apparmor() else {})
     if os.environ.get("ENGINE") == "docker":
         return packages

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
+from config.roles import ALL, ROLES, Role
 from ops.state import DEFAULT_STATE_DIR, StatePlace, is_running
 
 SYSTEMD = Path("/run/systemd/system")
@@ -19,6 +20,9 @@ HELD = "held-settings.json"
 #: In the order in which they start.
 UNITS = ("runyard-prepare", "runyard-egress", "runyard-worker", "runyard-api", "runyard-images")
 SERVICES = tuple(f"{name}.service" for name in UNITS)
+#: The units of a part of the service; `runyard-prepare` belongs to both.
+API_UNITS = ("runyard-prepare", "runyard-api")
+WORKER_UNITS = ("runyard-prepare", "runyard-egress", "runyard-worker", "runyard-images")
 #: DRAIN_S may be 600.
 SYSTEMCTL_S = 700
 GONE = frozenset({None, "inactive", "failed", "unknown"})
@@ -30,8 +34,34 @@ def has_systemd() -> bool:
 
 
 def is_installed() -> bool:
-    """Return whether the units are installed."""
-    return has_systemd() and (UNIT_FOLDER / "runyard-worker.service").exists()
+    """Return whether the units are installed, of any role."""
+    return has_systemd() and bool(installed_units())
+
+
+def installed_units() -> list[str]:
+    """Return the units that are installed, in the order in which they start."""
+    return [name for name in UNITS if (UNIT_FOLDER / f"{name}.service").exists()]
+
+
+def services_of(role: Role) -> tuple[str, ...]:
+    """Return the files of a role's units, in the order in which they start."""
+    wanted = {*(API_UNITS if role.has_api else ()), *(WORKER_UNITS if role.has_worker else ())}
+    return tuple(f"{name}.service" for name in UNITS if name in wanted)
+
+
+def installed_role() -> Role:
+    """Return the role whose units are installed."""
+    units = installed_units()
+    return next((role for role in ROLES.values() if services_of(role) == _files(units)), ALL)
+
+
+def _files(units: list[str]) -> tuple[str, ...]:
+    return tuple(f"{name}.service" for name in units)
+
+
+def installed_services() -> tuple[str, ...]:
+    """Return the files of the units that are installed, in the order in which they start."""
+    return _files(installed_units())
 
 
 def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +75,8 @@ def unit_states() -> dict[str, str]:
     """Return each unit's state as systemctl has it (`active`, `failed`, …); empty where they are not installed."""
     if not is_installed():
         return {}
-    return {name: systemctl("is-active", f"{name}.service").stdout.strip() or "unknown" for name in UNITS}
+    names = installed_units()
+    return {name: systemctl("is-active", f"{name}.service").stdout.strip() or "unknown" for name in names}
 
 
 def runs_as_units(place: StatePlace) -> bool:

@@ -91,6 +91,8 @@ def _find_libraries() -> None:
 
 def _become_api(settings: Settings) -> None:
     """Become the uid of api. Files that root creates next to the database would not be writable by api."""
+    if not settings.parts.has_api:
+        raise ValueError("ROLE=worker: this machine has no records; run the command where the api is")
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(settings.api_uid)

@@ -14,7 +14,7 @@ from pathlib import Path
 from config.allowed import kinds
 from config.environment import SETTINGS
 from config.settings import IMAGE_PREFIX, Settings, load_settings
-from config.settings_file import OTHERS_TABLE
+from config.settings_entries import OTHERS_TABLE
 from config.variables import find_other
 
 HEAD = """# Settings of the service, by their names in lower case: docs/settings-file.md and docs/configuration.md.

@@ -15,6 +15,7 @@ from api.keys.plans import load_plans
 from api.packages.patterns_file import load_patterns
 from api.system.instance_lease import FILE as INSTANCE
 from config.settings import IMAGE_PREFIX, Settings, SettingsError, image_overrides
+from ops.broker import check_broker
 from ops.state import directory_problem
 from records import open_records
 from records.errors import RecordsUnavailable
@@ -27,6 +28,7 @@ from sandbox.pool.sizes import pool_sizes
 from storage import areas
 from storage.errors import StorageError, StorageMisconfigured
 from storage.layout import check_place
+from transport.access import broker_access
 from worker.engines import oci_is_possible
 from worker.gvisor import OFF
 
@@ -34,19 +36,23 @@ DATABASE_WAIT_S = 5.0
 REFUSED = (SettingsError, EngineError, StorageMisconfigured, ValueError, OSError)
 
 
-def check_start(settings: Settings) -> None:
-    """Raise SettingsError with a line for each reason why the service cannot start with these settings."""
-    checks: list[Callable[[Settings], None]] = [
-        _check_folders,
-        _check_owner,
-        _check_plans,
-        _check_packages,
-        _check_languages,
-        _check_confinement,
-        _check_engine,
-        _check_database,
-        _check_bucket,
-    ]
+def check_start(settings: Settings, *, connects: bool = True) -> None:
+    """Raise SettingsError with a line for each reason why the service cannot start with these settings.
+
+    Without `connects` only the settings and the files that they name are looked at: no engine, no server is asked.
+    """
+    checks: list[Callable[[Settings], object]] = [_check_folders, broker_access]
+    if settings.parts.has_api:
+        checks += [_check_owner, _check_plans, _check_packages]
+    if settings.parts.has_worker:
+        checks += [_check_languages, _check_confinement]
+    if connects:
+        checks += [
+            *([_check_engine] if settings.parts.has_worker else []),
+            *([_check_database] if settings.parts.has_api else []),
+            _check_bucket,
+            check_broker,
+        ]
     problems = []
     for check in checks:
         try:
@@ -54,7 +60,7 @@ def check_start(settings: Settings) -> None:
         except REFUSED as e:
             problems.append(str(e))
     if problems:
-        raise SettingsError("\n".join(problems))
+        raise SettingsError("\n".join(problems), problems)
 
 
 def _check_folders(settings: Settings) -> None:

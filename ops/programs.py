@@ -84,6 +84,20 @@ def builder(settings: Settings) -> Program:
     return Program("images", argv, env, restart_on_success=False, longest_backoff_s=BUILDER_LONGEST_BACKOFF_S)
 
 
+def of_role(settings: Settings) -> list[Program]:
+    """Return the programs of this machine's role, in the order of their start."""
+    found = []
+    if settings.parts.has_worker:
+        found.append(worker(settings))
+    if settings.parts.has_api:
+        found.append(api(settings))
+    if settings.parts.has_worker:
+        found.append(builder(settings))
+        if settings.has_egress:
+            found.append(egress(settings))
+    return found
+
+
 def _environment(reader: Reader, settings: Settings) -> dict[str, str]:
     """Return the environment of a program: the variables that it reads and that were given, and four fixed ones."""
     fixed = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/", "STATE_DIR": str(settings.state_dir)}

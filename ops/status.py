@@ -10,15 +10,17 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from config.roles import WORKER, role_of
 from config.version import VERSION
+from ops.health import readiness
 from ops.hints import first_token
 from ops.install import InstallError
-from ops.installed import runs, runs_as_units, unit_states
+from ops.installed import installed_role, runs, runs_as_units, unit_states
 from ops.record import read_record
 from ops.settings import say, use_service_settings
 from ops.state import StatePlace, address, supervisor_pid
 from ops.version import asked
-from ops.worker_socket import failing
+from ops.worker_socket import ask, failing
 
 TIMEOUT_S = 5
 
@@ -42,13 +44,26 @@ def main() -> int:
     if pid is None and not runs_as_units(place):
         print(f"not running (STATE_DIR={place.state_dir})")
         return 3
-    url = json.loads(place.started.read_text())["url"] if place.started.exists() else None
+    started = json.loads(place.started.read_text()) if place.started.exists() else {}
+    url = started.get("url")
     if url is None and pid is None:
         url = address(os.environ.get("BIND") or "127.0.0.1", os.environ.get("PORT") or "8080")
+    role = role_of(started_role(started)) if pid is not None else installed_role()
     how = f"supervisor {pid}" if pid is not None else ", ".join(f"{n} {s}" for n, s in unit_states().items())
-    print(f"running: {how}, STATE_DIR={place.state_dir}, {url or 'address unknown'}")
-    if url is None:
-        return 1
+    if not role.has_api:
+        print(f"running: {how}, STATE_DIR={place.state_dir}, role worker")
+        return _show_worker(place)
+    part = "" if role.has_worker else ", role api"
+    print(f"running: {how}, STATE_DIR={place.state_dir}{part}, {url or 'address unknown'}")
+    return 1 if url is None else _show_service(place, url)
+
+
+def started_role(started: dict[str, Any]) -> dict[str, str]:
+    """Return the role that the record of a start names, as a variable; that of this process where it has none."""
+    return {"ROLE": started["role"]} if "role" in started else dict(os.environ)
+
+
+def _show_service(place: StatePlace, url: str) -> int:
     ready = _get(f"{url}/readyz")
     checks = ", ".join(f"{name} {state}" for name, state in ready.get("checks", {}).items())
     print(f"version: {ready.get('version', 'unknown')}; of this folder: {VERSION}")
@@ -58,6 +73,18 @@ def main() -> int:
     for language in _get(f"{url}/v1/languages").get("data", []):
         print(f"{language['id']}: {'ready' if language['ready'] else 'not built yet'} {language['version']}")
     return 0 if ready.get("status") == "ok" else 1
+
+
+def _show_worker(place: StatePlace) -> int:
+    """Print the state of a worker that other machines' apis use. Returns 0 if it is ready."""
+    ready, said = readiness(place, "", WORKER)
+    print(f"health: {'ok' if ready else f'not ready: {said}'}")
+    for name, found in failing(place).items():
+        print(f"{name}: no sandbox can be created: {found['words']} -> {found['remedy']}")
+    status = (ask(place, {"op": "status"}) or {}).get("status") or {}
+    for language in status.get("languages", ()):
+        print(f"{language['id']}: {'ready' if language['ready'] else 'not built yet'} {language['version']}")
+    return 0 if ready else 1
 
 
 def _show_token() -> int:

@@ -1,5 +1,6 @@
 """`python -m ops.supervisor`: keep a worker, an api, an egress process where one is needed, and a builder.
 
+A machine whose ROLE is `api` or `worker` has that part alone, and a worker its egress process and builder.
 Children are started and stopped in order, within a bound: the worker goes first, so that api is there to record
 the ends of the runs it drains and to answer those who wait for them. One that dies is started again after
 a wait that grows; a worker or an api that exits with 78 cannot work with this configuration, so everything stops.
@@ -32,6 +33,8 @@ EX_ALREADY = 75
 STOP_MARGIN_S = 8.0
 #: However long the worker took, the others have this long: nothing they wait for is left.
 OTHERS_STOP_S = 3.0
+#: Without one of these that belongs to its role, the service is none.
+SERVING = frozenset({"worker", "api"})
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 WAITED_FOR = STOP_SIGNALS | {signal.SIGCHLD, signal.SIGHUP}
 
@@ -44,11 +47,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._worker = Child(programs.worker(settings))
-        self._api = Child(programs.api(settings))
-        self._children = [self._worker, self._api, Child(programs.builder(settings))]
-        if settings.has_egress:
-            self._children.append(Child(programs.egress(settings)))
+        self._children = [Child(program) for program in programs.of_role(settings)]
 
     def run(self) -> int:
         """Start everything, keep it, stop everything; the exit status."""
@@ -66,7 +65,7 @@ class Supervisor:
                 return 0
             for child in self._children:
                 status = child.ended()
-                if status == EX_CONFIG and child in (self._worker, self._api):
+                if status == EX_CONFIG and child.program.name in SERVING:
                     log.critical("the %s cannot work with this configuration: everything stops", child.program.name)
                     return EX_CONFIG
                 if status is not None:
@@ -85,7 +84,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         for child in self._children:
-            allowed_s = self._settings.drain_s + STOP_MARGIN_S if child is self._worker else OTHERS_STOP_S
+            allowed_s = self._settings.drain_s + STOP_MARGIN_S if child.program.name == "worker" else OTHERS_STOP_S
             child.stop(time.monotonic() + allowed_s)
 
 
@@ -108,8 +107,7 @@ def _serve(settings: Settings) -> int:
     os.umask(0o022)
     setup("supervisor", settings.log_level, secrets_in(os.environ))
     place = StatePlace(settings.state_dir.resolve())
-    place.make(settings.api_uid)
-    place.make_egress(settings.egress_uid)
+    make_directories(place, settings)
     lock = take_lock(place)
     if lock is None:
         log.error("another supervisor runs with this STATE_DIR")
@@ -123,8 +121,11 @@ def _serve(settings: Settings) -> int:
     place.pid_file.write_text(f"{os.getpid()}\n")
     for name in unused_variables():
         log.warning("%s is set and has no effect: there is no shared directory", name)
-    host.prepare()
-    audit.info("service.start", extra={"event": "service.start", "settings": _names_set(settings)})
+    if settings.parts.has_worker:
+        host.prepare()
+    audit.info(
+        "service.start", extra={"event": "service.start", "role": settings.role, "settings": _names_set(settings)}
+    )
     try:
         return Supervisor(settings).run()
     finally:
@@ -132,6 +133,13 @@ def _serve(settings: Settings) -> int:
             place.pid_file.unlink()
         audit.info("service.stop", extra={"event": "service.stop"})
         lock.close()
+
+
+def make_directories(place: StatePlace, settings: Settings) -> None:
+    """Create the directories of this machine's role."""
+    place.make(settings.api_uid if settings.parts.has_api else None)
+    if settings.parts.has_worker:
+        place.make_egress(settings.egress_uid)
 
 
 def _names_set(settings: Settings) -> list[str]:
@@ -143,8 +151,9 @@ def _problem(settings: Settings) -> str | None:
     if os.geteuid() != 0:
         return "the service must be started as root: it creates namespaces and control groups"
     try:
-        load_plans(settings)
-        load_patterns(settings)
+        if settings.parts.has_api:
+            load_plans(settings)
+            load_patterns(settings)
     except SettingsError as e:
         return str(e)
     return directory_problem(settings.state_dir)

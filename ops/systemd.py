@@ -13,24 +13,37 @@ import secrets
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+from config.roles import ALL, role_of
 from config.version import VERSION
 from ops.down import stop
 from ops.environment import PATH
+from ops.fitness import check_account, check_role
 from ops.hints import token_line
 from ops.install import InstallError
-from ops.installed import HELD, SERVICES, SETTINGS, has_systemd, is_installed, runs_as_units, systemctl, unit_states
+from ops.installed import (
+    HELD,
+    SETTINGS,
+    has_systemd,
+    installed_services,
+    is_installed,
+    runs_as_units,
+    services_of,
+    systemctl,
+    unit_states,
+)
 from ops.record import ServiceRecord, read_record
 from ops.settings import has_file, resolve, take_other_names
 from ops.staging import StagedCode
 from ops.state import DEFAULT_STATE_DIR, StatePlace, is_running, processes, service_lock
 from ops.takeover import AGAIN
 from ops.unit_files import read_files, remove_files, restore_files, write_files
-from ops.up import Up, check_account, settings_digest
+from ops.up import Up, settings_digest
 
-#: Those that are started at boot; the first of SERVICES comes with them.
-STARTED = SERVICES[1:]
+#: Comes with the others, which are started at boot.
+PREPARE = "runyard-prepare.service"
 #: Of runyard.sysusers.conf.
 ACCOUNT, ACCOUNT_UID = "runyard-api", 0x7000_0000
 ACCOUNTS = (ACCOUNT, "runyard-egress")
@@ -64,6 +77,7 @@ class Installation:
     def __init__(self) -> None:
         self._place = StatePlace(Path(DEFAULT_STATE_DIR).resolve())
         self._is_new = False
+        self._asked_role = os.environ.get("ROLE")
 
     def run(self) -> None:
         """Install or upgrade, and return once a program has run."""
@@ -77,9 +91,14 @@ class Installation:
         self._place.state_dir.mkdir(parents=True, exist_ok=True)
         with service_lock(self._place, up.say):
             self._install(up)
+        where = (
+            f"{up.url}\n{token_line(self._place)}"
+            if up.role.has_api
+            else "a worker, which takes runs from the broker"
+        )
         print(
-            f"\nRunyard is installed and up: {up.url}\n{token_line(self._place)}\n"
-            f"Settings: {SETTINGS.parent}{' (with a generated token and key)' if self._is_new else ''}. "
+            f"\nRunyard is installed and up: {where}\n"
+            f"Settings: {SETTINGS.parent}{' (with a generated token and key)' if self._generates else ''}. "
             "It starts at boot. Log: make logs\nStop with: make down. Remove with: make uninstall",
             flush=True,
         )
@@ -89,6 +108,7 @@ class Installation:
         if not self._is_new:
             return
         take_other_names()
+        check_role()
         check_settings(dict(os.environ))
         if has_file(self._place.state_dir):
             raise InstallError(
@@ -97,16 +117,28 @@ class Installation:
             )
         for name in NOT_KEPT:
             os.environ.pop(name, None)
+        if not self._generates:
+            return
         generated = {
             "SIGNING_KEY": secrets.token_urlsafe(48),
             "API_KEYS": f"{secrets.token_urlsafe(32)}:default:50:100",
         }
         os.environ.update({name: value for name, value in generated.items() if not os.environ.get(name)})
 
+    @property
+    def _generates(self) -> bool:
+        """Return whether a token and a key are generated: several machines must have the same."""
+        return self._is_new and role_of({"ROLE": self._asked_role or ""}) == ALL
+
     def _read_settings(self, code: StagedCode) -> ServiceRecord:
         """Return the settings of the files, as the units read them; of the caller where there are none yet."""
         found = resolve(code.python, self._place, folder=SETTINGS.parent, installed_files=not self._is_new)
         check_settings(found.environment)
+        role = found.environment.get("ROLE") or ALL.name
+        if self._asked_role not in (None, "", role):
+            raise InstallError(
+                f"ROLE={self._asked_role}: the installed service has ROLE={role}; change role in {SETTINGS.parent}"
+            )
         return found
 
     def _install(self, up: Up) -> None:
@@ -119,9 +151,14 @@ class Installation:
             _run([str(code.python), "-P", "-s", "-m", "ops.new_settings", str(NEW_SETTINGS)])
         marks = {"code": code.digest, "settings": settings_digest(record)}
         held = self._place.state_dir / HELD
-        units = read_files()
+        units, had = read_files(), installed_services()
+        wanted = services_of(up.role)
         changed = self._marks() != marks or held.exists()
-        changed = write_files(Path("/"), gvisor=shutil.which("runsc", path=PATH) is not None) or changed
+        gvisor, broker = shutil.which("runsc", path=PATH) is not None, bool(os.environ.get("AMQP_URL"))
+        leaving = [name for name in had if name not in wanted]
+        if leaving:
+            _run(["systemctl", "disable", "--quiet", *leaving])
+        changed = write_files(Path("/"), gvisor=gvisor, role=up.role, broker=broker) or changed
         if changed:  # until it has been installed whole, the next call sees that there is something to do
             (self._place.state_dir / MARKS).unlink(missing_ok=True)
         earlier = read_record(self._place.settings) if running and changed else None
@@ -129,34 +166,36 @@ class Installation:
         _run(["systemctl", "daemon-reload"])
         if running and changed:
             up.say("upgrading: stopping the service")
-            _run(["systemctl", "stop", *reversed(SERVICES)])
+            _run(["systemctl", "stop", *reversed(had)])
         try:
             code.activate()
             held.unlink(missing_ok=True)
-            up.build_first_image()
+            if up.role.has_worker:
+                up.build_first_image()
             _run(["systemd-tmpfiles", "--create", "runyard.conf"])
-            _run(["systemctl", "enable", "--quiet", *STARTED])
+            _run(["systemctl", "enable", "--quiet", *_started(wanted)])
             up.say("starting the units")
-            self._start_units(up)
+            self._start_units(up, wanted)
         except BaseException as e:  # an interruption too must not leave the service stopped
             if not running or not changed:
                 raise
             up.say("the service did not start: starting it again as it was")
-            systemctl("stop", *reversed(SERVICES))
+            systemctl("stop", *reversed(wanted))
             code.revert()
             restore_files(units)
             if earlier is not None:
                 earlier.write(held)
                 earlier.adopt()
             systemctl("daemon-reload")
-            self._start_units(up)
+            systemctl("enable", "--quiet", *_started(had))
+            self._start_units(up, had)
             raise InstallError(f"{str(e) or 'interrupted'}\n{AGAIN}") from e
         code.discard()
         (self._place.state_dir / MARKS).write_text(json.dumps(marks))
 
-    def _start_units(self, up: Up) -> None:
-        systemctl("reset-failed", *SERVICES)
-        _run(["systemctl", "start", "--no-block", *STARTED])
+    def _start_units(self, up: Up, services: tuple[str, ...]) -> None:
+        systemctl("reset-failed", *services)
+        _run(["systemctl", "start", "--no-block", *_started(services)])
         up.wait_until_healthy(None)
 
     def _marks(self) -> dict[str, str] | None:
@@ -166,6 +205,10 @@ class Installation:
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None
+
+
+def _started(services: Iterable[str]) -> list[str]:
+    return [name for name in services if name != PREPARE]
 
 
 def _journal() -> str:
@@ -199,14 +242,16 @@ def uninstall(*, purge: bool) -> None:
         print(text, file=sys.stderr, flush=True)
 
     with service_lock(place, say):
+        services = installed_services()
         if is_installed():
-            _run(["systemctl", "disable", "--now", "--quiet", *reversed(SERVICES)])
+            _run(["systemctl", "disable", "--now", "--quiet", *reversed(services)])
         left = stop(place, say)
         if left:
             raise InstallError("could not remove: " + ", ".join(left))
         remove_files(Path("/"))
         _run(["systemctl", "daemon-reload"])
-        systemctl("reset-failed", *SERVICES)
+        if services:  # without a name it would mean every unit of the machine
+            systemctl("reset-failed", *services)
         for account in ACCOUNTS:
             for program in ("userdel", "groupdel"):  # the account goes with its group, unless that had members
                 subprocess.run([program, account], capture_output=True, check=False)

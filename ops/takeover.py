@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from config.roles import role_of
 from ops.down import stop
-from ops.health import is_ready
+from ops.health import readiness
 from ops.install import InstallError
 from ops.record import ServiceRecord, read_record, record_of_process
 from ops.staging import StagedCode
@@ -44,9 +45,10 @@ class Earlier:
         record = read_record(place.settings) or record_of_process(place, following.names)
         given = record.environment if record is not None else {}
         url = address(given.get("BIND") or "127.0.0.1", given.get("PORT") or "8080")
+        was_ready = readiness(place, url, role_of(given))[0]
         with contextlib.suppress(OSError):
-            return cls(place, record, place.started.read_text(), is_ready(url)[0])
-        return cls(place, record, "", is_ready(url)[0])
+            return cls(place, record, place.started.read_text(), was_ready)
+        return cls(place, record, "", was_ready)
 
     def stop(self, say: Callable[[str], None]) -> None:
         """Stop it by its own settings. Raises InstallError if something of it is left."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 
 from config.environment import secrets_in
@@ -18,6 +19,7 @@ from config.logging import setup
 from config.settings import Settings, SettingsError, load_settings
 from ops import host, programs
 from ops.state import StatePlace, directory_problem
+from ops.supervisor import make_directories
 from ops.unit_settings import READERS, write_unit_settings
 from sandbox.engines import EngineUnusable
 from sandbox.engines.apparmor import load_own
@@ -36,16 +38,23 @@ def prepare(settings: Settings) -> int:
     if problem is not None:
         print(problem, file=sys.stderr)
         return EX_CONFIG
-    place = StatePlace(settings.state_dir.resolve())
-    place.make(settings.api_uid)
-    place.make_egress(settings.egress_uid)
+    make_directories(StatePlace(settings.state_dir.resolve()), settings)
     try:
         make_areas(settings.storage, settings.api_uid)
     except (StorageMisconfigured, OSError) as e:
         print(e, file=sys.stderr)
         return EX_CONFIG
-    host.prepare()
+    if settings.parts.has_worker:
+        _load_overlay()
+        host.prepare()
     return 0
+
+
+def _load_overlay() -> None:
+    """Load the file system of sandboxes, as the worker may load no module; many kernels have it built in."""
+    modprobe = shutil.which("modprobe", path=programs.PATH)
+    if modprobe is not None:
+        subprocess.run([modprobe, "overlay"], capture_output=True, check=False)
 
 
 def load_profiles(settings: Settings) -> int:

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -19,18 +18,20 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from config.roles import Role, role_of
 from config.variables import find_other
-from ops import checks, containers, host, install, settings, version
+from ops import install, settings, version
 from ops.down import stop
 from ops.environment import clean
+from ops.fitness import check_account, check_machine, check_role, check_state_dir
 from ops.health import HealthWait, last_lines
-from ops.hints import example, first_language, make_command, token_line
+from ops.hints import first_language, greeting, make_command
 from ops.install import InstallError
 from ops.installed import runs_as_units
 from ops.ports import listening_problem
 from ops.record import ServiceRecord
 from ops.staging import StagedCode
-from ops.state import DEFAULT_STATE_DIR, StatePlace, address, directory_problem, is_running, processes, service_lock
+from ops.state import StatePlace, address, is_running, processes, service_lock
 from ops.takeover import Earlier
 
 LONGEST_LOG_BYTES = 64 * 1024 * 1024
@@ -57,8 +58,9 @@ class Up:
         settings.take_other_names()
         if settings.has_file(settings.folder_of(self._place)):
             check_account()  # the file may choose another engine; the rest is checked when it has been read
-            _check_state_dir()
+            check_state_dir()
         else:
+            check_role()
             check_machine()
         try:
             self._place.state_dir.mkdir(parents=True, exist_ok=True)
@@ -77,7 +79,7 @@ class Up:
         if not running and not settings.has_file(settings.folder_of(self._place)):
             self.check_port()  # all settings are known already
             # The builder is a process of the service too: it would be ended with what a killed supervisor left.
-            if not processes(self._place):
+            if self.role.has_worker and not processes(self._place):
                 begin = functools.partial(self._begin_image, background)
         record = self.prepare(code, lambda: settings.resolve(code.python, self._place), begin)
         wanted = {"code": code.digest, "settings": settings_digest(record)}
@@ -117,6 +119,11 @@ class Up:
         self._image = background.submit(self.build_first_image)
 
     @property
+    def role(self) -> Role:
+        """Return the role in this process's environment; before the settings are known that of the caller's."""
+        return role_of(os.environ)
+
+    @property
     def url(self) -> str:
         return address(os.environ.get("BIND") or "127.0.0.1", os.environ.get("PORT") or "8080")
 
@@ -136,7 +143,9 @@ class Up:
         are not valid.
         """
         self._place.make()
-        self._install_packages(install.PACKAGES)
+        knows_role = not settings.has_file(settings.folder_of(self._place))
+        builds = knows_role and self.role.has_worker
+        self._install_packages(install.PACKAGES if builds else install.BASE_PACKAGES)
         code.update(begin)
         record = resolve()
         record.adopt()
@@ -167,6 +176,8 @@ class Up:
 
     def _images_outdated(self) -> bool:
         """Return whether a built image was made from other inputs. The builder makes those not built yet."""
+        if not self.role.has_worker:
+            return False
         argv = [*self._builder(), "--check"]
         done = subprocess.run(argv, env=clean(), cwd=install.ROOT, capture_output=True, text=True, check=False)
         return any((self._place.images / f"{name}.json").exists() for name in done.stdout.split())
@@ -175,13 +186,13 @@ class Up:
         return [str(self._place.python), "-m", "ops.images", "--images", str(self._place.images), *languages]
 
     def _launch(self, record: ServiceRecord, wanted: dict[str, str]) -> None:
-        """Build the first image, start the supervisor and wait until the service is healthy."""
-        if self._image is None:
-            self.build_first_image()
-        else:
+        """Build the first image where programs run, start the supervisor and wait until the service is healthy."""
+        if self._image is not None:
             self._image.result()
+        elif self.role.has_worker:
+            self.build_first_image()
         process = self.start_supervisor(record)
-        self._place.started.write_text(json.dumps({**wanted, "url": self.url}))
+        self._place.started.write_text(json.dumps({**wanted, "url": self.url, "role": self.role.name}))
         self.wait_until_healthy(process)
 
     def start_supervisor(self, record: ServiceRecord) -> subprocess.Popen[bytes]:
@@ -209,6 +220,7 @@ class Up:
             self._place,
             self.url,
             first_language(),
+            role=self.role,
             say=self.say,
             log_tail=self._log_tail,
             failed=self._failed,
@@ -224,55 +236,19 @@ class Up:
             return "    (none)"
 
     def check_port(self, ours: list[int] | None = None) -> None:
-        """Check that no process other than `ours` listens on the address. Raises InstallError."""
+        """Check that no process other than `ours` listens on the address of the api. Raises InstallError."""
+        if not self.role.has_api:
+            return
         bind, port = os.environ.get("BIND") or "127.0.0.1", os.environ.get("PORT") or "8080"
         problem = listening_problem(bind, port, ours or [])
         if problem is not None:
             raise InstallError(problem)
 
     def _greet(self) -> None:
-        print(
-            f"\nRunyard is up after {time.monotonic() - self._start:.1f} s: {self.url}\n"
-            f"{token_line(self._place)}\nLog: {self._place.log}. "
-            f"Stop with: {make_command(self._place, 'down')}\n\n{example(self._place, self.url)}\n",
-            flush=True,
-        )
+        print(f"\n{greeting(self._place, self.url, self.role, time.monotonic() - self._start)}\n", flush=True)
 
     def say(self, text: str) -> None:
         print(f"[{time.monotonic() - self._start:5.1f} s] {text}", file=sys.stderr, flush=True)
-
-
-def check_account() -> None:
-    """Check that this account may start a service. Raises InstallError."""
-    if os.geteuid() != 0:
-        raise InstallError("the service must be started as root: it creates namespaces and control groups")
-    if platform.machine() != "x86_64":
-        raise InstallError(f"only x86-64 is supported; this is {platform.machine()}")
-
-
-def check_machine() -> None:
-    """Check that this machine can run the service. Raises InstallError with each missing part and its remedy."""
-    check_account()
-    if os.environ.get("ENGINE", "auto") in {"", "auto", "oci"}:
-        _check_kernel()
-    _check_state_dir()
-
-
-def _check_state_dir() -> None:
-    problem = directory_problem(Path(os.environ.get("STATE_DIR") or DEFAULT_STATE_DIR))
-    if problem:
-        raise InstallError(problem)
-
-
-def _check_kernel() -> None:
-    """Check the kernel requirements of the engine oci. Raises InstallError with each missing one and its remedy."""
-    if os.environ.get("ENGINE") != "oci" and containers.version() is not None:
-        return  # a Docker daemon may serve instead
-    host.prepare()  # controllers that only have to be mounted are not missing
-    missing = [check for check in checks.machine_checks() if check.required and not check.ok]
-    if missing:
-        lines = "\n".join(f"    {check.name}: {check.detail} -> {check.mend}" for check in missing)
-        raise InstallError(f"this machine cannot run sandboxes:\n{lines}")
 
 
 def settings_digest(record: ServiceRecord) -> str:

@@ -18,6 +18,8 @@ from config.version import VERSION
 from sandbox.engines import EngineUnusable
 from sandbox.engines.apparmor import load_own, profile_in_force
 from storage.errors import StorageError, StorageMisconfigured
+from transport.access import broker_access
+from worker.amqp import BrokerServer
 from worker.privileges import drop_privileges
 from worker.server import Server
 from worker.service import Service
@@ -42,6 +44,7 @@ def main() -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         settings = load_settings()
+        access = broker_access(settings)
         setup("worker", settings.log_level, secrets_in(os.environ))
         _all_descriptors()
         if not settings.disable_sandbox_security:
@@ -67,10 +70,18 @@ def main() -> int:
     service.observer = Observer(service.metrics, tracer)
     server = Server(service, settings.worker_socket, settings.api_uid, most_runs=most_runs)
     threading.Thread(target=server.serve, name="accept", daemon=True).start()
+    broker = None if access is None else BrokerServer(access, service, server, settings)
+    if broker is not None:
+        service.is_broker_connected = broker.is_connected
+        broker.start()
     log.info("worker serves", extra={"engine": service.engine.name, "runtime": service.engine.runtime})
     signal.sigwait(signals)
     log.info("worker stops")
+    if broker is not None:
+        broker.drain()
     server.stop(settings.drain_s)
+    if broker is not None:
+        broker.stop()
     service.close()
     if tracer is not None:
         tracer.stop()

@@ -10,6 +10,8 @@
     not answered: the result is recorded.
 `{"op":"cancel","run_id":R}`
     `{"cancel":{"known":true|false}}`: whether such a run is alive; it will end cancelled.
+`{"op":"has","run_id":R}`
+    `{"has":{"known":true|false}}`: whether such a run is alive.
 `{"op":"events","run_id":R,"after":N}`
     every event with a greater number, as it happens, then `{"followed":{"known":true|false}}`.
 `{"op":"collect"}`
@@ -17,6 +19,8 @@
     the runs that no connection waits for.
 `{"op":"forget","hashes":[H,…]}`
     `{"forgotten":{"hashes":[H,…]}}`: those of these blobs of artifacts that are gone; or `{"refused":{…}}`.
+`{"op":"owed","hashes":[H,…]}`
+    `{"owed":{"hashes":[H,…]}}`: those of these blobs that a result names which is not acknowledged.
 `{"op":"status"}`
     `{"status":{…}}`.
 `{"op":"metrics"}`
@@ -86,9 +90,11 @@ class RequestHandlers:
             "leave": self._leave,
             "ack": self._acknowledge,
             "cancel": self._cancel,
+            "has": self._has,
             "events": self._events,
             "collect": self._collect,
             "forget": self._forget,
+            "owed": self._owed,
             "status": self._status,
             "metrics": self._metrics,
             "posture": self._posture,
@@ -234,6 +240,9 @@ class RequestHandlers:
             live.cancel("cancelled")
         connection.send({"cancel": {"known": live is not None}})
 
+    def _has(self, request: dict[str, Any], connection: Connection) -> None:
+        connection.send({"has": {"known": self._runs.get(str(request.get("run_id"))) is not None}})
+
     # -- looking on --------------------------------------------------------------------------------
 
     def _events(self, request: dict[str, Any], connection: Connection) -> None:
@@ -266,14 +275,15 @@ class RequestHandlers:
         connection.wait_until_gone()
         self._runs.leave(collector)
 
+    def _owed(self, request: dict[str, Any], connection: Connection) -> None:
+        hashes = _hashes(request, connection)
+        if hashes is not None:
+            owed = self._runs.unacknowledged_artifacts()
+            connection.send({"owed": {"hashes": [sha256 for sha256 in hashes if sha256 in owed]}})
+
     def _forget(self, request: dict[str, Any], connection: Connection) -> None:
-        hashes = request.get("hashes")
-        if (
-            not isinstance(hashes, list)
-            or len(hashes) > MOST_HASHES
-            or not all(isinstance(sha256, str) and SHA256.fullmatch(sha256) for sha256 in hashes)
-        ):
-            connection.refuse(Refusal(400, "hashes: must be a list of SHA-256 hashes", "invalid_value", "hashes"))
+        hashes = _hashes(request, connection)
+        if hashes is None:
             return
         owed = self._runs.unacknowledged_artifacts()
         try:
@@ -340,6 +350,19 @@ class Connection:
     def wait_until_gone(self) -> None:
         """Wait for the peer to hang up."""
         _poll_hang_up(self.channel, None)
+
+
+def _hashes(request: dict[str, Any], connection: Connection) -> list[str] | None:
+    """Return the hashes of a request; None if they are none, which is answered."""
+    hashes = request.get("hashes")
+    if (
+        isinstance(hashes, list)
+        and len(hashes) <= MOST_HASHES
+        and all(isinstance(sha256, str) and SHA256.fullmatch(sha256) for sha256 in hashes)
+    ):
+        return hashes
+    connection.refuse(Refusal(400, "hashes: must be a list of SHA-256 hashes", "invalid_value", "hashes"))
+    return None
 
 
 def _poll_hang_up(channel: ReplyChannel, timeout_ms: float | None) -> list[tuple[int, int]]:

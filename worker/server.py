@@ -42,6 +42,7 @@ class Server:
     def __init__(self, service: Service, path: Path, api_uid: int, *, most_runs: int) -> None:
         """`most_runs` bounds the runs that are alive or not acknowledged."""
         self._path = path
+        self._api_uid = api_uid
         self._allowed_uids = {0, api_uid}
         self._runs = RunTable(most_runs)
         self._operations = RequestHandlers(service, self._runs)
@@ -71,11 +72,18 @@ class Server:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEVAL)
-            thread = threading.Thread(target=self._connection, args=(connection,), daemon=True)
-            with self._change:
-                self._connections.add(connection)
-            thread.start()
+            self._start(connection, _peer_uid(connection))
+
+    def serve_api(self, connection: socket.socket) -> None:
+        """Serve a connection of an api process on another machine."""
+        self._start(connection, self._api_uid)
+
+    def _start(self, connection: socket.socket, uid: int) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEVAL)
+        thread = threading.Thread(target=self._connection, args=(connection, uid), daemon=True)
+        with self._change:
+            self._connections.add(connection)
+        thread.start()
 
     def stop(self, drain_s: float) -> None:
         """Take no more runs, let those that there are finish for `drain_s`, then end them.
@@ -97,8 +105,7 @@ class Server:
                 _hang_up(connection)
             self._change.wait_for(lambda: not self._connections, END_S)
 
-    def _connection(self, sock: socket.socket) -> None:
-        uid = _peer_uid(sock)
+    def _connection(self, sock: socket.socket, uid: int) -> None:
         reader = RequestReader(sock)
         connection = Connection(UnixChannel(sock, reader.has_read_ahead), uid, reader.pieces)
         try:

@@ -144,6 +144,8 @@ class Service:
             self.catalogue, self.sessions, RunStorage(self.blobs), queue_wait_s=settings.queue_wait_s
         )
         self.observer = Observer(self.metrics)
+        #: Returns whether the broker can be used now; None where there is none.
+        self.is_broker_connected: Callable[[], bool] | None = None
         relaxed = settings.disable_sandbox_security
         self._profiles = ProfileWatch([] if relaxed else profiles_in_use(settings.apparmor_profile))
         #: Called once, with a description, when an AppArmor profile has changed since the start.
@@ -225,9 +227,11 @@ class Service:
                 return
 
     def status(self) -> dict[str, Any]:
-        """Return the status for api: languages, engine, pool and queue."""
+        """Return the status for api: languages, engine, pool and queue; and of the broker, where there is one."""
         load = self.admission.load()
+        broker = self.is_broker_connected
         return {
+            **({} if broker is None else {"broker": "ok" if broker() else "fail"}),
             "engine": self.engine.name,
             "runtime": self.engine.runtime,
             "languages": [self._describe(language) for language in self.catalogue],
@@ -237,7 +241,7 @@ class Service:
             "confined": self.pool.confined,
             "landlock": self.pool.landlock,
             "posture": self._summary(),
-            "isolations": self._isolations(),
+            "isolations": self.isolations(),
             "sandboxes": {"usable": self.availability.is_usable(), "failing": sorted(self.availability.failing())},
         }
 
@@ -249,7 +253,12 @@ class Service:
             summary["gvisor"] = "ok" if set(own.values()) == {"ok"} else "fail"
         return summary
 
-    def _isolations(self) -> list[str]:
+    def ready_languages(self) -> list[str]:
+        """Return the ids of the languages that have an image."""
+        return [language.id for language in self.catalogue if self.images.get(language.id) is not None]
+
+    def isolations(self) -> list[str]:
+        """Return the values of a job's `isolation` that can be had here."""
         has_gvisor = self.gvisor is not None or self.engine.runtime.startswith(RUNSC)
         return ["default", "container", *(["gvisor"] if has_gvisor else [])]
 

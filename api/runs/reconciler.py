@@ -194,8 +194,11 @@ class ResultReconciler:
         while not self._stopped.wait(SETTLED_S):
             connected_at = time.monotonic()
             try:
-                self._handle(next(self._collect()), connected_at)
-            except (WorkerUnavailable, WorkerLost, StopIteration):
+                for told in self._collect():
+                    self._handle(told, connected_at)
+                    if told.kind == "runs":
+                        break
+            except (WorkerUnavailable, WorkerLost):
                 continue
             except (ClientGone, RecordsUnavailable):  # stopped
                 return
@@ -205,7 +208,7 @@ class ResultReconciler:
         if told.kind == "runs":
             live = told.data.get("live")
             known = live if isinstance(live, dict) else {}
-            self._fail_missing(known, connected_at)
+            self._fail_missing(known, connected_at if told.asked_at is None else told.asked_at)
             for info in known.values():
                 self._note_status(info)
         elif told.kind == "status":

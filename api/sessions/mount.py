@@ -18,7 +18,7 @@ from api.sessions import (
 from api.sessions.service import SessionService
 from api.sessions.watch import SessionWatch
 from api.websockets.poller import WebSocketPoller
-from dispatch.sessions import UnixSessions
+from dispatch.sessions import UnixSessions, WorkerSessions
 
 if TYPE_CHECKING:
     from flask import Blueprint, Flask
@@ -39,9 +39,7 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
 
 def init_app(app: Flask, deps: Context) -> None:
     """Register the routes of sessions and build their service."""
-    deps.session_worker = UnixSessions(
-        deps.settings.worker_socket, packages_timeout_s=deps.settings.packages_timeout_s
-    )
+    deps.session_worker = _session_worker(deps)
     records = deps.records
     watch = SessionWatch(
         deps.session_worker,
@@ -67,3 +65,15 @@ def init_app(app: Flask, deps: Context) -> None:
     deps.lifecycle.add("websockets", lambda: None, deps.websockets.stop)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
+
+
+def _session_worker(deps: Context) -> WorkerSessions:
+    """Return how sessions are reached: those of the worker of this host, or of all workers at the broker."""
+    settings = deps.settings
+    if settings.amqp_url is None:
+        return UnixSessions(settings.worker_socket, packages_timeout_s=settings.packages_timeout_s)
+    from dispatch.amqp import AmqpDispatcher  # with its library, which one host does without
+    from dispatch.amqp_sessions import AmqpSessions
+
+    assert isinstance(deps.dispatcher, AmqpDispatcher)
+    return AmqpSessions(deps.dispatcher, packages_timeout_s=settings.packages_timeout_s)

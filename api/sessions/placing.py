@@ -10,7 +10,7 @@ from protocol.job import JobInput
 
 if TYPE_CHECKING:
     from api.sessions.requests import SessionRequest
-    from dispatch.sessions import UnixSessions
+    from dispatch.sessions import WorkerSessions
     from protocol.result import Refusal
     from records.files import FileStore
 
@@ -28,7 +28,7 @@ def stored_inputs(files: FileStore, owner: str, request: SessionRequest) -> tupl
 
 
 def place_files(
-    worker: UnixSessions, session_id: str, owner: str, request: SessionRequest, inputs: tuple[JobInput, ...]
+    worker: WorkerSessions, session_id: str, owner: str, request: SessionRequest, inputs: tuple[JobInput, ...]
 ) -> None:
     """Write the files into the session, and end it if one cannot be. Raises ApiError."""
     for file in request.files:
@@ -41,6 +41,6 @@ def place_files(
         raise _ended(worker, session_id, owner, refusal)
 
 
-def _ended(worker: UnixSessions, session_id: str, owner: str, refusal: Refusal) -> ApiError:
+def _ended(worker: WorkerSessions, session_id: str, owner: str, refusal: Refusal) -> ApiError:
     worker.end(session_id, owner, "deleted")
     return ApiError.from_refusal(refusal)

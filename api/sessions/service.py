@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from api.sessions.watch import SessionWatch
     from api.system.instance_lease import Lease
     from api.system.languages import Languages
-    from dispatch.sessions import UnixSessions
+    from dispatch.sessions import WorkerSessions
     from protocol.job import JobInput
     from records.files import FileStore
     from records.sessions import SessionStore
@@ -76,7 +76,7 @@ class SessionService:
 
     def __init__(
         self,
-        worker: UnixSessions,
+        worker: WorkerSessions,
         store: SessionStore,
         languages: Languages,
         files: FileStore,

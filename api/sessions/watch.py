@@ -16,14 +16,14 @@ from api.sessions.bounds import beyond_quota
 from api.sessions.objects import WORKER_LOST
 from config.clock import now_ms
 from dispatch import WorkerLost, WorkerUnavailable
-from dispatch.unix import DEFAULT_PACKAGES_S
+from dispatch.worker_client import DEFAULT_PACKAGES_S
 from records.errors import RecordsUnavailable
 from records.sessions import SessionUse
 from records.usage import SessionUsed
 
 if TYPE_CHECKING:
     from api.keys.plans import Plan, Plans
-    from dispatch.sessions import UnixSessions
+    from dispatch.sessions import WorkerSessions
     from records.keys import KeyStore
     from records.sessions import SessionStore, StoredSession
     from records.usage import UsageStore
@@ -46,7 +46,7 @@ class SessionWatch:
 
     def __init__(
         self,
-        worker: UnixSessions,
+        worker: WorkerSessions,
         store: SessionStore,
         usage: UsageStore,
         keys: KeyStore,

@@ -121,7 +121,8 @@ def _report(checks: dict[str, str], bad: str) -> dict[str, object]:
 
 def _checks() -> dict[str, str]:
     disk = OK if context().room.is_there() else FAIL
-    return _worker_checks() | {"database": _database_check(), "storage": _storage_check(), "disk": disk}
+    own = {"database": _database_check(), "storage": _storage_check(), "disk": disk}
+    return _worker_checks() | _broker_check() | own
 
 
 def _worker_checks() -> dict[str, str]:
@@ -137,6 +138,13 @@ def _worker_checks() -> dict[str, str]:
         "posture": OK if confined else FAIL,
         **{f"posture.{layer}": OK if held else FAIL for layer, held in catalogue.posture.items()},
     }
+
+
+def _broker_check() -> dict[str, str]:
+    """Report on the broker, where there is one."""
+    if context().settings.amqp_url is None:
+        return {}
+    return {"broker": OK if context().dispatcher.is_connected else FAIL}
 
 
 def is_healthy() -> bool:

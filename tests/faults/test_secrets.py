@@ -16,6 +16,7 @@ from tests.support.workers import until
 #: Each holds `n33dle`; nothing listens on port 1.
 SECRETS = {
     "ADMIN_TOKEN": "n33dle-admin-token",
+    "AMQP_URL": "amqp://user:n33dle%2Famqp@127.0.0.1:1/v",
     "CARGO_INDEX": "sparse+http://user:n33dle-cargo@127.0.0.1:1/",
     "GOPROXY": "http://user:n33dle-go@127.0.0.1:1",
     "NPM_URL": "http://user:n33dle-npm@127.0.0.1:1/",

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 #: For each folder files, or single tests of a file as `file.py::test`.
 QUICK: dict[str, tuple[str, ...]] = {
+    "amqp": ("test_runs.py::test_a_life_of_runs",),
     "adversarial": (
         "test_demands.py",
         "test_fuzz.py::test_frames_from_a_forged_agent",

@@ -32,6 +32,7 @@ REPO = Path(__file__).resolve().parents[2]
 GIVEN = {
     "ALLOW_INSECURE_BIND": "1",
     "ADMIN_TOKEN": "admin-token-0123456",
+    "AMQP_URL": "amqps://u:password@127.0.0.1:1/v",
     "API_KEYS": "some-token:a:1:1",
     "DATABASE_URL": "postgresql://u:password@127.0.0.1:1/db",
     "DIALECTS": "piston",
@@ -51,7 +52,7 @@ GIVEN = {
     "WARM_POOL": "python=1",
 }
 #: Packages whose code runs in each process.
-PACKAGES = {"api": ("api", "records", "dispatch"), "worker": ("worker", "sandbox")}
+PACKAGES = {"api": ("api", "records", "dispatch", "transport"), "worker": ("worker", "sandbox", "transport")}
 SECRET_SETTINGS = sorted(name for name in SETTINGS if is_secret(name))
 SECRET_OTHERS = {
     "AWS_SECRET_ACCESS_KEY": Secret.WHOLE,
@@ -73,7 +74,7 @@ SECRET_OTHERS = {
     "http_proxy": Secret.PASSWORD,
     "HTTPS_PROXY": Secret.PASSWORD,
 }
-SCHEMES = {"DATABASE_URL": "postgresql", "RATELIMIT_URL": "redis"}
+SCHEMES = {"AMQP_URL": "amqp", "DATABASE_URL": "postgresql", "RATELIMIT_URL": "redis"}
 
 
 @pytest.fixture
@@ -145,6 +146,7 @@ def test_every_setting_has_readers():
 def test_the_secret_settings():
     assert SECRET_SETTINGS == [
         "ADMIN_TOKEN",
+        "AMQP_URL",
         "API_KEYS",
         "CARGO_INDEX",
         "DATABASE_URL",
@@ -159,9 +161,8 @@ def test_the_secret_settings():
     assert all(find_other(name).secret is secret for name, secret in SECRET_OTHERS.items())
     tried = {next(p for p, facts in OTHERS.items() if facts is find_other(name)) for name in SECRET_OTHERS}
     assert tried == {pattern for pattern, facts in OTHERS.items() if facts.secret is not Secret.NONE}
-    assert not any(
-        "api" in facts.readers and "worker" in facts.readers for facts in map(SETTINGS.get, SECRET_SETTINGS)
-    )
+    both = {name for name in SECRET_SETTINGS if {"api", "worker"} <= SETTINGS[name].readers}
+    assert both == {"AMQP_URL"}  # on two machines each has an account of its own
 
 
 def fields_of(attribute):
@@ -196,6 +197,8 @@ def test_each_process_is_given_exactly_the_variables_that_it_reads(environ):
         "MEMORY_BUDGET_MB": "64",
         "POOL_MEMORY_MB": "64",
         "SESSIONS_MEMORY_MB": "64",
+        "RUNAKODE_CPUS": "1",
+        **dict.fromkeys(("RUNAKODE_TIMEOUT_MS", "RUNAKODE_MEMORY_MB", "RUNAKODE_OUTPUT_BYTES"), "64"),
         "EGRESS_ALLOW": "*.example.org",
         "EGRESS_PRIVATE": "10.0.0.0/8",
         "EGRESS_DENY": "192.0.2.0/24",
@@ -299,6 +302,7 @@ def test_a_connection_that_fails_shows_no_password(environ, request, password):
 def test_a_settings_error_shows_no_secret(name, given_secrets, environ):
     wrong = {
         "ADMIN_TOKEN": "n33dle with spaces in it",
+        "AMQP_URL": "amqp://user:n33dle@host:n33dle/0",
         "API_KEYS": "a:a:1:1,n33dle:n33dle:n33dle:n33dle",
         "DATABASE_URL": "mysql://user:n33dle@host/db",
         "CARGO_INDEX": "sparse+ftp://user:n33dle@host/",
@@ -322,7 +326,7 @@ def test_doctor_shows_no_secret(given_secrets, environ, capsys):
     assert "n33dle" not in shown
     assert (
         sum(line.split()[:3] == [name, "set", MASK] for name in SECRET_SETTINGS for line in shown.splitlines())
-        == 10
+        == 11
     )
     environ.setenv("MAX_RUNS", "none")
     assert not doctor._show_settings(dict.fromkeys(given_secrets, "set"), [])

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from config.allowed import choices, expected, kinds
 from config.environment import SETTINGS
 from config.settings import Settings, SettingsError, load_settings
-from config.settings_file import MAX_BYTES, apply_file, find, load
+from config.settings_document import MAX_BYTES
+from config.settings_file import apply_file, find, load
 
 
 @pytest.fixture

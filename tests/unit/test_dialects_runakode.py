@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from api.dialects.runakode.translate import limits_of
+from api.keys.plans import Plan
+from api.ratelimit.bucket import Bucket
+from config.allowed import bounds_of
+from config.settings import Settings
 from config.version import VERSION
-from protocol.limits import Limits
+from protocol.limits import LIMIT_RULES, Limits
 from protocol.result import Compile, Result, Usage
 from tests.unit.test_api_app import AUTH, LIMITS, Api
 
 REPO = Path(__file__).resolve().parents[2]
 TEXT = "text/plain; charset=utf-8"
+BUCKET = Bucket(1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +174,49 @@ def test_health(lone):
     assert (reply.status_code, reply.json) == (200, {"status": "degraded", "ok": False, "version": VERSION})
 
 
+def test_health_is_degraded_while_the_broker_is_not_connected(api):
+    deps = api.app.extensions["runyard"]
+    deps.settings = deps.settings.model_copy(update={"amqp_url": "amqp://127.0.0.1:1/"})
+    api.worker.reports = {"posture": {}, "sandboxes": {"usable": True}}
+    for is_connected, status, check in ((True, "ok", "ok"), (False, "degraded", "fail")):
+        api.worker.is_connected = is_connected
+        reply = api.client.get("/health")
+        assert (reply.status_code, reply.json) == (
+            200,
+            {"status": status, "ok": is_connected, "version": VERSION},
+        )
+        assert api.client.get("/v1/health").json["checks"]["broker"] == check
+        assert api.client.get("/readyz").status_code == (200 if is_connected else 503)
+
+
 def test_the_default_limits_are_those_of_the_service(api):
     send(api, {"language": "python", "source_code": "1"})
     assert Limits.resolve(api.worker.jobs[0].limits) == LIMITS
+
+
+def test_the_service_may_set_the_limits_and_a_plan_lowers_them(api):
+    deps = api.app.extensions["runyard"]
+    given = {
+        "runakode_timeout_ms": 60_000,
+        "runakode_memory_mb": 512,
+        "runakode_cpus": 0.5,
+        "runakode_output_bytes": 4096,
+    }
+    deps.settings = deps.settings.model_copy(update=given)
+    assert send(api, {"language": "python", "source_code": "1"}).status_code == 200
+    expected = {"timeout_ms": 60_000, "memory_mb": 512, "cpus": 0.5, "max_output_bytes": 4096}
+    assert {name: api.worker.jobs[0].limits[name] for name in expected} == expected
+    plan = Plan("small", BUCKET, BUCKET, limits={"timeout_ms": 3000, "memory_mb": 1024})
+    assert limits_of(deps.settings, plan) == {**expected, "timeout_ms": 3000}
+
+
+def test_the_bounds_of_these_settings_are_those_of_a_run():
+    names = {
+        "runakode_timeout_ms": "timeout_ms",
+        "runakode_memory_mb": "memory_mb",
+        "runakode_cpus": "cpus",
+        "runakode_output_bytes": "max_output_bytes",
+    }
+    for setting, limit in names.items():
+        rule = LIMIT_RULES[limit]
+        assert bounds_of(Settings.model_fields[setting]) == (rule.minimum, rule.ceiling)

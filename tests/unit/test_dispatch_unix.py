@@ -15,7 +15,7 @@ import pytest
 
 from dispatch import ClientGone, WorkerLost, WorkerUnavailable
 from dispatch import connection as connection_module
-from dispatch import unix as unix_module
+from dispatch import worker_client as client_module
 from dispatch.connection import LEAVE
 from dispatch.unix import UnixDispatcher
 from protocol.codec import decode_job
@@ -367,7 +367,7 @@ def test_an_ended_run_counts_more_than_a_client_that_left(peer, dispatcher):
 
 
 def test_no_answer_in_time(peer, dispatcher, monkeypatch):
-    monkeypatch.setattr(unix_module, "RUN_MARGIN_S", -1.0)
+    monkeypatch.setattr(client_module, "RUN_MARGIN_S", -1.0)
     peer.start(lambda p, c, r: [p.read(r), r.readline()])
     job = Job(run_id="run_4", language="python", code="x", limits={"timeout_ms": 100})
     with pytest.raises(WorkerLost):

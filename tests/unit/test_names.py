@@ -7,7 +7,19 @@ from collections import defaultdict
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
-PACKAGES = ("protocol", "config", "api", "sandbox", "worker", "dispatch", "records", "storage", "ops", "runners")
+PACKAGES = (
+    "protocol",
+    "config",
+    "api",
+    "sandbox",
+    "worker",
+    "dispatch",
+    "records",
+    "storage",
+    "transport",
+    "ops",
+    "runners",
+)
 #: Models of the OpenAPI document have the names of what they describe; so has the language of a runner.
 SHARED = frozenset({"Artifact", "Compile", "ErrorObject", "Isolation", "Language", "Run", "Usage"})
 

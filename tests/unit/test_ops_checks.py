@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ops import checks, up
+from ops import checks, fitness, up
 from ops.checks import Check
 from ops.install import InstallError
 
@@ -81,15 +81,15 @@ def unfit(monkeypatch):
         Check("Landlock", ok=False, detail="none", mend="a newer kernel", required=False),
         Check("seccomp", ok=True, detail="kernel"),
     ]
-    monkeypatch.setattr(up.checks, "machine_checks", lambda: iter(lacks))
-    monkeypatch.setattr(up.containers, "version", lambda: None)
-    monkeypatch.setattr(up.host, "prepare", lambda: None)
+    monkeypatch.setattr(fitness.checks, "machine_checks", lambda: iter(lacks))
+    monkeypatch.setattr(fitness.containers, "version", lambda: None)
+    monkeypatch.setattr(fitness.host, "prepare", lambda: None)
 
 
 def test_make_up_names_each_thing_that_is_required_and_missing_at_once(unfit, monkeypatch):
     monkeypatch.delenv("ENGINE", raising=False)
     with pytest.raises(InstallError) as raised:
-        up._check_kernel()
+        fitness._check_kernel()
     lines = str(raised.value).splitlines()
     assert lines == [
         "this machine cannot run sandboxes:",
@@ -100,11 +100,11 @@ def test_make_up_names_each_thing_that_is_required_and_missing_at_once(unfit, mo
 
 def test_where_a_docker_daemon_can_serve_instead_it_goes_on(unfit, monkeypatch):
     monkeypatch.delenv("ENGINE", raising=False)
-    monkeypatch.setattr(up.containers, "version", lambda: "Docker 20.10, API 1.41")
-    up._check_kernel()
+    monkeypatch.setattr(fitness.containers, "version", lambda: "Docker 20.10, API 1.41")
+    fitness._check_kernel()
     monkeypatch.setenv("ENGINE", "oci")
     with pytest.raises(InstallError):
-        up._check_kernel()
+        fitness._check_kernel()
 
 
 @pytest.mark.usefixtures("unfit")
@@ -112,8 +112,8 @@ def test_an_unfit_machine_is_refused_before_anything_is_installed_or_made(monkey
     state = tmp_path / "state"
     monkeypatch.setenv("STATE_DIR", str(state))
     monkeypatch.setenv("ENGINE", "oci")
-    monkeypatch.setattr(up.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(up.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(fitness.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(fitness.platform, "machine", lambda: "x86_64")
     for name in ("missing_packages", "install_packages", "make_venv", "install_service"):
         monkeypatch.setattr(up.install, name, lambda *_, name=name: pytest.fail(f"{name} was called"))
     with pytest.raises(InstallError, match="this machine cannot run sandboxes"):

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.environment import SETTINGS
+from config.roles import ALL, API, ROLES, WORKER
 from config.settings import SettingsError
 from config.settings_file import load
 from config.variables import find_other
@@ -23,7 +24,15 @@ from ops.installed import HELD, read_settings
 from ops.record import ServiceRecord, read_record
 from ops.state import DEFAULT_STATE_DIR, StatePlace
 from ops.systemd import check_settings
-from ops.unit_files import GVISOR_DROP_IN, TARGETS, read_files, remove_files, restore_files, write_files
+from ops.unit_files import (
+    BROKER_DROP_IN,
+    GVISOR_DROP_IN,
+    TARGETS,
+    read_files,
+    remove_files,
+    restore_files,
+    write_files,
+)
 from ops.unit_settings import quoted, write_unit_settings
 
 
@@ -36,6 +45,62 @@ def test_files_are_written_once_and_again_only_when_they_differ(tmp_path):
     unit.write_text("[Service]\n")
     assert write_files(tmp_path, gvisor=False)
     assert "ExecStart=" in unit.read_text()
+
+
+UNITS_OF = {
+    "all": {"prepare", "egress", "worker", "api", "images"},
+    "api": {"prepare", "api"},
+    "worker": {"prepare", "egress", "worker", "images"},
+}
+
+
+def units_in(root):
+    return {path.stem.removeprefix("runyard-") for path in (root / "etc/systemd/system").glob("*.service")}
+
+
+@pytest.mark.parametrize("name", list(ROLES))
+def test_the_units_of_a_role_are_written_and_known_and_those_of_others_removed(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(installed, "UNIT_FOLDER", tmp_path / "etc/systemd/system")
+    monkeypatch.setattr(installed, "has_systemd", lambda: True)
+    assert not installed.is_installed()
+    for before in (ALL, ROLES[name]):
+        write_files(tmp_path, gvisor=True, role=before)
+    assert units_in(tmp_path) == UNITS_OF[name]
+    assert installed.is_installed()
+    assert installed.installed_role() is ROLES[name]
+    assert installed.installed_services() == installed.services_of(ROLES[name])
+    assert not write_files(tmp_path, gvisor=True, role=ROLES[name])
+    assert write_files(tmp_path, gvisor=True, role=API) == (name != "api")
+
+
+def test_a_worker_reaches_the_network_where_it_has_a_broker(tmp_path):
+    drop_in = tmp_path / BROKER_DROP_IN
+    write_files(tmp_path, gvisor=False, role=API, broker=True)
+    assert not drop_in.exists()
+    assert write_files(tmp_path, gvisor=False, role=WORKER, broker=True)
+    assert "PrivateNetwork=no\nIPAddressDeny=\n" in drop_in.read_text()
+    before = read_files(tmp_path)
+    assert write_files(tmp_path, gvisor=False, role=ALL)
+    assert not drop_in.exists()
+    restore_files(before)
+    assert read_files(tmp_path) == before
+    remove_files(tmp_path)
+    assert not list(tmp_path.rglob("*.conf"))
+
+
+@pytest.mark.parametrize(("role", "generates"), [(None, True), ("all", True), ("api", False), ("worker", False)])
+def test_only_a_machine_that_does_everything_is_given_secrets_of_its_own(bare, tmp_path, role, generates):
+    """Several machines must have the same."""
+    for name in ("SIGNING_KEY", "API_KEYS", "ROLE"):  # whatever the test sets is undone
+        bare.setenv(name, "1")
+        bare.delenv(name)
+    bare.setattr(systemd, "SETTINGS", tmp_path / "runyard/environment")
+    if role is not None:
+        bare.setenv("ROLE", role)
+    installation = systemd.Installation()
+    installation._is_new = True
+    installation._check_callers_settings()
+    assert ("SIGNING_KEY" in os.environ, "API_KEYS" in os.environ) == (generates, generates)
 
 
 def test_where_gvisor_is_installed_its_calls_are_left_open(tmp_path):

@@ -17,7 +17,7 @@ import pytest
 REPO = Path(__file__).resolve().parents[2]
 FOLDERS = (
     "api", "clients/python/src", "config", "dispatch", "egress", "ops", "protocol", "records", "runners", "sandbox",
-    "storage", "worker",
+    "storage", "transport", "worker",
 )  # fmt: skip
 FIGURES = re.compile(
     r"\b(anew|whoever|whatever|as good as|so long|rid of|lets? go|letting go|g[ia]ves? back|given back|giving back"

@@ -10,7 +10,15 @@ from api.context import context
 from api.dialects.answers import exact_json
 from api.dialects.caller import require_dialect_caller
 from api.dialects.execution import answer, discard_body, execute, require_room
-from api.dialects.runakode.translate import RunakodeRequest, RunakodeResult, fields_of, parse, render, result_of
+from api.dialects.runakode.translate import (
+    RunakodeRequest,
+    RunakodeResult,
+    fields_of,
+    limits_of,
+    parse,
+    render,
+    result_of,
+)
 from api.dialects.shared_paths import Claim, SharedPath
 from api.errors import JSON, ApiError, answer_error
 from api.http.body import read_body
@@ -63,7 +71,8 @@ def run_as_runakode() -> Response:
         discard_body()
         raise
     asked = parse(read_body(request))
-    run = execute(fields_of(asked, _isolation()), caller)
+    limits = limits_of(context().settings, caller.plan)
+    run = execute(fields_of(asked, _isolation(), limits), caller)
     status, body = result_of(run.document)
     return answer(run, body, status=status)
 

@@ -15,7 +15,9 @@ from api.http.body import parse_object
 from api.openapi.models import ResponseModel
 
 if TYPE_CHECKING:
+    from api.keys.plans import Plan
     from api.runs.requests import Isolation
+    from config.settings import Settings
 
 TEXT = "text/plain; charset=utf-8"
 _NAMES = {"code": "source_code"}
@@ -59,9 +61,27 @@ def parse(body: bytes) -> RunakodeRequest:
     return asked
 
 
-def fields_of(asked: RunakodeRequest, isolation: Isolation) -> dict[str, Any]:
+def fields_of(
+    asked: RunakodeRequest, isolation: Isolation, limits: dict[str, int | float] | None = None
+) -> dict[str, Any]:
     """Return the fields of `POST /v1/runs` for a request."""
-    return {"language": asked.language or "", "code": asked.source_code, "isolation": isolation}
+    fields = {"language": asked.language or "", "code": asked.source_code, "isolation": isolation}
+    return {**fields, "limits": limits} if limits else fields
+
+
+def limits_of(settings: Settings, plan: Plan | None) -> dict[str, int | float]:
+    """Return the limits that the service's settings give to these runs, each the plan's maximum if that is lower.
+
+    A client has no field for them and could not ask for less.
+    """
+    given: dict[str, int | float | None] = {
+        "timeout_ms": settings.runakode_timeout_ms,
+        "memory_mb": settings.runakode_memory_mb,
+        "cpus": settings.runakode_cpus,
+        "max_output_bytes": settings.runakode_output_bytes,
+    }
+    found = {name: value for name, value in given.items() if value is not None}
+    return found if plan is None else {name: min(value, plan.ceiling(name)) for name, value in found.items()}
 
 
 def result_of(document: dict[str, Any]) -> tuple[int, bytes]:

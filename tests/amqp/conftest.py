@@ -1,0 +1,81 @@
+"""A broker for all tests that do not stop it, and workers and dispatchers that meet there."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+
+import pytest
+
+from config.amqp_url import parse_amqp_url
+from dispatch.amqp import AmqpDispatcher
+from tests.support.own_service import new_state
+from tests.support.rabbit import RabbitMQ
+from tests.support.workers import Worker, until
+from transport.access import BrokerAccess
+
+#: The sandboxes' accounts of the workers that a test has at the same time.
+UIDS = (0x7D00_0000, 0x7D80_0000)
+_queues = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def shared_broker():
+    server = RabbitMQ()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def broker():
+    """A broker of one test's own, which it may kill."""
+    server = RabbitMQ()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def queue():
+    """The beginning of names that no other test has."""
+    return f"jobs{next(_queues)}"
+
+
+@pytest.fixture
+def start_worker(service, queue):
+    """Start a worker at a broker: `start_worker(broker, LANGUAGES="python")`; two at most."""
+    started: list[Worker] = []
+
+    def start(server: RabbitMQ, **settings: str) -> Worker:
+        given = {"LANGUAGES": "bash", "WARM_POOL": "bash=2", "MAX_RUNS": "4", "DRAIN_S": "2"}
+        given |= {"UID_BASE": str(UIDS[len(started)]), "AMQP_URL": server.url, "AMQP_QUEUE": queue}
+        made = Worker(new_state(), service.state / "images", **(given | settings))
+        started.append(made)
+        made.wait_until_filled(60)
+        return made
+
+    yield start
+    for made in started:
+        made.stop()
+    for made in started:
+        # One that was killed cannot remove the groups of its sandboxes, which have ended with it.
+        until(lambda made=made: not made.sandbox_processes(), 20)
+        for group in (*made.groups(), *made.group_parents()):
+            group.rmdir()
+        shutil.rmtree(made.state)
+
+
+@pytest.fixture
+def start_dispatcher(queue):
+    """Start the dispatcher of an api process: `start_dispatcher(broker)`."""
+    started: list[AmqpDispatcher] = []
+
+    def start(server: RabbitMQ) -> AmqpDispatcher:
+        made = AmqpDispatcher(BrokerAccess(parse_amqp_url(server.url)), queue)
+        made.start()
+        started.append(made)
+        until(lambda: made.is_connected, 20)
+        return made
+
+    yield start
+    for made in started:
+        made.close()
