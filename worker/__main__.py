@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 from config.environment import secrets_in
 from config.logging import setup
@@ -18,12 +19,15 @@ from config.version import VERSION
 from sandbox.engines import EngineUnusable
 from sandbox.engines.apparmor import load_own, profile_in_force
 from storage.errors import StorageError, StorageMisconfigured
-from transport.access import broker_access
-from worker.amqp import BrokerServer
 from worker.privileges import drop_privileges
 from worker.server import Server
 from worker.service import Service
 from worker.telemetry import Observer
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from transport.access import BrokerAccess
+    from worker.amqp import BrokerServer
 
 EX_CONFIG = 78
 #: The supervisor, or systemd, starts the worker again; it then loads its own AppArmor profiles.
@@ -44,7 +48,7 @@ def main() -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         settings = load_settings()
-        access = broker_access(settings)
+        access = _broker_access(settings)
         setup("worker", settings.log_level, secrets_in(os.environ))
         _all_descriptors()
         if not settings.disable_sandbox_security:
@@ -70,8 +74,11 @@ def main() -> int:
     service.observer = Observer(service.metrics, tracer)
     server = Server(service, settings.worker_socket, settings.api_uid, most_runs=most_runs)
     threading.Thread(target=server.serve, name="accept", daemon=True).start()
-    broker = None if access is None else BrokerServer(access, service, server, settings)
-    if broker is not None:
+    broker: BrokerServer | None = None
+    if access is not None:
+        from worker.amqp import BrokerServer  # with its library, which one host does without
+
+        broker = BrokerServer(access, service, server, settings)
         service.is_broker_connected = broker.is_connected
         broker.start()
     log.info("worker serves", extra={"engine": service.engine.name, "runtime": service.engine.runtime})
@@ -88,6 +95,15 @@ def main() -> int:
     if posture_failures:
         return EX_CONFIG
     return EX_RESTART if replaced else 0
+
+
+def _broker_access(settings: Settings) -> BrokerAccess | None:
+    """Return how to reach the broker, None without one. Raises SettingsError for unusable files."""
+    if settings.amqp_url is None:
+        return None
+    from transport.access import broker_access
+
+    return broker_access(settings)
 
 
 def _stop_on_posture_failure(posture_failures: list[str], problem: str) -> None:
