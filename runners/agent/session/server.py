@@ -12,7 +12,7 @@ from agent.session import trees
 from agent.session.children import fork_here
 from agent.session.operations import start_operation
 from agent.session.processes import start_kernel, start_process
-from agent.session.starter import FORKED_BEFORE, MOST_STARTERS, Starter, StarterUnusable, may_have_one
+from agent.session.starter import FORKED_BEFORE, MOST_STARTERS, SessionStarter, StarterUnusable, may_have_one
 from agent.session.tasks import Task
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
@@ -206,7 +206,7 @@ class SessionServer:
         if self.starter is None and self.forks > FORKED_BEFORE and self.starters < MOST_STARTERS and may_have_one():
             self.starters += 1
             try:
-                self.starter = Starter()
+                self.starter = SessionStarter()
             except OSError:  # no more processes or descriptors
                 pass
 

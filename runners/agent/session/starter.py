@@ -57,7 +57,7 @@ def _own_bytes():
     return (resident - shared) * os.sysconf("SC_PAGESIZE")
 
 
-class Starter:
+class SessionStarter:
     """PID 1's end of its starter."""
 
     def __init__(self):
