@@ -222,7 +222,7 @@ class Executor:
             supply.leave(plan.owner, accepted.size)
         if layer is None:
             raise CancelledInQueue
-        plan = replace(plan, layer_id=layer.id, layer=layer.files)
+        plan = replace(plan, layer_id=layer.id, layer=layer)
         # Its time in the queue begins now.
         return replace(accepted, plan=plan, at=time.monotonic())
 

@@ -87,9 +87,9 @@ class LayerProvider:
             if facts is None or not facts.is_fresh(self._clock()):
                 name = BuildName(key, image.digest, packages)
                 facts = self._built(known, language, name, on_output, deadline)
-            with self._store.hold(facts.id, key) as files:
-                if files is not None:
-                    yield ReadyLayer(facts.id, files, facts.packages)
+            with self._store.hold(facts.id, key) as held:
+                if held is not None:
+                    yield ReadyLayer(facts.id, held.files, facts.packages, held.lock)
                     return
         raise EngineError("a layer is removed as often as it is made")
 

@@ -24,8 +24,11 @@ from sandbox.engines.remedies import remedy_for
 from sandbox.images import Image, Images
 from sandbox.languages import Language
 from sandbox.metrics import Metrics
-from sandbox.pool.ready_queues import ReadyQueue, ReadyQueues
+from sandbox.pool.layer_queues import Ended, LayerQueue
+from sandbox.pool.ready_queue import ReadyQueue
+from sandbox.pool.ready_queues import ReadyQueues
 from sandbox.pool.wakeup import DelayedWakeup
+from sandbox.run.package_layers import ReadyLayer
 
 log = logging.getLogger(__name__)
 repeated = RepeatedLog(log)
@@ -35,6 +38,8 @@ STARTS = (os.cpu_count() or 1) + 1
 FILLERS = min(STARTS - 1, 8)
 #: From a run's end here to its answer there: it is put together, recorded and sent in half of that.
 RESPONSE_GRACE_S = 0.002
+#: The time in which a sandbox that is being made has gone, or at least is ready.
+RELEASE_S = 5.0
 
 
 class NotReady(Exception):
@@ -54,21 +59,25 @@ class WarmPool:
         inspect: Callable[[Sandbox], None] = lambda _sandbox: None,
         availability: Availability | None = None,
         tries: bool = True,
+        layers: int = 0,
     ) -> None:
         """`inspect` checks every ready sandbox, and may raise NotConfined; `availability` records each attempt to
-        make one. Without `tries` no sandbox is made only as a test.
+        make one. Without `tries` no sandbox is made only as a test. A sandbox waits for each of up to so many
+        `layers` of packages.
         """
         self.availability = availability or Availability()
         self._engine = engine
         self._images = images
-        self._queues = ReadyQueues(engine, sizes, self.availability, tries=tries)
+        self._queues = ReadyQueues(
+            engine, sizes, self.availability, tries=tries, layers=layers, dispose=self.discard
+        )
         self._metrics = metrics or Metrics()
         self._inspect = inspect
         #: True if the last sandbox had every required layer; None before the first.
         self.confined: bool | None = None
         #: The version of Landlock that its agent enabled, 0 if the kernel has none for it.
         self.landlock: int | None = None
-        self._used: deque[Sandbox] = deque()
+        self._used: deque[Sandbox | Ended] = deque()
         self._lull = DelayedWakeup(RESPONSE_GRACE_S)
         # More would only slow each other down; waiting for a turn, a run may be handed one that is ready.
         self._starts = threading.Semaphore(STARTS)
@@ -87,12 +96,12 @@ class WarmPool:
         self._image(language)
 
     def take(
-        self, language: Language, flavour: str = "", owner: str = "", *, layer: Path | None = None
+        self, language: Language, flavour: str = "", owner: str = "", *, layer: ReadyLayer | None = None
     ) -> tuple[Sandbox, Source]:
         """Return a ready sandbox: a waiting one, or a new one if none waits. Raises NotReady, EngineError.
 
         `flavour` names the preferred template, if it exists. If each owner has its own templates, the sandbox is
-        forked now from one of the owner's, if it is booted. One with a `layer` of packages is made now.
+        forked now from one of the owner's, if it is booted. `layer` is of packages that it is to have.
         """
         found = (
             self._forked_for(owner, language, flavour)
@@ -107,14 +116,22 @@ class WarmPool:
         self._metrics.taken.labels(language.id, source).inc()
         return sandbox, source
 
-    def _with_layer(self, language: Language, owner: str, layer: Path) -> tuple[Sandbox, Source]:
-        """Return a sandbox with packages, forked from the template without libraries where there is one.
+    def _with_layer(self, language: Language, owner: str, layer: ReadyLayer) -> tuple[Sandbox, Source]:
+        """Return a sandbox with packages, from the template without libraries where there is one.
 
         Other templates have imported libraries, of which the packages may be other versions.
         """
         image = self._image(language)
+        queue = self._queues.use_layer(language, image, layer, owner)
+        if (sandbox := self._from_queue(queue, image)) is not None:
+            return sandbox, "pool"
+        self._metrics.misses.labels(language.id).inc()
         with self._starts:
-            return self._create_with_retry(image, lambda: self._create(image, owner=owner, layer=layer)), "cold"
+            if (sandbox := self._from_queue(queue, image)) is not None:
+                return sandbox, "pool"
+            return self._create_with_retry(
+                image, lambda: self._create(image, owner=owner, layer=layer.files)
+            ), "cold"
 
     def _forked_for(self, owner: str, language: Language, flavour: str) -> tuple[Sandbox, Source] | None:
         image = self._image(language)
@@ -139,7 +156,7 @@ class WarmPool:
                 return sandbox, "pool"
             return self._create_with_retry(image, lambda: self._make(queue, image)), "cold"
 
-    def start_cold(self, language: Language, *, hold: bool = False, layer: Path | None = None) -> Sandbox:
+    def start_cold(self, language: Language, *, hold: bool = False, layer: ReadyLayer | None = None) -> Sandbox:
         """Start a sandbox in its own container, without a preloaded interpreter unless `hold`.
 
         `layer` is of packages that it is to have. Raises NotReady, EngineError.
@@ -151,13 +168,19 @@ class WarmPool:
                 lambda: (
                     self._make(queue, image, hold=hold, container=True)
                     if layer is None
-                    else self._create(image, hold=hold, container=True, layer=layer)
+                    else self._create(image, hold=hold, container=True, layer=layer.files)
                 ),
             )
         self._metrics.taken.labels(language.id, "cold").inc()
         return sandbox
 
-    def discard(self, sandbox: Sandbox) -> None:
+    def release_layer(self, files: Path) -> None:
+        """Have no sandbox wait with a layer that is to be removed from the disk."""
+        ended = self._queues.release_layer(files, RELEASE_S)
+        if ended is not None:
+            ended.destroy()
+
+    def discard(self, sandbox: Sandbox | Ended) -> None:
         """Take a used sandbox apart, on another thread and in a moment."""
         self._used.append(sandbox)
         self._lull.request()
@@ -191,10 +214,10 @@ class WarmPool:
             raise NotReady(language.id)
         return image
 
-    def _from_queue(self, queue: ReadyQueue, image: Image) -> Sandbox | None:
+    def _from_queue(self, queue: ReadyQueue | None, image: Image) -> Sandbox | None:
         """Return the longest-waiting sandbox of the current image that is still alive."""
         while True:
-            sandbox = self._queues.take(queue)
+            sandbox = None if queue is None else self._queues.take(queue)
             if sandbox is None:
                 return None
             if sandbox.image.digest == image.digest and is_waiting(sandbox):
@@ -273,6 +296,9 @@ class WarmPool:
     def _fill(self) -> None:
         while (chosen := self._queues.next_to_fill(self._images.get)) is not None:
             queue, image = chosen
+            if isinstance(queue, LayerQueue):
+                self._fill_layer(queue, image)
+                continue
             try:
                 with self._starts:
                     sandbox = self._make(queue, image, hold=not queue.container, container=queue.container)
@@ -287,6 +313,22 @@ class WarmPool:
                 continue
             if not self._queues.put(queue, sandbox):
                 sandbox.destroy()
+
+    def _fill_layer(self, queue: LayerQueue, image: Image) -> None:
+        """Make the sandbox that is to wait with a layer. If that fails, the next run with it makes its own."""
+        try:
+            with self._starts:
+                sandbox = self._create(image, layer=queue.files)
+        except EngineError as e:
+            self._queues.give_up(queue)
+            self._queues.end_layer(queue)
+            if not self._queues.is_closed:
+                message = "a sandbox with packages could not be made ahead: %s"
+                repeated.log(logging.WARNING, message, e, key=image.language, language=image.language)
+            return
+        if not self._queues.put(queue, sandbox):
+            sandbox.destroy()
+            self._queues.end_layer(queue)
 
     def _destroy_used(self) -> None:
         """Do what runs have left to do, whenever some have ended."""

@@ -89,11 +89,15 @@ class KnownLayer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReadyLayer:
-    """A layer that is held: `files` is the directory with its packages."""
+    """A layer that is held: `files` is the directory with its packages.
+
+    `lock` is a descriptor that keeps the layer from removal, as does each copy of it; -1 if there is none.
+    """
 
     id: str
     files: Path
     packages: tuple[ResolvedPackage, ...] = ()
+    lock: int = -1
 
 
 class PackageLayers(Protocol):

@@ -46,14 +46,17 @@ fn main() {
 """
 
 
-def put_layer(state, image, language="python", request=REQUEST, files=None):
-    """Lay down a layer as a worker finds it at its start; `files` are bytes by their path in /opt/packages."""
-    facts = LayerFacts(
-        id="lay_tiny", key="test", language=language, image=image, request=request,
-        packages=(LockedPackage("tiny", "1.0", "f" * 64),), size=4096, sha256="0" * 64, is_pinned=True,
-        is_shared=True, created_at=0.0, users=("test",),
-    )  # fmt: skip
-    layer = state / "layers/store/lay_tiny"
+def put_layer(state, image, language="python", request=REQUEST, files=None, **changed):
+    """Lay down a layer as a worker finds it at its start; `files` are bytes by their path in /opt/packages.
+
+    `changed` are facts of it.
+    """
+    given = {
+        "id": "lay_tiny", "key": "test", "packages": (LockedPackage("tiny", "1.0", "f" * 64),), "size": 4096,
+        "sha256": "0" * 64, "is_pinned": True, "is_shared": True, "created_at": 0.0, "users": ("test",),
+    }  # fmt: skip
+    facts = LayerFacts(language=language, image=image, request=request, **(given | changed))
+    layer = state / "layers/store" / facts.id
     for path, content in (files or {"python/tiny.py": b"x = 42\n"}).items():
         file = layer / "files/opt/packages" / path
         file.parent.mkdir(parents=True, exist_ok=True)
