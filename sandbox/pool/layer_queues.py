@@ -158,8 +158,9 @@ class LayerQueues:
         """Return the seconds until there may be something to do; None if that is never so."""
         if not self._queues and not self._short:
             return None
-        due = [queue.rests_until for queue in self._queues.values() if not queue.ready_or_starting]
-        return max(0.0, min([self._next_sweep, *due]) - self._clock())
+        now = self._clock()
+        due = [queue.rests_until for queue in self._queues.values() if queue.rests_until > now]
+        return max(0.0, min([self._next_sweep, *due]) - now)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the sandboxes that are ready and those that are wanted, by language."""

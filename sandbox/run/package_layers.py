@@ -120,6 +120,12 @@ class PackageLayers(Protocol):
         """
         ...
 
+    def at_hand(
+        self, *, key: str, language: str, packages: tuple[str, ...]
+    ) -> AbstractContextManager[ReadyLayer | None]:
+        """Hold the layer with these packages if it was made before; None if it is to be made. Does not block."""
+        ...
+
     def known_to(self, key: str, layer_id: str) -> KnownLayer | None:
         """Return the facts of a layer that the key has used; None for every other."""
         ...
@@ -249,6 +255,12 @@ class LayerSupply:
             self._sizes[key] -= size
             if not self._waiting[key]:
                 del self._waiting[key], self._sizes[key]
+
+    def at_hand(
+        self, *, key: str, language: str, packages: tuple[str, ...]
+    ) -> AbstractContextManager[ReadyLayer | None]:
+        """Hold a layer without a thread to wait for it; None if it is not there, and `wait` is needed."""
+        return self._layers.at_hand(key=key, language=language, packages=packages)
 
     def wait(self, *, key: str, language: str, packages: tuple[str, ...]) -> LayerWait:
         """Begin to wait for a layer."""

@@ -117,7 +117,9 @@ def is_locked(worker, name) -> bool:
 
 
 def misses(worker) -> float:
-    found = re.search(r'^runyard_pool_misses_total\{language="python"\} (\S+)$', worker.dispatcher.metrics(), re.MULTILINE)
+    found = re.search(
+        r'^runyard_pool_misses_total\{language="python"\} (\S+)$', worker.dispatcher.metrics(), re.MULTILINE
+    )
     return float(found[1]) if found else 0.0
 
 
