@@ -7,6 +7,7 @@ import os
 import pytest
 
 from sandbox.layers.facts import LayerFacts, LockedPackage
+from tests.support.workers import until
 
 REQUEST = ("tiny==1.0",)
 CRATE = ("tiny@=1.0.0",)
@@ -77,14 +78,17 @@ def test_a_program_has_its_layer_and_cannot_change_it(run, start_worker):
         WARM_POOL="python=1",
         PACKAGES="any",
     )
-    for _ in range(2):
+    for source in ("cold", "pool"):
         ended = worker.run(code=CODE, packages=REQUEST)
+        assert ended["isolation"]["source"] == source
         lines = ended["stdout"].splitlines()
         assert lines[0] == "42 /opt/packages/python/tiny.py True", ended
         assert set(lines[1:3]) <= {"OSError", "PermissionError"}, ended
         assert len(lines) == 4, ended
         assert lines[3] == f"{0o644} True"
         assert ended["layer"] == "lay_tiny"
+        # The next sandbox with the layer waits for its run.
+        until(lambda: worker.dispatcher.status()["pool"]["python/packages"] == {"ready": 1, "size": 1}, 60)
     assert worker.run(code="import tiny")["status"] == "failed"
     assert os.listdir(worker.state / "layers/store") == ["lay_tiny"]
 

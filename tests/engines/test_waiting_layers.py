@@ -187,45 +187,6 @@ def test_none_waits_where_the_setting_is_zero(start):
     assert "python/packages" not in worker.dispatcher.status()["pool"]
 
 
-def test_the_sandbox_that_waits_does_not_keep_its_layer_on_a_full_disk(start):
-    worker = start(
-        layer("a", 1, size=3 * 1024 * 1024),
-        layer("b", 2, size=3 * 1024 * 1024),
-        LAYERS_MAX_MB="16",
-        CLEANUP_INTERVAL_S="3",
-    )
-    for name in "ab":
-        run(worker, name)
-    until(lambda: waiting(worker) == 2)
-    # One key may use a quarter: 4 MiB. The layer that was used last stays, and its sandbox goes on waiting.
-    until(lambda: not (worker.state / "layers/store/lay_a").exists(), 30)
-    until(lambda: waiting(worker) == 1)
-    assert run_waited(worker, "b") == 2
-    assert os.listdir(worker.state / "layers/store") == ["lay_b"]
-
-
-def test_a_layer_in_use_is_not_removed_with_the_one_that_waits(start):
-    worker = start(
-        layer("a", 1, size=3 * 1024 * 1024),
-        layer("b", 2, size=3 * 1024 * 1024),
-        LAYERS_MAX_MB="16",
-        CLEANUP_INTERVAL_S="1",
-    )
-    run(worker, "a")
-    until(lambda: waiting(worker) == 1)
-    code = "import time; time.sleep(4); import tiny; print(tiny.x)"
-    found = []
-    threads = [
-        threading.Thread(target=lambda n=name: found.append(worker.run(code=code, packages=request(n))["stdout"]))
-        for name in "ab"
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert sorted(found) == ["1\n", "2\n"]
-
-
 def test_one_that_has_died_is_not_handed_out(start):
     worker = start(layer("a", 1))
     run(worker, "a")

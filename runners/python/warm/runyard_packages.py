@@ -10,7 +10,7 @@ PLACE = "/opt/packages/python"
 
 
 def add(known=None):
-    """Add the packages, if the sandbox has any. `known` are the directories of the path, if they were looked for."""
+    """Add the packages, if the sandbox has any. `known` are the directories of the path, if they are known."""
     if not os.path.isdir(PLACE):
         return
     from site import addsitedir

@@ -59,10 +59,9 @@ def wait_for_the_program():
 
 
 def prepare_packages(path):
-    """Return what gives the program the packages of its run, which is not to be called in PID 1: it executes code of
-    theirs. `path` is that of the program before. None if this sandbox has no packages.
+    """Return what adds the packages of a run to `path`, that of the program; None if this sandbox has none.
 
-    The sandboxes of a template may have some, although it has none.
+    It executes code of the packages, so PID 1 may not call it. The sandboxes of a template may have packages.
     """
     if os.getuid() and not os.path.isdir("/opt/packages/python"):
         return None
