@@ -92,9 +92,13 @@ class Rig:
     def waits(self, *layer_ids):
         """Wait until a sandbox waits for each of these layers and for no other."""
         wanted = sorted(self.store._path(name) / "files" for name in layer_ids)
-        wait_until(lambda: sorted(one.layer for one in self.engine.with_layer()) == wanted)
         count = {"ready": len(wanted), "size": len(wanted)}
-        wait_until(lambda: self.pool.counts().get(NAME, {"ready": 0, "size": 0}) == count)
+
+        def is_so():
+            there = sorted(one.layer for one in self.engine.with_layer())
+            return there == wanted and self.pool.counts().get(NAME, {"ready": 0, "size": 0}) == count
+
+        wait_until(is_so)
 
     def put(self, *layer_ids, **facts):
         for name in layer_ids:
