@@ -54,8 +54,8 @@ class LayerStore:
         clock: Callable[[], float] = time.time,
         release: Callable[[Path], None] = lambda _files: None,
     ) -> None:
-        """`release` is called with the files of a layer that is to be removed and is held: whoever only keeps it
-        ready for a later use gives it up.
+        """`release` is called with the files of a layer that is to be removed and is held: what only keeps it ready
+        for a later use ends.
         """
         self._directory = directory
         self._max_bytes = max_mb * MIB

@@ -10,14 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from config.repeats import RepeatedLog
 from protocol.result import Source
-from sandbox.agent_client.readiness import await_ready, is_waiting
+from sandbox.agent_client.readiness import is_waiting
 from sandbox.availability import Availability
 from sandbox.engines import Engine, EngineError, NotConfined, Sandbox
 from sandbox.engines.remedies import remedy_for
@@ -27,6 +26,7 @@ from sandbox.metrics import Metrics
 from sandbox.pool.layer_queues import Ended, LayerQueue
 from sandbox.pool.ready_queue import ReadyQueue
 from sandbox.pool.ready_queues import ReadyQueues
+from sandbox.pool.starter import SandboxStarter
 from sandbox.pool.wakeup import DelayedWakeup
 from sandbox.run.package_layers import ReadyLayer
 
@@ -72,17 +72,23 @@ class WarmPool:
             engine, sizes, self.availability, tries=tries, layers=layers, dispose=self.discard
         )
         self._metrics = metrics or Metrics()
-        self._inspect = inspect
-        #: True if the last sandbox had every required layer; None before the first.
-        self.confined: bool | None = None
-        #: The version of Landlock that its agent enabled, 0 if the kernel has none for it.
-        self.landlock: int | None = None
+        self._starter = SandboxStarter(engine, self._metrics, inspect)
         self._used: deque[Sandbox | Ended] = deque()
         self._lull = DelayedWakeup(RESPONSE_GRACE_S)
         # More would only slow each other down; waiting for a turn, a run may be handed one that is ready.
         self._starts = threading.Semaphore(STARTS)
         self._threads = [threading.Thread(target=self._fill, name=f"fill-{n}") for n in range(FILLERS)]
         self._threads.append(threading.Thread(target=self._destroy_used, name="tidy-up"))
+
+    @property
+    def confined(self) -> bool | None:
+        """Return whether the last sandbox had every required layer; None before the first."""
+        return self._starter.confined
+
+    @property
+    def landlock(self) -> int | None:
+        """Return the version of Landlock that the last agent enabled, 0 if the kernel has none for it."""
+        return self._starter.landlock
 
     def start(self) -> None:
         """Begin to fill."""
@@ -130,7 +136,7 @@ class WarmPool:
             if (sandbox := self._from_queue(queue, image)) is not None:
                 return sandbox, "pool"
             return self._create_with_retry(
-                image, lambda: self._create(image, owner=owner, layer=layer.files)
+                image, lambda: self._starter.start(image, owner=owner, layer=layer.files)
             ), "cold"
 
     def _forked_for(self, owner: str, language: Language, flavour: str) -> tuple[Sandbox, Source] | None:
@@ -139,7 +145,7 @@ class WarmPool:
             return None
         try:
             with self._starts:
-                return self._create(image, flavour=flavour, owner=owner), "cold"
+                return self._starter.start(image, flavour=flavour, owner=owner), "cold"
         except EngineError as e:
             message = "no sandbox came of a key's template: %s"
             repeated.log(logging.WARNING, message, e, key=language.id, language=language.id)
@@ -168,7 +174,7 @@ class WarmPool:
                 lambda: (
                     self._make(queue, image, hold=hold, container=True)
                     if layer is None
-                    else self._create(image, hold=hold, container=True, layer=layer.files)
+                    else self._starter.start(image, hold=hold, container=True, layer=layer.files)
                 ),
             )
         self._metrics.taken.labels(language.id, "cold").inc()
@@ -240,7 +246,7 @@ class WarmPool:
     def _make(self, queue: ReadyQueue, image: Image, *, hold: bool = True, container: bool = False) -> Sandbox:
         """Start a sandbox for that queue, and record whether it succeeded."""
         try:
-            sandbox = self._create(image, hold=hold, flavour=queue.flavour, container=container)
+            sandbox = self._starter.start(image, hold=hold, flavour=queue.flavour, container=container)
         except EngineError as e:
             self._queues.pause(queue)
             self.availability.failed(queue.name, str(e))
@@ -250,48 +256,6 @@ class WarmPool:
         if failures:
             self._queues.resume(queue, failures)
         return sandbox
-
-    def _create(
-        self,
-        image: Image,
-        *,
-        hold: bool = True,
-        flavour: str = "",
-        container: bool = False,
-        owner: str = "",
-        layer: Path | None = None,
-    ) -> Sandbox:
-        began = time.monotonic()
-        try:
-            sandbox = self._started(
-                self._engine.create(
-                    image, hold=hold, flavour=flavour, container=container, owner=owner, layer=layer
-                )
-            )
-        except EngineError:
-            self._metrics.engine_errors.labels("start").inc()
-            raise
-        self._metrics.starts.labels(image.language).observe(time.monotonic() - began)
-        return sandbox
-
-    def _started(self, sandbox: Sandbox) -> Sandbox:
-        """Return the sandbox once its agent is ready and it was measured; destroy it if that fails."""
-        try:
-            self._note_landlock(await_ready(sandbox).landlock_abi)
-            self._inspect(sandbox)
-            sandbox.measure()
-            self.confined = True
-        except BaseException as e:
-            if isinstance(e, NotConfined):
-                self.confined = False
-            sandbox.destroy()
-            raise
-        return sandbox
-
-    def _note_landlock(self, version: int) -> None:
-        if version != self.landlock:
-            log.info("landlock in sandboxes", extra={"version": version})
-        self.landlock = version
 
     def _fill(self) -> None:
         while (chosen := self._queues.next_to_fill(self._images.get)) is not None:
@@ -318,7 +282,7 @@ class WarmPool:
         """Make the sandbox that is to wait with a layer. If that fails, the next run with it makes its own."""
         try:
             with self._starts:
-                sandbox = self._create(image, layer=queue.files)
+                sandbox = self._starter.start(image, layer=queue.files)
         except EngineError as e:
             self._queues.give_up(queue)
             self._queues.end_layer(queue)

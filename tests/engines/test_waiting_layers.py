@@ -42,14 +42,16 @@ class Started:
         self.workers: list[Worker] = []
 
     def __call__(self, *layers: dict[str, object], **settings: str) -> Worker:
-        """Start one; each layer is the facts that differ, with `x` of its module."""
+        """Start one; each layer is the facts that differ, with `x` of its module, and `pth` for a `.pth` file."""
         state = Path(tempfile.mkdtemp(prefix="runyard-test-", dir="/var/lib"))
         state.chmod(0o755)
         image = ImageStore(self.images).get("python").digest
         for layer in layers:
             facts = dict(layer)
-            content = b"x = %d\n" % facts.pop("x")
-            put_layer(state, image, files={"python/tiny.py": content}, **facts)
+            files = {"python/tiny.py": b"x = %d\n" % facts.pop("x")}
+            if "pth" in facts:
+                files["python/tiny.pth"] = facts.pop("pth")
+            put_layer(state, image, files=files, **facts)
         given = {
             "ENGINE": "oci", "RUNTIME": "crun", "SANDBOX_SOURCE": "template", "LANGUAGES": "python",
             "WARM_POOL": "python=1", "PACKAGES": "any", "UID_BASE": str(UID_BASE), "MEMORY_BUDGET_MB": "2048",
@@ -142,6 +144,20 @@ def test_one_that_waits_serves_one_run(start):
     for _ in range(3):
         assert worker.run(code=mark, packages=request("a"))["stdout"] == "False\n"
         until(lambda: waiting(worker) == 1)
+
+
+def test_one_that_waits_executes_nothing_of_its_layer(start):
+    worker = start(layer("a", 1, pth=b"import sys, time, os; sys.began = (time.time(), os.getpid())\n"))
+    look = CODE + "import sys, time\nprint(time.time() - sys.began[0], sys.began[1])\n"
+    for _ in range(2):
+        ended = worker.run(code=look, packages=request("a"))
+        until(lambda: waiting(worker) == 1)
+        time.sleep(2 * WAITED_S)
+    first, second = ended["stdout"].splitlines()
+    age, (since_s, pid) = float(first.split()[1]), second.split()
+    assert age >= 2 * WAITED_S, ended
+    assert float(since_s) < WAITED_S, "it was executed while the sandbox waited"
+    assert int(pid) > 1
 
 
 def test_a_layer_of_a_key_of_its_own_serves_no_other(start):
