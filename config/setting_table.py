@@ -329,6 +329,12 @@ class SettingTable(BaseSettings):
     warm_pool: Annotated[OptionalText, read_by("worker", is_list=True)] = Field(
         None, description="Warm sandboxes per language, `python=8,node=4`. Default: derived from POOL_MEMORY_MB."
     )
+    warm_layers: Annotated[int, WORKER] = Field(
+        8,
+        ge=0,
+        le=256,
+        description="Layers of packages of which a sandbox waits: those that runs asked for last. 0 is none.",
+    )
 
     gvisor_pool: Annotated[OptionalText, read_by("worker", is_list=True)] = Field(
         None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from protocol.limits import JobInvalid
@@ -125,6 +126,8 @@ def parse_requests(
     return tuple(found.values())
 
 
+# A client asks for the same packages in run after run.
+@lru_cache(maxsize=1024)
 def parse_package(ecosystem: Ecosystem, text: str, *, most_bytes: int = MAX_PACKAGE_BYTES) -> PackageRequest:
     """Return one entry. Raises ValueError; its message describes the error and does not repeat the text."""
     if not text.strip():

@@ -212,17 +212,20 @@ class Executor:
         Raises PackagesFailed with the place in the request, or CancelledInQueue.
         """
         plan, supply = accepted.plan, self._supply()
+        key, language, packages = plan.owner, plan.language.id, plan.packages
         try:
-            waiting = supply.wait(key=plan.owner, language=plan.language.id, packages=plan.packages)
-            held.enter_context(closing(waiting))
-            layer = await_layer(waiting, live)
+            layer = held.enter_context(supply.at_hand(key=key, language=language, packages=packages))
+            if layer is None:
+                waiting = supply.wait(key=key, language=language, packages=packages)
+                held.enter_context(closing(waiting))
+                layer = await_layer(waiting, live)
         except PackagesFailed as e:
             raise PackagesFailed(e.code, e.message, plan.place_of(e.index)) from e
         finally:
             supply.leave(plan.owner, accepted.size)
         if layer is None:
             raise CancelledInQueue
-        plan = replace(plan, layer_id=layer.id, layer=layer.files)
+        plan = replace(plan, layer_id=layer.id, layer=layer)
         # Its time in the queue begins now.
         return replace(accepted, plan=plan, at=time.monotonic())
 

@@ -52,7 +52,7 @@ class WorkerLayers:
         )
         registries = registries_of_host(given, home_of_service())
         self._interval_s = settings.cleanup_interval_s
-        self._store = LayerStore(settings.layers_dir / "store", settings.layers_max_mb)
+        self._store = LayerStore(settings.layers_dir / "store", settings.layers_max_mb, release=pool.release_layer)
         self._resolutions = Resolutions(settings.layers_dir / "resolved")
         builder = LayerBuilder(pool, memory, hub, locks, settings.egress_socket, registries)
         self._bucket = (

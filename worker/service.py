@@ -68,7 +68,8 @@ class Service:
         machine_mb = _machine_memory_mb()
         sizes = _pool_sizes(settings, self.catalogue, machine_mb, MAX_READY_CONTAINERS)
         pooled = sum(sizes.values()) + sum(flavour_sizes(sizes).values())
-        slots = pooled + settings.max_runs + settings.max_sessions + TEARDOWN_SLOTS
+        warm_layers = _warm_layers(settings)
+        slots = pooled + warm_layers + settings.max_runs + settings.max_sessions + TEARDOWN_SLOTS
         budget_mb = settings.memory_budget_mb or machine_mb * 3 // 4
         raise_limits(settings.max_runs, budget_mb)
         self.engine, self.images = open_engine(settings, self.catalogue, slots=slots)
@@ -96,6 +97,7 @@ class Service:
             self.metrics,
             inspect=self.posture.inspect,
             availability=self.availability,
+            layers=warm_layers,
         )
         register_gauges(self.metrics.registry, self.admission, self.pool)
         if settings.has_egress:
@@ -336,6 +338,16 @@ def _pool_sizes(settings: Settings, catalogue: Catalogue, machine_mb: int, most:
     if memory_mb is None:
         memory_mb = min(1024, machine_mb // 16)
     return pool_sizes(list(catalogue), memory_mb=memory_mb, wanted=settings.warm_pool, most=most)
+
+
+def _warm_layers(settings: Settings) -> int:
+    """Return the number of layers of packages of which a sandbox waits.
+
+    None do if each key has its own templates: what waits would have to be forked from that of one key.
+    """
+    if settings.package_mode == "off" or settings.template_scope == "key":
+        return 0
+    return settings.warm_layers
 
 
 def _machine_memory_mb() -> int:

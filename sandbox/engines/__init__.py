@@ -93,6 +93,10 @@ class Sandbox(Protocol):
         """
         ...
 
+    def is_outdated(self) -> bool:
+        """Return whether its source makes no more like it, and stays in memory only for what it made before."""
+        ...
+
     def apply(self, limits: Limits, disk_mb: int | None = None) -> bool:
         """Apply the limits of a job or session. Returns False if this sandbox already uses more than they allow.
 

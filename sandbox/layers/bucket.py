@@ -210,14 +210,14 @@ class LayerBucket:
 
     def _send(self, facts: LayerFacts) -> None:
         """Store a layer, held meanwhile, unless there is no room that others do not use."""
-        with self._store.hold(facts.id, facts.key) as files:
-            if files is None:
+        with self._store.hold(facts.id, facts.key) as held:
+            if held is None:
                 return
             name = object_name(facts)
             if not self._stored().has_room(name, owner_hash(facts.key), facts.size):
                 log.info("a layer is not stored: there is no room", extra={"layer": facts.id})
                 return
-            self._objects.put(name, pack_layer(PackedHead.of(facts), files))
+            self._objects.put(name, pack_layer(PackedHead.of(facts), held.files))
 
 
 def _in_time(pieces: Iterator[bytes], until: float) -> Iterator[bytes]:

@@ -87,11 +87,25 @@ class LayerProvider:
             if facts is None or not facts.is_fresh(self._clock()):
                 name = BuildName(key, image.digest, packages)
                 facts = self._built(known, language, name, on_output, deadline)
-            with self._store.hold(facts.id, key) as files:
-                if files is not None:
-                    yield ReadyLayer(facts.id, files, facts.packages)
+            with self._store.hold(facts.id, key) as held:
+                if held is not None:
+                    yield ReadyLayer(facts.id, held.files, facts.packages, held.lock)
                     return
         raise EngineError("a layer is removed as often as it is made")
+
+    @contextmanager
+    def at_hand(self, *, key: str, language: str, packages: tuple[str, ...]) -> Iterator[ReadyLayer | None]:
+        """Keep the layer with these packages from removal if it is on the disk; None if it is to be made.
+
+        The reasons why it cannot be made are `ready`'s to tell.
+        """
+        image = self._images.get(language)
+        facts = None if image is None else self._store.find(key, image.digest, packages)
+        if facts is None or not facts.is_fresh(self._clock()):
+            yield None
+            return
+        with self._store.hold(facts.id, key) as held:
+            yield None if held is None else ReadyLayer(facts.id, held.files, facts.packages, held.lock)
 
     def known_to(self, key: str, layer_id: str) -> LayerFacts | None:
         """Return the facts of a layer that the key has used."""

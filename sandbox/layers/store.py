@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.limits import MIB
@@ -35,13 +36,31 @@ class LayersFull(Exception):
     """There is no room for one more layer, even without all that nobody uses."""
 
 
+@dataclass(frozen=True, slots=True)
+class HeldLayer:
+    """The files of a layer that is kept from removal by `lock`, a descriptor, and by each copy of it."""
+
+    files: Path
+    lock: int
+
+
 class LayerStore:
     """The layers beneath one directory, which only root can enter. Safe for threads."""
 
-    def __init__(self, directory: Path, max_mb: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        max_mb: int,
+        clock: Callable[[], float] = time.time,
+        release: Callable[[Path], None] = lambda _files: None,
+    ) -> None:
+        """`release` is called with the files of a layer that is to be removed and is held: what only keeps it ready
+        for a later use ends.
+        """
         self._directory = directory
         self._max_bytes = max_mb * MIB
         self._clock = clock
+        self._release = release
         self._lock = threading.Lock()
         self._facts: dict[str, LayerFacts] = {}
 
@@ -97,7 +116,7 @@ class LayerStore:
             self._facts[facts.id] = facts
 
     @contextmanager
-    def hold(self, layer_id: str, key: str) -> Iterator[Path | None]:
+    def hold(self, layer_id: str, key: str) -> Iterator[HeldLayer | None]:
         """Keep a layer from removal for the key's use, and give its files; None if it has been removed."""
         path = self._path(layer_id)
         try:
@@ -109,7 +128,7 @@ class LayerStore:
             return
         try:
             fcntl.flock(fd, fcntl.LOCK_SH)
-            yield path / FILES if self._is_used_now(layer_id, key, fd) else None
+            yield HeldLayer(path / FILES, fd) if self._is_used_now(layer_id, key, fd) else None
         finally:
             os.close(fd)
 
@@ -165,6 +184,8 @@ class LayerStore:
 
     def _remove(self, layer_id: str) -> bool:
         """Remove a layer unless it is in use; whether it is gone."""
+        if self._is_held(layer_id):
+            self._release(self._path(layer_id) / FILES)
         path, doomed = self._path(layer_id), self._directory / f"{UNFINISHED}{layer_id}-removed"
         try:
             fd = os.open(path, beneath.DIRECTORY)

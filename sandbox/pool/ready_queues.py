@@ -3,6 +3,8 @@
 While runs are active, a queue refills only when it is below half its size: on a small machine, making the next
 sandbox would slow the present run.
 
+Sandboxes that wait with a layer of packages (`layer_queues.py`) are made when no other is wanted.
+
 After a failure, and before a language's first sandbox, one sandbox is made in any case, independent of the
 queue's length: it shows whether sandboxes can be made. Otherwise there is no such check.
 """
@@ -11,53 +13,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from sandbox.availability import FAILING_FROM, Availability
 from sandbox.engines import Engine, Sandbox
 from sandbox.images import Image
 from sandbox.languages import Language
+from sandbox.pool.layer_queues import Ended, LayerQueue, LayerQueues
+from sandbox.pool.ready_queue import CONTAINER, ReadyQueue, queue_name
 from sandbox.pool.sizes import flavour_sizes
+from sandbox.run.package_layers import ReadyLayer
 
 #: After the first failure to make a sandbox; twice as long after each further one in a row.
 RETRY_S, LONGEST_RETRY_S = 2.0, 60.0
-#: The way of a sandbox that is a container of its own where others are forked.
-CONTAINER = "container"
-
-
-@dataclass(slots=True)
-class ReadyQueue:
-    """One language's ready sandboxes, those of one flavour of it, or its containers, of which none are kept.
-
-    `making` are on their way.
-    """
-
-    language: Language
-    size: int
-    flavour: str = ""
-    container: bool = False
-    ready: deque[Sandbox] = field(default_factory=deque)
-    making: int = 0
-    #: In a row, of making one.
-    failures: int = 0
-    #: Until this time no sandbox is made.
-    paused_until: float = float("-inf")
-    name: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.name = _name(self.language, CONTAINER if self.container else self.flavour)
-
-    @property
-    def ready_or_starting(self) -> int:
-        """Return the number of sandboxes that are ready or being started."""
-        return len(self.ready) + self.making
-
-    @property
-    def fill_ratio(self) -> float:
-        """Return how full the queue is, from 0 to 1."""
-        return self.ready_or_starting / max(self.size, 1)
 
 
 class ReadyQueues:
@@ -71,11 +40,14 @@ class ReadyQueues:
         clock: Callable[[], float] = time.monotonic,
         *,
         tries: bool = True,
+        layers: int = 0,
+        dispose: Callable[[Sandbox | Ended], None] = lambda ended: ended.destroy(),
     ) -> None:
         """Create a queue for each language and, where the engine has templates, for each variant and for
         containers.
 
-        `availability` knows what is in doubt; without `tries` nothing is made to settle that.
+        `availability` knows what is in doubt; without `tries` nothing is made to settle that. A sandbox waits for
+        each of up to so many `layers`; `dispose` takes apart one that is not wanted any more, without blocking.
         """
         self._tries = tries
         queues = [ReadyQueue(language, size) for language, size in sizes.items()]
@@ -85,6 +57,7 @@ class ReadyQueues:
         self._queues = {queue.name: queue for queue in queues}
         self._availability = availability
         self._clock = clock
+        self._layers = LayerQueues(layers, clock, dispose)
         self._change = threading.Condition()
         self._closed = False
         self._busy = 0
@@ -93,11 +66,38 @@ class ReadyQueues:
 
     def find(self, language: Language, flavour: str) -> ReadyQueue:
         """Return the variant's queue, or the language's own if the variant has none."""
-        return self._queues.get(_name(language, flavour)) or self._queues[_name(language, "")]
+        return self._queues.get(queue_name(language, flavour)) or self._queues[queue_name(language, "")]
 
     def find_containers(self, language: Language) -> ReadyQueue:
         """Return the one of the language's containers: its own, where that holds such."""
         return self.find(language, CONTAINER)
+
+    def use_layer(self, language: Language, image: Image, layer: ReadyLayer, owner: str) -> LayerQueue | None:
+        """Note that a run of a key asks for a layer that it holds, and return the layer's queue.
+
+        Returns None if it has none: no sandbox of the language is to wait, or none with packages.
+        """
+        with self._change:
+            if self._closed or not self.find(language, "").size:
+                return None
+            had_none = self._layers.next_due_s() is None
+            queue = self._layers.use(language, image, layer, owner)
+            if queue is not None and had_none:
+                self._change.notify()  # a filler has to look at the time from now on
+            return queue
+
+    def release_layer(self, files: Path, patience_s: float) -> Ended | None:
+        """End the queue of a layer that is to be removed, and return its remains.
+
+        A sandbox that is on its way is waited for; its maker takes it apart.
+        """
+        with self._change:
+            queue = self._layers.find(files)
+            if queue is None:
+                return None
+            ended = self._layers.end(queue)
+            self._change.wait_for(lambda: queue.lock < 0, patience_s)
+            return ended
 
     def take(self, queue: ReadyQueue) -> Sandbox | None:
         """Return the sandbox that has waited longest."""
@@ -113,14 +113,15 @@ class ReadyQueues:
         """Wait for a queue that wants filling, the emptiest first; one more is then on its way. None at the end."""
         with self._change:
             while not self._closed:
-                for queue in sorted(self._queues.values(), key=lambda queue: queue.fill_ratio):
+                self._layers.sweep(image_of)
+                for queue in self._in_order():
                     image = image_of(queue.language.id) if self._wants(queue) else None
                     if image is not None:
                         queue.making += 1
-                        if any(map(self._wants, self._queues.values())):
+                        if any(map(self._wants, self._in_order())):
                             self._change.notify()
                         return queue, image
-                self._change.wait(self._shortest_pause_s())
+                self._change.wait(self._longest_sleep_s())
         return None
 
     @property
@@ -136,6 +137,14 @@ class ReadyQueues:
             if wanted:
                 queue.ready.append(sandbox)
             return wanted
+
+    def end_layer(self, queue: LayerQueue) -> None:
+        """Release the layer of a queue whose sandbox could not be made, or was not wanted any more."""
+        with self._change:
+            ended = self._layers.end(queue)
+            if ended is not None:
+                ended.destroy()
+            self._change.notify_all()
 
     def give_up(self, queue: ReadyQueue) -> None:
         """Note that a sandbox that was being started will not come."""
@@ -180,6 +189,7 @@ class ReadyQueues:
             if self._ended:
                 self._busy -= self._ended
                 self._ended = 0
+                self._layers.run_has_ended()
                 self._change.notify()
 
     def images_changed(self) -> None:
@@ -190,7 +200,7 @@ class ReadyQueues:
     def ensure_minimum_one(self, language: Language) -> None:
         """Want at least one of a language from now on."""
         with self._change:
-            queue = self._queues[_name(language, "")]
+            queue = self._queues[queue_name(language, "")]
             if queue.size == 0:
                 queue.size = 1
                 self._change.notify_all()
@@ -202,19 +212,27 @@ class ReadyQueues:
                 name: {"ready": len(queue.ready), "size": queue.size}
                 for name, queue in self._queues.items()
                 if not queue.container
-            }
+            } | self._layers.counts()
 
-    def close(self) -> list[Sandbox]:
+    def close(self) -> list[Sandbox | Ended]:
         """Want nothing any more; everything that waited."""
         with self._change:
             self._closed = True
             self._change.notify_all()
-            waiting = [sandbox for queue in self._queues.values() for sandbox in queue.ready]
+            waiting: list[Sandbox | Ended] = [sandbox for queue in self._queues.values() for sandbox in queue.ready]
+            waiting += self._layers.close()
             for queue in self._queues.values():
                 queue.ready.clear()
         return waiting
 
+    def _in_order(self) -> Iterator[ReadyQueue]:
+        """Yield the queues in the order in which they are filled."""
+        yield from sorted(self._queues.values(), key=lambda queue: queue.fill_ratio)
+        yield from self._layers
+
     def _wants(self, queue: ReadyQueue) -> bool:
+        if isinstance(queue, LayerQueue):
+            return self._layers.wants(queue)
         lacks = queue.ready_or_starting < (queue.size if self._busy == 0 else (queue.size + 1) // 2)
         tries = self._tries and not lacks and queue.making == 0 and self._availability.is_doubtful(queue.name)
         return (lacks or tries) and not self._is_paused(queue)
@@ -222,11 +240,12 @@ class ReadyQueues:
     def _is_paused(self, queue: ReadyQueue) -> bool:
         return self._clock() < queue.paused_until
 
-    def _shortest_pause_s(self) -> float | None:
-        """Return the seconds until the first pause ends; None if there is none."""
+    def _longest_sleep_s(self) -> float | None:
+        """Return the seconds until there may be something to do: a pause ends, or layers are to be looked at.
+
+        None if only a change can be a reason.
+        """
         at = self._clock()
-        return min((one.paused_until - at for one in self._queues.values() if one.paused_until > at), default=None)
-
-
-def _name(language: Language, way: str) -> str:
-    return f"{language.id}/{way}" if way else language.id
+        pauses = [one.paused_until - at for one in self._queues.values() if one.paused_until > at]
+        due_s = self._layers.next_due_s()
+        return min(pauses if due_s is None else [*pauses, due_s], default=None)

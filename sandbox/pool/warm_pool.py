@@ -10,22 +10,25 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from config.repeats import RepeatedLog
 from protocol.result import Source
-from sandbox.agent_client.readiness import await_ready, is_waiting
+from sandbox.agent_client.readiness import is_waiting
 from sandbox.availability import Availability
 from sandbox.engines import Engine, EngineError, NotConfined, Sandbox
 from sandbox.engines.remedies import remedy_for
 from sandbox.images import Image, Images
 from sandbox.languages import Language
 from sandbox.metrics import Metrics
-from sandbox.pool.ready_queues import ReadyQueue, ReadyQueues
+from sandbox.pool.layer_queues import Ended, LayerQueue
+from sandbox.pool.ready_queue import ReadyQueue
+from sandbox.pool.ready_queues import ReadyQueues
+from sandbox.pool.starter import SandboxStarter
 from sandbox.pool.wakeup import DelayedWakeup
+from sandbox.run.package_layers import ReadyLayer
 
 log = logging.getLogger(__name__)
 repeated = RepeatedLog(log)
@@ -35,6 +38,8 @@ STARTS = (os.cpu_count() or 1) + 1
 FILLERS = min(STARTS - 1, 8)
 #: From a run's end here to its answer there: it is put together, recorded and sent in half of that.
 RESPONSE_GRACE_S = 0.002
+#: The time in which a sandbox that is being made has gone, or at least is ready.
+RELEASE_S = 5.0
 
 
 class NotReady(Exception):
@@ -54,26 +59,36 @@ class WarmPool:
         inspect: Callable[[Sandbox], None] = lambda _sandbox: None,
         availability: Availability | None = None,
         tries: bool = True,
+        layers: int = 0,
     ) -> None:
         """`inspect` checks every ready sandbox, and may raise NotConfined; `availability` records each attempt to
-        make one. Without `tries` no sandbox is made only as a test.
+        make one. Without `tries` no sandbox is made only as a test. A sandbox waits for each of up to so many
+        `layers` of packages.
         """
         self.availability = availability or Availability()
         self._engine = engine
         self._images = images
-        self._queues = ReadyQueues(engine, sizes, self.availability, tries=tries)
+        self._queues = ReadyQueues(
+            engine, sizes, self.availability, tries=tries, layers=layers, dispose=self.discard
+        )
         self._metrics = metrics or Metrics()
-        self._inspect = inspect
-        #: True if the last sandbox had every required layer; None before the first.
-        self.confined: bool | None = None
-        #: The version of Landlock that its agent enabled, 0 if the kernel has none for it.
-        self.landlock: int | None = None
-        self._used: deque[Sandbox] = deque()
+        self._starter = SandboxStarter(engine, self._metrics, inspect)
+        self._used: deque[Sandbox | Ended] = deque()
         self._lull = DelayedWakeup(RESPONSE_GRACE_S)
         # More would only slow each other down; waiting for a turn, a run may be handed one that is ready.
         self._starts = threading.Semaphore(STARTS)
         self._threads = [threading.Thread(target=self._fill, name=f"fill-{n}") for n in range(FILLERS)]
         self._threads.append(threading.Thread(target=self._destroy_used, name="tidy-up"))
+
+    @property
+    def confined(self) -> bool | None:
+        """Return whether the last sandbox had every required layer; None before the first."""
+        return self._starter.confined
+
+    @property
+    def landlock(self) -> int | None:
+        """Return the version of Landlock that the last agent enabled, 0 if the kernel has none for it."""
+        return self._starter.landlock
 
     def start(self) -> None:
         """Begin to fill."""
@@ -87,12 +102,12 @@ class WarmPool:
         self._image(language)
 
     def take(
-        self, language: Language, flavour: str = "", owner: str = "", *, layer: Path | None = None
+        self, language: Language, flavour: str = "", owner: str = "", *, layer: ReadyLayer | None = None
     ) -> tuple[Sandbox, Source]:
         """Return a ready sandbox: a waiting one, or a new one if none waits. Raises NotReady, EngineError.
 
         `flavour` names the preferred template, if it exists. If each owner has its own templates, the sandbox is
-        forked now from one of the owner's, if it is booted. One with a `layer` of packages is made now.
+        forked now from one of the owner's, if it is booted. `layer` is of packages that it is to have.
         """
         found = (
             self._forked_for(owner, language, flavour)
@@ -107,14 +122,22 @@ class WarmPool:
         self._metrics.taken.labels(language.id, source).inc()
         return sandbox, source
 
-    def _with_layer(self, language: Language, owner: str, layer: Path) -> tuple[Sandbox, Source]:
-        """Return a sandbox with packages, forked from the template without libraries where there is one.
+    def _with_layer(self, language: Language, owner: str, layer: ReadyLayer) -> tuple[Sandbox, Source]:
+        """Return a sandbox with packages, from the template without libraries where there is one.
 
         Other templates have imported libraries, of which the packages may be other versions.
         """
         image = self._image(language)
+        queue = self._queues.use_layer(language, image, layer, owner)
+        if (sandbox := self._from_queue(queue, image)) is not None:
+            return sandbox, "pool"
+        self._metrics.misses.labels(language.id).inc()
         with self._starts:
-            return self._create_with_retry(image, lambda: self._create(image, owner=owner, layer=layer)), "cold"
+            if (sandbox := self._from_queue(queue, image)) is not None:
+                return sandbox, "pool"
+            return self._create_with_retry(
+                image, lambda: self._starter.start(image, owner=owner, layer=layer.files)
+            ), "cold"
 
     def _forked_for(self, owner: str, language: Language, flavour: str) -> tuple[Sandbox, Source] | None:
         image = self._image(language)
@@ -122,7 +145,7 @@ class WarmPool:
             return None
         try:
             with self._starts:
-                return self._create(image, flavour=flavour, owner=owner), "cold"
+                return self._starter.start(image, flavour=flavour, owner=owner), "cold"
         except EngineError as e:
             message = "no sandbox came of a key's template: %s"
             repeated.log(logging.WARNING, message, e, key=language.id, language=language.id)
@@ -139,7 +162,7 @@ class WarmPool:
                 return sandbox, "pool"
             return self._create_with_retry(image, lambda: self._make(queue, image)), "cold"
 
-    def start_cold(self, language: Language, *, hold: bool = False, layer: Path | None = None) -> Sandbox:
+    def start_cold(self, language: Language, *, hold: bool = False, layer: ReadyLayer | None = None) -> Sandbox:
         """Start a sandbox in its own container, without a preloaded interpreter unless `hold`.
 
         `layer` is of packages that it is to have. Raises NotReady, EngineError.
@@ -151,13 +174,19 @@ class WarmPool:
                 lambda: (
                     self._make(queue, image, hold=hold, container=True)
                     if layer is None
-                    else self._create(image, hold=hold, container=True, layer=layer)
+                    else self._starter.start(image, hold=hold, container=True, layer=layer.files)
                 ),
             )
         self._metrics.taken.labels(language.id, "cold").inc()
         return sandbox
 
-    def discard(self, sandbox: Sandbox) -> None:
+    def release_layer(self, files: Path) -> None:
+        """Have no sandbox wait with a layer that is to be removed from the disk."""
+        ended = self._queues.release_layer(files, RELEASE_S)
+        if ended is not None:
+            ended.destroy()
+
+    def discard(self, sandbox: Sandbox | Ended) -> None:
         """Take a used sandbox apart, on another thread and in a moment."""
         self._used.append(sandbox)
         self._lull.request()
@@ -191,10 +220,10 @@ class WarmPool:
             raise NotReady(language.id)
         return image
 
-    def _from_queue(self, queue: ReadyQueue, image: Image) -> Sandbox | None:
+    def _from_queue(self, queue: ReadyQueue | None, image: Image) -> Sandbox | None:
         """Return the longest-waiting sandbox of the current image that is still alive."""
         while True:
-            sandbox = self._queues.take(queue)
+            sandbox = None if queue is None else self._queues.take(queue)
             if sandbox is None:
                 return None
             if sandbox.image.digest == image.digest and is_waiting(sandbox):
@@ -217,7 +246,7 @@ class WarmPool:
     def _make(self, queue: ReadyQueue, image: Image, *, hold: bool = True, container: bool = False) -> Sandbox:
         """Start a sandbox for that queue, and record whether it succeeded."""
         try:
-            sandbox = self._create(image, hold=hold, flavour=queue.flavour, container=container)
+            sandbox = self._starter.start(image, hold=hold, flavour=queue.flavour, container=container)
         except EngineError as e:
             self._queues.pause(queue)
             self.availability.failed(queue.name, str(e))
@@ -228,51 +257,12 @@ class WarmPool:
             self._queues.resume(queue, failures)
         return sandbox
 
-    def _create(
-        self,
-        image: Image,
-        *,
-        hold: bool = True,
-        flavour: str = "",
-        container: bool = False,
-        owner: str = "",
-        layer: Path | None = None,
-    ) -> Sandbox:
-        began = time.monotonic()
-        try:
-            sandbox = self._started(
-                self._engine.create(
-                    image, hold=hold, flavour=flavour, container=container, owner=owner, layer=layer
-                )
-            )
-        except EngineError:
-            self._metrics.engine_errors.labels("start").inc()
-            raise
-        self._metrics.starts.labels(image.language).observe(time.monotonic() - began)
-        return sandbox
-
-    def _started(self, sandbox: Sandbox) -> Sandbox:
-        """Return the sandbox once its agent is ready and it was measured; destroy it if that fails."""
-        try:
-            self._note_landlock(await_ready(sandbox).landlock_abi)
-            self._inspect(sandbox)
-            sandbox.measure()
-            self.confined = True
-        except BaseException as e:
-            if isinstance(e, NotConfined):
-                self.confined = False
-            sandbox.destroy()
-            raise
-        return sandbox
-
-    def _note_landlock(self, version: int) -> None:
-        if version != self.landlock:
-            log.info("landlock in sandboxes", extra={"version": version})
-        self.landlock = version
-
     def _fill(self) -> None:
         while (chosen := self._queues.next_to_fill(self._images.get)) is not None:
             queue, image = chosen
+            if isinstance(queue, LayerQueue):
+                self._fill_layer(queue, image)
+                continue
             try:
                 with self._starts:
                     sandbox = self._make(queue, image, hold=not queue.container, container=queue.container)
@@ -287,6 +277,22 @@ class WarmPool:
                 continue
             if not self._queues.put(queue, sandbox):
                 sandbox.destroy()
+
+    def _fill_layer(self, queue: LayerQueue, image: Image) -> None:
+        """Make the sandbox that is to wait with a layer. If that fails, the next run with it makes its own."""
+        try:
+            with self._starts:
+                sandbox = self._starter.start(image, layer=queue.files)
+        except EngineError as e:
+            self._queues.give_up(queue)
+            self._queues.end_layer(queue)
+            if not self._queues.is_closed:
+                message = "a sandbox with packages could not be made ahead: %s"
+                repeated.log(logging.WARNING, message, e, key=image.language, language=image.language)
+            return
+        if not self._queues.put(queue, sandbox):
+            sandbox.destroy()
+            self._queues.end_layer(queue)
 
     def _destroy_used(self) -> None:
         """Do what runs have left to do, whenever some have ended."""

@@ -89,11 +89,15 @@ class KnownLayer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReadyLayer:
-    """A layer that is held: `files` is the directory with its packages."""
+    """A layer that is held: `files` is the directory with its packages.
+
+    `lock` is a descriptor that keeps the layer from removal, as does each copy of it; -1 if there is none.
+    """
 
     id: str
     files: Path
     packages: tuple[ResolvedPackage, ...] = ()
+    lock: int = -1
 
 
 class PackageLayers(Protocol):
@@ -114,6 +118,12 @@ class PackageLayers(Protocol):
         line of the tool's output. The context may be left on another thread. Raises PackagesFailed; its `index` is
         the place in `packages`, and its message does not name the field.
         """
+        ...
+
+    def at_hand(
+        self, *, key: str, language: str, packages: tuple[str, ...]
+    ) -> AbstractContextManager[ReadyLayer | None]:
+        """Hold the layer with these packages if it was made before; None if it is to be made. Does not block."""
         ...
 
     def known_to(self, key: str, layer_id: str) -> KnownLayer | None:
@@ -245,6 +255,12 @@ class LayerSupply:
             self._sizes[key] -= size
             if not self._waiting[key]:
                 del self._waiting[key], self._sizes[key]
+
+    def at_hand(
+        self, *, key: str, language: str, packages: tuple[str, ...]
+    ) -> AbstractContextManager[ReadyLayer | None]:
+        """Hold a layer without a thread to wait for it; None if it is not there, and `wait` is needed."""
+        return self._layers.at_hand(key=key, language=language, packages=packages)
 
     def wait(self, *, key: str, language: str, packages: tuple[str, ...]) -> LayerWait:
         """Begin to wait for a layer."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from config.network_patterns import MAX_PATTERNS, PatternInvalid, parse_pattern
 from protocol import job as rules
@@ -19,6 +18,7 @@ from protocol.network import NetworkAccess, proxy_environment
 from protocol.packages import MAX_BOUNDED_BYTES, ecosystem_of, parse_requests
 from protocol.session import RUN_RULES
 from sandbox.languages import KERNEL_FLAVOUR, Catalogue, Language
+from sandbox.run.package_layers import ReadyLayer
 from storage import Blob
 
 #: The size of a file on a tmpfs is a multiple of this.
@@ -73,9 +73,9 @@ class ExecutionPlan:
     #: The packages that its sandbox is to have, in normal form and sorted; and the place of each in the request.
     packages: tuple[str, ...] = ()
     package_places: tuple[int, ...] = ()
-    #: The layer with these packages, once it is ready: its id and the directory of its files.
+    #: The layer with these packages, once it is ready, and its id; a run of a session has the id alone.
     layer_id: str | None = None
-    layer: Path | None = None
+    layer: ReadyLayer | None = None
 
     def place_of(self, package: int | None) -> int | None:
         """Return the place in the request of one of `packages`; None for none of them."""

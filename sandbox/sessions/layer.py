@@ -39,6 +39,9 @@ def hold_layer(
     except TooManyWait as e:
         return many_packages(e)
     try:
+        layer = resources.enter_context(supply.at_hand(key=spec.key, language=language.id, packages=packages))
+        if layer is not None:
+            return layer
         waiting = supply.wait(key=spec.key, language=language.id, packages=packages)
         resources.enter_context(closing(waiting))
         return await_layer_for(waiting, on_output, is_wanted)

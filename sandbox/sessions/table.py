@@ -303,7 +303,7 @@ class SessionTable:
 
     def _begin(self, session: LiveSession, resources: ExitStack) -> None:
         spec, pool = session.spec, session.pool
-        layer = None if session.layer is None else session.layer.files
+        layer = session.layer
         if spec.isolation == "container":
             sandbox = pool.start_cold(session.language, layer=layer)
         else:

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from sandbox.layers.facts import LayerFacts, LockedPackage
+from tests.support.workers import until
 
 REQUEST = ("tiny==1.0",)
 CRATE = ("tiny@=1.0.0",)
@@ -46,14 +47,17 @@ fn main() {
 """
 
 
-def put_layer(state, image, language="python", request=REQUEST, files=None):
-    """Lay down a layer as a worker finds it at its start; `files` are bytes by their path in /opt/packages."""
-    facts = LayerFacts(
-        id="lay_tiny", key="test", language=language, image=image, request=request,
-        packages=(LockedPackage("tiny", "1.0", "f" * 64),), size=4096, sha256="0" * 64, is_pinned=True,
-        is_shared=True, created_at=0.0, users=("test",),
-    )  # fmt: skip
-    layer = state / "layers/store/lay_tiny"
+def put_layer(state, image, language="python", request=REQUEST, files=None, **changed):
+    """Lay down a layer as a worker finds it at its start; `files` are bytes by their path in /opt/packages.
+
+    `changed` are facts of it.
+    """
+    given = {
+        "id": "lay_tiny", "key": "test", "packages": (LockedPackage("tiny", "1.0", "f" * 64),), "size": 4096,
+        "sha256": "0" * 64, "is_pinned": True, "is_shared": True, "created_at": 0.0, "users": ("test",),
+    }  # fmt: skip
+    facts = LayerFacts(language=language, image=image, request=request, **(given | changed))
+    layer = state / "layers/store" / facts.id
     for path, content in (files or {"python/tiny.py": b"x = 42\n"}).items():
         file = layer / "files/opt/packages" / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -74,14 +78,17 @@ def test_a_program_has_its_layer_and_cannot_change_it(run, start_worker):
         WARM_POOL="python=1",
         PACKAGES="any",
     )
-    for _ in range(2):
+    for source in ("cold", "pool"):
         ended = worker.run(code=CODE, packages=REQUEST)
+        assert ended["isolation"]["source"] == source
         lines = ended["stdout"].splitlines()
         assert lines[0] == "42 /opt/packages/python/tiny.py True", ended
         assert set(lines[1:3]) <= {"OSError", "PermissionError"}, ended
         assert len(lines) == 4, ended
         assert lines[3] == f"{0o644} True"
         assert ended["layer"] == "lay_tiny"
+        # The next sandbox with the layer waits for its run.
+        until(lambda: worker.dispatcher.status()["pool"]["python/packages"] == {"ready": 1, "size": 1}, 60)
     assert worker.run(code="import tiny")["status"] == "failed"
     assert os.listdir(worker.state / "layers/store") == ["lay_tiny"]
 

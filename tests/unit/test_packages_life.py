@@ -44,6 +44,8 @@ class Layers:
         self.asked, self.held, self.released = [], [], []
         self.make = lambda _asked: None
         self.known = {}
+        #: (key, packages) of layers that need not be made.
+        self.there = set()
 
     @contextmanager
     def ready(self, **asked):
@@ -55,6 +57,14 @@ class Layers:
         finally:
             self.held.remove(asked["key"])
             self.released.append(asked["key"])
+
+    @contextmanager
+    def at_hand(self, *, key, language, packages):
+        if (key, packages) not in self.there:
+            yield None
+            return
+        with self.ready(key=key, language=language, packages=packages) as layer:
+            yield layer
 
     def known_to(self, key, layer_id):
         return self.known.get((key, layer_id))
@@ -70,7 +80,7 @@ class Pool:
         pass
 
     def take(self, language, _flavour="", _owner="", *, layer=None):
-        self.wanted.append((language.id, layer, list(self.layers.held)))
+        self.wanted.append((language.id, layer.files if layer else None, list(self.layers.held)))
         raise EngineError("there are no sandboxes in this test")
 
     def run_begins(self):
@@ -283,6 +293,17 @@ def test_the_sandbox_is_taken_with_the_layer_which_is_held_until_the_end(rig):
     assert (rig.layers.held, rig.layers.released) == ([], [key])
     assert rig.layers.asked[0]["language"] == "python"
     assert rig.layers.asked[0]["patience_s"] == 5
+
+
+@pytest.mark.parametrize("path", ["/v1/runs", "/v1/sessions"])
+def test_a_layer_that_is_there_is_held_until_the_end_without_a_wait(rig, path, monkeypatch):
+    rig.post(path, packages=["numpy"])
+    key = rig.layers.asked[0]["key"]
+    rig.layers.there.add((key, ("numpy",)))
+    monkeypatch.setattr(LayerSupply, "wait", lambda *_, **__: pytest.fail("a thread waited"))
+    assert rig.post(path, packages=["numpy"]).json["error"]["code"] == "engine_error"
+    assert rig.pool.wanted == [("python", Path("/layers/lay_1/files"), [key])] * 2
+    assert (rig.layers.held, rig.layers.released) == ([], [key, key])
 
 
 def test_a_session_takes_its_sandbox_with_the_layer_and_lets_go_of_it_when_it_fails(rig):

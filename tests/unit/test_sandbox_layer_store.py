@@ -66,8 +66,8 @@ def test_a_key_knows_a_shared_layer_after_its_first_use_and_after_a_restart(make
     store = make()
     put(store, "lay_a", is_shared=True)
     assert store.known_to("key_b", "lay_a") is None
-    with store.hold("lay_a", "key_b") as files:
-        assert files.is_dir()
+    with store.hold("lay_a", "key_b") as held:
+        assert held.files.is_dir()
     assert store.known_to("key_b", "lay_a").users == ("key_a", "key_b")
     assert make().known_to("key_b", "lay_a") is not None
     assert store.known_to("key_c", "lay_a") is None
@@ -104,10 +104,10 @@ def test_a_key_fills_a_quarter_and_takes_nothing_of_others(make):
 def test_one_in_use_is_never_removed(make):
     store = make(max_mb=8)
     put(store, "lay_a", mb=2)
-    with store.hold("lay_a", "key_a") as files:
+    with store.hold("lay_a", "key_a") as held:
         with pytest.raises(LayersFull):
             put(store, "lay_b")
-        assert files.is_dir()
+        assert held.files.is_dir()
     put(store, "lay_c")
     assert store.find("key_a", "sha256:1", REQUEST).id == "lay_c"
 
@@ -122,12 +122,12 @@ def test_another_process_removes_none_in_use(make, tmp_path):
     store = make()
     put(store, "lay_a")
     put(store, "lay_b")
-    with store.hold("lay_a", "key_a") as files:
+    with store.hold("lay_a", "key_a") as held:
         child = multiprocessing.get_context("spawn").Process(target=collect_in, args=(tmp_path / "layers",))
         child.start()
         child.join(60)
         assert child.exitcode == 0
-        assert files.is_dir()
+        assert held.files.is_dir()
     with store.hold("lay_b", "key_a") as removed:
         assert removed is None
     assert store.known_to("key_a", "lay_b") is None

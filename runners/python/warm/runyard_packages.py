@@ -9,13 +9,13 @@ import sys
 PLACE = "/opt/packages/python"
 
 
-def add():
-    """Add the packages, if the sandbox has any."""
+def add(known=None):
+    """Add the packages, if the sandbox has any. `known` are the directories of the path, if they are known."""
     if not os.path.isdir(PLACE):
         return
     from site import addsitedir
 
     before = list(sys.path)
-    addsitedir(PLACE)
+    addsitedir(PLACE, known)
     # It appends: but a package of the run goes before the image's of that name.
     sys.path.sort(key=before.__contains__)

@@ -32,6 +32,7 @@ def wait_for_the_program():
         for _ in range(PREFAULTS):
             prefault()
 
+    add_packages = prepare_packages(path)
     shared = share(agent, modules, settle) if os.getuid() == 0 else None  # no sandbox has a template's uid
 
     def get_ready():
@@ -46,7 +47,7 @@ def wait_for_the_program():
     args, environment = serve("fork", [], get_ready)
     for key, value in environment:
         os.environb[key] = value
-    if os.path.isdir("/opt/packages/python"):
+    if add_packages is not None:
         add_packages()
     if args is None:
         be_a_kernel()
@@ -57,13 +58,17 @@ def wait_for_the_program():
     sys.orig_argv.extend(arguments)
 
 
-def add_packages():
-    """Give the program the packages of its run."""
-    sys.path.insert(0, "/opt/runyard/python")
+def prepare_packages(path):
+    """Return what adds the packages of a run to `path`, that of the program; None if this sandbox has none.
+
+    It executes code of the packages, so PID 1 may not call it. The sandboxes of a template may have packages.
+    """
+    if os.getuid() and not os.path.isdir("/opt/packages/python"):
+        return None
     from runyard_packages import add
 
-    del sys.path[0], sys.modules["runyard_packages"]
-    add()
+    known = {os.path.abspath(directory) for directory in path if os.path.isdir(directory)}
+    return lambda: add(known)
 
 
 def be_a_kernel():

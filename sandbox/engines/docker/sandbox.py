@@ -121,6 +121,10 @@ class DockerSandbox:
         """Return False: there is no other source; see `Sandbox.quarantine_source`."""
         return False
 
+    def is_outdated(self) -> bool:
+        """Return False: there are no templates; see `Sandbox.is_outdated`."""
+        return False
+
     def process_view(self) -> ProcessView:
         """Return where the host's kernel describes its processes; see `Sandbox.process_view`."""
         assert self._group is not None

@@ -61,6 +61,8 @@ class OciSandbox:
         #: Called when a required layer is missing: the source of the sandbox stops, and returns whether another
         #: source takes over.
         self.disproved: Callable[[], bool] = lambda: False
+        #: Returns whether its template was replaced.
+        self.outdated: Callable[[], bool] = lambda: False
         #: Called when its agent did not get ready.
         self.failed: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
@@ -108,6 +110,10 @@ class OciSandbox:
     def quarantine_source(self) -> bool:
         """Quarantine the source of the sandbox; see `Sandbox.quarantine_source`."""
         return self.disproved()
+
+    def is_outdated(self) -> bool:
+        """Return whether its template was replaced; see `Sandbox.is_outdated`."""
+        return self.outdated()
 
     def apply(self, limits: Limits, disk_mb: int | None = None) -> bool:
         """Apply a job's limits and start measuring; see `Sandbox.apply`."""

@@ -106,6 +106,11 @@ class Template:
             poller.register(self._control, select.POLLIN)
             return not poller.poll(0)
 
+    def is_closed(self) -> bool:
+        """Return whether it forks no more; it is in memory until its last child is gone."""
+        with self._lock:
+            return self._closed
+
     def fork(self, first_id: int, stream_fd: int, root_fd: int) -> None:
         """Request a fork with that stream and root; the new sandbox sends HELLO on the stream.
 

@@ -131,6 +131,7 @@ class TemplateSource:
         finally:
             os.close(root)
         sandbox.disproved = lambda: self._quarantine(place, template)
+        sandbox.outdated = template.is_closed
         sandbox.failed = lambda: place.discard(template, rest=True)
         try:
             theirs.close()  # or its end would not be seen here
