@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -142,13 +143,27 @@ class Canned:
             except OSError:
                 return
             with connection, suppress(OSError):
-                self.requests.append(connection.recv(65_536))
+                self.requests.append(_whole_request(connection))
                 connection.sendall(self.answer)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(10)
+
+
+def _whole_request(connection: socket.socket) -> bytes:
+    """Read a request to its end: to close a connection with unread data resets it, and the answer may be lost."""
+    data, size = b"", None
+    while size is None or len(data) < size:
+        if not (piece := connection.recv(65_536)):
+            break
+        data += piece
+        head, end, _ = data.partition(b"\r\n\r\n")
+        if end:
+            length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+            size = len(head) + len(end) + (int(length[1]) if length else 0)
+    return data
 
 
 class Demo:
