@@ -17,7 +17,6 @@ from protocol.result import Refusal
 from tests.support.workers import until
 from transport.endpoint import GONE_S
 
-
 #: Else a run of these tests may end by itself first, on a slow machine.
 LONG = {"timeout_ms": 60_000}
 
