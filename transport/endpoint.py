@@ -202,6 +202,9 @@ class Endpoint:
     def on_returned(self, body: bytes) -> None:
         """Do nothing (`transport.link.LinkUser`)."""
 
+    def on_unsure(self, body: bytes) -> None:
+        """Do nothing (`transport.link.LinkUser`)."""
+
     def on_tick(self) -> None:
         """Announce what is due, and look for those who are gone (`transport.link.LinkUser`)."""
         if not self.link.is_up:

@@ -6,6 +6,7 @@ connection is made again, host after host, with growing pauses of at most RETRY_
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -91,6 +92,9 @@ class LinkUser(Protocol):
 
     def on_returned(self, body: bytes) -> None:
         """Handle a message that was put into no queue."""
+
+    def on_unsure(self, body: bytes) -> None:
+        """Handle a message that the broker could not handle: it may be in its queue or not."""
 
     def on_tick(self) -> None:
         """Do what is due; called every TICK_S."""
@@ -270,13 +274,13 @@ class BrokerLink:
         self._guarded(lambda: self._user.on_message(body))
 
     def _on_confirmed(self, frame: Any) -> None:  # noqa: ANN401  # the library has no types
-        """Forget the messages that are in queues now, and return those that could not be put there."""
+        """Forget the messages that are in queues now, and report those of which that is not sure."""
         last = frame.method.delivery_tag
         tags = [last] if not frame.method.multiple else [tag for tag in self._unconfirmed if tag <= last]
         bodies = [self._unconfirmed.pop(tag) for tag in tags if tag in self._unconfirmed]
         if frame.method.NAME == "Basic.Nack":
             for body in bodies:
-                self._returned(body)
+                self._guarded(functools.partial(self._user.on_unsure, body))
 
     def _returned(self, body: bytes) -> None:
         self._guarded(lambda: self._user.on_returned(body))

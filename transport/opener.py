@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 VALID_S = 10.0
 #: A worker that has not answered at all is asked after this whether it knows of the conversation.
 FIRST_PROBE_S = 1.0
+#: A worker remembers all conversations of this time: it can begin fewer than `transport.acceptor.MOST_SEEN` in it.
+REMEMBERED_S = 60.0
 
 
 class OpenedConversation(ConversationEnd):
@@ -32,6 +34,7 @@ class OpenedConversation(ConversationEnd):
     is_durable = False
     is_opened = False
     is_answered = False
+    opened_at = 0.0
 
     def receive(self, frame: WireFrame) -> None:
         """Take a frame, which shows that the worker has begun it. Raises OutsideWindow."""
@@ -94,7 +97,7 @@ class OpeningEndpoint(Endpoint):
             return
         if not frame.payload:  # closed before anything was asked
             return
-        conversation.is_opened = True
+        conversation.is_opened, conversation.opened_at = True, time.monotonic()
         valid_until = 0
         worker = self.peers.get(conversation.peer)
         if conversation.is_durable and worker is not None:
@@ -155,8 +158,10 @@ class OpeningEndpoint(Endpoint):
             return
         assert isinstance(conversation, OpenedConversation)
         if frame.kind == "unknown":
-            was_begun = bool((frame.facts or {}).get("seen", True))
-            conversation.fail("the worker does not know of it", is_begun=was_begun)
+            was_seen = (frame.facts or {}).get("seen", True) is not False
+            # It does not remember all that it has ever begun.
+            is_old = time.monotonic() - conversation.opened_at > REMEMBERED_S
+            conversation.fail("the worker does not know of it", is_begun=was_seen or is_old)
         elif frame.kind == "late":
             conversation.fail("the worker took it too late", is_begun=False)
         elif frame.kind == "newer":
@@ -167,6 +172,12 @@ class OpeningEndpoint(Endpoint):
         conversation = self.conversations.get(error.conversation)
         if isinstance(conversation, OpenedConversation):
             conversation.fail("the worker answers in a newer version", is_begun=True)
+
+    def on_unsure(self, body: bytes) -> None:
+        """Ask the worker whether it has the first message of a conversation."""
+        conversation = self.conversations.get(decode(body).conversation)
+        if conversation is not None:
+            conversation.ask_to_resume()
 
     def on_returned(self, body: bytes) -> None:
         """End a conversation whose first message was put into no queue."""

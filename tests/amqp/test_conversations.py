@@ -13,6 +13,7 @@ from config.amqp_url import parse_amqp_url
 from config.settings import SettingsError, load_settings
 from tests.support.rabbit import RabbitMQ
 from tests.support.workers import until
+from transport import opener
 from transport.acceptor import AcceptingEndpoint
 from transport.access import BrokerAccess, broker_access
 from transport.frames import WireFrame, encode
@@ -201,6 +202,20 @@ def test_what_the_worker_never_had_is_known_not_to_be_begun_and_never_will_be(sh
     time.sleep(0.3)
     assert ends.served == 0
     connection.close()
+
+
+def test_a_worker_that_may_have_forgotten_a_job_is_not_believed(shared_broker, start, monkeypatch):
+    monkeypatch.setattr(opener, "REMEMBERED_S", 0.5)
+    ends = start(shared_broker, echo)
+    sock, conversation = ends.open(is_durable=True)
+    ends.api.link.publish, publish = (lambda *_arguments, **_options: True), ends.api.link.publish
+    with sock:
+        sock.sendall(b"job")
+        until(lambda: conversation.is_opened)
+        ends.api.link.publish = publish
+        assert sock.recv(1) == b""
+    assert conversation.is_begun
+    assert ends.served == 0
 
 
 def test_a_queue_that_is_gone_is_known_at_once(shared_broker, start):

@@ -17,6 +17,9 @@ from protocol.result import Refusal
 from tests.support.workers import until
 from transport.endpoint import GONE_S
 
+#: Else a run of these tests may end by itself first, on a slow machine.
+LONG = {"timeout_ms": 60_000}
+
 
 def job(code, language="bash", **fields):
     return Job(run_id=new_id("run"), language=language, code=code, key="test", **fields)
@@ -133,13 +136,13 @@ def test_a_worker_that_is_killed_loses_its_runs_once_and_alone(shared_broker, st
     doomed = start_worker(shared_broker)
     dispatcher = start_dispatcher(shared_broker)
     workers_of(dispatcher, 1)
-    background = job("sleep 60")
+    background = job("sleep 60", limits=LONG)
     assert dispatcher.submit(background) is None
     failures = []
 
     def wait():
         try:
-            dispatcher.run(job("sleep 60"))
+            dispatcher.run(job("sleep 60", limits=LONG))
         except WorkerLost as e:
             failures.append(e)
 
@@ -148,7 +151,7 @@ def test_a_worker_that_is_killed_loses_its_runs_once_and_alone(shared_broker, st
     until(lambda: doomed.dispatcher.status()["queue"]["running"] == 2)
     start_worker(shared_broker)
     workers_of(dispatcher, 2)
-    kept = job("sleep 60")
+    kept = job("sleep 60", limits=LONG)
     with closing(dispatcher.collect()) as feed:
         assert background.run_id in next(item for item in feed if item.kind == "runs").data["live"]
         doomed.process.send_signal(signal.SIGKILL)
