@@ -25,6 +25,7 @@ import os
 
 import agent
 from agent import enclosure, kernel, sharing
+from agent.descriptors import receive
 from agent.frames import unpack
 from agent.landlock import landlock
 
@@ -72,7 +73,7 @@ def fork_sandboxes():
 def _serve(control, walls):
     """Fork sandboxes until the host hangs up. Returns only in one of them."""
     while True:
-        message, descriptors = _receive(control)
+        message, descriptors = receive(control, MAX_MESSAGE, DESCRIPTORS)
         if not message:
             os._exit(0)
         try:
@@ -130,17 +131,6 @@ def _prepare(modules):
     sharing.share()
     if len(os.listdir("/proc/self/task")) != 1:
         raise RuntimeError("a template must have a single thread")
-
-
-def _receive(control):
-    """Receive one message with its descriptors; an empty one at the end."""
-    space = _socket.CMSG_SPACE(4 * DESCRIPTORS)
-    message, ancillary, _, _ = control.recvmsg(MAX_MESSAGE, space, _socket.MSG_CMSG_CLOEXEC)
-    descriptors = []
-    for _, kind, data in ancillary:
-        if kind == _socket.SCM_RIGHTS:
-            descriptors += [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]
-    return message, descriptors
 
 
 def _clone(first_id):

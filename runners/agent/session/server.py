@@ -46,9 +46,9 @@ class SessionServer:
         self.held_back = False
         #: The number of children of processes and file operations so far.
         self.forks = 0
-        #: The process that forks them from now on, and how many such there have been.
+        #: The process that forks them from now on, and how many more such there may be.
         self.starter = None
-        self.starters = 0
+        self.starters_left = MOST_STARTERS if may_have_one() else 0
         self.network = None
         if network is not None:
             self.take_network(network)
@@ -203,8 +203,8 @@ class SessionServer:
 
     def prepare_starter(self):
         """Execute a starter, if that makes what comes cheaper: nothing waits for it."""
-        if self.starter is None and self.forks > FORKED_BEFORE and self.starters < MOST_STARTERS and may_have_one():
-            self.starters += 1
+        if self.starter is None and self.forks > FORKED_BEFORE and self.starters_left:
+            self.starters_left -= 1
             try:
                 self.starter = SessionStarter()
             except OSError:  # no more processes or descriptors

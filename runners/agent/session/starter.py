@@ -20,6 +20,7 @@ import os
 import select
 import sys
 
+from agent.descriptors import DESCRIPTOR_BYTES, receive
 from agent.frames import pack, unpack
 from agent.landlock import landlock
 from agent.session.children import RULES_FD
@@ -29,7 +30,6 @@ CONTROL_FD = 3
 #: Requests that are larger are PID 1's own.
 MAX_REQUEST = 64 * 1024
 MAX_DESCRIPTORS = 5
-DESCRIPTOR_BYTES = 4
 ANSWER_BYTES = 16
 #: Seconds for an answer: a program of the session may have stopped the starter.
 ANSWER_S = 2.0
@@ -131,7 +131,7 @@ def serve():
 
     become = {b"process": processes.keep_given, b"operation": operations.operate_given}
     while True:
-        request, descriptors = _receive(control)
+        request, descriptors = receive(control, MAX_REQUEST, MAX_DESCRIPTORS)
         if not request:
             os._exit(0)
         kind, *parts = unpack(request)
@@ -147,15 +147,3 @@ def serve():
         for fd in descriptors:
             os.close(fd)
         control.send(b"%d" % pid)
-
-
-def _receive(control):
-    """Receive one request with its descriptors; an empty one at the end."""
-    space = _socket.CMSG_SPACE(DESCRIPTOR_BYTES * MAX_DESCRIPTORS)
-    request, ancillary, _, _ = control.recvmsg(MAX_REQUEST, space, _socket.MSG_CMSG_CLOEXEC)
-    descriptors = []
-    for _, kind, data in ancillary:
-        if kind == _socket.SCM_RIGHTS:
-            starts = range(0, len(data), DESCRIPTOR_BYTES)
-            descriptors += [int.from_bytes(data[at : at + DESCRIPTOR_BYTES], "little") for at in starts]
-    return request, descriptors
