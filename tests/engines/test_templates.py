@@ -12,6 +12,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,11 @@ class Started:
         worker.wait_until_filled(90)
         return worker
 
-    def begin(self, **settings: str) -> Worker:
-        """Start one and wait for nothing."""
+    def begin(self, prepare: Callable[[Path], None] = lambda _state: None, **settings: str) -> Worker:
+        """Start one on a state directory that is prepared so, and wait for nothing."""
         state = Path(tempfile.mkdtemp(prefix="runyard-test-", dir="/var/lib"))
         state.chmod(0o755)
+        prepare(state)
         settings = {"ENGINE": "oci", "RUNTIME": "crun", "LANGUAGES": "python", "WARM_POOL": "python=1"} | settings
         settings = {"SANDBOX_SOURCE": "template", "UID_BASE": str(0x7A00_0000)} | settings
         worker = Worker(state, self.images, **settings)

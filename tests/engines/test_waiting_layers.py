@@ -5,9 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -16,7 +14,7 @@ import pytest
 
 from sandbox.images import ImageStore
 from tests.engines.test_layers import put_layer
-from tests.engines.test_templates import template_process, templates
+from tests.engines.test_templates import Started, template_process, templates
 from tests.support.workers import Worker, until
 
 #: Prints the module's value, and for how long PID 1 of the sandbox has lived, in seconds.
@@ -27,55 +25,35 @@ print(tiny.x, float(open("/proc/uptime").read().split()[0]) - began)
 """
 #: A sandbox that has waited for this long was not made for the run.
 WAITED_S = 0.5
-UID_BASE = 0x7A00_0000
 
 
 def request(name: str) -> tuple[str, ...]:
     return (f"{name}==1.0",)
 
 
-class Started:
-    """Workers on layers that lie there at their start; each ended and looked behind."""
+@pytest.fixture
+def start(service):
+    """Start workers on layers that lie there at their start; each layer is the facts that differ, with `x` of its
+    module, and `pth` for a `.pth` file.
+    """
+    images = service.state / "images"
+    started = Started(images)
 
-    def __init__(self, images: Path) -> None:
-        self.images = images
-        self.workers: list[Worker] = []
+    def with_layers(*layers: dict[str, object], **settings: str) -> Worker:
+        def put_layers(state: Path) -> None:
+            image = ImageStore(images).get("python").digest
+            for layer in layers:
+                facts = dict(layer)
+                files = {"python/tiny.py": b"x = %d\n" % facts.pop("x")}
+                if "pth" in facts:
+                    files["python/tiny.pth"] = facts.pop("pth")
+                put_layer(state, image, files=files, **facts)
 
-    def __call__(self, *layers: dict[str, object], **settings: str) -> Worker:
-        """Start one; each layer is the facts that differ, with `x` of its module, and `pth` for a `.pth` file."""
-        state = Path(tempfile.mkdtemp(prefix="runyard-test-", dir="/var/lib"))
-        state.chmod(0o755)
-        image = ImageStore(self.images).get("python").digest
-        for layer in layers:
-            facts = dict(layer)
-            files = {"python/tiny.py": b"x = %d\n" % facts.pop("x")}
-            if "pth" in facts:
-                files["python/tiny.pth"] = facts.pop("pth")
-            put_layer(state, image, files=files, **facts)
-        given = {
-            "ENGINE": "oci", "RUNTIME": "crun", "SANDBOX_SOURCE": "template", "LANGUAGES": "python",
-            "WARM_POOL": "python=1", "PACKAGES": "any", "UID_BASE": str(UID_BASE), "MEMORY_BUDGET_MB": "2048",
-        }  # fmt: skip
-        worker = Worker(state, self.images, **(given | settings))
-        self.workers.append(worker)
+        worker = started.begin(put_layers, **({"PACKAGES": "any", "MEMORY_BUDGET_MB": "2048"} | settings))
         worker.wait_until_filled(90)
         return worker
 
-    def end(self) -> None:
-        for worker in self.workers:
-            try:
-                worker.stop()
-                assert worker.groups() == []
-                assert "Traceback" not in worker.log.read_text()
-            finally:
-                worker.end()
-                shutil.rmtree(worker.state)
-
-
-@pytest.fixture
-def start(service):
-    started = Started(service.state / "images")
-    yield started
+    yield with_layers
     started.end()
 
 
