@@ -76,8 +76,7 @@ class SqlLeases:
             if not self._database.is_sqlite:  # there one writes at a time anyway
                 connection.execute(_LOCK, {"key": _ADVISORY_LOCK})
             for row in connection.execute(self._others, _named(instance)).all():
-                *facts, queue, signing = row
-                other = Holder(*facts, queue, _digests(signing))
+                other = _holder(row)
                 if not may_share(instance, other):
                     return other
             connection.execute(self._forget)
@@ -105,8 +104,9 @@ def _row(instance: Instance) -> dict[str, str | None]:
     }
 
 
-def _digests(joined: str) -> tuple[str, ...]:
-    return tuple(joined.split(",")) if joined else ()
+def _holder(row: Any) -> Holder:  # noqa: ANN401  # a row of `_others`
+    instance_id, host, heartbeat_ms, age_ms, queue, signing = row
+    return Holder(instance_id, host, heartbeat_ms, age_ms, queue, tuple(signing.split(",")) if signing else ())
 
 
 def _named(instance: Instance) -> dict[str, str]:
