@@ -1,4 +1,4 @@
-"""What an instance shares with others, so that several may use one database at a time."""
+"""The parts that an instance shares with others, so that several may use one database at a time."""
 
 from __future__ import annotations
 
