@@ -6,12 +6,12 @@ process, the runs that an earlier one accepted and the worker does not know.
 
 With several processes of one instance (`siblings`), or several instances on one database (`instances`), each of
 them receives every result. One that another expects is left to that one, and acknowledged here only if it is
-offered once more and is recorded by then. A run that looks like an earlier process's may be about to be dispatched by
-another, so it is given up only if the worker still does not know it after a while.
+offered once more and is recorded by then. A run that looks like an earlier process's may be about to be dispatched
+by another, so it is given up only if the worker still does not know it after a while.
 
 Of several instances each takes over the runs of those whose lease has expired, in the database: every run by one of
-them. Such an instance may live, and have lost its lease for a while only: each of its results is recorded once, by the
-first of them.
+them. Such an instance may live, and have lost its lease for a while only: each of its results is recorded once, by
+the first of them.
 """
 
 from __future__ import annotations

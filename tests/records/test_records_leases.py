@@ -147,6 +147,21 @@ def test_a_copy_of_the_state_on_another_machine_does_not_share(leases):
     assert not leases.beat(copy)
 
 
+@pytest.mark.parametrize("fields", [{}, A_QUEUE])
+def test_of_two_starts_of_one_instance_the_later_has_the_lease(leases, fields):
+    """Two containers with one volume, or a machine and its clone, of the same name."""
+    first, second = (Instance("inst_1", "host", "boot", **fields, start=start) for start in ("first", "second"))
+    assert leases.acquire(first) is None
+    assert leases.acquire(second) is None
+    assert (leases.beat(first), leases.beat(second)) == (False, True)
+    assert leases.acquire(first, again=True).id == "inst_1"
+    leases.release(first)
+    assert leases.beat(second)
+    leases.release(second)
+    assert leases.acquire(first, again=True) is None
+    assert leases.beat(first)
+
+
 def test_an_instance_that_changes_its_transport_takes_its_own_lease(leases):
     assert leases.acquire(sharing(1)) is None
     assert leases.acquire(sharing(1, queue=None)) is None

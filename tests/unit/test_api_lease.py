@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -130,7 +131,7 @@ def test_an_instance_that_lacks_a_shared_part_is_alone(tmp_path, missing):
         ({"queue": None}, {}, "this one does not share its workers"),
         ({}, {"queue": "theirs"}, "AMQP_QUEUE=theirs, this one by AMQP_QUEUE=jobs"),
         ({}, {"signing": ("two",)}, "SIGNING_KEY is another one"),
-        ({}, {"id": "inst_one"}, "STATE_DIR was copied"),
+        ({}, {"id": "inst_one"}, "the same STATE_DIR, or on a copy"),
     ],
 )
 def test_a_refusal_names_its_reason(one, other, reason):
@@ -155,3 +156,20 @@ def test_a_shared_lease_is_held_no_longer_than_others_believe(tmp_path):
     leases["shared"].beat()
     assert leases["shared"].held
     records.close()
+
+
+def test_an_earlier_start_on_the_same_state_accepts_nothing_any_more(leases, tmp_path):
+    earlier = this_instance(tmp_path / "api")
+    acquire(leases, earlier)
+    lease = Lease(leases, earlier)
+    leases.acquire(replace(earlier, start="later"))
+    lease.beat()
+    assert not lease.held
+    alive = Lease(leases, replace(earlier, start="later"), beat_s=0.02)
+    alive.start()
+    with pytest.raises(SecondInstance, match="the same STATE_DIR"):
+        acquire(leases, earlier, look_s=0.02)  # a process of it that is started again
+    alive.stop()
+    leases.release(replace(earlier, start="later"))
+    lease.beat()
+    assert lease.held
