@@ -35,7 +35,7 @@ TAKEN_OVER_S = 60
 def machines(service, shared_broker, postgres):
     made = Machines(shared_broker, postgres, "jobs_of_two")
     try:
-        made.api()
+        made.api(API_PROCESSES="2")
         made.api()
         for uid_base in UIDS:
             made.worker(service.state / "images", uid_base)
