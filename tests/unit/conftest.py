@@ -1,9 +1,20 @@
 """What several unit tests start from."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_environment():
+    """Undo what a test changes in the environment: programs take settings into it, and the next test reads them."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture
