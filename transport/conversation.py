@@ -14,11 +14,12 @@ from transport.window import ReceiveWindow, SendWindow
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from transport.link import FdLoop
+    from transport.loop import FdLoop
 
 log = logging.getLogger(__name__)
 
-READ_BYTES = 128 * 1024
+#: Most that is sent is short; a longer read begins with one whose memory the allocator has at hand.
+FIRST_READ_BYTES, READ_BYTES = 16 * 1024, 128 * 1024
 
 
 class ConversationEnd:
@@ -53,8 +54,9 @@ class ConversationEnd:
         self._events = 0
 
     def begin(self) -> None:
-        """Pass on what is written to the local socket, from now on."""
+        """Pass on what is written to the local socket, from now on, and what was written already."""
         self._watch()
+        self._on_event(self._fd, self._loop.READ)
 
     # -- from the other side -----------------------------------------------------------------------
 
@@ -106,7 +108,7 @@ class ConversationEnd:
         is_last = False
         while room > len(data) and not is_last:
             try:
-                piece = self._sock.recv(min(room - len(data), READ_BYTES))
+                piece = self._sock.recv(min(room - len(data), READ_BYTES if data else FIRST_READ_BYTES))
             except BlockingIOError:
                 break
             except OSError:  # closed with bytes of ours unread

@@ -103,8 +103,8 @@ class Endpoint:
 
     # -- frames ------------------------------------------------------------------------------------
 
-    def transmit(self, conversation: ConversationEnd, frame: WireFrame) -> None:
-        """Publish a frame of a conversation."""
+    def transmit(self, conversation: ConversationEnd, frame: WireFrame, *, in_order: bool = False) -> None:
+        """Publish a frame of a conversation; with `in_order` behind the message that began it."""
         receiving = conversation.receiving
         receiving.credited = receiving.consumed
         full = WireFrame(
@@ -116,7 +116,7 @@ class Endpoint:
             is_last=frame.is_last,
             payload=frame.payload,
         )
-        self.link.publish("", conversation.route, encode(full))
+        self.link.publish("", conversation.route, encode(full), in_order=in_order)
 
     def reply(self, route: str, frame: WireFrame) -> None:
         """Publish a frame that belongs to no conversation of ours."""

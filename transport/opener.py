@@ -93,7 +93,8 @@ class OpeningEndpoint(Endpoint):
     def _transmit_opened(self, conversation: ConversationEnd, frame: WireFrame) -> None:
         assert isinstance(conversation, OpenedConversation)
         if conversation.is_opened:
-            self.transmit(conversation, frame)
+            # A later one may overtake those before it: the worker asks for what is missing.
+            self.transmit(conversation, frame, in_order=not conversation.is_answered)
             return
         if not frame.payload:  # closed before anything was asked
             return
