@@ -54,8 +54,11 @@ class ConversationEnd:
         self._events = 0
 
     def begin(self) -> None:
-        """Pass on what is written to the local socket, from now on, and what was written already."""
+        """Pass on what is written to the local socket, from now on."""
         self._watch()
+
+    def read(self) -> None:
+        """Pass on what was written to the local socket already, without another turn of the loop."""
         self._on_event(self._fd, self._loop.READ)
 
     # -- from the other side -----------------------------------------------------------------------

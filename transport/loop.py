@@ -1,7 +1,7 @@
 """The event loop of a link, and its connection: all that one turn of the loop publishes is sent by one system call.
 
-The library sends each frame of a message by itself, and only when it was told that the socket takes bytes. That is
-three system calls and one more turn of the loop for each message, of which a short run has three.
+The library sends each frame of a message by itself, and only when the event loop has found that the socket takes
+bytes. That is three system calls and one more turn of the loop for each message, of which a short run has three.
 """
 
 from __future__ import annotations

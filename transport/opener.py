@@ -86,6 +86,7 @@ class OpeningEndpoint(Endpoint):
             return
         self.conversations[conversation.name] = conversation
         conversation.begin()
+        conversation.read()  # the thread that has opened it has not waited for us
 
     def _on_closed(self, conversation: ConversationEnd) -> None:
         self.conversations.pop(conversation.name, None)
