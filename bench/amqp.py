@@ -23,6 +23,7 @@ from bench.clients import NDJSON
 from bench.clocks import MS, cpu_ns
 from bench.sampling import ALTERNATED_BLOCK, Samples, Step, alternated, paced, percentile, ratio, sustained
 from bench.service import Service
+from bench.sessions import rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,7 +86,7 @@ def measure(service: Service, calls: int, seconds: float) -> dict[str, Any]:
             "cpu": _cpu(sides),
             "traffic": _traffic(remote, rabbit),
             "workers": _workers(remote, rabbit, seconds / 2),
-            "crowd": crowd.measure(remote, rabbit, CROWD, seconds),
+            "crowd": crowd.measure(remote, rabbit, CROWD, seconds / 2),
         }
 
 
@@ -125,7 +126,7 @@ def _runs(sides: dict[str, Side], calls: int) -> dict[str, Any]:
 
     steps: dict[str, Step] = {"bare": lambda: bare.start(programs.BARE)}
     steps |= {name: step(side) for name, side in sides.items()}
-    found = alternated(steps, calls, GAP_S, lambda: time.sleep(REFILLED_S))
+    found = alternated(steps, calls, GAP_S, rest)
     socket, amqp, start = (found[name].ms(0.5) for name in ("socket", "amqp", "bare"))
     if socket is None or amqp is None:
         raise RuntimeError("no run has succeeded")
@@ -175,8 +176,8 @@ def _cpu(sides: dict[str, Side]) -> dict[str, Any]:
     clients = {name: side.service.client() for name, side in sides.items()}
     for client in clients.values():
         paced(Samples(), 3, CPU_GAP_S, lambda client=client: client.run(request))  # type: ignore[misc]
-    rest = {name: _used(side, lambda: time.sleep(2)) for name, side in sides.items()}
-    idle = {name: {part: ms / took for part, ms in used.items()} for name, (took, used) in rest.items()}
+    resting = {name: _used(side, lambda: time.sleep(2)) for name, side in sides.items()}
+    idle = {name: {part: ms / took for part, ms in used.items()} for name, (took, used) in resting.items()}
     blocks: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     errors = 0
     for _ in range(CPU_BLOCKS):
