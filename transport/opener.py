@@ -134,8 +134,10 @@ class OpeningEndpoint(Endpoint):
         """Pass a worker's announcement on, with how far its clock is ahead of ours."""
         del is_new
         clock_ms = peer.facts.get("clock_ms")
-        ahead = clock_ms - time.time() * 1000 if isinstance(clock_ms, int) else 0.0
-        peer.facts["clock_ahead_ms"] = ahead
+        if isinstance(clock_ms, int):
+            peer.ahead_ms.append(clock_ms - time.time() * 1000)
+        # One that the broker has held up seems to come from a clock that is behind: the job would be late at once.
+        peer.facts["clock_ahead_ms"] = max(peer.ahead_ms, default=0.0)
         self._on_worker(peer)
 
     def on_peer_gone(self, peer: Peer) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 
+import pika
 import pytest
 
 from config.amqp_url import parse_amqp_url
 from tests.support.workers import until
 from transport.acceptor import CHANGED_S, AcceptingEndpoint
 from transport.access import BrokerAccess
+from transport.frames import WireFrame, encode
 from transport.opener import OpeningEndpoint
 
 
@@ -137,6 +139,20 @@ def test_what_a_hanging_broker_does_not_take_is_sent_when_it_goes_on(broker, sta
             arrived += more
         assert arrived == piece[: 200 * 1000]
         sock.close()
+
+
+def test_an_announcement_that_the_broker_held_up_makes_no_job_late(shared_broker, start):
+    echo = start(shared_broker)
+    (worker,) = echo.workers.values()
+    held_up = {"clock_ms": round(time.time() * 1000) - 60_000}
+    connection = pika.BlockingConnection(pika.URLParameters(shared_broker.url))
+    hello = WireFrame("hello", reply_to=worker.queue, sender=worker.name, facts=held_up)
+    connection.channel().basic_publish("", echo.api.queue_name(), encode(hello))
+    connection.close()
+    until(lambda: any(facts["clock_ms"] == held_up["clock_ms"] for facts in echo.heard))
+    with echo.open() as sock:
+        sock.sendall(b"?")
+        assert sock.recv(1) == b"?"
 
 
 def test_facts_that_change_all_the_time_are_announced_at_intervals(shared_broker, start):
