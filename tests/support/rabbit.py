@@ -91,6 +91,10 @@ class RabbitMQ:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(30)
 
+    def processes(self) -> list[int]:
+        """The server's own process and those that it has started."""
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and _session(name) == self._process.pid]
+
     def hang(self) -> None:
         """Connections stay, and nothing is answered."""
         os.killpg(self._process.pid, signal.SIGSTOP)
@@ -98,12 +102,8 @@ class RabbitMQ:
     def go_on(self) -> None:
         os.killpg(self._process.pid, signal.SIGCONT)
 
-    def processes(self) -> list[int]:
-        """The server's own process and those that it has started."""
-        return [int(name) for name in os.listdir("/proc") if name.isdigit() and _session(name) == self._process.pid]
-
     def control(self, *arguments: str) -> str:
-        """Have the server's own tool do something; what it prints."""
+        """Have the server's own tool do something, and return what it says."""
         argv = ["/usr/lib/rabbitmq/bin/rabbitmqctl", *arguments]
         if os.geteuid() == 0:
             argv = ["setpriv", f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--clear-groups", *argv]
