@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import (
+    amqp,
     cpu,
     dialects,
     dockerd,
@@ -96,6 +97,9 @@ BY_NAME = {
     "sessions": Subject(lambda service, effort, _: sessions.measure(service, effort.calls * 2), sessions.tables),
     "dialects": Subject(lambda service, effort, _: dialects.measure(service, effort.calls * 2), dialects.tables),
     "tenants": Subject(lambda service, effort, _: tenants.measure(service, effort.calls), tenants.tables),
+    "amqp": Subject(
+        lambda service, effort, _: amqp.measure(service, effort.calls // 2, effort.seconds), amqp.tables
+    ),
 }
 
 

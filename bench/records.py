@@ -2,7 +2,8 @@
 
 Two tables: accepting and finishing a run (CPU, latency, throughput of many threads) on an empty database and on a
 full one; then every list and sweep on the full one, with the slowest of some calls. SQLite in a scratch directory,
-or any database that `--url` names and that is thrown away after. The service is not needed.
+or any database that `--url` names and that is thrown away after. If that is PostgreSQL, what a run costs it is
+shown too. The service is not needed.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, delete, func, insert, select
+from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, text
 
+from bench.clocks import MS, cpu_ns
 from records import Records, migrate, open_records
 from records.packing import pack
 from records.runs import IdempotencyKey, NewRun, RunEnd, RunFilter, StoredEvent
@@ -57,6 +59,8 @@ def main() -> None:
         migrate(url)
         records = open_records(url)
         cost(records, "empty", options.count)
+        if url.startswith("postgresql"):
+            carried(records, url, options.count)
         fill(url, options.runs)
         cost(records, f"{options.runs:,} runs", options.count)
         queries(records, options.runs)
@@ -101,6 +105,36 @@ def cost(records: Records, name: str, count: int) -> None:
             thread.join()
         rate = each * threads / (time.perf_counter() - start)
         print(f"{f'{name}, {threads} threads':<28} {rate:6.0f} runs/s", flush=True)
+
+
+def carried(records: Records, url: str, count: int) -> None:
+    """What PostgreSQL does for a run, by its own counters; its CPU only where it runs on this machine."""
+    statements = 0
+
+    def counted(*_: object) -> None:
+        nonlocal statements
+        statements += 1
+
+    engine = create_engine(parse_url(url), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        asked = "select pg_current_wal_insert_lsn() - '0/0', pg_database_size(current_database())"
+        backends = connection.execute(
+            text("select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
+        ).scalars()
+        pids = list(backends)
+        event.listen(Engine, "before_cursor_execute", counted)
+        before, cpu, began = connection.execute(text(asked)).one(), cpu_ns(pids), statements
+        several(records, count)
+        ran, used = statements - began, cpu_ns(pids) - cpu
+        after = connection.execute(text(asked)).one()
+        event.remove(Engine, "before_cursor_execute", counted)
+    engine.dispose()
+    wal, size = ((new - old) / count for old, new in zip(before, after, strict=True))
+    print(
+        f"a run at PostgreSQL: {ran / count:.1f} statements, {wal:.0f} bytes of log, {size:.0f} bytes of tables, "
+        f"{used / MS / count:.2f} ms CPU",
+        flush=True,
+    )
 
 
 def several(records: Records, count: int) -> None:

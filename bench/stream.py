@@ -43,7 +43,7 @@ def measure(service: Service, lines: int) -> list[dict[str, Any]]:
             service.settle()
             written, first = Samples(), Samples()
             with ThreadPoolExecutor(streams) as threads:
-                for one in [threads.submit(_stream, service, code, accept) for _ in range(streams)]:
+                for one in [threads.submit(streamed, service, code, accept) for _ in range(streams)]:
                     lags, opening, errors = one.result()
                     written.seconds += lags
                     written.errors += errors
@@ -52,7 +52,7 @@ def measure(service: Service, lines: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _stream(service: Service, code: str, accept: str) -> tuple[list[float], list[float], int]:
+def streamed(service: Service, code: str, accept: str) -> tuple[list[float], list[float], int]:
     """Of one streamed run: the seconds each line took, those to its first line from the request, errors."""
     client = service.client()
     lags: list[float] = []

@@ -26,6 +26,9 @@ QUEUE_EXPIRES_MS = 60_000
 #: Conversations that were begun or refused, which are not begun again.
 MOST_SEEN = 65_536
 MOST_CONVERSATIONS = 8192
+#: Facts that change all the time, as the free places do, are announced this often. Below `dispatch.amqp_workers`'s
+#: ANNOUNCED_S, with a tick in between.
+CHANGED_S = 0.3
 
 
 class AcceptingEndpoint(Endpoint):
@@ -44,6 +47,7 @@ class AcceptingEndpoint(Endpoint):
         self._serve = serve
         self._facts = facts
         self._announced: dict[str, Any] = {}
+        self._announced_at = 0.0
         #: Conversations by name: whether they were begun.
         self._seen: OrderedDict[str, bool] = OrderedDict()
 
@@ -57,13 +61,14 @@ class AcceptingEndpoint(Endpoint):
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that are announced to api processes, with our clock."""
-        self._announced = self._facts()
+        self._announced, self._announced_at = self._facts(), time.monotonic()
         return {**self._announced, "clock_ms": round(time.time() * 1000)}
 
     def on_tick(self) -> None:
-        """Announce at once that there are more or fewer free places."""
+        """Announce within CHANGED_S that there are more or fewer free places."""
         super().on_tick()
-        if self.link.is_up and self.peers and self._facts() != self._announced:
+        is_due = time.monotonic() - self._announced_at >= CHANGED_S
+        if is_due and self.link.is_up and self.peers and self._facts() != self._announced:
             self.announce()
 
     def on_peer(self, peer: Peer, *, is_new: bool) -> None:
@@ -90,6 +95,7 @@ class AcceptingEndpoint(Endpoint):
             self.reply(frame.reply_to, WireFrame("unknown", frame.conversation, facts={"seen": seen}))
 
     def _open(self, frame: WireFrame) -> None:
+        self.link.acknowledge()  # before it is acted on
         name = frame.conversation
         if not name or name in self._seen:
             return  # the broker has delivered it again

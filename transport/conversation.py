@@ -14,11 +14,12 @@ from transport.window import ReceiveWindow, SendWindow
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from transport.link import FdLoop
+    from transport.loop import FdLoop
 
 log = logging.getLogger(__name__)
 
-READ_BYTES = 128 * 1024
+#: Most that is sent is short; a longer read begins with one whose memory the allocator has at hand.
+FIRST_READ_BYTES, READ_BYTES = 16 * 1024, 128 * 1024
 
 
 class ConversationEnd:
@@ -55,6 +56,10 @@ class ConversationEnd:
     def begin(self) -> None:
         """Pass on what is written to the local socket, from now on."""
         self._watch()
+
+    def read(self) -> None:
+        """Pass on what was written to the local socket already, without another turn of the loop."""
+        self._on_event(self._fd, self._loop.READ)
 
     # -- from the other side -----------------------------------------------------------------------
 
@@ -106,7 +111,7 @@ class ConversationEnd:
         is_last = False
         while room > len(data) and not is_last:
             try:
-                piece = self._sock.recv(min(room - len(data), READ_BYTES))
+                piece = self._sock.recv(min(room - len(data), READ_BYTES if data else FIRST_READ_BYTES))
             except BlockingIOError:
                 break
             except OSError:  # closed with bytes of ours unread

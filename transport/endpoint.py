@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ GONE_S = 10.0
 #: After a longer time without an echo of ours, the silence of the others is counted from the next echo on.
 ECHO_GAP_S = 2 * BEAT_S + 1
 MOST_PEERS = 4096
+#: Announcements from which the clock of a process is known.
+CLOCKS = 8
 #: A conversation that is silent is asked about: whether the other side knows it.
 PROBE_S = 10.0
 BYE_S = 0.2
@@ -41,6 +44,8 @@ class Peer:
     queue: str
     heard_at: float
     facts: dict[str, Any] = field(default_factory=dict)
+    #: The milliseconds that its clock was ahead of ours in each of its last announcements.
+    ahead_ms: deque[float] = field(default_factory=lambda: deque(maxlen=CLOCKS))
 
 
 class Endpoint:
@@ -103,8 +108,8 @@ class Endpoint:
 
     # -- frames ------------------------------------------------------------------------------------
 
-    def transmit(self, conversation: ConversationEnd, frame: WireFrame) -> None:
-        """Publish a frame of a conversation."""
+    def transmit(self, conversation: ConversationEnd, frame: WireFrame, *, in_order: bool = False) -> None:
+        """Publish a frame of a conversation; with `in_order` behind the message that began it."""
         receiving = conversation.receiving
         receiving.credited = receiving.consumed
         full = WireFrame(
@@ -116,7 +121,7 @@ class Endpoint:
             is_last=frame.is_last,
             payload=frame.payload,
         )
-        self.link.publish("", conversation.route, encode(full))
+        self.link.publish("", conversation.route, encode(full), in_order=in_order)
 
     def reply(self, route: str, frame: WireFrame) -> None:
         """Publish a frame that belongs to no conversation of ours."""

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pika
 from pika import exceptions
-from pika.adapters.select_connection import IOLoop, SelectConnection
 
 from transport.access import explained
+from transport.loop import JoiningConnection, LinkLoop
 
 if TYPE_CHECKING:
     from transport.access import BrokerAccess
@@ -36,22 +36,8 @@ STOP_WITHIN_S = 2.0
 LOG_AGAIN_S = 60.0
 #: Messages that the broker sends ahead of our acknowledgements.
 PREFETCH = 1000
-
-
-class FdLoop(Protocol):
-    """The part of the event loop that watches descriptors."""
-
-    READ: int
-    WRITE: int
-
-    def add_handler(self, fd: int, handler: Callable[[int, int], None], events: int) -> None:
-        """Call `handler(fd, events)` when one of `events` happens, or a hang-up."""
-
-    def update_handler(self, fd: int, events: int) -> None:
-        """Watch for other events."""
-
-    def remove_handler(self, fd: int) -> None:
-        """Watch no more."""
+#: Deliveries are acknowledged together, when they are so many bytes: each counts for its size and a little more.
+ACKNOWLEDGE_BYTES, MESSAGE_COST_BYTES = 64 * 1024, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +54,6 @@ class QueueSpec:
     wants_confirms: bool
 
 
-class JoiningConnection(SelectConnection):  # type: ignore[misc]  # the library has no types
-    """Sends the three frames of a message by one system call instead of three."""
-
-    def _output_marshaled_frames(self, marshaled_frames: list[bytes]) -> None:
-        super()._output_marshaled_frames([b"".join(marshaled_frames)])
-
-
 class LinkUser(Protocol):
     """The owner of a link; every call comes from the link's thread."""
 
@@ -88,7 +67,7 @@ class LinkUser(Protocol):
         """Note that the connection is lost, and what was published last may be."""
 
     def on_message(self, body: bytes) -> None:
-        """Handle a message, which the broker does not keep any more."""
+        """Handle a message. It comes again behind a lost connection, unless `acknowledge` was called."""
 
     def on_returned(self, body: bytes) -> None:
         """Handle a message that was put into no queue."""
@@ -105,7 +84,7 @@ class BrokerLink:
 
     def __init__(self, access: BrokerAccess, user: LinkUser, name: str) -> None:
         """`name` is shown by the broker's tools."""
-        self.loop = IOLoop()
+        self.loop = LinkLoop()
         self.is_up = False
         #: True while the broker takes no messages because it lacks memory or disk space.
         self.is_blocked = False
@@ -116,11 +95,15 @@ class BrokerLink:
         self._pause_s = RETRY_S
         self._connection: Any = None
         self._channel: Any = None
+        #: The channel of messages for which no confirmation is wanted: each one would wake this process.
+        self._unconfirmed_channel: Any = None
         self._is_stopping = False
         self._logged = ("", 0.0)
         #: Mandatory messages by the number of their confirmation.
         self._unconfirmed: dict[int, bytes] = {}
         self._published = 0
+        #: The number of the last message of a durable queue, and the bytes of those that were not acknowledged.
+        self._delivered = self._unacknowledged = 0
         # It logs each failed step of a connection as an error of its own; `_log_reason` logs the reason once.
         logging.getLogger("pika").setLevel(logging.CRITICAL)
         self._tls = access.tls()
@@ -141,22 +124,32 @@ class BrokerLink:
         self.loop.add_callback_threadsafe(lambda: self._guarded(work))
 
     def publish(
-        self, exchange: str, key: str, body: bytes, *, persistent_ms: int | None = None, mandatory: bool = False
+        self,
+        exchange: str,
+        key: str,
+        body: bytes,
+        *,
+        persistent_ms: int | None = None,
+        mandatory: bool = False,
+        in_order: bool = False,
     ) -> bool:
         """Publish a message; False without a connection. With `persistent_ms` it is kept on disk for that time.
 
-        A `mandatory` message that the broker does not put into a queue comes back to `on_returned`.
+        A `mandatory` message that the broker does not put into a queue comes back to `on_returned`. It is
+        confirmed, and so is one that must not overtake it (`in_order`).
         """
         if not self.is_up:
             return False
+        channel = self._channel if mandatory or in_order else self._unconfirmed_channel
         properties = None
         if persistent_ms is not None:
             properties = pika.BasicProperties(delivery_mode=2, expiration=str(persistent_ms))
         try:
-            self._channel.basic_publish(exchange, key, body, properties, mandatory)
+            channel.basic_publish(exchange, key, body, properties, mandatory)
         except exceptions.AMQPError:  # closed a moment ago; `_on_closed` is about to be called
             return False
-        self._published += 1
+        if channel is self._channel:
+            self._published += 1
         if mandatory:
             self._unconfirmed[self._published] = body
         return True
@@ -183,6 +176,7 @@ class BrokerLink:
 
     def _tick(self) -> None:
         self.loop.call_later(TICK_S, self._tick)
+        self.acknowledge()
         self._guarded(self._user.on_tick)
 
     def _stop(self) -> None:
@@ -219,15 +213,26 @@ class BrokerLink:
             on_close_callback=lambda _connection, error: self._on_closed(error),
             custom_ioloop=self.loop,
         )
+        self.loop.at_end_of_turn = self._connection.flush
 
-    def _on_open(self, connection: Any) -> None:  # noqa: ANN401  # the library has no types
+    def _on_open(self, connection: JoiningConnection) -> None:
+        connection.read_at_once()
         connection.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
         connection.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
-        connection.channel(on_open_callback=self._on_channel)
+        connection.channel(on_open_callback=self._on_first_channel)
 
     def _set_blocked(self, is_blocked: bool) -> None:  # noqa: FBT001
         self.is_blocked = is_blocked
         log.warning("the broker %s messages", "takes no" if is_blocked else "takes again")
+
+    def _on_first_channel(self, channel: Any) -> None:  # noqa: ANN401  # the library has no types
+        """Open a second channel, for the messages that are to be confirmed."""
+        self._unconfirmed_channel = channel
+        if not self._user.queue().wants_confirms:
+            self._on_channel(channel)
+            return
+        channel.add_on_close_callback(self._on_channel_closed)
+        self._connection.channel(on_open_callback=self._on_channel)
 
     def _on_channel(self, channel: Any) -> None:  # noqa: ANN401  # the library has no types
         """Declare what is needed, one after the other: the library sends each when the one before is answered."""
@@ -236,6 +241,7 @@ class BrokerLink:
         channel.add_on_close_callback(self._on_channel_closed)
         channel.add_on_return_callback(lambda _channel, _method, _properties, body: self._returned(body))
         self._unconfirmed, self._published = {}, 0
+        self._delivered = self._unacknowledged = 0
         durable = spec.expires_ms is not None
         if spec.wants_confirms:
             channel.confirm_delivery(self._on_confirmed)
@@ -266,9 +272,19 @@ class BrokerLink:
         host, port = address.hosts[(self._attempts - 1) % len(address.hosts)]
         return f"{host}:{port}"
 
-    def _on_delivery(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:  # noqa: ANN401
-        channel.basic_ack(method.delivery_tag)  # before it is acted on: nothing is begun twice
+    def _on_delivery(self, _channel: Any, method: Any, _properties: Any, body: bytes) -> None:  # noqa: ANN401
+        self._delivered = method.delivery_tag
+        self._unacknowledged += len(body) + MESSAGE_COST_BYTES
         self._guarded(lambda: self._user.on_message(body))
+        if self._unacknowledged >= ACKNOWLEDGE_BYTES:
+            self.acknowledge()
+
+    def acknowledge(self) -> None:
+        """Have the broker forget what it has delivered so far. It does so at each tick by itself."""
+        if self._unacknowledged and self._channel is not None:
+            self._unacknowledged = 0
+            with suppress(exceptions.AMQPError):  # closed a moment ago: it is delivered again
+                self._channel.basic_ack(self._delivered, multiple=True)
 
     def _on_passing(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:  # noqa: ANN401
         self._guarded(lambda: self._user.on_message(body))
@@ -294,7 +310,7 @@ class BrokerLink:
 
     def _on_closed(self, error: BaseException) -> None:
         was_up, self.is_up = self.is_up, False
-        self._channel = None
+        self._channel = self._unconfirmed_channel = None
         if self._is_stopping:
             self.loop.stop()
             return

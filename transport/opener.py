@@ -86,6 +86,7 @@ class OpeningEndpoint(Endpoint):
             return
         self.conversations[conversation.name] = conversation
         conversation.begin()
+        conversation.read()  # the thread that has opened it has not waited for us
 
     def _on_closed(self, conversation: ConversationEnd) -> None:
         self.conversations.pop(conversation.name, None)
@@ -93,7 +94,8 @@ class OpeningEndpoint(Endpoint):
     def _transmit_opened(self, conversation: ConversationEnd, frame: WireFrame) -> None:
         assert isinstance(conversation, OpenedConversation)
         if conversation.is_opened:
-            self.transmit(conversation, frame)
+            # A later one may overtake those before it: the worker asks for what is missing.
+            self.transmit(conversation, frame, in_order=not conversation.is_answered)
             return
         if not frame.payload:  # closed before anything was asked
             return
@@ -132,8 +134,10 @@ class OpeningEndpoint(Endpoint):
         """Pass a worker's announcement on, with how far its clock is ahead of ours."""
         del is_new
         clock_ms = peer.facts.get("clock_ms")
-        ahead = clock_ms - time.time() * 1000 if isinstance(clock_ms, int) else 0.0
-        peer.facts["clock_ahead_ms"] = ahead
+        if isinstance(clock_ms, int):
+            peer.ahead_ms.append(clock_ms - time.time() * 1000)
+        # One that the broker has held up seems to come from a clock that is behind: the job would be late at once.
+        peer.facts["clock_ahead_ms"] = max(peer.ahead_ms, default=0.0)
         self._on_worker(peer)
 
     def on_peer_gone(self, peer: Peer) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from config.pieces import PIECE_BYTES
 from worker.handlers import Connection, RequestHandlers
+from worker.ready_threads import ReadyThreads
 from worker.runs import RunTable
 from worker.service import Service
 from worker.unix_channel import UnixChannel
@@ -49,6 +51,7 @@ class Server:
         self._socket = self._listen(path, api_uid)
         self._change = threading.Condition()
         self._connections: set[socket.socket] = set()
+        self._threads = ReadyThreads()
 
     @staticmethod
     def _listen(path: Path, api_uid: int) -> socket.socket:
@@ -80,10 +83,9 @@ class Server:
 
     def _start(self, connection: socket.socket, uid: int) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEVAL)
-        thread = threading.Thread(target=self._connection, args=(connection, uid), daemon=True)
         with self._change:
             self._connections.add(connection)
-        thread.start()
+        self._threads.start(functools.partial(self._connection, connection, uid))
 
     def stop(self, drain_s: float) -> None:
         """Take no more runs, let those that there are finish for `drain_s`, then end them.

@@ -91,6 +91,10 @@ class RabbitMQ:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(30)
 
+    def processes(self) -> list[int]:
+        """The server's own process and those that it has started."""
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and _session(name) == self._process.pid]
+
     def hang(self) -> None:
         """Connections stay, and nothing is answered."""
         os.killpg(self._process.pid, signal.SIGSTOP)
@@ -98,13 +102,14 @@ class RabbitMQ:
     def go_on(self) -> None:
         os.killpg(self._process.pid, signal.SIGCONT)
 
-    def control(self, *arguments: str) -> None:
-        """Have the server's own tool do something."""
+    def control(self, *arguments: str) -> str:
+        """Have the server's own tool do something, and return what it says."""
         argv = ["/usr/lib/rabbitmq/bin/rabbitmqctl", *arguments]
         if os.geteuid() == 0:
             argv = ["setpriv", f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--clear-groups", *argv]
         done = subprocess.run(argv, env=self._environment, cwd="/", capture_output=True, check=False, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.decode()
 
     def remove(self) -> None:
         """Stop it and leave nothing."""
@@ -143,6 +148,13 @@ class RabbitMQ:
                 return len(sock.recv(16)) > 0
         except OSError:
             return False
+
+
+def _session(pid: str) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3])
+    except OSError:  # it has ended
+        return 0
 
 
 def _install() -> None:

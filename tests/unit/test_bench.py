@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from bench import report
+from bench import amqp_tables, report
 from bench.__main__ import SUBJECTS
 from bench.report import Table, fill, filled
 from bench.sampling import Samples, paced, percentile, ratio, sustained
@@ -89,3 +89,37 @@ def test_a_subject_that_does_not_exist_is_refused_before_anything_is_started():
     done = subprocess.run([sys.executable, "-m", "bench", "weather"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "weather" in done.stderr
+
+
+TIMES = {"samples": 1, "p50_ms": 2.0, "p90_ms": 3.0, "errors": 0}
+OVER_THE_BROKER = {
+    "runs": {
+        "bare": TIMES, "socket": TIMES, "amqp": TIMES,
+        "hop": 0.7, "hop_quartiles_ms": [1, 2], "bound": 0.6, "within": False,
+    },
+    "events": {"socket": TIMES, "amqp": TIMES, "bound_ms": 5.0, "within": True},
+    "cpu": {
+        "socket": {"api": 1.0, "worker": 1.0}, "amqp": {"api": 1.0, "worker": 1.0, "broker": 0.5},
+        "idle_ms_per_s": {
+            "socket": {"api": 1.0, "worker": 1.0}, "amqp": {"api": 1.0, "worker": 1.0, "broker": 0.25},
+        },
+        "ratio": 1.4, "quartiles": [1.3, 1.5], "bound": 1.3, "within": False,
+    },
+    "traffic": dict.fromkeys(("published", "delivered", "confirmed", "acknowledged", "bytes_in", "bytes_out"), 3),
+    "workers": {"one": [10, 11], "two": [20, 21], "ratio": 1.95, "errors": 0, "bound": 1.8, "within": True},
+    "crowd": {
+        "workers": 100, "published": 50, "delivered": 60, "broker_cpu_ms": 20, "api_cpu_ms": 6,
+        "memory_kb": 18000, "resident_kb": 20000,
+    },
+}  # fmt: skip
+
+
+def test_what_a_broker_costs_is_shown_with_its_bounds():
+    shown = {table.title: table for table in amqp_tables.tables(OVER_THE_BROKER)}
+    assert [row[-1] for row in shown["Bounds"].rows] == ["no", "yes", "no", "yes"]
+    assert shown["CPU, ms"].rows == [
+        ("Unix socket", 1.0, 1.0, "–", 1.0, 1.0, "–"),
+        ("AMQP", 1.0, 1.0, 0.5, 1.0, 1.0, 0.25),
+    ]
+    for table in shown.values():
+        assert all(len(row) == len(table.head) for row in table.rows), table.title
