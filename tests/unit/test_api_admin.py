@@ -321,7 +321,14 @@ def until(condition):
 def test_plans_are_in_force_without_a_restart_and_an_invalid_file_changes_nothing(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(plan_reload.PlanReloader.__init__, "__kwdefaults__", {"look_s": 0.02})
     path = tmp_path / "plans.toml"
-    path.write_text(PLANS.format(burst=5, runs=1))
+
+    def put(text):
+        """As careful editors do: nobody reads half of it."""
+        other = tmp_path / "new"
+        other.write_text(text)
+        other.replace(path)
+
+    put(PLANS.format(burst=5, runs=1))
     api = Api(admin_token=ADMIN_TOKEN, plans_file=path, self_service_keys=True)
     try:
         shown = lambda: api.client.get("/v1/admin/plans", headers=ADMIN).json  # noqa: E731
@@ -330,27 +337,25 @@ def test_plans_are_in_force_without_a_restart_and_an_invalid_file_changes_nothin
         assert api.client.get("/v1/keys/me", headers=mine).json["runs_left"] == 1
         assert (shown()["error"], shown()["plans"]["free"]["burst"]) == (None, 5)
 
-        path.write_text(PLANS.format(burst=7, runs=9))
+        put(PLANS.format(burst=7, runs=9))
         until(lambda: shown()["plans"]["free"]["burst"] == 7)
         me = api.client.get("/v1/keys/me", headers=mine)
         assert (me.json["runs_left"], me.headers["x-ratelimit-limit-requests"]) == (9, "70")
 
         for broken in ("[free]\nburst = 1\n", "not toml [", "[pro]\nrate_per_minute = 1\nburst = 1\n"):
-            other = tmp_path / "new"
-            other.write_text(broken)
-            other.replace(path)  # as careful editors do
+            put(broken)
             until(lambda: shown()["error"] is not None)
             assert shown()["error"].startswith("PLANS_FILE: ")
             assert shown()["plans"]["free"]["burst"] == 7
             assert api.client.get("/v1/keys/me", headers=mine).json["runs_left"] == 9
-            path.write_text(PLANS.format(burst=7, runs=9))
+            put(PLANS.format(burst=7, runs=9))
             until(lambda: shown()["error"] is None)
         os.unlink(path)
         until(lambda: shown()["error"] is not None)
         assert "the previous plans stay valid" in caplog.text
         counted = api.client.get("/metrics").text
         assert 'runyard_plan_reloads_total{result="failed"} 4.0' in counted
-        path.write_text(PLANS.format(burst=8, runs=9) + "[pro]\nrate_per_minute = 6\nburst = 1\nrecords_mb = 5\n")
+        put(PLANS.format(burst=8, runs=9) + "[pro]\nrate_per_minute = 6\nburst = 1\nrecords_mb = 5\n")
         until(lambda: "pro" in shown()["plans"])
         assert shown()["plans"]["pro"]["records_bytes"] == 5 * 2**20
         assert api.client.post("/v1/admin/keys", json={"plan": "pro"}, headers=ADMIN).status_code == 201
