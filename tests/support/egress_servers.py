@@ -16,6 +16,20 @@ import time
 from pathlib import Path
 
 
+def _both_sockets(port: int) -> tuple[socket.socket, socket.socket]:
+    """Open a UDP and a TCP socket of one port; 0 is any that both can have."""
+    for _ in range(50):
+        datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        datagrams.bind(("127.0.0.1", port))
+        try:
+            return datagrams, socket.create_server(datagrams.getsockname())
+        except OSError:  # a connection of another program has it
+            datagrams.close()
+            if port:
+                raise
+    raise OSError("no port is free for UDP and TCP")
+
+
 class DnsServer:
     """Answers for the names it was given, by UDP and TCP; others do not exist.
 
@@ -27,10 +41,8 @@ class DnsServer:
         self.silent: set[str] = set()
         self.truncated: set[str] = set()
         self.asked: list[str] = []
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", port))
+        self._socket, self._listener = _both_sockets(port)
         self.address = self._socket.getsockname()
-        self._listener = socket.create_server(self.address)
         threading.Thread(target=self._serve, daemon=True).start()
         threading.Thread(target=self._serve_tcp, daemon=True).start()
 
