@@ -98,13 +98,14 @@ class RabbitMQ:
     def go_on(self) -> None:
         os.killpg(self._process.pid, signal.SIGCONT)
 
-    def control(self, *arguments: str) -> None:
-        """Have the server's own tool do something."""
+    def control(self, *arguments: str) -> str:
+        """Have the server's own tool do something, and return what it says."""
         argv = ["/usr/lib/rabbitmq/bin/rabbitmqctl", *arguments]
         if os.geteuid() == 0:
             argv = ["setpriv", f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--clear-groups", *argv]
         done = subprocess.run(argv, env=self._environment, cwd="/", capture_output=True, check=False, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.decode()
 
     def remove(self) -> None:
         """Stop it and leave nothing."""
