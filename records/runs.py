@@ -284,6 +284,10 @@ class RunStore(Protocol):
         """Forget an ended run, its request, events and artifacts. Its Idempotency-Key stays used: never twice."""
         ...
 
+    def is_live(self, run_id: str) -> bool:
+        """Return whether a run, of any owner and instance, has no recorded end yet."""
+        ...
+
     def unfinished(self) -> Iterator[Run]:
         """Iterate over the live runs of all owners, the oldest first, for recovery at start.
 

@@ -2,7 +2,8 @@
 
 One thread receives the worker's messages about such runs, records them, and acknowledges every result once it is
 recorded. A run that the worker should have and has not is over: it ends `error`. So do, at the start of this
-process, the runs that an earlier one accepted and the worker does not know.
+process, the runs that an earlier one accepted and the worker does not know. A run that a worker has although it is
+over is ended there (`api.runs.given_up`).
 
 With several processes (`siblings`) each of them receives every result. One that another expects is
 left to that one; and what looks like an earlier process's run may be about to be dispatched by a sibling, so it is
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from api.errors import ErrorObject, error_type
 from api.runs.document import INTERRUPTED as INTERRUPTED_CODE
 from api.runs.document import ResultError, RunRecord
+from api.runs.given_up import end_given_up
 from config.failpoints import failpoint
 from dispatch import ClientGone, FeedItem, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
@@ -205,12 +207,14 @@ class ResultReconciler:
             return
 
     def _handle(self, told: FeedItem, connected_at: float) -> None:
-        if told.kind == "runs":
+        if told.kind in ("runs", "found"):
             live = told.data.get("live")
             known = live if isinstance(live, dict) else {}
-            self._fail_missing(known, connected_at if told.asked_at is None else told.asked_at)
+            if told.kind == "runs":
+                self._fail_missing(known, connected_at if told.asked_at is None else told.asked_at)
             for info in known.values():
                 self._note_status(info)
+            end_given_up(self._dispatcher, known, expected=self._expected, is_live=self._is_live)
         elif told.kind == "status":
             self._note_status(told.data)
         else:
@@ -235,6 +239,9 @@ class ResultReconciler:
         elif self._siblings and self._retry_until_stored(lambda: self._is_open(run_id)):
             return
         self._dispatcher.acknowledge(run_id)
+
+    def _is_live(self, run_id: str) -> bool:
+        return self._retry_until_stored(lambda: self._store.is_live(run_id))
 
     def _is_open(self, run_id: str) -> bool:
         """Return whether the run has no recorded end yet: a sibling process may be about to record it."""

@@ -88,6 +88,7 @@ _REQUEST = (
     .select_from(table.outerjoin(requests, table.c.seq == requests.c.run_seq))
     .where(*_THIS)
 )
+_IS_LIVE = select(table.c.seq).where(table.c.id == bindparam("run_id"), _LIVE)
 _STATE = select(table.c.seq, table.c.ended_at_ms).where(*_THIS)
 
 
@@ -362,6 +363,11 @@ class SqlRuns:
             return "deleted" if self.remove(connection, [run.seq]) else "unknown"
 
         return self._database.write(work)
+
+    def is_live(self, run_id: str) -> bool:
+        """See `RunStore.is_live`."""
+        found = self._database.read(lambda connection: connection.execute(_IS_LIVE, {"run_id": run_id}).first())
+        return found is not None
 
     def unfinished(self) -> Iterator[Run]:
         """See `RunStore.unfinished`."""
