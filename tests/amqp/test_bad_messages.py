@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pika
 import pytest
@@ -11,9 +12,7 @@ from dispatch import worker_client
 from protocol.codec import encode_job
 from protocol.job import Job
 from tests.support.apiprocess import Api
-from tests.support.own_service import new_state
-from tests.support.workers import Worker, until
-from transport.endpoint import Peer
+from tests.support.workers import until
 from transport.frames import WireFrame, encode
 
 WRONG = "n33dle"
@@ -28,10 +27,9 @@ def ready(dispatcher):
 
 
 def asked(dispatcher, line):
-    """Send a worker what is no request of an api; everything that it answers until it hangs up or has answered."""
+    """Send the worker a line of an api's, and return its answer."""
     (worker,) = dispatcher.directory.known()
-    sock, _ = dispatcher._endpoint.open(Peer(worker.name, worker.queue, 0.0), is_durable=True)
-    with sock:
+    with worker.connect() as sock:
         sock.settimeout(10)
         sock.sendall(line)
         return sock.makefile("rb").readline()
@@ -63,14 +61,14 @@ def test_what_is_no_job_is_refused_and_runs_nothing(shared_broker, start_worker,
     ready(dispatcher)
     for line, status in NO_JOBS.items():
         assert json.loads(asked(dispatcher, line))["refused"]["status"] == status, line
-    (known,) = dispatcher.directory.known()
+    (peer,) = dispatcher._endpoint.peers.values()
     connection = pika.BlockingConnection(pika.URLParameters(shared_broker.url))
     channel = connection.channel()
     opening = encode(
         WireFrame("open", "a" * 32, reply_to="jobs.none", sender="api_none", payload=b"half a request")
     )
     for body in (b"", b"no line", b"{}\n", b"x" * 2_000_000, opening):
-        channel.basic_publish("", known.queue, body)
+        channel.basic_publish("", peer.queue, body)
     connection.close()
     assert dispatcher.run(job("echo ok"))["stdout"] == "ok\n"
     said = worker.log.read_text()
@@ -96,17 +94,13 @@ def test_a_job_with_fields_of_a_newer_version_is_sent_back_and_reported(
 
 @pytest.mark.slow
 def test_a_wrong_password_is_reported_by_api_and_worker_and_shown_by_neither(
-    service, shared_broker, queue, request
+    shared_broker, start_worker, queue, request
 ):
     url = shared_broker.url.replace("of-the-tests", WRONG)
     api = Api({"AMQP_URL": url, "AMQP_QUEUE": queue})
     request.addfinalizer(api.end)
-    state = new_state()
-    settings = {"LANGUAGES": "bash", "WARM_POOL": "bash=1", "UID_BASE": str(0x7D00_0000), "AMQP_URL": url}
-    worker = Worker(state, service.state / "images", **settings)
-    request.addfinalizer(worker.end)
+    worker = start_worker(SimpleNamespace(url=url))
     api.wait()
-    worker.wait_until_filled(60)
     reply = api.service.post("/v1/runs", json={"language": "bash", "code": "true"})
     assert (reply.status, reply.body["error"]["code"]) == (503, "worker_unavailable")
     assert api.service.get("/v1/health", token=None).body["status"] == "degraded"
