@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import threading
@@ -11,6 +12,7 @@ from contextlib import suppress
 
 import pytest
 
+from tests.support.apiprocess import Api
 from tests.support.cluster import Cluster
 from tests.support.marks import marked
 from tests.support.own_service import UNREACHABLE
@@ -70,8 +72,9 @@ def parts_of(cluster: Cluster, chance: random.Random) -> list[Part]:
     parts = [
         Part("broker", cluster.broker.kill, cluster.broker.start),
         Part("database", cluster.postgres.kill, cluster.postgres.start),
-        Part("api", cluster.kill_api, lambda: start_api(cluster)),
     ]
+    for number, api in enumerate(cluster.apis):
+        parts.append(Part(f"api {number}", lambda api=api: cluster.kill_api(api), lambda api=api: start_api(api)))
     for number, member in enumerate(cluster.members):
         parts.append(Part(f"worker {number}", member.kill, lambda member=member: start_worker(member)))
         parts.append(
@@ -80,18 +83,18 @@ def parts_of(cluster: Cluster, chance: random.Random) -> list[Part]:
     return parts
 
 
-def start_api(cluster: Cluster) -> None:
-    """Start the api until it stays: without its database it ends again."""
-    cluster.api.again()
+def start_api(api: Api) -> None:
+    """Start an api until it stays: without its database it ends again."""
+    api.again()
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
-        if cluster.api.process.poll() is not None:
-            cluster.api.again()
+        if api.process.poll() is not None:
+            api.again()
         with suppress(*UNREACHABLE):
-            if cluster.service.get("/healthz", token=None, timeout=5).status == 200:
+            if api.service.get("/healthz", token=None, timeout=5).status == 200:
                 return
         time.sleep(0.1)
-    raise AssertionError(cluster.api.said()[-3000:])
+    raise AssertionError(api.said()[-3000:])
 
 
 def start_worker(member) -> None:
@@ -110,8 +113,8 @@ def test_kills_of_every_kind_of_process_under_load(broker, own_postgres, start_c
     parts = parts_of(cluster, chance)
     stop = threading.Event()
     clients = [
-        SteadyClient(cluster.service, number, stop, body=body, keyless=0.3, most=MOST_EACH)
-        for number in range(CLIENTS)
+        SteadyClient(api.service, number, stop, body=body, keyless=0.3, most=MOST_EACH)
+        for number, api in zip(range(CLIENTS), itertools.cycle(cluster.apis), strict=False)
     ]
     ends = time.monotonic() + CHAOS_S
     while time.monotonic() < ends:
@@ -130,7 +133,6 @@ def test_kills_of_every_kind_of_process_under_load(broker, own_postgres, start_c
         client.end()
     accepted = accepted_by(clients)
     runs = {run["id"]: run for run in cluster.settle()}
-    print({part.name: part.kills for part in parts}, len(accepted), len(runs))
     assert sum(part.kills for part in parts) > CHAOS_S / 6
     assert len(accepted) > CLIENTS
     assert set(accepted.values()) <= set(runs)
@@ -141,5 +143,5 @@ def test_kills_of_every_kind_of_process_under_load(broker, own_postgres, start_c
     cluster.run("calm")
     cluster.check()
     until(lambda: all(consumers for _, consumers in cluster.queues().values()), 90)
-    assert len(cluster.queues()) == 3
+    assert len(cluster.queues()) == len(cluster.apis) + len(cluster.members)
     assert {messages for messages, _ in cluster.queues().values()} == {0}

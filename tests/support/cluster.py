@@ -1,4 +1,4 @@
-"""An api process and workers with a broker between them, each of which can be killed and started again."""
+"""Apis and workers with a broker between them, each of which can be killed and started again."""
 
 from __future__ import annotations
 
@@ -100,13 +100,20 @@ class Cluster:
         own = {"MAX_RUNS": "16", "QUEUE_MAX": "100", "EVENT_READERS": "16", "API_KEYS": f"{TOKEN}:dev:1000:1000"}
         if postgres is not None:
             own["DATABASE_URL"] = postgres.new_database()
-        self.api = Api({**own, **self._both, **settings})
+        self._of_apis = {**own, **self._both, **settings}
+        self.api = Api(self._of_apis)
+        self.apis = [self.api]
         self.members: list[Member] = []
 
     @property
     def service(self) -> Service:
-        """Return the api as its clients see it."""
+        """Return the first api as its clients see it."""
         return self.api.service
+
+    def add_api(self) -> Api:
+        """Start one more api, which shares what the first one has."""
+        self.apis.append(Api({**self._of_apis, "STORAGE_DIR": str(self.api.state / "storage")}))
+        return self.apis[-1]
 
     def add(self, *, broker_url: str = "", **settings: str) -> Member:
         """Start one more worker. With `broker_url` that is how it reaches the broker."""
@@ -128,15 +135,17 @@ class Cluster:
         """Wait until the api is ready, and these workers, or all."""
         for member in members or self.members:
             member.worker.wait_until_filled(60)
-        self.api.wait()
-        until(lambda: is_ready(self.service), SETTLED_S)
+        for api in self.apis:
+            api.wait()
+            until(lambda api=api: is_ready(api.service), SETTLED_S)
 
-    def kill_api(self) -> None:
-        """Kill every process of the api at once."""
-        for pid in (self.api.process.pid, *self.api.workers()):
+    def kill_api(self, api: Api | None = None) -> None:
+        """Kill every process of an api at once, of the first one by default."""
+        api = api or self.api
+        for pid in (api.process.pid, *api.workers()):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.api.process.wait(20)
+        api.process.wait(20)
 
     def run(self, name: str) -> dict[str, Any]:
         """Run a program that leaves a mark and prints it; the run."""
@@ -179,7 +188,8 @@ class Cluster:
                 member.end()
         finally:
             self.marks.close()
-            self.api.end()
+            for api in reversed(self.apis):  # the first one has the storage of all
+                api.end()
 
 
 def check_events(service: Service, run: dict[str, Any]) -> None:
