@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatch.sessions import UnixSessions
+from storage.layout import make_areas
 from tests.support import marks
 from tests.support.apiprocess import Api
 from tests.support.marks import Marks
@@ -88,7 +89,7 @@ class Member:
 
 
 class Cluster:
-    """Every part; the workers share the storage of the api."""
+    """Every part; all share one storage."""
 
     def __init__(
         self, images: Path, broker: RabbitMQ, queue: str, *, postgres: Postgres | None = None, **settings: str
@@ -100,6 +101,9 @@ class Cluster:
         own = {"MAX_RUNS": "16", "QUEUE_MAX": "100", "EVENT_READERS": "16", "API_KEYS": f"{TOKEN}:dev:1000:1000"}
         if postgres is not None:
             own["DATABASE_URL"] = postgres.new_database()
+        self._storage = new_state()
+        make_areas(self._storage, os.getuid())
+        self._both["STORAGE_DIR"] = str(self._storage)
         self._of_apis = {**own, **self._both, **settings}
         self.api = Api(self._of_apis)
         self.apis = [self.api]
@@ -111,8 +115,8 @@ class Cluster:
         return self.api.service
 
     def add_api(self) -> Api:
-        """Start one more api, which shares what the first one has."""
-        self.apis.append(Api({**self._of_apis, "STORAGE_DIR": str(self.api.state / "storage")}))
+        """Start one more api, which shares all with the first one but its state directory."""
+        self.apis.append(Api(self._of_apis))
         return self.apis[-1]
 
     def add(self, *, broker_url: str = "", **settings: str) -> Member:
@@ -123,7 +127,6 @@ class Cluster:
             "WARM_POOL": "bash=1",
             "MAX_RUNS": "4",
             "DRAIN_S": "2",
-            "STORAGE_DIR": str(self.api.state / "storage"),
             "UID_BASE": str(UIDS + UIDS_EACH * len(self.members)),
             **({"AMQP_URL": broker_url} if broker_url else {}),
             **settings,
@@ -188,8 +191,9 @@ class Cluster:
                 member.end()
         finally:
             self.marks.close()
-            for api in reversed(self.apis):  # the first one has the storage of all
+            for api in self.apis:
                 api.end()
+            shutil.rmtree(self._storage)
 
 
 def check_events(service: Service, run: dict[str, Any]) -> None:
