@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import random
@@ -68,7 +69,7 @@ class Part:
         assert self._failed == []
 
 
-def parts_of(cluster: Cluster, chance: random.Random) -> list[Part]:
+def parts_of(cluster: Cluster) -> list[Part]:
     parts = [
         Part("broker", cluster.broker.kill, cluster.broker.start),
         Part("database", cluster.postgres.kill, cluster.postgres.start),
@@ -77,9 +78,9 @@ def parts_of(cluster: Cluster, chance: random.Random) -> list[Part]:
         parts.append(Part(f"api {number}", lambda api=api: cluster.kill_api(api), lambda api=api: start_api(api)))
     for number, member in enumerate(cluster.members):
         parts.append(Part(f"worker {number}", member.kill, lambda member=member: start_worker(member)))
-        parts.append(
-            Part(f"runtime {number}", lambda member=member: member.kill_runtime(chance.choice), lambda: None)
-        )
+        chance = random.Random(number)
+        kill_one = functools.partial(member.kill_runtime, chance.choice)
+        parts.append(Part(f"runtime {number}", kill_one, lambda: None))
     return parts
 
 
@@ -110,7 +111,7 @@ def test_kills_of_every_kind_of_process_under_load(broker, own_postgres, start_c
         cluster.add(MAX_RUNS="8", QUEUE_MAX="100")
     cluster.wait()
     chance = random.Random(33)
-    parts = parts_of(cluster, chance)
+    parts = parts_of(cluster)
     stop = threading.Event()
     clients = [
         SteadyClient(api.service, number, stop, body=body, keyless=0.3, most=MOST_EACH)
