@@ -64,7 +64,7 @@ class CellRun(SessionRun):
         self._look_for_company()
         try:
             self._deadline = time.monotonic() + self._plan.limits.timeout_ms / 1000 + START_S
-            kernel = self._context.running(self._take_output, self._between)
+            kernel = self._context.running(self._take_output, self._between, self._is_wanted)
             self._deadline = time.monotonic() + self._plan.limits.timeout_ms / 1000
             env = self._context.later_env() | dict(self._plan.env)
             done = kernel.ask(
@@ -116,6 +116,10 @@ class CellRun(SessionRun):
         elif is_late:
             self._lose(self._session, "a kernel that was killed does not end")
             raise ChannelEnded
+
+    def _is_wanted(self) -> bool:
+        """Return whether nothing has ended the cell yet."""
+        return not (self._timed_out or self._is_stopped)
 
     def _look_for_company(self) -> None:
         others = (one for one in self._session.contexts.all() if one is not self._context)

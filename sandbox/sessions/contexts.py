@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from config.clock import now
@@ -13,7 +13,7 @@ from config.ids import new_id
 from protocol.kernel import MAX_CONTEXTS
 from protocol.network import proxy_environment
 from sandbox.languages import KERNEL_FLAVOUR
-from sandbox.sessions.kernel import Kernel, KernelEnded, wait_readable
+from sandbox.sessions.kernel import READY_TIMEOUT_S, Kernel, KernelEnded, wait_readable
 from sandbox.sessions.order import RunOrder
 
 if TYPE_CHECKING:
@@ -83,17 +83,20 @@ class KernelContext:
         self,
         on_output: Callable[[str, bytes], None] = lambda _name, _data: None,
         between: Callable[[SessionChannel], bool] | None = None,
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> Kernel:
         """Return its kernel, started if there is none; `on_output` gets what one writes that cannot start.
 
-        `between` is called while it starts: see `Kernel.ask`.
-        Raises KernelEnded, TooManyChannels, ChannelEnded.
+        `between` is called while it starts: see `Kernel.ask`. It bounds the time; without it READY_TIMEOUT_S does.
+        If the kernel ends when it `is_wanted` no more, no other is started. Raises KernelEnded, TooManyChannels,
+        ChannelEnded.
         """
         if self.must_restart or (self.kernel is not None and self.kernel.is_over):
             self.must_restart = False
             self.stop()
         if self.kernel is None:
-            self.kernel = self._started(on_output, between or _look)
+            ready = partial(_ready, between=between or _look, within_s=None if between else READY_TIMEOUT_S)
+            self.kernel = self._started(on_output, ready, is_wanted)
         return self.kernel
 
     def later_env(self) -> dict[str, str]:
@@ -115,17 +118,23 @@ class KernelContext:
         return True
 
     def _started(
-        self, on_output: Callable[[str, bytes], None], between: Callable[[SessionChannel], bool]
+        self,
+        on_output: Callable[[str, bytes], None],
+        ready: Callable[[Kernel, Callable[[str, bytes], None]], Kernel],
+        is_wanted: Callable[[], bool],
     ) -> Kernel:
         ahead, self.ahead = self.ahead, None
         if ahead is not None:
             self.session.stream.claim_kernel()
-            with suppress(KernelEnded):
-                kernel = _ready(ahead, lambda _name, _data: None, between)
+            try:
+                kernel = ready(ahead, lambda _name, _data: None)
                 if not kernel.is_over:
                     return kernel
+            except KernelEnded:
+                if not is_wanted():
+                    raise
             ahead.close()  # a program of the session has killed it
-        return _ready(Kernel(self._open_kernel()), on_output, between)
+        return ready(Kernel(self._open_kernel()), on_output)
 
     def _may_fork(self) -> bool:
         """Return whether its kernel may be a fork of the sandbox's interpreter, that of the session's language."""
@@ -187,11 +196,14 @@ class KernelContext:
 
 
 def _ready(
-    kernel: Kernel, on_output: Callable[[str, bytes], None], between: Callable[[SessionChannel], bool]
+    kernel: Kernel,
+    on_output: Callable[[str, bytes], None],
+    between: Callable[[SessionChannel], bool],
+    within_s: float | None,
 ) -> Kernel:
     """Return a kernel that was started, once it is ready; one that will not be is closed."""
     try:
-        kernel.wait_until_ready(on_output, between)
+        kernel.wait_until_ready(on_output, between, within_s)
     except BaseException:
         kernel.close()
         raise

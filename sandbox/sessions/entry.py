@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sandbox.network.relay import NetworkRelay
     from sandbox.sessions.hub import SessionHub
 
-ENTER_TIMEOUT_S = 5.0
+#: The agent answers within a millisecond; no program runs in the sandbox yet, so a slow machine is waited for.
+ENTER_TIMEOUT_S = 15.0
 #: The nice value of an agent and its keepers: a group full of busy programs must leave them time to kill these.
 AGENT_PRIORITY = -20
 

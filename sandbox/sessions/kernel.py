@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sandbox.sessions.channel import SessionChannel
 
-#: From the start of a kernel to its first reply.
+#: From the start of a kernel to its first reply, where no run waits for it, whose own time bounds that.
 READY_TIMEOUT_S = 30.0
 #: A kernel that was killed has closed its channel within this time.
 KILLED_S = 5.0
@@ -97,14 +97,18 @@ class Kernel:
             self._drop()
 
     def wait_until_ready(
-        self, on_output: Callable[[str, bytes], None], between: Callable[[SessionChannel], bool]
+        self,
+        on_output: Callable[[str, bytes], None],
+        between: Callable[[SessionChannel], bool],
+        within_s: float | None,
     ) -> None:
         """Wait for the first reply; `on_output` gets what one writes that cannot start. `between` is as of `ask`.
 
-        Code that the program's environment and files have an interpreter execute at its start runs in this time.
+        The kernel is killed if the reply does not come `within_s`; None leaves that to `between`. Code that the
+        program's environment and files have an interpreter execute at its start runs in this time.
         `is_over` is then up to date. Raises KernelEnded, and ChannelEnded with the session.
         """
-        deadline = time.monotonic() + READY_TIMEOUT_S
+        deadline = float("inf") if within_s is None else time.monotonic() + within_s
 
         def in_time(channel: SessionChannel) -> bool:
             if time.monotonic() > deadline:

@@ -18,6 +18,7 @@ from tests.support.cluster import Cluster
 from tests.support.marks import marked
 from tests.support.own_service import UNREACHABLE
 from tests.support.postgres import Postgres
+from tests.support.redisserver import Redis
 from tests.support.steady_clients import SteadyClient, accepted_by
 from tests.support.workers import until
 
@@ -31,6 +32,13 @@ def own_postgres():
     server = Postgres()
     yield server
     server.remove()
+
+
+@pytest.fixture
+def own_redis():
+    server = Redis()
+    yield server
+    server.stop()
 
 
 def body(name, chance):
@@ -105,8 +113,9 @@ def start_worker(member) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_kills_of_every_kind_of_process_under_load(broker, own_postgres, start_cluster):
-    cluster = start_cluster(broker, postgres=own_postgres)
+def test_kills_of_every_kind_of_process_under_load(broker, own_postgres, own_redis, start_cluster):
+    cluster = start_cluster(broker, postgres=own_postgres, RATELIMIT_URL=own_redis.url, LEASE_S="4")
+    cluster.add_api()
     for _ in range(2):
         cluster.add(MAX_RUNS="8", QUEUE_MAX="100")
     cluster.wait()
