@@ -37,11 +37,12 @@ class FeedItem(NamedTuple):
 
     `runs`: {"live": {id: the data of its newest `info` event, or null}}: every run the worker still has, or whose
     result is not acknowledged. First and once with one worker; with several whenever one of them has gone.
+    `found`: the same of one worker of several, which has come, or come back; other runs may be elsewhere.
     `status`: the data of an `info` event: a background run waits, or runs.
     `ended`: {"run_id", "result"}: a result that is kept until it is acknowledged.
     """
 
-    kind: Literal["runs", "status", "ended"]
+    kind: Literal["runs", "found", "status", "ended"]
     data: dict[str, Any]
     #: For `runs`: when it was asked for (monotonic seconds); None if that was when collecting began.
     asked_at: float | None = None

@@ -41,8 +41,8 @@ ASKERS = 16
 START_S, START_LOOK_S = 3.0, 0.02
 #: A job that is handed over may have to wait for a broker that restarts.
 SUBMIT_TIMEOUT_S = 30.0
-#: A refusal of this code means that another worker may have room.
-OVERLOADED = "overloaded"
+#: A refusal of these codes means that another worker may have room, or understand the job.
+ELSEWHERE = ("overloaded", "worker_unavailable")
 
 
 class BrokerConnection(WorkerConnection):
@@ -171,7 +171,7 @@ class AmqpDispatcher:
                     if self._is_another_left(job, tried):
                         continue
                     raise
-                if _is_overloaded(first.get("refused")) and self._is_another_left(job, tried):
+                if _may_run_elsewhere(first.get("refused")) and self._is_another_left(job, tried):
                     continue
                 yield first
                 yield from messages
@@ -192,9 +192,7 @@ class AmqpDispatcher:
                 if self._is_another_left(job, tried):
                     continue
                 raise
-            if not (
-                isinstance(answer, Refusal) and answer.code == OVERLOADED and self._is_another_left(job, tried)
-            ):
+            if not (isinstance(answer, Refusal) and answer.code in ELSEWHERE and self._is_another_left(job, tried)):
                 return answer
 
     def _worker_for(self, job: Job, tried: set[str]) -> RemoteWorker | Refusal:
@@ -327,5 +325,5 @@ class AmqpDispatcher:
         return answers
 
 
-def _is_overloaded(refused: object) -> bool:
-    return isinstance(refused, dict) and refused.get("code") == OVERLOADED
+def _may_run_elsewhere(refused: object) -> bool:
+    return isinstance(refused, dict) and refused.get("code") in ELSEWHERE

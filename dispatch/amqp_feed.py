@@ -113,9 +113,7 @@ class MergedFeed:
 
     def _pass_on(self, worker: RemoteWorker, item: FeedItem) -> None:
         if item.kind == "runs":  # of one worker alone: `_list_runs` asks all
-            for info in self._noted(worker, item).values():
-                if isinstance(info, dict):
-                    self._items.put(FeedItem("status", info))
+            self._items.put(FeedItem("found", {"live": self._noted(worker, item)}))
             return
         run_id = item.data.get("id" if item.kind == "status" else "run_id")
         if isinstance(run_id, str):

@@ -33,7 +33,8 @@ CLOCKS = 8
 #: A conversation that is silent is asked about: whether the other side knows it.
 PROBE_S = 10.0
 BYE_S = 0.2
-MALFORMED_LOG_S = 10.0
+#: Between two lines about messages that are not understood.
+REPORT_S = 10.0
 
 
 @dataclass(slots=True)
@@ -61,7 +62,7 @@ class Endpoint:
         self._beat_at = self._up_at = self._echo_at = 0.0
         #: No silence before this is counted.
         self._counts_from = 0.0
-        self._malformed_at = float("-inf")
+        self._reported_at: dict[str, float] = {}
         self._said_bye = False
         self.link = BrokerLink(access, self, f"runyard {self.name}")
 
@@ -133,13 +134,11 @@ class Endpoint:
         try:
             frame = decode(body)
         except NewerMessage as e:
-            log.warning("a message is refused: %s", e)
+            self._report("a message is refused: %s", e)
             self.on_newer(e)
             return
         except MalformedMessage as e:
-            if time.monotonic() - self._malformed_at > MALFORMED_LOG_S:
-                self._malformed_at = time.monotonic()
-                log.warning("a message in our queue is none of ours, and is dropped: %s", e)
+            self._report("a message in our queue is none of ours, and is dropped: %s", e)
             return
         if frame.kind == "echo":
             if frame.sender == self.name:
@@ -148,6 +147,13 @@ class Endpoint:
             self._on_announcement(frame)
         else:
             self._on_conversation(frame)
+
+    def _report(self, text: str, error: Exception) -> None:
+        """Log a message that is not understood. Processes of another version may send many."""
+        now = time.monotonic()
+        if now - self._reported_at.get(text, float("-inf")) > REPORT_S:
+            self._reported_at[text] = now
+            log.warning(text, error)
 
     def _on_echo(self) -> None:
         now = time.monotonic()

@@ -74,6 +74,8 @@ log = logging.getLogger(__name__)
 FOLLOW_S = 5.0
 #: Blobs removed in one request.
 MOST_HASHES = 1000
+#: An api sends this job to another worker, which may understand it.
+NEWER_JOB = Refusal(503, "no worker of this version is free; nothing was started", "worker_unavailable", None, 5)
 MODES = ("wait", "stream", "background")
 
 
@@ -138,7 +140,11 @@ class RequestHandlers:
         try:
             job = decode_job(request.get("job"))
         except JobInvalid as e:
-            self._refuse(connection, Refusal(400, e.message, e.code, e.param))
+            if e.code == "unknown_field":  # without it the job would be another one
+                log.warning("a job of a newer version is refused: %s", e.message)
+                self._refuse(connection, NEWER_JOB)
+            else:
+                self._refuse(connection, Refusal(400, e.message, e.code, e.param))
             return
         bind(request_id=job.request_id, run_id=job.run_id)
         try:

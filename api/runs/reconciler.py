@@ -2,7 +2,8 @@
 
 One thread receives the worker's messages about such runs, records them, and acknowledges every result once it is
 recorded. A run that the worker should have and has not is over: it ends `error`. So do, at the start of this
-process, the runs that an earlier one accepted and the worker does not know.
+process, the runs that an earlier one accepted and the worker does not know. A run that a worker has although it is
+over is ended there (`api.runs.given_up`).
 
 With several processes of one instance (`siblings`), or several instances on one database (`instances`), each of
 them receives every result. One that another expects is left to that one, and acknowledged here only if it is
@@ -23,6 +24,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from api.runs.document import RunRecord
+from api.runs.given_up import end_given_up
 from api.runs.interrupt import Interrupt
 from api.runs.tracked import INTERRUPTED, TrackedRun, end_of
 from config.failpoints import failpoint
@@ -248,12 +250,14 @@ class ResultReconciler:
     # -- messages of the worker ----------------------------------------------------------------------
 
     def _handle(self, told: FeedItem, connected_at: float) -> None:
-        if told.kind == "runs":
+        if told.kind in ("runs", "found"):
             live = told.data.get("live")
             known = live if isinstance(live, dict) else {}
-            self._fail_missing(known, connected_at if told.asked_at is None else told.asked_at)
+            if told.kind == "runs":
+                self._fail_missing(known, connected_at if told.asked_at is None else told.asked_at)
             for info in known.values():
                 self._note_status(info)
+            end_given_up(self._dispatcher, known, expected=self._expected, is_live=self._is_live)
         elif told.kind == "status":
             self._note_status(told.data)
         else:
@@ -282,12 +286,15 @@ class ResultReconciler:
             return
         self._dispatcher.acknowledge(run_id)
 
+    def _is_live(self, run_id: str) -> bool:
+        return self._retry_until_stored(lambda: self._store.is_live(run_id))
+
     def _is_left(self, run_id: str) -> bool:
         """Return whether the result is another process's: it is the first time that it is offered, or the run's end
         is not recorded yet.
         """
         was_left = run_id in self._left_before or run_id in self._left
-        if was_left and not self._retry_until_stored(lambda: self._store.is_live(run_id)):
+        if was_left and not self._is_live(run_id):
             self._left.discard(run_id)
             return False
         self._left.add(run_id)

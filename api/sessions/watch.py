@@ -22,6 +22,8 @@ from records.sessions import SessionUse
 from records.usage import SessionUsed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from api.keys.plans import Plan, Plans
     from dispatch.sessions import WorkerSessions
     from records.keys import KeyStore
@@ -37,6 +39,8 @@ PACKAGES_SLACK_MS = 60_000
 LOOK_S = 2.0
 #: So many looks lie between two that count what is used.
 COUNT_EVERY = 5
+#: So many looks lie between two at all that lives at the workers, which needs a question where nothing else does.
+STRAYS_EVERY = 8
 #: The memory of sessions at rest is counted so often, and at their end.
 COUNT_AT_REST_S = 300.0
 
@@ -107,16 +111,20 @@ class SessionWatch:
         if self._instances and (adopted := self._store.adopt()):
             log.warning("taking over the sessions of another instance", extra={"sessions": adopted})
         live = self._store.live()
+        self._looks += 1
+        looks_for_strays = self._looks % STRAYS_EVERY == 0
         if not live:
             self._counted.clear()
-            return
+            if not looks_for_strays:
+                return
         began_ms = now_ms()
         told = {facts["id"]: facts for facts in self._worker.all_facts()}
         for record in live:
             if record.id not in told:
                 self._note_missing(record, began_ms)
+        if looks_for_strays:
+            self._end_strays(told.keys() - {record.id for record in live})
         known = self._kill_of_ended_keys([record for record in live if record.id in told])
-        self._looks += 1
         if self._looks % COUNT_EVERY == 0:
             self._count(known, told)
 
@@ -142,6 +150,13 @@ class SessionWatch:
             log.warning("a session was lost with its worker", extra={"session_id": record.id})
             last = orjson.loads(record.facts) if record.facts else {}
             self.record_end(record, last | WORKER_LOST)
+
+    def _end_strays(self, others: Iterable[str]) -> None:
+        """End at their worker the sessions that were given up without it: it was taken for lost, and is back."""
+        for session_id in others:
+            record = self._store.find(session_id)
+            if record is not None and record.ended and self._worker.end(record.id, record.owner, "killed"):
+                log.warning("a session that was given up is ended at its worker", extra={"session_id": record.id})
 
     def _settled_ms(self, record: StoredSession) -> int:
         was_seen = bool(record.facts) or record.id in self._counted

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 
 from config.amqp_url import parse_amqp_url
 from dispatch.amqp import AmqpDispatcher
+from tests.support.cluster import Cluster
+from tests.support.cut_proxy import CutProxy
 from tests.support.own_service import new_state
 from tests.support.rabbit import RabbitMQ
 from tests.support.workers import Worker, until
@@ -32,6 +36,19 @@ def broker():
     server = RabbitMQ()
     yield server
     server.remove()
+
+
+@pytest.fixture
+def proxy(shared_broker):
+    """What is between the broker and those who reach it by `behind`."""
+    with closing(CutProxy(shared_broker.port)) as made:
+        yield made
+
+
+@pytest.fixture
+def behind(shared_broker, proxy):
+    """The broker behind the proxy, for one side alone."""
+    return SimpleNamespace(url=shared_broker.url.replace(f":{shared_broker.port}/", f":{proxy.port}/"))
 
 
 @pytest.fixture
@@ -79,3 +96,33 @@ def start_dispatcher(queue):
     yield start
     for made in started:
         made.close()
+
+
+@pytest.fixture
+def start_cluster(service, shared_broker, queue):
+    """Start an api, to which workers are added: `start_cluster(broker, postgres=…, API_PROCESSES="2")`."""
+    started: list[Cluster] = []
+
+    def start(server: RabbitMQ = shared_broker, **options) -> Cluster:
+        started.append(Cluster(service.state / "images", server, queue, **options))
+        return started[-1]
+
+    yield start
+    for made in started:
+        made.end()
+
+
+@pytest.fixture(scope="module")
+def lasting_cluster(service, shared_broker):
+    """An api and a worker that a module's tests share; its processes die where the file `die_at` of it says."""
+    folder = new_state()
+    die_at = folder / "die-at"
+    die_at.touch()
+    images, name = service.state / "images", f"lasting{next(_queues)}"
+    made = Cluster(images, shared_broker, name, RUNYARD_DIE_AT=f"file:{die_at}")
+    made.die_at = die_at
+    made.add()
+    made.wait()
+    yield made
+    made.end()
+    shutil.rmtree(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from contextlib import closing, suppress
+from contextlib import suppress
 
 import pytest
 
@@ -13,22 +13,8 @@ from config.ids import new_id
 from dispatch import WorkerLost, WorkerUnavailable
 from protocol.job import Job
 from protocol.result import Refusal
-from tests.support.cut_proxy import CutProxy
 from tests.support.workers import until
 from transport.endpoint import GONE_S
-
-
-class Behind:
-    """A broker behind a proxy, for one side alone."""
-
-    def __init__(self, broker, proxy):
-        self.url = broker.url.replace(f":{broker.port}/", f":{proxy.port}/")
-
-
-@pytest.fixture
-def proxy(shared_broker):
-    with closing(CutProxy(shared_broker.port)) as made:
-        yield made
 
 
 def job(code, **fields):
@@ -41,8 +27,7 @@ def ready(dispatcher):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("side", ["api", "worker"])
-def test_frames_that_are_lost_are_sent_again(shared_broker, proxy, start_worker, start_dispatcher, side):
-    behind = Behind(shared_broker, proxy)
+def test_frames_that_are_lost_are_sent_again(shared_broker, proxy, behind, start_worker, start_dispatcher, side):
     start_worker(behind if side == "worker" else shared_broker)
     dispatcher = start_dispatcher(behind if side == "api" else shared_broker)
     ready(dispatcher)
@@ -64,8 +49,9 @@ def test_frames_that_are_lost_are_sent_again(shared_broker, proxy, start_worker,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("side", ["api", "worker"])
-def test_a_connection_that_is_silent_for_thirty_seconds(shared_broker, proxy, start_worker, start_dispatcher, side):
-    behind = Behind(shared_broker, proxy)
+def test_a_connection_that_is_silent_for_thirty_seconds(
+    shared_broker, proxy, behind, start_worker, start_dispatcher, side
+):
     worker = start_worker(behind if side == "worker" else shared_broker)
     dispatcher = start_dispatcher(behind if side == "api" else shared_broker)
     ready(dispatcher)

@@ -9,13 +9,13 @@ import signal
 import subprocess
 import threading
 import time
-import uuid
 from contextlib import suppress
 
 import pytest
 
 from tests.support.own_service import UNREACHABLE, is_ready, new_state
 from tests.support.postgres import Postgres
+from tests.support.steady_clients import SteadyClient, accepted_by, every_run
 from tests.support.workers import pids, until
 
 LONG = {"timeout_ms": 60_000}
@@ -204,54 +204,11 @@ def test_a_full_disk(start_service, state, request):
     assert len(runs) == len({run["id"] for run in runs})
 
 
-class Client:
-    """Runs things in every way until told to stop, trying again whatever is not answered."""
-
-    def __init__(self, service, number, stop):
-        self.service, self.stop = service, stop
-        self.random = random.Random(number)
-        #: What was asked for, and the id of the run that was named for it.
-        self.accepted: dict[str, str] = {}
-        self.wrong: list[object] = []
-        self.thread = threading.Thread(target=self._work)
-        self.thread.start()
-
-    def _work(self):
-        while not self.stop.is_set():
-            self._one(uuid.uuid4().hex, self.random.random() < 0.5)
-
-    def _one(self, name, background):
-        body = {
-            "language": "bash",
-            "code": f"echo {name}; sleep 0.{self.random.randrange(4)}",
-            "background": background,
-        }
-        while not self.stop.is_set():
-            try:
-                reply = self.service.post("/v1/runs", json=body, headers={"Idempotency-Key": name}, timeout=60)
-            except UNREACHABLE:
-                time.sleep(0.1)
-                continue
-            if reply.status in (200, 202):
-                self.accepted[name] = reply.body["id"]
-                return
-            if reply.status == 409:
-                self.accepted[name] = reply.body["run_id"]
-                return
-            if reply.status == 500 and "run_id" in reply.body:
-                self.accepted[name] = reply.body["run_id"]
-                return
-            if reply.status != 503:
-                self.wrong.append((reply.status, reply.body))
-                return
-            time.sleep(0.1)
-
-
 @pytest.mark.timeout(300)
 def test_kills_under_load(start_service):
     service = start_service(MAX_RUNS="8", QUEUE_MAX="100")
     stop = threading.Event()
-    clients = [Client(service, number, stop) for number in range(8)]
+    clients = [SteadyClient(service, number, stop) for number in range(8)]
     chance = random.Random(7)
     ends = time.monotonic() + CHAOS_S
     kills = 0
@@ -263,10 +220,8 @@ def test_kills_under_load(start_service):
     time.sleep(1)
     stop.set()
     for client in clients:
-        client.thread.join(90)
-        assert not client.thread.is_alive()
-    assert [client.wrong for client in clients] == [[]] * 8
-    accepted = {name: run_id for client in clients for name, run_id in client.accepted.items()}
+        client.end()
+    accepted = accepted_by(clients)
     assert len(accepted) > 20
     ended = {name: service.ended(run_id, seconds=60) for name, run_id in accepted.items()}
     for name, run in ended.items():
@@ -274,13 +229,7 @@ def test_kills_under_load(start_service):
         if run["status"] == "succeeded":
             assert run["stdout"] == f"{name}\n"
     assert sum(run["status"] == "succeeded" for run in ended.values()) > 10
-    runs, after = [], ""
-    while True:
-        page = service.get(f"/v1/runs?limit=100{after}").body
-        runs += page["data"]
-        if not page["has_more"]:
-            break
-        after = f"&after={page['last_id']}"
+    runs = every_run(service)
     assert len(runs) == len({run["id"] for run in runs})
     assert {run["status"] for run in runs} <= {"succeeded", "cancelled", "error"}
     assert set(accepted.values()) <= {run["id"] for run in runs}

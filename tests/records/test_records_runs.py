@@ -36,6 +36,7 @@ def test_an_id_that_is_none_is_not_found(records, run_id):
     assert records.runs.get("key_a", run_id) is None
     assert records.runs.delete("key_a", run_id) == "unknown"
     assert not records.runs.discard(run_id)
+    assert not records.runs.is_live(run_id)
     assert not records.runs.finish(run_id, 1, an_end())
     with pytest.raises(UnknownCursor):
         records.runs.list("key_a", limit=1, after=run_id)
@@ -87,6 +88,15 @@ def test_an_ended_run_never_changes(records):
     found = records.runs.get("key_a", run_id)
     assert (found.status, found.document, found.ended_at_ms) == ("failed", b"first", NOW_MS + 5)
     assert records.runs.events("key_a", run_id).events == ()
+
+
+def test_a_run_is_live_until_it_has_ended(records):
+    run = new_run()
+    assert not records.runs.is_live(run.id)
+    records.runs.accept(run)
+    assert records.runs.is_live(run.id)
+    records.runs.finish(run.id, 1, an_end())
+    assert not records.runs.is_live(run.id)
 
 
 def test_what_an_earlier_attempt_says_changes_nothing(records):

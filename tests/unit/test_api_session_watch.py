@@ -35,7 +35,10 @@ class World:
 
     # as the store of sessions
     def live(self):
-        return tuple(record for record in self.records.values() if record.id in self.used)
+        return tuple(record for record in self.records.values() if record.id in self.used and not record.ended)
+
+    def find(self, session_id):
+        return next((record for record in self.records.values() if record.id == session_id), None)
 
     def count(self, uses, _at_ms):
         self.counted.append({use.id: use.used for use in uses})
@@ -81,6 +84,15 @@ def test_sessions_of_disabled_and_revoked_keys_are_killed_and_static_keys_are_no
     assert sorted(world.ends) == [("sess_b", "killed"), ("sess_c", "killed")]
     world.look(1)
     assert len(world.ends) == 2
+
+
+@pytest.mark.parametrize("others", [{}, {"b": "static"}])
+def test_a_session_that_was_given_up_is_ended_at_its_worker(others):
+    world = World(a="static", **others)
+    world.records["a"] = replace(world.records["a"], ended_at_ms=5)
+    world.used["sess_unknown"] = SessionUsed()  # of a record that is about to be written, or another's
+    world.look(watch_module.STRAYS_EVERY)
+    assert world.ends == [("sess_a", "killed")]
 
 
 def test_what_was_used_is_counted_when_it_has_changed(clock):

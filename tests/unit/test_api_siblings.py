@@ -24,7 +24,7 @@ class Worker:
 
     def __init__(self, live=()):
         self.live = {run_id: {"id": run_id, "status": "running", "at": "t"} for run_id in live}
-        self.acknowledged = []
+        self.acknowledged, self.cancelled = [], []
 
     def collect(self, *, client_fd=None):
         yield FeedItem("runs", {"live": dict(self.live)})
@@ -32,6 +32,10 @@ class Worker:
 
     def acknowledge(self, run_id):
         self.acknowledged.append(run_id)
+
+    def cancel(self, run_id):
+        self.cancelled.append(run_id)
+        return True
 
 
 @pytest.fixture
@@ -84,6 +88,32 @@ def test_what_nobody_has_is_given_up_after_a_while_and_what_the_worker_has_is_no
     until(lambda: store.get("key_1", lost.id).status == "error")
     one.stop()
     assert store.get("key_1", lives.id).status == "running"
+
+
+@pytest.mark.parametrize("kind", ["runs", "found"])
+def test_a_run_that_is_over_is_ended_at_the_worker_that_has_it(store, kind):
+    lives, over, deleted, own = (accepted(store) for _ in range(4))
+    for facts in (over, deleted):
+        store.finish(facts.id, 1, facts.ended(RESULT))
+    store.delete("key_1", deleted.id)
+    worker = Worker()
+    one = made(worker, store)
+    one.track(own)
+    store.discard(own.id)  # as it is before its record is there
+    ids = [facts.id for facts in (lives, over, deleted, own)]
+    one._handle(FeedItem(kind, {"live": dict.fromkeys(ids)}), time.monotonic())
+    assert sorted(worker.cancelled) == sorted([over.id, deleted.id])
+
+
+def test_what_one_worker_of_several_does_not_have_may_be_elsewhere(store):
+    lives = accepted(store)
+    one = made(Worker(), store)
+    one.track(lives)
+    one.take_over(lives.id)
+    one._handle(FeedItem("found", {"live": {}}), time.monotonic() + 1)
+    assert store.is_live(lives.id)
+    one._handle(FeedItem("runs", {"live": {}}), time.monotonic() + 1)
+    assert not store.is_live(lives.id)
 
 
 def of_instances(worker, store):
@@ -158,3 +188,6 @@ class OfferingWorker:
     def acknowledge(self, run_id):
         self.acknowledged.append(run_id)
         self.results.pop(run_id, None)
+
+    def cancel(self, run_id):
+        return False
