@@ -96,7 +96,7 @@ def _context(
     instance = None
     if records is None:
         migrate(settings.database)
-        instance = this_instance(settings.api_home)
+        instance = this_instance(settings.api_home, settings)
         records = open_records(
             settings.database,
             connections=settings.database_connections,

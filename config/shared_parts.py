@@ -13,6 +13,19 @@ from config.roles import ALL, Role
 if TYPE_CHECKING:
     from config.settings import Settings
 
+STORAGE = "STORAGE_URL=s3://bucket/prefix (files and artifacts)"
+
+
+def shared_queue(settings: Settings) -> str | None:
+    """Return the queue by which this api may use its database at the same time as others; None if it may not.
+
+    A service with ROLE=all shares storage by STORAGE_URL, or by a STORAGE_DIR of its operator's that machines mount.
+    """
+    missing = missing_shared(settings, settings.parts)
+    if settings.storage_dir is not None:
+        missing = [sentence for sentence in missing if sentence != STORAGE]
+    return None if missing or not settings.parts.has_api else settings.amqp_queue
+
 
 def missing_shared(settings: Settings, role: Role) -> list[str]:
     """Return each setting that is missing for one of several machines, with what it is for."""
@@ -20,7 +33,7 @@ def missing_shared(settings: Settings, role: Role) -> list[str]:
     if settings.amqp_url is None:
         missing.append("AMQP_URL=amqp://user:password@host/vhost (RabbitMQ between api and workers)")
     if settings.storage_url is None:
-        missing.append("STORAGE_URL=s3://bucket/prefix (files and artifacts)")
+        missing.append(STORAGE)
     if role.has_api:
         database = settings.database_url
         if database is None or database.startswith("sqlite:"):

@@ -36,6 +36,7 @@ class MergedFeed:
         self._followed: set[str] = set()
         self._lock = threading.Lock()
         self._stop_read, self._stop_write = os.pipe()
+        self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def items(self, client_fd: int | None) -> Iterator[FeedItem]:
@@ -63,6 +64,7 @@ class MergedFeed:
                 except Empty:
                     continue
         finally:
+            self._stopped.set()
             os.close(self._stop_write)
             for thread in self._threads:
                 thread.join(AGAIN_S)
@@ -95,12 +97,12 @@ class MergedFeed:
     def _follow(self, worker: RemoteWorker) -> None:
         """Pass on what a worker says, until it or the collector has gone."""
         try:
-            while self._directory.find(worker.name) is worker:
+            while not self._stopped.is_set() and self._directory.find(worker.name) is worker:
                 try:
                     for item in worker.requests.collect(client_fd=self._stop_read):
                         self._pass_on(worker, item)
                 except (WorkerUnavailable, WorkerLost):
-                    time.sleep(AGAIN_S)
+                    self._stopped.wait(AGAIN_S)
         except ClientGone:
             pass
         except Exception:

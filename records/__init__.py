@@ -97,7 +97,7 @@ def open_records(
         usage=usage,
         retention=SqlRetention(database, runs, files),
         leases=SqlLeases(database, lease_ms),
-        sessions=SqlSessions(database, usage, instance),
+        sessions=SqlSessions(database, usage, instance, lease_ms),
         functions=SqlFunctions(database, files),
         tenants=SqlTenants(database),
         ping=database.ping,

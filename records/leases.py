@@ -1,7 +1,11 @@
-"""Leases: which instance of the service uses the database, so that no other ends its live runs.
+"""Leases: which instances of the service use the database, so that none ends the live runs of another.
 
 An *instance* is one STATE_DIR: its id is kept there, and every run names the instance that accepted it. Its lease
 is alive while its heartbeat is younger than the setting LEASE_S, by the database's own clock.
+
+Several instances share a database if they reach the same workers, by the same queue at a broker, and can verify
+each other's links. One that reaches the worker of its own machine alone does not know the runs of any other: it is
+the only one.
 """
 
 from __future__ import annotations
@@ -20,6 +24,10 @@ class Instance:
     id: str
     host: str
     boot: str
+    #: The queue at the broker by which it shares workers; None if it shares nothing.
+    queue: str | None = None
+    #: Digests of the keys that sign links, the newest first.
+    signing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,23 @@ class Holder:
     host: str
     heartbeat_ms: int
     age_ms: int
+    queue: str | None = None
+    signing: tuple[str, ...] = ()
+
+
+def may_share(instance: Instance, other: Holder) -> bool:
+    """Return whether both may use the database at a time."""
+    return (
+        instance.id != other.id
+        and instance.queue is not None
+        and instance.queue == other.queue
+        and verify_each_other(instance.signing, other.signing)
+    )
+
+
+def verify_each_other(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Return whether each knows the newest key of the other: with that one the other signs its links."""
+    return one[:1] == other[:1] or (bool(one and other) and one[0] in other and other[0] in one)
 
 
 class LeaseStore(Protocol):
@@ -39,9 +64,10 @@ class LeaseStore(Protocol):
     lease_ms: int
 
     def acquire(self, instance: Instance) -> Holder | None:
-        """Take the lease, unless another instance's is alive, which is returned then.
+        """Take the lease, unless one is alive of an instance that this one may not share the database with.
 
-        The same instance on the same machine (its name or its boot) takes over its own lease at once.
+        That one is returned then. The same instance on the same machine (its name or its boot) takes over its own
+        lease at once.
         """
         ...
 

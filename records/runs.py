@@ -284,6 +284,17 @@ class RunStore(Protocol):
         """Forget an ended run, its request, events and artifacts. Its Idempotency-Key stays used: never twice."""
         ...
 
+    def adopt(self) -> tuple[str, ...]:
+        """Make this instance the one that has the live runs of instances whose lease has expired; their ids.
+
+        Of several instances that do so at a time each run goes to one.
+        """
+        ...
+
+    def is_live(self, run_id: str) -> bool:
+        """Return whether a run, of any owner and instance, has no recorded end yet."""
+        ...
+
     def unfinished(self) -> Iterator[Run]:
         """Iterate over the live runs of all owners, the oldest first, for recovery at start.
 

@@ -107,7 +107,14 @@ class SessionStore(Protocol):
         ...
 
     def live(self) -> tuple[StoredSession, ...]:
-        """Return the sessions that this instance has created and that have not ended."""
+        """Return the sessions that this instance has created, or adopted, and that have not ended."""
+        ...
+
+    def adopt(self) -> int:
+        """Make this instance the one that has created the live sessions of instances whose lease has expired.
+
+        Returns their number. Of several instances that do so at a time each session goes to one.
+        """
         ...
 
     def change(self, session_id: str, document: bytes, metadata: Mapping[str, str] | None) -> bool:

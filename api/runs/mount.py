@@ -41,6 +41,7 @@ def init_app(app: Flask, deps: Context) -> None:
         places=deps.places,
         keep_files_ms=settings.keep_files_ms,
         siblings=settings.api_processes > 1,
+        instances=deps.instance is not None and deps.instance.queue is not None,
         lease=deps.lease,
         uploads=deps.storage.uploads,
         packages=deps.packages,

@@ -4,23 +4,29 @@ One thread receives the worker's messages about such runs, records them, and ack
 recorded. A run that the worker should have and has not is over: it ends `error`. So do, at the start of this
 process, the runs that an earlier one accepted and the worker does not know.
 
-With several processes (`siblings`) each of them receives every result. One that another expects is
-left to that one; and what looks like an earlier process's run may be about to be dispatched by a sibling, so it is
-given up only if the worker still does not know it after a while.
+With several processes of one instance (`siblings`), or several instances on one database (`instances`), each of them
+receives every result. One that another expects is left to that one, and acknowledged here only if it is offered once
+more and is recorded by then. What looks like an earlier process's run may be about to be dispatched by another, so it
+is given up only if the worker still does not know it after a while.
+
+Of several instances each takes over the runs of those whose lease has expired, in the database: every run by one of
+them. Such an instance may live, and have lost its lease for a while only: its results are recorded by whoever is
+first, once.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from api.errors import ErrorObject, error_type
 from api.runs.document import INTERRUPTED as INTERRUPTED_CODE
 from api.runs.document import ResultError, RunRecord
+from api.runs.interrupt import Interrupt
 from config.failpoints import failpoint
 from dispatch import ClientGone, FeedItem, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
@@ -48,8 +54,10 @@ RECONNECT_S = 0.1
 RECONNECT_MOST_S = 1.0
 #: After this many seconds without a worker, its runs are given up.
 GONE_S = 10.0
-#: Until then the worker has or has refused every run that a sibling accepted.
+#: Until then the worker has or has refused every run that another process accepted: a job is valid for ten seconds.
 SETTLED_S = 15.0
+#: Between looks for runs of instances that have died.
+ADOPT_S = 2.0
 #: Between tries to write down what must not be lost.
 INSIST_S = 0.5
 STOP_WITHIN_S = 10.0
@@ -57,7 +65,9 @@ STOP_WITHIN_S = 10.0
 
 @dataclass(slots=True)
 class _TrackedRun:
-    """A run under way. From `handed_over_at` (monotonic seconds) the worker has it and no thread waits for it."""
+    """A run under way. From `handed_over_at` (monotonic seconds) the worker has it and no thread waits for it, or it
+    is lost.
+    """
 
     facts: RunRecord
     error: ErrorObject = LOST
@@ -75,28 +85,37 @@ class ResultReconciler:
         *,
         keep_files_ms: int,
         siblings: bool = False,
+        instances: bool = False,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_lost` is called when the worker has gone away."""
         self._on_lost = on_lost
         self._keep_files_ms = keep_files_ms
         self._siblings = siblings
+        self._instances = instances
         self._dispatcher = dispatcher
         self._store = store
         self._expected: dict[str, _TrackedRun] = {}
         #: Runs whose INSERT may have been committed although the call failed. They will be deleted.
         self._uncertain: set[str] = set()
+        #: Runs of other processes that are expected here, some of which may be about to be dispatched.
+        self._recovered: set[str] = set()
+        #: Runs that this instance has taken over in the database and that are not expected here yet.
+        self._adopted: set[str] = set()
+        #: Runs whose results were left to other processes, since collecting began and in the collection before.
+        self._left: set[str] = set()
+        self._left_before: set[str] = set()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._stopped = threading.Event()
-        #: A pipe whose writing end is closed to end what waits for the worker.
-        self._ends: tuple[int, int] | None = None
+        #: Ends the collection that is under way.
+        self._interrupt: Interrupt | None = None
+        self._collecting_since = 0.0
 
     def start(self) -> None:
         """Listen, after the runs of earlier processes were looked up. Without effect the second time."""
         with self._lock:
-            if self._ends is None:
-                self._ends = os.pipe()
+            if not self._threads:
                 self._start_thread("collector", self._listen)
 
     def stop(self) -> None:
@@ -105,15 +124,11 @@ class ResultReconciler:
         Waits a while for them. Without effect the second time.
         """
         with self._lock:
-            ends, threads = self._ends, list(self._threads)
-            if ends is None or self._stopped.is_set():
-                return
+            threads = list(self._threads)
             self._stopped.set()
-        os.close(ends[1])
+        self._collect_again()
         for thread in threads:
             thread.join(STOP_WITHIN_S)
-        if not any(thread.is_alive() for thread in threads):
-            os.close(ends[0])
 
     def track(self, facts: RunRecord) -> None:
         """Track a run that is about to be dispatched, so that a result for it is recorded."""
@@ -143,28 +158,51 @@ class ResultReconciler:
         thread.start()
 
     def _collect(self) -> Iterator[FeedItem]:
-        return self._dispatcher.collect(client_fd=None if self._ends is None else self._ends[0])
+        """Yield what the worker says. Raises ClientGone when this is to end, or to begin again."""
+        with self._lock:
+            if self._stopped.is_set():
+                raise ClientGone
+            self._interrupt = interrupt = Interrupt()
+        self._collecting_since = time.monotonic()
+        self._left_before, self._left = self._left, set()
+        try:
+            with closing(self._dispatcher.collect(client_fd=interrupt.fd)) as items:
+                yield from items
+        finally:
+            with self._lock:
+                self._interrupt = None
+            interrupt.close()
+
+    def _collect_again(self) -> None:
+        """End the collection that is under way: what was not acknowledged is offered once more."""
+        with self._lock:
+            if self._interrupt is not None:
+                self._interrupt.set()
 
     def _listen(self) -> None:
         try:
             self._retry_until_stored(self._recover)
         except RecordsUnavailable:  # stopped
             return
-        if self._siblings:
+        if self._siblings or self._instances:
             with self._lock:
                 if not self._stopped.is_set():
-                    self._start_thread("collector-again", self._look_again)
+                    self._start_thread("collector-again", self._look_after_others)
         pause_s = RECONNECT_S
         gone_at = time.monotonic()
         while not self._stopped.is_set():
             connected_at = time.monotonic()
             try:
-                for told in self._collect():
-                    pause_s = RECONNECT_S
-                    self._handle(told, connected_at)
+                with closing(self._collect()) as items:
+                    for told in items:
+                        pause_s = RECONNECT_S
+                        self._handle(told, connected_at)
+            except ClientGone:
+                gone_at = time.monotonic()
+                continue
             except WorkerUnavailable:
                 pass
-            except (ClientGone, RecordsUnavailable):  # stopped
+            except RecordsUnavailable:  # stopped
                 return
             except WorkerLost:
                 gone_at = time.monotonic()
@@ -179,30 +217,56 @@ class ResultReconciler:
 
     def _recover(self) -> None:
         """Expect the runs that an earlier process accepted: the worker reports which of them it has."""
+        if self._instances:
+            self._adopted.update(self._store.adopt())
         for run in self._store.unfinished():
-            if run.id not in self._expected:
-                facts = RunRecord.recorded(run, self._request_bytes(run), self._keep_files_ms)
-                handed_over_at = time.monotonic() if self._siblings else float("-inf")
-                self._expected[run.id] = _TrackedRun(facts, INTERRUPTED, handed_over_at=handed_over_at)
+            self._expect(run, is_settled=not self._siblings and run.id not in self._adopted)
+        self._adopted.clear()
+
+    def _expect(self, run: Run, *, is_settled: bool) -> None:
+        """Expect a run of another process; unless `is_settled`, that one may be about to dispatch it."""
+        if run.id in self._expected:
+            return
+        facts = RunRecord.recorded(run, self._request_bytes(run), self._keep_files_ms)
+        handed_over_at = float("-inf") if is_settled else time.monotonic() + SETTLED_S
+        self._expected[run.id] = _TrackedRun(facts, INTERRUPTED, handed_over_at=handed_over_at)
+        if not is_settled:
+            self._recovered.add(run.id)
 
     def _request_bytes(self, run: Run) -> int:
         blob = self._store.request_blob(run.owner, run.id)
         return blob.size if blob is not None else len(self._store.request(run.owner, run.id) or b"")
 
-    def _look_again(self) -> None:
-        """Ask the worker once more for what it has, when nothing of a sibling's can be on its way to it."""
-        while not self._stopped.wait(SETTLED_S):
-            connected_at = time.monotonic()
+    # -- the runs of other processes ---------------------------------------------------------------
+
+    def _look_after_others(self) -> None:
+        """Take over the runs of instances that have died; collect again what was left to others, now and then."""
+        while not self._stopped.wait(min(ADOPT_S, SETTLED_S)):
             try:
-                for told in self._collect():
-                    self._handle(told, connected_at)
-                    if told.kind == "runs":
-                        break
-            except (WorkerUnavailable, WorkerLost):
-                continue
-            except (ClientGone, RecordsUnavailable):  # stopped
-                return
-            return
+                found_some = self._instances and self._adopt()
+            except RecordsUnavailable:
+                found_some = False
+            except Exception:
+                log.exception("taking over the runs of other instances failed; it is tried again")
+                found_some = False
+            self._recovered.intersection_update(list(self._expected))
+            is_due = time.monotonic() - self._collecting_since > SETTLED_S
+            if found_some or (is_due and (self._recovered or self._left or self._left_before)):
+                self._collect_again()
+
+    def _adopt(self) -> bool:
+        """Take over the runs of instances whose lease has expired; whether there were any. Raises RecordsUnavailable."""
+        self._adopted.update(self._store.adopt())
+        if not self._adopted:
+            return False
+        log.warning("taking over the runs of another instance", extra={"runs": len(self._adopted)})
+        for run in self._store.unfinished():
+            if run.id in self._adopted:
+                self._expect(run, is_settled=False)
+        self._adopted.clear()
+        return True
+
+    # -- what the worker says ----------------------------------------------------------------------
 
     def _handle(self, told: FeedItem, connected_at: float) -> None:
         if told.kind == "runs":
@@ -220,9 +284,12 @@ class ResultReconciler:
         expected = self._expected.get(str(info.get("id"))) if info is not None else None
         if info is None or expected is None or info.get("status") != "running":
             return
-        expected.started_at = started_at = str(info.get("at"))
+        started_at = str(info.get("at"))
+        if expected.started_at == started_at:  # noted before: collected again
+            return
         document = expected.facts.live("running", started_at)
         self._retry_until_stored(lambda: self._store.begin(expected.facts.id, FIRST_ATTEMPT, document))
+        expected.started_at = started_at
 
     def _note_end(self, run_id: str, result: object) -> None:
         expected = self._expected.get(run_id)
@@ -232,27 +299,39 @@ class ResultReconciler:
             self._retry_until_stored(lambda: self._store.finish(run_id, FIRST_ATTEMPT, end))
             failpoint("recorded")
             self.untrack(run_id)
-        elif self._siblings and self._retry_until_stored(lambda: self._is_open(run_id)):
+        elif (self._siblings or self._instances) and self._is_left(run_id):
             return
         self._dispatcher.acknowledge(run_id)
 
-    def _is_open(self, run_id: str) -> bool:
-        """Return whether the run has no recorded end yet: a sibling process may be about to record it."""
-        return any(run.id == run_id for run in self._store.unfinished())
+    def _is_left(self, run_id: str) -> bool:
+        """Return whether the result is another process's: it is the first time that it is offered, or the run's end
+        is not recorded yet.
+        """
+        was_left = run_id in self._left_before or run_id in self._left
+        if was_left and not self._retry_until_stored(lambda: self._store.is_live(run_id)):
+            self._left.discard(run_id)
+            return False
+        self._left.add(run_id)
+        return True
 
     def _fail_missing(self, known: Container[str], since: float) -> None:
         """End the runs that the worker had before `since` and has not now."""
         for run_id, expected in list(self._expected.items()):
             if expected.handed_over_at is not None and expected.handed_over_at < since and run_id not in known:
-                log.warning("a run was lost with its worker", extra={"run_id": run_id})
-                self.end(expected.facts, expected.facts.failed(expected.error, expected.started_at))
+                if self.end(expected.facts, expected.facts.failed(expected.error, expected.started_at)):
+                    log.warning("a run was lost with its worker", extra={"run_id": run_id})
 
-    def end(self, facts: RunRecord, end: RunEnd) -> None:
-        """Record an end that the worker knows nothing of, however long that takes. For any thread."""
-        self._retry_until_stored(lambda: self._store.finish(facts.id, FIRST_ATTEMPT, end))
-        about = {"run_id": facts.id, "status": end.status, "exit_code": None, "signal": None}
-        log.info("run ended", extra={**about, "language": facts.language})
+    def end(self, facts: RunRecord, end: RunEnd) -> bool:
+        """Record an end that the worker knows nothing of, however long that takes. For any thread.
+
+        Returns whether it was not recorded before, by another process.
+        """
+        is_new = self._retry_until_stored(lambda: self._store.finish(facts.id, FIRST_ATTEMPT, end))
+        if is_new:
+            about = {"run_id": facts.id, "status": end.status, "exit_code": None, "signal": None}
+            log.info("run ended", extra={**about, "language": facts.language})
         self.untrack(facts.id)
+        return is_new
 
     def _retry_until_stored(self, write: Callable[[], T]) -> T:
         """Do what must be done as soon as the database can do it. Raises RecordsUnavailable once stopped."""

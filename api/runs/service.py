@@ -69,12 +69,15 @@ class RunService:
         places: Pools,
         keep_files_ms: int,
         siblings: bool = False,
+        instances: bool = False,
         lease: Lease | None = None,
         uploads: BlobStore | None = None,
         network: NetworkRules | None = None,
         packages: PackageRules | None = None,
     ) -> None:
         """`lease` must be held for a run to be accepted; None if no other instance uses the database.
+
+        `siblings` are other processes of this instance, `instances` others that share the database.
 
         `uploads` is where requests are stored that are too large for a record; None keeps them all in records.
         `network` and `packages` are what runs may ask for; None is nothing.
@@ -91,7 +94,12 @@ class RunService:
         self._places = places
         self._keep_files_ms = keep_files_ms
         self._collector = ResultReconciler(
-            dispatcher, store, keep_files_ms=keep_files_ms, siblings=siblings, on_lost=languages.forget
+            dispatcher,
+            store,
+            keep_files_ms=keep_files_ms,
+            siblings=siblings,
+            instances=instances,
+            on_lost=languages.forget,
         )
 
     def start(self) -> None:
@@ -252,8 +260,7 @@ class RunService:
     def _begin(self, submission: RunSubmission, status: LiveStatus) -> tuple[RunRecord, Job, Progress]:
         """Accept a run: from here on an end is always recorded for it."""
         request, caller = submission.request, submission.caller
-        if self._lease is not None and not self._lease.held:
-            raise RecordsUnavailable("another instance has the database")
+        self._require_lease()
         language = self._languages.find(request.language)
         check_entry_file(request, language.entry_file)
         if submission.session_id is None:  # the limits of a run in a session are its session's, but for a few
@@ -293,6 +300,7 @@ class RunService:
         try:
             # Only now: a repeated request is answered like the first, even if its files have been deleted.
             inputs = self._inputs(submission)
+            self._require_lease()  # else another instance may just be giving the run up
         except BaseException:
             self._discard(facts)
             raise
@@ -303,6 +311,10 @@ class RunService:
         failpoint("accepted")
         progress = Progress(facts, self._store, facts.created_at if status == "running" else None)
         return facts, build_job(facts, request, inputs, caller.plan), progress
+
+    def _require_lease(self) -> None:
+        if self._lease is not None and not self._lease.held:
+            raise RecordsUnavailable("another instance has the database")
 
     def _inputs(self, submission: RunSubmission) -> tuple[JobInput, ...]:
         """Look up the blobs of the files given by id. Raises ApiError that names the first unknown one."""

@@ -93,12 +93,12 @@ _taken: list[Instance] = []
 
 
 def _take_lease() -> None:
-    """Have the database for this instance alone; exit with 78 where one that lives, or a newer one, has it.
+    """Take the lease on the database; exit with 78 where one that lives, or a newer one, does not share it.
 
     Exit with 78 also where API_KEYS would merge tenants.
     """
     try:
-        instance = instance_lease.this_instance(_settings.api_home)
+        instance = instance_lease.this_instance(_settings.api_home, _settings)
         migrate(_settings.database)
         records = open_records(_settings.database, connections=1, lease_ms=_settings.lease_ms)
         try:

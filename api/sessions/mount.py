@@ -48,6 +48,7 @@ def init_app(app: Flask, deps: Context) -> None:
         records.keys,
         deps.plans,
         packages_timeout_s=deps.settings.packages_timeout_s,
+        instances=deps.instance is not None and deps.instance.queue is not None,
     )
     deps.sessions = SessionService(
         deps.session_worker,

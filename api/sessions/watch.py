@@ -53,8 +53,13 @@ class SessionWatch:
         plans: Plans,
         *,
         packages_timeout_s: float = DEFAULT_PACKAGES_S,
+        instances: bool = False,
     ) -> None:
-        """`packages_timeout_s` is how long the creation of a session may wait for its packages."""
+        """`packages_timeout_s` is how long the creation of a session may wait for its packages.
+
+        `instances`: others share the database, and the sessions of those that die are looked after here.
+        """
+        self._instances = instances
         self._packages_ms = round(packages_timeout_s * 1000) + PACKAGES_SLACK_MS
         self._worker = worker
         self._store = store
@@ -99,6 +104,8 @@ class SessionWatch:
                 log.exception("the sessions could not be looked at")
 
     def _look(self) -> None:
+        if self._instances and (adopted := self._store.adopt()):
+            log.warning("taking over the sessions of another instance", extra={"sessions": adopted})
         live = self._store.live()
         if not live:
             self._counted.clear()

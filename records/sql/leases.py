@@ -1,4 +1,4 @@
-"""Leases: taken one at a time, by the database's clock."""
+"""Leases: each acquisition is a transaction of its own, by the database's clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, and_, bindparam, delete, literal_column, or_, select, text, update
 
-from records.leases import LEASE_MS, Holder, Instance
+from records.leases import LEASE_MS, Holder, Instance, may_share
 from records.sql.tables import instances as table
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ def alive(database: Database, lease_ms: int = LEASE_MS) -> Select[Any]:
     return select(table.c.id).where(table.c.heartbeat_ms > now_of(database) - lease_ms)
 
 
+def nobodys(instance: ColumnElement[str], own: str, living: Select[Any]) -> ColumnElement[bool]:
+    """Return the condition that a row belongs to no instance, or to one that is neither `own` nor `alive`."""
+    return or_(instance.is_(None), and_(instance != own, instance.not_in(living)))
+
+
 class SqlLeases:
     """`LeaseStore`."""
 
@@ -43,11 +48,17 @@ class SqlLeases:
             table.c.id == bindparam("own"), or_(table.c.host == bindparam("at"), table.c.boot == bindparam("since"))
         )
         is_alive = table.c.heartbeat_ms > now - lease_ms
-        self._other = (
-            select(table.c.id, table.c.host, table.c.heartbeat_ms, (now - table.c.heartbeat_ms).label("age_ms"))
+        self._others = (
+            select(
+                table.c.id,
+                table.c.host,
+                table.c.heartbeat_ms,
+                (now - table.c.heartbeat_ms).label("age_ms"),
+                table.c.queue,
+                table.c.signing,
+            )
             .where(~mine, is_alive)
             .order_by(table.c.heartbeat_ms.desc())
-            .limit(1)
         )
         self._forget = delete(table).where(~is_alive)
         self._beat = update(table).where(mine).values(heartbeat_ms=now)
@@ -55,7 +66,7 @@ class SqlLeases:
         new = database.insert(table).values(heartbeat_ms=now)
         self._take = new.on_conflict_do_update(
             index_elements=[table.c.id],
-            set_={name: new.excluded[name] for name in ("host", "boot", "heartbeat_ms")},
+            set_={name: new.excluded[name] for name in ("host", "boot", "heartbeat_ms", "queue", "signing")},
         )
 
     def acquire(self, instance: Instance) -> Holder | None:
@@ -64,11 +75,13 @@ class SqlLeases:
         def work(connection: Connection) -> Holder | None:
             if not self._database.is_sqlite:  # there one writes at a time anyway
                 connection.execute(_LOCK, {"key": _ADVISORY_LOCK})
-            other = connection.execute(self._other, _named(instance)).first()
-            if other is not None:
-                return Holder(*other)
+            for row in connection.execute(self._others, _named(instance)).all():
+                *facts, queue, signing = row
+                other = Holder(*facts, queue, _digests(signing))
+                if not may_share(instance, other):
+                    return other
             connection.execute(self._forget)
-            connection.execute(self._take, {"id": instance.id, "host": instance.host, "boot": instance.boot})
+            connection.execute(self._take, _row(instance))
             return None
 
         return self._database.write(work)
@@ -80,6 +93,20 @@ class SqlLeases:
     def release(self, instance: Instance) -> None:
         """See `LeaseStore.release`."""
         self._database.write(lambda c: c.execute(self._release, _named(instance)))
+
+
+def _row(instance: Instance) -> dict[str, str | None]:
+    return {
+        "id": instance.id,
+        "host": instance.host,
+        "boot": instance.boot,
+        "queue": instance.queue,
+        "signing": ",".join(instance.signing),
+    }
+
+
+def _digests(joined: str) -> tuple[str, ...]:
+    return tuple(joined.split(",")) if joined else ()
 
 
 def _named(instance: Instance) -> dict[str, str]:

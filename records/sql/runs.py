@@ -31,7 +31,7 @@ from records.runs import (
 from records.sql import blobs, listing
 from records.sql import events as event_rows
 from records.sql.idempotency import Idempotency, key_digest
-from records.sql.leases import alive
+from records.sql.leases import alive, nobodys
 from records.sql.search import RunSearch, SearchIndex, folded, marks, tags
 from records.sql.sizes import ROW_BYTES, SqlSizes, kept_bytes
 from records.sql.tables import files, requests, run_external_ids
@@ -88,6 +88,7 @@ _REQUEST = (
     .select_from(table.outerjoin(requests, table.c.seq == requests.c.run_seq))
     .where(*_THIS)
 )
+_IS_LIVE = select(table.c.seq).where(table.c.id == bindparam("run_id"), _LIVE)
 _STATE = select(table.c.seq, table.c.ended_at_ms).where(*_THIS)
 
 
@@ -113,6 +114,12 @@ class SqlRuns:
         self._database = database
         self._instance = instance
         self._alive = alive(database, lease_ms)
+        self._adopt = (
+            update(table)
+            .where(_LIVE, nobodys(table.c.instance, instance, self._alive))
+            .values(instance=instance)
+            .returning(table.c.id)
+        )
         self._idempotency = Idempotency(database)
         self._files = files
         self._usage = usage
@@ -362,6 +369,17 @@ class SqlRuns:
             return "deleted" if self.remove(connection, [run.seq]) else "unknown"
 
         return self._database.write(work)
+
+    def adopt(self) -> tuple[str, ...]:
+        """See `RunStore.adopt`."""
+        if not self._instance:
+            return ()
+        return self._database.write(lambda connection: tuple(connection.execute(self._adopt).scalars()))
+
+    def is_live(self, run_id: str) -> bool:
+        """See `RunStore.is_live`."""
+        found = self._database.read(lambda connection: connection.execute(_IS_LIVE, {"run_id": run_id}).first())
+        return found is not None
 
     def unfinished(self) -> Iterator[Run]:
         """See `RunStore.unfinished`."""

@@ -8,8 +8,10 @@ from sqlalchemy import bindparam, delete, exists, insert, literal, select, updat
 from sqlalchemy.types import LargeBinary
 
 from records.errors import RecordsUnavailable
+from records.leases import LEASE_MS
 from records.page import RecordPage
 from records.sessions import ExternalIdInUse, NewSession, SessionFilter, SessionUse, StoredSession
+from records.sql.leases import alive, nobodys
 from records.sql.paging import walk
 from records.sql.search import tag
 from records.sql.tables import session_tags
@@ -61,8 +63,13 @@ NO_FILTER = SessionFilter()
 class SqlSessions:
     """`SessionStore`."""
 
-    def __init__(self, database: Database, usage: SqlUsage, instance: str) -> None:
+    def __init__(self, database: Database, usage: SqlUsage, instance: str, lease_ms: int = LEASE_MS) -> None:
         """`instance` is whose the sessions are that are created."""
+        self._adopt = (
+            update(table)
+            .where(_LIVE, nobodys(table.c.instance, instance, alive(database, lease_ms)))
+            .values(instance=instance)
+        )
         self._database = database
         self._usage = usage
         self._instance = instance or None
@@ -161,6 +168,12 @@ class SqlSessions:
         statement = select(*_COLUMNS).where(_LIVE, own).order_by(table.c.seq)
         rows = self._database.read(lambda connection: connection.execute(statement).all())
         return tuple(_session(row) for row in rows)
+
+    def adopt(self) -> int:
+        """See `SessionStore.adopt`."""
+        if self._instance is None:
+            return 0
+        return int(self._database.write(lambda connection: connection.execute(self._adopt).rowcount))
 
     def change(self, session_id: str, document: bytes, metadata: Mapping[str, str] | None) -> bool:
         """See `SessionStore.change`."""

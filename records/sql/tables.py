@@ -83,6 +83,10 @@ instances = Table(
     Column("host", Opaque, nullable=False),
     Column("boot", Word, nullable=False),
     Column("heartbeat_ms", BigInteger, nullable=False),
+    #: The queue at the broker by which it shares workers with other instances; None: it is alone.
+    Column("queue", Word),
+    #: Digests of the keys that sign its links, the newest first, joined by commas.
+    Column("signing", Word, nullable=False, server_default=""),
 )
 Index("ix_instances_heartbeat", instances.c.heartbeat_ms)
 

@@ -48,7 +48,7 @@ def test_one_that_lives_is_not_waited_out(leases, tmp_path):
     leases.acquire(OTHER)
     lives = Lease(leases, OTHER, beat_s=0.02)
     lives.start()
-    with pytest.raises(SecondInstance, match="a transport shared by both, which is not supported yet"):
+    with pytest.raises(SecondInstance, match="this one does not share its workers"):
         acquire(leases, this_instance(tmp_path / "api"), look_s=0.02)
     lives.stop()
     assert lives.held

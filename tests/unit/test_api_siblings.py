@@ -14,6 +14,7 @@ from dispatch import FeedItem, WorkerLost
 from protocol.limits import Limits
 from protocol.result import Result
 from records import migrate, open_records
+from tests.support.workers import until
 
 
 class Worker:
@@ -77,7 +78,7 @@ def test_what_nobody_has_is_given_up_after_a_while_and_what_the_worker_has_is_no
     monkeypatch.setattr(reconciler, "SETTLED_S", 0.05)
     lost, lives = accepted(store), accepted(store)
     one = made(Worker(live=[lives.id]), store)
-    one._recover()
-    one._look_again()
-    assert store.get("key_1", lost.id).status == "error"
+    one.start()
+    until(lambda: store.get("key_1", lost.id).status == "error")
+    one.stop()
     assert store.get("key_1", lives.id).status == "running"
