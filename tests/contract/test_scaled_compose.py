@@ -12,9 +12,9 @@ import secrets
 import shutil
 import tempfile
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -22,7 +22,6 @@ from tests.contract.test_compose import Composed, base_image, images_of, stage
 from tests.support.dockerd import Dockerd
 from tests.support.part_images import part_image
 from tests.support.service import STATE, Service
-from tests.support.slow_machine import TIME_FACTOR
 from tests.support.websocket import WebSocket
 from tests.support.workers import until
 
@@ -35,7 +34,9 @@ LARGE = 3 * 1024 * 1024
 #: Requests that are made until both apis have answered one of them.
 TRIES = 60
 #: A line of the format in deploy/scaled/nginx.conf.
-LOGGED = re.compile(r'"(?P<method>\S+) (?P<path>\S+)" (?P<status>\d+) \d+ \S+ (?P<sent_to>.+) (?P<request>req_\w+|-)$')
+LOGGED = re.compile(
+    r'"(?P<method>\S+) (?P<path>\S+)" (?P<status>\d+) \d+ \S+ (?P<sent_to>.+) (?P<request>req_\w+|-)$'
+)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
@@ -69,12 +70,19 @@ class Scaled(Composed):
 
     def requests(self) -> list[dict]:
         """All requests that nginx has answered: method, path, status, request, and the apis that it was sent to."""
-        names = {self.container(name)["NetworkSettings"]["Networks"][f"{self.project}_front"]["IPAddress"]: name for name in self.running(*APIS)}
+        names = {
+            self.container(name)["NetworkSettings"]["Networks"][f"{self.project}_front"]["IPAddress"]: name
+            for name in self.running(*APIS)
+        }
         found = [match.groupdict() for line in self.lines("nginx") if (match := LOGGED.search(line))]
         for one in found:
             addresses = [address.partition(":")[0] for address in one["sent_to"].split(", ")]
             one["sent_to"] = [names.get(address, address) for address in addresses]
         return found
+
+    def sent_to(self, path: str) -> list[list[str]]:
+        """The apis of each request for a path."""
+        return [one["sent_to"] for one in self.requests() if one["path"] == path]
 
     def running(self, *names: str) -> list[str]:
         found = self.client.containers(filters={"label": f"com.docker.compose.project={self.project}"})
@@ -122,9 +130,9 @@ class Scaled(Composed):
         self.healthy(*names)
 
     def background(self, count: int, code: str, **fields) -> list[str]:
-        """Runs in the background, all of them running."""
+        """Runs in the background that wait no longer."""
         runs = [self.service.submit("bash", code, **fields) for _ in range(count)]
-        until(lambda: all(self.service.get(f"/v1/runs/{run}").body["status"] == "running" for run in runs), 30)
+        until(lambda: all(self.service.get(f"/v1/runs/{run}").body["status"] != "queued" for run in runs), 30)
         return runs
 
     def left(self) -> dict[str, list]:
@@ -134,7 +142,7 @@ class Scaled(Composed):
             "sandboxes": self.client.containers(all=True, filters={"label": "dev.runyard.instance"}),
             "containers": self.client.containers(all=True, filters=mine),
             "networks": self.client.networks(filters=mine),
-            "volumes": self.client.volumes(filters=mine)["Volumes"],
+            "volumes": self.client.volumes(filters=mine)["Volumes"] or [],
         }
 
 
@@ -159,3 +167,210 @@ def scaled():
             daemon.client.remove_container(found["Id"], force=True, v=True)
         daemon.client.prune_images({"dangling": "true", "until": "168h"})
         daemon.rest()
+
+
+class Follower:
+    """A client that reads the events of a run as server-sent events."""
+
+    def __init__(self, service: Service, run: str) -> None:
+        self.connection = service.connection(30)
+        headers = {"Authorization": f"Bearer {service.token}", "Accept": "text/event-stream"}
+        self.connection.request("GET", f"/v1/runs/{run}/events?after=0", headers=headers)
+        self.response = self.connection.getresponse()
+        assert self.response.status == 200, self.response.read()
+        self.headers = {name.lower(): value for name, value in self.response.getheaders()}
+        self.seen = b""
+
+    def until(self, wanted: bytes) -> None:
+        while wanted not in self.seen:
+            line = self.response.readline()
+            assert line, self.seen
+            self.seen += line
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.connection.close()
+
+
+def address_of(link: str) -> str:
+    return link.partition("://")[2].partition("/")[2]
+
+
+def test_two_apis_and_two_workers_are_well(scaled):
+    scaled.healthy(*APIS, *WORKERS, "rabbitmq", "postgres", "valkey")
+    health = scaled.service.get("/v1/health", token=None).body
+    assert (health["status"], health["checks"]["broker"], health["checks"]["storage"]) == ("ok", "ok", "ok"), health
+    assert set(scaled.by_each_api(lambda: scaled.service.get("/v1/languages"))) == set(APIS)
+
+
+def test_both_workers_take_runs_and_no_request_is_sent_twice(scaled):
+    def run(number: int):
+        return scaled.service.post("/v1/runs", {"language": "bash", "code": f"sleep 1; echo {number}"})
+
+    with ThreadPoolExecutor(16) as pool:
+        replies = list(pool.map(run, range(24)))
+    assert [(reply.status, reply.body["stdout"]) for reply in replies] == [(200, f"{n}\n") for n in range(24)]
+    runs = [reply.body["id"] for reply in replies]
+    until(lambda: len(scaled.workers_of(runs)) == len(runs), 10)
+    assert set(scaled.workers_of(runs).values()) == set(WORKERS)
+    made = [one["sent_to"] for one in scaled.requests() if one["method"] == "POST"]
+    assert {len(sent_to) for sent_to in made} == {1}
+    assert {name for sent_to in made for name in sent_to} == set(APIS)
+
+
+def test_the_link_of_an_artifact_opens_at_each_api(scaled):
+    run = scaled.service.run("python", "open('outputs/kept.txt', 'w').write('kept')")
+    (artifact,) = run["artifacts"]
+    assert artifact["url"].startswith(f"{scaled.service.url}/")
+    path = f"/{address_of(artifact['url'])}"
+    found = scaled.by_each_api(lambda: scaled.service.get(path, token=None))
+    assert {name: reply.raw for name, reply in found.items()} == dict.fromkeys(APIS, b"kept")
+    assert {scaled.service.get(path[:-4] + "AAAA", token=None).status for _ in range(4)} == {403}
+
+
+def test_an_upload_is_read_by_programs_of_both_workers_and_at_each_api(scaled):
+    content = bytes(range(256)) * (LARGE // 256)
+    file = scaled.service.upload(content)
+    assert (file.status, file.body["size"]) == (200, LARGE), file.body
+    path = f"/v1/files/{file.body['id']}/content"
+    found = scaled.by_each_api(lambda: scaled.service.get(path))
+    assert {name: reply.raw == content for name, reply in found.items()} == dict.fromkeys(APIS, True)
+    fields = {"files": [{"path": "a.bin", "id": file.body["id"]}]}
+    runs = scaled.background(6, "sleep 2; wc -c < inputs/a.bin", **fields)
+    assert {scaled.service.ended(run)["stdout"] for run in runs} == {f"{LARGE}\n"}
+    assert set(scaled.workers_of(runs).values()) == set(WORKERS)
+
+
+def test_a_background_run_is_followed_and_cancelled_at_the_api_that_did_not_accept_it(scaled):
+    service = scaled.service
+    body = {
+        "language": "bash",
+        "code": "echo first; sleep 50",
+        "background": True,
+        "limits": {"timeout_ms": 55_000},
+    }
+    followed, cancelled = set(), set()
+    for _ in range(TRIES):
+        made = service.post("/v1/runs", body)
+        assert made.status == 202, made.body
+        run, maker = made.body["id"], scaled.answered_by(made)
+        with Follower(service, run) as follower:
+            follower.until(b"first")  # the program runs for 50 s: nothing on the way collects events
+            assert service.get(f"/v1/runs/{run}").body["status"] == "running"
+            reply = service.post(f"/v1/runs/{run}/cancel", {})
+            assert (reply.status, reply.body["status"]) == (200, "cancelled"), reply.body
+            follower.until(b'"status":"cancelled"')
+            follower.response.read()
+        followed.add((maker, scaled.answered_by(follower)))
+        cancelled.add((maker, scaled.answered_by(reply)))
+        if all({APIS, APIS[::-1]} <= pairs for pairs in (followed, cancelled)):
+            return
+    raise AssertionError(f"{followed=} {cancelled=}")
+
+
+def test_a_session_works_over_many_requests_at_both_apis(scaled):
+    service = scaled.service
+    made = service.post("/v1/sessions", {"language": "bash"})
+    assert made.status == 201, made.body
+    session = f"/v1/sessions/{made.body['id']}"
+    answered = set()
+    for number in range(1, 21):
+        ran = service.post(f"{session}/runs", {"code": "echo x >> kept; wc -l < kept"})
+        assert (ran.status, ran.body["stdout"]) == (200, f"{number}\n"), ran.body
+        answered.add(scaled.answered_by(ran))
+    assert answered == set(APIS)
+    read = scaled.by_each_api(lambda: service.get(f"{session}/files?path=kept"))
+    assert {reply.raw for reply in read.values()} == {b"x\n" * 20}, read
+    terminal = {"argv": ["bash", "--norc", "-i"], "env": {"PS1": "$ "}, "pty": {"cols": 80, "rows": 24}}
+    process = service.post(f"{session}/processes", terminal).body["id"]
+    attach, attached = f"{session}/processes/{process}/attach", set()
+    for number in range(TRIES):
+        with WebSocket(service, attach, token=service.token) as shell:
+            shell.send(b"echo $((%d + 1000))\n" % number)
+            shell.expect(b"\r%d\r\n" % (number + 1000))
+        until(lambda number=number: len(scaled.sent_to(attach)) == number + 1, 10)
+        if (attached := {name for sent in scaled.sent_to(attach) for name in sent}) == set(APIS):
+            break
+    assert attached == set(APIS)
+    assert service.request("DELETE", session).status == 200
+
+
+def test_a_request_under_way_ends_well_when_its_api_is_stopped(scaled):
+    def run(_):
+        return scaled.service.post("/v1/runs", {"language": "bash", "code": "sleep 3; echo done"})
+
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(run, number) for number in range(8)]
+        time.sleep(1)
+        scaled.call("stop", "api-2")
+        for _ in range(10):
+            assert scaled.service.run("bash", "echo on")["stdout"] == "on\n"
+        replies = [one.result() for one in waiting]
+    assert [(reply.status, reply.body["stdout"]) for reply in replies] == [(200, "done\n")] * 8
+    assert {scaled.answered_by(scaled.service.get("/v1/languages")) for _ in range(4)} == {"api-1"}
+    scaled.start("api-2")
+    assert set(scaled.by_each_api(lambda: scaled.service.get("/v1/languages"))) == set(APIS)
+
+
+def test_the_service_goes_on_without_an_api_that_was_killed(scaled):
+    runs = scaled.background(6, "sleep 8; echo done")
+    scaled.kill("api-1")
+    for number in range(10):
+        assert scaled.service.run("bash", f"echo {number}")["stdout"] == f"{number}\n"
+        assert scaled.service.get(f"/v1/runs/{runs[0]}").status == 200
+    ended = [scaled.service.ended(run, seconds=90) for run in runs]
+    assert [(run["status"], run["stdout"]) for run in ended] == [("succeeded", "done\n")] * 6
+    scaled.start("api-1")
+    found = scaled.by_each_api(lambda: scaled.service.get(f"/v1/runs/{runs[0]}"))
+    assert {reply.body["status"] for reply in found.values()} == {"succeeded"}
+
+
+def test_the_runs_of_a_worker_that_was_killed_are_lost_and_the_others_go_on(scaled):
+    runs = scaled.background(8, "sleep 20; echo done", limits={"timeout_ms": 55_000})
+    scaled.kill("worker-1")
+    ended = [scaled.service.ended(run, seconds=90) for run in runs]
+    lost = [run for run in ended if (run["status"], (run["error"] or {}).get("code")) == ("error", "worker_lost")]
+    others = [run["id"] for run in ended if (run["status"], run["stdout"]) == ("succeeded", "done\n")]
+    assert len(lost) + len(others) == len(runs), ended
+    assert lost
+    assert others
+    assert set(scaled.workers_of(runs)) == set(others)
+    assert set(scaled.workers_of(runs).values()) == {"worker-2"}
+    assert scaled.service.run("bash", "echo on")["stdout"] == "on\n"
+    scaled.start("worker-1")
+    later = scaled.background(8, "sleep 2; echo done")
+    assert {scaled.service.ended(run)["stdout"] for run in later} == {"done\n"}
+    assert set(scaled.workers_of(later).values()) == set(WORKERS)
+
+
+def test_runs_go_on_while_the_broker_restarts_and_it_is_used_again(scaled):
+    def broker(api: str) -> tuple[str, str]:
+        health = scaled.by_each_api(lambda: scaled.service.get("/v1/health", token=None))[api].body
+        return health["status"], health["checks"]["broker"]
+
+    runs = scaled.background(6, "sleep 5; echo done")
+    scaled.call("stop", "rabbitmq")
+    for name in APIS:
+        until(lambda name=name: broker(name) == ("degraded", "fail"), 30)
+    refused = scaled.service.post("/v1/runs", {"language": "bash", "code": "echo 1"})
+    assert (refused.status, refused.body["error"]["code"]) == (503, "worker_unavailable")
+    assert int(refused.headers["retry-after"]) > 0
+    scaled.start("rabbitmq")
+    for name in APIS:
+        until(lambda name=name: broker(name) == ("ok", "ok"), 30)
+    ended = [scaled.service.ended(run, seconds=60) for run in runs]
+    assert [(run["status"], run["stdout"]) for run in ended] == [("succeeded", "done\n")] * 6
+    later = scaled.background(8, "sleep 2; echo done")
+    assert {scaled.service.ended(run)["stdout"] for run in later} == {"done\n"}
+    assert set(scaled.workers_of(later).values()) == set(WORKERS)
+
+
+def test_down_leaves_nothing(scaled):
+    """Comes last."""
+    running = scaled.left()
+    assert len(running["networks"]) == 4
+    assert running["sandboxes"]
+    scaled.call("down", "-v")
+    assert scaled.left() == {"sandboxes": [], "containers": [], "networks": [], "volumes": []}
