@@ -437,8 +437,8 @@ class SettingTable(BaseSettings):
         10,
         ge=1,
         le=600,
-        description="Seconds without a heartbeat after which another service may take over the database; the same "
-        "value in every service that uses this database.",
+        description="Seconds without a heartbeat after which another service may take over the database, or the "
+        "runs of this one; the same value in every service that uses this database.",
     )
     runs_retention_days: Annotated[float, API_AND_OPS] = Field(
         30, gt=0, le=36_500, description="Days for which an ended run is kept."

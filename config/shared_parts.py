@@ -17,9 +17,9 @@ STORAGE = "STORAGE_URL=s3://bucket/prefix (files and artifacts)"
 
 
 def shared_queue(settings: Settings) -> str | None:
-    """Return the queue by which this api may use its database at the same time as others; None if it may not.
+    """Return the queue by which this api may share its database with others at a time; None if it may not.
 
-    A service with ROLE=all shares storage by STORAGE_URL, or by a STORAGE_DIR of its operator's that machines mount.
+    A service with ROLE=all shares storage by STORAGE_URL, or by a STORAGE_DIR that the operator has named.
     """
     missing = missing_shared(settings, settings.parts)
     if settings.storage_dir is not None:

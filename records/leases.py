@@ -28,11 +28,15 @@ class Instance:
     queue: str | None = None
     #: Digests of the keys that sign links, the newest first.
     signing: tuple[str, ...] = ()
+    #: The name of this start: of two that run on one STATE_DIR, or on copies of it, the later one has the lease.
+    start: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Another instance whose lease is alive, when it last gave a heartbeat, and how long ago that was."""
+    """Another instance whose lease is alive, or another start of this one: when it last gave a heartbeat, and how
+    long ago that was.
+    """
 
     id: str
     host: str
@@ -63,16 +67,16 @@ class LeaseStore(Protocol):
     #: The validity of a lease after its last heartbeat, in milliseconds.
     lease_ms: int
 
-    def acquire(self, instance: Instance) -> Holder | None:
+    def acquire(self, instance: Instance, *, again: bool = False) -> Holder | None:
         """Take the lease, unless one is alive of an instance that this one may not share the database with.
 
         That one is returned then. The same instance on the same machine (its name or its boot) takes over its own
-        lease at once.
+        lease at once; `again`, for a start that had it before, only where no later start has it.
         """
         ...
 
     def beat(self, instance: Instance) -> bool:
-        """Send a heartbeat. Returns False if the lease expired and another instance has taken its place."""
+        """Send a heartbeat. Returns False if another instance, or a later start of this one, has its place."""
         ...
 
     def release(self, instance: Instance) -> None:

@@ -4,14 +4,14 @@ One thread receives the worker's messages about such runs, records them, and ack
 recorded. A run that the worker should have and has not is over: it ends `error`. So do, at the start of this
 process, the runs that an earlier one accepted and the worker does not know.
 
-With several processes of one instance (`siblings`), or several instances on one database (`instances`), each of them
-receives every result. One that another expects is left to that one, and acknowledged here only if it is offered once
-more and is recorded by then. What looks like an earlier process's run may be about to be dispatched by another, so it
-is given up only if the worker still does not know it after a while.
+With several processes of one instance (`siblings`), or several instances on one database (`instances`), each of
+them receives every result. One that another expects is left to that one, and acknowledged here only if it is
+offered once more and is recorded by then. A run that looks like an earlier process's may be about to be dispatched
+by another, so it is given up only if the worker still does not know it after a while.
 
 Of several instances each takes over the runs of those whose lease has expired, in the database: every run by one of
-them. Such an instance may live, and have lost its lease for a while only: its results are recorded by whoever is
-first, once.
+them. Such an instance may live, and have lost its lease for a while only: each of its results is recorded once, by
+the first of them.
 """
 
 from __future__ import annotations
@@ -20,20 +20,18 @@ import logging
 import threading
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from api.errors import ErrorObject, error_type
-from api.runs.document import INTERRUPTED as INTERRUPTED_CODE
-from api.runs.document import ResultError, RunRecord
+from api.runs.document import RunRecord
 from api.runs.interrupt import Interrupt
+from api.runs.tracked import INTERRUPTED, TrackedRun, end_of
 from config.failpoints import failpoint
 from dispatch import ClientGone, FeedItem, WorkerLost, WorkerUnavailable
 from records.errors import RecordsUnavailable
 from records.runs import FIRST_ATTEMPT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Container, Generator
 
     from dispatch import Dispatcher
     from records.runs import Run, RunEnd, RunStore
@@ -41,15 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-LOST = ErrorObject(
-    "The worker went away while this ran; its result is not known.", error_type(500), None, "worker_lost"
-)
-INTERRUPTED = ErrorObject(
-    "The service was restarted while this was under way; its result is not known.",
-    error_type(500),
-    None,
-    INTERRUPTED_CODE,
-)
 RECONNECT_S = 0.1
 RECONNECT_MOST_S = 1.0
 #: After this many seconds without a worker, its runs are given up.
@@ -61,18 +50,6 @@ ADOPT_S = 2.0
 #: Between tries to write down what must not be lost.
 INSIST_S = 0.5
 STOP_WITHIN_S = 10.0
-
-
-@dataclass(slots=True)
-class _TrackedRun:
-    """A run under way. From `handed_over_at` (monotonic seconds) the worker has it and no thread waits for it, or it
-    is lost.
-    """
-
-    facts: RunRecord
-    error: ErrorObject = LOST
-    started_at: str | None = None
-    handed_over_at: float | None = None
 
 
 class ResultReconciler:
@@ -95,7 +72,7 @@ class ResultReconciler:
         self._instances = instances
         self._dispatcher = dispatcher
         self._store = store
-        self._expected: dict[str, _TrackedRun] = {}
+        self._expected: dict[str, TrackedRun] = {}
         #: Runs whose INSERT may have been committed although the call failed. They will be deleted.
         self._uncertain: set[str] = set()
         #: Runs of other processes that are expected here, some of which may be about to be dispatched.
@@ -132,7 +109,7 @@ class ResultReconciler:
 
     def track(self, facts: RunRecord) -> None:
         """Track a run that is about to be dispatched, so that a result for it is recorded."""
-        self._expected[facts.id] = _TrackedRun(facts)
+        self._expected[facts.id] = TrackedRun(facts)
 
     def untrack(self, run_id: str) -> None:
         """Stop tracking a run: a request thread has recorded its end."""
@@ -157,7 +134,7 @@ class ResultReconciler:
         self._threads.append(thread)
         thread.start()
 
-    def _collect(self) -> Iterator[FeedItem]:
+    def _collect(self) -> Generator[FeedItem, None, None]:
         """Yield what the worker says. Raises ClientGone when this is to end, or to begin again."""
         with self._lock:
             if self._stopped.is_set():
@@ -166,8 +143,7 @@ class ResultReconciler:
         self._collecting_since = time.monotonic()
         self._left_before, self._left = self._left, set()
         try:
-            with closing(self._dispatcher.collect(client_fd=interrupt.fd)) as items:
-                yield from items
+            yield from self._dispatcher.collect(client_fd=interrupt.fd)
         finally:
             with self._lock:
                 self._interrupt = None
@@ -229,7 +205,7 @@ class ResultReconciler:
             return
         facts = RunRecord.recorded(run, self._request_bytes(run), self._keep_files_ms)
         handed_over_at = float("-inf") if is_settled else time.monotonic() + SETTLED_S
-        self._expected[run.id] = _TrackedRun(facts, INTERRUPTED, handed_over_at=handed_over_at)
+        self._expected[run.id] = TrackedRun(facts, INTERRUPTED, handed_over_at=handed_over_at)
         if not is_settled:
             self._recovered.add(run.id)
 
@@ -255,7 +231,10 @@ class ResultReconciler:
                 self._collect_again()
 
     def _adopt(self) -> bool:
-        """Take over the runs of instances whose lease has expired; whether there were any. Raises RecordsUnavailable."""
+        """Take over the runs of instances whose lease has expired; whether there were any.
+
+        Raises RecordsUnavailable.
+        """
         self._adopted.update(self._store.adopt())
         if not self._adopted:
             return False
@@ -266,7 +245,7 @@ class ResultReconciler:
         self._adopted.clear()
         return True
 
-    # -- what the worker says ----------------------------------------------------------------------
+    # -- messages of the worker ----------------------------------------------------------------------
 
     def _handle(self, told: FeedItem, connected_at: float) -> None:
         if told.kind == "runs":
@@ -294,7 +273,7 @@ class ResultReconciler:
     def _note_end(self, run_id: str, result: object) -> None:
         expected = self._expected.get(run_id)
         if expected is not None:
-            end = _end(expected, result)
+            end = end_of(expected, result)
             failpoint("ended")
             self._retry_until_stored(lambda: self._store.finish(run_id, FIRST_ATTEMPT, end))
             failpoint("recorded")
@@ -317,9 +296,10 @@ class ResultReconciler:
     def _fail_missing(self, known: Container[str], since: float) -> None:
         """End the runs that the worker had before `since` and has not now."""
         for run_id, expected in list(self._expected.items()):
-            if expected.handed_over_at is not None and expected.handed_over_at < since and run_id not in known:
-                if self.end(expected.facts, expected.facts.failed(expected.error, expected.started_at)):
-                    log.warning("a run was lost with its worker", extra={"run_id": run_id})
+            if expected.handed_over_at is None or expected.handed_over_at >= since or run_id in known:
+                continue
+            if self.end(expected.facts, expected.facts.failed(expected.error, expected.started_at)):
+                log.warning("a run was lost with its worker", extra={"run_id": run_id})
 
     def end(self, facts: RunRecord, end: RunEnd) -> bool:
         """Record an end that the worker knows nothing of, however long that takes. For any thread.
@@ -348,12 +328,3 @@ class ResultReconciler:
             except RecordsUnavailable:
                 if self._stopped.wait(INSIST_S):
                     raise
-
-
-def _end(expected: _TrackedRun, result: object) -> RunEnd:
-    if isinstance(result, dict):
-        try:
-            return expected.facts.ended(result)
-        except ResultError as e:
-            log.warning("a run was lost: %s", e, extra={"run_id": expected.facts.id})
-    return expected.facts.failed(LOST, expected.started_at)

@@ -20,10 +20,11 @@ from api.runs.events import Message, final_event, replay_events
 from api.runs.execution import Execution, Wait
 from api.runs.network import NetworkRules
 from api.runs.quota import clamp_to_plan, quota_error, quota_for
-from api.runs.reconciler import LOST, ResultReconciler
+from api.runs.reconciler import ResultReconciler
 from api.runs.requests import check_entry_file
 from api.runs.stored_outputs import store_request
 from api.runs.submission import IdempotentReplay, Progress, RunSubmission, build_job, finished_run
+from api.runs.tracked import LOST
 from api.system.languages import Languages, worker_unavailable
 from config.failpoints import failpoint
 from config.logging import bind_also

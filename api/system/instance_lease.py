@@ -37,6 +37,10 @@ BEATS = 10 / 3
 LOOK_S = 0.5
 STOP_WITHIN_S = 10.0
 _ID = re.compile(r"inst_[0-9a-f]{24}")
+#: The name of this start: of the process that has the lease, and of those that are forked from it.
+_START = secrets.token_hex(8)
+#: The instances whose lease this start has had: it takes it from no later start.
+_had: set[str] = set()
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 #: Characters of the digest of a key: enough to tell keys apart.
 _DIGEST = 16
@@ -55,7 +59,10 @@ class SecondInstance(SettingsError):
 def _obstacle(instance: Instance, other: Holder) -> str:
     """Return why two instances cannot share a database, and what to do."""
     if instance.id == other.id:
-        return f"this one has the same id: STATE_DIR was copied; remove its {FILE} in api, and a new one is made"
+        return (
+            "this one has the same id: it runs on the same STATE_DIR, or on a copy, where a new id is made once "
+            f"api/{FILE} is removed"
+        )
     if instance.queue is None or other.queue is None:
         which = "this one" if instance.queue is None else "that one"
         return (
@@ -79,7 +86,8 @@ def this_instance(folder: Path, settings: Settings | None = None) -> Instance:
     queue = None if settings is None else shared_queue(settings)
     signing = () if settings is None or queue is None else tuple(map(_digest, settings.signing_keys()))
     try:
-        return Instance(_kept_id(folder), socket.gethostname(), _BOOT_ID.read_text().strip(), queue, signing)
+        boot = _BOOT_ID.read_text().strip()
+        return Instance(_kept_id(folder), socket.gethostname(), boot, queue, signing, _START)
     except OSError as e:
         raise SettingsError(f"STATE_DIR: {folder / FILE} is unusable: {e.strerror}") from e
 
@@ -112,7 +120,7 @@ def _kept_id(folder: Path) -> str:
 def acquire(leases: LeaseStore, instance: Instance, *, look_s: float = LOOK_S) -> None:
     """Take the lease; wait out one that has no heartbeat any more. Raises SecondInstance and RecordsUnavailable."""
     first: Holder | None = None
-    while (other := leases.acquire(instance)) is not None:
+    while (other := leases.acquire(instance, again=instance.id in _had)) is not None:
         if first is None or other.id != first.id:
             first = other
             log.warning(
@@ -122,6 +130,7 @@ def acquire(leases: LeaseStore, instance: Instance, *, look_s: float = LOOK_S) -
         elif other.heartbeat_ms != first.heartbeat_ms:
             raise SecondInstance(instance, other)
         time.sleep(look_s)
+    _had.add(instance.id)
 
 
 class Lease:
@@ -161,7 +170,7 @@ class Lease:
         """Send one heartbeat; take the lease again if it was lost and is free."""
         with suppress(RecordsUnavailable):  # logged elsewhere; without a database nothing is accepted
             sure_until = self._from_now()
-            is_mine = self._leases.beat(self._instance) or self._leases.acquire(self._instance) is None
+            is_mine = self._leases.beat(self._instance) or self._leases.acquire(self._instance, again=True) is None
             if self._is_mine and not is_mine:
                 log.critical("another instance has taken over the database: no run is accepted here any more")
             elif is_mine and not self._is_mine:

@@ -48,7 +48,8 @@ class SqlLeases:
             table.c.id == bindparam("own"), or_(table.c.host == bindparam("at"), table.c.boot == bindparam("since"))
         )
         is_alive = table.c.heartbeat_ms > now - lease_ms
-        self._others = (
+        this_start = and_(mine, table.c.start == bindparam("started"))
+        living = (
             select(
                 table.c.id,
                 table.c.host,
@@ -57,27 +58,30 @@ class SqlLeases:
                 table.c.queue,
                 table.c.signing,
             )
-            .where(~mine, is_alive)
+            .where(is_alive)
             .order_by(table.c.heartbeat_ms.desc())
         )
+        self._others, self._other_starts = living.where(~mine), living.where(~this_start)
         self._forget = delete(table).where(~is_alive)
-        self._beat = update(table).where(mine).values(heartbeat_ms=now)
-        self._release = delete(table).where(mine)
+        self._beat = update(table).where(this_start).values(heartbeat_ms=now)
+        self._release = delete(table).where(this_start)
         new = database.insert(table).values(heartbeat_ms=now)
         self._take = new.on_conflict_do_update(
             index_elements=[table.c.id],
-            set_={name: new.excluded[name] for name in ("host", "boot", "heartbeat_ms", "queue", "signing")},
+            set_={
+                name: new.excluded[name] for name in ("host", "boot", "heartbeat_ms", "queue", "signing", "start")
+            },
         )
 
-    def acquire(self, instance: Instance) -> Holder | None:
+    def acquire(self, instance: Instance, *, again: bool = False) -> Holder | None:
         """See `LeaseStore.acquire`."""
 
         def work(connection: Connection) -> Holder | None:
             if not self._database.is_sqlite:  # there one writes at a time anyway
                 connection.execute(_LOCK, {"key": _ADVISORY_LOCK})
-            for row in connection.execute(self._others, _named(instance)).all():
-                *facts, queue, signing = row
-                other = Holder(*facts, queue, _digests(signing))
+            others = self._other_starts if again else self._others
+            for row in connection.execute(others, _named(instance)).all():
+                other = _holder(row)
                 if not may_share(instance, other):
                     return other
             connection.execute(self._forget)
@@ -102,12 +106,14 @@ def _row(instance: Instance) -> dict[str, str | None]:
         "boot": instance.boot,
         "queue": instance.queue,
         "signing": ",".join(instance.signing),
+        "start": instance.start,
     }
 
 
-def _digests(joined: str) -> tuple[str, ...]:
-    return tuple(joined.split(",")) if joined else ()
+def _holder(row: Any) -> Holder:  # noqa: ANN401  # a row of `_others`
+    instance_id, host, heartbeat_ms, age_ms, queue, signing = row
+    return Holder(instance_id, host, heartbeat_ms, age_ms, queue, tuple(signing.split(",")) if signing else ())
 
 
 def _named(instance: Instance) -> dict[str, str]:
-    return {"own": instance.id, "at": instance.host, "since": instance.boot}
+    return {"own": instance.id, "at": instance.host, "since": instance.boot, "started": instance.start}

@@ -87,6 +87,8 @@ instances = Table(
     Column("queue", Word),
     #: Digests of the keys that sign its links, the newest first, joined by commas.
     Column("signing", Word, nullable=False, server_default=""),
+    #: Which start of the instance it is: an earlier one that still lives has lost its lease.
+    Column("start", Word, nullable=False, server_default=""),
 )
 Index("ix_instances_heartbeat", instances.c.heartbeat_ms)
 

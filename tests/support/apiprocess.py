@@ -71,6 +71,11 @@ class Api:
         text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in text.split()]
 
+    @property
+    def instance_id(self):
+        """The id that it holds its lease by."""
+        return (self.state / "api/instance").read_text().strip()
+
     def said(self):
         return self.log.read_text()
 
