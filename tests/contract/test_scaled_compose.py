@@ -12,7 +12,9 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -120,20 +122,34 @@ class Scaled(Composed):
                     found[run] = name
         return found
 
-    def kill(self, name: str) -> None:
-        """Kill it; its restart policy does not start it again after that."""
-        self.client.kill(self.container(name)["Id"])
-        until(lambda: not self.running(name), 10)
+    @contextmanager
+    def without(self, name: str, *, killed: bool = False) -> Iterator[None]:
+        """Stop a service, or kill it, for a while; it is healthy again at the end.
 
-    def start(self, *names: str) -> None:
-        self.call("start", *names)
-        self.healthy(*names)
+        Its restart policy does not start a container that somebody has killed.
+        """
+        if killed:
+            self.client.kill(self.container(name)["Id"])
+        else:
+            self.call("stop", name)
+        try:
+            until(lambda: not self.running(name), 10)
+            yield
+        finally:
+            self.call("start", name)
+            self.healthy(name)
 
     def background(self, count: int, code: str, **fields) -> list[str]:
         """Runs in the background that wait no longer."""
         runs = [self.service.submit("bash", code, **fields) for _ in range(count)]
         until(lambda: all(self.service.get(f"/v1/runs/{run}").body["status"] != "queued" for run in runs), 30)
         return runs
+
+    def both_workers_work(self) -> None:
+        runs = self.background(8, "sleep 2; echo done")
+        assert {self.service.ended(run)["stdout"] for run in runs} == {"done\n"}
+        until(lambda: len(self.workers_of(runs)) == len(runs), 10)
+        assert set(self.workers_of(runs).values()) == set(WORKERS)
 
     def left(self) -> dict[str, list]:
         """What the project, and its sandboxes, have on the daemon."""
@@ -304,67 +320,102 @@ def test_a_request_under_way_ends_well_when_its_api_is_stopped(scaled):
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(run, number) for number in range(8)]
         time.sleep(1)
-        scaled.call("stop", "api-2")
-        for _ in range(10):
-            assert scaled.service.run("bash", "echo on")["stdout"] == "on\n"
-        replies = [one.result() for one in waiting]
+        with scaled.without("api-2"):
+            for _ in range(10):
+                assert scaled.service.run("bash", "echo on")["stdout"] == "on\n"
+            assert {scaled.answered_by(scaled.service.get("/v1/languages")) for _ in range(4)} == {"api-1"}
+            replies = [one.result() for one in waiting]
     assert [(reply.status, reply.body["stdout"]) for reply in replies] == [(200, "done\n")] * 8
-    assert {scaled.answered_by(scaled.service.get("/v1/languages")) for _ in range(4)} == {"api-1"}
-    scaled.start("api-2")
     assert set(scaled.by_each_api(lambda: scaled.service.get("/v1/languages"))) == set(APIS)
 
 
-def test_the_service_goes_on_without_an_api_that_was_killed(scaled):
-    runs = scaled.background(6, "sleep 8; echo done")
-    scaled.kill("api-1")
-    for number in range(10):
-        assert scaled.service.run("bash", f"echo {number}")["stdout"] == f"{number}\n"
-        assert scaled.service.get(f"/v1/runs/{runs[0]}").status == 200
-    ended = [scaled.service.ended(run, seconds=90) for run in runs]
-    assert [(run["status"], run["stdout"]) for run in ended] == [("succeeded", "done\n")] * 6
-    scaled.start("api-1")
-    found = scaled.by_each_api(lambda: scaled.service.get(f"/v1/runs/{runs[0]}"))
-    assert {reply.body["status"] for reply in found.values()} == {"succeeded"}
+def test_the_service_goes_on_without_an_api_that_was_killed_and_sends_no_run_twice(scaled):
+    """A run that its client waits for at the killed api is interrupted; one in the background goes on."""
+    service = scaled.service
+    test, count = secrets.token_hex(8), 10
+    body = {"language": "bash", "code": "sleep 25; echo done", "limits": {"timeout_ms": 55_000}}
+
+    def run(number: int):
+        return service.post("/v1/runs", {**body, "metadata": {"test": test, "number": str(number)}})
+
+    def made() -> list[dict]:
+        return service.get(f"/v1/runs?metadata.test={test}&limit=100").body["data"]
+
+    runs = scaled.background(4, "sleep 12; echo done", limits={"timeout_ms": 55_000})
+    with ThreadPoolExecutor(count) as pool:
+        waiting = [pool.submit(run, number) for number in range(count)]
+        until(lambda: [one["status"] for one in made()] == ["running"] * count, 20)
+        with scaled.without("api-1", killed=True):
+            for number in range(10):
+                assert service.run("bash", f"echo {number}")["stdout"] == f"{number}\n"
+                assert service.get(f"/v1/runs/{runs[0]}").status == 200
+            replies = [one.result() for one in waiting]
+            until(lambda: all(one["status"] not in {"queued", "running"} for one in made()), 60)
+            ended = [service.ended(run, seconds=60) for run in runs]
+    assert [(run["status"], run["stdout"]) for run in ended] == [("succeeded", "done\n")] * len(runs)
+    assert {reply.status for reply in replies} == {200, 502}
+    statuses = {one["metadata"]["number"]: one["status"] for one in made()}
+    assert len(made()) == len(statuses) == count
+    for number, reply in enumerate(replies):
+        assert (statuses[str(number)] == "succeeded") == (reply.status == 200), (statuses, replies)
+    found = scaled.by_each_api(lambda: service.get(f"/v1/runs/{runs[0]}"))
+    assert {name: reply.body["status"] for name, reply in found.items()} == dict.fromkeys(APIS, "succeeded")
 
 
-def test_the_runs_of_a_worker_that_was_killed_are_lost_and_the_others_go_on(scaled):
+def test_what_a_killed_worker_had_is_lost_and_the_rest_goes_on(scaled):
+    service = scaled.service
+    sessions = [service.post("/v1/sessions", {"language": "bash"}).body["id"] for _ in range(4)]
     runs = scaled.background(8, "sleep 20; echo done", limits={"timeout_ms": 55_000})
-    scaled.kill("worker-1")
-    ended = [scaled.service.ended(run, seconds=90) for run in runs]
+    with scaled.without("worker-1", killed=True):
+        ended = [service.ended(run, seconds=90) for run in runs]
+        found = [service.get(f"/v1/sessions/{session}").body for session in sessions]
+        for one in found:
+            if one["status"] != "ended":
+                ran = service.post(f"/v1/sessions/{one['id']}/runs", {"code": "echo on"})
+                assert (ran.status, ran.body["stdout"]) == (200, "on\n")
+                assert service.request("DELETE", f"/v1/sessions/{one['id']}").status == 200
+        assert service.run("bash", "echo on")["stdout"] == "on\n"
     lost = [run for run in ended if (run["status"], (run["error"] or {}).get("code")) == ("error", "worker_lost")]
     others = [run["id"] for run in ended if (run["status"], run["stdout"]) == ("succeeded", "done\n")]
     assert len(lost) + len(others) == len(runs), ended
-    assert lost
-    assert others
-    assert set(scaled.workers_of(runs)) == set(others)
-    assert set(scaled.workers_of(runs).values()) == {"worker-2"}
-    assert scaled.service.run("bash", "echo on")["stdout"] == "on\n"
-    scaled.start("worker-1")
-    later = scaled.background(8, "sleep 2; echo done")
-    assert {scaled.service.ended(run)["stdout"] for run in later} == {"done\n"}
-    assert set(scaled.workers_of(later).values()) == set(WORKERS)
+    assert (bool(lost), bool(others)) == (True, True), ended
+    assert scaled.workers_of(runs) == dict.fromkeys(others, "worker-2")
+    assert {(one["status"], one["end_reason"]) for one in found} == {("ended", "worker_lost"), ("ready", None)}, (
+        found
+    )
+    scaled.both_workers_work()
 
 
 def test_runs_go_on_while_the_broker_restarts_and_it_is_used_again(scaled):
-    def broker(api: str) -> tuple[str, str]:
-        health = scaled.by_each_api(lambda: scaled.service.get("/v1/health", token=None))[api].body
-        return health["status"], health["checks"]["broker"]
+    def broker() -> dict[str, tuple[str, str]]:
+        found = scaled.by_each_api(lambda: scaled.service.get("/v1/health", token=None))
+        return {name: (reply.body["status"], reply.body["checks"]["broker"]) for name, reply in found.items()}
 
     runs = scaled.background(6, "sleep 5; echo done")
-    scaled.call("stop", "rabbitmq")
-    for name in APIS:
-        until(lambda name=name: broker(name) == ("degraded", "fail"), 30)
-    refused = scaled.service.post("/v1/runs", {"language": "bash", "code": "echo 1"})
-    assert (refused.status, refused.body["error"]["code"]) == (503, "worker_unavailable")
-    assert int(refused.headers["retry-after"]) > 0
-    scaled.start("rabbitmq")
-    for name in APIS:
-        until(lambda name=name: broker(name) == ("ok", "ok"), 30)
+    with scaled.without("rabbitmq"):
+        until(lambda: broker() == dict.fromkeys(APIS, ("degraded", "fail")), 30)
+        refused = scaled.service.post("/v1/runs", {"language": "bash", "code": "echo 1"})
+        assert (refused.status, refused.body["error"]["code"]) == (503, "worker_unavailable")
+        assert int(refused.headers["retry-after"]) > 0
+    until(lambda: broker() == dict.fromkeys(APIS, ("ok", "ok")), 30)
     ended = [scaled.service.ended(run, seconds=60) for run in runs]
     assert [(run["status"], run["stdout"]) for run in ended] == [("succeeded", "done\n")] * 6
-    later = scaled.background(8, "sleep 2; echo done")
-    assert {scaled.service.ended(run)["stdout"] for run in later} == {"done\n"}
-    assert set(scaled.workers_of(later).values()) == set(WORKERS)
+    scaled.both_workers_work()
+
+
+def test_a_database_that_restarts_is_used_again(scaled):
+    with scaled.without("postgres"):
+        refused = scaled.service.post("/v1/runs", {"language": "bash", "code": "echo 1"})
+        assert (refused.status, refused.body["error"]["code"]) == (503, "records_unavailable")
+    for _ in APIS:
+        until(lambda: scaled.service.get("/v1/health", token=None).body["status"] == "ok", 30)
+    found = scaled.by_each_api(lambda: scaled.service.post("/v1/runs", {"language": "bash", "code": "echo on"}))
+    assert {name: reply.body["stdout"] for name, reply in found.items()} == dict.fromkeys(APIS, "on\n")
+
+
+def test_runs_are_taken_without_the_buckets_of_rate_limits(scaled):
+    with scaled.without("valkey"):
+        assert scaled.service.run("bash", "echo on")["stdout"] == "on\n"
 
 
 def test_down_leaves_nothing(scaled):
