@@ -71,7 +71,7 @@ check: dev ## lint, types, layers, unit tests
 	@$(DEV)/ruff format --check .
 	@$(DEV)/mypy
 	@$(DEV)/lint-imports
-	@$(DEV)/pytest -q tests/unit
+	@$(DEV)/pytest -q -n 2 --dist loadfile tests/unit
 	@# Two real tests that cannot be loaded together are better known now than after the images are built.
 	@found=$$($(DEV)/pytest -qq --collect-only --ignore=tests/unit tests 2>&1) || { echo "$$found" >&2; exit 1; }
 

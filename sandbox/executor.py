@@ -74,6 +74,10 @@ class AdmittedJob:
     size: int
 
 
+class JobUnread(Exception):
+    """A sandbox ended before it had read its job: nothing was started, so another one may get it."""
+
+
 class CellExecutor(Protocol):
     """Executes the code of runs with rich results: `sandbox.sessions.single_use`."""
 
@@ -272,6 +276,30 @@ class Executor:
     def _run(self, plan: ExecutionPlan, pool: WarmPool, queue_ms: int, live: LiveRun) -> Result:
         pool.run_begins()
         started_at = now()
+        try:
+            try:
+                return self._attempt(plan, pool, queue_ms, live, started_at)
+            except JobUnread:
+                log.warning("a sandbox ended before it had read its job; another one gets it")
+                return self._attempt(plan, pool, queue_ms, live, started_at, is_last=True)
+        except (EngineError, OSError):
+            log.exception("a run failed through the service's fault")
+            error = JobError("the sandbox could not be provided; the run was not started", "engine_error")
+            return result_without_run(plan, live, error, queue_ms=queue_ms, started_at=started_at)
+        finally:
+            pool.run_ends()
+
+    def _attempt(  # one argument per thing that the run has
+        self,
+        plan: ExecutionPlan,
+        pool: WarmPool,
+        queue_ms: int,
+        live: LiveRun,
+        started_at: str,
+        *,
+        is_last: bool = False,
+    ) -> Result:
+        """Run a plan in a sandbox. Raises EngineError, StorageError, and JobUnread unless `is_last`."""
         sandbox: Sandbox | None = None
         try:
             sandbox, source = self._sandbox_for(plan, pool)
@@ -282,6 +310,8 @@ class Executor:
                 if plan.code is not None:
                     return self._cells.run(plan, sandbox, source, pool, queue_ms, live, network)
                 spoken = AgentClient(sandbox, plan, live, self._storage, network).run_job()
+            if spoken.unread and live.stop is None and not is_last:
+                raise JobUnread
             spoken.receiver.store(lambda artifact: live.emit("artifact", asdict(artifact)))
             facts = replace(sandbox.facts(), source=source)
             if network is not None:
@@ -290,14 +320,9 @@ class Executor:
             result = with_output(result, plan.returns, spoken.output)
             outputs = store_outputs(self._storage, result.stdout, result.stderr, output=result.output)
             return replace(result, outputs=outputs) if outputs else result
-        except (EngineError, OSError):
-            log.exception("a run failed through the service's fault")
-            error = JobError("the sandbox could not be provided; the run was not started", "engine_error")
-            return result_without_run(plan, live, error, queue_ms=queue_ms, started_at=started_at)
         finally:
             if sandbox is not None:
                 pool.discard(sandbox)
-            pool.run_ends()
 
     def _network_of(self, plan: ExecutionPlan, live: LiveRun) -> NetworkRelay | None:
         if plan.network is None or self._egress is None:

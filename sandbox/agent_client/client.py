@@ -83,6 +83,10 @@ class AgentClient:
         self._collecting = False
         self._finished = False
         self._timed_out = self._stopped = self._broken = self._overflowed = False
+        #: The first phase was never started: the agent ended before it had read the frame that does so.
+        self._unread = False
+        #: Something followed that frame, or came from the agent.
+        self._has_gone_on = False
         #: The deadline of the agent's answer to the last frame; None while the program runs.
         sending_s = SEND_TIMEOUT_S + sum(item.size for item in plan.inputs) / SEND_BYTES_PER_S
         self._reply_deadline: float | None = self._started_at + sending_s
@@ -100,8 +104,9 @@ class AgentClient:
             self._start_phase()
             while not self._finished:
                 self._step()
-        except (ProtocolError, ConnectionError, SandboxBroken):
+        except (ProtocolError, ConnectionError, SandboxBroken) as e:
             self._broken = self._exit is None or self._broken
+            self._unread = self._is_unread(e)
             self._sandbox.kill()
         except BaseException:
             self._receiver.abort()
@@ -138,6 +143,7 @@ class AgentClient:
             if event & ~select.POLLOUT:
                 self._receive()
         if self._network is not None and self._network.outbox and self._job_frames is None:
+            self._has_gone_on = True
             self._send_buffer += self._network.outbox
             self._network.outbox.clear()
             self._flush()
@@ -177,6 +183,7 @@ class AgentClient:
         if self._job_frames is not None:
             raise ProtocolError("ended before it began")
         if self._exit is None:
+            self._has_gone_on = True
             self._send_buffer += frame(frames.KILL)
             self._reply_deadline = time.monotonic() + KILL_TIMEOUT_S
             self._flush()
@@ -185,6 +192,7 @@ class AgentClient:
         """Pass on input and signals that came meanwhile, as far as the program takes its input."""
         if self._live.inbox is None:
             return
+        self._has_gone_on = True  # what is taken here is not asked for again
         for number in self._live.take_requests(self._stdin):
             if self._phase == "run" and self._wall_deadline and self._exit is None and not self._stopped:
                 self._send_buffer += frame(frames.SIGNAL, b"%d" % number)
@@ -244,7 +252,7 @@ class AgentClient:
         self._cpu_check = self._started_at + max(limits.cpu_ms / 1000 / limits.cpus, CPU_CHECK_MIN_S)
         if not self._stopped:
             self._reply_deadline = None
-        self._live.emit("phase", {"name": self._phase})
+        self._live.begin_phase(self._phase)
         failpoint("started")
 
     # -- from the agent ----------------------------------------------------------------------------
@@ -255,7 +263,8 @@ class AgentClient:
         except BlockingIOError:
             return
         if not data:
-            raise ProtocolError("the agent has hung up")
+            raise ConnectionAbortedError("the agent has hung up")
+        self._has_gone_on = True
         try:
             items = self._parser.feed(data)
         except ProtocolError as e:
@@ -365,6 +374,13 @@ class AgentClient:
 
     # -- the end -----------------------------------------------------------------------------------
 
+    def _is_unread(self, error: Exception) -> bool:
+        """Return whether the agent cannot have read the frame that starts the first phase, which is sent last."""
+        if self._has_gone_on or not isinstance(error, ConnectionError):
+            return False
+        # A peer that closes its socket before it has read everything resets the connection (unix(7): ECONNRESET).
+        return not self._wall_deadline or isinstance(error, ConnectionResetError)
+
     def _report(self) -> AgentReport:
         if not self._finished:
             self._receiver.close()
@@ -399,6 +415,7 @@ class AgentClient:
             output=self._output,
             compiled=self._compiled,
             egress_bytes=0 if self._network is None else self._network.moved_bytes,
+            unread=self._unread and stats.oom_kills == 0,
         )
 
     def _elapsed_ms(self, until: float) -> int:

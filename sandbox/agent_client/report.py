@@ -40,6 +40,8 @@ class AgentReport:
     compiled: CompileOutcome | None = None
     #: Sent to hosts and received from them, together.
     egress_bytes: int = 0
+    #: The sandbox ended before its agent had read the job, and not for what was sent: nothing was started.
+    unread: bool = False
 
 
 @dataclass(slots=True)

@@ -74,6 +74,7 @@ class LiveRun:
         self.info: dict[str, Any] | None = None
         self._on_status = on_status
         self._waited = False
+        self._phase = ""
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._change = threading.Condition()
         self._told = 0
@@ -118,6 +119,12 @@ class LiveRun:
         """Emit an event other than output."""
         self.log.add(kind, data)
         self._tell()
+
+    def begin_phase(self, name: str) -> None:
+        """Emit that a phase begins; once, also where it begins again in another sandbox."""
+        if name != self._phase:
+            self._phase = name
+            self.emit("phase", {"name": name})
 
     def output(self, kind: str, payload: bytes) -> None:
         """Emit bytes that the program wrote."""

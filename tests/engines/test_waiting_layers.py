@@ -193,6 +193,31 @@ def test_one_that_has_died_is_not_handed_out(start):
     assert run_waited(worker, "a") == 1
 
 
+def test_a_run_whose_sandbox_dies_before_it_has_read_the_job_gets_another(start):
+    """Nothing of it was started. Stopped sandboxes look alive, and read nothing."""
+    worker = start(layer("a", 1))
+    run(worker, "a")
+    until(lambda: waiting(worker) == 1)
+    stopped = [int(pid) for group in worker.run_groups() for pid in (group / "cgroup.procs").read_text().split()]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    found: list[dict] = []
+    code = "import tiny; open('/work/outputs/x', 'w'); print(tiny.x, input())"
+    submit = threading.Thread(
+        target=lambda: found.append(worker.run(code=code, packages=request("a"), stdin="text\n"))
+    )
+    submit.start()
+    until(lambda: waiting(worker) == -1)
+    time.sleep(WAITED_S)  # the job lies in the socket
+    for pid in stopped:
+        os.kill(pid, signal.SIGKILL)
+    submit.join(60)
+    assert (found[0]["status"], found[0]["stdout"]) == ("succeeded", "1 text\n"), found
+    assert [artifact["name"] for artifact in found[0]["artifacts"]] == ["x"]
+    phases = [data["name"] for kind, data, _ in found[0]["timeline"] if kind == "phase"]
+    assert phases == ["run"]
+
+
 def test_one_that_waits_goes_with_the_generation_of_its_template(start):
     """No run with packages comes any more: the worker itself ends it and forks another."""
     worker = start(layer("a", 1), TEMPLATE_RUNS="6")

@@ -123,9 +123,12 @@ def test_make_up_of_a_second_instance_says_why_and_leaves_nothing_running(start,
 
 def test_a_live_run_is_not_ended_by_a_second_instance(start_service, start):
     service = start_service(LEASE_S=str(LEASE_S))
-    run_id = service.submit("bash", "echo begun; sleep 6; echo done", limits={"timeout_ms": 30_000})
+    # It goes on until it is told to, however long the refusal takes.
+    code = "echo begun; read line; echo done"
+    run_id = service.submit("bash", code, stdin_open=True, limits={"timeout_ms": 60_000})
     until(lambda: service.get(f"/v1/runs/{run_id}").body["status"] == "running")
     refused(start(f"sqlite:///{service.state}/db/runyard.sqlite"))
     assert service.get(f"/v1/runs/{run_id}").body["status"] == "running"
+    assert service.post(f"/v1/runs/{run_id}/stdin", data=b"\n").status == 200
     run = service.ended(run_id)
     assert (run["status"], run["stdout"]) == ("succeeded", "begun\ndone\n")

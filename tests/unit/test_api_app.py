@@ -320,7 +320,11 @@ def test_the_run_object(api):
     assert run["artifacts"][0]["id"].startswith("file_")
     assert (run["signal"], run["skipped_artifacts_count"], run["metadata"]) == ("SIGSEGV", 7, {"user": "42"})
     assert run["code_sha256"] == "df5db25436cb819bec6de11301829284c56ab24fb6738ca0268c53245daa0346"
-    assert api.get(run["id"]).json == run
+    again = api.get(run["id"]).json
+    # Each answer signs its own link, at its own second.
+    for answer in (run, again):
+        del answer["artifacts"][0]["url"], answer["artifacts"][0]["expires_at"]
+    assert again == run
 
 
 def test_the_job_the_worker_gets(api):

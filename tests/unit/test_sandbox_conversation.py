@@ -536,6 +536,43 @@ def test_a_stop_that_comes_after_the_exit_changes_nothing():
     assert status_of(spoken.ending) == "succeeded"
 
 
+def unread_after(act, *, kill_at_once=False, oom_kills=0):
+    """Return whether a job counts as unread when the agent ends after `act`, which has the agent's end."""
+    sandbox, live = FakeSandbox(), LiveRun("run_x", "bash")
+    sandbox.oom_kills = oom_kills
+    plan = build_plan(Job("run_x", "bash", code="true"), CATALOGUE)
+
+    def end():
+        act(sandbox.agent)
+        sandbox.agent.close()
+
+    thread = threading.Thread(target=end)
+    if kill_at_once:
+        end()
+    else:
+        threading.Timer(0.1, thread.start).start()
+    spoken = AgentClient(sandbox, plan, live, STORAGE).run_job()
+    live.end()
+    sandbox.close()
+    assert status_of(spoken.ending) in {"killed", "oom"}
+    return spoken.unread
+
+
+def test_a_job_that_its_agent_has_not_read_is_known_as_such():
+    assert unread_after(lambda agent: None)
+    assert unread_after(lambda agent: None, kill_at_once=True)
+    # All but the last byte, which is of the frame that starts the program.
+    assert unread_after(lambda agent: agent.recv(len(agent.recv(65536, socket.MSG_PEEK)) - 1))
+
+
+def test_a_job_that_may_have_been_read_counts_as_read():
+    assert not unread_after(lambda agent: agent.recv(65536))
+    assert not unread_after(lambda agent: agent.sendall(frame(frames.STDOUT, b"x")))
+    assert not unread_after(lambda agent: agent.sendall(b"\0"))
+    # What was sent may itself be the reason.
+    assert not unread_after(lambda agent: None, oom_kills=1)
+
+
 def test_events_of_an_honest_run():
     heard, _, _ = converse(frame(frames.STDOUT, b"hi") + exit_frame() + frame(frames.END, b"0"))
     assert [entry[:2] for entry in heard.log.timeline()] == [["phase", {"name": "run"}], ["stdout", 2]]
