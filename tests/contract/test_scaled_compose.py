@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from typing import Self
 
 import pytest
 
-from tests.contract.test_compose import Composed, base_image, images_of, stage
+from tests.support.composed import NEEDS_DOCKER, NOTHING, Composed, base_image, compose_daemon, images_of, stage
 from tests.support.dockerd import Dockerd
 from tests.support.part_images import part_image
 from tests.support.service import STATE, Service
@@ -39,7 +38,7 @@ TRIES = 60
 LOGGED = re.compile(
     r'"(?P<method>\S+) (?P<path>\S+)" (?P<status>\d+) \d+ \S+ (?P<sent_to>.+) (?P<request>req_\w+|-)$'
 )
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [NEEDS_DOCKER, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 class Scaled(Composed):
@@ -151,38 +150,19 @@ class Scaled(Composed):
         until(lambda: len(self.workers_of(runs)) == len(runs), 10)
         assert set(self.workers_of(runs).values()) == set(WORKERS)
 
-    def left(self) -> dict[str, list]:
-        """What the project, and its sandboxes, have on the daemon."""
-        mine = {"label": f"com.docker.compose.project={self.project}"}
-        return {
-            "sandboxes": self.client.containers(all=True, filters={"label": "dev.runyard.instance"}),
-            "containers": self.client.containers(all=True, filters=mine),
-            "networks": self.client.networks(filters=mine),
-            "volumes": self.client.volumes(filters=mine)["Volumes"] or [],
-        }
-
 
 @pytest.fixture(scope="module")
 def scaled():
-    if shutil.which("docker-compose") is None or shutil.which("dockerd") is None:
-        pytest.fail("this needs dockerd and docker-compose: make test-setup installs them")
-    daemon = Dockerd(Path(f"{STATE}-compose"))
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            project = Scaled(daemon, stage(Path(scratch)), base_image(daemon, images_of(STATE)))
-            project.call("down", "-v", "-t", "10")
-            project.build()
-            try:
-                project.call("up", "-d", "--no-build")
-                project.wait()
-                yield project
-            finally:
-                project.call("down", "-v", "-t", "40")
-    finally:
-        for found in daemon.client.containers(all=True):
-            daemon.client.remove_container(found["Id"], force=True, v=True)
-        daemon.client.prune_images({"dangling": "true", "until": "168h"})
-        daemon.rest()
+    with compose_daemon(STATE) as daemon, tempfile.TemporaryDirectory() as scratch:
+        project = Scaled(daemon, stage(Path(scratch)), base_image(daemon, images_of(STATE)))
+        project.call("down", "-v", "-t", "10")
+        project.build()
+        try:
+            project.call("up", "-d", "--no-build")
+            project.wait()
+            yield project
+        finally:
+            project.call("down", "-v", "-t", "40")
 
 
 class Follower:
@@ -425,4 +405,4 @@ def test_down_leaves_nothing(scaled):
     assert len(running["networks"]) == 4
     assert running["sandboxes"]
     scaled.call("down", "-v")
-    assert scaled.left() == {"sandboxes": [], "containers": [], "networks": [], "volumes": []}
+    assert scaled.left() == NOTHING
