@@ -226,6 +226,27 @@ def test_the_link_of_an_artifact_opens_at_each_api(scaled):
     assert {scaled.service.get(path[:-4] + "AAAA", token=None).status for _ in range(4)} == {403}
 
 
+@pytest.mark.parametrize("name", ["X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-For", "Forwarded"])
+def test_a_client_cannot_forge_what_nginx_says_of_it(scaled, name):
+    value = {"X-Forwarded-Proto": "https", "Forwarded": "host=evil.example;for=198.51.100.9"}.get(
+        name, "198.51.100.9"
+    )
+    body = {"language": "bash", "code": "echo 1 > outputs/a.txt"}
+    ran = scaled.service.post("/v1/runs", body, headers={name: value})
+    assert ran.body["artifacts"][0]["url"].startswith(f"{scaled.service.url}/"), ran.body
+    accepted = [line for api in APIS for line in scaled.lines(api) if ran.headers["x-request-id"] in line]
+    assert accepted
+    assert not [line for line in accepted if "198.51.100.9" in line]
+
+
+def test_no_log_has_the_token_of_a_link_that_failed(scaled):
+    token = secrets.token_hex(16)
+    failed = scaled.service.get(f"/v1/files/file_none/content?token={token}", token=None)
+    scaled.answered_by(failed)
+    for name in ("nginx", *APIS):
+        assert token not in "\n".join(scaled.lines(name)), name
+
+
 def test_an_upload_is_read_by_programs_of_both_workers_and_at_each_api(scaled):
     content = bytes(range(256)) * (LARGE // 256)
     file = scaled.service.upload(content)

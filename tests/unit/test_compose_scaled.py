@@ -171,7 +171,10 @@ def test_nginx_repeats_nothing_that_may_not_be_repeated_and_logs_no_token():
         "$query_string",
         "$http_referer",
     }
-    assert re.findall(r"access_log .*", config) == ["access_log /var/log/nginx/access.log runyard;"]
+    assert re.findall(r"(?:access|error)_log .*", config) == [
+        "access_log /var/log/nginx/access.log runyard;",
+        "error_log /var/log/nginx/error.log crit;",
+    ]
 
 
 def test_the_buckets_have_no_power():

@@ -67,7 +67,9 @@ def test_a_machine_of_several_is_refused_with_all_that_it_lacks_in_one_message(e
     assert "; " not in said, "it is one line wherever problems are shown line by line"
 
 
-@pytest.mark.parametrize(("role", "missing"), [(role, name) for role, names in NEEDED.items() for name in sorted(names)])
+@pytest.mark.parametrize(
+    ("role", "missing"), [(role, name) for role, names in NEEDED.items() for name in sorted(names)]
+)
 def test_each_shared_part_is_needed(environ, role, missing):
     others = {name: value for name, value in SHARED.items() if name != missing}
     said = refused(environ, ROLE=role, **others)
