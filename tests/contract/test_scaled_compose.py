@@ -332,9 +332,9 @@ def test_a_request_under_way_ends_well_when_its_api_is_stopped(scaled):
 
 def test_the_service_goes_on_without_an_api_that_was_killed_and_sends_no_run_twice(scaled):
     """A run that its client waits for at the killed api is interrupted; one in the background goes on."""
-    service = scaled.service
-    test, count = secrets.token_hex(8), 10
+    service, test = scaled.service, secrets.token_hex(8)
     body = {"language": "bash", "code": "sleep 25; echo done", "limits": {"timeout_ms": 55_000}}
+    by_get = "/v1/agent-coderunner/api/run/python"
 
     def run(number: int):
         return service.post("/v1/runs", {**body, "metadata": {"test": test, "number": str(number)}})
@@ -342,24 +342,37 @@ def test_the_service_goes_on_without_an_api_that_was_killed_and_sends_no_run_twi
     def made() -> list[dict]:
         return service.get(f"/v1/runs?metadata.test={test}&limit=100").body["data"]
 
-    runs = scaled.background(4, "sleep 12; echo done", limits={"timeout_ms": 55_000})
-    with ThreadPoolExecutor(count) as pool:
-        waiting = [pool.submit(run, number) for number in range(count)]
-        until(lambda: len(made()) == count, 20)
-        time.sleep(1)
+    def accepted_by(name: str) -> list[str]:
+        lines = [line for line in scaled.lines(name) if "run.accepted" in line]
+        return [one["id"] for one in made() if any(one["id"] in line for line in lines)]
+
+    runs = scaled.background(3, "sleep 12; echo done", limits={"timeout_ms": 55_000})
+    with ThreadPoolExecutor(TRIES) as pool:
+        waiting = []
+        while not all(map(accepted_by, APIS)):
+            waiting.append(pool.submit(run, len(waiting)))
+            until(lambda: len(made()) == len(waiting), 10)
+        got = [pool.submit(service.get, f"{by_get}?code=import%20time%3Btime.sleep(25)") for _ in range(4)]
+        time.sleep(2)
         with scaled.without("api-1", killed=True):
             for number in range(10):
                 assert service.run("bash", f"echo {number}")["stdout"] == f"{number}\n"
                 assert service.get(f"/v1/runs/{runs[0]}").status == 200
             replies = [one.result() for one in waiting]
+            assert {one.result().status for one in got} <= {200, 502}
             until(lambda: all(one["status"] not in {"queued", "running"} for one in made()), 60)
             ended = [service.ended(run, seconds=60) for run in runs]
     assert [(run["status"], run["stdout"]) for run in ended] == [("succeeded", "done\n")] * len(runs)
     assert {reply.status for reply in replies} == {200, 502}
     statuses = {one["metadata"]["number"]: one["status"] for one in made()}
-    assert len(made()) == len(statuses) == count
+    assert len(made()) == len(statuses) == len(replies)
     for number, reply in enumerate(replies):
         assert (statuses[str(number)] == "succeeded") == (reply.status == 200), (statuses, replies)
+    # One that no connection could be made for was not sent; it is the only one with two addresses.
+    assert {one["status"] for one in scaled.requests() if one["method"] == "POST" and len(one["sent_to"]) > 1} <= {
+        "200"
+    }
+    assert [len(sent_to) for sent_to in scaled.sent_to(by_get)] == [1] * len(got)
     found = scaled.by_each_api(lambda: service.get(f"/v1/runs/{runs[0]}"))
     assert {name: reply.body["status"] for name, reply in found.items()} == dict.fromkeys(APIS, "succeeded")
 
