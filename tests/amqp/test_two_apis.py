@@ -10,11 +10,13 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from config.clock import now_ms
 from config.ids import new_id
 from records import open_records
 from records.runs import NewRun, RunFilter
+from records.sql.database import parse_url
 from tests.amqp.conftest import UIDS
 from tests.support.apiprocess import ADMIN
 from tests.support.two_apis import LEASE_S, Machines, kill, ready, refused
@@ -27,6 +29,8 @@ BASH_FUNCTION = json.dumps({"language": "bash", "code": "handler() { echo 1; }"}
 LIVE_DOCUMENT = (
     b'{"status":"running","limits":{"memory_mb":256},"metadata":{},"code_sha256":"0","created_at":"2026-01-01"}'
 )
+#: The accounts of a worker beside the two of this module.
+MORE_UIDS = 0x7E00_0000
 #: In which runs of a killed api are recorded, on a slow machine.
 TAKEN_OVER_S = 60
 
@@ -244,6 +248,36 @@ def test_a_session_of_a_killed_api_that_ends_by_itself_is_recorded_by_the_other(
     ready(first.again())
     assert one.get(path).body == found
     assert counted(one)[1] - before[1] == 1
+
+
+@pytest.mark.slow
+def test_an_api_and_the_broker_killed_together_lose_no_result(service, broker, postgres, request):
+    machines = Machines(broker, postgres, "jobs_and_an_outage")
+    request.addfinalizer(machines.remove)
+    first, second = machines.api(), machines.api()
+    machines.worker(service.state / "images", MORE_UIDS).wait_until_filled(60)
+    ready(first, second)
+    seconds = (1, 4 * LEASE_S)
+    runs = [first.service.submit("bash", f"sleep {each}; echo {each}", limits=LONG) for each in seconds]
+    for run in runs:
+        running(second.service, run)
+    broker.kill()
+    kill(first)
+    until(lambda: all(owner_of(machines, run) == second.instance_id for run in runs), TAKEN_OVER_S)
+    assert {second.service.get(f"/v1/runs/{run}").body["status"] for run in runs} == {"running"}
+    broker.start()
+    ended = [second.service.ended(run, seconds=TAKEN_OVER_S) for run in runs]
+    assert [run["stdout"] for run in ended] == [f"{each}\n" for each in seconds]
+    assert counted(second.service)[0] == len(runs)
+
+
+def owner_of(machines, run_id):
+    """The instance that has a run, as the database has it."""
+    engine = create_engine(parse_url(machines.database))
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT instance FROM runs WHERE id = :id"), {"id": run_id}).scalar_one()
+    engine.dispose()
+    return found
 
 
 def has_ended(machines, session_id):

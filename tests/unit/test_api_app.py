@@ -774,7 +774,7 @@ def test_an_unreadable_collected_result_is_an_error_and_acknowledged(api):
     run = api.post(background=True).json
     api.worker.told.put(FeedItem("ended", {"run_id": run["id"], "result": {"status": "odd"}}))
     until(lambda: api.get(run["id"]).json["status"] == "error")
-    assert api.worker.acknowledged == [run["id"]]
+    until(lambda: api.worker.acknowledged == [run["id"]])
 
 
 def test_cancel_asks_until_the_worker_knows_the_run_and_waits_for_its_end(api):
