@@ -5,41 +5,38 @@ Valkey is built of Debian's package here, where no registry can be reached; pyth
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from config.parsers import DIALECT_NAMES
-from tests.contract.test_compose import REPO, Composed, base_image, images_of, stage
+from tests.support.composed import (
+    NEEDS_DOCKER,
+    NOTHING,
+    REPO,
+    Composed,
+    base_image,
+    compose_daemon,
+    images_of,
+    stage,
+)
 from tests.support.dockerd import Dockerd
+from tests.support.part_images import part_image
 from tests.support.service import STATE, Service
 from tests.support.tinirun import events
 from tests.support.workers import until
 
 FILE = "deploy/tinirun/docker-compose.yml"
 KEY = "api-key-123"
-#: As the api's image is built, but of the package; only the tests use it.
-VALKEY = """FROM {base}
-RUN apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends valkey-server
-"""
-pytestmark = [
-    pytest.mark.skipif(
-        "docker" not in os.environ.get("RUNYARD_TEST_COLUMNS", "docker"),
-        reason="RUNYARD_TEST_COLUMNS leaves out docker",
-    ),
-    pytest.mark.timeout(1800),
-]
+pytestmark = [NEEDS_DOCKER, pytest.mark.timeout(1800)]
 
 
 class Project(Composed):
@@ -71,38 +68,19 @@ class Project(Composed):
 
 @pytest.fixture(scope="module")
 def composed():
-    if shutil.which("docker-compose") is None or shutil.which("dockerd") is None:
-        pytest.fail("this needs dockerd and docker-compose: make test-setup installs them")
-    daemon = Dockerd(Path(f"{STATE}-compose"))
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            base = base_image(daemon, images_of(STATE))
-            project = Project(daemon, stage(Path(scratch)), base, valkey_image(daemon, base))
-            project.call("down", "-v", "-t", "10")
-            project.call("build", "worker", "api", "demo", "runner-bash", "runner-python")
-            try:
-                # What `up` starts without names, but for the images of other languages.
-                project.call("up", "-d", "--no-build", "valkey", "worker", "api", "demo")
-                project.wait()
-                yield project
-            finally:
-                project.call("down", "-v", "-t", "30")
-            assert daemon.client.containers(all=True, filters={"label": "dev.runyard.instance"}) == []
-    finally:
-        for found in daemon.client.containers(all=True):
-            daemon.client.remove_container(found["Id"], force=True, v=True)
-        daemon.client.prune_images({"dangling": "true", "until": "168h"})
-        daemon.rest()
-
-
-def valkey_image(daemon: Dockerd, base: str) -> str:
-    name = "runyard-test/valkey"
-    if not daemon.client.images(name):
-        with closing(io.BytesIO(VALKEY.format(base=base).encode())) as recipe:
-            lines = daemon.client.build(fileobj=recipe, tag=name, network_mode="host", rm=True, decode=True)
-            said = list(lines)
-        assert daemon.client.images(name), said[-5:]
-    return name
+    with compose_daemon(STATE) as daemon, tempfile.TemporaryDirectory() as scratch:
+        base = base_image(daemon, images_of(STATE))
+        project = Project(daemon, stage(Path(scratch)), base, part_image(daemon, base, "valkey"))
+        project.call("down", "-v", "-t", "10")
+        project.call("build", "worker", "api", "demo", "runner-bash", "runner-python")
+        try:
+            # What `up` starts without names, but for the images of other languages.
+            project.call("up", "-d", "--no-build", "valkey", "worker", "api", "demo")
+            project.wait()
+            yield project
+        finally:
+            project.call("down", "-v", "-t", "30")
+        assert project.left() == NOTHING
 
 
 def test_docker_compose_takes_the_file():

@@ -8,8 +8,8 @@ import socket
 import pytest
 
 from ops.state import StatePlace, processes, supervisor_pid
-from tests.contract.test_compose import images_of
 from tests.contract.test_make_settings import make
+from tests.support.composed import images_of
 from tests.support.own_service import new_state
 from tests.support.service import Service
 

@@ -18,8 +18,8 @@ import pytest
 from ops.down import left_over
 from ops.state import StatePlace, processes, supervisor_pid
 from ops.worker_socket import canary
-from tests.contract.test_compose import images_of
 from tests.contract.test_make_settings import make
+from tests.support.composed import images_of
 from tests.support.own_service import new_state
 from tests.support.postgres import Postgres
 from tests.support.rabbit import RabbitMQ

@@ -145,9 +145,43 @@ def test_the_api_trusts_the_network_of_nginx_and_owns_its_uploads():
     assert "mode=0700" in uploads
 
 
-def test_nginx_knows_both_apis_and_passes_on_what_the_documentation_says():
+def test_nginx_finds_both_apis_by_one_name_and_passes_on_what_the_documentation_says():
     config = (FOLDER / "nginx.conf").read_text()
-    assert set(re.findall(r"server (\S+):8080;", config)) == {"api-1", "api-2"}
+    (name, port) = re.search(r"set \$runyard_apis (\S+):(\d+);", config).groups()
+    for api in ("api-1", "api-2"):
+        assert SERVICES[api]["networks"]["front"]["aliases"] == [name]
+        assert SERVICES[api]["environment"]["PORT"] == port
     documented = (REPO / "docs/nginx.md").read_text()
-    for line in re.findall(r"^ *proxy_\w+ .*;$", documented, re.MULTILINE):
-        assert line.strip() in config, line
+    own = {"proxy_pass http://runyard;", "proxy_next_upstream off;"}
+    lines = {line.strip() for line in re.findall(r"^ *proxy_\w+ .*;$", documented, re.MULTILINE)}
+    assert own < lines
+    assert [line for line in lines - own if line not in config] == []
+
+
+def test_nginx_repeats_nothing_that_may_not_be_repeated_and_logs_no_token():
+    config = (FOLDER / "nginx.conf").read_text()
+    repeated = re.findall(r"location (.*) \{[^}]*proxy_next_upstream (.*);", config)
+    # `non_idempotent` would repeat a POST. Of the requests with GET those of one dialect run programs.
+    assert repeated == [("/", "error timeout"), ("~ /api/run/", "off")]
+    logged = re.search(r"log_format runyard (.*?);", config, re.DOTALL)[1]
+    assert "$uri" in logged
+    assert not set(re.findall(r"\$\w+", logged)) & {
+        "$request",
+        "$request_uri",
+        "$args",
+        "$query_string",
+        "$http_referer",
+    }
+    assert re.findall(r"(?:access|error)_log .*", config) == [
+        "access_log /var/log/nginx/access.log runyard;",
+        "error_log /var/log/nginx/error.log crit;",
+    ]
+
+
+def test_the_buckets_have_no_power():
+    valkey = SERVICES["valkey"]
+    assert (valkey["user"], valkey["read_only"], valkey["cap_drop"]) == ("65534:65534", True, ["ALL"])
+    assert valkey["security_opt"] == ["no-new-privileges:true"]
+    assert "$$REDISCLI_AUTH" in str(
+        valkey["command"]
+    )  # the shell's, not that of compose, which is seen in `docker inspect`
