@@ -108,7 +108,8 @@ class SessionWatch:
                 log.exception("the sessions could not be looked at")
 
     def _look(self) -> None:
-        if self._instances and (adopted := self._store.adopt()):
+        # An instance that is alone finds only those of earlier ones, with another STATE_DIR.
+        if (self._instances or not self._looks) and (adopted := self._store.adopt()):
             log.warning("taking over the sessions of another instance", extra={"sessions": adopted})
         live = self._store.live()
         self._looks += 1

@@ -26,6 +26,7 @@ class World:
         self.records = {name: stored(name, owner) for name, owner in owners.items()}
         self.used = {record.id: SessionUsed() for record in self.records.values()}
         self.counted, self.ends = [], []
+        self.adoptions = 0
         self.stored_keys = {}
         plans = SimpleNamespace(get=lambda _name: None)
         self.watch = SessionWatch(self, self, self, SimpleNamespace(get=self.stored_keys.get), plans)
@@ -34,6 +35,10 @@ class World:
         self.stored_keys[owner] = SimpleNamespace(plan="p", disabled=disabled, revoked_at_ms=revoked_at_ms)
 
     # as the store of sessions
+    def adopt(self):
+        self.adoptions += 1
+        return 0
+
     def live(self):
         return tuple(record for record in self.records.values() if record.id in self.used and not record.ended)
 
@@ -93,6 +98,15 @@ def test_a_session_that_was_given_up_is_ended_at_its_worker(others):
     world.used["sess_unknown"] = SessionUsed()  # of a record that is about to be written, or another's
     world.look(watch_module.STRAYS_EVERY)
     assert world.ends == [("sess_a", "killed")]
+
+
+def test_an_instance_that_is_alone_adopts_what_an_earlier_one_has_left_and_others_go_on_to():
+    world = World(a="static")
+    world.look(3)
+    assert world.adoptions == 1
+    world.watch._instances = True
+    world.look(3)
+    assert world.adoptions == 4
 
 
 def test_what_was_used_is_counted_when_it_has_changed(clock):
