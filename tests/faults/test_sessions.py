@@ -38,7 +38,7 @@ def test_a_session_outlives_api(shared_service):
     service = shared_service()
     path = create(service)
     service.request("PUT", f"{path}/files?path=kept", b"kept")
-    started = service.post(f"{path}/processes", json={"command": "sleep 500", "tag": "lives"}).body
+    started = service.post(f"{path}/processes", json={"command": "sleep 543.21", "tag": "lives"}).body
     kill(service, "api")
     assert service.get(f"{path}/files?path=kept").raw == b"kept"
     assert service.get(f"{path}/processes/tag:lives").body["id"] == started["id"]
@@ -50,7 +50,7 @@ def test_a_killed_workers_sessions_end_and_nothing_of_them_is_left(shared_servic
     service = shared_service()
     paths = [create(service) for _ in range(3)]
     for path in paths:
-        service.post(f"{path}/processes", json={"command": "sleep 500"})
+        service.post(f"{path}/processes", json={"command": "sleep 543.21"})
     run = service.post(f"{paths[0]}/runs", json={"code": "sleep 100", "background": True}).body
     kill(service, "worker")
     for path in paths:
@@ -68,7 +68,7 @@ def _sleepers():
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{name}/cmdline", "rb") as file:
-                if file.read() == b"sleep\x00500\x00":
+                if file.read() == b"sleep\x00543.21\x00":
                     found.append(name)
     return found
 
