@@ -171,7 +171,8 @@ class Cluster:
         assert max(self.marks.names.values(), default=0) <= 1, self.marks.names
         assert set(self.marks.runs) <= ids
         for run in runs:
-            assert run["status"] in ("succeeded", "failed", "timeout", "cancelled", "error"), run
+            # `killed`: the agent of its sandbox was, by `kill_runtime`.
+            assert run["status"] in ("succeeded", "failed", "timeout", "cancelled", "killed", "error"), run
             if run["status"] == "succeeded":
                 assert self.marks.runs[run["id"]] == 1, run
             check_events(self.service, run)
