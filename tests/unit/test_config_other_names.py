@@ -28,14 +28,11 @@ ALL = {
 
 @pytest.fixture
 def bare(monkeypatch):
-    """An environment without settings, which may be replaced: afterwards it is as before."""
-    before = dict(os.environ)
+    """An environment without settings."""
     for name in list(os.environ):
         if name.upper() in {*SETTINGS, *OTHER_NAMES}:
             monkeypatch.delenv(name)
-    yield monkeypatch
-    os.environ.clear()
-    os.environ.update(before)
+    return monkeypatch
 
 
 def test_every_other_name_is_of_a_setting_and_known_to_masks_and_commands():

@@ -46,14 +46,10 @@ VARIABLES = {
 
 @pytest.fixture
 def bare(monkeypatch):
-    """An environment without settings, which may be replaced: afterwards it is as before."""
-    before = dict(os.environ)
+    """An environment without settings."""
     for name in list(os.environ):
         if name.upper() in SETTINGS:
             monkeypatch.delenv(name)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def write(folder, text, name="config.yaml"):
