@@ -74,11 +74,7 @@ def start_worker(service, queue):
     for made in started:
         made.stop()
     for made in started:
-        # One that was killed cannot remove the groups of its sandboxes, which have ended with it.
-        until(lambda made=made: not made.sandbox_processes(), 20)
-        for group in (*made.groups(), *made.group_parents()):
-            group.rmdir()
-        shutil.rmtree(made.state)
+        made.remove()
 
 
 @pytest.fixture

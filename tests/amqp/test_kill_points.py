@@ -136,7 +136,7 @@ def test_an_api_that_is_killed_after_202_loses_no_run(lasting_cluster, seconds):
         cluster.service.post("/v1/runs", json=marked(name, code, background=True))
         for name, code in programs.items()
     ]
-    cluster.kill_api()
+    cluster.api.kill()
     waited.end()
     cluster.api.again()
     cluster.wait()

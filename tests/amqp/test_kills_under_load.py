@@ -83,7 +83,7 @@ def parts_of(cluster: Cluster) -> list[Part]:
         Part("database", cluster.postgres.kill, cluster.postgres.start),
     ]
     for number, api in enumerate(cluster.apis):
-        parts.append(Part(f"api {number}", lambda api=api: cluster.kill_api(api), lambda api=api: start_api(api)))
+        parts.append(Part(f"api {number}", api.kill, lambda api=api: start_api(api)))
     for number, member in enumerate(cluster.members):
         parts.append(Part(f"worker {number}", member.kill, lambda member=member: start_worker(member)))
         chance = random.Random(number)

@@ -19,7 +19,7 @@ from records.runs import NewRun, RunFilter
 from records.sql.database import parse_url
 from tests.amqp.conftest import UIDS
 from tests.support.apiprocess import ADMIN
-from tests.support.two_apis import LEASE_S, Machines, kill, ready, refused
+from tests.support.two_apis import LEASE_S, Machines, ready, refused
 from tests.support.websocket import WebSocket
 from tests.support.workers import until
 
@@ -181,7 +181,7 @@ def test_what_a_killed_api_has_begun_is_taken_over_and_recorded_once(pair):
     ended = one.submit("bash", "sleep 0.5; echo soon")
     goes_on = one.submit("bash", f"sleep {2 * LEASE_S + 2}; echo later", limits=LONG)
     running(other, goes_on)
-    kill(first)
+    first.kill()
     found = {run: other.ended(run, seconds=TAKEN_OVER_S) for run in (ended, goes_on)}
     assert [run["stdout"] for run in found.values()] == ["soon\n", "later\n"]
 
@@ -201,7 +201,7 @@ def test_runs_that_a_killed_api_waited_for_or_did_not_send_end_interrupted(machi
     body = {"language": "bash", "code": "echo begun; sleep 50", "stream": True, "limits": LONG}
     with suppress(OSError), first.service.events(json=body) as events:
         next(event for _, event in events if event["event"] == "stdout")
-        kill(first)
+        first.kill()
     (waited_for,) = [run["id"] for run in runs_of(second.service, "running")]
     for run_id in (waited_for, accepted_only(machines, first)):
         run = second.service.ended(run_id, seconds=TAKEN_OVER_S)
@@ -240,7 +240,7 @@ def test_a_session_of_a_killed_api_that_ends_by_itself_is_recorded_by_the_other(
     one, other = first.service, second.service
     before = counted(other)
     session = one.post("/v1/sessions", json={"language": "bash", "max_age_s": 10}).body["id"]
-    kill(first)
+    first.kill()
     path = f"/v1/sessions/{session}"
     until(lambda: has_ended(machines, session), TAKEN_OVER_S)  # nobody asks the other
     found = other.get(path).body
@@ -262,7 +262,7 @@ def test_an_api_and_the_broker_killed_together_lose_no_result(service, broker, p
     for run in runs:
         running(second.service, run)
     broker.kill()
-    kill(first)
+    first.kill()
     until(lambda: all(owner_of(machines, run) == second.instance_id for run in runs), TAKEN_OVER_S)
     assert {second.service.get(f"/v1/runs/{run}").body["status"] for run in runs} == {"running"}
     broker.start()

@@ -142,14 +142,6 @@ class Cluster:
             api.wait()
             until(lambda api=api: is_ready(api.service), SETTLED_S)
 
-    def kill_api(self, api: Api | None = None) -> None:
-        """Kill every process of an api at once, of the first one by default."""
-        api = api or self.api
-        for pid in (api.process.pid, *api.workers()):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        api.process.wait(20)
-
     def run(self, name: str) -> dict[str, Any]:
         """Run a program that leaves a mark and prints it; the run."""
         reply = self.service.post("/v1/runs", json=marks.marked(name, f"echo {name}"))

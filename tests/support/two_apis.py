@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from storage.layout import make_areas
@@ -63,10 +61,7 @@ class Machines:
         for worker in self.workers:
             worker.stop()
         for worker in self.workers:
-            until(lambda worker=worker: not worker.sandbox_processes(), 20)
-            for group in (*worker.groups(), *worker.group_parents()):
-                group.rmdir()
-            shutil.rmtree(worker.state)
+            worker.remove()
         self.redis.stop()
         shutil.rmtree(self.storage)
 
@@ -76,14 +71,6 @@ def ready(*apis):
     for api in apis:
         api.wait()
         until(lambda api=api: is_ready(api.service), 30)
-
-
-def kill(api):
-    """End every process of it as the kernel does when memory is short."""
-    for pid in (api.process.pid, *api.workers()):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    api.process.wait(10)
 
 
 def refused(api):

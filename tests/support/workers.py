@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,6 +67,13 @@ class Worker:
         until(lambda: self.groups() == [])
         for parent in self.group_parents():
             parent.rmdir()
+
+    def remove(self) -> None:
+        """Remove what one that has ended leaves, and its state: if killed, the groups of its sandboxes too."""
+        until(lambda: not self.sandbox_processes(), 20)
+        for group in (*self.groups(), *self.group_parents()):
+            group.rmdir()
+        shutil.rmtree(self.state)
 
     @property
     def group_name(self) -> str:
