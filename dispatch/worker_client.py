@@ -175,10 +175,10 @@ class WorkerClient:
 
     def status(self) -> dict[str, Any]:
         """Return the worker's status; see `dispatch.Dispatcher.status`."""
-        (message,) = self._ask({"op": "status"}, ("status",))
-        status = message["status"]
+        (message,) = self._ask({"op": "status"}, ("status", "refused"))
+        status = message.get("status")
         if not isinstance(status, dict):
-            raise WorkerUnavailable("the worker's status is not readable")
+            raise WorkerUnavailable("the worker does not tell its status: it stops, or is of another version")
         return status
 
     def layer_facts(self, key: str, layer_id: str) -> dict[str, Any] | None:

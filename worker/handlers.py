@@ -22,7 +22,7 @@
 `{"op":"owed","hashes":[H,…]}`
     `{"owed":{"hashes":[H,…]}}`: those of these blobs that a result names which is not acknowledged.
 `{"op":"status"}`
-    `{"status":{…}}`.
+    `{"status":{…}}`; or `{"refused":{…}}` by a worker that stops.
 `{"op":"metrics"}`
     `{"metrics":{"text":…}}`: what the worker counts, in Prometheus's text format.
 `{"op":"posture"}`
@@ -76,6 +76,7 @@ FOLLOW_S = 5.0
 MOST_HASHES = 1000
 #: An api sends this job to another worker, which may understand it.
 NEWER_JOB = Refusal(503, "no worker of this version is free; nothing was started", "worker_unavailable", None, 5)
+STOPPING = Refusal(503, "the service is stopping", "overloaded", None, 2)
 MODES = ("wait", "stream", "background")
 
 
@@ -109,7 +110,7 @@ class RequestHandlers:
         }
 
     def refuse_runs(self) -> None:
-        """Refuse every run from now on."""
+        """Refuse every run from now on, and the status: a service that takes no runs is not ready."""
         self._stopping.set()
 
     def answer(self, line: bytes, connection: Connection) -> None:
@@ -154,7 +155,7 @@ class RequestHandlers:
 
     def _take(self, job: Job, mode: str, connection: Connection) -> None:
         if self._stopping.is_set():
-            self._refuse(connection, Refusal(503, "the service is stopping", "overloaded", None, 2))
+            self._refuse(connection, STOPPING)
             return
         executor = self._service.session_executor if job.session else self._service.executor
         accepted = executor.accept(job)
@@ -301,7 +302,10 @@ class RequestHandlers:
         connection.send({"forgotten": {"hashes": gone}})
 
     def _status(self, _request: dict[str, Any], connection: Connection) -> None:
-        connection.send({"status": self._service.status()})
+        if self._stopping.is_set():
+            connection.refuse(STOPPING)
+        else:
+            connection.send({"status": self._service.status()})
 
     def _layer(self, request: dict[str, Any], connection: Connection) -> None:
         supply = self._service.layers

@@ -90,18 +90,19 @@ class Server:
     def stop(self, drain_s: float) -> None:
         """Take no more runs, let those that there are finish for `drain_s`, then end them.
 
-        Then api has a moment to take the results, and everybody is hung up.
+        Then api has a moment to take the results, and everybody is hung up. Until then the socket is open: api may
+        have lost its connections, to a worker before this one, and looks for it again at intervals.
         """
         self._operations.refuse_runs()
+        if not self._runs.wait_until_ended(drain_s):
+            self._runs.end_all("stopping")
+            self._runs.wait_until_ended(END_S)
+        if not self._runs.wait_until_acknowledged(ACKNOWLEDGE_S):
+            log.warning("results were not acknowledged: their runs will be reported as lost")
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        if not self._runs.wait_until_ended(drain_s):
-            self._runs.end_all("stopping")
-            self._runs.wait_until_ended(END_S)
-        if self._connections and not self._runs.wait_until_acknowledged(ACKNOWLEDGE_S):
-            log.warning("results were not acknowledged: their runs will be reported as lost")
         with self._change:
             for connection in self._connections:
                 _hang_up(connection)

@@ -171,7 +171,7 @@ def test_a_stopping_worker_finishes_what_runs_and_says_what_did_not(shared_servi
     os.kill(pid, signal.SIGTERM)
     done, stopped, waited = (service.ended(run_id, seconds=30) for run_id in (short, long, queued))
     assert (done["status"], done["stdout"]) == ("succeeded", "done\n")
-    assert (stopped["status"], stopped["stdout"]) == ("killed", "begun\n")
+    assert (stopped["status"], stopped["stdout"], stopped["error"]) == ("killed", "begun\n", None)
     # It came to its place when the short run ended, and was still running when the time was up.
     assert waited["status"] == "killed"
     until(lambda: service.get("/readyz", token=None).status == 200, 30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from config.ids import new_id
 from dispatch import ClientGone, WorkerLost, WorkerUnavailable
+from protocol.job import Job
 from protocol.result import Refusal
 from tests.faults.conftest import SHARED_UIDS
 from tests.support.workers import Worker, until
@@ -76,6 +79,27 @@ def test_a_stopped_worker_does_not_wait_for_ever(start_worker):
     run.end()
     assert time.monotonic() - began < 8
     assert worker.groups() == []
+
+
+def test_a_stopping_worker_gives_its_results_to_an_api_that_finds_it_late(start_worker):
+    worker = start_worker(DRAIN_S="0.3")
+    job = Job(new_id("run"), "bash", "echo begun; sleep 50", key="test", limits={"timeout_ms": 60_000})
+    assert worker.dispatcher.submit(job) is None
+    until(lambda: worker.dispatcher.status()["queue"]["running"] == 1)
+    worker.dispatcher.close()
+    began = time.monotonic()
+    worker.process.terminate()
+    until(lambda: '"run ended"' in worker.log.read_text())
+    with pytest.raises(WorkerUnavailable):
+        worker.dispatcher.status()
+    assert isinstance(worker.run("bash", "true"), Refusal)
+    listing, ended = itertools.islice(worker.dispatcher.collect(), 2)
+    assert job.run_id in listing.data["live"]
+    assert (ended.data["run_id"], ended.data["result"]["stdout"]) == (job.run_id, "begun\n")
+    worker.dispatcher.acknowledge(job.run_id)
+    assert worker.stop() == 0
+    assert time.monotonic() - began < 8
+    assert "not acknowledged" not in worker.log.read_text()
 
 
 @pytest.fixture
