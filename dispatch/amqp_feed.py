@@ -11,6 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from dispatch import ClientGone, FeedItem, WorkerLost, WorkerUnavailable
+from dispatch.interrupt import Interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,9 +36,8 @@ class MergedFeed:
         self._items: SimpleQueue[FeedItem] = SimpleQueue()
         self._followed: set[str] = set()
         self._lock = threading.Lock()
-        self._stop_read, self._stop_write = os.pipe()
+        self._interrupt = Interrupt()
         self._stopped = threading.Event()
-        self._threads: list[threading.Thread] = []
 
     def items(self, client_fd: int | None) -> Iterator[FeedItem]:
         """Yield the items of all workers. Raises ClientGone when the peer of `client_fd` goes away.
@@ -65,11 +65,7 @@ class MergedFeed:
                     continue
         finally:
             self._stopped.set()
-            os.close(self._stop_write)
-            for thread in self._threads:
-                thread.join(AGAIN_S)
-            if not any(thread.is_alive() for thread in self._threads):
-                os.close(self._stop_read)
+            self._interrupt.close()
 
     def _list_runs(self) -> FeedItem | None:
         """Return all runs of all workers; None if one of them does not answer, and is asked again."""
@@ -77,7 +73,7 @@ class MergedFeed:
         live: dict[str, object] = {}
         for worker in self._directory.known():
             try:
-                found = next(worker.requests.collect(client_fd=self._stop_read))
+                found = next(worker.requests.collect(client_fd=self._interrupt.fd))
             except (WorkerUnavailable, WorkerLost, StopIteration):
                 return None
             live |= self._noted(worker, found)
@@ -89,17 +85,15 @@ class MergedFeed:
                 is_new = worker.name not in self._followed
                 self._followed.add(worker.name)
             if is_new:
-                thread = threading.Thread(target=self._follow, args=(worker,), name="feed", daemon=True)
-                self._threads = [one for one in self._threads if one.is_alive()]
-                self._threads.append(thread)
-                thread.start()
+                stop_fd = self._interrupt.another_fd()
+                threading.Thread(target=self._follow, args=(worker, stop_fd), name="feed", daemon=True).start()
 
-    def _follow(self, worker: RemoteWorker) -> None:
-        """Pass on what a worker says, until it or the collector has gone."""
+    def _follow(self, worker: RemoteWorker, stop_fd: int) -> None:
+        """Pass on what a worker says, until it or the collector has gone. Closes `stop_fd`."""
         try:
             while not self._stopped.is_set() and self._directory.find(worker.name) is worker:
                 try:
-                    for item in worker.requests.collect(client_fd=self._stop_read):
+                    for item in worker.requests.collect(client_fd=stop_fd):
                         self._pass_on(worker, item)
                 except (WorkerUnavailable, WorkerLost):
                     self._stopped.wait(AGAIN_S)
@@ -108,6 +102,7 @@ class MergedFeed:
         except Exception:
             log.exception("following a worker failed")
         finally:
+            os.close(stop_fd)
             with self._lock:
                 self._followed.discard(worker.name)
 

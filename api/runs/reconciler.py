@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from api.runs.document import RunRecord
 from api.runs.given_up import end_given_up
-from api.runs.interrupt import Interrupt
 from api.runs.tracked import INTERRUPTED, TrackedRun, end_of
 from config.failpoints import failpoint
 from dispatch import ClientGone, FeedItem, WorkerLost, WorkerUnavailable
+from dispatch.interrupt import Interrupt
 from records.errors import RecordsUnavailable
 from records.runs import FIRST_ATTEMPT
 

@@ -22,6 +22,10 @@ class Interrupt:
                 self._is_set = True
                 os.close(self._end)
 
+    def another_fd(self) -> int:
+        """Return a descriptor for one more thread to wait for, which that thread closes. Not after `close`."""
+        return os.dup(self.fd)
+
     def close(self) -> None:
         """Close both ends; `fd` must not be waited for any more."""
         self.set()
