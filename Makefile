@@ -78,7 +78,12 @@ check: dev ## lint, types, layers, unit tests
 	@found=$$($(DEV)/pytest -qq --collect-only --ignore=tests/unit tests 2>&1) || { echo "$$found" >&2; exit 1; }
 
 test: check test-setup ## check, and all tests on real containers (root)
-	@$(DEV)/pytest -q -m 'not slow' --durations=40 --ignore=tests/unit tests
+	@# Alone first: tests that overload the machine. Then two processes: those of faults wait most of their time.
+	@failed=0; \
+	$(DEV)/pytest -q -m 'not slow' --durations=20 tests/adversarial tests/engines || failed=1; \
+	$(DEV)/pytest -q -m 'not slow' --durations=20 -n 2 --dist loadgroup \
+	  --ignore=tests/unit --ignore=tests/adversarial --ignore=tests/engines tests || failed=1; \
+	exit $$failed
 
 test-quick: test-setup ## a part of every real test on the default column (root); no unit tests
 	@RUNYARD_TEST_COLUMNS=oci/crun/template $(DEV)/pytest -q -m 'quick and not slow' --durations=40 --ignore=tests/unit tests

@@ -13,10 +13,12 @@ from hypothesis import settings
 # Before they are imported: their assertions show the values compared, as those of test modules do.
 pytest.register_assert_rewrite("tests.support")
 
+from tests.support.place import PORT, STATE  # noqa: E402
 from tests.support.postgres import Postgres  # noqa: E402
 from tests.support.quick import is_quick  # noqa: E402
-from tests.support.service import PORT, STATE, Service, make  # noqa: E402
+from tests.support.service import Service, make  # noqa: E402
 
+HERE = Path(__file__).parent
 READY_TIMEOUT_S = 600
 
 # No example has a deadline: on a busy machine any of them may be slow, and none of these tests is about speed.
@@ -25,11 +27,23 @@ settings.load_profile("runyard")
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests of `make test-quick`."""
+    """Mark the tests of `make test-quick`, and keep those of a folder in one process of two.
+
+    Tests of one folder share fixed accounts, ports and daemons. Those of faults wait most, and come first.
+    """
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        items.sort(key=lambda item: folder_of(item) != "faults")
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(folder_of(item)))
     for item in items:
         values = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if is_quick(item.nodeid, values):
             item.add_marker(pytest.mark.quick)
+
+
+def folder_of(item):
+    """The folder of `tests/` that a test is in."""
+    return item.path.relative_to(HERE).parts[0]
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,7 @@ def worker_of_slow_reads(service):
     state = Path(tempfile.mkdtemp(prefix="runyard-test-", dir="/var/lib"))
     state.chmod(0o755)
     settings = {"WARM_POOL": "python=2", "UID_BASE": str(0x7900_0000), "IO_READ_MB_S": str(LOW_READ_MB_S)}
-    worker = Worker(state, service.state / "images", **settings)
+    worker = Worker(state, service.images, **settings)
     try:
         worker.wait_until_filled(60)
         yield worker

@@ -65,7 +65,7 @@ def start_worker(service, queue):
     def start(server: RabbitMQ, **settings: str) -> Worker:
         given = {"LANGUAGES": "bash", "WARM_POOL": "bash=2", "MAX_RUNS": "4", "DRAIN_S": "2"}
         given |= {"UID_BASE": str(UIDS[len(started)]), "AMQP_URL": server.url, "AMQP_QUEUE": queue}
-        made = Worker(new_state(), service.state / "images", **(given | settings))
+        made = Worker(new_state(), service.images, **(given | settings))
         started.append(made)
         made.wait_until_filled(60)
         return made
@@ -100,7 +100,7 @@ def start_cluster(service, shared_broker, queue):
     started: list[Cluster] = []
 
     def start(server: RabbitMQ = shared_broker, **options) -> Cluster:
-        started.append(Cluster(service.state / "images", server, queue, **options))
+        started.append(Cluster(service.images, server, queue, **options))
         return started[-1]
 
     yield start
@@ -114,7 +114,7 @@ def lasting_cluster(service, shared_broker):
     folder = new_state()
     die_at = folder / "die-at"
     die_at.touch()
-    images, name = service.state / "images", f"lasting{next(_queues)}"
+    images, name = service.images, f"lasting{next(_queues)}"
     made = Cluster(images, shared_broker, name, RUNYARD_DIE_AT=f"file:{die_at}")
     made.die_at = die_at
     made.add()

@@ -42,7 +42,7 @@ def machines(service, shared_broker, postgres):
         made.api(API_PROCESSES="2")
         made.api()
         for uid_base in UIDS:
-            made.worker(service.state / "images", uid_base)
+            made.worker(service.images, uid_base)
         for worker in made.workers:
             worker.wait_until_filled(60)
         yield made
@@ -255,7 +255,7 @@ def test_an_api_and_the_broker_killed_together_lose_no_result(service, broker, p
     machines = Machines(broker, postgres, "jobs_and_an_outage")
     request.addfinalizer(machines.remove)
     first, second = machines.api(), machines.api()
-    machines.worker(service.state / "images", MORE_UIDS).wait_until_filled(60)
+    machines.worker(service.images, MORE_UIDS).wait_until_filled(60)
     ready(first, second)
     seconds = (1, 4 * LEASE_S)
     runs = [first.service.submit("bash", f"sleep {each}; echo {each}", limits=LONG) for each in seconds]

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.clients.openwebui_env import prepare
+from tests.support.place import SHARED
 
 HERE = Path(__file__).parent
 REPO = HERE.parents[1]
-STATE = Path(os.environ.get("RUNYARD_TEST_STATE", "/var/lib/runyard-test"))
 TOOL = REPO / "openwebui_tool.py"
 IN_CONTAINER = REPO / "openwebui_tool_docker.py"
 LANGUAGE_METHODS = {
@@ -44,7 +44,7 @@ def open_webui(tmp_path_factory):
     }
     said = (tmp_path_factory.mktemp("open-webui-log") / "stderr").open("w+")
     running = subprocess.Popen(
-        [str(prepare(STATE / "open-webui")), str(HERE / "openwebui_host.py")],
+        [str(prepare(SHARED / "open-webui")), str(HERE / "openwebui_host.py")],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

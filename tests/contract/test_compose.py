@@ -17,7 +17,6 @@ from tests.support.composed import (
     Composed,
     base_image,
     compose_daemon,
-    images_of,
     stage,
 )
 from tests.support.egress_servers import WebServer
@@ -31,7 +30,7 @@ pytestmark = [NEEDS_DOCKER, pytest.mark.timeout(1200)]
 @pytest.fixture(scope="module")
 def composed(service):
     with compose_daemon(service.state) as daemon, tempfile.TemporaryDirectory() as scratch:
-        base = base_image(daemon, images_of(service.state))
+        base = base_image(daemon, service.images)
         project = Composed(daemon, stage(Path(scratch)), base, type(service))
         project.call("down", "-v", "-t", "10")
         project.call("build", "worker", "api", "runner-bash")

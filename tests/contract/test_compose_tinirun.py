@@ -25,12 +25,12 @@ from tests.support.composed import (
     Composed,
     base_image,
     compose_daemon,
-    images_of,
     stage,
 )
 from tests.support.dockerd import Dockerd
 from tests.support.part_images import part_image
-from tests.support.service import STATE, Service
+from tests.support.place import IMAGES, STATE
+from tests.support.service import Service
 from tests.support.tinirun import events
 from tests.support.workers import until
 
@@ -69,7 +69,7 @@ class Project(Composed):
 @pytest.fixture(scope="module")
 def composed():
     with compose_daemon(STATE) as daemon, tempfile.TemporaryDirectory() as scratch:
-        base = base_image(daemon, images_of(STATE))
+        base = base_image(daemon, IMAGES)
         project = Project(daemon, stage(Path(scratch)), base, part_image(daemon, base, "valkey"))
         project.call("down", "-v", "-t", "10")
         project.call("build", "worker", "api", "demo", "runner-bash", "runner-python")

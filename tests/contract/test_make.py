@@ -15,11 +15,11 @@ import pytest
 
 from ops.down import left_over
 from ops.state import StatePlace, processes, supervisor_pid
+from tests.support.place import IMAGES, SHARED
 from tests.support.workers import the_first_of
 
 REPO = Path(__file__).resolve().parents[2]
-TESTS_STATE = Path(os.environ.get("RUNYARD_TEST_STATE", "/var/lib/runyard-test"))
-STATE = Path(f"{TESTS_STATE}-make")
+STATE = Path(f"{SHARED}-make")
 TOKEN = "make_789"
 WARM_UP_S = 15
 READY_S = 600
@@ -45,7 +45,7 @@ def make(port, *arguments, umask=0o022, **variables):
     env = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL"}}
     env |= {
         "STATE_DIR": str(STATE),
-        "IMAGES_DIR": str(TESTS_STATE / "images"),
+        "IMAGES_DIR": str(IMAGES),
         "PORT": str(port),
         "API_KEYS": f"{TOKEN}:make:100:100",
         "PYTHONPATH": "/nonexistent",
@@ -300,7 +300,7 @@ def test_doctor_fails_when_a_setting_is_wrong(port):
 
 
 def test_images_that_are_up_to_date_are_not_built_again(port):
-    done = make(port, "images", "LANG=bash", STATE_DIR=str(TESTS_STATE))
+    done = make(port, "images", "LANG=bash", STATE_DIR=str(SHARED), IMAGES_DIR=str(IMAGES))
     assert done.returncode == 0, done.stdout
     assert "bash: up to date" in done.stdout
     assert "build.sh" not in done.stdout

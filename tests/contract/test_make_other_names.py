@@ -9,7 +9,6 @@ import pytest
 
 from ops.state import StatePlace, processes, supervisor_pid
 from tests.contract.test_make_settings import make
-from tests.support.composed import images_of
 from tests.support.own_service import new_state
 from tests.support.service import Service
 
@@ -33,7 +32,7 @@ class Named:
         }
         self.others = {
             "STATE_DIR": str(state),
-            "IMAGES_DIR": str(images_of(service.state)),
+            "IMAGES_DIR": str(service.images),
             "UID_BASE": str(UID_BASE),
             "LANGUAGES": "bash",
             "WARM_POOL": "bash=1",

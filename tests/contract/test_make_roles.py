@@ -19,7 +19,6 @@ from ops.down import left_over
 from ops.state import StatePlace, processes, supervisor_pid
 from ops.worker_socket import canary
 from tests.contract.test_make_settings import make
-from tests.support.composed import images_of
 from tests.support.own_service import new_state
 from tests.support.postgres import Postgres
 from tests.support.rabbit import RabbitMQ
@@ -157,7 +156,7 @@ class Foreground:
 def machines(service, shared):
     """An api and two workers, started at once."""
     found = {
-        name: Machine(name, role, images_of(service.state), shared)
+        name: Machine(name, role, service.images, shared)
         for name, role in (("api", "api"), ("worker", "worker"), ("second", "worker"))
     }
     for machine in found.values():
@@ -268,7 +267,7 @@ def test_an_api_without_workers_stays_up_and_says_that_none_is_there(machines):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("end", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_the_program_serves_in_the_foreground_and_leaves_nothing(service, end):
-    machine = Machine("worker", "all", images_of(service.state), {})
+    machine = Machine("worker", "all", service.images, {})
     (machine.state / "venv").symlink_to(service.state / "venv")
     server = Foreground(machine, "all")
     try:

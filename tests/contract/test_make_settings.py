@@ -100,7 +100,7 @@ def configured(service):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    found = Configured(service.state / "images", state, port)
+    found = Configured(service.images, state, port)
     found.write()
     found.up = found.make("up", "DRAIN_S=2", QUEUE_MAX="40", DRAIN_S="3")
     try:

@@ -19,10 +19,11 @@ from typing import Self
 
 import pytest
 
-from tests.support.composed import NEEDS_DOCKER, NOTHING, Composed, base_image, compose_daemon, images_of, stage
+from tests.support.composed import NEEDS_DOCKER, NOTHING, Composed, base_image, compose_daemon, stage
 from tests.support.dockerd import Dockerd
 from tests.support.part_images import part_image
-from tests.support.service import STATE, Service
+from tests.support.place import IMAGES, STATE
+from tests.support.service import Service
 from tests.support.websocket import WebSocket
 from tests.support.workers import until
 
@@ -154,7 +155,7 @@ class Scaled(Composed):
 @pytest.fixture(scope="module")
 def scaled():
     with compose_daemon(STATE) as daemon, tempfile.TemporaryDirectory() as scratch:
-        project = Scaled(daemon, stage(Path(scratch)), base_image(daemon, images_of(STATE)))
+        project = Scaled(daemon, stage(Path(scratch)), base_image(daemon, IMAGES))
         project.call("down", "-v", "-t", "10")
         project.build()
         try:

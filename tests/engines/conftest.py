@@ -101,7 +101,7 @@ def _worker_of(column, service, request, prepare=lambda _state: None, **settings
     state = Path(tempfile.mkdtemp(prefix="runyard-test-", dir="/var/lib"))
     state.chmod(0o755)
     prepare(state)
-    worker = Worker(state, service.state / "images", **settings)
+    worker = Worker(state, service.images, **settings)
     try:
         yield worker
         assert worker.stop() == 0

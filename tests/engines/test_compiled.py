@@ -312,7 +312,7 @@ def test_a_program_runs(run, name):
 
 def test_the_cache_of_go_is_never_too_old(service):
     """A day after its last cleaning `go build` cleans its cache again, and fails if it cannot note that it has."""
-    image = ImageStore(service.state / "images").get("go")
+    image = ImageStore(service.images).get("go")
     notes = [
         found for layer in image.layers if os.path.lexists(found := f"{layer}/usr/local/lib/go/cache/trim.txt")
     ]

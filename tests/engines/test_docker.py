@@ -51,7 +51,7 @@ def engine(service, dockerd, state):
     settings = Settings(state_dir=state, engine="docker", uid_base=UID_BASE)
     daemon = Daemon(dockerd.host)
     made = DockerEngine(settings, Catalogue.load(only="bash"), daemon, slots=8)
-    made.images = LoadedImages(ImageStore(service.state / "images"), daemon, state)
+    made.images = LoadedImages(ImageStore(service.images), daemon, state)
     until(lambda: made.images.get("bash"), 120)
     yield made
     made.cleanup_stale()
@@ -64,7 +64,7 @@ def engine(service, dockerd, state):
 @pytest.fixture
 def worker(service, dockerd, state):
     made = Worker(
-        state, service.state / "images", ENGINE="docker", DOCKER_HOST=dockerd.host, WARM_POOL="bash=2",
+        state, service.images, ENGINE="docker", DOCKER_HOST=dockerd.host, WARM_POOL="bash=2",
         LANGUAGES="bash", UID_BASE=str(UID_BASE),
     )  # fmt: skip
     made.wait_until_filled(180)
@@ -211,7 +211,7 @@ def test_a_daemon_that_goes_away_is_a_clear_fault_and_its_return_is_noticed(work
 
 
 def start_and_fail(state, service, **settings):
-    worker = Worker(state, service.state / "images", **settings)
+    worker = Worker(state, service.images, **settings)
     try:
         code = worker.process.wait(30)
     finally:
@@ -241,7 +241,7 @@ def test_what_is_missing_at_the_start_is_named(state, service, bare_dockerd):
 
 def test_a_daemon_that_knows_crun_runs_by_it_as_confined_as_by_runc(state, service, dockerd):
     worker = Worker(
-        state, service.state / "images", ENGINE="docker", RUNTIME="crun", DOCKER_HOST=dockerd.host,
+        state, service.images, ENGINE="docker", RUNTIME="crun", DOCKER_HOST=dockerd.host,
         WARM_POOL="bash=1", LANGUAGES="bash", UID_BASE=str(UID_BASE),
     )  # fmt: skip
     try:

@@ -26,7 +26,7 @@ def forms(service):
     """bash's image as a root file system, as from `docker save`, as an OCI layout, and as an archive of that."""
     place = Path(tempfile.mkdtemp(prefix="runyard-test-", dir="/var/lib"))
     place.chmod(0o755)
-    image = ImageStore(service.state / "images").get("bash")
+    image = ImageStore(service.images).get("bash")
     saved = place / "saved.tar"
     with open(saved, "wb") as file:
         file.writelines(archive_of(image, "my/bash:1", place))

@@ -24,7 +24,7 @@ def start(service):
 
     def start(runtime):
         settings = {"ENGINE": "oci", "RUNTIME": runtime, "WARM_POOL": "bash=2", "LANGUAGES": "bash"}
-        made = Worker(state, service.state / "images", UID_BASE=str(0x7B00_0000), **settings)
+        made = Worker(state, service.images, UID_BASE=str(0x7B00_0000), **settings)
         started.append(made)
         made.wait_until_filled(60)
         return made

@@ -41,7 +41,7 @@ def state():
 def test_a_layer_that_a_daemon_leaves_out_stops_the_service(service, dockerd, state, layer):
     make_areas(state / "storage", UID_BASE)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPO), "STATE_DIR": str(state)}
-    environment |= {"IMAGES_DIR": str(service.state / "images"), "UID_BASE": str(UID_BASE), "LANGUAGES": "bash"}
+    environment |= {"IMAGES_DIR": str(service.images), "UID_BASE": str(UID_BASE), "LANGUAGES": "bash"}
     environment |= {"ENGINE": "docker", "RUNTIME": "runc", "DOCKER_HOST": dockerd.host, "WARM_POOL": "bash=1"}
     argv = [sys.executable, str(REPO / "tests/support/weakened.py"), layer]
     done = subprocess.run(argv, cwd=REPO, env=environment, capture_output=True, text=True, timeout=300, check=False)

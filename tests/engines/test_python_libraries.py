@@ -46,7 +46,7 @@ def test_neither_template_nor_plain_program_has_imported_a_new_library(run):
 @pytest.fixture(scope="module")
 def installed(service):
     """The distributions of the built image, by normalised name."""
-    image = ImageStore(service.state / "images").get("python")
+    image = ImageStore(service.images).get("python")
     for layer in map(Path, image.layers):
         for site in layer.glob("usr/local/lib/python3*/dist-packages"):
             return {normalized(found.name): found for found in distributions(path=[str(site)])}

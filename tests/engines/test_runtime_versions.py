@@ -11,6 +11,7 @@ import pytest
 
 from config.runtime_versions import compare, read_version
 from tests.support.newer_runtimes import newer_runtime
+from tests.support.place import SHARED
 from tests.support.workers import Worker
 
 #: `sid` changes from day to day, and its versions with it.
@@ -23,13 +24,11 @@ LATER = [
 @pytest.fixture
 def worker(service, runtime, suite):
     """A worker that finds the newer runtime before the machine's own; it sees it in a mount namespace of its own."""
-    binary = newer_runtime(runtime, suite, service.state / "runtimes")
+    binary = newer_runtime(runtime, suite, SHARED / "runtimes")
     state = Path(tempfile.mkdtemp(prefix="runyard-test-", dir="/var/lib"))
     state.chmod(0o755)
     settings = {"RUNTIME": runtime, "WARM_POOL": "python=1,bash=1", "UID_BASE": str(0x7B00_0000)}
-    made = Worker(
-        state, service.state / "images", inside=f"mount --bind {binary} $(command -v {runtime})", **settings
-    )
+    made = Worker(state, service.images, inside=f"mount --bind {binary} $(command -v {runtime})", **settings)
     try:
         made.wait_until_filled(60)
         yield made
@@ -42,7 +41,7 @@ def worker(service, runtime, suite):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("runtime", "suite"), LATER)
 def test_a_newer_runtime_makes_templates_and_containers(service, worker, runtime, suite):
-    binary = newer_runtime(runtime, suite, service.state / "runtimes")
+    binary = newer_runtime(runtime, suite, SHARED / "runtimes")
     found = read_version(runtime, str(binary))
     assert found.is_tested, found
     lines = [json.loads(line) for line in worker.log.read_text().splitlines()]

@@ -96,7 +96,7 @@ class Started:
 @pytest.fixture
 def start(service):
     """A worker of the test's own."""
-    started = Started(service.state / "images")
+    started = Started(service.images)
     yield started
     started.end()
 
@@ -104,7 +104,7 @@ def start(service):
 @pytest.fixture(scope="module", params=RUNTIMES)
 def worker(service, request):
     """One worker for every test that does it no harm."""
-    started = Started(service.state / "images")
+    started = Started(service.images)
     yield started(RUNTIME=request.param)
     started.end()
 
@@ -299,7 +299,7 @@ ctypes.CDLL(None).on_exit(sys.handler, None)
 def test_the_root_is_listed_as_an_overlay_and_without_a_place_of_the_host(worker, service):
     listed = run(worker, "print(*(line for line in open('/proc/self/mountinfo') if line.split()[4] == '/'))")
     assert " - overlay overlay ro,lowerdir=" in listed
-    assert str(service.state / "images") not in listed
+    assert str(service.images) not in listed
 
 
 def test_to_refer_to_what_the_template_has_made_copies_none_of_it(worker):

@@ -36,7 +36,7 @@ def start(service):
     """Start workers on layers that lie there at their start; each layer is the facts that differ, with `x` of its
     module, and `pth` for a `.pth` file.
     """
-    images = service.state / "images"
+    images = service.images
     started = Started(images)
 
     def with_layers(*layers: dict[str, object], **settings: str) -> Worker:

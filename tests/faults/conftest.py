@@ -32,7 +32,7 @@ def state():
 def _new_worker(service: Service, state: Path, uid_base: int, **settings: str) -> Worker:
     """Start a worker on two images of the service under test: each that it has is measured before it serves."""
     settings = {"UID_BASE": str(uid_base), "LANGUAGES": "python,bash", "WARM_POOL": "python=2,bash=2"} | settings
-    return Worker(state, service.state / "images", **settings)
+    return Worker(state, service.images, **settings)
 
 
 def _check_nothing_left(worker: Worker) -> None:

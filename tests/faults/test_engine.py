@@ -54,7 +54,7 @@ def worker(service, engine, place):
     state = place / "state"
     state.mkdir(mode=0o755)
     made = Worker(
-        state, service.state / "images", ENGINE="docker", DOCKER_HOST=engine.host, WARM_POOL="bash=2",
+        state, service.images, ENGINE="docker", DOCKER_HOST=engine.host, WARM_POOL="bash=2",
         LANGUAGES="bash", UID_BASE=str(0x7B00_0000), MAX_RUNS="4",
         DOCKER_TIMEOUT_S=str(CALL_TIMEOUT_S),
     )  # fmt: skip

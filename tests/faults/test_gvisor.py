@@ -39,7 +39,7 @@ def test_a_worker_that_is_never_asked_keeps_none(start_worker):
 def test_a_wish_for_its_pool_that_cannot_be_read_is_named(service, state):
     from tests.support.workers import Worker
 
-    worker = Worker(state, service.state / "images", GVISOR_POOL="cobol=1")
+    worker = Worker(state, service.images, GVISOR_POOL="cobol=1")
     assert worker.process.wait(20) == 78
     assert "GVISOR_POOL" in worker.log.read_text()
 

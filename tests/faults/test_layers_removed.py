@@ -65,7 +65,7 @@ def start_weakened(state):
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_missing_layer_stops_the_service_and_is_named(service, start_weakened, layer):
-    process, log = start_weakened(layer, service.state / "images")
+    process, log = start_weakened(layer, service.images)
     assert process.wait(60) == 78, log.read_text()
     said = log.read_text()
     assert "does not start" in said
@@ -77,7 +77,7 @@ def test_a_missing_layer_stops_the_service_and_is_named(service, start_weakened,
 
 @pytest.mark.parametrize("layer", WALLS)
 def test_a_template_whose_children_lack_a_layer_is_used_no_more(service, start_weakened, state, layer):
-    process, log = start_weakened(f"template:{layer}", service.state / "images", SANDBOX_SOURCE="auto")
+    process, log = start_weakened(f"template:{layer}", service.images, SANDBOX_SOURCE="auto")
     dispatcher = UnixDispatcher(state / "run" / "worker.sock")
     until(lambda: "worker serves" in log.read_text() or process.poll() is not None, 60)
     result = dispatcher.run(Job(run_id=new_id("run"), language="bash", code="echo hi", key="test"))
@@ -91,9 +91,7 @@ def test_a_template_whose_children_lack_a_layer_is_used_no_more(service, start_w
 
 @pytest.mark.parametrize("source", ["auto", "template"])
 def test_a_template_whose_children_cannot_finish_leaves_it_to_containers(service, start_weakened, state, source):
-    process, log = start_weakened(
-        "template:mounts", service.state / "images", SANDBOX_SOURCE=source, WARM_POOL="bash=2"
-    )
+    process, log = start_weakened("template:mounts", service.images, SANDBOX_SOURCE=source, WARM_POOL="bash=2")
     dispatcher = UnixDispatcher(state / "run" / "worker.sock")
     until(lambda: "worker serves" in log.read_text() or process.poll() is not None, 60)
     results = [
@@ -107,7 +105,7 @@ def test_a_template_whose_children_cannot_finish_leaves_it_to_containers(service
 
 @pytest.mark.parametrize("layer", WALLS)
 def test_where_nothing_else_is_wanted_such_a_template_stops_the_service(service, start_weakened, layer):
-    process, log = start_weakened(f"template:{layer}", service.state / "images", SANDBOX_SOURCE="template")
+    process, log = start_weakened(f"template:{layer}", service.images, SANDBOX_SOURCE="template")
     assert process.wait(60) == 78, log.read_text()
     assert f"{layer.partition('.')[0]} is not in force" in log.read_text()
 
@@ -115,7 +113,7 @@ def test_where_nothing_else_is_wanted_such_a_template_stops_the_service(service,
 @pytest.mark.parametrize("layer", ["no_new_privileges", "seccomp"])
 def test_relaxing_takes_these_away_and_no_other(service, start_weakened, layer):
     """With DISABLE_SANDBOX_SECURITY=1 a layer that it does not name is as required as ever."""
-    process, log = start_weakened("masked", service.state / "images", DISABLE_SANDBOX_SECURITY="1")
+    process, log = start_weakened("masked", service.images, DISABLE_SANDBOX_SECURITY="1")
     assert process.wait(60) == 78
     said = log.read_text()
     assert "masked is not in force" in said
@@ -127,7 +125,7 @@ def test_an_image_that_is_built_later_is_measured_too(service, start_weakened, s
     images.mkdir()
     process, log = start_weakened("masked", images)
     until(lambda: "worker serves" in log.read_text(), 60)  # there is nothing yet that could be measured
-    shutil.copy(service.state / "images" / "bash.json", images / "bash.json")
+    shutil.copy(service.images / "bash.json", images / "bash.json")
     assert process.wait(60) == 78
     said = log.read_text()
     assert "the service stops" in said

@@ -55,7 +55,7 @@ def start(service, state, inside):
 
     def start(**settings):
         settings = {"UID_BASE": str(0x7800_0000), "LANGUAGES": "bash"} | settings
-        started.append(Worker(state, service.state / "images", inside=inside, **settings))
+        started.append(Worker(state, service.images, inside=inside, **settings))
         return started[0]
 
     yield start
@@ -134,7 +134,7 @@ def made(service, state, inside):
         name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "VIRTUAL_ENV"}
     }
     own = {"STATE_DIR": str(state), "PORT": str(port), "UID_BASE": str(0x7900_0000), "LANGUAGES": "bash"}
-    environment = kept | own | {"IMAGES_DIR": str(service.state / "images")}
+    environment = kept | own | {"IMAGES_DIR": str(service.images)}
 
     def make(target, **settings):
         argv = ["unshare", "--mount", "sh", "-c", f"{inside} && exec make --no-print-directory {target}"]

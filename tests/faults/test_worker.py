@@ -272,7 +272,7 @@ def test_nothing_accumulates(start_worker):
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused_at_start(service, state, settings, words):
-    worker = Worker(state, service.state / "images", **settings)
+    worker = Worker(state, service.images, **settings)
     assert worker.process.wait(20) == 78
     said = worker.log.read_text()
     assert words in said

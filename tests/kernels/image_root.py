@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.support.service import STATE
+from tests.support.place import IMAGES
 
-#: Images of the service under test.
-IMAGES = STATE / "images"
 RUNNERS = Path(__file__).parents[2] / "runners"
 UID = 10_000
 DEVICES = ("null", "zero", "full", "random", "urandom")

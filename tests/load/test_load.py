@@ -19,7 +19,8 @@ from tests.load import load_good, load_hostile, load_leaving
 from tests.load.load_held import Held, held, settle, until
 from tests.load.load_http import Target
 from tests.load.load_ledger import Ledger, Load
-from tests.support.service import PORT, STATE, Service, make
+from tests.support.place import IMAGES, PORT, STATE
+from tests.support.service import Service, make
 
 SECONDS = float(os.environ.get("RUNYARD_LOAD_S", "1200"))
 WARM_UP_S = min(120.0, SECONDS / 4)
@@ -28,7 +29,7 @@ LOAD_PORT = PORT + 7
 GOOD, BAD = "load_good_123", "load_bad_456"
 SETTINGS = {
     "STATE_DIR": str(LOAD_STATE),
-    "IMAGES_DIR": os.environ.get("IMAGES_DIR", str(STATE / "images")),
+    "IMAGES_DIR": str(IMAGES),
     "PORT": str(LOAD_PORT),
     "API_KEYS": f"{GOOD}:good:10000:10000,{BAD}:bad:10000:10000",
     # Small, so that the queue overflows now and then, and what is kept of ended runs comes to its bound.

@@ -137,10 +137,6 @@ def compose_daemon(state: Path) -> Iterator[Dockerd]:
         daemon.rest()
 
 
-def images_of(state: Path) -> Path:
-    return Path(os.environ.get("IMAGES_DIR") or state / "images")
-
-
 def stage(folder: Path) -> Path:
     """The files that the images are made of, with the certificates of this host, in a folder of its own."""
     listed = subprocess.run(

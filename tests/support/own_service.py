@@ -46,7 +46,7 @@ class OwnService:
         self._settings = {
             "STATE_DIR": str(state),
             "PORT": str(port),
-            "IMAGES_DIR": str(service.state / "images"),
+            "IMAGES_DIR": str(service.images),
             "UID_BASE": str(uid_base),
             "LANGUAGES": "bash",
             "WARM_POOL": "bash=2",

@@ -1,8 +1,4 @@
-"""The service under test as a client and as its operator reach it.
-
-Everything real lives under RUNYARD_TEST_STATE (default /var/lib/runyard-test) on a port of its own, so that
-the tests never touch a service that someone uses.
-"""
+"""The service under test as a client and as its operator reach it; `place` has where it lives."""
 
 from __future__ import annotations
 
@@ -16,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.place import IMAGES, PORT, SETTINGS, STATE
 from tests.support.slow_machine import default_limits, require_language
 
 REPO = Path(__file__).resolve().parents[2]
-STATE = Path(os.environ.get("RUNYARD_TEST_STATE", "/var/lib/runyard-test"))
-PORT = int(os.environ.get("RUNYARD_TEST_PORT", "18080"))
 TOKEN = "dev_123"
 OTHER_TOKEN = "other_456"
 SLOW_TOKEN = "slow_789"
@@ -166,6 +161,11 @@ class Service:
         return run
 
     @property
+    def images(self) -> Path:
+        """The folder of the images; every service of the tests has the same."""
+        return IMAGES
+
+    @property
     def worker_socket(self) -> Path:
         return self.state / "run" / "worker.sock"
 
@@ -201,7 +201,7 @@ def make(*arguments: str, check: bool = True, **variables: str) -> subprocess.Co
     # A client's address is what it says in X-Forwarded-For, so that each test can have one of its own.
     environment |= {"ADMIN_TOKEN": ADMIN_TOKEN, "TRUSTED_PROXIES": "127.0.0.1", "PLANS_FILE": str(_plans())}
     # A test that is about packages turns them on.
-    environment |= {"PACKAGES": "off"}
+    environment |= {"PACKAGES": "off"} | SETTINGS
     environment |= variables
     done = subprocess.run(
         ["make", "--no-print-directory", *arguments],

@@ -24,7 +24,8 @@ from config.settings import Settings
 from storage.links import Links
 from storage.signing import kept_key
 from tests.support.own_service import OwnService
-from tests.support.service import ADMIN_TOKEN, PORT, STATE, Service
+from tests.support.place import PORT, STATE
+from tests.support.service import ADMIN_TOKEN, Service
 from tests.support.workers import until
 
 #: Settings of the services that make it and keep it: it stays for as long as the tests are likely to be run, and they

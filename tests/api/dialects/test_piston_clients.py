@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.dialects.clients_env import prepare
-from tests.support.service import STATE
+from tests.support.place import SHARED
 
 HERE = Path(__file__).parent
 GO = 'package main\nimport "fmt"\nfunc main() { fmt.Println(1 + 1) }'
@@ -19,12 +19,12 @@ GO = 'package main\nimport "fmt"\nfunc main() { fmt.Println(1 + 1) }'
 @pytest.fixture(scope="module")
 def drive():
     """Call one of the clients, in a process of its own; what each call returned."""
-    python = prepare(STATE / "dialect-clients")
+    python = prepare(SHARED / "dialect-clients")
 
     def call(client, url, calls, key=None):
         npm = client not in ("aiopyston", "piston_rspy")
         argv = (
-            ["node", str(HERE / "piston_client.mjs"), str(STATE / "dialect-clients")]
+            ["node", str(HERE / "piston_client.mjs"), str(SHARED / "dialect-clients")]
             if npm
             else [str(python), str(HERE / "piston_client.py")]
         )
