@@ -141,7 +141,14 @@ def test_a_static_key_is_itself_and_stays_so(service):
 
 
 @pytest.mark.parametrize(
-    "token", [new_key_text(), "ry_" + "a" * 38, "ry_", "sk-proj-" + "x" * 40, "ghp_" + "y" * 36]
+    "token",
+    [
+        pytest.param(new_key_text(), id="as new ones are made"),
+        "ry_" + "a" * 38,
+        "ry_",
+        "sk-proj-" + "x" * 40,
+        "ghp_" + "y" * 36,
+    ],
 )
 def test_a_key_that_nobody_made(service, token):
     reply = service.request("GET", ME, headers=address() | {"Authorization": f"Bearer {token}"}, token=None)
