@@ -26,6 +26,7 @@ settings.register_profile("runyard", deadline=None)
 settings.load_profile("runyard")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in this hook
 def pytest_collection_modifyitems(items):
     """Mark the tests of `make test-quick`, and keep those of a folder in one process of two.
 
