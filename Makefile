@@ -81,7 +81,7 @@ test: check test-setup ## check, and all tests on real containers (root)
 	@# Alone first: tests that overload the machine. Then two processes: those of faults wait most of their time.
 	@failed=0; \
 	$(DEV)/pytest -q -m 'not slow' --durations=20 tests/adversarial tests/engines || failed=1; \
-	$(DEV)/pytest -q -m 'not slow' --durations=20 -n 2 --dist loadgroup \
+	$(DEV)/pytest -q -m 'not slow' --durations=20 -n 2 --dist loadscope --no-loadscope-reorder \
 	  --ignore=tests/unit --ignore=tests/adversarial --ignore=tests/engines tests || failed=1; \
 	exit $$failed
 

@@ -18,7 +18,6 @@ from tests.support.postgres import Postgres  # noqa: E402
 from tests.support.quick import is_quick  # noqa: E402
 from tests.support.service import Service, make  # noqa: E402
 
-HERE = Path(__file__).parent
 READY_TIMEOUT_S = 600
 
 # No example has a deadline: on a busy machine any of them may be slow, and none of these tests is about speed.
@@ -26,25 +25,28 @@ settings.register_profile("runyard", deadline=None)
 settings.load_profile("runyard")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in this hook
 def pytest_collection_modifyitems(items):
-    """Mark the tests of `make test-quick`, and keep those of a folder in one process of two.
-
-    Tests of one folder share fixed accounts, ports and daemons. Those of faults wait most, and come first.
-    """
+    """Mark the tests of `make test-quick`. For several processes put those of faults first: they wait most."""
     if os.environ.get("PYTEST_XDIST_WORKER"):
-        items.sort(key=lambda item: folder_of(item) != "faults")
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(folder_of(item)))
+        items.sort(key=lambda item: not item.nodeid.startswith("tests/faults/"))
     for item in items:
         values = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if is_quick(item.nodeid, values):
             item.add_marker(pytest.mark.quick)
 
 
-def folder_of(item):
-    """The folder of `tests/` that a test is in."""
-    return item.path.relative_to(HERE).parts[0]
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep the tests of a folder in one process: they share fixed accounts, ports and daemons."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class LoadFolderScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return nodeid.split("/")[1]
+
+    return LoadFolderScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
