@@ -71,6 +71,8 @@ def test_what_is_no_job_is_refused_and_runs_nothing(shared_broker, start_worker,
         channel.basic_publish("", peer.queue, body)
     connection.close()
     assert dispatcher.run(job("echo ok"))["stdout"] == "ok\n"
+    # The worker writes this line after it has sent the result.
+    until(lambda: '"message":"run ended"' in worker.log.read_text())
     said = worker.log.read_text()
     assert "none of ours" in said
     assert "Traceback" not in said

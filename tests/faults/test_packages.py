@@ -32,8 +32,8 @@ def refused(reply, code, param):
 @pytest.fixture
 def files(tmp_path):
     """The two files, where the api's account can read them."""
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        if folder.stat().st_uid == 0 and folder.name.startswith(("pytest", "test")):
+    for folder in (tmp_path, *tmp_path.parents[:4]):
+        if folder.stat().st_uid == 0 and folder.name.startswith(("pytest", "popen", "test")):
             folder.chmod(0o755)
     packages, plans = tmp_path / "packages.toml", tmp_path / "plans.toml"
     packages.write_text(FILE)
