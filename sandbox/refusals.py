@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE_CHARS = 2000
 RETRY_OVERLOADED_S = 5
 RETRY_NOT_READY_S = 30
+#: Of what a stopping worker begins no more; it is back, or another one is, in a moment.
+STOPPING = Refusal(503, "the service is stopping", "overloaded", None, 2)
 NO_PACKAGES = "this service provides no packages: PACKAGES is off"
 
 

@@ -56,6 +56,7 @@ from protocol.job import Job
 from protocol.limits import JobInvalid
 from protocol.result import JobError, Refusal, Result
 from sandbox.executor import AdmittedJob
+from sandbox.refusals import STOPPING
 from sandbox.results import result_without_run
 from sandbox.run.live import EventSink, LiveRun
 from sandbox.run.package_layers import layer_facts
@@ -76,7 +77,6 @@ FOLLOW_S = 5.0
 MOST_HASHES = 1000
 #: An api sends this job to another worker, which may understand it.
 NEWER_JOB = Refusal(503, "no worker of this version is free; nothing was started", "worker_unavailable", None, 5)
-STOPPING = Refusal(503, "the service is stopping", "overloaded", None, 2)
 MODES = ("wait", "stream", "background")
 
 

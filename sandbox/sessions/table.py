@@ -19,6 +19,7 @@ from sandbox.engines import EngineError
 from sandbox.languages import KERNEL_FLAVOUR
 from sandbox.network.relay import NetworkRelay
 from sandbox.pool.warm_pool import NotReady
+from sandbox.refusals import STOPPING
 from sandbox.run.plan import check_network, check_packages
 from sandbox.sessions.ahead import KernelStarter
 from sandbox.sessions.entry import enter_session
@@ -274,7 +275,7 @@ class SessionTable:
         """Count the session until `resources` are closed."""
         with self._lock:
             if self._stopping.is_set():
-                return Refusal(503, "the service is stopping", "overloaded", None, 2)
+                return STOPPING
             if spec.most_sessions is not None and self._counted[spec.key] >= spec.most_sessions:
                 message = f"this key may have {spec.most_sessions} live sessions; delete one first"
                 return Refusal(429, message, "too_many_sessions", None, RETRY_S)

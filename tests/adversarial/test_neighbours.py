@@ -90,7 +90,7 @@ def lingering():
 
 def test_groups_of_runs_that_read_what_nobody_has_read_do_not_stay(service):
     """Each is charged for the pages, which keep its group in memory after it was removed."""
-    (layer,) = (service.images).glob("python-*/diff/usr/local/lib")
+    (layer,) = service.images.glob("python-*/diff/usr/local/lib")
     found = (path for path in layer.rglob("*.py") if path.is_file() and path.stat().st_size > 8192)
     files = sorted(found)[-120:]
     assert len(files) == 120

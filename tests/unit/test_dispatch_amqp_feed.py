@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import threading
-import time
 from contextlib import closing
 
 import pytest
@@ -14,6 +13,7 @@ from dispatch import ClientGone, FeedItem
 from dispatch.amqp_feed import MergedFeed
 from dispatch.amqp_workers import RemoteWorker, WorkerDirectory
 from dispatch.interrupt import Interrupt
+from tests.support.workers import until
 from transport.endpoint import Peer
 
 
@@ -41,13 +41,6 @@ def descriptors():
     return set(os.listdir("/proc/self/fd"))
 
 
-def wait_until(holds):
-    until = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 def test_a_collection_leaves_no_descriptor_however_late_its_threads_end():
     directory, worker = WorkerDirectory(), SlowToLeave()
     facts = {"languages": ["bash"], "isolations": ["default"], "places": 1, "load": 0}
@@ -57,12 +50,12 @@ def test_a_collection_leaves_no_descriptor_however_late_its_threads_end():
         interrupt = Interrupt()
         with closing(interrupt), closing(MergedFeed(directory, lambda: 0.0).items(interrupt.fd)) as items:
             assert next(items).kind == "found"
-            wait_until(lambda: worker.followers > 0)
+            until(lambda: worker.followers > 0)
             interrupt.set()
             with pytest.raises(ClientGone):
                 next(items)
-    wait_until(lambda: worker.followers == 3)
+    until(lambda: worker.followers == 3)
     worker.may_end.set()
-    wait_until(lambda: worker.followers == 0)
-    wait_until(lambda: threading.active_count() == threads)
+    until(lambda: worker.followers == 0)
+    until(lambda: threading.active_count() == threads)
     assert descriptors() == before
